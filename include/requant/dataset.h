@@ -1,0 +1,54 @@
+/* requant/dataset.h — samples for a model: .npz, .npy, or a folder of either, read a batch at a time. */
+#ifndef REQUANT_DATASET_H
+#define REQUANT_DATASET_H
+
+#include <requant/graph.h>
+#include <requant/session.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rq_dataset rq_dataset;
+
+typedef struct rq_dim_value {
+    const char *name; /* of a dynamic axis */
+    int64_t size;
+} rq_dim_value;
+
+typedef struct rq_dataset_cfg {
+    int64_t batch;             /* samples per batch; 0: the model's own where it is fixed, else 16 */
+    const rq_dim_value *dims;  /* sizes the caller chose for dynamic axes */
+    int n_dims;
+} rq_dataset_cfg;
+
+/* Open `path` and match its arrays with the inputs of g (by name; a single array fits a single input).
+ * An array with the rank of its input is cut along its first axis into batches; one with one axis more holds a whole
+ * feed per row. `labels` is kept aside; names that begin with ref_ are ignored; any other unknown name is an
+ * error that names the nearest input. cfg NULL: defaults. Values are checked as they are read: NaN is an error.
+ * RQ_IO, RQ_BAD_FILE, RQ_BAD_DATA; the sentence says which array, what was found, what was expected. */
+RQ_API rq_status rq_dataset_open(rq_dataset **out, const char *path, const rq_graph *g, const rq_dataset_cfg *cfg, rq_err *err);
+RQ_API void rq_dataset_close(rq_dataset *d);
+
+RQ_API int64_t rq_dataset_count(const rq_dataset *d);      /* samples */
+RQ_API int64_t rq_dataset_batch_size(const rq_dataset *d); /* 1 when each sample is a whole feed */
+RQ_API bool rq_dataset_whole_feeds(const rq_dataset *d);   /* a row is a whole feed: outputs are stacked, not joined */
+RQ_API const char *rq_dataset_path(const rq_dataset *d);
+/* Labels [count] as int64 (owned by d), or NULL. */
+RQ_API const int64_t *rq_dataset_labels(const rq_dataset *d);
+
+/* Read samples rows[0..n) (ascending; n <= batch size) as feeds[*n_feeds], owned by d and valid until the next call.
+ * A model with a fixed batch larger than n is an error (RQ_BAD_DATA) unless n is that batch. */
+RQ_API rq_status rq_dataset_read(rq_dataset *d, const int64_t *rows, int64_t n, const rq_feed **feeds, int *n_feeds, rq_err *err);
+
+/* Arrays by name, written to path (.npz, stored not deflated), whole or not at all. */
+RQ_API rq_status rq_npz_save(const char *path, const rq_feed *arrays, int n, rq_err *err);
+/* Read one array of a .npz (or a .npy: name NULL). Yours to release. RQ_NOT_FOUND names what is there. */
+RQ_API rq_status rq_npz_load(rq_tensor *out, const char *path, const char *name, rq_err *err);
+/* Names in a .npz: *names is one block to give back with rq_free. */
+RQ_API rq_status rq_npz_names(const char *path, char ***names, int *n, rq_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,48 @@
+/* requant/ptq.h — post-training quantization: calibrate a float graph on samples, choose scales and zero
+ * points, annotate the graph. */
+#ifndef REQUANT_PTQ_H
+#define REQUANT_PTQ_H
+
+#include <requant/dataset.h>
+#include <requant/recipe.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Progress of anything long: done of total steps of `phase`; eta_s < 0 while unknown. Return false to cancel
+ * (the call then returns RQ_CANCELLED). */
+typedef bool (*rq_progress_fn)(void *arg, const char *phase, int64_t done, int64_t total, double eta_s);
+
+typedef struct rq_ptq_cfg {
+    rq_settings settings;     /* of every tensor, unless the recipe says otherwise */
+    const rq_recipe *recipe;  /* NULL: none */
+    const int64_t *rows;      /* which samples calibrate, ascending; NULL: all */
+    int64_t n_rows;
+    int threads;              /* 0: one per core */
+    rq_progress_fn progress;  /* NULL: none */
+    void *progress_arg;
+} rq_ptq_cfg;
+
+RQ_API rq_ptq_cfg rq_ptq_defaults(void);
+
+/* What was noticed on the way ("bias of conv1 would clip: scale of channels 3, 7 raised"). */
+typedef struct rq_notes {
+    char **text;
+    int n, cap;
+} rq_notes;
+RQ_API rq_status rq_notes_add(rq_notes *notes, const char *fmt, ...) RQ_PRINTF(2, 3);
+RQ_API void rq_notes_release(rq_notes *notes);
+
+/* Quantize g in place: fold (BatchNormalization, constants), calibrate on `data`, annotate values, round weights
+ * and biases to codes. notes may be NULL. On error g is unchanged.
+ * RQ_BAD_GRAPH: g is quantized already; RQ_BAD_RECIPE: a rule matches nothing; RQ_BAD_DATA; RQ_CANCELLED. */
+RQ_API rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes *notes, rq_err *err);
+
+/* Remove quantization: Q/DQ pairs go, integer weights become float ones (for --requantize). */
+RQ_API rq_status rq_dequantize(rq_graph *g, rq_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

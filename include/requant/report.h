@@ -1,0 +1,120 @@
+/* requant/report.h — the verdict: what an integer model loses and gains against its float original,
+ * measured by running both. */
+#ifndef REQUANT_REPORT_H
+#define REQUANT_REPORT_H
+
+#include <requant/ptq.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+typedef struct rq_report_layer {
+    char *name, *op;       /* node of the quantized graph */
+    char *value;           /* its output */
+    char *reason_float;    /* NULL: ran in integers */
+    char *method;          /* who chose the range; NULL when not quantized */
+    rq_dtype dtype;        /* of the output's codes; NONE when not quantized */
+    int bits;
+    float scale;           /* first, when there are several */
+    int32_t zero_point;
+    double sqnr_db, cosine;/* against the float value of the same name; NaN when there is none */
+    double saturated;      /* share of codes at either end of the range, other than the code of zero */
+    double used;           /* share of the code range seen */
+    double ms;
+} rq_report_layer;
+
+typedef struct rq_report_output {
+    char *name;
+    double sqnr_db, cosine;
+} rq_report_output;
+
+typedef struct rq_report_side {
+    double accuracy, lo, hi; /* share correct and its 95 % interval (Wilson); NaN without labels */
+    double ms;               /* median per run, interleaved */
+    int64_t bytes;           /* of the file; 0 when not on disk */
+} rq_report_side;
+
+typedef struct rq_report {
+    rq_report_side model, quantized; /* float, int8 */
+    int64_t samples;
+    double agreement;                /* share of samples with the same top-1 */
+    double drop;                     /* points: 100 * loss of accuracy, of agreement without labels */
+    rq_report_output *outputs;
+    int n_outputs;
+    rq_report_layer *layers;
+    int n_layers;
+    rq_notes warnings;
+    double peak_rss_mb, seconds;
+} rq_report;
+
+typedef struct rq_report_cfg {
+    const int64_t *rows; /* samples to judge on, ascending; NULL: all */
+    int64_t n_rows;
+    const char *output;  /* whose last axis is top-1; NULL: the first output */
+    int threads;
+    bool layers;         /* fill layers (a float run with taps; slower) */
+    rq_progress_fn progress;
+    void *progress_arg;
+} rq_report_cfg;
+
+/* Compare two models of one shape on data. *out is yours: rq_report_release. */
+RQ_API rq_status rq_report_compare(rq_report *out, const rq_graph *model, const rq_graph *quantized, rq_dataset *data, const rq_report_cfg *cfg, rq_err *err);
+RQ_API void rq_report_release(rq_report *r);
+/* The table and the verdict as text. */
+RQ_API void rq_report_print(const rq_report *r, FILE *to);
+/* The same as a JSON file (the schema is the README's). */
+RQ_API rq_status rq_report_save_json(const rq_report *r, const char *path, rq_err *err);
+/* The three layers that harm most, worst first, as indices into layers; returns how many. */
+RQ_API int rq_report_worst(const rq_report *r, int worst[3]);
+
+/* Accuracy (with labels) or output statistics of one model; printed or saved as JSON. */
+typedef struct rq_eval_output {
+    char *name;
+    double min, max, mean, std;
+    int64_t count, nonfinite;
+} rq_eval_output;
+typedef struct rq_eval {
+    double accuracy, lo, hi; /* NaN without labels */
+    int64_t samples;
+    rq_eval_output *outputs;
+    int n_outputs;
+    double ms;
+} rq_eval;
+RQ_API rq_status rq_eval_run(rq_eval *out, const rq_graph *g, rq_dataset *data, const rq_report_cfg *cfg, rq_err *err);
+RQ_API void rq_eval_release(rq_eval *e);
+RQ_API void rq_eval_print(const rq_eval *e, FILE *to);
+RQ_API rq_status rq_eval_save_json(const rq_eval *e, const char *path, rq_err *err);
+
+/* Latency of one model, or of two interleaved. */
+typedef struct rq_bench_layer {
+    char *name, *op;
+    bool integer;
+    double ms, gops; /* median; 2 * multiply-adds per second */
+} rq_bench_layer;
+typedef struct rq_bench_side {
+    double median_ms, min_ms, p95_ms;
+    rq_bench_layer *layers;
+    int n_layers;
+} rq_bench_side;
+typedef struct rq_bench {
+    rq_bench_side model, against; /* against: n_layers 0 and zeros when there is none */
+    int runs;
+    bool has_against;
+} rq_bench;
+typedef struct rq_bench_cfg {
+    int threads, runs;   /* runs 0: as many as fit in about two seconds, at least 10 */
+    int64_t batch;
+    const rq_dim_value *dims;
+    int n_dims;
+} rq_bench_cfg;
+/* data NULL: inputs are made up (seeded noise; dynamic sizes from dims, else batch and 1). */
+RQ_API rq_status rq_bench_run(rq_bench *out, const rq_graph *g, const rq_graph *against, rq_dataset *data, const rq_bench_cfg *cfg, rq_err *err);
+RQ_API void rq_bench_release(rq_bench *b);
+RQ_API void rq_bench_print(const rq_bench *b, FILE *to);
+RQ_API rq_status rq_bench_save_json(const rq_bench *b, const char *path, rq_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,16 @@
+/* requant/requant.h — the whole library. */
+#ifndef REQUANT_REQUANT_H
+#define REQUANT_REQUANT_H
+
+#include <requant/dataset.h>
+#include <requant/graph.h>
+#include <requant/ops.h>
+#include <requant/ptq.h>
+#include <requant/qparams.h>
+#include <requant/recipe.h>
+#include <requant/report.h>
+#include <requant/session.h>
+#include <requant/status.h>
+#include <requant/tensor.h>
+
+#endif

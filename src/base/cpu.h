@@ -1,0 +1,29 @@
+/* base/cpu.h — what this CPU can do, and the level RQ_CPU pins. The only file that reads an environment
+ * variable. */
+#ifndef RQ_BASE_CPU_H
+#define RQ_BASE_CPU_H
+
+#include "requant/status.h"
+
+enum {
+    RQ_CPU_AVX2 = 1u << 0,   /* with FMA */
+    RQ_CPU_AVX512 = 1u << 1, /* F, BW, DQ, VL */
+    RQ_CPU_VNNI = 1u << 2,   /* AVX-512 VNNI, with all of AVX512 */
+    RQ_CPU_NEON = 1u << 8,
+};
+
+/* What the CPU and the system offer; measured once. */
+unsigned rq_cpu_detect(void);
+
+/* The flags to use: rq_cpu_detect() cut down to RQ_CPU=scalar|avx2|vnni (unset: all).
+ * RQ_BAD_ARG: the variable names no level, or one that this machine lacks. */
+rq_status rq_cpu_pinned(unsigned *flags, rq_err *err);
+
+/* The levels by name, lowest first: name and the flags it means; NULL past the last. A test loops over
+ * these and skips, saying so, what rq_cpu_detect() lacks. */
+const char *rq_cpu_level(int i, unsigned *flags);
+
+/* Logical cores this process may use; at least 1. */
+int rq_cpu_cores(void);
+
+#endif

@@ -1,0 +1,46 @@
+/* base/file.h — files read by mapping, written whole or not at all. */
+#ifndef RQ_BASE_FILE_H
+#define RQ_BASE_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "requant/status.h"
+
+/* A read-only view of a whole file. data is never NULL (an empty file has a valid pointer and size 0). */
+typedef struct rq_map {
+    const uint8_t *data;
+    size_t size;
+} rq_map;
+
+/* Map a regular file. RQ_IO: the sentence names the path and the system's reason. */
+rq_status rq_file_map(rq_map *out, const char *path, rq_err *err);
+void rq_file_unmap(rq_map *m);
+
+/* An output that becomes visible only when complete: written to a temporary name in the folder of
+ * `path`, renamed by rq_file_commit. rq_file_abandon (fine after commit, fine on zeroed) removes what
+ * was written; so does a SIGINT or SIGTERM while one is open, when rq_file_guard_signals was called. */
+typedef struct rq_file {
+    int fd;          /* valid while tmp is set */
+    char *path;      /* final name */
+    char *tmp;       /* temporary name, NULL when nothing is open */
+} rq_file;
+rq_status rq_file_create(rq_file *f, const char *path, rq_err *err);
+rq_status rq_file_write(rq_file *f, const void *data, size_t n, rq_err *err);
+rq_status rq_file_commit(rq_file *f, rq_err *err);
+void rq_file_abandon(rq_file *f);
+
+/* All of data to path, whole or not at all. */
+rq_status rq_file_write_all(const char *path, const void *data, size_t n, rq_err *err);
+
+/* Install handlers that remove open temporaries on SIGINT, SIGTERM and SIGHUP, then die of the signal. */
+void rq_file_guard_signals(void);
+
+/* Do both paths name the same existing file? */
+bool rq_file_same(const char *a, const char *b);
+
+/* Peak resident memory of this process in MiB (ru_maxrss). */
+double rq_file_peak_rss_mb(void);
+
+#endif

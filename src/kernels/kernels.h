@@ -1,0 +1,43 @@
+/* kernels/kernels.h — loops over raw pointers: the contracts, and the table that picks an instruction set.
+ *
+ * The scalar version of a kernel is its definition; every other version gives the same bits. A file built
+ * with ISA flags exports its kernels and nothing else. Kernels allocate nothing and cannot fail.
+ * Rounding of reals to codes happens in quantize_*.c and nowhere else. */
+#ifndef RQ_KERNELS_KERNELS_H
+#define RQ_KERNELS_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct rq_kernels {
+    const char *isa; /* "scalar", "avx2", "vnni" */
+    unsigned cpu;    /* the flags it was made for */
+
+    /* ---- quantize_*.c: reals and codes. lo..hi is the code range; NaN gives lo (spec onnx.md 2.4) ---- */
+    /* y[i] = clamp(rne(x[i] / scale) + zp), true division, rounded half to even before zp is added */
+    void (*quantize_u8)(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+    void (*quantize_s8)(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+    void (*quantize_u16)(uint16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+    void (*quantize_s16)(int16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+    /* y[i] = (float)(x[i] - zp) * scale */
+    void (*dequantize_u8)(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
+    void (*dequantize_s8)(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
+    /* y[i] = table[x[i]]: any unary function of 8-bit codes (s8 codes are indexed by their bit pattern) */
+    void (*lut8)(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
+
+    /* ---- stats_*.c: what calibration looks at ---- */
+    /* Smallest and largest finite element; *finite counts them. With none: lo = +inf, hi = -inf. */
+    void (*minmax)(const float *x, size_t n, float *lo, float *hi, size_t *finite);
+    /* h[i] += 1 for each finite |x| (or x when is_signed) in bin i of n_bins equal ones over [lo, hi]; hi itself in the
+     * last; outside: not counted. index = (int)((x - lo) * (n_bins / (hi - lo))) in float. */
+    void (*histogram)(uint64_t *h, int n_bins, const float *x, size_t n, float lo, float hi, int take_abs);
+
+    /* ---- reduce_*.c: one fixed lane tree. Element i goes to lane i % 16; lanes are then added 8 apart,
+     * 4 apart, 2, 1. The same bits at every vector width. ---- */
+    float (*sum_f32)(const float *x, size_t n);
+} rq_kernels;
+
+/* The table for these CPU flags (base/cpu.h): complete with scalar versions first, then overridden. */
+void rq_kernels_init(rq_kernels *k, unsigned cpu);
+
+#endif

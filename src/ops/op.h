@@ -1,0 +1,143 @@
+/* ops/op.h — one operator, whole: the row that drives the reader, shape inference, both executors, the
+ * planner, quantizer placement and `requant ops`. Each family's file ends in its rows; ops/table.c lists
+ * their addresses. A NULL function means the sentence beside it. */
+#ifndef RQ_OPS_OP_H
+#define RQ_OPS_OP_H
+
+#include "base/threads.h"
+#include "graph/graph.h"
+#include "kernels/kernels.h"
+
+/* What shape inference knows about a node, and where its answer goes. Sizes may be negative (unknown or
+ * symbolic: equal negatives below -1 are equal sizes); a tensor's data is NULL unless its content is known.
+ * At run time everything is known. */
+typedef struct rq_infer {
+    const rq_graph *graph;
+    const rq_node *node;
+    int64_t opset; /* imported version of the operator's domain */
+    const rq_tensor *const *in; /* [n_in] NULL: omitted */
+    int n_in;
+    rq_dtype *out_dtype; /* [n_out], preset to NONE */
+    rq_shape *out_shape; /* [n_out], preset to unknown rank */
+    int n_out;
+    rq_err *err;
+} rq_infer;
+
+/* What a row's functions get. Shapes were inferred and checked: outputs are allocated (except for
+ * RQ_OP_DYNAMIC rows, which create them) and never alias inputs. */
+typedef struct rq_op_args {
+    const rq_graph *graph;
+    const rq_node *node;
+    int64_t opset;
+    const rq_tensor *const *in; /* [n_in] NULL: omitted */
+    rq_tensor *const *out;      /* [n_out] NULL: not wanted */
+    int n_in, n_out;
+    /* integer rows only: what the codes of each tensor mean; NULL: an ordinary tensor */
+    const rq_qparams *const *in_q;
+    const rq_qparams *const *out_q;
+    const rq_kernels *k;
+    rq_threads *threads;
+    void *state;   /* what prepare or prepare_int made; NULL if there is none */
+    void *scratch; /* scratch() bytes, 64-byte aligned, not cleared */
+    /* Run the subgraph in attribute `attr` with these tensors as its inputs; out[n_out] are created (the caller
+     * releases them). Captured values are found by the executor. */
+    rq_status (*run_subgraph)(void *runner, const char *attr, const rq_tensor *const *in, int n_in, rq_tensor *out, int n_out, rq_err *err);
+    void *runner;
+    rq_err *err;
+} rq_op_args;
+
+typedef enum rq_place { /* what the quantizer does with the operator (spec onnx.md 4.6, 5.1) */
+    RQ_PLACE_FLOAT,    /* stays in float: no codes in or out */
+    RQ_PLACE_WEIGHTED, /* input 0 and output as activations, input 1 as weight (a second activation when it is no constant), input 2 as bias */
+    RQ_PLACE_OWN,      /* every float input and output with parameters of its own */
+    RQ_PLACE_SAME,     /* the output shares the parameters of input 0; only when input 0 is quantized anyway */
+    RQ_PLACE_JOIN,     /* all inputs and the output share one set (Concat) */
+    RQ_PLACE_CLAMP,    /* Relu, Clip: swallowed into the range of its producer where it can be, else OWN */
+    RQ_PLACE_UNIT,     /* as OWN, but the output's range is [0, 1] (Softmax, Sigmoid) */
+    RQ_PLACE_SINK,     /* integer in, nothing quantized out (ArgMax) */
+} rq_place;
+
+enum { /* rq_op.flags */
+    RQ_OP_MOVES = 1u << 0,   /* moves elements of input 0 to output 0 whatever their type: forward runs on codes as it is */
+    RQ_OP_TABLE = 1u << 1,   /* output element i depends on element i of input 0 alone (other inputs constant): the
+                                integer form is a table, made by running forward on every code's real */
+    RQ_OP_DYNAMIC = 1u << 2, /* output sizes depend on data: forward creates its outputs (rq_tensor_create) */
+    RQ_OP_KEEP = 1u << 3,    /* never folded into a constant (random numbers) */
+    RQ_OP_SHAPE_ONLY = 1u << 4, /* reads the shape of its inputs, not their content (Shape, Size) */
+    RQ_OP_COMMUTES = 1u << 5, /* elementwise with numpy broadcasting */
+};
+
+typedef struct rq_op {
+    const char *name;    /* as ONNX spells it */
+    const char *domain;  /* "" for ai.onnx, "com.microsoft", "requant" */
+    int since;           /* first opset that has the operator */
+    int known;           /* newest opset whose meaning of it is implemented (25) */
+    int min_in, max_in;  /* max_in -1: any number */
+    int min_out, max_out;
+    unsigned flags;
+    rq_place place;
+    /* Structural check when a model is loaded (attributes present and typed); NULL: nothing to check. */
+    rq_status (*check)(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err);
+    rq_status (*infer)(const rq_infer *a);           /* required */
+    rq_status (*forward)(const rq_op_args *a);       /* every dtype the operator allows; required for running */
+    rq_status (*backward)(const rq_op_args *a);      /* NULL: gradient stops here */
+    /* Once per plan (shapes known; constant inputs have data, others data NULL): state for forward. NULL: none. */
+    rq_status (*prepare)(const rq_op_args *a, void **state);
+    /* The integer form. accepts_int says whether it takes these shapes, in_q and out_q; when not, *why is a
+     * short phrase for the report ("per-channel activations"). NULL: no integer form of its own (MOVES and TABLE
+     * rows have theirs from the executor). */
+    bool (*accepts_int)(const rq_op_args *a, const char **why);
+    rq_status (*prepare_int)(const rq_op_args *a, void **state);
+    rq_status (*forward_int)(const rq_op_args *a);
+    void (*release)(void *state);                    /* of either prepare */
+    size_t (*scratch)(const rq_op_args *a, bool integer); /* bytes; NULL: none */
+    /* Output-channel axis of weight w (input 1), or RQ_PER_TENSOR; WEIGHTED rows only. */
+    int (*weight_axis)(const rq_node *n, const rq_shape *w);
+    /* Multiply-adds of one run, for reports; NULL: elementwise. */
+    double (*macs)(const rq_op_args *a);
+} rq_op;
+
+/* ---- ops/table.c ---- */
+const rq_op *rq_op_find(const char *domain, const char *name); /* "ai.onnx" means ""; NULL: no such row */
+const rq_op *rq_op_at(int i);                                  /* NULL past the last; sorted by domain and name */
+
+/* ---- ops/infer.c ---- */
+
+/* Point every node (subgraphs too) at its row; nodes without one get NULL. */
+void rq_ops_bind(rq_graph *g);
+/* Row checks of every node: operator known, exists at its opset, number of inputs and outputs, attributes.
+ * `strict`: an operator without a row is an error that names all such operators. */
+rq_status rq_ops_check(const rq_graph *g, bool strict, rq_err *err);
+/* Fill in dtype and shape of every value as far as they follow from inputs and constants; folds the content of
+ * small integer values (shape arithmetic) on the way. Contradictions with what the file states are
+ * RQ_BAD_SHAPE, naming the node. */
+rq_status rq_ops_infer(rq_graph *g, rq_err *err);
+/* One node, for executors: calls the row with these tensors. */
+rq_status rq_ops_infer_node(const rq_graph *g, const rq_node *n, const rq_tensor *const *in, rq_dtype *out_dtype, rq_shape *out_shape, rq_err *err);
+
+/* Helpers for infer functions. */
+rq_status rq_infer_fail(const rq_infer *a, rq_status code, const char *fmt, ...) RQ_PRINTF(3, 4); /* puts "node 'x' (Conv): " first */
+rq_status rq_infer_same(const rq_infer *a);      /* every output: type and shape of input 0 */
+rq_status rq_infer_broadcast(const rq_infer *a); /* output 0: type of input 0, numpy broadcast of all inputs */
+/* numpy broadcast of two shapes; false when they do not fit. */
+bool rq_infer_broadcast_shapes(const rq_shape *a, const rq_shape *b, rq_shape *out);
+/* Content of small integer input i as int64 (from an S64 or S32 tensor): count, or -1 when not known or omitted. */
+int rq_infer_ints(const rq_infer *a, int i, int64_t *out, int cap);
+/* axis in [-rank, rank) made non-negative; -1 when out of range. */
+int rq_infer_axis(int64_t axis, int rank);
+/* Put "node 'x' (Conv): " before a sentence: for forward functions. */
+rq_status rq_op_fail(const rq_op_args *a, rq_status code, const char *fmt, ...) RQ_PRINTF(3, 4);
+
+/* ---- ops/raise.c, ops/lower.c: two spellings of one thing ---- */
+
+/* Rewrite Q/DQ pairs and QOperator nodes (QLinearConv ...) into plain operators with annotated values,
+ * without changing a bit of what the model computes in integers. Patterns that cannot be annotated stay as they are.
+ * Weights stay codes. *n_raised (may be NULL): annotations made. */
+rq_status rq_raise(rq_graph *g, int *n_raised, rq_err *err);
+/* The other way: every annotation becomes QuantizeLinear and DequantizeLinear nodes (constants: codes and a
+ * DequantizeLinear), opset raised only when an annotation needs it. */
+rq_status rq_lower_qdq(rq_graph *g, rq_err *err);
+/* Does the graph hold Q/DQ, integer operators or annotations? */
+bool rq_graph_is_quantized(const rq_graph *g);
+
+#endif
