@@ -1,0 +1,23 @@
+/* kernels/kernels_isa.h — every version of every kernel, by name: what kernels.c fills the table from. Contracts stand
+ * in kernels.h; a name is the table's with the instruction set behind it. Nobody else calls these. */
+#ifndef RQ_KERNELS_KERNELS_ISA_H
+#define RQ_KERNELS_KERNELS_ISA_H
+
+#include "kernels/kernels.h"
+
+#if defined(__x86_64__) || defined(_M_X64)
+#define RQ_X86 1
+#else
+#define RQ_X86 0
+#endif
+
+/* ---- quantize_*.c ---- */
+void rq_quantize_u8_scalar(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_quantize_s8_scalar(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_quantize_u16_scalar(uint16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_quantize_s16_scalar(int16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_dequantize_u8_scalar(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
+void rq_dequantize_s8_scalar(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
+void rq_lut8_scalar(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
+
+#endif

@@ -1,0 +1,45 @@
+/* kernels/quantize_scalar.c — the definition of the quantizing loops: kernels/quantize.h over arrays. */
+#include "kernels/quantize.h"
+#include "kernels/kernels_isa.h"
+
+void rq_quantize_u8_scalar(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (uint8_t)rq_quantize_one(x[i], scale, zp, lo, hi);
+}
+
+void rq_quantize_s8_scalar(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (int8_t)rq_quantize_one(x[i], scale, zp, lo, hi);
+}
+
+void rq_quantize_u16_scalar(uint16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (uint16_t)rq_quantize_one(x[i], scale, zp, lo, hi);
+}
+
+void rq_quantize_s16_scalar(int16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (int16_t)rq_quantize_one(x[i], scale, zp, lo, hi);
+}
+
+void rq_dequantize_u8_scalar(float *y, const uint8_t *x, size_t n, float scale, int32_t zp)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = rq_dequantize_one(x[i], scale, zp);
+}
+
+void rq_dequantize_s8_scalar(float *y, const int8_t *x, size_t n, float scale, int32_t zp)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = rq_dequantize_one(x[i], scale, zp);
+}
+
+void rq_lut8_scalar(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256])
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = table[x[i]];
+}
