@@ -17,8 +17,8 @@ typedef struct rq_dim_value {
 } rq_dim_value;
 
 typedef struct rq_dataset_cfg {
-    int64_t batch;             /* samples per batch; 0: the model's own where it is fixed, else 16 */
-    const rq_dim_value *dims;  /* sizes the caller chose for dynamic axes */
+    int64_t batch;            /* samples per batch; 0: the model's own where it is fixed, else 16 */
+    const rq_dim_value *dims; /* sizes the caller chose for dynamic axes */
     int n_dims;
 } rq_dataset_cfg;
 
@@ -27,7 +27,8 @@ typedef struct rq_dataset_cfg {
  * feed per row. `labels` is kept aside; names that begin with ref_ are ignored; any other unknown name is an
  * error that names the nearest input. cfg NULL: defaults. Values are checked as they are read: NaN is an error.
  * RQ_IO, RQ_BAD_FILE, RQ_BAD_DATA; the sentence says which array, what was found, what was expected. */
-RQ_API rq_status rq_dataset_open(rq_dataset **out, const char *path, const rq_graph *g, const rq_dataset_cfg *cfg, rq_err *err);
+RQ_API rq_status rq_dataset_open(rq_dataset **out, const char *path, const rq_graph *g, const rq_dataset_cfg *cfg,
+                                 rq_err *err);
 RQ_API void rq_dataset_close(rq_dataset *d);
 
 RQ_API int64_t rq_dataset_count(const rq_dataset *d);      /* samples */
@@ -39,7 +40,8 @@ RQ_API const int64_t *rq_dataset_labels(const rq_dataset *d);
 
 /* Read samples rows[0..n) (ascending; n <= batch size) as feeds[*n_feeds], owned by d and valid until the next call.
  * A model with a fixed batch larger than n is an error (RQ_BAD_DATA) unless n is that batch. */
-RQ_API rq_status rq_dataset_read(rq_dataset *d, const int64_t *rows, int64_t n, const rq_feed **feeds, int *n_feeds, rq_err *err);
+RQ_API rq_status rq_dataset_read(rq_dataset *d, const int64_t *rows, int64_t n, const rq_feed **feeds, int *n_feeds,
+                                 rq_err *err);
 
 /* Arrays by name, written to path (.npz, stored not deflated), whole or not at all. */
 RQ_API rq_status rq_npz_save(const char *path, const rq_feed *arrays, int n, rq_err *err);

@@ -12,8 +12,8 @@ extern "C" {
 
 typedef struct rq_op_support {
     const char *domain, *name;
-    int since, known;  /* opsets */
-    bool runs;         /* float forward */
+    int since, known; /* opsets */
+    bool runs;        /* float forward */
     bool gradient;
     const char *integer; /* "own", "moves codes", "table", or "" */
     const char *placement;

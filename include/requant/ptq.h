@@ -15,12 +15,12 @@ extern "C" {
 typedef bool (*rq_progress_fn)(void *arg, const char *phase, int64_t done, int64_t total, double eta_s);
 
 typedef struct rq_ptq_cfg {
-    rq_settings settings;     /* of every tensor, unless the recipe says otherwise */
-    const rq_recipe *recipe;  /* NULL: none */
-    const int64_t *rows;      /* which samples calibrate, ascending; NULL: all */
+    rq_settings settings;    /* of every tensor, unless the recipe says otherwise */
+    const rq_recipe *recipe; /* NULL: none */
+    const int64_t *rows;     /* which samples calibrate, ascending; NULL: all */
     int64_t n_rows;
-    int threads;              /* 0: one per core */
-    rq_progress_fn progress;  /* NULL: none */
+    int threads;             /* 0: one per core */
+    rq_progress_fn progress; /* NULL: none */
     void *progress_arg;
 } rq_ptq_cfg;
 

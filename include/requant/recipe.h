@@ -21,12 +21,12 @@ extern "C" {
 #endif
 
 typedef enum rq_method { /* how a range is chosen from what calibration saw */
-    RQ_METHOD_MINMAX,
-    RQ_METHOD_EMA,
-    RQ_METHOD_PERCENTILE,
-    RQ_METHOD_ENTROPY,
-    RQ_METHOD_MSE,
-    RQ_N_METHODS
+                         RQ_METHOD_MINMAX,
+                         RQ_METHOD_EMA,
+                         RQ_METHOD_PERCENTILE,
+                         RQ_METHOD_ENTROPY,
+                         RQ_METHOD_MSE,
+                         RQ_N_METHODS
 } rq_method;
 RQ_API const char *rq_method_name(rq_method m);
 
@@ -39,9 +39,9 @@ typedef struct rq_settings {
     rq_dtype weights;     /* S8 or U8 */
     bool symmetric_activations;
     bool symmetric_weights; /* zero point 0 (s8) or 128 (u8) */
-    bool per_tensor;      /* weights: one scale instead of one per output channel */
-    bool keep_float;      /* do not quantize */
-    bool pinned;          /* scale and zero_point below instead of a measured range */
+    bool per_tensor;        /* weights: one scale instead of one per output channel */
+    bool keep_float;        /* do not quantize */
+    bool pinned;            /* scale and zero_point below instead of a measured range */
     float scale;
     int32_t zero_point;
 } rq_settings;
@@ -53,11 +53,12 @@ typedef struct rq_recipe rq_recipe;
 /* Read a recipe file. RQ_BAD_RECIPE: the sentence gives line and key; an unknown key names the nearest. */
 RQ_API rq_status rq_recipe_load(rq_recipe **out, const char *path, rq_err *err);
 RQ_API void rq_recipe_destroy(rq_recipe *r);
-/* Let its global keys override *s; keys the caller set himself (command line) are passed in `set` and stay: a list of long
- * option names that ends in NULL, or NULL. */
+/* Let its global keys override *s; keys the caller set himself (command line) are passed in `set` and stay: a list of
+ * long option names that ends in NULL, or NULL. */
 RQ_API void rq_recipe_apply_global(const rq_recipe *r, rq_settings *s, const char *const *set);
 /* Settings of one tensor of a node (either name may be NULL), starting from base. Marks the rules that matched. */
-RQ_API rq_settings rq_recipe_resolve(const rq_recipe *r, const rq_settings *base, const char *op, const char *node, const char *tensor);
+RQ_API rq_settings rq_recipe_resolve(const rq_recipe *r, const rq_settings *base, const char *op, const char *node,
+                                     const char *tensor);
 /* RQ_BAD_RECIPE when a rule matched nothing in g: names the pattern and the nearest name there is. */
 RQ_API rq_status rq_recipe_check(const rq_recipe *r, const rq_graph *g, rq_err *err);
 /* A global key that is not a tensor setting (threads, samples, batch, seed ...) as text, or NULL. */

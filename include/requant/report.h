@@ -10,17 +10,17 @@ extern "C" {
 #endif
 
 typedef struct rq_report_layer {
-    char *name, *op;       /* node of the quantized graph */
-    char *value;           /* its output */
-    char *reason_float;    /* NULL: ran in integers */
-    char *method;          /* who chose the range; NULL when not quantized */
-    rq_dtype dtype;        /* of the output's codes; NONE when not quantized */
+    char *name, *op;    /* node of the quantized graph */
+    char *value;        /* its output */
+    char *reason_float; /* NULL: ran in integers */
+    char *method;       /* who chose the range; NULL when not quantized */
+    rq_dtype dtype;     /* of the output's codes; NONE when not quantized */
     int bits;
-    float scale;           /* first, when there are several */
+    float scale; /* first, when there are several */
     int32_t zero_point;
-    double sqnr_db, cosine;/* against the float value of the same name; NaN when there is none */
-    double saturated;      /* share of codes at either end of the range, other than the code of zero */
-    double used;           /* share of the code range seen */
+    double sqnr_db, cosine; /* against the float value of the same name; NaN when there is none */
+    double saturated;       /* share of codes at either end of the range, other than the code of zero */
+    double used;            /* share of the code range seen */
     double ms;
 } rq_report_layer;
 
@@ -38,8 +38,8 @@ typedef struct rq_report_side {
 typedef struct rq_report {
     rq_report_side model, quantized; /* float, int8 */
     int64_t samples;
-    double agreement;                /* share of samples with the same top-1 */
-    double drop;                     /* points: 100 * loss of accuracy, of agreement without labels */
+    double agreement; /* share of samples with the same top-1 */
+    double drop;      /* points: 100 * loss of accuracy, of agreement without labels */
     rq_report_output *outputs;
     int n_outputs;
     rq_report_layer *layers;
@@ -51,15 +51,16 @@ typedef struct rq_report {
 typedef struct rq_report_cfg {
     const int64_t *rows; /* samples to judge on, ascending; NULL: all */
     int64_t n_rows;
-    const char *output;  /* whose last axis is top-1; NULL: the first output */
+    const char *output; /* whose last axis is top-1; NULL: the first output */
     int threads;
-    bool layers;         /* fill layers (a float run with taps; slower) */
+    bool layers; /* fill layers (a float run with taps; slower) */
     rq_progress_fn progress;
     void *progress_arg;
 } rq_report_cfg;
 
 /* Compare two models of one shape on data. *out is yours: rq_report_release. */
-RQ_API rq_status rq_report_compare(rq_report *out, const rq_graph *model, const rq_graph *quantized, rq_dataset *data, const rq_report_cfg *cfg, rq_err *err);
+RQ_API rq_status rq_report_compare(rq_report *out, const rq_graph *model, const rq_graph *quantized, rq_dataset *data,
+                                   const rq_report_cfg *cfg, rq_err *err);
 RQ_API void rq_report_release(rq_report *r);
 /* The table and the verdict as text. */
 RQ_API void rq_report_print(const rq_report *r, FILE *to);
@@ -103,13 +104,14 @@ typedef struct rq_bench {
     bool has_against;
 } rq_bench;
 typedef struct rq_bench_cfg {
-    int threads, runs;   /* runs 0: as many as fit in about two seconds, at least 10 */
+    int threads, runs; /* runs 0: as many as fit in about two seconds, at least 10 */
     int64_t batch;
     const rq_dim_value *dims;
     int n_dims;
 } rq_bench_cfg;
 /* data NULL: inputs are made up (seeded noise; dynamic sizes from dims, else batch and 1). */
-RQ_API rq_status rq_bench_run(rq_bench *out, const rq_graph *g, const rq_graph *against, rq_dataset *data, const rq_bench_cfg *cfg, rq_err *err);
+RQ_API rq_status rq_bench_run(rq_bench *out, const rq_graph *g, const rq_graph *against, rq_dataset *data,
+                              const rq_bench_cfg *cfg, rq_err *err);
 RQ_API void rq_bench_release(rq_bench *b);
 RQ_API void rq_bench_print(const rq_bench *b, FILE *to);
 RQ_API rq_status rq_bench_save_json(const rq_bench *b, const char *path, rq_err *err);

@@ -34,22 +34,24 @@ RQ_API void rq_session_destroy(rq_session *s);
  * New input shapes make a new plan. RQ_BAD_DATA: name, type or shape does not fit. */
 RQ_API rq_status rq_session_run(rq_session *s, const rq_feed *in, int n_in, rq_tensor *out, rq_err *err);
 
-/* See a value of the graph in every run, as reals in f32 (codes are dequantized), right after it is made. The tensor lives during
- * the call. Returning anything but RQ_OK stops the run. RQ_NOT_FOUND: no such value; the sentence names the nearest. */
+/* See a value of the graph in every run, as reals in f32 (codes are dequantized), right after it is made. The tensor
+ * lives during the call. Returning anything but RQ_OK stops the run. RQ_NOT_FOUND: no such value; the sentence names
+ * the nearest. */
 typedef rq_status (*rq_tap_fn)(void *arg, const char *value, const rq_tensor *t, rq_err *err);
 RQ_API rq_status rq_session_tap(rq_session *s, const char *value, rq_tap_fn fn, void *arg, rq_err *err);
 /* The same for codes: an annotated value arrives as its integers, with what they mean (NULL: not annotated). */
-typedef rq_status (*rq_tap_codes_fn)(void *arg, const char *value, const rq_tensor *t, const rq_qparams *q, rq_err *err);
+typedef rq_status (*rq_tap_codes_fn)(void *arg, const char *value, const rq_tensor *t, const rq_qparams *q,
+                                     rq_err *err);
 RQ_API rq_status rq_session_tap_codes(rq_session *s, const char *value, rq_tap_codes_fn fn, void *arg, rq_err *err);
 
 /* One step of the plan, as reports show it. Strings live as long as the session. */
 typedef struct rq_layer_info {
-    const char *name, *op; /* node */
-    const char *output;    /* first output value */
-    bool integer;          /* ran on codes */
+    const char *name, *op;    /* node */
+    const char *output;       /* first output value */
+    bool integer;             /* ran on codes */
     const char *reason_float; /* why not, when any of its values is quantized; NULL otherwise */
-    double ms;             /* of the last run, with cfg.profile */
-    double macs;           /* multiply-adds */
+    double ms;                /* of the last run, with cfg.profile */
+    double macs;              /* multiply-adds */
 } rq_layer_info;
 /* Layers of the plan of the last run; *layers holds n entries, valid until the next run. */
 RQ_API int rq_session_layers(const rq_session *s, const rq_layer_info **layers);

@@ -17,21 +17,21 @@ extern "C" {
 #endif
 
 /* Each status once: name and text. The enum and rq_status_text come from here. */
-#define RQ_STATUS_MAP(X)                                         \
-    X(OK, "ok")                                                  \
-    X(BAD_ARG, "an argument is out of its range")                \
-    X(BAD_SHAPE, "tensor shapes do not fit")                     \
-    X(BAD_DTYPE, "an element type does not fit")                 \
-    X(BAD_FILE, "file is not well formed")                       \
-    X(BAD_GRAPH, "graph is not valid")                           \
-    X(BAD_DATA, "samples do not fit the model")                  \
-    X(BAD_RECIPE, "recipe is not valid")                         \
-    X(NOT_FOUND, "nothing has that name")                        \
-    X(UNSUPPORTED, "not supported")                              \
-    X(IO, "reading or writing failed")                           \
-    X(NO_MEMORY, "out of memory")                                \
-    X(CANCELLED, "cancelled")                                    \
-    X(NUMERIC, "a computation has no finite answer")             \
+#define RQ_STATUS_MAP(X)                                                                                               \
+    X(OK, "ok")                                                                                                        \
+    X(BAD_ARG, "an argument is out of its range")                                                                      \
+    X(BAD_SHAPE, "tensor shapes do not fit")                                                                           \
+    X(BAD_DTYPE, "an element type does not fit")                                                                       \
+    X(BAD_FILE, "file is not well formed")                                                                             \
+    X(BAD_GRAPH, "graph is not valid")                                                                                 \
+    X(BAD_DATA, "samples do not fit the model")                                                                        \
+    X(BAD_RECIPE, "recipe is not valid")                                                                               \
+    X(NOT_FOUND, "nothing has that name")                                                                              \
+    X(UNSUPPORTED, "not supported")                                                                                    \
+    X(IO, "reading or writing failed")                                                                                 \
+    X(NO_MEMORY, "out of memory")                                                                                      \
+    X(CANCELLED, "cancelled")                                                                                          \
+    X(NUMERIC, "a computation has no finite answer")                                                                   \
     X(INTERNAL, "a fault of requant itself")
 
 typedef enum rq_status {
@@ -57,11 +57,11 @@ RQ_API rq_status rq_fail(rq_err *err, rq_status code, const char *fmt, ...) RQ_P
  * (or `code` where err is NULL). */
 RQ_API rq_status rq_fail_in(rq_err *err, rq_status code, const char *fmt, ...) RQ_PRINTF(3, 4);
 
-#define RQ_TRY(expr)                       \
-    do {                                   \
-        rq_status rq_try_ = (expr);        \
-        if (rq_try_ != RQ_OK)              \
-            return rq_try_;                \
+#define RQ_TRY(expr)                                                                                                   \
+    do {                                                                                                               \
+        rq_status rq_try_ = (expr);                                                                                    \
+        if (rq_try_ != RQ_OK)                                                                                          \
+            return rq_try_;                                                                                            \
     } while (0)
 
 #ifdef __cplusplus

@@ -15,45 +15,45 @@ extern "C" {
 /* Each element type once: name, text, bits per element, kind (f float, i signed, u unsigned, b bool,
  * c complex, x other). Types of 4 and 2 bits are packed, element 0 in the low bits, row-major over the
  * whole tensor with no padding but the last byte's. */
-#define RQ_DTYPE_MAP(X)              \
-    X(NONE, "none", 0, 'x')          \
-    X(F32, "f32", 32, 'f')           \
-    X(F64, "f64", 64, 'f')           \
-    X(F16, "f16", 16, 'f')           \
-    X(BF16, "bf16", 16, 'f')         \
-    X(S8, "s8", 8, 'i')              \
-    X(U8, "u8", 8, 'u')              \
-    X(S16, "s16", 16, 'i')           \
-    X(U16, "u16", 16, 'u')           \
-    X(S32, "s32", 32, 'i')           \
-    X(U32, "u32", 32, 'u')           \
-    X(S64, "s64", 64, 'i')           \
-    X(U64, "u64", 64, 'u')           \
-    X(BOOL, "bool", 8, 'b')          \
-    X(STRING, "string", 0, 'x')      \
-    X(C64, "c64", 64, 'c')           \
-    X(C128, "c128", 128, 'c')        \
-    X(F8E4M3FN, "f8e4m3fn", 8, 'f')  \
-    X(F8E4M3FNUZ, "f8e4m3fnuz", 8, 'f') \
-    X(F8E5M2, "f8e5m2", 8, 'f')      \
-    X(F8E5M2FNUZ, "f8e5m2fnuz", 8, 'f') \
-    X(F8E8M0, "f8e8m0", 8, 'f')      \
-    X(F4E2M1, "f4e2m1", 4, 'f')      \
-    X(S4, "s4", 4, 'i')              \
-    X(U4, "u4", 4, 'u')              \
-    X(S2, "s2", 2, 'i')              \
+#define RQ_DTYPE_MAP(X)                                                                                                \
+    X(NONE, "none", 0, 'x')                                                                                            \
+    X(F32, "f32", 32, 'f')                                                                                             \
+    X(F64, "f64", 64, 'f')                                                                                             \
+    X(F16, "f16", 16, 'f')                                                                                             \
+    X(BF16, "bf16", 16, 'f')                                                                                           \
+    X(S8, "s8", 8, 'i')                                                                                                \
+    X(U8, "u8", 8, 'u')                                                                                                \
+    X(S16, "s16", 16, 'i')                                                                                             \
+    X(U16, "u16", 16, 'u')                                                                                             \
+    X(S32, "s32", 32, 'i')                                                                                             \
+    X(U32, "u32", 32, 'u')                                                                                             \
+    X(S64, "s64", 64, 'i')                                                                                             \
+    X(U64, "u64", 64, 'u')                                                                                             \
+    X(BOOL, "bool", 8, 'b')                                                                                            \
+    X(STRING, "string", 0, 'x')                                                                                        \
+    X(C64, "c64", 64, 'c')                                                                                             \
+    X(C128, "c128", 128, 'c')                                                                                          \
+    X(F8E4M3FN, "f8e4m3fn", 8, 'f')                                                                                    \
+    X(F8E4M3FNUZ, "f8e4m3fnuz", 8, 'f')                                                                                \
+    X(F8E5M2, "f8e5m2", 8, 'f')                                                                                        \
+    X(F8E5M2FNUZ, "f8e5m2fnuz", 8, 'f')                                                                                \
+    X(F8E8M0, "f8e8m0", 8, 'f')                                                                                        \
+    X(F4E2M1, "f4e2m1", 4, 'f')                                                                                        \
+    X(S4, "s4", 4, 'i')                                                                                                \
+    X(U4, "u4", 4, 'u')                                                                                                \
+    X(S2, "s2", 2, 'i')                                                                                                \
     X(U2, "u2", 2, 'u')
 
 typedef enum rq_dtype {
 #define RQ_DTYPE_ENUM(name, text, bits, kind) RQ_DTYPE_##name,
     RQ_DTYPE_MAP(RQ_DTYPE_ENUM)
 #undef RQ_DTYPE_ENUM
-    RQ_N_DTYPES
+        RQ_N_DTYPES
 } rq_dtype;
 
-RQ_API const char *rq_dtype_name(rq_dtype d);      /* "f32", "s8" ... */
-RQ_API int rq_dtype_bits(rq_dtype d);              /* 0 for NONE and STRING */
-RQ_API bool rq_dtype_is_integer(rq_dtype d);       /* signed or unsigned, any width; not BOOL */
+RQ_API const char *rq_dtype_name(rq_dtype d); /* "f32", "s8" ... */
+RQ_API int rq_dtype_bits(rq_dtype d);         /* 0 for NONE and STRING */
+RQ_API bool rq_dtype_is_integer(rq_dtype d);  /* signed or unsigned, any width; not BOOL */
 RQ_API bool rq_dtype_is_float(rq_dtype d);
 /* Smallest and largest value of an integer type up to 32 bits: S8 gives -128 and 127. */
 RQ_API void rq_dtype_limits(rq_dtype d, int64_t *lo, int64_t *hi);

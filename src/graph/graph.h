@@ -31,11 +31,11 @@ typedef enum rq_value_kind {
 typedef struct rq_value {
     const char *name; /* "" when nameless; unique in its graph otherwise; any bytes but NUL */
     rq_value_kind kind;
-    rq_dtype dtype; /* of the reals (or of an ordinary integer tensor); NONE: not known */
-    rq_shape shape; /* as far as known */
-    rq_id producer; /* node, for RQ_VALUE_NODE */
-    rq_id outer;    /* value of the enclosing graph, for RQ_VALUE_CAPTURED */
-    rq_id quant;    /* entry of graph.quants, or RQ_NONE */
+    rq_dtype dtype;     /* of the reals (or of an ordinary integer tensor); NONE: not known */
+    rq_shape shape;     /* as far as known */
+    rq_id producer;     /* node, for RQ_VALUE_NODE */
+    rq_id outer;        /* value of the enclosing graph, for RQ_VALUE_CAPTURED */
+    rq_id quant;        /* entry of graph.quants, or RQ_NONE */
     rq_tensor constant; /* RQ_VALUE_CONST, or the default of an input; dtype NONE otherwise */
     const char *doc;
     const void *extra; /* what the format keeps to write the value back as it was; see formats */
@@ -83,14 +83,14 @@ typedef struct rq_attr {
         int64_t *ints; /* [n] */
         rq_bytes *strings;
     };
-    const char *ref;   /* inside a function body: the attribute of the call that it stands for; or NULL */
+    const char *ref; /* inside a function body: the attribute of the call that it stands for; or NULL */
     const char *doc;
     const void *extra;
 } rq_attr;
 
 typedef struct rq_node {
-    const char *name; /* "" when nameless */
-    const char *op;   /* "Conv"; NULL: removed */
+    const char *name;   /* "" when nameless */
+    const char *op;     /* "Conv"; NULL: removed */
     const char *domain; /* "" for the default one */
     const char *overload;
     rq_id *in;  /* [n_in] values; RQ_NONE: omitted */
@@ -151,7 +151,8 @@ const char *rq_graph_strn(rq_graph *g, const char *s, size_t n);
 
 /* Add a value of `kind`; name is copied ("" or NULL: nameless). *id on success.
  * RQ_BAD_GRAPH: the name is taken. RQ_NO_MEMORY. */
-rq_status rq_graph_add_value(rq_graph *g, rq_id *id, rq_value_kind kind, const char *name, rq_dtype d, const rq_shape *shape, rq_err *err);
+rq_status rq_graph_add_value(rq_graph *g, rq_id *id, rq_value_kind kind, const char *name, rq_dtype d,
+                             const rq_shape *shape, rq_err *err);
 /* Add a constant; takes a share of t. */
 rq_status rq_graph_add_const(rq_graph *g, rq_id *id, const char *name, const rq_tensor *t, rq_err *err);
 /* The value of that name, or RQ_NONE. */

@@ -14,7 +14,7 @@
 typedef struct rq_infer {
     const rq_graph *graph;
     const rq_node *node;
-    int64_t opset; /* imported version of the operator's domain */
+    int64_t opset;              /* imported version of the operator's domain */
     const rq_tensor *const *in; /* [n_in] NULL: omitted */
     int n_in;
     rq_dtype *out_dtype; /* [n_out], preset to NONE */
@@ -41,46 +41,51 @@ typedef struct rq_op_args {
     void *scratch; /* scratch() bytes, 64-byte aligned, not cleared */
     /* Run the subgraph in attribute `attr` with these tensors as its inputs; out[n_out] are created (the caller
      * releases them). Captured values are found by the executor. */
-    rq_status (*run_subgraph)(void *runner, const char *attr, const rq_tensor *const *in, int n_in, rq_tensor *out, int n_out, rq_err *err);
+    rq_status (*run_subgraph)(void *runner, const char *attr, const rq_tensor *const *in, int n_in, rq_tensor *out,
+                              int n_out, rq_err *err);
     void *runner;
     rq_err *err;
 } rq_op_args;
 
-typedef enum rq_place { /* what the quantizer does with the operator (spec onnx.md 4.6, 5.1) */
-    RQ_PLACE_FLOAT,    /* stays in float: no codes in or out */
-    RQ_PLACE_WEIGHTED, /* input 0 and output as activations, input 1 as weight (a second activation when it is no constant), input 2 as bias */
-    RQ_PLACE_OWN,      /* every float input and output with parameters of its own */
-    RQ_PLACE_SAME,     /* the output shares the parameters of input 0; only when input 0 is quantized anyway */
-    RQ_PLACE_JOIN,     /* all inputs and the output share one set (Concat) */
-    RQ_PLACE_CLAMP,    /* Relu, Clip: swallowed into the range of its producer where it can be, else OWN */
-    RQ_PLACE_UNIT,     /* as OWN, but the output's range is [0, 1] (Softmax, Sigmoid) */
-    RQ_PLACE_SINK,     /* integer in, nothing quantized out (ArgMax) */
+typedef enum rq_place {                    /* what the quantizer does with the operator (spec onnx.md 4.6, 5.1) */
+                        RQ_PLACE_FLOAT,    /* stays in float: no codes in or out */
+                        RQ_PLACE_WEIGHTED, /* input 0 and output as activations, input 1 as weight (a second activation
+                                              when it is no constant), input 2 as bias */
+                        RQ_PLACE_OWN,      /* every float input and output with parameters of its own */
+                        RQ_PLACE_SAME,  /* the output shares the parameters of input 0; only when input 0 is quantized
+                                           anyway */
+                        RQ_PLACE_JOIN,  /* all inputs and the output share one set (Concat) */
+                        RQ_PLACE_CLAMP, /* Relu, Clip: swallowed into the range of its producer where it can be, else
+                                           OWN */
+                        RQ_PLACE_UNIT,  /* as OWN, but the output's range is [0, 1] (Softmax, Sigmoid) */
+                        RQ_PLACE_SINK,  /* integer in, nothing quantized out (ArgMax) */
 } rq_place;
 
 enum { /* rq_op.flags */
-    RQ_OP_MOVES = 1u << 0,   /* moves elements of input 0 to output 0 whatever their type: forward runs on codes as it is */
-    RQ_OP_TABLE = 1u << 1,   /* output element i depends on element i of input 0 alone (other inputs constant): the
-                                integer form is a table, made by running forward on every code's real */
-    RQ_OP_DYNAMIC = 1u << 2, /* output sizes depend on data: forward creates its outputs (rq_tensor_create) */
-    RQ_OP_KEEP = 1u << 3,    /* never folded into a constant (random numbers) */
-    RQ_OP_SHAPE_ONLY = 1u << 4, /* reads the shape of its inputs, not their content (Shape, Size) */
-    RQ_OP_COMMUTES = 1u << 5, /* elementwise with numpy broadcasting */
+       RQ_OP_MOVES =
+           1u << 0, /* moves elements of input 0 to output 0 whatever their type: forward runs on codes as it is */
+       RQ_OP_TABLE = 1u << 1,   /* output element i depends on element i of input 0 alone (other inputs constant): the
+                                   integer form is a table, made by running forward on every code's real */
+       RQ_OP_DYNAMIC = 1u << 2, /* output sizes depend on data: forward creates its outputs (rq_tensor_create) */
+       RQ_OP_KEEP = 1u << 3,    /* never folded into a constant (random numbers) */
+       RQ_OP_SHAPE_ONLY = 1u << 4, /* reads the shape of its inputs, not their content (Shape, Size) */
+       RQ_OP_COMMUTES = 1u << 5,   /* elementwise with numpy broadcasting */
 };
 
 typedef struct rq_op {
-    const char *name;    /* as ONNX spells it */
-    const char *domain;  /* "" for ai.onnx, "com.microsoft", "requant" */
-    int since;           /* first opset that has the operator */
-    int known;           /* newest opset whose meaning of it is implemented (25) */
-    int min_in, max_in;  /* max_in -1: any number */
+    const char *name;   /* as ONNX spells it */
+    const char *domain; /* "" for ai.onnx, "com.microsoft", "requant" */
+    int since;          /* first opset that has the operator */
+    int known;          /* newest opset whose meaning of it is implemented (25) */
+    int min_in, max_in; /* max_in -1: any number */
     int min_out, max_out;
     unsigned flags;
     rq_place place;
     /* Structural check when a model is loaded (attributes present and typed); NULL: nothing to check. */
     rq_status (*check)(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err);
-    rq_status (*infer)(const rq_infer *a);           /* required */
-    rq_status (*forward)(const rq_op_args *a);       /* every dtype the operator allows; required for running */
-    rq_status (*backward)(const rq_op_args *a);      /* NULL: gradient stops here */
+    rq_status (*infer)(const rq_infer *a);      /* required */
+    rq_status (*forward)(const rq_op_args *a);  /* every dtype the operator allows; required for running */
+    rq_status (*backward)(const rq_op_args *a); /* NULL: gradient stops here */
     /* Once per plan (shapes known; constant inputs have data, others data NULL): state for forward. NULL: none. */
     rq_status (*prepare)(const rq_op_args *a, void **state);
     /* The integer form. accepts_int says whether it takes these shapes, in_q and out_q; when not, *why is a
@@ -89,7 +94,7 @@ typedef struct rq_op {
     bool (*accepts_int)(const rq_op_args *a, const char **why);
     rq_status (*prepare_int)(const rq_op_args *a, void **state);
     rq_status (*forward_int)(const rq_op_args *a);
-    void (*release)(void *state);                    /* of either prepare */
+    void (*release)(void *state);                         /* of either prepare */
     size_t (*scratch)(const rq_op_args *a, bool integer); /* bytes; NULL: none */
     /* Output-channel axis of weight w (input 1), or RQ_PER_TENSOR; WEIGHTED rows only. */
     int (*weight_axis)(const rq_node *n, const rq_shape *w);
@@ -113,10 +118,12 @@ rq_status rq_ops_check(const rq_graph *g, bool strict, rq_err *err);
  * RQ_BAD_SHAPE, naming the node. */
 rq_status rq_ops_infer(rq_graph *g, rq_err *err);
 /* One node, for executors: calls the row with these tensors. */
-rq_status rq_ops_infer_node(const rq_graph *g, const rq_node *n, const rq_tensor *const *in, rq_dtype *out_dtype, rq_shape *out_shape, rq_err *err);
+rq_status rq_ops_infer_node(const rq_graph *g, const rq_node *n, const rq_tensor *const *in, rq_dtype *out_dtype,
+                            rq_shape *out_shape, rq_err *err);
 
 /* Helpers for infer functions. */
-rq_status rq_infer_fail(const rq_infer *a, rq_status code, const char *fmt, ...) RQ_PRINTF(3, 4); /* puts "node 'x' (Conv): " first */
+rq_status rq_infer_fail(const rq_infer *a, rq_status code, const char *fmt, ...)
+    RQ_PRINTF(3, 4);                             /* puts "node 'x' (Conv): " first */
 rq_status rq_infer_same(const rq_infer *a);      /* every output: type and shape of input 0 */
 rq_status rq_infer_broadcast(const rq_infer *a); /* output 0: type of input 0, numpy broadcast of all inputs */
 /* numpy broadcast of two shapes; false when they do not fit. */

@@ -1,0 +1,179 @@
+/* graph/attr.c — attributes of nodes: found by name, read with a fallback, set or replaced. A node has few,
+ * so a walk finds them. */
+#include <string.h>
+
+#include "graph/graph.h"
+
+const rq_attr *rq_attr_find(const rq_node *n, const char *name)
+{
+    for (int i = 0; i < n->n_attr; i++)
+        if (!strcmp(n->attr[i].name, name))
+            return &n->attr[i];
+    return NULL;
+}
+
+static const rq_attr *typed(const rq_node *n, const char *name, rq_attr_type type)
+{
+    const rq_attr *a = rq_attr_find(n, name);
+    return a && a->type == type ? a : NULL;
+}
+
+int64_t rq_attr_int(const rq_node *n, const char *name, int64_t fallback)
+{
+    const rq_attr *a = typed(n, name, RQ_ATTR_INT);
+    return a ? a->i : fallback;
+}
+
+float rq_attr_float(const rq_node *n, const char *name, float fallback)
+{
+    const rq_attr *a = typed(n, name, RQ_ATTR_FLOAT);
+    return a ? a->f : fallback;
+}
+
+const char *rq_attr_string(const rq_node *n, const char *name, const char *fallback)
+{
+    const rq_attr *a = typed(n, name, RQ_ATTR_STRING);
+    return a ? a->s.p : fallback;
+}
+
+const int64_t *rq_attr_ints(const rq_node *n, const char *name, int *count)
+{
+    const rq_attr *a = typed(n, name, RQ_ATTR_INTS);
+    *count = a ? a->n : 0;
+    return a ? a->ints : NULL;
+}
+
+const float *rq_attr_floats(const rq_node *n, const char *name, int *count)
+{
+    const rq_attr *a = typed(n, name, RQ_ATTR_FLOATS);
+    *count = a ? a->n : 0;
+    return a ? a->floats : NULL;
+}
+
+const rq_tensor *rq_attr_tensor(const rq_node *n, const char *name)
+{
+    const rq_attr *a = typed(n, name, RQ_ATTR_TENSOR);
+    return a ? &a->t[0] : NULL;
+}
+
+rq_graph *rq_attr_graph(const rq_node *n, const char *name)
+{
+    const rq_attr *a = typed(n, name, RQ_ATTR_GRAPH);
+    return a ? a->g[0] : NULL;
+}
+
+static void drop(rq_attr *a)
+{
+    if (a->type == RQ_ATTR_TENSOR || a->type == RQ_ATTR_TENSORS)
+        for (int i = 0; a->t && i < a->n; i++)
+            rq_tensor_release(&a->t[i]);
+    if (a->type == RQ_ATTR_GRAPH || a->type == RQ_ATTR_GRAPHS)
+        for (int i = 0; a->g && i < a->n; i++)
+            rq_graph_destroy(a->g[i]);
+}
+
+rq_attr *rq_attr_add(rq_graph *g, rq_id node, const char *name, rq_attr_type type)
+{
+    rq_node *n = &g->nodes[node];
+    if (n->n_attr == n->cap_attr) {
+        int cap = n->cap_attr ? 2 * n->cap_attr : 4;
+        rq_attr *more = rq_arena_alloc(&g->names, (size_t)cap, sizeof *more);
+        if (!more)
+            return NULL;
+        if (n->n_attr)
+            memcpy(more, n->attr, (size_t)n->n_attr * sizeof *more);
+        n->attr = more;
+        n->cap_attr = cap;
+    }
+    const char *kept = rq_graph_str(g, name);
+    if (!kept)
+        return NULL;
+    rq_attr *a = &n->attr[n->n_attr++];
+    *a = (rq_attr) { .name = kept, .type = type, .n = 1, .doc = "" };
+    return a;
+}
+
+void rq_attr_remove(rq_graph *g, rq_id node, const char *name)
+{
+    rq_node *n = &g->nodes[node];
+    for (int i = 0; i < n->n_attr; i++)
+        if (!strcmp(n->attr[i].name, name)) {
+            drop(&n->attr[i]);
+            memmove(&n->attr[i], &n->attr[i + 1], (size_t)(n->n_attr - i - 1) * sizeof *n->attr);
+            n->n_attr--;
+            return;
+        }
+}
+
+/* Room for the attribute, emptied if it was there; its value is set by the caller. */
+static rq_attr *renew(rq_graph *g, rq_id node, const char *name, rq_attr_type type)
+{
+    rq_node *n = &g->nodes[node];
+    for (int i = 0; i < n->n_attr; i++)
+        if (!strcmp(n->attr[i].name, name)) {
+            drop(&n->attr[i]);
+            n->attr[i] = (rq_attr) { .name = n->attr[i].name, .type = type, .n = 1, .doc = n->attr[i].doc };
+            return &n->attr[i];
+        }
+    return rq_attr_add(g, node, name, type);
+}
+
+rq_status rq_attr_set_int(rq_graph *g, rq_id node, const char *name, int64_t v)
+{
+    rq_attr *a = renew(g, node, name, RQ_ATTR_INT);
+    if (!a)
+        return RQ_NO_MEMORY;
+    a->i = v;
+    return RQ_OK;
+}
+
+rq_status rq_attr_set_float(rq_graph *g, rq_id node, const char *name, float v)
+{
+    rq_attr *a = renew(g, node, name, RQ_ATTR_FLOAT);
+    if (!a)
+        return RQ_NO_MEMORY;
+    a->f = v;
+    return RQ_OK;
+}
+
+rq_status rq_attr_set_ints(rq_graph *g, rq_id node, const char *name, const int64_t *v, int n)
+{
+    int64_t *ints = rq_arena_alloc(&g->names, (size_t)n, sizeof *ints);
+    if (!ints)
+        return RQ_NO_MEMORY;
+    if (n)
+        memcpy(ints, v, (size_t)n * sizeof *ints); /* before renew: v may be the old list */
+    rq_attr *a = renew(g, node, name, RQ_ATTR_INTS);
+    if (!a)
+        return RQ_NO_MEMORY;
+    a->ints = ints;
+    a->n = n;
+    return RQ_OK;
+}
+
+rq_status rq_attr_set_string(rq_graph *g, rq_id node, const char *name, const char *v)
+{
+    const char *kept = rq_graph_str(g, v);
+    if (!kept)
+        return RQ_NO_MEMORY;
+    rq_attr *a = renew(g, node, name, RQ_ATTR_STRING);
+    if (!a)
+        return RQ_NO_MEMORY;
+    a->s = (rq_bytes) { kept, strlen(kept) };
+    return RQ_OK;
+}
+
+rq_status rq_attr_set_tensor(rq_graph *g, rq_id node, const char *name, const rq_tensor *t)
+{
+    rq_tensor *kept = rq_arena_alloc(&g->names, 1, sizeof *kept);
+    if (!kept)
+        return RQ_NO_MEMORY;
+    rq_tensor_share(kept, t);
+    rq_attr *a = renew(g, node, name, RQ_ATTR_TENSOR);
+    if (!a) {
+        rq_tensor_release(kept);
+        return RQ_NO_MEMORY;
+    }
+    a->t = kept;
+    return RQ_OK;
+}

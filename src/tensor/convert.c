@@ -1,0 +1,147 @@
+/* tensor/convert.c — narrow float formats by their fields: sign, exponent, mantissa, bias, and which codes
+ * are NaN or infinite. One decoder and one encoder serve them all; the tables of formats are in
+ * onnx.md 1.3 (from the ONNX and OCP specifications). */
+#include "tensor/convert.h"
+
+#include <math.h>
+#include <string.h>
+
+static float from_bits(uint32_t u)
+{
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+
+static uint32_t to_bits(float f)
+{
+    uint32_t u;
+    memcpy(&u, &f, sizeof u);
+    return u;
+}
+
+float rq_convert_f16_to_f32(uint16_t h)
+{
+    uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = (h >> 10) & 31, m = h & 1023;
+    if (e == 31)
+        return from_bits(sign | 0x7f800000u | m << 13);
+    if (e == 0) {
+        float v = (float)m * 0x1p-24f;
+        return sign ? -v : v;
+    }
+    return from_bits(sign | (e + 112) << 23 | m << 13);
+}
+
+uint16_t rq_convert_f32_to_f16(float f)
+{
+    uint32_t u = to_bits(f), sign = u >> 16 & 0x8000, a = u & 0x7fffffff;
+    if (a > 0x7f800000)
+        return (uint16_t)(sign | 0x7e00 | (a >> 13 & 0x3ff));
+    if (a >= 0x477ff000) /* 65520 and above round to infinity */
+        return (uint16_t)(sign | 0x7c00);
+    if (a < 0x38800000) { /* below 2^-14: subnormal, in steps of 2^-24 */
+        float v = fabsf(f) * 0x1p24f;
+        return (uint16_t)(sign | (uint32_t)nearbyintf(v));
+    }
+    a += 0xfff + (a >> 13 & 1);
+    return (uint16_t)(sign | (a - 0x38000000) >> 13);
+}
+
+float rq_convert_bf16_to_f32(uint16_t h)
+{
+    return from_bits((uint32_t)h << 16);
+}
+
+uint16_t rq_convert_f32_to_bf16(float f)
+{
+    uint32_t u = to_bits(f);
+    if ((u & 0x7fffffff) > 0x7f800000)
+        return (uint16_t)(u >> 16 | 0x40);
+    return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
+}
+
+typedef struct narrow {
+    int exp_bits, man_bits, bias;
+    float max;
+    bool has_inf, nan_is_minus_zero, nan_all_ones;
+} narrow;
+
+static narrow narrow_of(rq_dtype d)
+{
+    switch (d) {
+    case RQ_DTYPE_F8E4M3FN:
+        return (narrow) { 4, 3, 7, 448, .nan_all_ones = true };
+    case RQ_DTYPE_F8E4M3FNUZ:
+        return (narrow) { 4, 3, 8, 240, .nan_is_minus_zero = true };
+    case RQ_DTYPE_F8E5M2:
+        return (narrow) { 5, 2, 15, 57344, .has_inf = true };
+    case RQ_DTYPE_F8E5M2FNUZ:
+        return (narrow) { 5, 2, 16, 57344, .nan_is_minus_zero = true };
+    default: /* F4E2M1 */
+        return (narrow) { 2, 1, 1, .max = 6 };
+    }
+}
+
+float rq_convert_f8_to_f32(rq_dtype d, uint8_t code)
+{
+    if (d == RQ_DTYPE_F8E8M0)
+        return code == 255 ? NAN : ldexpf(1.0f, code - 127);
+    narrow t = narrow_of(d);
+    int bits = 1 + t.exp_bits + t.man_bits;
+    int sign = code >> (bits - 1) & 1, e = code >> t.man_bits & ((1 << t.exp_bits) - 1),
+        m = code & ((1 << t.man_bits) - 1);
+    int top = (1 << t.exp_bits) - 1;
+    if (t.nan_is_minus_zero && code == 0x80)
+        return NAN;
+    if (t.nan_all_ones && (code & 0x7f) == 0x7f)
+        return NAN;
+    if (t.has_inf && e == top)
+        return m ? NAN : sign ? -INFINITY : INFINITY;
+    float v =
+        e ? ldexpf((float)(m | 1 << t.man_bits), e - t.bias - t.man_bits) : ldexpf((float)m, 1 - t.bias - t.man_bits);
+    return sign ? -v : v;
+}
+
+uint8_t rq_convert_f32_to_f8(rq_dtype d, float f, bool saturate)
+{
+    if (d == RQ_DTYPE_F8E8M0) { /* nearest power of two, ties away from zero, as the ONNX cast does */
+        if (isnan(f))
+            return 255;
+        float a = fabsf(f);
+        if (a < 0x1p-127f)
+            return 0;
+        int e;
+        float m = frexpf(a, &e); /* a = m 2^e, m in [0.5, 1) */
+        e = e - 1 + (m >= 0.75f);
+        return (uint8_t)(e > 127 ? 254 : e + 127);
+    }
+    narrow t = narrow_of(d);
+    int bits = 1 + t.exp_bits + t.man_bits;
+    uint8_t sign = (uint8_t)(signbit(f) ? 1 << (bits - 1) : 0);
+    uint8_t nan = t.nan_is_minus_zero ? 0x80 : (uint8_t)(sign | 0x7f);
+    if (d == RQ_DTYPE_F4E2M1)
+        nan = 7; /* no NaN: casts to 6 */
+    if (isnan(f))
+        return nan;
+    float a = fabsf(f);
+    int e = a > 0 && isfinite(a) ? ilogbf(a) : 0;
+    if (e < 1 - t.bias)
+        e = 1 - t.bias;
+    float step = ldexpf(1.0f, e - t.man_bits);
+    float r = isfinite(a) ? nearbyintf(a / step) * step : a;
+    if (r > t.max) {
+        if (!saturate && d != RQ_DTYPE_F4E2M1)
+            return t.has_inf ? (uint8_t)(sign | 0x7c) : nan;
+        r = t.max;
+    }
+    if (r == 0)
+        return t.nan_is_minus_zero ? 0 : sign;
+    e = ilogbf(r);
+    uint8_t code;
+    if (e < 1 - t.bias)
+        code = (uint8_t)(r / ldexpf(1.0f, 1 - t.bias - t.man_bits));
+    else
+        code = (uint8_t)(((e + t.bias) << t.man_bits) |
+                         ((int)(r / ldexpf(1.0f, e - t.man_bits)) & ((1 << t.man_bits) - 1)));
+    return (uint8_t)(sign | code);
+}
