@@ -53,8 +53,8 @@ typedef struct rq_recipe rq_recipe;
 /* Read a recipe file. RQ_BAD_RECIPE: the sentence gives line and key; an unknown key names the nearest. */
 RQ_API rq_status rq_recipe_load(rq_recipe **out, const char *path, rq_err *err);
 RQ_API void rq_recipe_destroy(rq_recipe *r);
-/* Let its global keys override *s; keys the caller set himself (command line) are passed in `set` and stay: a list of
- * long option names that ends in NULL, or NULL. */
+/* Let its global keys override *s; keys the caller set himself (command line) are passed in `set` and stay: a list of long
+ * option names that ends in NULL, or NULL. */
 RQ_API void rq_recipe_apply_global(const rq_recipe *r, rq_settings *s, const char *const *set);
 /* Settings of one tensor of a node (either name may be NULL), starting from base. Marks the rules that matched. */
 RQ_API rq_settings rq_recipe_resolve(const rq_recipe *r, const rq_settings *base, const char *op, const char *node,
