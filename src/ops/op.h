@@ -69,7 +69,9 @@ enum { /* rq_op.flags */
        RQ_OP_DYNAMIC = 1u << 2, /* output sizes depend on data: forward creates its outputs (rq_tensor_create) */
        RQ_OP_KEEP = 1u << 3,    /* never folded into a constant (random numbers) */
        RQ_OP_SHAPE_ONLY = 1u << 4, /* reads the shape of its inputs, not their content (Shape, Size) */
-       RQ_OP_COMMUTES = 1u << 5,   /* elementwise with numpy broadcasting */
+       RQ_OP_VIEW = 1u << 6,     /* output 0 is the bytes of input 0 in the same order (Reshape): the planner lets it share them,
+                                 and forward (a copy) runs only where it cannot */
+    RQ_OP_COMMUTES = 1u << 5,   /* elementwise with numpy broadcasting */
 };
 
 typedef struct rq_op {
