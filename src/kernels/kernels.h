@@ -9,6 +9,14 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Equal bins of a histogram. |x * mul / div| stays below 2^31 within lo..hi. */
+typedef struct rq_bins {
+    int n, first; /* bins; index of the first one */
+    float lo, hi; /* both counted: hi falls into the last bin */
+    float mul, div;
+    int take_abs;
+} rq_bins;
+
 typedef struct rq_kernels {
     const char *isa; /* "scalar", "avx2", "vnni" */
     unsigned cpu;    /* the flags it was made for */
@@ -28,9 +36,9 @@ typedef struct rq_kernels {
     /* ---- stats_*.c: what calibration looks at ---- */
     /* Smallest and largest finite element; *finite counts them. With none: lo = +inf, hi = -inf. */
     void (*minmax)(const float *x, size_t n, float *lo, float *hi, size_t *finite);
-    /* h[i] += 1 for each finite |x| (or x when is_signed) in bin i of n_bins equal ones over [lo, hi]; hi itself in the
-     * last; outside: not counted. index = (int)((x - lo) * (n_bins / (hi - lo))) in float. */
-    void (*histogram)(uint64_t *h, int n_bins, const float *x, size_t n, float lo, float hi, int take_abs);
+    /* h[i] += 1 for each x (|x| with b->take_abs) within lo..hi: i = floor(x * mul / div) - first in float, left to
+     * right, clamped to 0..n-1. NaN and what lies outside is not counted. */
+    void (*histogram)(uint64_t *h, const rq_bins *b, const float *x, size_t n);
 
     /* ---- reduce_*.c: one fixed lane tree. Element i goes to lane i % 16; lanes are then added 8 apart,
      * 4 apart, 2, 1. The same bits at every vector width. ---- */
