@@ -18,11 +18,20 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .dequantize_u8 = rq_dequantize_u8_scalar,
         .dequantize_s8 = rq_dequantize_s8_scalar,
         .lut8 = rq_lut8_scalar,
+        /* stats_*.c */
+        .minmax = rq_minmax_scalar,
+        .histogram = rq_histogram_scalar,
     };
 #if RQ_X86
     if (!(cpu & RQ_CPU_AVX2))
         return;
     k->isa = "avx2";
+    k->minmax = rq_minmax_avx2;
+    k->histogram = rq_histogram_avx2;
+    if (!(cpu & RQ_CPU_AVX512))
+        return;
+    k->minmax = rq_minmax_avx512;
+    k->histogram = rq_histogram_avx512;
     if (!(cpu & RQ_CPU_VNNI))
         return;
     k->isa = "vnni";

@@ -20,4 +20,12 @@ void rq_dequantize_u8_scalar(float *y, const uint8_t *x, size_t n, float scale, 
 void rq_dequantize_s8_scalar(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
 void rq_lut8_scalar(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
 
+/* ---- stats_*.c ---- */
+void rq_minmax_scalar(const float *x, size_t n, float *lo, float *hi, size_t *finite);
+void rq_histogram_scalar(uint64_t *h, const rq_bins *b, const float *x, size_t n);
+void rq_minmax_avx2(const float *x, size_t n, float *lo, float *hi, size_t *finite);
+void rq_histogram_avx2(uint64_t *h, const rq_bins *b, const float *x, size_t n);
+void rq_minmax_avx512(const float *x, size_t n, float *lo, float *hi, size_t *finite);
+void rq_histogram_avx512(uint64_t *h, const rq_bins *b, const float *x, size_t n);
+
 #endif

@@ -1,8 +1,9 @@
 /* kernels/stats_avx2.c — minmax and histogram eight floats at a time. The histogram computes indices in
  * vectors and counts in scalar code; exact zeros, half of what follows a Relu, would make every count wait for
  * the one before it, so they are tallied beside the table. */
-#include "kernels/stats.h"
+#include "kernels/kernels_isa.h"
 
+#if RQ_X86
 #include <immintrin.h>
 #include <math.h>
 
@@ -74,3 +75,5 @@ void rq_histogram_avx2(uint64_t *h, const rq_bins *b, const float *x, size_t n)
     }
     rq_histogram_scalar(h, b, x + i, n - i);
 }
+
+#endif

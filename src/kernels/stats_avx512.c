@@ -1,6 +1,7 @@
 /* kernels/stats_avx512.c — minmax and histogram sixteen floats at a time; see stats_avx2.c for the idea. */
-#include "kernels/stats.h"
+#include "kernels/kernels_isa.h"
 
+#if RQ_X86
 #include <immintrin.h>
 #include <math.h>
 
@@ -63,3 +64,5 @@ void rq_histogram_avx512(uint64_t *h, const rq_bins *b, const float *x, size_t n
     }
     rq_histogram_scalar(h, b, x + i, n - i);
 }
+
+#endif

@@ -1,6 +1,6 @@
 /* kernels/stats_scalar.c — what calibration looks at: smallest and largest element, counts per bin.
  * These loops are the definition; the other files give the same numbers faster. */
-#include "kernels/stats.h"
+#include "kernels/kernels_isa.h"
 
 #include <math.h>
 
