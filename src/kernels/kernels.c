@@ -18,6 +18,12 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .dequantize_u8 = rq_dequantize_u8_scalar,
         .dequantize_s8 = rq_dequantize_s8_scalar,
         .lut8 = rq_lut8_scalar,
+        /* eltwise_*.c, reduce_*.c */
+        .map = rq_map_scalar,
+        .zip = rq_zip_scalar,
+        .sum_f32 = rq_sum_f32_scalar,
+        .fold = rq_fold_scalar,
+        .exp_sum = rq_exp_sum_scalar,
         /* stats_*.c */
         .minmax = rq_minmax_scalar,
         .histogram = rq_histogram_scalar,
@@ -26,10 +32,20 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     if (!(cpu & RQ_CPU_AVX2))
         return;
     k->isa = "avx2";
+    k->map = rq_map_avx2;
+    k->zip = rq_zip_avx2;
+    k->sum_f32 = rq_sum_f32_avx2;
+    k->fold = rq_fold_avx2;
+    k->exp_sum = rq_exp_sum_avx2;
     k->minmax = rq_minmax_avx2;
     k->histogram = rq_histogram_avx2;
     if (!(cpu & RQ_CPU_AVX512))
         return;
+    k->map = rq_map_avx512;
+    k->zip = rq_zip_avx512;
+    k->sum_f32 = rq_sum_f32_avx512;
+    k->fold = rq_fold_avx512;
+    k->exp_sum = rq_exp_sum_avx512;
     k->minmax = rq_minmax_avx512;
     k->histogram = rq_histogram_avx512;
     if (!(cpu & RQ_CPU_VNNI))

@@ -9,6 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/eltwise.h"
+#include "kernels/reduce.h"
+
 /* Equal bins of a histogram. |x * mul / div| stays below 2^31 within lo..hi. */
 typedef struct rq_bins {
     int n, first; /* bins; index of the first one */
@@ -40,9 +43,15 @@ typedef struct rq_kernels {
      * right, clamped to 0..n-1. NaN and what lies outside is not counted. */
     void (*histogram)(uint64_t *h, const rq_bins *b, const float *x, size_t n);
 
-    /* ---- reduce_*.c: one fixed lane tree. Element i goes to lane i % 16; lanes are then added 8 apart,
-     * 4 apart, 2, 1. The same bits at every vector width. ---- */
+    /* ---- eltwise_*.c: elementwise functions, named in kernels/eltwise.h: k->map[RQ_MAP_EXP](y, x, n, 0, 0) ---- */
+    const rq_map_fn *map; /* [RQ_N_MAPS] */
+    const rq_zip_fn *zip; /* [RQ_N_ZIPS] */
+
+    /* ---- reduce_*.c: one fixed lane tree (kernels/reduce.h). Element i goes to lane i % 16; lanes are then added
+     * 8 apart, 4 apart, 2, 1. The same bits at every vector width. ---- */
     float (*sum_f32)(const float *x, size_t n);
+    const rq_fold_fn *fold; /* [RQ_N_FOLDS] */
+    rq_exp_sum_fn exp_sum;
 } rq_kernels;
 
 /* The table for these CPU flags (base/cpu.h): complete with scalar versions first, then overridden. */

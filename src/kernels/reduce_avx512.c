@@ -1,0 +1,6 @@
+/* kernels/reduce_avx512.c — reductions of a row of floats, 16 at a time. Compiled with -mavx512f and friends; reached only through rq_kernels. */
+#ifdef __AVX512F__
+#define VEC_WIDTH 16
+#define SUFFIX avx512
+#include "kernels/reduce_tmpl.h"
+#endif

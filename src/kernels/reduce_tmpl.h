@@ -1,0 +1,128 @@
+/* kernels/reduce_tmpl.h — the lane tree of kernels/reduce.h, once for every vector width.
+ *
+ * Sixteen lanes live in 16, 2 or 1 vectors. The last n % 16 elements are padded with a value whose contribution
+ * is neutral, which every width does alike. */
+#include <math.h>
+
+#include "kernels/reduce.h"
+#include "kernels/vec.h"
+
+enum { LANES = 16, PARTS = LANES / VEC_WIDTH };
+
+typedef vf (*term_v)(vf x, vf c); /* what an element contributes */
+typedef vf (*join_v)(vf a, vf b); /* how contributions meet */
+
+static inline vf same_v(vf x, vf c)
+{
+    return x;
+}
+
+static inline vf abs_v(vf x, vf c)
+{
+    return vabs(x);
+}
+
+static inline vf square_v(vf x, vf c)
+{
+    const vf d = vsub(x, c);
+    return vmul(d, d);
+}
+
+static inline vf exp_v(vf x, vf c)
+{
+    return VEC_MATH(exp)(vsub(x, c));
+}
+
+/* pad: an element that contributes nothing. y: where the contributions are stored, or NULL. */
+static inline __attribute__((always_inline)) float fold_loop(float *y, const float *x, size_t n, float c, float neutral,
+                                                             float pad, term_v term, join_v join)
+{
+    const vf vc = vsplat(c);
+    vf acc[PARTS];
+    for (int p = 0; p < PARTS; p++)
+        acc[p] = vsplat(neutral);
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int p = 0; p < PARTS; p++) {
+            const vf t = term(vload(x + i + p * VEC_WIDTH), vc);
+            if (y)
+                vstore(y + i + p * VEC_WIDTH, t);
+            acc[p] = join(acc[p], t);
+        }
+    if (i < n) {
+        float tail[LANES];
+        for (size_t j = 0; j < LANES; j++)
+            tail[j] = i + j < n ? x[i + j] : pad;
+        for (int p = 0; p < PARTS; p++) {
+            const vf t = term(vload(tail + p * VEC_WIDTH), vc);
+            vstore(tail + p * VEC_WIDTH, t);
+            acc[p] = join(acc[p], t);
+        }
+        if (y)
+            memcpy(y + i, tail, (n - i) * sizeof *y);
+    }
+    float lane[LANES], other[LANES];
+    for (int p = 0; p < PARTS; p++)
+        vstore(lane + p * VEC_WIDTH, acc[p]);
+    for (int apart = LANES / 2; apart; apart /= 2) {
+        /* whole vectors of which the first `apart` lanes count: the same operation as above, for any join */
+        for (int l = 0; l < LANES; l++)
+            other[l] = lane[(l + apart) % LANES];
+        for (int p = 0; p < PARTS; p++)
+            vstore(lane + p * VEC_WIDTH, join(vload(lane + p * VEC_WIDTH), vload(other + p * VEC_WIDTH)));
+    }
+    return lane[0];
+}
+
+static float fold_sum(const float *x, size_t n, float c)
+{
+    return fold_loop(NULL, x, n, c, 0, 0, same_v, vadd);
+}
+
+static float fold_abs(const float *x, size_t n, float c)
+{
+    return fold_loop(NULL, x, n, c, 0, 0, abs_v, vadd);
+}
+
+static float fold_square(const float *x, size_t n, float c)
+{
+    return fold_loop(NULL, x, n, c, 0, c, square_v, vadd);
+}
+
+static float fold_exp(const float *x, size_t n, float c)
+{
+    return fold_loop(NULL, x, n, c, 0, -INFINITY, exp_v, vadd);
+}
+
+static float fold_max(const float *x, size_t n, float c)
+{
+    return fold_loop(NULL, x, n, c, -INFINITY, -INFINITY, same_v, vmax);
+}
+
+static float fold_min(const float *x, size_t n, float c)
+{
+    return fold_loop(NULL, x, n, c, INFINITY, INFINITY, same_v, vmin);
+}
+
+static float fold_prod(const float *x, size_t n, float c)
+{
+    return fold_loop(NULL, x, n, c, 1, 1, same_v, vmul);
+}
+
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+
+const rq_fold_fn JOIN(rq_fold_, SUFFIX)[RQ_N_FOLDS] = {
+    [RQ_FOLD_SUM] = fold_sum, [RQ_FOLD_ABS] = fold_abs, [RQ_FOLD_SQUARE] = fold_square, [RQ_FOLD_EXP] = fold_exp,
+    [RQ_FOLD_MAX] = fold_max, [RQ_FOLD_MIN] = fold_min, [RQ_FOLD_PROD] = fold_prod,
+};
+
+float JOIN(rq_exp_sum_, SUFFIX)(float *y, const float *x, size_t n, float c)
+{
+    return fold_loop(y, x, n, c, 0, -INFINITY, exp_v, vadd);
+}
+
+float JOIN(rq_sum_f32_, SUFFIX)(const float *x, size_t n)
+{
+    return fold_loop(NULL, x, n, 0, 0, 0, same_v, vadd);
+}

@@ -1,0 +1,253 @@
+/* kernels/vec.h — one vector of floats, three widths, for files that are compiled once per instruction set.
+ *
+ * VEC_WIDTH (1, 8 or 16) is set by the file that includes this. Every operation gives the same bits at every
+ * width: IEEE arithmetic without contraction, selections written as comparison plus blend (never min/max
+ * instructions, whose answer for NaN differs), and SLEEF's `cinz_` functions, which promise it. */
+#ifndef RQ_KERNELS_VEC_H
+#define RQ_KERNELS_VEC_H
+
+#include <sleef.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#if VEC_WIDTH == 16
+
+#include <immintrin.h>
+typedef __m512 vf;
+typedef __mmask16 vm;
+#define VEC_MATH(f) Sleef_cinz_##f##f16_u10avx512fnofma
+static inline vf vload(const float *p)
+{
+    return _mm512_loadu_ps(p);
+}
+static inline void vstore(float *p, vf v)
+{
+    _mm512_storeu_ps(p, v);
+}
+static inline vf vsplat(float x)
+{
+    return _mm512_set1_ps(x);
+}
+static inline vf vadd(vf a, vf b)
+{
+    return _mm512_add_ps(a, b);
+}
+static inline vf vsub(vf a, vf b)
+{
+    return _mm512_sub_ps(a, b);
+}
+static inline vf vmul(vf a, vf b)
+{
+    return _mm512_mul_ps(a, b);
+}
+static inline vf vdiv(vf a, vf b)
+{
+    return _mm512_div_ps(a, b);
+}
+static inline vf vsqrt(vf a)
+{
+    return _mm512_sqrt_ps(a);
+}
+static inline vf vabs(vf a)
+{
+    return _mm512_abs_ps(a);
+}
+static inline vf vneg(vf a)
+{
+    return _mm512_xor_ps(a, _mm512_set1_ps(-0.0f));
+}
+static inline vf vfloor(vf a)
+{
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+static inline vf vceil(vf a)
+{
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
+}
+static inline vf vround(vf a) /* half to even */
+{
+    return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+static inline vm vlt(vf a, vf b) /* false for NaN */
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
+}
+static inline vm vnan(vf a)
+{
+    return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
+}
+static inline vm vor(vm a, vm b)
+{
+    return a | b;
+}
+static inline vf vsel(vm m, vf yes, vf no)
+{
+    return _mm512_mask_blend_ps(m, no, yes);
+}
+
+#elif VEC_WIDTH == 8
+
+#include <immintrin.h>
+typedef __m256 vf;
+typedef __m256 vm;
+#define VEC_MATH(f) Sleef_cinz_##f##f8_u10avx
+static inline vf vload(const float *p)
+{
+    return _mm256_loadu_ps(p);
+}
+static inline void vstore(float *p, vf v)
+{
+    _mm256_storeu_ps(p, v);
+}
+static inline vf vsplat(float x)
+{
+    return _mm256_set1_ps(x);
+}
+static inline vf vadd(vf a, vf b)
+{
+    return _mm256_add_ps(a, b);
+}
+static inline vf vsub(vf a, vf b)
+{
+    return _mm256_sub_ps(a, b);
+}
+static inline vf vmul(vf a, vf b)
+{
+    return _mm256_mul_ps(a, b);
+}
+static inline vf vdiv(vf a, vf b)
+{
+    return _mm256_div_ps(a, b);
+}
+static inline vf vsqrt(vf a)
+{
+    return _mm256_sqrt_ps(a);
+}
+static inline vf vabs(vf a)
+{
+    return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
+}
+static inline vf vneg(vf a)
+{
+    return _mm256_xor_ps(a, _mm256_set1_ps(-0.0f));
+}
+static inline vf vfloor(vf a)
+{
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+}
+static inline vf vceil(vf a)
+{
+    return _mm256_round_ps(a, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
+}
+static inline vf vround(vf a) /* half to even */
+{
+    return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+}
+static inline vm vlt(vf a, vf b) /* false for NaN */
+{
+    return _mm256_cmp_ps(a, b, _CMP_LT_OQ);
+}
+static inline vm vnan(vf a)
+{
+    return _mm256_cmp_ps(a, a, _CMP_UNORD_Q);
+}
+static inline vm vor(vm a, vm b)
+{
+    return _mm256_or_ps(a, b);
+}
+static inline vf vsel(vm m, vf yes, vf no)
+{
+    return _mm256_blendv_ps(no, yes, m);
+}
+
+#else
+
+#include <math.h>
+typedef float vf;
+typedef int vm;
+#define VEC_MATH(f) Sleef_cinz_##f##f1_u10purec
+static inline vf vload(const float *p)
+{
+    return *p;
+}
+static inline void vstore(float *p, vf v)
+{
+    *p = v;
+}
+static inline vf vsplat(float x)
+{
+    return x;
+}
+static inline vf vadd(vf a, vf b)
+{
+    return a + b;
+}
+static inline vf vsub(vf a, vf b)
+{
+    return a - b;
+}
+static inline vf vmul(vf a, vf b)
+{
+    return a * b;
+}
+static inline vf vdiv(vf a, vf b)
+{
+    return a / b;
+}
+static inline vf vsqrt(vf a)
+{
+    return sqrtf(a);
+}
+static inline vf vabs(vf a)
+{
+    return fabsf(a);
+}
+static inline vf vneg(vf a)
+{
+    return -a;
+}
+static inline vf vfloor(vf a)
+{
+    return floorf(a);
+}
+static inline vf vceil(vf a)
+{
+    return ceilf(a);
+}
+static inline vf vround(vf a) /* half to even */
+{
+    return rintf(a);
+}
+static inline vm vlt(vf a, vf b) /* false for NaN */
+{
+    return a < b;
+}
+static inline vm vnan(vf a)
+{
+    return a != a;
+}
+static inline vm vor(vm a, vm b)
+{
+    return a | b;
+}
+static inline vf vsel(vm m, vf yes, vf no)
+{
+    return m ? yes : no;
+}
+
+#endif
+
+/* The larger; NaN when either is. */
+static inline vf vmax(vf a, vf b)
+{
+    return vsel(vor(vlt(a, b), vnan(b)), b, a);
+}
+
+/* The smaller; NaN when either is. */
+static inline vf vmin(vf a, vf b)
+{
+    return vsel(vor(vlt(b, a), vnan(b)), b, a);
+}
+
+#endif
