@@ -22,9 +22,9 @@ void rq_file_unmap(rq_map *m);
  * `path`, renamed by rq_file_commit. rq_file_abandon (fine after commit, fine on zeroed) removes what
  * was written; so does a SIGINT or SIGTERM while one is open, when rq_file_guard_signals was called. */
 typedef struct rq_file {
-    int fd;          /* valid while tmp is set */
-    char *path;      /* final name */
-    char *tmp;       /* temporary name, NULL when nothing is open */
+    int fd;     /* valid while tmp is set */
+    char *path; /* final name, symbolic links followed */
+    char *tmp;  /* temporary name; "" for a pipe or device, written as it stands; NULL when nothing is open */
 } rq_file;
 rq_status rq_file_create(rq_file *f, const char *path, rq_err *err);
 rq_status rq_file_write(rq_file *f, const void *data, size_t n, rq_err *err);
@@ -40,7 +40,7 @@ void rq_file_guard_signals(void);
 /* Do both paths name the same existing file? */
 bool rq_file_same(const char *a, const char *b);
 
-/* Peak resident memory of this process in MiB (ru_maxrss). */
+/* Peak resident memory of this process in MiB. */
 double rq_file_peak_rss_mb(void);
 
 #endif
