@@ -137,6 +137,14 @@ int rq_infer_axis(int64_t axis, int rank);
 /* Put "node 'x' (Conv): " before a sentence: for forward functions. */
 rq_status rq_op_fail(const rq_op_args *a, rq_status code, const char *fmt, ...) RQ_PRINTF(3, 4);
 
+/* ---- ops/int_table.c: the integer form of RQ_OP_TABLE rows and of Requantize, used by the executor in place of the
+ * row's own accepts_int, prepare_int and forward_int. The table of Q(f(DQ(code))) is made by running row.forward on
+ * the reals of all codes (8 bits: 256; 16 bits: 65536), so the integer form is the float one, rounded once. ---- */
+bool rq_int_table_accepts(const rq_op_args *a, const char **why);
+rq_status rq_int_table_prepare(const rq_op_args *a, void **state);
+rq_status rq_int_table_forward(const rq_op_args *a);
+void rq_int_table_release(void *state);
+
 /* ---- ops/raise.c, ops/lower.c: two spellings of one thing ---- */
 
 /* Rewrite Q/DQ pairs and QOperator nodes (QLinearConv ...) into plain operators with annotated values,
