@@ -1,0 +1,54 @@
+# A thin memory for names: CMake does the work. `make help` lists the targets.
+BUILD  ?= build
+JOBS   ?= $(shell nproc)
+GEN    := $(shell command -v ninja >/dev/null 2>&1 && echo -G Ninja)
+PREFIX ?= /usr/local
+
+.PHONY: all build demo test check lint fmt bench golden install deps transcripts clean help
+
+all: $(BUILD)/CMakeCache.txt  ## build the library and the command, build/requant
+	@cmake --build $(BUILD) -j $(JOBS) --target requant requant_shared requant_static
+
+build: $(BUILD)/CMakeCache.txt
+	@cmake --build $(BUILD) -j $(JOBS)
+
+$(BUILD)/CMakeCache.txt: | deps
+	@cmake -S . -B $(BUILD) $(GEN) $(CMAKE_ARGS)
+
+deps:                ## install what is missing (asks once; as root or with sudo)
+	@tools/deps.sh
+
+demo: deps all     ## the main job on the digits network: ends in a verdict
+	$(BUILD)/requant quantize models/digits-cnn.onnx -d models/digits-train.npz \
+	    --eval models/digits-test.npz -o $(BUILD)/digits-cnn-int8.onnx
+
+test: deps build     ## every test
+	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS) --no-tests=error
+
+check: deps          ## sanitizers, valgrind, slow sweeps; one part of it: make check SHARD=asan
+	@tools/check.sh $(SHARD)
+
+lint:                ## layers, format, clang-tidy, cppcheck
+	@tools/lint.sh
+
+fmt:                 ## clang-format in place
+	@git ls-files -co --exclude-standard '*.c' '*.h' | xargs clang-format -i
+
+bench: build         ## kernels and whole models: JSON lines
+	@tools/bench.sh $(BUILD)
+
+GOLDEN ?= tests/golden
+golden: build        ## compare with a set of golden data: make golden GOLDEN=DIR
+	@$(BUILD)/tests/golden $(GOLDEN)
+
+transcripts: build   ## compare the command line's transcripts; UPDATE=1 rewrites them
+	@tests/cli/run.sh $(BUILD)/requant $(if $(UPDATE),--update)
+
+install: build       ## PREFIX=/usr/local
+	cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean:               ## remove the build folders
+	rm -rf build build-*/
+
+help:
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14

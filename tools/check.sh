@@ -1,0 +1,41 @@
+#!/bin/sh
+# Everything before pushing: the test suite under sanitizers, both compilers with warnings as errors, valgrind on
+# the demo, the slow sweeps. In shards, so that machines can share the work:
+#   tools/check.sh [asan|ubsan|tsan|clang|valgrind|slow]...   default: asan ubsan clang valgrind slow
+set -u
+cd "$(dirname "$0")/.."
+shards=${*:-asan ubsan clang valgrind slow}
+jobs=${JOBS:-$(nproc)}
+gen=$(command -v ninja >/dev/null 2>&1 && echo "-G Ninja")
+failed=
+tools/deps.sh --lint || exit 1
+
+suite() { # suite PRESET: configure, build, run its tests
+    cmake --preset "$1" $gen >/dev/null && cmake --build --preset "$1" -j "$jobs" && ctest --preset "$1" -j "$jobs"
+}
+
+for shard in $shards; do
+    echo "== check: $shard"
+    case $shard in
+    asan | ubsan | tsan) suite $shard ;;
+    clang) # the other compiler: builds without a warning, passes the quick tests
+        cmake -S . -B build-clang $gen -DCMAKE_C_COMPILER=clang -DRQ_WERROR=ON >/dev/null &&
+            cmake --build build-clang -j "$jobs" && ctest --test-dir build-clang -j "$jobs" --output-on-failure -LE 'slow|nosan' --no-tests=error
+        ;;
+    valgrind) # the demo on few samples; valgrind knows AVX2 but not AVX-512, which oneDNN is told through its own switch
+        cmake -S . -B build $gen >/dev/null && cmake --build build -j "$jobs" --target requant &&
+            RQ_CPU=avx2 DNNL_MAX_CPU_ISA=AVX2 ONEDNN_MAX_CPU_ISA=AVX2 valgrind -q --error-exitcode=9 --leak-check=full \
+                --errors-for-leak-kinds=definite --suppressions=tools/valgrind.supp \
+                build/requant quantize models/digits-cnn.onnx -d models/digits-train.npz --samples 32 \
+                --eval models/digits-test.npz --threads 1 -q -o build/valgrind-int8.onnx >/dev/null
+        ;;
+    slow) # tests too slow for every run carry the label "slow" and are off unless RQ_SLOW=1
+        cmake -S . -B build $gen >/dev/null && cmake --build build -j "$jobs" &&
+            RQ_SLOW=1 ctest --test-dir build -j "$jobs" --output-on-failure -L slow
+        ;;
+    *) echo "check: no shard '$shard'; there are asan ubsan tsan clang valgrind slow" >&2; exit 2 ;;
+    esac || failed="$failed $shard"
+done
+[ -z "$failed" ] && echo "check: clean ($shards)" && exit 0
+echo "check: failed:$failed" >&2
+exit 1
