@@ -20,6 +20,8 @@ typedef struct rq_infer {
     rq_dtype *out_dtype; /* [n_out], preset to NONE */
     rq_shape *out_shape; /* [n_out], preset to unknown rank */
     int n_out;
+    /* [n_in] or NULL: what is known in part of the content of small integer inputs; read with rq_infer_ints_part */
+    const rq_tensor *const *in_part;
     rq_err *err;
 } rq_infer;
 
@@ -116,8 +118,9 @@ void rq_ops_bind(rq_graph *g);
  * `strict`: an operator without a row is an error that names all such operators. */
 rq_status rq_ops_check(const rq_graph *g, bool strict, rq_err *err);
 /* Fill in dtype and shape of every value as far as they follow from inputs and constants; folds the content of
- * small integer values (shape arithmetic) on the way. Contradictions with what the file states are
- * RQ_BAD_SHAPE, naming the node. */
+ * small integer values (shape arithmetic) on the way; subgraphs too. What follows wins over what the file states
+ * about values between nodes (exports leave stale sizes there), which only fills gaps.
+ * RQ_BAD_SHAPE, RQ_BAD_DTYPE, RQ_UNSUPPORTED: a node cannot work, named in the sentence; RQ_NO_MEMORY. */
 rq_status rq_ops_infer(rq_graph *g, rq_err *err);
 /* One node, for executors: calls the row with these tensors. */
 rq_status rq_ops_infer_node(const rq_graph *g, const rq_node *n, const rq_tensor *const *in, rq_dtype *out_dtype,
@@ -132,8 +135,17 @@ rq_status rq_infer_broadcast(const rq_infer *a); /* output 0: type of input 0, n
 bool rq_infer_broadcast_shapes(const rq_shape *a, const rq_shape *b, rq_shape *out);
 /* Content of small integer input i as int64 (from an S64 or S32 tensor): count, or -1 when not known or omitted. */
 int rq_infer_ints(const rq_infer *a, int i, int64_t *out, int cap);
+/* The same with what is known in part: v[k] is exact where sym[k] is 0; elsewhere it is a size sym[k] (-1 or a symbol). */
+int rq_infer_ints_part(const rq_infer *a, int i, int64_t *v, int64_t *sym, int cap);
+/* Product and sum of sizes that may be negative (unknown or symbolic): exact where it can be, else RQ_DIM_UNKNOWN. */
+int64_t rq_infer_dim_mul(int64_t a, int64_t b);
+int64_t rq_infer_dim_add(int64_t a, int64_t b);
+/* *dim becomes what two sizes that must be equal tell together; false when they differ. */
+bool rq_infer_dim_join(int64_t *dim, int64_t other);
 /* axis in [-rank, rank) made non-negative; -1 when out of range. */
 int rq_infer_axis(int64_t axis, int rank);
+/* The same for check functions. */
+rq_status rq_node_fail(const rq_graph *g, const rq_node *n, rq_err *err, rq_status code, const char *fmt, ...) RQ_PRINTF(5, 6);
 /* Put "node 'x' (Conv): " before a sentence: for forward functions. */
 rq_status rq_op_fail(const rq_op_args *a, rq_status code, const char *fmt, ...) RQ_PRINTF(3, 4);
 
