@@ -18,6 +18,14 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .dequantize_u8 = rq_dequantize_u8_scalar,
         .dequantize_s8 = rq_dequantize_s8_scalar,
         .lut8 = rq_lut8_scalar,
+        .requantize_row = rq_requantize_row_scalar,
+        .requantize_cols = rq_requantize_cols_scalar,
+        /* gemm_*.c, dwconv_*.c, qeltwise_*.c */
+        .gemm = rq_gemm_scalar,
+        .dwconv = rq_dwconv_scalar,
+        .qadd = rq_qadd_scalar,
+        .qadd_one = rq_qadd_one_scalar,
+        .qmul = rq_qmul_scalar,
         /* eltwise_*.c, reduce_*.c */
         .map = rq_map_scalar,
         .zip = rq_zip_scalar,
@@ -32,6 +40,17 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     if (!(cpu & RQ_CPU_AVX2))
         return;
     k->isa = "avx2";
+    k->quantize_u8 = rq_quantize_u8_avx2;
+    k->quantize_s8 = rq_quantize_s8_avx2;
+    k->dequantize_u8 = rq_dequantize_u8_avx2;
+    k->dequantize_s8 = rq_dequantize_s8_avx2;
+    k->requantize_row = rq_requantize_row_avx2;
+    k->requantize_cols = rq_requantize_cols_avx2;
+    k->gemm = rq_gemm_avx2;
+    k->dwconv = rq_dwconv_avx2;
+    k->qadd = rq_qadd_avx2;
+    k->qadd_one = rq_qadd_one_avx2;
+    k->qmul = rq_qmul_avx2;
     k->map = rq_map_avx2;
     k->zip = rq_zip_avx2;
     k->sum_f32 = rq_sum_f32_avx2;
@@ -41,6 +60,13 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->histogram = rq_histogram_avx2;
     if (!(cpu & RQ_CPU_AVX512))
         return;
+    k->quantize_u8 = rq_quantize_u8_avx512;
+    k->quantize_s8 = rq_quantize_s8_avx512;
+    k->dequantize_u8 = rq_dequantize_u8_avx512;
+    k->dequantize_s8 = rq_dequantize_s8_avx512;
+    k->requantize_row = rq_requantize_row_avx512;
+    k->requantize_cols = rq_requantize_cols_avx512;
+    k->dwconv = rq_dwconv_avx512;
     k->map = rq_map_avx512;
     k->zip = rq_zip_avx512;
     k->sum_f32 = rq_sum_f32_avx512;
@@ -51,5 +77,6 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     if (!(cpu & RQ_CPU_VNNI))
         return;
     k->isa = "vnni";
+    k->gemm = rq_gemm_vnni;
 #endif
 }

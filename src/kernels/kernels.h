@@ -10,6 +10,8 @@
 #include <stdint.h>
 
 #include "kernels/eltwise.h"
+#include "kernels/gemm.h"
+#include "kernels/qeltwise.h"
 #include "kernels/reduce.h"
 
 /* Equal bins of a histogram. |x * mul / div| stays below 2^31 within lo..hi. */
@@ -35,6 +37,29 @@ typedef struct rq_kernels {
     void (*dequantize_s8)(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
     /* y[i] = table[x[i]]: any unary function of 8-bit codes (s8 codes are indexed by their bit pattern) */
     void (*lut8)(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
+    /* s32 sums to 8-bit codes: y[i] = low byte of clamp(rne(f32(acc[i] + add) * m) + zp), spec onnx.md 6.2; acc + add
+     * wraps. lo..hi is the code range, u8 or s8 (or inside). */
+    void (*requantize_row)(uint8_t *y, const int32_t *acc, size_t n, int32_t add, float m, int32_t zp, int32_t lo,
+                           int32_t hi);
+    /* The same with an addend and a multiplier per element: acc[i] + add + col_add[i], m[i]. */
+    void (*requantize_cols)(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
+                            const float *m, int32_t zp, int32_t lo, int32_t hi);
+
+    /* ---- gemm_*.c ---- */
+    rq_gemm_isa gemm;
+
+    /* ---- dwconv_*.c: one output row of a depthwise convolution. acc[j] = sum over t < n_taps of w[t] * taps[t][j], j
+     * < n. |w[t]| <= 255; sums wrap. Reads n bytes per tap. ---- */
+    void (*dwconv)(int32_t *acc, const uint8_t *const *taps, const int16_t *w, int n_taps, size_t n);
+
+    /* ---- qeltwise_*.c: codes to codes, both bit patterns of s8 where signed; spec onnx.md 6.3. The zero point is
+     * inside the rounding. ---- */
+    /* y[i] = clamp(rne(fma(a[i], ra, fma(b[i], rb, k)))) */
+    void (*qadd)(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p);
+    /* y[i] = clamp(rne(fma(a[i], ra, k))): the other operand is one number, already in k */
+    void (*qadd_one)(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p);
+    /* y[i] = clamp(rne(f32(f32((a[i] - za) * (b[i] - zb)) * r) + zc)) */
+    void (*qmul)(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p);
 
     /* ---- stats_*.c: what calibration looks at ---- */
     /* Smallest and largest finite element; *finite counts them. With none: lo = +inf, hi = -inf. */

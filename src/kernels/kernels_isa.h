@@ -19,6 +19,42 @@ void rq_quantize_s16_scalar(int16_t *y, const float *x, size_t n, float scale, i
 void rq_dequantize_u8_scalar(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
 void rq_dequantize_s8_scalar(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
 void rq_lut8_scalar(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
+void rq_requantize_row_scalar(uint8_t *y, const int32_t *acc, size_t n, int32_t add, float m, int32_t zp, int32_t lo,
+                              int32_t hi);
+void rq_requantize_cols_scalar(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
+                               const float *m, int32_t zp, int32_t lo, int32_t hi);
+void rq_quantize_u8_avx2(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_quantize_s8_avx2(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_dequantize_u8_avx2(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
+void rq_dequantize_s8_avx2(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
+void rq_requantize_row_avx2(uint8_t *y, const int32_t *acc, size_t n, int32_t add, float m, int32_t zp, int32_t lo,
+                            int32_t hi);
+void rq_requantize_cols_avx2(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
+                             const float *m, int32_t zp, int32_t lo, int32_t hi);
+void rq_quantize_u8_avx512(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_quantize_s8_avx512(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_dequantize_u8_avx512(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
+void rq_dequantize_s8_avx512(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
+void rq_requantize_row_avx512(uint8_t *y, const int32_t *acc, size_t n, int32_t add, float m, int32_t zp, int32_t lo,
+                              int32_t hi);
+void rq_requantize_cols_avx512(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
+                               const float *m, int32_t zp, int32_t lo, int32_t hi);
+
+/* ---- gemm_*.c ---- */
+extern const rq_gemm_isa rq_gemm_scalar, rq_gemm_avx2, rq_gemm_vnni;
+
+/* ---- dwconv_*.c ---- */
+void rq_dwconv_scalar(int32_t *acc, const uint8_t *const *taps, const int16_t *w, int n_taps, size_t n);
+void rq_dwconv_avx2(int32_t *acc, const uint8_t *const *taps, const int16_t *w, int n_taps, size_t n);
+void rq_dwconv_avx512(int32_t *acc, const uint8_t *const *taps, const int16_t *w, int n_taps, size_t n);
+
+/* ---- qeltwise_*.c ---- */
+void rq_qadd_scalar(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p);
+void rq_qadd_one_scalar(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p);
+void rq_qmul_scalar(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p);
+void rq_qadd_avx2(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p);
+void rq_qadd_one_avx2(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p);
+void rq_qmul_avx2(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p);
 
 /* ---- stats_*.c ---- */
 void rq_minmax_scalar(const float *x, size_t n, float *lo, float *hi, size_t *finite);

@@ -43,3 +43,19 @@ void rq_lut8_scalar(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[
     for (size_t i = 0; i < n; i++)
         y[i] = table[x[i]];
 }
+
+void rq_requantize_row_scalar(uint8_t *y, const int32_t *acc, size_t n, int32_t add, float m, int32_t zp, int32_t lo,
+                              int32_t hi)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (uint8_t)rq_quantize_acc((int32_t)((uint32_t)acc[i] + (uint32_t)add), m, zp, lo, hi);
+}
+
+void rq_requantize_cols_scalar(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
+                               const float *m, int32_t zp, int32_t lo, int32_t hi)
+{
+    for (size_t i = 0; i < n; i++) {
+        uint32_t s = (uint32_t)acc[i] + (uint32_t)add + (uint32_t)col_add[i];
+        y[i] = (uint8_t)rq_quantize_acc((int32_t)s, m[i], zp, lo, hi);
+    }
+}
