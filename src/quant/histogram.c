@@ -1,0 +1,156 @@
+/* quant/histogram.c — see histogram.h. */
+#include "quant/histogram.h"
+
+#include <float.h>
+#include <math.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+enum { SPREAD = 4 }; /* signed bins per wanted one, before halving to a power of two */
+
+rq_status rq_histogram_init(rq_histogram *h, int bins, bool take_abs)
+{
+    memset(h, 0, sizeof *h);
+    if (bins < 16 || bins > 65536)
+        return RQ_BAD_ARG;
+    h->bins = bins;
+    h->take_abs = take_abs;
+    h->lo = INFINITY;
+    h->hi = -INFINITY;
+    h->cap = take_abs ? bins : SPREAD * bins;
+    h->count = rq_mem_zalloc((size_t)h->cap, sizeof *h->count);
+    return h->count ? RQ_OK : RQ_NO_MEMORY;
+}
+
+void rq_histogram_release(rq_histogram *h)
+{
+    rq_mem_free(h->count);
+    memset(h, 0, sizeof *h);
+}
+
+/* floor(k / 2) for negative k too. */
+static int half(int k)
+{
+    return k >= 0 ? k / 2 : -((1 - k) / 2);
+}
+
+/* Neighbours become one bin of twice the width. */
+static void merge(rq_histogram *h)
+{
+    int first = half(h->first), n = half(h->first + h->n - 1) - first + 1;
+    for (int i = 0, from = 0; i < n; i++) {
+        uint64_t sum = 0;
+        while (from < h->n && half(h->first + from) == first + i)
+            sum += h->count[from++];
+        h->count[i] = sum;
+    }
+    memset(h->count + n, 0, (size_t)(h->n - n) * sizeof *h->count);
+    h->first = first;
+    h->n = n;
+    h->width *= 2;
+}
+
+/* The narrowest power of two of which `most` bins hold lo..hi; hi - lo > 0. */
+static double fit_width(double lo, double hi, int most)
+{
+    double w = ldexp(1, ilogb((hi - lo) / most)); /* at most one step too fine */
+    w = w < ldexp(1, -100) ? ldexp(1, -100) : w;  /* its reciprocal must stay a float */
+    while (floor(hi / w) - floor(lo / w) + 1 > most)
+        w *= 2;
+    return w;
+}
+
+/* Make room for lo..hi, 0 included, in a signed histogram. */
+static void cover_signed(rq_histogram *h, double lo, double hi)
+{
+    if (h->width > 0) { /* what is there stays */
+        lo = fmin(lo, h->lo);
+        hi = fmax(hi, h->hi);
+    }
+    lo = fmin(lo, 0);
+    hi = fmax(hi, 0);
+    if (hi - lo == 0)
+        return;
+    double w = fit_width(lo, hi, h->cap);
+    if (h->width == 0)
+        h->width = w;
+    while (h->width < w)
+        merge(h);
+    int first = (int)floor(lo / h->width), n = (int)floor(hi / h->width) - first + 1;
+    if (h->n) {
+        memmove(h->count + (h->first - first), h->count, (size_t)h->n * sizeof *h->count);
+        memset(h->count, 0, (size_t)(h->first - first) * sizeof *h->count);
+    }
+    h->first = first;
+    h->n = n;
+}
+
+/* The same for |x| up to m > 0. */
+static rq_status cover_abs(rq_histogram *h, float m)
+{
+    if (h->width == 0) {
+        h->width = (double)m / h->bins;
+        h->n = h->bins;
+        return RQ_OK;
+    }
+    if (!((double)m > rq_histogram_edge(h, h->n)))
+        return RQ_OK;
+    h->width = (float)h->width;
+    while (m / (float)h->width > RQ_HISTOGRAM_MOST)
+        merge(h);
+    int n = (int)ceilf(m / (float)h->width);
+    n = n > h->n ? n : h->n;
+    if (n > h->cap) {
+        uint64_t *more = rq_mem_realloc(h->count, (size_t)n, sizeof *more);
+        if (!more)
+            return RQ_NO_MEMORY;
+        memset(more + h->cap, 0, (size_t)(n - h->cap) * sizeof *more);
+        h->count = more;
+        h->cap = n;
+    }
+    h->n = n;
+    return RQ_OK;
+}
+
+rq_status rq_histogram_update(rq_histogram *h, const rq_kernels *k, const float *x, size_t n)
+{
+    float lo, hi;
+    size_t finite;
+    k->minmax(x, n, &lo, &hi, &finite);
+    if (finite) {
+        if (h->take_abs) {
+            float m = fmaxf(fabsf(lo), fabsf(hi));
+            if (m > 0)
+                RQ_TRY(cover_abs(h, m));
+        } else {
+            cover_signed(h, lo, hi);
+        }
+        if (h->width > 0) {
+            /* what came before any width was all zeros: their bin exists now */
+            if (h->lo <= h->hi && h->lo == 0 && h->hi == 0) {
+                h->count[-h->first] += h->total;
+            }
+            float top = (float)rq_histogram_edge(h, h->n);
+            rq_bins b = { .n = h->n, .first = h->first, .take_abs = h->take_abs, .lo = lo, .hi = hi, .div = 1 };
+            if (h->take_abs) {
+                b.lo = 0;
+                b.hi = fmaxf(top, fmaxf(fabsf(lo), fabsf(hi)));
+                b.mul = (float)h->n;
+                b.div = top;
+                if (top > FLT_MAX / (float)h->n) { /* their product must stay a float */
+                    b.mul = 1;
+                    b.div = (float)h->width;
+                }
+            } else {
+                b.mul = (float)(1 / h->width);
+            }
+            k->histogram(h->count, &b, x, n);
+        }
+        h->lo = fminf(h->lo, lo);
+        h->hi = fmaxf(h->hi, hi);
+    }
+    h->total += finite;
+    h->bad += n - finite;
+    return RQ_OK;
+}
