@@ -1,0 +1,341 @@
+/* run/program.c — running a plan: bind what the caller feeds, check each segment's key, do its steps. */
+#include "run/program.h"
+
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "quant/codes.h"
+
+typedef struct last_use {
+    rq_program *p;
+    int at;
+} last_use;
+
+static void note_use(void *arg, rq_id v)
+{
+    last_use *u = arg;
+    if (v >= 0)
+        u->p->last_use[v] = u->at;
+}
+
+rq_status rq_program_create(rq_program **out, const rq_graph *g, const rq_session_cfg *cfg, const rq_kernels *k, rq_threads *threads,
+                            rq_program *outer, rq_err *err)
+{
+    rq_program *p = rq_mem_zalloc(1, sizeof *p);
+    if (!p)
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory planning the graph");
+    *p = (rq_program){ .g = g, .cfg = cfg, .k = k, .threads = threads, .outer = outer };
+    rq_status st = rq_order(g, &p->order, &p->n_order, err);
+    p->forms = rq_mem_zalloc((size_t)g->n_values * RQ_N_FORMS + 1, sizeof *p->forms);
+    p->last_use = rq_mem_alloc((size_t)g->n_values + 1, sizeof *p->last_use);
+    if (!st && (!p->forms || !p->last_use))
+        st = rq_fail(err, RQ_NO_MEMORY, "out of memory planning the graph");
+    if (st) {
+        rq_program_destroy(p);
+        return st;
+    }
+    for (int v = 0; v < g->n_values; v++)
+        p->last_use[v] = -1;
+    for (int i = 0; i < p->n_order; i++) {
+        const rq_node *n = &g->nodes[p->order[i]];
+        last_use u = { p, i };
+        for (int a = 0; a < n->n_in; a++)
+            note_use(&u, n->in[a]);
+        rq_graph_each_capture(g, n, note_use, &u);
+    }
+    for (int i = 0; i < g->n_outputs; i++)
+        p->last_use[g->outputs[i]] = INT_MAX;
+    *out = p;
+    return RQ_OK;
+}
+
+static void drop_segments(rq_program *p, int from)
+{
+    while (p->n_segs > from)
+        rq_plan_segment_destroy(p, p->segs[--p->n_segs]);
+}
+
+void rq_program_forget(rq_program *p)
+{
+    drop_segments(p, 0);
+    p->planned = false;
+}
+
+void rq_program_destroy(rq_program *p)
+{
+    if (!p)
+        return;
+    drop_segments(p, 0);
+    rq_mem_free(p->segs);
+    rq_mem_free(p->forms);
+    rq_mem_free(p->order);
+    rq_mem_free(p->last_use);
+    rq_mem_free(p->taps);
+    rq_mem_free(p);
+}
+
+/* ---- feeding ---- */
+
+static rq_form_kind fed_form(const rq_graph *g, rq_id v)
+{
+    return rq_graph_qparams(g, v) ? RQ_FORM_RAW : RQ_FORM_REAL;
+}
+
+/* The tensor that value v starts a run with: fed, default, or the enclosing program's. */
+static const rq_tensor *start_of(const rq_program *p, const rq_tensor *in, rq_id v)
+{
+    const rq_value *val = &p->g->values[v];
+    if (val->kind == RQ_VALUE_CAPTURED)
+        return &p->outer->forms[rq_form_id(val->outer, RQ_FORM_REAL)].t;
+    for (int i = 0; i < p->g->n_inputs; i++)
+        if (p->g->inputs[i] == v)
+            return in[i].dtype != RQ_DTYPE_NONE ? &in[i] : &val->constant;
+    return NULL;
+}
+
+/* Does the plan hold for these inputs? */
+static bool same_start(const rq_program *p, const rq_tensor *in)
+{
+    for (rq_id v = 0; v < p->g->n_values; v++) {
+        rq_value_kind kind = p->g->values[v].kind;
+        if (kind != RQ_VALUE_INPUT && kind != RQ_VALUE_CAPTURED)
+            continue;
+        const rq_tensor *t = start_of(p, in, v);
+        const rq_form *f = &p->forms[rq_form_id(v, fed_form(p->g, v))];
+        if (!t)
+            continue;
+        if (f->t.dtype != t->dtype || !rq_shape_equal(&f->t.shape, &t->shape))
+            return false;
+        if (f->known && f->t.data != t->data)
+            return false;
+    }
+    return true;
+}
+
+/* The forms that exist before the first node: constants, inputs, captured values. */
+static void start_forms(rq_program *p, const rq_tensor *in)
+{
+    const rq_graph *g = p->g;
+    for (rq_id v = 0; v < g->n_values; v++) {
+        const rq_value *val = &g->values[v];
+        for (int k = 0; k < RQ_N_FORMS; k++)
+            p->forms[rq_form_id(v, (rq_form_kind)k)] = (rq_form){ .view_of = -1 };
+        if (val->kind == RQ_VALUE_CONST) {
+            const rq_qparams *q = rq_graph_qparams(g, v);
+            rq_form_kind kind = !q ? RQ_FORM_REAL : val->constant.dtype == q->dtype ? RQ_FORM_CODE : RQ_FORM_RAW;
+            rq_form *f = &p->forms[rq_form_id(v, kind)];
+            f->t = val->constant;
+            f->t.storage = NULL; /* the graph owns it */
+            f->exists = f->known = true;
+        } else if (val->kind == RQ_VALUE_INPUT || val->kind == RQ_VALUE_CAPTURED) {
+            const rq_tensor *t = start_of(p, in, v);
+            if (!t)
+                continue;
+            rq_form *f = &p->forms[rq_form_id(v, fed_form(g, v))];
+            f->t = *t;
+            f->t.storage = NULL;
+            f->exists = f->fed = true;
+            f->known = val->kind == RQ_VALUE_CAPTURED && p->outer->forms[rq_form_id(val->outer, RQ_FORM_REAL)].known;
+        }
+    }
+}
+
+static void feed(rq_program *p, const rq_tensor *in)
+{
+    for (rq_id v = 0; v < p->g->n_values; v++) {
+        rq_form *f = &p->forms[rq_form_id(v, fed_form(p->g, v))];
+        if (f->fed)
+            f->t.data = start_of(p, in, v)->data;
+    }
+}
+
+/* ---- taps ---- */
+
+static rq_status call_taps(rq_program *p, rq_id value, rq_form_kind kind, rq_err *err)
+{
+    const rq_qparams *q = rq_graph_qparams(p->g, value);
+    for (int i = 0; i < p->n_taps; i++) {
+        const rq_tap *tap = &p->taps[i];
+        if (tap->value != value)
+            continue;
+        rq_form_kind wants = tap->fn_codes && q ? RQ_FORM_CODE : RQ_FORM_REAL;
+        if (wants != kind)
+            continue;
+        const rq_tensor *t = &p->forms[rq_form_id(value, kind)].t;
+        const char *name = p->g->values[value].name;
+        RQ_TRY(tap->fn_codes ? tap->fn_codes(tap->arg, name, t, q, err) : tap->fn(tap->arg, name, t, err));
+    }
+    return RQ_OK;
+}
+
+/* Taps of values that no step makes: inputs as they are, and constants. */
+static rq_status call_first_taps(rq_program *p, rq_err *err)
+{
+    for (int i = 0; i < p->n_taps; i++) {
+        rq_id v = p->taps[i].value;
+        bool again = false; /* each value once: call_taps serves all of its taps */
+        for (int k = 0; k < i; k++)
+            again |= p->taps[k].value == v;
+        for (int kind = RQ_FORM_REAL; kind <= RQ_FORM_CODE && !again; kind++) {
+            const rq_form *f = &p->forms[rq_form_id(v, (rq_form_kind)kind)];
+            if (f->exists && (f->known || f->fed))
+                RQ_TRY(call_taps(p, v, (rq_form_kind)kind, err));
+        }
+    }
+    return RQ_OK;
+}
+
+/* ---- steps ---- */
+
+typedef struct runner {
+    rq_program *p;
+    rq_step *step;
+} runner;
+
+static rq_status run_subgraph(void *arg, const char *attr, const rq_tensor *const *in, int n_in, rq_tensor *out, int n_out, rq_err *err)
+{
+    runner *r = arg;
+    const rq_node *n = r->step->args.node;
+    int at = 0;
+    while (at < n->n_attr && (n->attr[at].type != RQ_ATTR_GRAPH || strcmp(n->attr[at].name, attr) != 0))
+        at++;
+    if (at == n->n_attr)
+        return rq_fail(err, RQ_BAD_GRAPH, "node '%s' (%s) has no subgraph '%s'", n->name, n->op, attr);
+    const rq_graph *g = n->attr[at].g[0];
+    if (g->n_inputs != n_in || g->n_outputs != n_out)
+        return rq_fail(err, RQ_BAD_GRAPH, "node '%s' (%s): subgraph '%s' has %d inputs and %d outputs, expected %d and %d", n->name, n->op,
+                       attr, g->n_inputs, g->n_outputs, n_in, n_out);
+    if (!r->step->child[at])
+        RQ_TRY(rq_program_create(&r->step->child[at], g, r->p->cfg, r->p->k, r->p->threads, r->p, err));
+    rq_tensor *feeds = rq_mem_zalloc((size_t)n_in + 1, sizeof *feeds);
+    if (!feeds)
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory running subgraph '%s'", attr);
+    for (int i = 0; i < n_in; i++)
+        feeds[i] = *in[i];
+    rq_status st = rq_program_run(r->step->child[at], feeds, out, err);
+    rq_mem_free(feeds);
+    return st;
+}
+
+static rq_status run_operator(rq_program *p, rq_step *s, rq_err *err)
+{
+    runner r = { p, s };
+    s->args.err = err;
+    s->args.run_subgraph = run_subgraph;
+    s->args.runner = &r;
+    for (int i = 0; i < s->args.n_out; i++)
+        if (s->out_form[i] >= 0 && p->forms[s->out_form[i]].made_late)
+            rq_tensor_release(&p->forms[s->out_form[i]].t);
+    if (err)
+        err->code = RQ_OK;
+    rq_status st = s->mode == RQ_MODE_TABLE ? rq_int_table_forward(&s->args)
+                   : s->mode == RQ_MODE_INT ? s->row->forward_int(&s->args)
+                                            : s->row->forward(&s->args);
+    if (st && (!err || err->code != st))
+        rq_fail(err, st, "node '%s' (%s): %s", s->args.node->name, s->args.node->op, rq_status_text(st));
+    return st;
+}
+
+static double now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
+}
+
+static rq_status run_step(rq_program *p, rq_step *s, rq_err *err)
+{
+    double start = p->cfg->profile ? now_ms() : 0;
+    if (s->kind == RQ_STEP_OP)
+        RQ_TRY(run_operator(p, s, err));
+    else if (s->kind == RQ_STEP_QUANTIZE)
+        rq_codes_from_reals(&p->forms[s->out_form[0]].t, &p->forms[s->in_form[0]].t, rq_graph_qparams(p->g, s->value), p->k);
+    else
+        rq_codes_to_reals(&p->forms[s->out_form[0]].t, &p->forms[s->in_form[0]].t, rq_graph_qparams(p->g, s->value), p->k);
+    if (p->cfg->profile)
+        s->ms = now_ms() - start;
+    for (int i = 0; i < s->args.n_out && p->n_taps; i++)
+        if (s->out_form[i] >= 0)
+            RQ_TRY(call_taps(p, s->out_form[i] / RQ_N_FORMS, (rq_form_kind)(s->out_form[i] % RQ_N_FORMS), err));
+    return RQ_OK;
+}
+
+static bool key_holds(const rq_program *p, const rq_segment *seg)
+{
+    for (int i = 0; i < seg->n_keys; i++) {
+        const rq_tensor *was = &seg->keys[i].seen, *is = &p->forms[seg->keys[i].form].t;
+        if (was->dtype != is->dtype || !rq_shape_equal(&was->shape, &is->shape))
+            return false;
+        if (seg->keys[i].content && was->bytes && memcmp(was->data, is->data, was->bytes) != 0)
+            return false;
+    }
+    return true;
+}
+
+static rq_status run_segment(rq_program *p, rq_segment *seg, rq_err *err)
+{
+    for (int i = 0; i < seg->n_made; i++) {
+        rq_form *f = &p->forms[seg->made[i]];
+        if (f->view_of >= 0 && !f->known)
+            f->t.data = p->forms[f->view_of].t.data;
+    }
+    for (int i = 0; i < seg->n_steps; i++)
+        RQ_TRY(run_step(p, &seg->steps[i], err));
+    return RQ_OK;
+}
+
+static rq_status take_outputs(rq_program *p, rq_tensor *out, rq_err *err)
+{
+    for (int i = 0; i < p->g->n_outputs; i++) {
+        const rq_form *f = &p->forms[rq_form_id(p->g->outputs[i], RQ_FORM_REAL)];
+        if (!f->exists)
+            return rq_fail(err, RQ_INTERNAL, "output '%s' was not made", p->g->values[p->g->outputs[i]].name);
+        if (f->t.storage)
+            rq_tensor_share(&out[i], &f->t);
+        else if (rq_tensor_copy(&out[i], &f->t))
+            return rq_fail(err, RQ_NO_MEMORY, "out of memory copying output '%s'", p->g->values[p->g->outputs[i]].name);
+    }
+    return RQ_OK;
+}
+
+rq_status rq_program_run(rq_program *p, const rq_tensor *in, rq_tensor *out, rq_err *err)
+{
+    memset(out, 0, (size_t)p->g->n_outputs * sizeof *out);
+    if (!p->planned || !same_start(p, in)) {
+        rq_program_forget(p);
+        start_forms(p, in);
+        p->planned = true;
+    }
+    feed(p, in);
+    rq_status st = p->n_taps ? call_first_taps(p, err) : RQ_OK;
+    int from = 0, i = 0;
+    do {
+        if (st)
+            break;
+        if (i >= p->n_segs || !key_holds(p, p->segs[i])) {
+            drop_segments(p, i);
+            rq_segment *seg = NULL;
+            if (!rq_mem_grow(&p->segs, p->n_segs, &p->cap_segs, sizeof *p->segs))
+                st = rq_fail(err, RQ_NO_MEMORY, "out of memory planning the graph");
+            else
+                st = rq_plan_segment(p, from, &seg, err);
+            if (st)
+                break;
+            p->segs[p->n_segs++] = seg;
+        }
+        st = run_segment(p, p->segs[i], err);
+        from = p->segs[i++]->next_node;
+    } while (from < p->n_order);
+    if (!st && i < p->n_segs)
+        drop_segments(p, i);
+    if (!st)
+        st = take_outputs(p, out, err);
+    if (st) {
+        for (int k = 0; k < p->g->n_outputs; k++)
+            rq_tensor_release(&out[k]);
+        rq_program_forget(p);
+    }
+    return st;
+}
