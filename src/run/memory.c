@@ -59,7 +59,7 @@ rq_status rq_memory_plan(rq_program *p, rq_segment *seg)
         if (f->known || f->made_late || f->view_of >= 0)
             continue;
         size_t bytes = (f->t.bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);
-        items[n++] = (placed){ seg->made[i], bytes ? bytes : ALIGN, 0, f->def, f->last };
+        items[n++] = (placed) { seg->made[i], bytes ? bytes : ALIGN, 0, f->def, f->last };
     }
     qsort(items, (size_t)n, sizeof *items, by_size);
     for (int i = 0; i < n; i++) {

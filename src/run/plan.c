@@ -36,7 +36,8 @@ static rq_status make_form(planner *b, rq_id value, rq_form_kind kind, rq_dtype 
     if (!rq_mem_grow(&s->made, s->n_made, &s->cap_made, sizeof *s->made))
         return out_of_memory(b);
     s->made[s->n_made++] = rq_form_id(value, kind);
-    *form_of(b, value, kind) = (rq_form){ .t = rq_tensor_view(d, shape, NULL), .exists = true, .def = def, .last = def, .view_of = -1 };
+    *form_of(b, value, kind) =
+        (rq_form) { .t = rq_tensor_view(d, shape, NULL), .exists = true, .def = def, .last = def, .view_of = -1 };
     return RQ_OK;
 }
 
@@ -66,7 +67,7 @@ static rq_step *add_step(planner *b, rq_step_kind kind)
     if (!rq_mem_grow(&s->steps, s->n_steps, &s->cap_steps, sizeof *s->steps))
         return NULL;
     rq_step *step = &s->steps[s->n_steps++];
-    *step = (rq_step){ .kind = kind, .node = RQ_NONE, .value = RQ_NONE };
+    *step = (rq_step) { .kind = kind, .node = RQ_NONE, .value = RQ_NONE };
     return step;
 }
 
@@ -126,7 +127,8 @@ static rq_status need(planner *b, rq_id value, rq_form_kind kind)
     RQ_TRY(rq_codes_check(q, &shape, b->err) ? rq_fail_in(b->err, RQ_BAD_SHAPE, "value '%s'", v->name) : RQ_OK);
     if (!code->exists) {
         if (raw->t.dtype != RQ_DTYPE_F32)
-            return rq_fail(b->err, RQ_UNSUPPORTED, "value '%s' is quantized from %s; only f32 can be", v->name, rq_dtype_name(raw->t.dtype));
+            return rq_fail(b->err, RQ_UNSUPPORTED, "value '%s' is quantized from %s; only f32 can be", v->name,
+                           rq_dtype_name(raw->t.dtype));
         if (raw->known) {
             RQ_TRY(convert_known(b, value, RQ_FORM_RAW, RQ_FORM_CODE));
         } else {
@@ -182,9 +184,18 @@ static rq_status fill_step(planner *b, rq_step *step, const rq_node *n)
         step->out_form[i] = -1;
         out_q[i] = rq_graph_qparams(b->p->g, n->out[i]);
     }
-    step->args = (rq_op_args){ .graph = b->p->g, .node = n, .opset = rq_graph_opset(b->p->g, n->domain), .in = in, .out = out,
-                               .n_in = n->n_in, .n_out = n->n_out, .in_q = in_q, .out_q = out_q, .k = b->p->k,
-                               .threads = b->p->threads, .err = b->err };
+    step->args = (rq_op_args) { .graph = b->p->g,
+                                .node = n,
+                                .opset = rq_graph_opset(b->p->g, n->domain),
+                                .in = in,
+                                .out = out,
+                                .n_in = n->n_in,
+                                .n_out = n->n_out,
+                                .in_q = in_q,
+                                .out_q = out_q,
+                                .k = b->p->k,
+                                .threads = b->p->threads,
+                                .err = b->err };
     return RQ_OK;
 }
 
@@ -195,7 +206,8 @@ static bool same_as_inputs(planner *b, const rq_node *n, const rq_qparams *q, rq
     if (n->n_in < 2 || q->axis != RQ_PER_TENSOR || q->dtype != codes)
         return false;
     const rq_form *s = form_of(b, n->in[1], RQ_FORM_REAL);
-    if (!s->known || s->t.dtype != RQ_DTYPE_F32 || rq_tensor_count(&s->t) != 1 || memcmp(s->t.f32, q->scale, sizeof(float)) != 0)
+    if (!s->known || s->t.dtype != RQ_DTYPE_F32 || rq_tensor_count(&s->t) != 1 ||
+        memcmp(s->t.f32, q->scale, sizeof(float)) != 0)
         return false;
     if (n->n_in < 3 || n->in[2] == RQ_NONE)
         return q->zero_point[0] == 0;
@@ -295,7 +307,8 @@ static rq_status infer(planner *b, const rq_node *n, bool content, sizes *out)
             continue;
         const rq_form *f = any_form(b, n->in[i]);
         if (!f)
-            return rq_fail(b->err, RQ_INTERNAL, "node '%s' (%s): input '%s' is not made yet", n->name, n->op, g->values[n->in[i]].name);
+            return rq_fail(b->err, RQ_INTERNAL, "node '%s' (%s): input '%s' is not made yet", n->name, n->op,
+                           g->values[n->in[i]].name);
         views[i] = f->t;
         if (rq_graph_qparams(g, n->in[i])) {
             views[i].dtype = RQ_DTYPE_F32; /* operators see reals */
@@ -353,7 +366,8 @@ static void bind_inputs(planner *b, rq_step *step)
 static rq_status need_inputs(planner *b, const rq_node *n, bool codes)
 {
     for (int i = 0; i < n->n_in; i++) {
-        if (n->in[i] == RQ_NONE || (n->row->flags & RQ_OP_SHAPE_ONLY && any_form(b, n->in[i]) == form_of(b, n->in[i], RQ_FORM_REAL)))
+        if (n->in[i] == RQ_NONE ||
+            (n->row->flags & RQ_OP_SHAPE_ONLY && any_form(b, n->in[i]) == form_of(b, n->in[i], RQ_FORM_REAL)))
             continue;
         RQ_TRY(need(b, n->in[i], codes && rq_graph_qparams(b->p->g, n->in[i]) ? RQ_FORM_CODE : RQ_FORM_REAL));
     }
@@ -416,7 +430,8 @@ done:
 }
 
 /* A node that only renames or reshapes bytes: its output form is a view. */
-static rq_status add_view(planner *b, rq_id from, rq_form_kind from_kind, rq_id to, rq_form_kind to_kind, rq_dtype d, const rq_shape *shape)
+static rq_status add_view(planner *b, rq_id from, rq_form_kind from_kind, rq_id to, rq_form_kind to_kind, rq_dtype d,
+                          const rq_shape *shape)
 {
     RQ_TRY(need(b, from, from_kind));
     int32_t src = rq_form_id(from, from_kind);
@@ -555,7 +570,10 @@ static rq_status add_operator(planner *b, rq_id node, const sizes *s)
         const rq_qparams *q = step->args.out_q[i];
         rq_form_kind kind = codes && q ? RQ_FORM_CODE : real_target(g, n->out[i]);
         const rq_shape none = { 0 };
-        RQ_TRY(make_form(b, n->out[i], kind, dynamic ? RQ_DTYPE_NONE : kind == RQ_FORM_CODE ? q->dtype : s->dtype[i],
+        RQ_TRY(make_form(b, n->out[i], kind,
+                         dynamic                ? RQ_DTYPE_NONE
+                         : kind == RQ_FORM_CODE ? q->dtype
+                                                : s->dtype[i],
                          dynamic ? &none : &s->shape[i], me));
         form_of(b, n->out[i], kind)->made_late = dynamic;
         step->out_form[i] = rq_form_id(n->out[i], kind);
@@ -588,7 +606,7 @@ static rq_status add_key(planner *b, int32_t form, bool content)
     if (!rq_mem_grow(&s->keys, s->n_keys, &s->cap_keys, sizeof *s->keys))
         return out_of_memory(b);
     rq_key *key = &s->keys[s->n_keys];
-    *key = (rq_key){ .form = form, .content = content, .seen = b->p->forms[form].t };
+    *key = (rq_key) { .form = form, .content = content, .seen = b->p->forms[form].t };
     key->seen.storage = NULL;
     if (content && rq_tensor_copy(&key->seen, &b->p->forms[form].t))
         return out_of_memory(b);
@@ -633,7 +651,8 @@ static rq_status plan_node(planner *b, bool first, bool *end)
         }
         RQ_TRY(infer(b, n, true, &s));
         if (!s.complete)
-            return rq_fail(b->err, RQ_BAD_SHAPE, "node '%s' (%s): the size of its output cannot be determined", n->name, n->op);
+            return rq_fail(b->err, RQ_BAD_SHAPE, "node '%s' (%s): the size of its output cannot be determined", n->name,
+                           n->op);
         RQ_TRY(key_content(b, n));
     }
     b->at++;
@@ -738,7 +757,7 @@ void rq_plan_segment_destroy(rq_program *p, rq_segment *seg)
     for (int i = 0; i < seg->n_made; i++) {
         rq_form *f = &p->forms[seg->made[i]];
         rq_tensor_release(&f->t);
-        *f = (rq_form){ .view_of = -1 };
+        *f = (rq_form) { .view_of = -1 };
     }
     rq_mem_free(seg->steps);
     rq_mem_free(seg->keys);

@@ -20,13 +20,13 @@ static void note_use(void *arg, rq_id v)
         u->p->last_use[v] = u->at;
 }
 
-rq_status rq_program_create(rq_program **out, const rq_graph *g, const rq_session_cfg *cfg, const rq_kernels *k, rq_threads *threads,
-                            rq_program *outer, rq_err *err)
+rq_status rq_program_create(rq_program **out, const rq_graph *g, const rq_session_cfg *cfg, const rq_kernels *k,
+                            rq_threads *threads, rq_program *outer, rq_err *err)
 {
     rq_program *p = rq_mem_zalloc(1, sizeof *p);
     if (!p)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory planning the graph");
-    *p = (rq_program){ .g = g, .cfg = cfg, .k = k, .threads = threads, .outer = outer };
+    *p = (rq_program) { .g = g, .cfg = cfg, .k = k, .threads = threads, .outer = outer };
     rq_status st = rq_order(g, &p->order, &p->n_order, err);
     p->forms = rq_mem_zalloc((size_t)g->n_values * RQ_N_FORMS + 1, sizeof *p->forms);
     p->last_use = rq_mem_alloc((size_t)g->n_values + 1, sizeof *p->last_use);
@@ -121,7 +121,7 @@ static void start_forms(rq_program *p, const rq_tensor *in)
     for (rq_id v = 0; v < g->n_values; v++) {
         const rq_value *val = &g->values[v];
         for (int k = 0; k < RQ_N_FORMS; k++)
-            p->forms[rq_form_id(v, (rq_form_kind)k)] = (rq_form){ .view_of = -1 };
+            p->forms[rq_form_id(v, (rq_form_kind)k)] = (rq_form) { .view_of = -1 };
         if (val->kind == RQ_VALUE_CONST) {
             const rq_qparams *q = rq_graph_qparams(g, v);
             rq_form_kind kind = !q ? RQ_FORM_REAL : val->constant.dtype == q->dtype ? RQ_FORM_CODE : RQ_FORM_RAW;
@@ -170,7 +170,7 @@ static rq_status call_taps(rq_program *p, rq_id value, rq_form_kind kind, rq_err
     return RQ_OK;
 }
 
-/* Taps of values that no step makes: inputs as they are, and constants. */
+/* Taps of values that no node makes: inputs as they are, and constants. */
 static rq_status call_first_taps(rq_program *p, rq_err *err)
 {
     for (int i = 0; i < p->n_taps; i++) {
@@ -178,6 +178,7 @@ static rq_status call_first_taps(rq_program *p, rq_err *err)
         bool again = false; /* each value once: call_taps serves all of its taps */
         for (int k = 0; k < i; k++)
             again |= p->taps[k].value == v;
+        again |= p->g->values[v].kind == RQ_VALUE_NODE;
         for (int kind = RQ_FORM_REAL; kind <= RQ_FORM_CODE && !again; kind++) {
             const rq_form *f = &p->forms[rq_form_id(v, (rq_form_kind)kind)];
             if (f->exists && (f->known || f->fed))
@@ -194,7 +195,8 @@ typedef struct runner {
     rq_step *step;
 } runner;
 
-static rq_status run_subgraph(void *arg, const char *attr, const rq_tensor *const *in, int n_in, rq_tensor *out, int n_out, rq_err *err)
+static rq_status run_subgraph(void *arg, const char *attr, const rq_tensor *const *in, int n_in, rq_tensor *out,
+                              int n_out, rq_err *err)
 {
     runner *r = arg;
     const rq_node *n = r->step->args.node;
@@ -205,7 +207,8 @@ static rq_status run_subgraph(void *arg, const char *attr, const rq_tensor *cons
         return rq_fail(err, RQ_BAD_GRAPH, "node '%s' (%s) has no subgraph '%s'", n->name, n->op, attr);
     const rq_graph *g = n->attr[at].g[0];
     if (g->n_inputs != n_in || g->n_outputs != n_out)
-        return rq_fail(err, RQ_BAD_GRAPH, "node '%s' (%s): subgraph '%s' has %d inputs and %d outputs, expected %d and %d", n->name, n->op,
+        return rq_fail(err, RQ_BAD_GRAPH,
+                       "node '%s' (%s): subgraph '%s' has %d inputs and %d outputs, expected %d and %d", n->name, n->op,
                        attr, g->n_inputs, g->n_outputs, n_in, n_out);
     if (!r->step->child[at])
         RQ_TRY(rq_program_create(&r->step->child[at], g, r->p->cfg, r->p->k, r->p->threads, r->p, err));
@@ -251,9 +254,11 @@ static rq_status run_step(rq_program *p, rq_step *s, rq_err *err)
     if (s->kind == RQ_STEP_OP)
         RQ_TRY(run_operator(p, s, err));
     else if (s->kind == RQ_STEP_QUANTIZE)
-        rq_codes_from_reals(&p->forms[s->out_form[0]].t, &p->forms[s->in_form[0]].t, rq_graph_qparams(p->g, s->value), p->k);
+        rq_codes_from_reals(&p->forms[s->out_form[0]].t, &p->forms[s->in_form[0]].t, rq_graph_qparams(p->g, s->value),
+                            p->k);
     else
-        rq_codes_to_reals(&p->forms[s->out_form[0]].t, &p->forms[s->in_form[0]].t, rq_graph_qparams(p->g, s->value), p->k);
+        rq_codes_to_reals(&p->forms[s->out_form[0]].t, &p->forms[s->in_form[0]].t, rq_graph_qparams(p->g, s->value),
+                          p->k);
     if (p->cfg->profile)
         s->ms = now_ms() - start;
     for (int i = 0; i < s->args.n_out && p->n_taps; i++)
@@ -280,6 +285,8 @@ static rq_status run_segment(rq_program *p, rq_segment *seg, rq_err *err)
         rq_form *f = &p->forms[seg->made[i]];
         if (f->view_of >= 0 && !f->known)
             f->t.data = p->forms[f->view_of].t.data;
+        if (f->known && p->n_taps)
+            RQ_TRY(call_taps(p, seg->made[i] / RQ_N_FORMS, (rq_form_kind)(seg->made[i] % RQ_N_FORMS), err));
     }
     for (int i = 0; i < seg->n_steps; i++)
         RQ_TRY(run_step(p, &seg->steps[i], err));

@@ -29,22 +29,22 @@ typedef struct rq_form {
 
 typedef enum rq_step_kind { RQ_STEP_OP, RQ_STEP_QUANTIZE, RQ_STEP_DEQUANTIZE } rq_step_kind;
 
-typedef enum rq_step_mode { /* of an operator */
-    RQ_MODE_REAL,  /* row.forward on reals */
-    RQ_MODE_CODES, /* row.forward on codes: it only moves them */
-    RQ_MODE_TABLE, /* 256 or 65536 entries, made from row.forward */
-    RQ_MODE_INT,   /* row.forward_int */
+typedef enum rq_step_mode {                /* of an operator */
+                            RQ_MODE_REAL,  /* row.forward on reals */
+                            RQ_MODE_CODES, /* row.forward on codes: it only moves them */
+                            RQ_MODE_TABLE, /* 256 or 65536 entries, made from row.forward */
+                            RQ_MODE_INT,   /* row.forward_int */
 } rq_step_mode;
 
 typedef struct rq_step {
     rq_step_kind kind;
     rq_step_mode mode;
-    rq_id node;           /* RQ_STEP_OP */
-    rq_id value;          /* conversions */
+    rq_id node;  /* RQ_STEP_OP */
+    rq_id value; /* conversions */
     const rq_op *row;
-    rq_op_args args;      /* in and out point at the forms' tensors */
+    rq_op_args args;             /* in and out point at the forms' tensors */
     int32_t *in_form, *out_form; /* [n_in], [n_out] forms, -1: omitted */
-    const char *reason;   /* why an operator with annotated values runs on reals */
+    const char *reason;          /* why an operator with annotated values runs on reals */
     void *state;
     size_t scratch;
     struct rq_program **child; /* [n_attr] of subgraphs, made when first run */
@@ -53,7 +53,7 @@ typedef struct rq_step {
 
 typedef struct rq_key { /* what a segment was planned for */
     int32_t form;
-    bool content;   /* compare bytes, too */
+    bool content; /* compare bytes, too */
     rq_tensor seen;
 } rq_key;
 
@@ -61,10 +61,10 @@ typedef struct rq_segment {
     rq_arena arena;
     rq_step *steps;
     int n_steps, cap_steps;
-    int next_node;  /* position in order where the next segment starts */
+    int next_node; /* position in order where the next segment starts */
     rq_key *keys;
     int n_keys, cap_keys;
-    int32_t *made;  /* forms this segment makes (to forget them with it) */
+    int32_t *made; /* forms this segment makes (to forget them with it) */
     int n_made, cap_made;
     void *block;
     size_t block_bytes;
@@ -87,17 +87,17 @@ typedef struct rq_program {
     rq_form *forms;           /* [n_values * RQ_N_FORMS] */
     rq_id *order;
     int n_order;
-    int32_t *last_use;        /* per value: last position in order that uses it; INT_MAX: an output */
+    int32_t *last_use; /* per value: last position in order that uses it; INT_MAX: an output */
     rq_segment **segs;
     int n_segs, cap_segs;
-    rq_tap *taps;             /* of the session; NULL in subgraphs */
+    rq_tap *taps; /* of the session; NULL in subgraphs */
     int n_taps, cap_taps;
     bool planned;
 } rq_program;
 
 /* A program for g (which must be bound to rows, and outlive it). */
-rq_status rq_program_create(rq_program **out, const rq_graph *g, const rq_session_cfg *cfg, const rq_kernels *k, rq_threads *threads,
-                            rq_program *outer, rq_err *err);
+rq_status rq_program_create(rq_program **out, const rq_graph *g, const rq_session_cfg *cfg, const rq_kernels *k,
+                            rq_threads *threads, rq_program *outer, rq_err *err);
 void rq_program_destroy(rq_program *p);
 /* Forget the plan. */
 void rq_program_forget(rq_program *p);
