@@ -70,13 +70,11 @@ rq_status rq_session_create(rq_session **out, const rq_graph *g, const rq_sessio
 
 static rq_status no_such_input(const rq_graph *g, const char *name, rq_err *err)
 {
-    const char *names[64];
-    int n = 0;
-    for (int i = 0; i < g->n_inputs && n < 64; i++)
-        names[n++] = g->values[g->inputs[i]].name;
-    const char *near = rq_nearest(name, names, n);
-    return rq_fail(err, RQ_BAD_DATA, "the model has no input '%s'%s%s%s", name, near ? " (did you mean '" : "",
-                   near ? near : "", near ? "'?)" : "");
+    char hint[RQ_NEAREST_HINT];
+    rq_nearest near = rq_nearest_to(name);
+    for (int i = 0; i < g->n_inputs; i++)
+        rq_nearest_try(&near, g->values[g->inputs[i]].name);
+    return rq_fail(err, RQ_BAD_DATA, "the model has no input '%s'%s", name, rq_nearest_hint(&near, hint));
 }
 
 /* Does the tensor fit the input's declared type and shape? Sizes that share a symbol are compared by the operators. */
@@ -125,17 +123,12 @@ rq_status rq_session_run(rq_session *s, const rq_feed *in, int n_in, rq_tensor *
 
 static rq_status no_such_value(const rq_graph *g, const char *name, rq_err *err)
 {
-    const char **names = rq_mem_alloc((size_t)g->n_values + 1, sizeof *names);
-    const char *near = NULL;
-    int n = 0;
-    for (int i = 0; names && i < g->n_values; i++)
+    char hint[RQ_NEAREST_HINT];
+    rq_nearest near = rq_nearest_to(name);
+    for (int i = 0; i < g->n_values; i++)
         if (g->values[i].kind != RQ_VALUE_DEAD && g->values[i].name[0])
-            names[n++] = g->values[i].name;
-    if (names)
-        near = rq_nearest(name, names, n);
-    rq_mem_free(names);
-    return rq_fail(err, RQ_NOT_FOUND, "no value '%s' in the graph%s%s%s", name, near ? " (did you mean '" : "",
-                   near ? near : "", near ? "'?)" : "");
+            rq_nearest_try(&near, g->values[i].name);
+    return rq_fail(err, RQ_NOT_FOUND, "no value '%s' in the graph%s", name, rq_nearest_hint(&near, hint));
 }
 
 static rq_status add_tap(rq_session *s, const char *value, rq_tap tap, rq_err *err)
