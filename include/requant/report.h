@@ -18,10 +18,11 @@ typedef struct rq_report_layer {
     int bits;
     float scale; /* first, when there are several */
     int32_t zero_point;
-    double sqnr_db, cosine; /* against the float value of the same name; NaN when there is none */
+    double sqnr_db, cosine; /* against the float value of the same name; NaN when there is none; 200 dB when equal */
     double saturated;       /* share of codes at either end of the range, other than the code of zero */
-    double used;            /* share of the code range seen */
-    double ms;
+    double used;            /* share of the code range seen, 0..1 */
+    double harm;            /* noise-to-signal power this layer added to that of its inputs; 0 when not measured */
+    double ms;              /* of its last run in the quantized model */
 } rq_report_layer;
 
 typedef struct rq_report_output {

@@ -51,7 +51,7 @@ golden_verdict golden_run_bad(golden_case *c)
     rq_status status = rq_load(&g, golden_path(path, sizeof path, c, golden_str(c->json, "model")), &err);
     if (!status && (!strcmp(when, "run") || must_accept)) {
         stage = "session";
-        status = rq_session_create(&s, g, &(rq_session_cfg){ .threads = 1 }, &err);
+        status = rq_session_create(&s, g, &(rq_session_cfg) { .threads = 1 }, &err);
         if (!status && rq_graph_n_outputs(g) <= 16) {
             stage = "run";
             n = make_feeds(feed, 16, g);

@@ -34,7 +34,8 @@ bool golden_feeds_load(golden_case *c, golden_feeds *f, const rq_graph *g, const
         if (!input_named(g, name, &info))
             golden_fail(c, "%s is no input of the model", name);
         else if (info.dtype != RQ_DTYPE_NONE && !golden_retype(&one->tensor, info.dtype))
-            golden_fail(c, "input %s type=%s allowed=%s", name, rq_dtype_name(one->tensor.dtype), rq_dtype_name(info.dtype));
+            golden_fail(c, "input %s type=%s allowed=%s", name, rq_dtype_name(one->tensor.dtype),
+                        rq_dtype_name(info.dtype));
     }
     return !c->failed;
 }
@@ -48,8 +49,8 @@ void golden_feeds_release(golden_feeds *f)
     f->n = 0;
 }
 
-void golden_check_run(golden_case *c, const rq_graph *g, const rq_session_cfg *cfg, const golden_feeds *f, const json_t *outputs,
-                      const json_t *tolerance, const char *suffix)
+void golden_check_run(golden_case *c, const rq_graph *g, const rq_session_cfg *cfg, const golden_feeds *f,
+                      const json_t *outputs, const json_t *tolerance, const char *suffix)
 {
     rq_err err = { 0 };
     rq_session *s = NULL;
@@ -106,9 +107,10 @@ golden_verdict golden_run_model(golden_case *c)
         return GOLDEN_FAIL;
     }
     if (golden_feeds_load(c, &feeds, g, json_object_get(c->json, "inputs"))) {
-        golden_check_run(c, g, &(rq_session_cfg){ .threads = 1 }, &feeds, outputs, tolerance, "");
+        golden_check_run(c, g, &(rq_session_cfg) { .threads = 1 }, &feeds, outputs, tolerance, "");
         if (literal)
-            golden_check_run(c, g, &(rq_session_cfg){ .threads = 1, .literal = true }, &feeds, literal, tolerance, "[literal]");
+            golden_check_run(c, g, &(rq_session_cfg) { .threads = 1, .literal = true }, &feeds, literal, tolerance,
+                             "[literal]");
     }
     golden_feeds_release(&feeds);
     rq_graph_destroy(g);
@@ -130,7 +132,8 @@ golden_verdict golden_run_arrays(golden_case *c)
             if (!golden_array(c, &t, key))
                 continue;
             if (t.shape.rank < 1 || (rows >= 0 && t.shape.dim[0] != rows))
-                golden_fail(c, "%s rows=%lld allowed=%lld", key, (long long)(t.shape.rank ? t.shape.dim[0] : 1), (long long)rows);
+                golden_fail(c, "%s rows=%lld allowed=%lld", key, (long long)(t.shape.rank ? t.shape.dim[0] : 1),
+                            (long long)rows);
             rows = t.shape.rank ? t.shape.dim[0] : 1;
             rq_tensor_release(&t);
         }

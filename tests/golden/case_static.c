@@ -18,7 +18,7 @@ static bool digits_test(golden_case *c, rq_tensor *x, rq_tensor *label)
         golden_fail(c, "accuracy needs %s: %s", path, err.text);
         return false;
     }
-    const rq_shape shape = rq_shape_of(4, (int64_t[]){ codes.shape.dim[0], 1, 8, 8 });
+    const rq_shape shape = rq_shape_of(4, (int64_t[]) { codes.shape.dim[0], 1, 8, 8 });
     bool ok = rq_tensor_create(x, RQ_DTYPE_F32, &shape, false) == RQ_OK;
     for (int64_t i = 0; ok && i < rq_tensor_count(&codes); i++)
         x->f32[i] = (float)rq_tensor_get(&codes, i) / 16;
@@ -39,7 +39,7 @@ static void check_accuracy(golden_case *c, const rq_graph *g, double want, doubl
     if (!digits_test(c, &x, &label))
         return;
     const rq_feed feed = { rq_graph_input(g, 0).name, x };
-    if (rq_session_create(&s, g, &(rq_session_cfg){ .threads = 1 }, &err) || rq_session_run(s, &feed, 1, &y, &err)) {
+    if (rq_session_create(&s, g, &(rq_session_cfg) { .threads = 1 }, &err) || rq_session_run(s, &feed, 1, &y, &err)) {
         golden_fail(c, "accuracy: %s", err.text);
     } else {
         const int64_t n = x.shape.dim[0], classes = rq_tensor_count(&y) / (n ? n : 1);
@@ -74,7 +74,8 @@ golden_verdict golden_run_static(golden_case *c)
         return GOLDEN_FAIL;
     }
     if (golden_feeds_load(c, &feeds, g, json_object_get(c->json, "inputs")))
-        golden_check_run(c, g, &(rq_session_cfg){ .threads = 1 }, &feeds, json_object_get(c->json, "outputs"), tolerance, "");
+        golden_check_run(c, g, &(rq_session_cfg) { .threads = 1 }, &feeds, json_object_get(c->json, "outputs"),
+                         tolerance, "");
     if (accuracy && rq_graph_n_inputs(g) == 1)
         check_accuracy(c, g, json_number_value(accuracy), json_number_value(json_object_get(tolerance, "accuracy")));
     golden_feeds_release(&feeds);

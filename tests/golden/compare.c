@@ -8,9 +8,20 @@
 #include <string.h>
 
 static const char *const known_keys[] = {
-    "max_abs", "relaxed_max_abs", "rel", "rel_to_max", "abs", "max_abs_steps", "max_fraction_off",
+    "max_abs",
+    "relaxed_max_abs",
+    "rel",
+    "rel_to_max",
+    "abs",
+    "max_abs_steps",
+    "max_fraction_off",
     /* of quantized models: case_static.c */
-    "scale_rel", "zero_point", "weight_codes", "weight_codes_max_fraction_off_by_one", "output_rel_to_max", "accuracy",
+    "scale_rel",
+    "zero_point",
+    "weight_codes",
+    "weight_codes_max_fraction_off_by_one",
+    "output_rel_to_max",
+    "accuracy",
 };
 
 bool golden_tolerance_known(golden_case *c, const json_t *tolerance)
@@ -38,8 +49,10 @@ bool golden_retype(rq_tensor *t, rq_dtype d)
 {
     if (t->dtype == d)
         return true;
-    const bool raw = (t->dtype == RQ_DTYPE_U16 && d == RQ_DTYPE_BF16) || (t->dtype == RQ_DTYPE_U8 && rq_dtype_is_float(d) && rq_dtype_bits(d) == 8);
-    const bool packed = rq_dtype_bits(d) < 8 && rq_dtype_bits(d) > 0 && (t->dtype == RQ_DTYPE_U8 || t->dtype == RQ_DTYPE_S8);
+    const bool raw = (t->dtype == RQ_DTYPE_U16 && d == RQ_DTYPE_BF16) ||
+                     (t->dtype == RQ_DTYPE_U8 && rq_dtype_is_float(d) && rq_dtype_bits(d) == 8);
+    const bool packed =
+        rq_dtype_bits(d) < 8 && rq_dtype_bits(d) > 0 && (t->dtype == RQ_DTYPE_U8 || t->dtype == RQ_DTYPE_S8);
     if (raw) {
         t->dtype = d;
         return true;
@@ -93,11 +106,13 @@ static void worst_add(worst *w, double d, int64_t i)
     }
 }
 
-static void miss(golden_case *c, const char *output, const char *metric, double got, double allowed, const rq_tensor *g, const rq_tensor *w, int64_t at)
+static void miss(golden_case *c, const char *output, const char *metric, double got, double allowed, const rq_tensor *g,
+                 const rq_tensor *w, int64_t at)
 {
     char where[160];
     place(where, sizeof where, &g->shape, at);
-    golden_fail(c, "%s %s=%.9g allowed=%.9g at %s: got %.9g, want %.9g", output, metric, got, allowed, where, rq_tensor_get(g, at), rq_tensor_get(w, at));
+    golden_fail(c, "%s %s=%.9g allowed=%.9g at %s: got %.9g, want %.9g", output, metric, got, allowed, where,
+                rq_tensor_get(g, at), rq_tensor_get(w, at));
 }
 
 static double number(const json_t *o, const char *key, double fallback)
@@ -106,7 +121,8 @@ static double number(const json_t *o, const char *key, double fallback)
     return v ? json_number_value(v) : fallback;
 }
 
-void golden_compare(golden_case *c, const char *output, const rq_tensor *got, const rq_tensor *want_file, const json_t *tol)
+void golden_compare(golden_case *c, const char *output, const rq_tensor *got, const rq_tensor *want_file,
+                    const json_t *tol)
 {
     rq_tensor want;
     rq_tensor_share(&want, want_file);
@@ -116,12 +132,13 @@ void golden_compare(golden_case *c, const char *output, const rq_tensor *got, co
         goto done;
     }
     if (!rq_shape_equal(&got->shape, &want.shape)) {
-        golden_fail(c, "%s shape=%s allowed=%s", output, rq_shape_text(&got->shape, a, sizeof a), rq_shape_text(&want.shape, b, sizeof b));
+        golden_fail(c, "%s shape=%s allowed=%s", output, rq_shape_text(&got->shape, a, sizeof a),
+                    rq_shape_text(&want.shape, b, sizeof b));
         goto done;
     }
     const int64_t n = rq_tensor_count(got);
-    const bool has_abs = json_object_get(tol, "max_abs"), has_rel = json_object_get(tol, "rel"), has_max = json_object_get(tol, "rel_to_max"),
-               has_steps = json_object_get(tol, "max_abs_steps");
+    const bool has_abs = json_object_get(tol, "max_abs"), has_rel = json_object_get(tol, "rel"),
+               has_max = json_object_get(tol, "rel_to_max"), has_steps = json_object_get(tol, "max_abs_steps");
     if (!has_abs && !has_rel && !has_max && !has_steps && !json_object_get(tol, "output_rel_to_max")) {
         golden_fail(c, "%s has no tolerance to compare under", output);
         goto done;
@@ -151,12 +168,14 @@ void golden_compare(golden_case *c, const char *output, const rq_tensor *got, co
     if (json_object_get(tol, rel_key)) {
         const double r = number(tol, rel_key, 0), allowed = r * top + number(tol, "abs", 0);
         if (!(any.d <= allowed)) {
-            miss(c, output, rel_key, top > 0 ? any.d / top : any.d, top > 0 ? allowed / top : allowed, got, &want, any.at);
+            miss(c, output, rel_key, top > 0 ? any.d / top : any.d, top > 0 ? allowed / top : allowed, got, &want,
+                 any.at);
             goto done;
         }
     }
     if (has_steps) {
-        const double most = number(tol, "max_abs_steps", 0), share = n ? (double)off / (double)n : 0, may = number(tol, "max_fraction_off", 0);
+        const double most = number(tol, "max_abs_steps", 0), share = n ? (double)off / (double)n : 0,
+                     may = number(tol, "max_fraction_off", 0);
         if (!(step > 0))
             golden_fail(c, "%s params.output_step is missing", output);
         else if (!(steps.d <= most + 1e-3))

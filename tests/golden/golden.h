@@ -17,7 +17,7 @@ typedef struct golden_case {
     const char *dir;   /* folder of its cases.json */
     const char *id;
     const json_t *json;
-    int out;           /* lines for the user go here */
+    int out; /* lines for the user go here */
     bool failed;
 } golden_case;
 
@@ -37,9 +37,10 @@ bool golden_array(golden_case *c, rq_tensor *out, const char *key);
 /* Every tolerance key known? Fails the case and returns false when not. */
 bool golden_tolerance_known(golden_case *c, const json_t *tolerance);
 /* Compare a computed tensor with an expected one under `tolerance`; prints the first metric that does not hold. */
-void golden_compare(golden_case *c, const char *output, const rq_tensor *got, const rq_tensor *want, const json_t *tolerance);
-/* `t`, stored by numpy for an element type it lacks, as type d (packed integers from bytes; bfloat16, float8 from raw bits).
- * *t is replaced. */
+void golden_compare(golden_case *c, const char *output, const rq_tensor *got, const rq_tensor *want,
+                    const json_t *tolerance);
+/* `t`, stored by numpy for an element type it lacks, as type d (packed integers from bytes; bfloat16, float8 from raw
+ * bits). *t is replaced. */
 bool golden_retype(rq_tensor *t, rq_dtype d);
 
 /* ---- kinds ---- */
@@ -56,8 +57,8 @@ typedef struct golden_feeds {
 bool golden_feeds_load(golden_case *c, golden_feeds *f, const rq_graph *g, const json_t *inputs);
 void golden_feeds_release(golden_feeds *f);
 /* Run g on feeds and compare its outputs with the arrays `outputs` names. suffix is put behind output names. */
-void golden_check_run(golden_case *c, const rq_graph *g, const rq_session_cfg *cfg, const golden_feeds *f, const json_t *outputs,
-                      const json_t *tolerance, const char *suffix);
+void golden_check_run(golden_case *c, const rq_graph *g, const rq_session_cfg *cfg, const golden_feeds *f,
+                      const json_t *outputs, const json_t *tolerance, const char *suffix);
 
 /* ---- static_params.c ---- */
 

@@ -96,7 +96,8 @@ static golden_verdict run_case(golden_case *c)
     }
     char path[4096];
     const char *name = golden_str(c->json, !strcmp(k->mark, "quantized") ? "quantized" : "model");
-    const char *why = k->run == golden_run_bad ? NULL : golden_skip_reason(c, name ? golden_path(path, sizeof path, c, name) : NULL);
+    const char *why =
+        k->run == golden_run_bad ? NULL : golden_skip_reason(c, name ? golden_path(path, sizeof path, c, name) : NULL);
     if (why)
         return golden_skip(c, "%s", why);
     const json_t *tolerance = json_object_get(c->json, "tolerance");
@@ -179,7 +180,8 @@ static int run_topic(const char *root, const char *file, const char *pattern, in
     json_t *all = json_load_file(file, 0, &why);
     json_t *cases = json_is_object(all) ? json_object_get(all, "cases") : all;
     if (!json_is_array(cases)) {
-        printf("FAIL %s/cases.json line=%d %s\n", topic, why.line, all ? "neither a list nor an object with cases" : why.text);
+        printf("FAIL %s/cases.json line=%d %s\n", topic, why.line,
+               all ? "neither a list nor an object with cases" : why.text);
         json_decref(all);
         count[GOLDEN_FAIL]++;
         return 1;
@@ -205,7 +207,8 @@ static int run_topic(const char *root, const char *file, const char *pattern, in
     json_decref(all);
     const int n = here[0] + here[1] + here[2];
     if (n || !pattern)
-        printf("%s: %d passed, %d failed, %d skipped\n", topic, here[GOLDEN_PASS], here[GOLDEN_FAIL], here[GOLDEN_SKIP]);
+        printf("%s: %d passed, %d failed, %d skipped\n", topic, here[GOLDEN_PASS], here[GOLDEN_FAIL],
+               here[GOLDEN_SKIP]);
     fflush(stdout);
     for (int v = 0; v < 3; v++)
         count[v] += here[v];

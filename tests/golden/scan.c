@@ -42,16 +42,21 @@ static bool next(rq_cursor *c, field *f)
 {
     uint64_t tag, n;
     rq_cursor skip;
-    f->part = (rq_cursor){ c->p, c->p };
+    f->part = (rq_cursor) { c->p, c->p };
     if (c->p == c->end || !varint(c, &tag))
         return false;
     f->number = tag >> 3;
     switch (tag & 7) {
-    case 0: return varint(c, &n);
-    case 1: return !rq_cursor_part(c, 8, &skip);
-    case 2: return varint(c, &n) && !rq_cursor_part(c, n, &f->part);
-    case 5: return !rq_cursor_part(c, 4, &skip);
-    default: return false;
+    case 0:
+        return varint(c, &n);
+    case 1:
+        return !rq_cursor_part(c, 8, &skip);
+    case 2:
+        return varint(c, &n) && !rq_cursor_part(c, n, &f->part);
+    case 5:
+        return !rq_cursor_part(c, 4, &skip);
+    default:
+        return false;
     }
 }
 

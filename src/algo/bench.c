@@ -1,0 +1,280 @@
+/* algo/bench.c — latency of one model, or of two in turn, so that a slow moment of the machine hits both. */
+#include <jansson.h>
+#include <math.h>
+#include <string.h>
+
+#include "algo/report_priv.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+enum { WARM_RUNS = 2, LEAST_RUNS = 10, MOST_RUNS = 1000, BUDGET_MS = 2000 };
+
+typedef struct bench_side {
+    const rq_graph *graph;
+    rq_session *session;
+    rq_tensor *out;
+    double *ms;    /* [runs] */
+    double *layer; /* [n_layers][runs] */
+    int n_layers;
+} bench_side;
+
+/* ---- inputs ---- */
+
+static int64_t free_size(const rq_graph *g, int64_t dim, int axis, const rq_bench_cfg *cfg)
+{
+    for (int i = 0; i < cfg->n_dims; i++)
+        if (dim < -1 && !strcmp(cfg->dims[i].name, rq_graph_dim_name(g, dim)))
+            return cfg->dims[i].size;
+    return axis == 0 && cfg->batch > 0 ? cfg->batch : 1;
+}
+
+static rq_status make_feeds(rq_feed **feeds, int *n, const rq_graph *g, const rq_bench_cfg *cfg, rq_err *err)
+{
+    rq_rng rng;
+    rq_rng_seed(&rng, 1);
+    *n = 0;
+    *feeds = rq_mem_zalloc((size_t)rq_graph_n_inputs(g) + 1, sizeof **feeds);
+    if (!*feeds)
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory for inputs");
+    for (int i = 0; i < rq_graph_n_inputs(g); i++) {
+        const rq_value_info in = rq_graph_input(g, i);
+        rq_shape s = in.shape;
+        if (s.rank < 0 || in.dtype == RQ_DTYPE_NONE || in.dtype == RQ_DTYPE_STRING)
+            return rq_fail(err, RQ_BAD_DATA, "input '%s' has no shape or type to make data for: give samples with -d",
+                           in.name);
+        for (int a = 0; a < s.rank; a++)
+            if (s.dim[a] < 0)
+                s.dim[a] = free_size(g, s.dim[a], a, cfg);
+        rq_tensor *t = &(*feeds)[*n].tensor;
+        rq_status status = rq_tensor_create(t, in.dtype, &s, true);
+        if (status)
+            return rq_fail(err, status, "no memory for input '%s'", in.name);
+        (*feeds)[(*n)++].name = in.name;
+        for (int64_t k = 0, count = rq_tensor_count(t); k < count; k++)
+            rq_tensor_set(t, k, rq_dtype_is_float(in.dtype) ? (double)rq_rng_f32(&rng) : (double)rq_rng_below(&rng, 2));
+    }
+    return RQ_OK;
+}
+
+static void release_feeds(rq_feed *feeds, int n)
+{
+    for (int i = 0; i < n; i++)
+        rq_tensor_release(&feeds[i].tensor);
+    rq_mem_free(feeds);
+}
+
+/* ---- runs ---- */
+
+static rq_status run(bench_side *s, const rq_feed *feeds, int n_feeds, double *ms, rq_err *err)
+{
+    const double start = rq_sums_now_ms();
+    RQ_TRY(rq_session_run(s->session, feeds, n_feeds, s->out, err));
+    *ms = rq_sums_now_ms() - start;
+    for (int i = 0; i < rq_graph_n_outputs(s->graph); i++)
+        rq_tensor_release(&s->out[i]);
+    return RQ_OK;
+}
+
+static rq_status side_open(bench_side *s, const rq_graph *g, int threads, rq_err *err)
+{
+    s->graph = g;
+    s->out = rq_mem_zalloc((size_t)rq_graph_n_outputs(g) + 1, sizeof *s->out);
+    if (!s->out)
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory for the benchmark");
+    return rq_session_create(&s->session, g, &(rq_session_cfg) { .threads = threads, .profile = true }, err);
+}
+
+static void side_close(bench_side *s)
+{
+    rq_session_destroy(s->session);
+    rq_mem_free(s->out);
+    rq_mem_free(s->ms);
+    rq_mem_free(s->layer);
+}
+
+static rq_status side_reserve(bench_side *s, int runs, rq_err *err)
+{
+    const rq_layer_info *info;
+    s->n_layers = rq_session_layers(s->session, &info);
+    s->ms = rq_mem_alloc((size_t)runs, sizeof *s->ms);
+    s->layer = rq_mem_alloc((size_t)s->n_layers + 1, (size_t)runs * sizeof *s->layer);
+    return s->ms && s->layer ? RQ_OK : rq_fail(err, RQ_NO_MEMORY, "out of memory for the benchmark");
+}
+
+static rq_status side_settle(rq_bench_side *out, bench_side *s, int runs, rq_err *err)
+{
+    const rq_layer_info *info;
+    (void)rq_session_layers(s->session, &info);
+    out->layers = rq_mem_zalloc((size_t)s->n_layers + 1, sizeof *out->layers);
+    if (!out->layers)
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory for the benchmark");
+    for (int i = 0; i < s->n_layers; i++) {
+        rq_bench_layer *l = &out->layers[i];
+        out->n_layers = i + 1;
+        l->name = rq_mem_strdup(info[i].name && info[i].name[0] ? info[i].name : info[i].output ? info[i].output : "");
+        l->op = rq_mem_strdup(info[i].op ? info[i].op : "");
+        if (!l->name || !l->op)
+            return rq_fail(err, RQ_NO_MEMORY, "out of memory for the benchmark");
+        l->integer = info[i].integer;
+        l->ms = rq_sums_quantile(s->layer + (size_t)i * (size_t)runs, runs, 0.5);
+        l->gops = info[i].macs > 0 && l->ms > 0 ? 2 * info[i].macs / l->ms / 1e6 : 0;
+    }
+    out->p95_ms = rq_sums_quantile(s->ms, runs, 0.95);
+    out->min_ms = s->ms[0]; /* sorted by now */
+    out->median_ms = rq_sums_quantile(s->ms, runs, 0.5);
+    return RQ_OK;
+}
+
+static rq_status measure(rq_bench *out, bench_side *s, int sides, const rq_feed *feeds, int n_feeds, int runs,
+                         rq_err *err)
+{
+    double ms, sum = 0;
+    for (int i = 0; i < WARM_RUNS; i++) {
+        sum = 0;
+        for (int k = 0; k < sides; k++) {
+            RQ_TRY(run(&s[k], feeds, n_feeds, &ms, err));
+            sum += ms;
+        }
+    }
+    if (runs <= 0) {
+        const double fit = BUDGET_MS / (sum > 1e-3 ? sum : 1e-3);
+        runs = fit < LEAST_RUNS ? LEAST_RUNS : fit > MOST_RUNS ? MOST_RUNS : (int)fit;
+    }
+    out->runs = runs;
+    for (int k = 0; k < sides; k++)
+        RQ_TRY(side_reserve(&s[k], runs, err));
+    for (int i = 0; i < runs; i++)
+        for (int j = 0; j < sides; j++) {
+            bench_side *one = &s[(i + j) % sides];
+            const rq_layer_info *info;
+            RQ_TRY(run(one, feeds, n_feeds, &one->ms[i], err));
+            const int n = rq_session_layers(one->session, &info);
+            for (int l = 0; l < n && l < one->n_layers; l++)
+                one->layer[(size_t)l * (size_t)runs + (size_t)i] = info[l].ms;
+        }
+    RQ_TRY(side_settle(&out->model, &s[0], runs, err));
+    return sides > 1 ? side_settle(&out->against, &s[1], runs, err) : RQ_OK;
+}
+
+rq_status rq_bench_run(rq_bench *out, const rq_graph *g, const rq_graph *against, rq_dataset *data,
+                       const rq_bench_cfg *cfg, rq_err *err)
+{
+    const rq_bench_cfg none = { 0 };
+    bench_side s[2] = { 0 };
+    rq_feed *made = NULL;
+    const rq_feed *feeds = NULL;
+    int n_feeds = 0, n_made = 0;
+    rq_walk w = { 0 };
+    cfg = cfg ? cfg : &none;
+    *out = (rq_bench) { .has_against = against != NULL };
+    rq_status status;
+    if (data) {
+        const int64_t *rows;
+        int64_t n = 0;
+        status = rq_walk_init(&w, data, g, NULL, 0, 0);
+        if (!status)
+            status = rq_walk_next(&w, &feeds, &n_feeds, &rows, &n, err);
+        if (!status && !n)
+            status = rq_fail(err, RQ_BAD_DATA, "%s: no samples to run the model on", rq_dataset_path(data));
+    } else {
+        status = make_feeds(&made, &n_made, g, cfg, err);
+        feeds = made;
+        n_feeds = n_made;
+    }
+    if (!status)
+        status = side_open(&s[0], g, cfg->threads, err);
+    if (!status && against)
+        status = side_open(&s[1], against, cfg->threads, err);
+    if (!status)
+        status = measure(out, s, against ? 2 : 1, feeds, n_feeds, cfg->runs, err);
+    side_close(&s[0]);
+    side_close(&s[1]);
+    rq_walk_release(&w);
+    if (made)
+        release_feeds(made, n_made);
+    if (status)
+        rq_bench_release(out);
+    return status;
+}
+
+static void release_side(rq_bench_side *s)
+{
+    for (int i = 0; i < s->n_layers; i++) {
+        rq_mem_free(s->layers[i].name);
+        rq_mem_free(s->layers[i].op);
+    }
+    rq_mem_free(s->layers);
+}
+
+void rq_bench_release(rq_bench *b)
+{
+    release_side(&b->model);
+    release_side(&b->against);
+    *b = (rq_bench) { 0 };
+}
+
+/* ---- showing ---- */
+
+static const rq_bench_layer *same_layer(const rq_bench_side *s, const char *name)
+{
+    for (int i = 0; i < s->n_layers; i++)
+        if (!strcmp(s->layers[i].name, name))
+            return &s->layers[i];
+    return NULL;
+}
+
+static void print_side(const char *what, const rq_bench_side *s, FILE *to)
+{
+    fprintf(to, "%s: median %.4g ms, fastest %.4g, 95 %% within %.4g\n", what, s->median_ms, s->min_ms, s->p95_ms);
+}
+
+void rq_bench_print(const rq_bench *b, FILE *to)
+{
+    fprintf(to, "%-40s  %-16s  %-5s %9s %8s", "layer", "op", "runs", "ms", "GOP/s");
+    fputs(b->has_against ? "   against ms\n" : "\n", to);
+    for (int i = 0; i < b->model.n_layers; i++) {
+        const rq_bench_layer *l = &b->model.layers[i], *o = same_layer(&b->against, l->name);
+        const size_t n = strlen(l->name);
+        fprintf(to, "%-40s  %-16.16s  %-5s %9.4f ", n > 40 ? l->name + n - 40 : l->name, l->op,
+                l->integer ? "int" : "float", l->ms);
+        if (l->gops > 0)
+            fprintf(to, "%8.2f", l->gops);
+        else
+            fprintf(to, "%8s", "");
+        if (o)
+            fprintf(to, "   %9.4f", o->ms);
+        if (o && o->integer != l->integer && (l->integer ? l->ms > o->ms : o->ms > l->ms))
+            fputs("  int8 is slower than float here", to);
+        fputc('\n', to);
+    }
+    fprintf(to, "\n%d runs%s\n", b->runs, b->has_against ? " of each, in turn" : "");
+    print_side("model", &b->model, to);
+    if (b->has_against) {
+        print_side("against", &b->against, to);
+        fprintf(to, "the first takes %.2f times the time of the second\n", b->model.median_ms / b->against.median_ms);
+    }
+}
+
+static json_t *side_json(const rq_bench_side *s)
+{
+    json_t *layers = json_array();
+    for (int i = 0; i < s->n_layers; i++) {
+        const rq_bench_layer *l = &s->layers[i];
+        json_array_append_new(layers, json_pack("{s:o, s:o, s:b, s:o, s:o}", "name", rq_report_json_text(l->name), "op",
+                                                rq_report_json_text(l->op), "integer", l->integer, "ms",
+                                                rq_report_json_real(l->ms), "gops", rq_report_json_real(l->gops)));
+    }
+    return json_pack("{s:o, s:o, s:o, s:o}", "median_ms", rq_report_json_real(s->median_ms), "min_ms",
+                     rq_report_json_real(s->min_ms), "p95_ms", rq_report_json_real(s->p95_ms), "layers", layers);
+}
+
+rq_status rq_bench_save_json(const rq_bench *b, const char *path, rq_err *err)
+{
+    json_t *root = side_json(&b->model);
+    if (root) {
+        json_object_set_new(root, "runs", json_integer(b->runs));
+        if (b->has_against)
+            json_object_set_new(root, "against", side_json(&b->against));
+    }
+    return rq_report_json_write(root, path, err);
+}

@@ -1,0 +1,352 @@
+/* algo/report_layers.c — each layer of the integer model against the float value of the same name.
+ *
+ * A few samples go through the float model, whose values are held, then through the integer one, whose
+ * codes are compared as they appear and let the held value go. What is held at a time is bounded: the
+ * values are cut into groups that fit HELD_BYTES for one batch, and the batch is run once per group. */
+#include <math.h>
+#include <string.h>
+
+#include "algo/report_priv.h"
+#include "base/mem.h"
+#include "graph/graph.h"
+
+enum {
+    HELD_BYTES = 96 << 20,
+    MOST_SAMPLES = 64, /* enough for sums; samples beyond are only judged by the outputs */
+};
+
+typedef struct watch {
+    struct pass *pass;
+    rq_report_layer *layer;
+    const char *float_name; /* its value in the float model; NULL: there is none */
+    rq_tensor held;
+    size_t bytes; /* of one sample's value */
+    int group;
+    rq_sums sums;
+    int64_t n, at_end, clipped;
+    int32_t lo, hi; /* codes seen */
+    int32_t code_lo, code_hi;
+} watch;
+
+typedef struct pass {
+    watch *w;
+    int n;
+    int group;      /* whose values are held and compared */
+    bool measuring; /* only sizes are noted */
+} pass;
+
+static rq_status float_tap(void *arg, const char *value, const rq_tensor *t, rq_err *err)
+{
+    watch *w = arg;
+    (void)value;
+    if (w->pass->measuring) {
+        w->bytes = t->bytes;
+        return RQ_OK;
+    }
+    if (w->group != w->pass->group)
+        return RQ_OK;
+    rq_tensor_release(&w->held);
+    if (rq_tensor_copy(&w->held, t))
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory for a copy of '%s'", value);
+    return RQ_OK;
+}
+
+/* Codes with one scale: real and place in the range per element. `held` may be empty. */
+static void add_codes(watch *w, const rq_tensor *t, const rq_qparams *q)
+{
+    const float *want =
+        w->held.dtype == RQ_DTYPE_F32 && rq_tensor_count(&w->held) == rq_tensor_count(t) ? w->held.f32 : NULL;
+    rq_qparams_limits(q, &w->code_lo, &w->code_hi);
+    const int32_t zp = q->zero_point[0], lo = w->code_lo, hi = w->code_hi;
+    const double scale = q->scale[0], edge_lo = ((double)lo - zp - 0.5) * scale,
+                 edge_hi = ((double)hi - zp + 0.5) * scale;
+    const int64_t n = rq_tensor_count(t);
+    for (int64_t i = 0; i < n; i++) {
+        const int32_t code = t->dtype == RQ_DTYPE_U8   ? t->u8[i]
+                             : t->dtype == RQ_DTYPE_S8 ? t->s8[i]
+                                                       : (int32_t)rq_tensor_get_int(t, i);
+        w->lo = !w->n || code < w->lo ? code : w->lo;
+        w->hi = !w->n || code > w->hi ? code : w->hi;
+        w->n++;
+        w->at_end += (code == lo || code == hi) && code != zp;
+        if (!want)
+            continue;
+        w->clipped += !(want[i] >= edge_lo && want[i] <= edge_hi);
+        rq_sums_add_one(&w->sums, want[i], (float)(code - zp) * q->scale[0]);
+    }
+}
+
+static rq_status code_tap(void *arg, const char *value, const rq_tensor *t, const rq_qparams *q, rq_err *err)
+{
+    watch *w = arg;
+    (void)value;
+    (void)err;
+    if (w->pass->measuring || w->group != w->pass->group)
+        return RQ_OK;
+    if (q && q->n == 1)
+        add_codes(w, t, q);
+    else if (!q && w->held.dtype != RQ_DTYPE_NONE && rq_tensor_count(&w->held) == rq_tensor_count(t))
+        (void)rq_sums_add(&w->sums, &w->held, t);
+    rq_tensor_release(&w->held);
+    return RQ_OK;
+}
+
+static char *dup_or_null(const char *s, bool *failed)
+{
+    char *p = s ? rq_mem_strdup(s) : NULL;
+    *failed |= s && !p;
+    return p;
+}
+
+/* A row for each step of the plan that computes on reals or on codes for them. */
+static rq_status make_rows(rq_report *out, rq_session *quantized, rq_err *err)
+{
+    const rq_layer_info *info;
+    const int n = rq_session_layers(quantized, &info);
+    const rq_graph *g = rq_session_graph(quantized);
+    bool failed = false;
+    out->layers = rq_mem_zalloc((size_t)n + 1, sizeof *out->layers);
+    if (!out->layers)
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory for the report");
+    for (int i = 0; i < n; i++) {
+        const rq_id v = info[i].output ? rq_graph_find(g, info[i].output) : RQ_NONE;
+        const rq_quant *q = v >= 0 && g->values[v].quant >= 0 ? &g->quants[g->values[v].quant] : NULL;
+        const bool reals = q || v < 0 || g->values[v].dtype == RQ_DTYPE_NONE || rq_dtype_is_float(g->values[v].dtype);
+        if (!info[i].integer && !info[i].reason_float && !reals)
+            continue; /* arithmetic on shapes and indices */
+        rq_report_layer *l = &out->layers[out->n_layers++];
+        *l = (rq_report_layer) {
+            .bits = 32, .sqnr_db = NAN, .cosine = NAN, .saturated = NAN, .used = NAN, .ms = info[i].ms
+        };
+        l->name = dup_or_null(info[i].name, &failed);
+        l->op = dup_or_null(info[i].op, &failed);
+        l->value = dup_or_null(info[i].output ? info[i].output : "", &failed);
+        if (!info[i].integer)
+            l->reason_float =
+                dup_or_null(info[i].reason_float ? info[i].reason_float : "none of its values is quantized", &failed);
+        if (q) {
+            l->method = dup_or_null(q->method, &failed);
+            l->dtype = q->q.dtype;
+            l->bits = rq_dtype_bits(q->q.dtype);
+            l->scale = q->q.scale[0];
+            l->zero_point = q->q.zero_point[0];
+        }
+    }
+    return failed ? rq_fail(err, RQ_NO_MEMORY, "out of memory for the report") : RQ_OK;
+}
+
+/* Tap every row's value on both sides. A value that one side lacks stays without numbers. */
+static rq_status tap_all(pass *p, rq_report *out, rq_session *model, rq_session *quantized, rq_err *err)
+{
+    p->n = out->n_layers;
+    p->w = rq_mem_zalloc((size_t)p->n + 1, sizeof *p->w);
+    if (!p->w)
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory for the report");
+    for (int i = 0; i < p->n; i++) {
+        watch *w = &p->w[i];
+        rq_report_layer *l = &out->layers[i];
+        *w = (watch) { .pass = p, .layer = l };
+        if (!l->value[0])
+            continue;
+        rq_err ignored = { 0 };
+        rq_status status = rq_session_tap_codes(quantized, l->value, code_tap, w, &ignored);
+        if (status == RQ_NOT_FOUND)
+            continue;
+        if (!status)
+            status = rq_session_tap(model, l->value, float_tap, w, &ignored);
+        if (!status)
+            w->float_name = l->value;
+        else if (status != RQ_NOT_FOUND) {
+            if (err)
+                *err = ignored;
+            return status;
+        }
+    }
+    return RQ_OK;
+}
+
+/* Cut the watches into groups whose values, for one batch of n samples, fit. Returns how many groups. */
+static int make_groups(pass *p, int64_t n)
+{
+    int group = 0;
+    size_t sum = 0;
+    for (int i = 0; i < p->n; i++) {
+        const size_t bytes = p->w[i].bytes * (size_t)n;
+        if (sum && sum + bytes > HELD_BYTES) {
+            group++;
+            sum = 0;
+        }
+        sum += bytes;
+        p->w[i].group = group;
+    }
+    return group + 1;
+}
+
+static rq_status run_once(rq_session *s, const rq_graph *g, rq_tensor *scratch, const rq_feed *feeds, int n_feeds,
+                          rq_err *err)
+{
+    RQ_TRY(rq_session_run(s, feeds, n_feeds, scratch, err));
+    for (int i = 0; i < rq_graph_n_outputs(g); i++)
+        rq_tensor_release(&scratch[i]);
+    return RQ_OK;
+}
+
+static rq_status run_taps(pass *p, rq_session *model, rq_session *quantized, const rq_graph *model_graph,
+                          const rq_graph *quantized_graph, rq_dataset *data, const rq_report_cfg *cfg, rq_err *err)
+{
+    const int a = rq_graph_n_outputs(model_graph), b = rq_graph_n_outputs(quantized_graph);
+    rq_tensor *scratch = rq_mem_zalloc((size_t)(a > b ? a : b) + 1, sizeof *scratch);
+    rq_walk w = { 0 };
+    const rq_feed *feeds;
+    const int64_t *rows;
+    int n_feeds, groups = 1;
+    int64_t n, done = 0;
+    rq_status status = scratch ? rq_walk_init(&w, data, model_graph, cfg->rows, cfg->n_rows, 1) : RQ_NO_MEMORY;
+    const int64_t total = rq_walk_total(&w) < MOST_SAMPLES ? rq_walk_total(&w) : MOST_SAMPLES;
+    const double start = rq_sums_now_ms();
+    while (!status && done < total) {
+        if ((status = rq_walk_next(&w, &feeds, &n_feeds, &rows, &n, err)) || !n)
+            break;
+        if (!done) { /* sizes first */
+            p->measuring = true;
+            status = run_once(model, model_graph, scratch, feeds, n_feeds, err);
+            p->measuring = false;
+            groups = make_groups(p, 1);
+        }
+        for (p->group = 0; !status && p->group < groups; p->group++) {
+            status = run_once(model, model_graph, scratch, feeds, n_feeds, err);
+            if (!status)
+                status = run_once(quantized, quantized_graph, scratch, feeds, n_feeds, err);
+        }
+        done += n;
+        const double eta = (rq_sums_now_ms() - start) / 1e3 / (double)done * (double)(total - done);
+        if (!status && cfg->progress &&
+            !cfg->progress(cfg->progress_arg, "layers", done < total ? done : total, total, eta))
+            status = rq_fail(err, RQ_CANCELLED, "cancelled while measuring layers");
+    }
+    rq_walk_release(&w);
+    rq_mem_free(scratch);
+    return status;
+}
+
+/* Noise of the output beyond that of the noisiest input. */
+static void measure_harm(rq_report *out, const rq_graph *g, const pass *p)
+{
+    for (int i = 0; i < out->n_layers; i++) {
+        rq_report_layer *l = &out->layers[i];
+        const rq_id v = rq_graph_find(g, l->value);
+        const rq_sums *s = &p->w[i].sums;
+        if (!s->n || !(s->aa > 0) || v < 0 || g->values[v].kind != RQ_VALUE_NODE)
+            continue;
+        const rq_node *node = &g->nodes[g->values[v].producer];
+        double before = 0;
+        for (int k = 0; k < node->n_in; k++)
+            for (int j = 0; node->in[k] >= 0 && j < out->n_layers; j++)
+                if (p->w[j].sums.aa > 0 && !strcmp(out->layers[j].value, g->values[node->in[k]].name) &&
+                    p->w[j].sums.ee / p->w[j].sums.aa > before)
+                    before = p->w[j].sums.ee / p->w[j].sums.aa;
+        const double harm = s->ee / s->aa - before;
+        l->harm = harm > 0 ? harm : 0;
+    }
+}
+
+static rq_status settle(rq_report *out, const rq_graph *g, const pass *p)
+{
+    for (int i = 0; i < p->n; i++) {
+        const watch *w = &p->w[i];
+        rq_report_layer *l = w->layer;
+        const char *name = l->name && l->name[0] ? l->name : l->value;
+        if (w->float_name) {
+            l->sqnr_db = rq_sums_sqnr_db(&w->sums);
+            l->cosine = rq_sums_cosine(&w->sums);
+        }
+        if (w->sums.nonfinite)
+            RQ_TRY(rq_notes_add(&out->warnings, "%s '%s': %lld numbers are not finite", l->op, name,
+                                (long long)w->sums.nonfinite));
+        if (!w->n)
+            continue;
+        l->saturated = (double)w->at_end / (double)w->n;
+        l->used = w->code_hi > w->code_lo ? ((double)w->hi - w->lo) / ((double)w->code_hi - w->code_lo) : 1;
+        const double clipped = (double)w->clipped / (double)w->n;
+        if (clipped > 0.01)
+            RQ_TRY(rq_notes_add(&out->warnings,
+                                "%s '%s': %.1f %% of its values lie outside its range (%.4g .. %.4g) and saturate",
+                                l->op, name, 100 * clipped, ((double)w->code_lo - l->zero_point) * l->scale,
+                                ((double)w->code_hi - l->zero_point) * l->scale));
+        if (w->lo == w->hi && w->n > 1)
+            RQ_TRY(rq_notes_add(&out->warnings, "%s '%s' gives the same value for everything: dead", l->op, name));
+        else if (l->used < 0.1)
+            RQ_TRY(rq_notes_add(&out->warnings, "%s '%s' uses only %.1f %% of its codes", l->op, name, 100 * l->used));
+    }
+    measure_harm(out, g, p);
+    return RQ_OK;
+}
+
+rq_status rq_report_fill_layers(rq_report *out, rq_session *model, rq_session *quantized, const rq_graph *model_graph,
+                                const rq_graph *quantized_graph, rq_dataset *data, const rq_report_cfg *cfg,
+                                rq_err *err)
+{
+    pass p = { 0 };
+    rq_status status = make_rows(out, quantized, err);
+    if (!status)
+        status = tap_all(&p, out, model, quantized, err);
+    if (!status)
+        status = run_taps(&p, model, quantized, model_graph, quantized_graph, data, cfg, err);
+    if (!status)
+        status = settle(out, rq_session_graph(quantized), &p);
+    for (int i = 0; i < p.n && p.w; i++)
+        rq_tensor_release(&p.w[i].held);
+    rq_mem_free(p.w);
+    return status;
+}
+
+/* ---- constants ---- */
+
+static rq_status dead_channels(rq_report *out, const rq_value *v, const rq_qparams *q)
+{
+    const rq_tensor *t = &v->constant;
+    const int64_t channels = t->shape.dim[q->axis], inner = rq_shape_span(&t->shape, q->axis + 1, t->shape.rank),
+                  outer = rq_shape_span(&t->shape, 0, q->axis);
+    int64_t dead = 0, first = -1;
+    for (int64_t c = 0; c < channels; c++) {
+        bool zero = inner * outer > 0;
+        for (int64_t o = 0; zero && o < outer; o++)
+            for (int64_t i = 0; zero && i < inner; i++)
+                zero = rq_tensor_get_int(t, (o * channels + c) * inner + i) == q->zero_point[c];
+        if (zero && first < 0)
+            first = c;
+        dead += zero;
+    }
+    if (!dead)
+        return RQ_OK;
+    return rq_notes_add(&out->warnings, "weight '%s': %lld of %lld channels have only zeros (the first is %lld): dead",
+                        v->name, (long long)dead, (long long)channels, (long long)first);
+}
+
+static rq_status clipped_bias(rq_report *out, const rq_value *v)
+{
+    const rq_tensor *t = &v->constant;
+    int64_t clipped = 0;
+    for (int64_t i = 0, n = rq_tensor_count(t); i < n; i++)
+        clipped += t->s32[i] == INT32_MAX || t->s32[i] == INT32_MIN;
+    if (!clipped)
+        return RQ_OK;
+    return rq_notes_add(&out->warnings, "bias '%s': %lld of %lld codes are clipped", v->name, (long long)clipped,
+                        (long long)rq_tensor_count(t));
+}
+
+rq_status rq_report_inspect_constants(rq_report *out, const rq_graph *g)
+{
+    for (int i = 0; i < g->n_values; i++) {
+        const rq_value *v = &g->values[i];
+        const rq_qparams *q = rq_graph_qparams(g, i);
+        if (v->kind != RQ_VALUE_CONST || !q || v->constant.dtype != q->dtype || !v->constant.data)
+            continue;
+        if (q->dtype == RQ_DTYPE_S32)
+            RQ_TRY(clipped_bias(out, v));
+        else if (q->axis >= 0 && q->axis < v->constant.shape.rank && !q->block &&
+                 q->n == v->constant.shape.dim[q->axis])
+            RQ_TRY(dead_channels(out, v, q));
+    }
+    return RQ_OK;
+}

@@ -1,0 +1,68 @@
+/* algo/report_walk.c — the samples of a dataset in batches, for everything that runs a model over them. */
+#include "algo/report_priv.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+
+rq_status rq_walk_init(rq_walk *w, rq_dataset *data, const rq_graph *g, const int64_t *rows, int64_t n_rows,
+                       int64_t step)
+{
+    *w = (rq_walk) { .data = data, .rows = rows, .n_rows = rows ? n_rows : rq_dataset_count(data) };
+    const int64_t batch = rq_dataset_batch_size(data);
+    if (!rq_dataset_whole_feeds(data) && rq_graph_n_inputs(g) > 0) {
+        const rq_value_info in = rq_graph_input(g, 0);
+        w->fixed = in.shape.rank > 0 && in.shape.dim[0] > 1;
+    }
+    w->step = step > 0 && step < batch && !w->fixed ? step : batch > 0 ? batch : 1;
+    w->buf = rq_mem_alloc((size_t)w->step, sizeof *w->buf);
+    return w->buf ? RQ_OK : RQ_NO_MEMORY;
+}
+
+void rq_walk_release(rq_walk *w)
+{
+    rq_mem_free(w->buf);
+    w->buf = NULL;
+}
+
+int64_t rq_walk_total(const rq_walk *w)
+{
+    return w->fixed ? w->n_rows / w->step * w->step : w->n_rows;
+}
+
+rq_status rq_walk_next(rq_walk *w, const rq_feed **feeds, int *n_feeds, const int64_t **rows, int64_t *n, rq_err *err)
+{
+    const int64_t left = w->n_rows - w->at;
+    *n = left < w->step ? left : w->step;
+    if (w->fixed && *n < w->step) {
+        if (!w->at && *n) /* not one full batch: let the dataset say what the model wants */
+            w->fixed = false;
+        else
+            *n = 0;
+    }
+    if (*n <= 0) {
+        *n = 0;
+        return RQ_OK;
+    }
+    for (int64_t i = 0; i < *n; i++)
+        w->buf[i] = w->rows ? w->rows[w->at + i] : w->at + i;
+    w->at += *n;
+    *rows = w->buf;
+    return rq_dataset_read(w->data, w->buf, *n, feeds, n_feeds, err);
+}
+
+rq_status rq_walk_output(const rq_graph *g, const char *name, int *index, rq_err *err)
+{
+    const int n = rq_graph_n_outputs(g);
+    *index = 0;
+    if (n < 1)
+        return rq_fail(err, RQ_BAD_GRAPH, "the model has no output to judge");
+    if (!name)
+        return RQ_OK;
+    for (*index = 0; *index < n; ++*index)
+        if (!strcmp(rq_graph_output(g, *index).name, name))
+            return RQ_OK;
+    *index = 0;
+    return rq_fail(err, RQ_NOT_FOUND, "the model has no output '%s'; its first is '%s'", name,
+                   rq_graph_output(g, 0).name);
+}
