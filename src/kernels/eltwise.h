@@ -89,4 +89,20 @@ typedef void (*rq_zip_fn)(float *y, const float *a, int sa, const float *b, int 
 extern const rq_map_fn rq_map_scalar[RQ_N_MAPS], rq_map_avx2[RQ_N_MAPS], rq_map_avx512[RQ_N_MAPS];
 extern const rq_zip_fn rq_zip_scalar[RQ_N_ZIPS], rq_zip_avx2[RQ_N_ZIPS], rq_zip_avx512[RQ_N_ZIPS];
 
+/* The same functions of doubles; one version, the definition. */
+typedef void (*rq_map_f64_fn)(double *y, const double *x, size_t n, double a, double b);
+typedef void (*rq_zip_f64_fn)(double *y, const double *a, int sa, const double *b, int sb, size_t n);
+extern const rq_map_f64_fn rq_map_f64[RQ_N_MAPS];
+extern const rq_zip_f64_fn rq_zip_f64[RQ_N_ZIPS];
+
+/* The functions that integers have, for one integer type; other entries are NULL. Results wrap around; x / 0, and what
+ * remains of it, is 0; a negative power is 0 unless x is 1 or -1. Maps: ABS NEG SIGN RELU CLIP (a and b are read as
+ * pointers to one element). */
+typedef struct rq_eltwise_int {
+    void (*zip[RQ_N_ZIPS])(void *y, const void *a, int sa, const void *b, int sb, size_t n);
+    void (*map[RQ_N_MAPS])(void *y, const void *x, size_t n, const void *a, const void *b);
+} rq_eltwise_int;
+extern const rq_eltwise_int rq_eltwise_s8, rq_eltwise_u8, rq_eltwise_s16, rq_eltwise_u16, rq_eltwise_s32,
+    rq_eltwise_u32, rq_eltwise_s64, rq_eltwise_u64;
+
 #endif

@@ -1,6 +1,6 @@
 /* kernels/eltwise_tmpl.h — the elementwise functions, once for every vector width.
  *
- * The including file sets VEC_WIDTH and SUFFIX (scalar, avx2, avx512). A tail shorter than a vector goes through
+ * The including file sets VEC_WIDTH and SUFFIX (scalar, avx2, avx512), or VEC_F64 and f64. A tail shorter than a vector goes through
  * a padded buffer, so that the last elements take the same instructions as the others. */
 #include "kernels/eltwise.h"
 #include "kernels/vec.h"
@@ -159,7 +159,7 @@ static inline vf hard_sigmoid_v(vf x, vf a, vf b)
 
 static inline vf hard_swish_v(vf x, vf a, vf b)
 {
-    return vmul(x, clip_v(vadd(vmul(vsplat(1.0f / 6), x), vsplat(0.5f)), vsplat(0), vsplat(1)));
+    return vmul(x, clip_v(vadd(vmul(vsplat((real)1 / 6), x), vsplat((real)0.5)), vsplat(0), vsplat(1)));
 }
 
 static inline vf swish_v(vf x, vf a, vf b)
@@ -212,15 +212,15 @@ static inline vf shrink_v(vf x, vf a, vf b)
 
 static inline vf gelu_v(vf x, vf a, vf b)
 {
-    const vf e = VEC_MATH(erf)(vmul(x, vsplat(0.70710678118654752440f)));
-    return vmul(vmul(vsplat(0.5f), x), vadd(vsplat(1), e));
+    const vf e = VEC_MATH(erf)(vmul(x, vsplat((real)0.70710678118654752440)));
+    return vmul(vmul(vsplat((real)0.5), x), vadd(vsplat(1), e));
 }
 
 static inline vf gelu_tanh_v(vf x, vf a, vf b)
 {
     const vf cube = vmul(vmul(x, x), x);
-    const vf u = vmul(vsplat(0.79788456080286535588f), vadd(x, vmul(vsplat(0.044715f), cube)));
-    return vmul(vmul(vsplat(0.5f), x), vadd(vsplat(1), VEC_MATH(tanh)(u)));
+    const vf u = vmul(vsplat((real)0.79788456080286535588), vadd(x, vmul(vsplat((real)0.044715), cube)));
+    return vmul(vmul(vsplat((real)0.5), x), vadd(vsplat(1), VEC_MATH(tanh)(u)));
 }
 
 static inline vf linear_v(vf x, vf a, vf b)
@@ -255,11 +255,11 @@ static inline vf bias_gelu_tanh_v(vf a, vf b)
 /* fmod is exact, so the library's answer is the only one; its cost does not matter where it is used */
 static inline vf fmod_v(vf a, vf b)
 {
-    float x[VEC_WIDTH], y[VEC_WIDTH];
+    real x[VEC_WIDTH], y[VEC_WIDTH];
     vstore(x, a);
     vstore(y, b);
     for (int i = 0; i < VEC_WIDTH; i++)
-        x[i] = __builtin_fmodf(x[i], y[i]);
+        x[i] = sizeof *x == 4 ? __builtin_fmodf((float)x[i], (float)y[i]) : (real)__builtin_fmod(x[i], y[i]);
     return vload(x);
 }
 
@@ -274,22 +274,21 @@ static inline vf mod_v(vf a, vf b)
 
 /* ---- loops ---- */
 
-static inline __attribute__((always_inline)) void map_loop(float *y, const float *x, size_t n, float a, float b,
-                                                           map_v f)
+static inline __attribute__((always_inline)) void map_loop(real *y, const real *x, size_t n, real a, real b, map_v f)
 {
     const vf va = vsplat(a), vb = vsplat(b);
     size_t i = 0;
     for (; i + VEC_WIDTH <= n; i += VEC_WIDTH)
         vstore(y + i, f(vload(x + i), va, vb));
     if (i < n) {
-        float t[VEC_WIDTH] = { 0 };
+        real t[VEC_WIDTH] = { 0 };
         memcpy(t, x + i, (n - i) * sizeof *t);
         vstore(t, f(vload(t), va, vb));
         memcpy(y + i, t, (n - i) * sizeof *t);
     }
 }
 
-static inline __attribute__((always_inline)) void zip_loop(float *y, const float *a, int sa, const float *b, int sb,
+static inline __attribute__((always_inline)) void zip_loop(real *y, const real *a, int sa, const real *b, int sb,
                                                            size_t n, zip_v f)
 {
     const vf a0 = n ? vsplat(*a) : vsplat(0), b0 = n ? vsplat(*b) : vsplat(0);
@@ -304,13 +303,13 @@ static inline __attribute__((always_inline)) void zip_loop(float *y, const float
         for (; i + VEC_WIDTH <= n; i += VEC_WIDTH)
             vstore(y + i, f(a0, vload(b + i)));
     else if (n) {
-        float t[VEC_WIDTH];
+        real t[VEC_WIDTH];
         vstore(t, f(a0, b0));
         for (; i < n; i++)
             y[i] = t[0];
     }
     if (i < n) {
-        float ta[VEC_WIDTH] = { 0 }, tb[VEC_WIDTH] = { 0 };
+        real ta[VEC_WIDTH] = { 0 }, tb[VEC_WIDTH] = { 0 };
         for (size_t j = 0; j < n - i; j++) {
             ta[j] = a[sa ? i + j : 0];
             tb[j] = b[sb ? i + j : 0];
@@ -322,7 +321,7 @@ static inline __attribute__((always_inline)) void zip_loop(float *y, const float
 
 /* One loop per function, so that each is inlined into its own. */
 #define MAP_LOOP(upper, name)                                                                                          \
-    static void map_##name(float *y, const float *x, size_t n, float a, float b)                                       \
+    static void map_##name(real *y, const real *x, size_t n, real a, real b)                                           \
     {                                                                                                                  \
         map_loop(y, x, n, a, b, name##_v);                                                                             \
     }
@@ -336,23 +335,30 @@ RQ_MAP_LIST(MAP_LOOP)
 #define min_v vmin
 #define max_v vmax
 #define ZIP_LOOP(upper, name)                                                                                          \
-    static void zip_##name(float *y, const float *a, int sa, const float *b, int sb, size_t n)                         \
+    static void zip_##name(real *y, const real *a, int sa, const real *b, int sb, size_t n)                            \
     {                                                                                                                  \
         zip_loop(y, a, sa, b, sb, n, name##_v);                                                                        \
     }
 RQ_ZIP_LIST(ZIP_LOOP)
 #undef ZIP_LOOP
 
+#ifdef VEC_F64
+#define MAP_FN rq_map_f64_fn
+#define ZIP_FN rq_zip_f64_fn
+#else
+#define MAP_FN rq_map_fn
+#define ZIP_FN rq_zip_fn
+#endif
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 
-const rq_map_fn JOIN(rq_map_, SUFFIX)[RQ_N_MAPS] = {
+const MAP_FN JOIN(rq_map_, SUFFIX)[RQ_N_MAPS] = {
 #define MAP_ENTRY(upper, name) [RQ_MAP_##upper] = map_##name,
     RQ_MAP_LIST(MAP_ENTRY)
 #undef MAP_ENTRY
 };
 
-const rq_zip_fn JOIN(rq_zip_, SUFFIX)[RQ_N_ZIPS] = {
+const ZIP_FN JOIN(rq_zip_, SUFFIX)[RQ_N_ZIPS] = {
 #define ZIP_ENTRY(upper, name) [RQ_ZIP_##upper] = zip_##name,
     RQ_ZIP_LIST(ZIP_ENTRY)
 #undef ZIP_ENTRY

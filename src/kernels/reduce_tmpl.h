@@ -34,8 +34,8 @@ static inline vf exp_v(vf x, vf c)
 }
 
 /* pad: an element that contributes nothing. y: where the contributions are stored, or NULL. */
-static inline __attribute__((always_inline)) float fold_loop(float *y, const float *x, size_t n, float c, float neutral,
-                                                             float pad, term_v term, join_v join)
+static inline __attribute__((always_inline)) real fold_loop(real *y, const real *x, size_t n, real c, real neutral,
+                                                            real pad, term_v term, join_v join)
 {
     const vf vc = vsplat(c);
     vf acc[PARTS];
@@ -50,7 +50,7 @@ static inline __attribute__((always_inline)) float fold_loop(float *y, const flo
             acc[p] = join(acc[p], t);
         }
     if (i < n) {
-        float tail[LANES];
+        real tail[LANES];
         for (size_t j = 0; j < LANES; j++)
             tail[j] = i + j < n ? x[i + j] : pad;
         for (int p = 0; p < PARTS; p++) {
@@ -61,7 +61,7 @@ static inline __attribute__((always_inline)) float fold_loop(float *y, const flo
         if (y)
             memcpy(y + i, tail, (n - i) * sizeof *y);
     }
-    float lane[LANES], other[LANES];
+    real lane[LANES], other[LANES];
     for (int p = 0; p < PARTS; p++)
         vstore(lane + p * VEC_WIDTH, acc[p]);
     for (int apart = LANES / 2; apart; apart /= 2) {
@@ -74,55 +74,62 @@ static inline __attribute__((always_inline)) float fold_loop(float *y, const flo
     return lane[0];
 }
 
-static float fold_sum(const float *x, size_t n, float c)
+static real fold_sum(const real *x, size_t n, real c)
 {
     return fold_loop(NULL, x, n, c, 0, 0, same_v, vadd);
 }
 
-static float fold_abs(const float *x, size_t n, float c)
+static real fold_abs(const real *x, size_t n, real c)
 {
     return fold_loop(NULL, x, n, c, 0, 0, abs_v, vadd);
 }
 
-static float fold_square(const float *x, size_t n, float c)
+static real fold_square(const real *x, size_t n, real c)
 {
     return fold_loop(NULL, x, n, c, 0, c, square_v, vadd);
 }
 
-static float fold_exp(const float *x, size_t n, float c)
+static real fold_exp(const real *x, size_t n, real c)
 {
     return fold_loop(NULL, x, n, c, 0, -INFINITY, exp_v, vadd);
 }
 
-static float fold_max(const float *x, size_t n, float c)
+static real fold_max(const real *x, size_t n, real c)
 {
     return fold_loop(NULL, x, n, c, -INFINITY, -INFINITY, same_v, vmax);
 }
 
-static float fold_min(const float *x, size_t n, float c)
+static real fold_min(const real *x, size_t n, real c)
 {
     return fold_loop(NULL, x, n, c, INFINITY, INFINITY, same_v, vmin);
 }
 
-static float fold_prod(const float *x, size_t n, float c)
+static real fold_prod(const real *x, size_t n, real c)
 {
     return fold_loop(NULL, x, n, c, 1, 1, same_v, vmul);
 }
 
+#ifdef VEC_F64
+#define FOLD_FN rq_fold_f64_fn
+#else
+#define FOLD_FN rq_fold_fn
+#endif
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 
-const rq_fold_fn JOIN(rq_fold_, SUFFIX)[RQ_N_FOLDS] = {
+const FOLD_FN JOIN(rq_fold_, SUFFIX)[RQ_N_FOLDS] = {
     [RQ_FOLD_SUM] = fold_sum, [RQ_FOLD_ABS] = fold_abs, [RQ_FOLD_SQUARE] = fold_square, [RQ_FOLD_EXP] = fold_exp,
     [RQ_FOLD_MAX] = fold_max, [RQ_FOLD_MIN] = fold_min, [RQ_FOLD_PROD] = fold_prod,
 };
 
-float JOIN(rq_exp_sum_, SUFFIX)(float *y, const float *x, size_t n, float c)
+real JOIN(rq_exp_sum_, SUFFIX)(real *y, const real *x, size_t n, real c)
 {
     return fold_loop(y, x, n, c, 0, -INFINITY, exp_v, vadd);
 }
 
-float JOIN(rq_sum_f32_, SUFFIX)(const float *x, size_t n)
+#ifndef VEC_F64
+real JOIN(rq_sum_f32_, SUFFIX)(const real *x, size_t n)
 {
     return fold_loop(NULL, x, n, 0, 0, 0, same_v, vadd);
 }
+#endif

@@ -1,6 +1,7 @@
-/* kernels/vec.h — one vector of floats, three widths, for files that are compiled once per instruction set.
+/* kernels/vec.h — one vector of floats, three widths, for files that are compiled once per instruction set; and one
+ * double, for the same files compiled for f64 (VEC_F64).
  *
- * VEC_WIDTH (1, 8 or 16) is set by the file that includes this. Every operation gives the same bits at every
+ * VEC_WIDTH (1, 8 or 16) is set by the file that includes this; `real` is the element. Every operation gives the same bits at every
  * width: IEEE arithmetic without contraction, selections written as comparison plus blend (never min/max
  * instructions, whose answer for NaN differs), and SLEEF's `cinz_` functions, which promise it. */
 #ifndef RQ_KERNELS_VEC_H
@@ -10,6 +11,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
+
+#ifdef VEC_F64
+typedef double real;
+#else
+typedef float real;
+#endif
 
 #if VEC_WIDTH == 16
 
@@ -164,18 +171,24 @@ static inline vf vsel(vm m, vf yes, vf no)
 #else
 
 #include <math.h>
-typedef float vf;
+typedef real vf;
 typedef int vm;
+#ifdef VEC_F64
+#define VEC_MATH(f) Sleef_cinz_##f##d1_u10purec
+#define VEC_C(name) name
+#else
 #define VEC_MATH(f) Sleef_cinz_##f##f1_u10purec
-static inline vf vload(const float *p)
+#define VEC_C(name) name##f
+#endif
+static inline vf vload(const real *p)
 {
     return *p;
 }
-static inline void vstore(float *p, vf v)
+static inline void vstore(real *p, vf v)
 {
     *p = v;
 }
-static inline vf vsplat(float x)
+static inline vf vsplat(real x)
 {
     return x;
 }
@@ -197,11 +210,11 @@ static inline vf vdiv(vf a, vf b)
 }
 static inline vf vsqrt(vf a)
 {
-    return sqrtf(a);
+    return VEC_C(sqrt)(a);
 }
 static inline vf vabs(vf a)
 {
-    return fabsf(a);
+    return VEC_C(fabs)(a);
 }
 static inline vf vneg(vf a)
 {
@@ -209,15 +222,15 @@ static inline vf vneg(vf a)
 }
 static inline vf vfloor(vf a)
 {
-    return floorf(a);
+    return VEC_C(floor)(a);
 }
 static inline vf vceil(vf a)
 {
-    return ceilf(a);
+    return VEC_C(ceil)(a);
 }
 static inline vf vround(vf a) /* half to even */
 {
-    return rintf(a);
+    return VEC_C(rint)(a);
 }
 static inline vm vlt(vf a, vf b) /* false for NaN */
 {
