@@ -170,7 +170,8 @@ rq_status rq_window_deconv(rq_window *w, const rq_node *n, const rq_shape *x, co
     int64_t extra[3] = { 0 }, want[3] = { -1, -1, -1 };
     RQ_TRY(read_ints(n, "output_padding", extra + at, nd, 0, LIMIT, err));
     const rq_attr *shape = rq_attr_find(n, "output_shape");
-    if (shape && shape->type == RQ_ATTR_INTS && shape->n == nd + 2) { /* batch and channels given too, as old exports do */
+    if (shape && shape->type == RQ_ATTR_INTS &&
+        shape->n == nd + 2) { /* batch and channels given too, as old exports do */
         int64_t all[RQ_MAX_RANK];
         RQ_TRY(read_ints(n, "output_shape", all, nd + 2, 0, LIMIT, err));
         memcpy(want + at, all + 2, (size_t)nd * sizeof *all);
@@ -196,9 +197,8 @@ rq_status rq_window_deconv(rq_window *w, const rq_node *n, const rq_shape *x, co
         }
         w->out[i] = full - total;
         if (w->out[i] < 0 || w->out[i] > LIMIT || total > LIMIT || total < -(int64_t)LIMIT)
-            return rq_fail(err, RQ_BAD_SHAPE,
-                           "node '%s' (%s): an input of size %lld would give an output of size %lld", n->name, n->op,
-                           (long long)in, (long long)w->out[i]);
+            return rq_fail(err, RQ_BAD_SHAPE, "node '%s' (%s): an input of size %lld would give an output of size %lld",
+                           n->name, n->op, (long long)in, (long long)w->out[i]);
         w->pad_hi[i] = total - w->pad_lo[i] - extra[i]; /* extra positions are one-sided padding taken back */
     }
     return RQ_OK;

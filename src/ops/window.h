@@ -9,7 +9,7 @@
  * all. Window o covers input positions o * stride - pad_lo + t * dilation, t < kernel. For ConvTranspose input
  * and output change sides: `in` is still the input's size. */
 typedef struct rq_window {
-    int nd; /* spatial axes of the tensor, 1..3: the last nd entries below */
+    int nd;                /* spatial axes of the tensor, 1..3: the last nd entries below */
     int64_t in[3], out[3]; /* negative: not known (a symbol of `in` survives where the size does not change) */
     int64_t kernel[3], stride[3], dilation[3]; /* 1..2^31 */
     int64_t pad_lo[3], pad_hi[3];              /* |pad| < 2^31; negative only for ConvTranspose */

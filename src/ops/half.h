@@ -1,0 +1,16 @@
+/* ops/half.h — operators that compute in f32, run on f16 and bf16. */
+#ifndef RQ_OPS_HALF_H
+#define RQ_OPS_HALF_H
+
+#include "ops/op.h"
+
+/* Call fn with every F16 and BF16 tensor replaced by an f32 copy, and round what it wrote to the outputs of those
+ * types back (half to even). With none of them: just fn(a). RQ_NO_MEMORY, or what fn returns. */
+rq_status rq_half_run(const rq_op_args *a, rq_status (*fn)(const rq_op_args *a));
+
+static inline bool rq_half_is(rq_dtype d)
+{
+    return d == RQ_DTYPE_F16 || d == RQ_DTYPE_BF16;
+}
+
+#endif
