@@ -1,0 +1,277 @@
+/* ops/elements.c — see elements.h. */
+#include "ops/elements.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "tensor/convert.h"
+
+rq_dtype rq_elements_dtype(int64_t onnx)
+{
+    static const rq_dtype types[] = {
+        RQ_DTYPE_NONE,       RQ_DTYPE_F32,    RQ_DTYPE_U8,         RQ_DTYPE_S8,   RQ_DTYPE_U16,  RQ_DTYPE_S16,
+        RQ_DTYPE_S32,        RQ_DTYPE_S64,    RQ_DTYPE_STRING,     RQ_DTYPE_BOOL, RQ_DTYPE_F16,  RQ_DTYPE_F64,
+        RQ_DTYPE_U32,        RQ_DTYPE_U64,    RQ_DTYPE_C64,        RQ_DTYPE_C128, RQ_DTYPE_BF16, RQ_DTYPE_F8E4M3FN,
+        RQ_DTYPE_F8E4M3FNUZ, RQ_DTYPE_F8E5M2, RQ_DTYPE_F8E5M2FNUZ, RQ_DTYPE_U4,   RQ_DTYPE_S4,   RQ_DTYPE_F4E2M1,
+        RQ_DTYPE_F8E8M0,     RQ_DTYPE_U2,     RQ_DTYPE_S2,
+    };
+    return onnx > 0 && onnx < (int64_t)(sizeof types / sizeof types[0]) ? types[onnx] : RQ_DTYPE_NONE;
+}
+
+void rq_elements_load_f64(double *dst, const rq_tensor *t, int64_t from, int64_t step, int n)
+{
+    switch (t->dtype) {
+    case RQ_DTYPE_F32:
+        for (int i = 0; i < n; i++)
+            dst[i] = t->f32[from + i * step];
+        break;
+    case RQ_DTYPE_F64:
+        for (int i = 0; i < n; i++)
+            dst[i] = t->f64[from + i * step];
+        break;
+    case RQ_DTYPE_F16:
+        for (int i = 0; i < n; i++)
+            dst[i] = rq_convert_f16_to_f32(t->u16[from + i * step]);
+        break;
+    case RQ_DTYPE_BF16:
+        for (int i = 0; i < n; i++)
+            dst[i] = rq_convert_bf16_to_f32(t->u16[from + i * step]);
+        break;
+    default:
+        for (int i = 0; i < n; i++)
+            dst[i] = rq_tensor_get(t, from + i * step);
+    }
+}
+
+void rq_elements_load_int(int64_t *dst, const rq_tensor *t, int64_t from, int64_t step, int n)
+{
+    switch (t->dtype) {
+    case RQ_DTYPE_S64:
+    case RQ_DTYPE_U64:
+        for (int i = 0; i < n; i++)
+            dst[i] = t->s64[from + i * step];
+        break;
+    case RQ_DTYPE_S32:
+        for (int i = 0; i < n; i++)
+            dst[i] = t->s32[from + i * step];
+        break;
+    case RQ_DTYPE_U8:
+    case RQ_DTYPE_BOOL:
+        for (int i = 0; i < n; i++)
+            dst[i] = t->u8[from + i * step];
+        break;
+    default:
+        for (int i = 0; i < n; i++)
+            dst[i] = rq_tensor_get_int(t, from + i * step);
+    }
+}
+
+static void put_bits(rq_tensor *t, int64_t i, int bits, unsigned v)
+{
+    int per = 8 / bits, at = (int)(i % per) * bits;
+    unsigned mask = ((1u << bits) - 1) << at;
+    t->u8[i / per] = (uint8_t)((t->u8[i / per] & ~mask) | (v << at & mask));
+}
+
+void rq_elements_store_int(rq_tensor *t, int64_t from, const int64_t *src, int n)
+{
+    switch (rq_dtype_is_float(t->dtype) ? 0 : t->dtype == RQ_DTYPE_BOOL ? 1 : rq_dtype_bits(t->dtype)) {
+    case 0:
+        for (int i = 0; i < n; i++) /* one rounding: s64 to f32 not by way of f64 */
+            if (t->dtype == RQ_DTYPE_F64)
+                t->f64[from + i] = (double)src[i];
+            else if (t->dtype == RQ_DTYPE_F32)
+                t->f32[from + i] = (float)src[i];
+            else
+                rq_tensor_set(t, from + i, (float)src[i]);
+        break;
+    case 1:
+        for (int i = 0; i < n; i++)
+            t->u8[from + i] = src[i] != 0;
+        break;
+    case 8:
+        for (int i = 0; i < n; i++)
+            t->u8[from + i] = (uint8_t)src[i];
+        break;
+    case 16:
+        for (int i = 0; i < n; i++)
+            t->u16[from + i] = (uint16_t)src[i];
+        break;
+    case 32:
+        for (int i = 0; i < n; i++)
+            t->u32[from + i] = (uint32_t)src[i];
+        break;
+    case 64:
+        memcpy(t->s64 + from, src, (size_t)n * sizeof *src);
+        break;
+    default:
+        for (int i = 0; i < n; i++)
+            put_bits(t, from + i, rq_dtype_bits(t->dtype), (unsigned)src[i]);
+    }
+}
+
+/* Cut towards zero. Out of range, as x86 does it: types up to 32 bits go through s32, where "no answer" is INT32_MIN. */
+static int64_t cut(double v, rq_dtype d)
+{
+    if (d == RQ_DTYPE_U64)
+        return v > -0x1p63 && v < 0x1p64 ? (v >= 0x1p63 ? (int64_t)(uint64_t)v : (int64_t)v) : INT64_MIN;
+    if (d == RQ_DTYPE_S64 || d == RQ_DTYPE_U32)
+        return v > -0x1p63 && v < 0x1p63 ? (int64_t)v : INT64_MIN;
+    return v > -0x1p31 - 1 && v < 0x1p31 ? (int64_t)v : INT32_MIN;
+}
+
+void rq_elements_store_f64(rq_tensor *t, int64_t from, const double *src, int n, bool saturate)
+{
+    int64_t whole[RQ_BLOCK];
+    switch (t->dtype) {
+    case RQ_DTYPE_F32:
+        for (int i = 0; i < n; i++)
+            t->f32[from + i] = (float)src[i];
+        return;
+    case RQ_DTYPE_F64:
+        memcpy(t->f64 + from, src, (size_t)n * sizeof *src);
+        return;
+    case RQ_DTYPE_F8E4M3FN:
+    case RQ_DTYPE_F8E4M3FNUZ:
+    case RQ_DTYPE_F8E5M2:
+    case RQ_DTYPE_F8E5M2FNUZ:
+    case RQ_DTYPE_F8E8M0:
+        for (int i = 0; i < n; i++)
+            t->u8[from + i] = rq_convert_f32_to_f8(t->dtype, (float)src[i], saturate);
+        return;
+    case RQ_DTYPE_BOOL:
+        for (int i = 0; i < n; i++)
+            t->u8[from + i] = src[i] != 0;
+        return;
+    default:
+        break;
+    }
+    if (rq_dtype_is_float(t->dtype)) {
+        for (int i = 0; i < n; i++)
+            rq_tensor_set(t, from + i, src[i]);
+        return;
+    }
+    for (int at = 0; at < n; at += RQ_BLOCK) {
+        int m = n - at < RQ_BLOCK ? n - at : RQ_BLOCK;
+        for (int i = 0; i < m; i++)
+            whole[i] = cut(src[at + i], t->dtype);
+        rq_elements_store_int(t, from + at, whole, m);
+    }
+}
+
+void rq_elements_convert(rq_tensor *dst, const rq_tensor *src, bool saturate)
+{
+    int64_t n = rq_tensor_count(src);
+    if (dst->dtype == src->dtype) {
+        size_t bytes = rq_shape_bytes(&src->shape, src->dtype);
+        if (bytes)
+            memcpy(dst->data, src->data, bytes);
+        return;
+    }
+    for (int64_t at = 0; at < n; at += RQ_BLOCK) {
+        int m = n - at < RQ_BLOCK ? (int)(n - at) : RQ_BLOCK;
+        if (rq_dtype_is_float(src->dtype)) {
+            double v[RQ_BLOCK];
+            rq_elements_load_f64(v, src, at, 1, m);
+            rq_elements_store_f64(dst, at, v, m, saturate);
+        } else {
+            int64_t v[RQ_BLOCK];
+            rq_elements_load_int(v, src, at, 1, m);
+            if (src->dtype == RQ_DTYPE_U64 && rq_dtype_is_float(dst->dtype))
+                for (int i = 0; i < m; i++)
+                    rq_tensor_set(dst, at + i,
+                                  dst->dtype == RQ_DTYPE_F64 ? (double)(uint64_t)v[i] : (float)(uint64_t)v[i]);
+            else
+                rq_elements_store_int(dst, at, v, m);
+        }
+    }
+}
+
+static bool is_other_float(const rq_tensor *t)
+{
+    return t && t->dtype != RQ_DTYPE_F32 && rq_dtype_is_float(t->dtype);
+}
+
+rq_status rq_elements_run_f32(const rq_op_args *a, rq_status (*fn)(const rq_op_args *a))
+{
+    size_t n_in = (size_t)a->n_in, n_out = (size_t)a->n_out, n_other = 0;
+    for (size_t i = 0; i < n_in + n_out; i++)
+        n_other += is_other_float(i < n_in ? a->in[i] : a->out[i - n_in]);
+    if (!n_other)
+        return fn(a);
+    rq_tensor *wide = rq_mem_zalloc(n_in + n_out, sizeof *wide);
+    rq_tensor **ptr = rq_mem_zalloc(n_in + n_out, sizeof *ptr);
+    rq_status s = wide && ptr ? RQ_OK : RQ_NO_MEMORY;
+    for (size_t i = 0; s == RQ_OK && i < n_in + n_out; i++) {
+        const rq_tensor *t = i < n_in ? a->in[i] : a->out[i - n_in];
+        if (!t)
+            continue;
+        ptr[i] = &wide[i];
+        if (is_other_float(t))
+            s = rq_tensor_create(&wide[i], RQ_DTYPE_F32, &t->shape, false);
+        else
+            wide[i] = rq_tensor_view(t->dtype, &t->shape, t->data);
+        if (s == RQ_OK && is_other_float(t) && i < n_in)
+            rq_elements_convert(&wide[i], t, true);
+    }
+    if (s == RQ_OK) {
+        rq_op_args b = *a;
+        b.in = (const rq_tensor *const *)ptr;
+        b.out = ptr + n_in;
+        s = fn(&b);
+    } else {
+        s = rq_op_fail(a, s, "out of memory");
+    }
+    for (size_t i = 0; s == RQ_OK && i < n_out; i++)
+        if (is_other_float(a->out[i]))
+            rq_elements_convert(a->out[i], &wide[n_in + i], true);
+    for (size_t i = 0; wide && i < n_in + n_out; i++)
+        rq_tensor_release(&wide[i]);
+    rq_mem_free(wide);
+    rq_mem_free(ptr);
+    return s;
+}
+
+void rq_elements_broadcast(const rq_shape *out, const rq_shape *const *in, int n_in, rq_elements_run_fn fn, void *arg)
+{
+    int64_t dim[RQ_MAX_RANK], step[RQ_MAX_RANK][3] = { { 0 } }, at[3] = { 0 }, index[RQ_MAX_RANK] = { 0 }, o = 0;
+    int rank = 0;
+    for (int i = 0; i < out->rank; i++) { /* axes of size 1 go, neighbours that walk on as one are merged */
+        int64_t s[3] = { 0 };
+        if (out->dim[i] == 0)
+            return;
+        if (out->dim[i] == 1)
+            continue;
+        for (int k = 0; k < n_in; k++) {
+            int axis = i - (out->rank - in[k]->rank);
+            s[k] = axis < 0 || in[k]->dim[axis] == 1 ? 0 : rq_shape_span(in[k], axis + 1, in[k]->rank);
+        }
+        bool merge = rank > 0;
+        for (int k = 0; k < n_in; k++)
+            merge = merge && step[rank - 1][k] == s[k] * out->dim[i];
+        if (merge)
+            dim[rank - 1] *= out->dim[i];
+        else
+            dim[rank++] = out->dim[i];
+        for (int k = 0; k < n_in; k++)
+            step[rank - 1][k] = s[k];
+    }
+    int64_t n = rank ? dim[rank - 1] : 1;
+    const int64_t *inner = step[rank ? rank - 1 : 0];
+    for (;;) {
+        fn(arg, o, at, inner, n);
+        o += n;
+        int i = rank - 2;
+        for (; i >= 0; i--) {
+            for (int k = 0; k < n_in; k++)
+                at[k] += step[i][k];
+            if (++index[i] < dim[i])
+                break;
+            for (int k = 0; k < n_in; k++)
+                at[k] -= step[i][k] * dim[i];
+            index[i] = 0;
+        }
+        if (i < 0)
+            return;
+    }
+}

@@ -1,0 +1,380 @@
+/* ops/logic.c — comparisons, boolean and bitwise operators, and Where. Types are read in blocks as f64 (exact for every
+ * float type) or as 64-bit integers. */
+#include <math.h>
+#include <string.h>
+
+#include "ops/elements.h"
+#include "ops/moves.h"
+
+/* ---- two operands to booleans or integers ---- */
+
+typedef enum relation { EQUAL, LESS, LESS_EQUAL, GREATER, GREATER_EQUAL } relation;
+
+typedef struct compare {
+    const rq_tensor *x, *y;
+    uint8_t *out;
+    relation rel;
+} compare;
+
+/* One loop per relation, for both kinds of number. */
+static void compare_f64(uint8_t *out, const double *x, const double *y, int n, relation rel)
+{
+    for (int i = 0; i < n; i++)
+        out[i] = rel == EQUAL        ? x[i] == y[i]
+                 : rel == LESS       ? x[i] < y[i]
+                 : rel == LESS_EQUAL ? x[i] <= y[i]
+                 : rel == GREATER    ? x[i] > y[i]
+                                     : x[i] >= y[i];
+}
+
+static void compare_int(uint8_t *out, const int64_t *x, const int64_t *y, int n, relation rel)
+{
+    for (int i = 0; i < n; i++)
+        out[i] = rel == EQUAL        ? x[i] == y[i]
+                 : rel == LESS       ? x[i] < y[i]
+                 : rel == LESS_EQUAL ? x[i] <= y[i]
+                 : rel == GREATER    ? x[i] > y[i]
+                                     : x[i] >= y[i];
+}
+
+static void compare_run(void *arg, int64_t o, const int64_t *at, const int64_t *step, int64_t n)
+{
+    const compare *c = arg;
+    for (int64_t i = 0; i < n; i += RQ_BLOCK) {
+        int m = n - i < RQ_BLOCK ? (int)(n - i) : RQ_BLOCK;
+        if (rq_dtype_is_float(c->x->dtype)) {
+            double x[RQ_BLOCK], y[RQ_BLOCK];
+            rq_elements_load_f64(x, c->x, at[0] + i * step[0], step[0], m);
+            rq_elements_load_f64(y, c->y, at[1] + i * step[1], step[1], m);
+            compare_f64(c->out + o + i, x, y, m, c->rel);
+        } else {
+            int64_t x[RQ_BLOCK], y[RQ_BLOCK];
+            rq_elements_load_int(x, c->x, at[0] + i * step[0], step[0], m);
+            rq_elements_load_int(y, c->y, at[1] + i * step[1], step[1], m);
+            if (c->x->dtype == RQ_DTYPE_U64)
+                for (int k = 0; k < m; k++) { /* the same order, seen as signed numbers */
+                    x[k] = (int64_t)((uint64_t)x[k] ^ (UINT64_C(1) << 63));
+                    y[k] = (int64_t)((uint64_t)y[k] ^ (UINT64_C(1) << 63));
+                }
+            compare_int(c->out + o + i, x, y, m, c->rel);
+        }
+    }
+}
+
+static rq_status compare_forward(const rq_op_args *a, relation rel)
+{
+    const rq_tensor *x = a->in[0], *y = a->in[1];
+    if (x->dtype != y->dtype)
+        return rq_op_fail(a, RQ_BAD_DTYPE, "input 0 is %s, input 1 is %s", rq_dtype_name(x->dtype),
+                          rq_dtype_name(y->dtype));
+    if (x->dtype == RQ_DTYPE_STRING)
+        return rq_op_fail(a, RQ_UNSUPPORTED, "tensors of strings are not computed with");
+    compare c = { .x = x, .y = y, .out = a->out[0]->u8, .rel = rel };
+    rq_elements_broadcast(&a->out[0]->shape, (const rq_shape *[]) { &x->shape, &y->shape }, 2, compare_run, &c);
+    return RQ_OK;
+}
+
+static rq_status equal_forward(const rq_op_args *a)
+{
+    return compare_forward(a, EQUAL);
+}
+
+static rq_status less_forward(const rq_op_args *a)
+{
+    return compare_forward(a, LESS);
+}
+
+static rq_status less_equal_forward(const rq_op_args *a)
+{
+    return compare_forward(a, LESS_EQUAL);
+}
+
+static rq_status greater_forward(const rq_op_args *a)
+{
+    return compare_forward(a, GREATER);
+}
+
+static rq_status greater_equal_forward(const rq_op_args *a)
+{
+    return compare_forward(a, GREATER_EQUAL);
+}
+
+static rq_status compare_infer(const rq_infer *a)
+{
+    RQ_TRY(rq_infer_broadcast(a));
+    a->out_dtype[0] = RQ_DTYPE_BOOL;
+    return RQ_OK;
+}
+
+typedef enum bits { AND, OR, XOR, SHIFT_LEFT, SHIFT_RIGHT } bits;
+
+typedef struct combine {
+    const rq_tensor *x, *y;
+    rq_tensor *out;
+    bits op;
+} combine;
+
+static int64_t combine_one(int64_t x, int64_t y, bits op, int width)
+{
+    switch (op) {
+    case AND:
+        return x & y;
+    case OR:
+        return x | y;
+    case XOR:
+        return x ^ y;
+    case SHIFT_LEFT:
+        return y < 0 || y >= width ? 0 : (int64_t)((uint64_t)x << y);
+    default:
+        return y < 0 || y >= width ? 0 : (int64_t)((uint64_t)x >> y);
+    }
+}
+
+static void combine_run(void *arg, int64_t o, const int64_t *at, const int64_t *step, int64_t n)
+{
+    const combine *c = arg;
+    int width = rq_dtype_bits(c->out->dtype);
+    for (int64_t i = 0; i < n; i += RQ_BLOCK) {
+        int m = n - i < RQ_BLOCK ? (int)(n - i) : RQ_BLOCK;
+        int64_t x[RQ_BLOCK], y[RQ_BLOCK];
+        rq_elements_load_int(x, c->x, at[0] + i * step[0], step[0], m);
+        rq_elements_load_int(y, c->y, at[1] + i * step[1], step[1], m);
+        for (int k = 0; k < m; k++)
+            x[k] = combine_one(x[k], y[k], c->op, width);
+        rq_elements_store_int(c->out, o + i, x, m);
+    }
+}
+
+static rq_status combine_forward(const rq_op_args *a, bits op, bool boolean)
+{
+    const rq_tensor *x = a->in[0], *y = a->in[1];
+    if (x->dtype != y->dtype || boolean != (x->dtype == RQ_DTYPE_BOOL) || !(boolean || rq_dtype_is_integer(x->dtype)))
+        return rq_op_fail(a, RQ_BAD_DTYPE, "the inputs are %s and %s, expected %s", rq_dtype_name(x->dtype),
+                          rq_dtype_name(y->dtype), boolean ? "bool" : "one integer type");
+    combine c = { .x = x, .y = y, .out = a->out[0], .op = op };
+    rq_elements_broadcast(&a->out[0]->shape, (const rq_shape *[]) { &x->shape, &y->shape }, 2, combine_run, &c);
+    return RQ_OK;
+}
+
+static rq_status and_forward(const rq_op_args *a)
+{
+    return combine_forward(a, AND, true);
+}
+
+static rq_status or_forward(const rq_op_args *a)
+{
+    return combine_forward(a, OR, true);
+}
+
+static rq_status xor_forward(const rq_op_args *a)
+{
+    return combine_forward(a, XOR, true);
+}
+
+static rq_status bitwise_and_forward(const rq_op_args *a)
+{
+    return combine_forward(a, AND, false);
+}
+
+static rq_status bitwise_or_forward(const rq_op_args *a)
+{
+    return combine_forward(a, OR, false);
+}
+
+static rq_status bitwise_xor_forward(const rq_op_args *a)
+{
+    return combine_forward(a, XOR, false);
+}
+
+static rq_status bit_shift_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
+{
+    const char *d = rq_attr_string(n, "direction", "");
+    if (strcmp(d, "LEFT") != 0 && strcmp(d, "RIGHT") != 0)
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "direction is '%.32s', expected LEFT or RIGHT", d);
+    return RQ_OK;
+}
+
+static rq_status bit_shift_forward(const rq_op_args *a)
+{
+    bool left = strcmp(rq_attr_string(a->node, "direction", ""), "LEFT") == 0;
+    return combine_forward(a, left ? SHIFT_LEFT : SHIFT_RIGHT, false);
+}
+
+/* ---- one operand ---- */
+
+static rq_status not_forward(const rq_op_args *a)
+{
+    for (int64_t i = 0, n = rq_tensor_count(a->in[0]); i < n; i++)
+        a->out[0]->u8[i] = !a->in[0]->u8[i];
+    return RQ_OK;
+}
+
+static rq_status not_infer(const rq_infer *a)
+{
+    if (a->in[0]->dtype != RQ_DTYPE_NONE && a->in[0]->dtype != RQ_DTYPE_BOOL)
+        return rq_infer_fail(a, RQ_BAD_DTYPE, "the input is %s, expected bool", rq_dtype_name(a->in[0]->dtype));
+    return rq_infer_same(a);
+}
+
+static rq_status bitwise_not_forward(const rq_op_args *a)
+{
+    if (!rq_dtype_is_integer(a->in[0]->dtype))
+        return rq_op_fail(a, RQ_BAD_DTYPE, "the input is %s, expected integers", rq_dtype_name(a->in[0]->dtype));
+    for (size_t i = 0, n = rq_shape_bytes(&a->in[0]->shape, a->in[0]->dtype); i < n; i++)
+        a->out[0]->u8[i] = (uint8_t)~a->in[0]->u8[i];
+    return RQ_OK;
+}
+
+static rq_status to_bool_infer(const rq_infer *a)
+{
+    a->out_dtype[0] = RQ_DTYPE_BOOL;
+    a->out_shape[0] = a->in[0]->shape;
+    return RQ_OK;
+}
+
+static rq_status is_nan_forward(const rq_op_args *a)
+{
+    double x[RQ_BLOCK];
+    for (int64_t i = 0, n = rq_tensor_count(a->in[0]); i < n; i += RQ_BLOCK) {
+        int m = n - i < RQ_BLOCK ? (int)(n - i) : RQ_BLOCK;
+        rq_elements_load_f64(x, a->in[0], i, 1, m);
+        for (int k = 0; k < m; k++)
+            a->out[0]->u8[i + k] = isnan(x[k]) != 0;
+    }
+    return RQ_OK;
+}
+
+static rq_status is_inf_forward(const rq_op_args *a)
+{
+    bool up = rq_attr_int(a->node, "detect_positive", 1), down = rq_attr_int(a->node, "detect_negative", 1);
+    double x[RQ_BLOCK];
+    for (int64_t i = 0, n = rq_tensor_count(a->in[0]); i < n; i += RQ_BLOCK) {
+        int m = n - i < RQ_BLOCK ? (int)(n - i) : RQ_BLOCK;
+        rq_elements_load_f64(x, a->in[0], i, 1, m);
+        for (int k = 0; k < m; k++)
+            a->out[0]->u8[i + k] = (up && x[k] == INFINITY) || (down && x[k] == -INFINITY);
+    }
+    return RQ_OK;
+}
+
+/* ---- Where ---- */
+
+typedef struct choose {
+    const uint8_t *c;
+    const char *x, *y;
+    char *out;
+    size_t elem;
+} choose;
+
+static inline __attribute__((always_inline)) void choose_run_of(const choose *w, int64_t o, const int64_t *at,
+                                                                const int64_t *step, int64_t n, size_t elem)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const char *from = w->c[at[0] + i * step[0]] ? w->x + (size_t)(at[1] + i * step[1]) * elem
+                                                     : w->y + (size_t)(at[2] + i * step[2]) * elem;
+        memcpy(w->out + (size_t)(o + i) * elem, from, elem);
+    }
+}
+
+static void choose_run(void *arg, int64_t o, const int64_t *at, const int64_t *step, int64_t n)
+{
+    const choose *w = arg;
+    switch (w->elem) {
+    case 1:
+        choose_run_of(w, o, at, step, n, 1);
+        break;
+    case 4:
+        choose_run_of(w, o, at, step, n, 4);
+        break;
+    case 8:
+        choose_run_of(w, o, at, step, n, 8);
+        break;
+    default:
+        choose_run_of(w, o, at, step, n, w->elem);
+    }
+}
+
+static rq_status where_infer(const rq_infer *a)
+{
+    RQ_TRY(rq_infer_broadcast(a));
+    a->out_dtype[0] = a->in[1]->dtype != RQ_DTYPE_NONE ? a->in[1]->dtype : a->in[2]->dtype;
+    if (a->in[0]->dtype != RQ_DTYPE_NONE && a->in[0]->dtype != RQ_DTYPE_BOOL)
+        return rq_infer_fail(a, RQ_BAD_DTYPE, "the condition is %s, expected bool", rq_dtype_name(a->in[0]->dtype));
+    if (a->in[1]->dtype != RQ_DTYPE_NONE && a->in[2]->dtype != RQ_DTYPE_NONE && a->in[1]->dtype != a->in[2]->dtype)
+        return rq_infer_fail(a, RQ_BAD_DTYPE, "the choices are %s and %s", rq_dtype_name(a->in[1]->dtype),
+                             rq_dtype_name(a->in[2]->dtype));
+    return RQ_OK;
+}
+
+static rq_status where_move(const rq_op_args *a)
+{
+    choose w = { .c = a->in[0]->u8,
+                 .x = a->in[1]->data,
+                 .y = a->in[2]->data,
+                 .out = a->out[0]->data,
+                 .elem = rq_moves_size(a->in[1]->dtype) };
+    rq_elements_broadcast(&a->out[0]->shape,
+                          (const rq_shape *[]) { &a->in[0]->shape, &a->in[1]->shape, &a->in[2]->shape }, 3, choose_run,
+                          &w);
+    return RQ_OK;
+}
+
+static rq_status where_forward(const rq_op_args *a)
+{
+    return rq_moves_run(a, where_move);
+}
+
+/* ---- rows ---- */
+
+#define TWO .domain = "", .known = 25, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT
+#define ONE .domain = "", .known = 25, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT
+
+const rq_op rq_op_equal = { .name = "Equal", .since = 7, TWO, .infer = compare_infer, .forward = equal_forward };
+const rq_op rq_op_less = { .name = "Less", .since = 7, TWO, .infer = compare_infer, .forward = less_forward };
+const rq_op rq_op_less_or_equal = {
+    .name = "LessOrEqual", .since = 12, TWO, .infer = compare_infer, .forward = less_equal_forward
+};
+const rq_op rq_op_greater = { .name = "Greater", .since = 7, TWO, .infer = compare_infer, .forward = greater_forward };
+const rq_op rq_op_greater_or_equal = {
+    .name = "GreaterOrEqual", .since = 12, TWO, .infer = compare_infer, .forward = greater_equal_forward
+};
+const rq_op rq_op_and = { .name = "And", .since = 7, TWO, .infer = rq_infer_broadcast, .forward = and_forward };
+const rq_op rq_op_or = { .name = "Or", .since = 7, TWO, .infer = rq_infer_broadcast, .forward = or_forward };
+const rq_op rq_op_xor = { .name = "Xor", .since = 7, TWO, .infer = rq_infer_broadcast, .forward = xor_forward };
+const rq_op rq_op_bitwise_and = {
+    .name = "BitwiseAnd", .since = 18, TWO, .infer = rq_infer_broadcast, .forward = bitwise_and_forward
+};
+const rq_op rq_op_bitwise_or = {
+    .name = "BitwiseOr", .since = 18, TWO, .infer = rq_infer_broadcast, .forward = bitwise_or_forward
+};
+const rq_op rq_op_bitwise_xor = {
+    .name = "BitwiseXor", .since = 18, TWO, .infer = rq_infer_broadcast, .forward = bitwise_xor_forward
+};
+const rq_op rq_op_bit_shift = {
+    .name = "BitShift",
+    .since = 11,
+    TWO,
+    .check = bit_shift_check,
+    .infer = rq_infer_broadcast,
+    .forward = bit_shift_forward,
+};
+const rq_op rq_op_not = { .name = "Not", .since = 1, ONE, .infer = not_infer, .forward = not_forward };
+const rq_op rq_op_bitwise_not = {
+    .name = "BitwiseNot", .since = 18, ONE, .infer = rq_infer_same, .forward = bitwise_not_forward
+};
+const rq_op rq_op_is_nan = { .name = "IsNaN", .since = 9, ONE, .infer = to_bool_infer, .forward = is_nan_forward };
+const rq_op rq_op_is_inf = { .name = "IsInf", .since = 10, ONE, .infer = to_bool_infer, .forward = is_inf_forward };
+
+const rq_op rq_op_where = {
+    .name = "Where",
+    .domain = "",
+    .since = 9,
+    .known = 25,
+    .min_in = 3,
+    .max_in = 3,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .infer = where_infer,
+    .forward = where_forward,
+};
