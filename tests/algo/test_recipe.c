@@ -1,0 +1,191 @@
+/* Recipes: what wins, and that every mistake is named with its line. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "graph/graph.h"
+#include "requant/recipe.h"
+
+static const char *const path = RQ_TEST_TMP "/recipe.yaml";
+
+static rq_status load(rq_recipe **out, const char *text, rq_err *err)
+{
+    assert_int_equal(rq_file_write_all(path, text, strlen(text), err), RQ_OK);
+    return rq_recipe_load(out, path, err);
+}
+
+/* image -> stem_conv (Conv) -> a -> Relu -> b -> head_fc (Gemm) -> y */
+static rq_graph *make_graph(void)
+{
+    rq_graph *g;
+    rq_err err;
+    const rq_shape shape = rq_shape_unknown();
+    assert_int_equal(rq_graph_create(&g), RQ_OK);
+    static const char *const values[] = { "image", "a", "b", "y" };
+    static const char *const ops[] = { "Conv", "Relu", "Gemm" }, *const names[] = { "stem_conv", "relu", "head_fc" };
+    rq_id v[4], n;
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(
+            rq_graph_add_value(g, &v[i], i ? RQ_VALUE_NODE : RQ_VALUE_INPUT, values[i], RQ_DTYPE_F32, &shape, &err),
+            RQ_OK);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(rq_graph_add_node(g, &n, ops[i], "", names[i], &v[i], 1, &v[i + 1], 1, &err), RQ_OK);
+    return g;
+}
+
+static void the_most_specific_rule_wins(void **state)
+{
+    rq_recipe *r;
+    rq_err err;
+    rq_graph *g = make_graph();
+    assert_int_equal(load(&r,
+                          "method: entropy\n"
+                          "percentile: 99.5\n"
+                          "samples: 64\n"
+                          "dim: {height: 32, width: 320}\n"
+                          "rules:\n"
+                          "  - match: {tensor: image}\n"
+                          "    set: {scale: 0.0039215689, zero-point: 3}\n"
+                          "  - match: {name: 'stem*'}\n"
+                          "    set: {weights: u8, method: mse}\n"
+                          "  - match: {type: Conv}\n"
+                          "    set: {weights: s8, per-tensor: true, method: ema}\n"
+                          "  - match: {type: 'C*'}\n"
+                          "    set: {per-tensor: false}\n"
+                          "  - match: {name: head_fc, type: Gemm}\n"
+                          "    set: {float: true}\n",
+                          &err),
+                     RQ_OK);
+    assert_int_equal(rq_recipe_check(r, g, &err), RQ_OK);
+    rq_settings base = rq_settings_defaults(), s;
+    const char *const set[] = { "percentile", NULL };
+    rq_recipe_apply_global(r, &base, set);
+    assert_int_equal(base.method, RQ_METHOD_ENTROPY);
+    assert_true(base.percentile == 99.99); /* the command line's */
+    s = rq_recipe_resolve(r, &base, "Conv", "stem_conv", "a");
+    assert_int_equal(s.weights, RQ_DTYPE_U8); /* name over type, wherever it stands */
+    assert_int_equal(s.method, RQ_METHOD_MSE);
+    assert_false(s.per_tensor); /* among equals the later */
+    assert_false(s.keep_float || s.pinned);
+    s = rq_recipe_resolve(r, &base, "Conv", "stem_conv", "image");
+    assert_true(s.pinned && s.scale == 0.0039215689f && s.zero_point == 3);
+    s = rq_recipe_resolve(r, &base, "Gemm", "head_fc", "y");
+    assert_true(s.keep_float && s.method == RQ_METHOD_ENTROPY);
+    s = rq_recipe_resolve(r, &base, "Gemm", "other", "y");
+    assert_false(s.keep_float);
+    assert_string_equal(rq_recipe_option(r, "samples"), "64");
+    assert_string_equal(rq_recipe_option(r, "dim"), "height=32,width=320");
+    assert_null(rq_recipe_option(r, "seed"));
+    rq_recipe_destroy(r);
+    rq_graph_destroy(g);
+}
+
+static void mistakes_are_named(void **state)
+{
+    static const struct {
+        const char *text, *says;
+    } rows[] = {
+        { "metod: mse\n", ":1: unknown key 'metod'; the nearest is 'method'" },
+        { "\nmethod: msee\n", ":2: 'method' is 'msee', expected minmax, ema" },
+        { "percentile: 0\n", ":1: 'percentile' is '0', expected a number above 0" },
+        { "percentile: nan\n", ":1: 'percentile' is 'nan'" },
+        { "activations: s4\n", "expected u8 or s8" },
+        { "per-tensor: maybe\n", "expected true or false" },
+        { "float: true\n", "'float' belongs into the 'set' of a rule" },
+        { "method: mse\nmethod: ema\n", "'method' stands twice" },
+        { "rules: 3\n", "'rules' is one list" },
+        { "rules:\n  - 3\n", ":2: a rule is" },
+        { "rules:\n  - match: {type: Conv}\n", ":2: a rule needs both" },
+        { "rules:\n  - match: {}\n    set: {float: true}\n", "'match' wants name, type or tensor" },
+        { "rules:\n  - match: {typ: Conv}\n    set: {float: true}\n",
+          "unknown key 'typ' in 'match'; the nearest is 'type'" },
+        { "rules:\n  - match: {type: Conv}\n    set: {flaot: true}\n",
+          ":3: unknown key 'flaot' in 'set'; the nearest is 'float'" },
+        { "rules:\n  - mtach: {type: Conv}\n    set: {float: true}\n",
+          "unknown key 'mtach' in a rule; the nearest is 'match'" },
+        { "rules:\n  - match: {type: Conv}\n    set: {scale: 1}\n", "match it by 'tensor'" },
+        { "rules:\n  - match: {tensor: a}\n    set: {scale: 0}\n", "expected a number above 0" },
+        { "rules:\n  - match: {tensor: a}\n    set: {zero-point: 3}\n", "means nothing without 'scale'" },
+        { "rules:\n  - match: {tensor: a}\n    set: {scale: 1, zero-point: 1.5}\n", "expected an integer" },
+        { "samples: [1, 2]\n", "'samples' wants a single value" },
+        { "- a\n- b\n", "a recipe is keys and values" },
+        { "a: [1\n", "not YAML" },
+        { "method: {a: b}\n", "'method' wants a single value" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        rq_recipe *r = NULL;
+        rq_err err = { 0 };
+        assert_int_equal(load(&r, rows[i].text, &err), RQ_BAD_RECIPE);
+        assert_null(r);
+        if (!strstr(err.text, rows[i].says))
+            fail_msg("said: %s\nnot: %s", err.text, rows[i].says);
+    }
+    rq_recipe *r;
+    rq_err err;
+    assert_int_equal(load(&r, "", &err), RQ_OK);
+    rq_recipe_destroy(r);
+    assert_int_equal(rq_recipe_load(&r, RQ_TEST_TMP "/no_such_file.yaml", &err), RQ_IO);
+}
+
+static void rules_that_match_nothing_are_errors(void **state)
+{
+    static const struct {
+        const char *rule, *says;
+    } rows[] = {
+        { "match: {type: Conw}", "no operator type fits 'Conw'; the nearest is 'Conv'" },
+        { "match: {name: 'stem_cov'}", "no node name fits 'stem_cov'; the nearest is 'stem_conv'" },
+        { "match: {tensor: imag}", "no tensor fits 'imag'; the nearest is 'image'" },
+        { "match: {type: Relu, name: 'stem*'}", "no node fits all" },
+        { "match: {type: Gemm, tensor: image}", "no node fits all" },
+    };
+    rq_graph *g = make_graph();
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        rq_recipe *r;
+        rq_err err = { 0 };
+        char text[200];
+        snprintf(text, sizeof text,
+                 "rules:\n  - match: {type: Conv}\n    set: {float: true}\n  - %s\n    set: {float: true}\n",
+                 rows[i].rule);
+        assert_int_equal(load(&r, text, &err), RQ_OK);
+        assert_int_equal(rq_recipe_check(r, g, &err), RQ_BAD_RECIPE);
+        if (!strstr(err.text, rows[i].says) || !strstr(err.text, ":4:"))
+            fail_msg("said: %s\nnot: %s", err.text, rows[i].says);
+        rq_recipe_destroy(r);
+    }
+    rq_graph_destroy(g);
+}
+
+static void failing_memory_leaves_nothing(void **state)
+{
+    const char *text = "dim: {a: 1, b: 2}\nrules:\n  - match: {type: Conv}\n    set: {float: true}\n";
+    for (size_t n = 1; n < 40; n++) {
+        rq_err err;
+        rq_recipe *r = NULL;
+        assert_int_equal(rq_file_write_all(path, text, strlen(text), &err), RQ_OK);
+        size_t live = rq_mem_live();
+        rq_mem_fail_after(n, false);
+        rq_status s = rq_recipe_load(&r, path, &err);
+        rq_mem_fail_after(0, false);
+        assert_true(s == RQ_OK ? r != NULL : s == RQ_NO_MEMORY && !r);
+        rq_recipe_destroy(r);
+        assert_int_equal(rq_mem_live(), live);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(the_most_specific_rule_wins),
+        cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(rules_that_match_nothing_are_errors),
+        cmocka_unit_test(failing_memory_leaves_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
