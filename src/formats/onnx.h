@@ -1,0 +1,157 @@
+/* formats/onnx.h — what the ONNX files of this folder share: the numbers of the standard, the bounded parser,
+ * what is kept aside so that a model is written back as it was, and tensors. Reading is onnx_scan (bytes) ->
+ * onnx_parse (messages) -> onnx_read (graph); writing is onnx_write. */
+#ifndef RQ_FORMATS_ONNX_H
+#define RQ_FORMATS_ONNX_H
+
+#include <protobuf-c/protobuf-c.h>
+#include <stdatomic.h>
+
+#include "base/mem.h"
+#include "formats/format.h"
+#include "graph/graph.h"
+#include "onnx.pb-c.h"
+
+enum { /* AttributeProto.AttributeType */
+    ONNX_ATTR_UNDEFINED,
+    ONNX_ATTR_FLOAT,
+    ONNX_ATTR_INT,
+    ONNX_ATTR_STRING,
+    ONNX_ATTR_TENSOR,
+    ONNX_ATTR_GRAPH,
+    ONNX_ATTR_FLOATS,
+    ONNX_ATTR_INTS,
+    ONNX_ATTR_STRINGS,
+    ONNX_ATTR_TENSORS,
+    ONNX_ATTR_GRAPHS,
+    ONNX_ATTR_SPARSE_TENSOR,
+    ONNX_ATTR_SPARSE_TENSORS,
+    ONNX_ATTR_TYPE_PROTO,
+    ONNX_ATTR_TYPE_PROTOS,
+};
+
+enum {
+    ONNX_MAX_IR = 13,         /* newest IR version read */
+    ONNX_MAX_OPSET = 26,      /* newest opset of the default domain read */
+    ONNX_MAX_DEPTH = 100,     /* messages inside messages, as in Google's parsers */
+    ONNX_MAX_FILE = INT32_MAX /* bytes of one protobuf message */
+};
+
+/* ---- onnx_scan.c ---- */
+
+/* Walk the bytes of a message of type `desc` without allocating: nesting, wire types, lengths and numbers are
+ * such that protobuf-c will take them. RQ_BAD_FILE: the sentence gives the byte and the field. */
+rq_status rq_onnx_scan(const uint8_t *data, size_t size, const ProtobufCMessageDescriptor *desc, rq_err *err);
+
+/* ---- onnx_parse.c ---- */
+
+/* Memory of one parsed file: small blocks in an arena, large ones (tensors) on their own so that they can be
+ * kept without a copy. Has a limit, so that a small file cannot ask for much. */
+typedef struct rq_onnx_mem {
+    rq_arena small;
+    void **large;
+    int n_large, cap_large, hint;
+    size_t used, limit;
+    bool over; /* the limit was hit (otherwise a failed allocation is the system's) */
+} rq_onnx_mem;
+
+/* Scan and parse. The message lives until rq_onnx_mem_release. RQ_BAD_FILE, RQ_NO_MEMORY. */
+rq_status rq_onnx_parse(ProtobufCMessage **out, rq_onnx_mem *m, const ProtobufCMessageDescriptor *desc,
+                        const uint8_t *data, size_t size, rq_err *err);
+/* Take the block `data` out of m: the caller frees it with rq_mem_free. False: it is not a block of its own. */
+bool rq_onnx_mem_take(rq_onnx_mem *m, const void *data);
+void rq_onnx_mem_release(rq_onnx_mem *m);
+
+/* ---- what is kept aside ---- */
+
+/* Fields of a message as they came, for which our schema has no name. */
+typedef struct rq_onnx_fields {
+    size_t n;
+    ProtobufCMessageUnknownField *field;
+} rq_onnx_fields;
+
+/* One per model, shared by the copies of its graph: everything the `extra` pointers point into. */
+typedef struct rq_onnx_kept {
+    atomic_int refs;
+    rq_arena arena;
+} rq_onnx_kept;
+
+/* graph.extra. `model` belongs to the outermost graph; the value infos name values that the graph lacks. */
+typedef struct rq_onnx_graph_extra {
+    rq_onnx_kept *kept;
+    rq_onnx_fields model, graph;
+} rq_onnx_graph_extra;
+
+/* rq_node.extra is a rq_onnx_fields. */
+
+typedef struct rq_onnx_tensor_extra {
+    const char *name, *doc; /* of a tensor inside an attribute; doc of an initializer */
+    rq_onnx_fields fields;
+} rq_onnx_tensor_extra;
+
+/* rq_attr.extra */
+typedef struct rq_onnx_attr_extra {
+    int32_t type;                  /* of an opaque attribute */
+    rq_onnx_fields fields;
+    rq_onnx_tensor_extra *tensors; /* [attr.n] of TENSOR and TENSORS; NULL: nothing to say */
+} rq_onnx_attr_extra;
+
+/* rq_value.extra */
+typedef struct rq_onnx_value_extra {
+    rq_onnx_fields info;         /* of ValueInfoProto */
+    rq_onnx_fields type;         /* TypeProto as it was, where it says more than an element type and a shape... */
+    rq_dtype dtype;              /* ...and what it says of these: not written when they have changed */
+    rq_shape shape;
+    bool stated;                 /* a type stood in the file */
+    bool listed;                 /* a constant that was listed among the inputs (IR versions before 4) */
+    rq_onnx_tensor_extra tensor; /* of the initializer */
+    rq_onnx_fields sparse;       /* SparseTensorProto as it was, while the constant is the one read */
+    const void *sparse_data;
+} rq_onnx_value_extra;
+
+/* Copy the unknown fields of a message to k. RQ_NO_MEMORY. */
+rq_status rq_onnx_keep(rq_onnx_fields *out, rq_onnx_kept *k, const ProtobufCMessage *m);
+/* The whole message as one field with this tag. */
+rq_status rq_onnx_keep_message(rq_onnx_fields *out, rq_onnx_kept *k, uint32_t tag, const ProtobufCMessage *m);
+
+/* ---- onnx_tensor.c ---- */
+
+/* What a TensorProto is read against: the model's folder (NULL: external data is refused), the parsed memory that
+ * inline data may be taken from, and the external files opened so far. */
+typedef struct rq_onnx_source {
+    const char *folder;
+    rq_onnx_mem *mem;
+    struct rq_onnx_file *files;
+    rq_onnx_kept *kept;
+} rq_onnx_source;
+
+/* ONNX's number of an element type, 0 for NONE; and back (NONE for a number that is not one). */
+int rq_onnx_dtype_code(rq_dtype d);
+rq_dtype rq_onnx_dtype(int code);
+/* Newest-needing types: the IR version that introduced the element type. */
+int rq_onnx_dtype_ir(rq_dtype d);
+
+/* A TensorProto as a tensor of ours. Sentences say what is wrong with it, the caller says which tensor it is.
+ * RQ_BAD_FILE, RQ_UNSUPPORTED (more than RQ_MAX_RANK axes), RQ_IO, RQ_NO_MEMORY. */
+rq_status rq_onnx_tensor_read(rq_tensor *out, Onnx__TensorProto *t, rq_onnx_source *src, rq_err *err);
+/* The dense form of a SparseTensorProto. */
+rq_status rq_onnx_sparse_read(rq_tensor *out, Onnx__SparseTensorProto *t, rq_onnx_source *src, rq_err *err);
+/* Fill in type, sizes and data (raw_data points at x's bytes; the rest is in `a`). RQ_NO_MEMORY. */
+rq_status rq_onnx_tensor_write(Onnx__TensorProto *t, const rq_tensor *x, rq_arena *a);
+
+/* Bytes as a string of the graph; RQ_BAD_FILE when there is a NUL inside. `what` names the field. */
+rq_status rq_onnx_string(const char **out, rq_graph *g, const ProtobufCBinaryData *b, const char *what, rq_err *err);
+
+/* ---- onnx_external.c ---- */
+
+/* The bytes of a tensor that lie in another file, as a view of the mapped file (a copy where they are not aligned). */
+rq_status rq_onnx_external_read(rq_tensor *out, rq_dtype d, const rq_shape *shape, const Onnx__TensorProto *t,
+                                rq_onnx_source *src, rq_err *err);
+/* Let go of the source's files; tensors that view them keep them mapped. */
+void rq_onnx_source_release(rq_onnx_source *src);
+
+/* ---- onnx_read.c, onnx_attr.c, onnx_write.c ---- */
+rq_status rq_onnx_read(rq_graph **out, const uint8_t *data, size_t size, const char *folder, rq_err *err);
+rq_status rq_onnx_write(const rq_graph *g, const char *path, rq_err *err);
+
+#endif
