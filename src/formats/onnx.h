@@ -60,6 +60,8 @@ rq_status rq_onnx_parse(ProtobufCMessage **out, rq_onnx_mem *m, const ProtobufCM
                         const uint8_t *data, size_t size, rq_err *err);
 /* Take the block `data` out of m: the caller frees it with rq_mem_free. False: it is not a block of its own. */
 bool rq_onnx_mem_take(rq_onnx_mem *m, const void *data);
+/* Memory that goes with m, within its limit; cleared. NULL: out of memory. */
+void *rq_onnx_mem_alloc(rq_onnx_mem *m, size_t n, size_t size);
 void rq_onnx_mem_release(rq_onnx_mem *m);
 
 /* ---- what is kept aside ---- */
@@ -76,10 +78,12 @@ typedef struct rq_onnx_kept {
     rq_arena arena;
 } rq_onnx_kept;
 
-/* graph.extra. `model` belongs to the outermost graph; the value infos name values that the graph lacks. */
+/* graph.extra; `model` belongs to the outermost graph. */
 typedef struct rq_onnx_graph_extra {
     rq_onnx_kept *kept;
     rq_onnx_fields model, graph;
+    int64_t opset;   /* of the default domain, as read */
+    const char *doc; /* of the model; graph.doc is the graph's */
 } rq_onnx_graph_extra;
 
 /* rq_node.extra is a rq_onnx_fields. */
@@ -150,8 +154,32 @@ rq_status rq_onnx_external_read(rq_tensor *out, rq_dtype d, const rq_shape *shap
 /* Let go of the source's files; tensors that view them keep them mapped. */
 void rq_onnx_source_release(rq_onnx_source *src);
 
-/* ---- onnx_read.c, onnx_attr.c, onnx_write.c ---- */
+/* ---- onnx_read.c ---- */
+
+typedef struct rq_onnx_reader {
+    rq_onnx_source src;
+    int64_t ir;
+    rq_err *err;
+} rq_onnx_reader;
+
 rq_status rq_onnx_read(rq_graph **out, const uint8_t *data, size_t size, const char *folder, rq_err *err);
+/* One graph, and the graphs inside it; outer is set, or NULL. */
+rq_status rq_onnx_read_graph(rq_onnx_reader *r, rq_graph *g, Onnx__GraphProto *p);
+
+/* ---- onnx_attr.c ---- */
+rq_status rq_onnx_attr_read(rq_onnx_reader *r, rq_graph *g, rq_id node, Onnx__AttributeProto *p);
+
+/* ---- onnx_function.c ---- */
+
+/* Replace calls of the model's functions by their bodies, in the message itself. RQ_BAD_FILE: recursion, a call that
+ * does not fit; RQ_UNSUPPORTED: a function for another opset. */
+rq_status rq_onnx_inline(Onnx__ModelProto *model, rq_onnx_mem *m, rq_err *err);
+
+/* ---- onnx_write.c, onnx_build.c ---- */
 rq_status rq_onnx_write(const rq_graph *g, const char *path, rq_err *err);
+/* The same with data of 1 KiB and more moved to `path`.data when the message would exceed `most` bytes. */
+rq_status rq_onnx_write_split(const rq_graph *g, const char *path, size_t most, rq_err *err);
+/* The graph as a message in `a`; tensors point at the graph's bytes. Adds the IR version it needs to *ir. */
+rq_status rq_onnx_build(Onnx__ModelProto **out, const rq_graph *g, rq_arena *a, rq_err *err);
 
 #endif

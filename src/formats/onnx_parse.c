@@ -78,6 +78,17 @@ bool rq_onnx_mem_take(rq_onnx_mem *m, const void *data)
     return false;
 }
 
+void *rq_onnx_mem_alloc(rq_onnx_mem *m, size_t n, size_t size)
+{
+    size_t bytes;
+    if (!rq_mem_mul(n, size, &bytes))
+        return NULL;
+    void *p = mem_alloc(m, bytes);
+    if (p)
+        memset(p, 0, bytes);
+    return p;
+}
+
 void rq_onnx_mem_release(rq_onnx_mem *m)
 {
     for (int i = 0; i < m->n_large; i++)

@@ -1,0 +1,87 @@
+/* formats/format.c — load and save: find the row, say which file it was. */
+#include "formats/format.h"
+
+#include <string.h>
+
+#include "base/file.h"
+#include "base/mem.h"
+#include "graph/graph.h"
+#include "ops/op.h"
+
+/* Files that are clearly something else, to say so better than a parser can. */
+static const char *other_kind(const uint8_t *p, size_t n)
+{
+    if (n == 0)
+        return "the file is empty";
+    if (n > 2 && p[0] == 0x1f && p[1] == 0x8b)
+        return "the file is compressed with gzip; unpack it first";
+    if (n > 4 && !memcmp(p, "PK\3\4", 4))
+        return "the file is a zip archive, not a model";
+    if (n > 6 && !memcmp(p, "\x93NUMPY", 6))
+        return "the file is a numpy array, not a model";
+    return NULL;
+}
+
+static rq_status read_bytes(rq_graph **out, const uint8_t *data, size_t size, const char *folder, rq_err *err)
+{
+    *out = NULL;
+    const char *other = other_kind(data, size);
+    if (other)
+        return rq_fail(err, RQ_BAD_FILE, "%s", other);
+    const rq_format *f = NULL;
+    for (int i = 0; (f = rq_format_at(i)) && !f->sniff(data, size); i++) {
+    }
+    if (!f)
+        return rq_fail(err, RQ_BAD_FILE, "the file is not a model that requant reads (ONNX)");
+    rq_graph *g;
+    RQ_TRY(f->read(&g, data, size, folder, err));
+    rq_status st = rq_graph_check(g, err);
+    if (!st) {
+        rq_ops_bind(g);
+        st = rq_ops_check(g, false, err);
+    }
+    if (!st)
+        st = rq_ops_infer(g, err);
+    if (st) {
+        rq_graph_destroy(g);
+        return st;
+    }
+    *out = g;
+    return RQ_OK;
+}
+
+rq_status rq_load(rq_graph **out, const char *path, rq_err *err)
+{
+    rq_map map;
+    *out = NULL;
+    RQ_TRY(rq_file_map(&map, path, err));
+    const char *slash = strrchr(path, '/');
+    char *folder = slash ? rq_mem_strndup(path, (size_t)(slash - path) + 1) : rq_mem_strdup("");
+    rq_status st = folder ? read_bytes(out, map.data, map.size, folder, err) : RQ_NO_MEMORY;
+    if (st == RQ_NO_MEMORY)
+        rq_fail(err, st, "not enough memory to load it");
+    rq_mem_free(folder);
+    rq_file_unmap(&map);
+    return st ? rq_fail_in(err, st, "%s", path) : RQ_OK;
+}
+
+rq_status rq_load_memory(rq_graph **out, const void *data, size_t size, rq_err *err)
+{
+    return read_bytes(out, data, size, NULL, err);
+}
+
+rq_status rq_save(const rq_graph *g, const char *path, rq_err *err)
+{
+    const size_t n = strlen(path);
+    for (int i = 0; rq_format_at(i); i++) {
+        const rq_format *f = rq_format_at(i);
+        const size_t k = strlen(f->suffix);
+        if (n > k && !strcmp(path + n - k, f->suffix)) {
+            rq_status st = f->write(g, path, err);
+            if (st == RQ_NO_MEMORY)
+                rq_fail(err, st, "not enough memory to write it");
+            return st ? rq_fail_in(err, st, "%s", path) : RQ_OK;
+        }
+    }
+    return rq_fail(err, RQ_UNSUPPORTED, "%s: the suffix names no format that requant writes; expected .onnx", path);
+}
