@@ -66,11 +66,12 @@ static rq_status open_below(int *out, const char *folder, char *path, rq_err *er
 
 rq_status rq_beneath_map(rq_map *out, const char *folder, const char *path, rq_err *err)
 {
-    *out = (rq_map){ 0 };
+    *out = (rq_map) { 0 };
     if (!*path)
         return rq_fail(err, RQ_BAD_FILE, "the path is empty");
     if (path[0] == '/' || strchr(path, '\\') || (((path[0] | 32) >= 'a' && (path[0] | 32) <= 'z') && path[1] == ':'))
-        return rq_fail(err, RQ_BAD_FILE, "'%s' is absolute or has backslashes; expected a path relative to the folder", path);
+        return rq_fail(err, RQ_BAD_FILE, "'%s' is absolute or has backslashes; expected a path relative to the folder",
+                       path);
     size_t n = strlen(path);
     char *own = rq_mem_alloc(n + 2, 1); /* normalise may append a slash */
     if (!own)
@@ -96,7 +97,7 @@ rq_status rq_beneath_map(rq_map *out, const char *folder, const char *path, rq_e
         void *p = mmap(NULL, out->size, PROT_READ, MAP_PRIVATE, fd, 0);
         if (p == MAP_FAILED) {
             st = rq_fail(err, RQ_IO, "cannot map '%s': %s", path, strerror(errno));
-            *out = (rq_map){ 0 };
+            *out = (rq_map) { 0 };
         } else {
             out->data = p;
         }

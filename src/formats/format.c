@@ -50,6 +50,14 @@ static rq_status read_bytes(rq_graph **out, const uint8_t *data, size_t size, co
     return RQ_OK;
 }
 
+/* Say which file, where the sentence does not begin with it already. */
+static rq_status name_file(rq_err *err, rq_status st, const char *path)
+{
+    if (err && !strncmp(err->text, path, strlen(path)))
+        return st;
+    return rq_fail_in(err, st, "%s", path);
+}
+
 rq_status rq_load(rq_graph **out, const char *path, rq_err *err)
 {
     rq_map map;
@@ -62,7 +70,7 @@ rq_status rq_load(rq_graph **out, const char *path, rq_err *err)
         rq_fail(err, st, "not enough memory to load it");
     rq_mem_free(folder);
     rq_file_unmap(&map);
-    return st ? rq_fail_in(err, st, "%s", path) : RQ_OK;
+    return st ? name_file(err, st, path) : RQ_OK;
 }
 
 rq_status rq_load_memory(rq_graph **out, const void *data, size_t size, rq_err *err)
@@ -80,7 +88,7 @@ rq_status rq_save(const rq_graph *g, const char *path, rq_err *err)
             rq_status st = f->write(g, path, err);
             if (st == RQ_NO_MEMORY)
                 rq_fail(err, st, "not enough memory to write it");
-            return st ? rq_fail_in(err, st, "%s", path) : RQ_OK;
+            return st ? name_file(err, st, path) : RQ_OK;
         }
     }
     return rq_fail(err, RQ_UNSUPPORTED, "%s: the suffix names no format that requant writes; expected .onnx", path);

@@ -13,21 +13,21 @@
 #include "onnx.pb-c.h"
 
 enum { /* AttributeProto.AttributeType */
-    ONNX_ATTR_UNDEFINED,
-    ONNX_ATTR_FLOAT,
-    ONNX_ATTR_INT,
-    ONNX_ATTR_STRING,
-    ONNX_ATTR_TENSOR,
-    ONNX_ATTR_GRAPH,
-    ONNX_ATTR_FLOATS,
-    ONNX_ATTR_INTS,
-    ONNX_ATTR_STRINGS,
-    ONNX_ATTR_TENSORS,
-    ONNX_ATTR_GRAPHS,
-    ONNX_ATTR_SPARSE_TENSOR,
-    ONNX_ATTR_SPARSE_TENSORS,
-    ONNX_ATTR_TYPE_PROTO,
-    ONNX_ATTR_TYPE_PROTOS,
+       ONNX_ATTR_UNDEFINED,
+       ONNX_ATTR_FLOAT,
+       ONNX_ATTR_INT,
+       ONNX_ATTR_STRING,
+       ONNX_ATTR_TENSOR,
+       ONNX_ATTR_GRAPH,
+       ONNX_ATTR_FLOATS,
+       ONNX_ATTR_INTS,
+       ONNX_ATTR_STRINGS,
+       ONNX_ATTR_TENSORS,
+       ONNX_ATTR_GRAPHS,
+       ONNX_ATTR_SPARSE_TENSOR,
+       ONNX_ATTR_SPARSE_TENSORS,
+       ONNX_ATTR_TYPE_PROTO,
+       ONNX_ATTR_TYPE_PROTOS,
 };
 
 enum {
@@ -95,16 +95,16 @@ typedef struct rq_onnx_tensor_extra {
 
 /* rq_attr.extra */
 typedef struct rq_onnx_attr_extra {
-    int32_t type;                  /* of an opaque attribute */
+    int32_t type; /* of an opaque attribute */
     rq_onnx_fields fields;
     rq_onnx_tensor_extra *tensors; /* [attr.n] of TENSOR and TENSORS; NULL: nothing to say */
 } rq_onnx_attr_extra;
 
 /* rq_value.extra */
 typedef struct rq_onnx_value_extra {
-    rq_onnx_fields info;         /* of ValueInfoProto */
-    rq_onnx_fields type;         /* TypeProto as it was, where it says more than an element type and a shape... */
-    rq_dtype dtype;              /* ...and what it says of these: not written when they have changed */
+    rq_onnx_fields info; /* of ValueInfoProto */
+    rq_onnx_fields type; /* TypeProto as it was, where it says more than an element type and a shape... */
+    rq_dtype dtype;      /* ...and what it says of these: not written when they have changed */
     rq_shape shape;
     bool stated;                 /* a type stood in the file */
     bool listed;                 /* a constant that was listed among the inputs (IR versions before 4) */

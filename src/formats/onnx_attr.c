@@ -4,9 +4,9 @@
 
 #include <string.h>
 
-static const char *const type_names[] = { "undefined", "float",   "int",    "string",        "tensor",         "graph",
-                                          "floats",    "ints",    "strings", "tensors",      "graphs",         "sparse tensor",
-                                          "sparse tensors", "type", "types" };
+static const char *const type_names[] = { "undefined",      "float", "int",     "string",  "tensor", "graph",
+                                          "floats",         "ints",  "strings", "tensors", "graphs", "sparse tensor",
+                                          "sparse tensors", "type",  "types" };
 enum { N_TYPES = sizeof type_names / sizeof type_names[0] };
 
 /* Bit per attribute type whose field is present. */
@@ -61,7 +61,7 @@ static rq_status read_bytes(rq_bytes *out, rq_graph *g, const ProtobufCBinaryDat
         return RQ_NO_MEMORY;
     if (b->len)
         memcpy(p, b->data, b->len);
-    *out = (rq_bytes){ p, b->len };
+    *out = (rq_bytes) { p, b->len };
     return RQ_OK;
 }
 
@@ -95,7 +95,8 @@ static rq_status read_tensors(rq_onnx_reader *r, rq_graph *g, rq_attr *a, rq_onn
     return RQ_OK;
 }
 
-static rq_status read_graphs(rq_onnx_reader *r, rq_graph *g, rq_id node, const char *name, Onnx__GraphProto **p, size_t n)
+static rq_status read_graphs(rq_onnx_reader *r, rq_graph *g, rq_id node, const char *name, Onnx__GraphProto **p,
+                             size_t n)
 {
     rq_graph **list = rq_arena_alloc(&g->names, n, sizeof *list);
     if (!list)
@@ -159,7 +160,8 @@ static rq_status read_payload(rq_onnx_reader *r, rq_graph *g, rq_id node, rq_att
         a->type = type == ONNX_ATTR_TENSOR ? RQ_ATTR_TENSOR : RQ_ATTR_TENSORS;
         if (type == ONNX_ATTR_TENSOR && !p->t)
             return rq_fail(r->err, RQ_BAD_FILE, "says that it is a tensor, and holds none");
-        return type == ONNX_ATTR_TENSOR ? read_tensors(r, g, a, x, &p->t, 1) : read_tensors(r, g, a, x, p->tensors, p->n_tensors);
+        return type == ONNX_ATTR_TENSOR ? read_tensors(r, g, a, x, &p->t, 1)
+                                        : read_tensors(r, g, a, x, p->tensors, p->n_tensors);
     case ONNX_ATTR_GRAPH:
     case ONNX_ATTR_GRAPHS:
         a->n = 0;
@@ -184,7 +186,8 @@ rq_status rq_onnx_attr_read(rq_onnx_reader *r, rq_graph *g, rq_id node, Onnx__At
     if (rq_attr_find(&g->nodes[node], name))
         return rq_fail(r->err, RQ_BAD_FILE, "attribute '%s' is given twice", name);
     if (p->has_ref_attr_name && p->ref_attr_name.len)
-        return rq_fail(r->err, RQ_BAD_FILE, "attribute '%s' stands for an attribute of a call, but is not in a function", name);
+        return rq_fail(r->err, RQ_BAD_FILE,
+                       "attribute '%s' stands for an attribute of a call, but is not in a function", name);
     int type = 0;
     rq_status st = find_type(&type, p, r->err);
     rq_onnx_attr_extra *x = NULL;

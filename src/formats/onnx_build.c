@@ -35,7 +35,7 @@ static void *make_list(builder *b, size_t n, const ProtobufCMessageDescriptor *d
 /* A string lives as long as the graph, so it is pointed at. */
 static ProtobufCBinaryData text_of(const char *s)
 {
-    return (ProtobufCBinaryData){ .data = (uint8_t *)(s ? s : ""), .len = s ? strlen(s) : 0 };
+    return (ProtobufCBinaryData) { .data = (uint8_t *)(s ? s : ""), .len = s ? strlen(s) : 0 };
 }
 
 #define SET_TEXT(m, field, s) ((m)->field = text_of(s), (m)->has_##field = (m)->field.len > 0)
@@ -235,7 +235,7 @@ static rq_status build_payload(builder *b, Onnx__AttributeProto *p, const rq_att
     case RQ_ATTR_STRING:
         p->type = ONNX_ATTR_STRING;
         p->has_s = true;
-        p->s = (ProtobufCBinaryData){ .data = (uint8_t *)a->s.p, .len = a->s.n };
+        p->s = (ProtobufCBinaryData) { .data = (uint8_t *)a->s.p, .len = a->s.n };
         return RQ_OK;
     case RQ_ATTR_FLOATS:
         p->type = ONNX_ATTR_FLOATS;
@@ -254,7 +254,7 @@ static rq_status build_payload(builder *b, Onnx__AttributeProto *p, const rq_att
             return RQ_NO_MEMORY;
         p->n_strings = n;
         for (size_t i = 0; i < n; i++)
-            p->strings[i] = (ProtobufCBinaryData){ .data = (uint8_t *)a->strings[i].p, .len = a->strings[i].n };
+            p->strings[i] = (ProtobufCBinaryData) { .data = (uint8_t *)a->strings[i].p, .len = a->strings[i].n };
         return RQ_OK;
     case RQ_ATTR_TENSOR:
     case RQ_ATTR_TENSORS:
@@ -300,7 +300,8 @@ static rq_status build_attr(builder *b, Onnx__AttributeProto *p, const rq_attr *
     return build_payload(b, p, a, x);
 }
 
-static rq_status build_names(builder *b, ProtobufCBinaryData **out, size_t *n_out, const rq_graph *g, const rq_id *id, int n)
+static rq_status build_names(builder *b, ProtobufCBinaryData **out, size_t *n_out, const rq_graph *g, const rq_id *id,
+                             int n)
 {
     *out = rq_arena_alloc(b->a, (size_t)n, sizeof **out);
     if (!*out)
@@ -361,7 +362,8 @@ static int64_t ir_of_opset(int64_t opset)
 {
     static const struct {
         int opset, ir;
-    } since[] = { { 25, 13 }, { 24, 12 }, { 23, 11 }, { 21, 10 }, { 19, 9 }, { 15, 8 }, { 12, 7 }, { 11, 6 }, { 10, 5 }, { 9, 4 } };
+    } since[] = { { 25, 13 }, { 24, 12 }, { 23, 11 }, { 21, 10 }, { 19, 9 },
+                  { 15, 8 },  { 12, 7 },  { 11, 6 },  { 10, 5 },  { 9, 4 } };
     for (size_t i = 0; i < sizeof since / sizeof since[0]; i++)
         if (opset >= since[i].opset)
             return since[i].ir;
@@ -375,7 +377,8 @@ static bool uses_domain(const rq_graph *g, const char *domain)
         if (n->op && !strcmp(n->domain, domain))
             return true;
         for (int k = 0; n->op && k < n->n_attr; k++)
-            for (int j = 0; (n->attr[k].type == RQ_ATTR_GRAPH || n->attr[k].type == RQ_ATTR_GRAPHS) && j < n->attr[k].n; j++)
+            for (int j = 0; (n->attr[k].type == RQ_ATTR_GRAPH || n->attr[k].type == RQ_ATTR_GRAPHS) && j < n->attr[k].n;
+                 j++)
                 if (uses_domain(n->attr[k].g[j], domain))
                     return true;
     }

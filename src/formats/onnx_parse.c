@@ -58,8 +58,9 @@ rq_status rq_onnx_parse(ProtobufCMessage **out, rq_onnx_mem *m, const ProtobufCM
     if (*out)
         return RQ_OK;
     if (m->over)
-        return rq_fail(err, RQ_BAD_FILE, "the file has %zu bytes, and would need more than %zu in memory: it is not a model",
-                       size, m->limit);
+        return rq_fail(err, RQ_BAD_FILE,
+                       "the file has %zu bytes, and would need more than %zu in memory: it is not a model", size,
+                       m->limit);
     /* the scan has accepted the bytes, so what remains is memory */
     return rq_fail(err, RQ_NO_MEMORY, "not enough memory to parse %zu bytes", size);
 }
@@ -95,12 +96,12 @@ void rq_onnx_mem_release(rq_onnx_mem *m)
         rq_mem_free(m->large[i]);
     rq_mem_free(m->large);
     rq_arena_release(&m->small);
-    *m = (rq_onnx_mem){ 0 };
+    *m = (rq_onnx_mem) { 0 };
 }
 
 rq_status rq_onnx_keep(rq_onnx_fields *out, rq_onnx_kept *k, const ProtobufCMessage *m)
 {
-    *out = (rq_onnx_fields){ 0 };
+    *out = (rq_onnx_fields) { 0 };
     if (!m->n_unknown_fields)
         return RQ_OK;
     out->field = rq_arena_alloc(&k->arena, m->n_unknown_fields, sizeof *out->field);
@@ -124,14 +125,15 @@ rq_status rq_onnx_keep_message(rq_onnx_fields *out, rq_onnx_kept *k, uint32_t ta
     uint8_t *data = f ? rq_arena_alloc(&k->arena, size + 10, 1) : NULL;
     if (!data)
         return RQ_NO_MEMORY;
-    for (size_t left = size; ; left >>= 7) { /* the length stands before the bytes */
+    for (size_t left = size;; left >>= 7) { /* the length stands before the bytes */
         data[at++] = (uint8_t)((left & 127) | (left > 127 ? 128 : 0));
         if (left <= 127)
             break;
     }
     protobuf_c_message_pack(m, data + at);
-    *f = (ProtobufCMessageUnknownField){ .tag = tag, .wire_type = PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED,
-                                         .len = at + size, .data = data };
-    *out = (rq_onnx_fields){ .n = 1, .field = f };
+    *f = (ProtobufCMessageUnknownField) {
+        .tag = tag, .wire_type = PROTOBUF_C_WIRE_TYPE_LENGTH_PREFIXED, .len = at + size, .data = data
+    };
+    *out = (rq_onnx_fields) { .n = 1, .field = f };
     return RQ_OK;
 }

@@ -71,8 +71,8 @@ static bool type_is_odd(const Onnx__TypeProto *t)
         return true;
     for (size_t i = 0; i < s->n_dim; i++) {
         const Onnx__DimensionProto *d = s->dim[i];
-        if (d->base.n_unknown_fields || (d->has_dim_value && d->dim_value <= 0) || (d->has_dim_value && d->has_dim_param) ||
-            (d->has_dim_param && !d->dim_param.len))
+        if (d->base.n_unknown_fields || (d->has_dim_value && d->dim_value <= 0) ||
+            (d->has_dim_value && d->has_dim_param) || (d->has_dim_param && !d->dim_param.len))
             return true;
     }
     return false;
@@ -196,7 +196,8 @@ static rq_status read_initializer(rq_onnx_reader *r, rq_graph *g, Onnx__TensorPr
     RQ_TRY(rq_onnx_string(&name, g, &p->name, "the name of an initializer", r->err));
     if (!name[0])
         return rq_fail(r->err, RQ_BAD_FILE, "an initializer has no name");
-    rq_status st = sparse ? rq_onnx_sparse_read(&t, sparse, &r->src, r->err) : rq_onnx_tensor_read(&t, p, &r->src, r->err);
+    rq_status st =
+        sparse ? rq_onnx_sparse_read(&t, sparse, &r->src, r->err) : rq_onnx_tensor_read(&t, p, &r->src, r->err);
     if (st)
         return st == RQ_NO_MEMORY ? st : rq_fail_in(r->err, st, "initializer '%s'", name);
     st = add_constant(r, g, &id, name, &t);
@@ -339,7 +340,8 @@ static rq_status read_infos(rq_onnx_reader *r, rq_graph *g, Onnx__ValueInfoProto
 {
     for (size_t i = 0; i < n; i++) {
         const char *name;
-        RQ_TRY(rq_onnx_string(&name, g, &p[i]->name, outputs ? "the name of an output" : "the name of a value", r->err));
+        RQ_TRY(
+            rq_onnx_string(&name, g, &p[i]->name, outputs ? "the name of an output" : "the name of a value", r->err));
         rq_id id = rq_graph_find(g, name);
         if (id != RQ_NONE && g->values[id].kind == RQ_VALUE_NODE)
             RQ_TRY(read_value_info(r, g, id, p[i]));
@@ -388,13 +390,14 @@ static rq_status read_opsets(rq_onnx_reader *r, rq_graph *g, const Onnx__ModelPr
         const char *shown = domain[0] ? domain : "ai.onnx";
         const int64_t version = p->opset_import[i]->version;
         if (version <= 0)
-            return rq_fail(r->err, RQ_BAD_FILE, "imports version %lld of %s; versions begin at 1", (long long)version, shown);
+            return rq_fail(r->err, RQ_BAD_FILE, "imports version %lld of %s; versions begin at 1", (long long)version,
+                           shown);
         if (rq_graph_opset(g, domain))
             return rq_fail(r->err, RQ_BAD_FILE, "imports %s twice, as version %lld and %lld", shown,
                            (long long)rq_graph_opset(g, domain), (long long)version);
         if (!domain[0] && version > ONNX_MAX_OPSET)
-            return rq_fail(r->err, RQ_UNSUPPORTED, "imports opset %lld; this version reads up to %d", (long long)version,
-                           ONNX_MAX_OPSET);
+            return rq_fail(r->err, RQ_UNSUPPORTED, "imports opset %lld; this version reads up to %d",
+                           (long long)version, ONNX_MAX_OPSET);
         RQ_TRY(rq_graph_set_opset(g, domain, version));
     }
     if (g->n_opsets == 0 && r->ir >= 3)
@@ -407,10 +410,11 @@ static rq_status read_opsets(rq_onnx_reader *r, rq_graph *g, const Onnx__ModelPr
 static rq_status read_model(rq_onnx_reader *r, rq_graph *g, Onnx__ModelProto *p)
 {
     if (!p->has_ir_version || p->ir_version <= 0)
-        return rq_fail(r->err, RQ_BAD_FILE, "has IR version %lld; expected 1 to %d", (long long)p->ir_version, ONNX_MAX_IR);
-    if (p->ir_version > ONNX_MAX_IR)
-        return rq_fail(r->err, RQ_UNSUPPORTED, "has IR version %lld; this version reads 1 to %d", (long long)p->ir_version,
+        return rq_fail(r->err, RQ_BAD_FILE, "has IR version %lld; expected 1 to %d", (long long)p->ir_version,
                        ONNX_MAX_IR);
+    if (p->ir_version > ONNX_MAX_IR)
+        return rq_fail(r->err, RQ_UNSUPPORTED, "has IR version %lld; this version reads 1 to %d",
+                       (long long)p->ir_version, ONNX_MAX_IR);
     if (!p->graph)
         return rq_fail(r->err, RQ_BAD_FILE, "has no graph");
     r->ir = g->ir_version = p->ir_version;
@@ -419,6 +423,7 @@ static rq_status read_model(rq_onnx_reader *r, rq_graph *g, Onnx__ModelProto *p)
     RQ_TRY(rq_onnx_string(&g->producer, g, &p->producer_name, "the producer", r->err));
     RQ_TRY(rq_onnx_string(&g->producer_version, g, &p->producer_version, "the producer's version", r->err));
     RQ_TRY(rq_onnx_string(&g->domain, g, &p->domain, "the domain", r->err));
+    RQ_TRY(rq_onnx_inline(p, r->src.mem, r->err)); /* may add imports */
     RQ_TRY(read_opsets(r, g, p));
     if (p->n_metadata_props > MAX_META)
         return rq_fail(r->err, RQ_BAD_FILE, "has %zu metadata entries", p->n_metadata_props);
@@ -428,7 +433,6 @@ static rq_status read_model(rq_onnx_reader *r, rq_graph *g, Onnx__ModelProto *p)
         RQ_TRY(rq_onnx_string(&value, g, &p->metadata_props[i]->value, "a metadata value", r->err));
         RQ_TRY(rq_graph_set_meta(g, key, value));
     }
-    RQ_TRY(rq_onnx_inline(p, r->src.mem, r->err));
     rq_onnx_graph_extra *x = graph_extra(r, g);
     if (!x)
         return RQ_NO_MEMORY;

@@ -15,8 +15,8 @@ typedef struct scan {
 
 enum { WIRE_VARINT, WIRE_64, WIRE_BYTES, WIRE_GROUP, WIRE_END_GROUP, WIRE_32 };
 
-static const char *const wire_names[8] = { "a varint", "8 bytes", "a length and bytes", "a group", "the end of a group",
-                                           "4 bytes",  "wire type 6", "wire type 7" };
+static const char *const wire_names[8] = { "a varint",           "8 bytes", "a length and bytes", "a group",
+                                           "the end of a group", "4 bytes", "wire type 6",        "wire type 7" };
 
 static rq_status fail(const scan *s, const uint8_t *at, const ProtobufCMessageDescriptor *desc,
                       const ProtobufCFieldDescriptor *field, const char *what)
@@ -86,7 +86,8 @@ static rq_status scan_field(const scan *s, rq_cursor *c, const ProtobufCMessageD
     if (key >> 3 == 0)
         return fail(s, at, desc, NULL, "field number 0 does not exist; this is not an ONNX model, or a damaged one");
     if (wire == WIRE_GROUP || wire == WIRE_END_GROUP || wire > WIRE_32)
-        return fail(s, at, desc, field, wire > WIRE_32 ? "a wire type that does not exist" : "a group, which ONNX does not use");
+        return fail(s, at, desc, field,
+                    wire > WIRE_32 ? "a wire type that does not exist" : "a group, which ONNX does not use");
     if (field) {
         unsigned want = (unsigned)wire_of(field->type);
         bool packed = field->label == PROTOBUF_C_LABEL_REPEATED && want != WIRE_BYTES && wire == WIRE_BYTES;
@@ -142,5 +143,5 @@ rq_status rq_onnx_scan(const uint8_t *data, size_t size, const ProtobufCMessageD
     if (size > ONNX_MAX_FILE)
         return rq_fail(err, RQ_BAD_FILE, "the file has %zu bytes; a protobuf message has at most 2147483647", size);
     const scan s = { .start = data, .err = err };
-    return scan_message(&s, (rq_cursor){ data, data + size }, desc, 1);
+    return scan_message(&s, (rq_cursor) { data, data + size }, desc, 1);
 }

@@ -11,8 +11,8 @@ _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "raw_data is read in p
 
 typedef enum storage { NO_FIELD, FLOATS, DOUBLES, INT32S, INT64S, UINT64S, STRINGS, RAW } storage;
 
-static const char *const storage_names[] = { "no data",     "float_data",  "double_data", "int32_data",
-                                             "int64_data",  "uint64_data", "string_data", "raw_data" };
+static const char *const storage_names[] = { "no data",    "float_data",  "double_data", "int32_data",
+                                             "int64_data", "uint64_data", "string_data", "raw_data" };
 
 typedef struct element {
     rq_dtype dtype;
@@ -23,32 +23,19 @@ typedef struct element {
 
 /* Indexed by ONNX's number (spec: TensorProto.DataType). */
 static const element elements[] = {
-    [1] = { RQ_DTYPE_F32, FLOATS, 1, 1 },
-    [2] = { RQ_DTYPE_U8, INT32S, 1, 1 },
-    [3] = { RQ_DTYPE_S8, INT32S, 1, 1 },
-    [4] = { RQ_DTYPE_U16, INT32S, 1, 1 },
-    [5] = { RQ_DTYPE_S16, INT32S, 1, 1 },
-    [6] = { RQ_DTYPE_S32, INT32S, 1, 1 },
-    [7] = { RQ_DTYPE_S64, INT64S, 1, 1 },
-    [8] = { RQ_DTYPE_STRING, STRINGS, 1, 1 },
-    [9] = { RQ_DTYPE_BOOL, INT32S, 1, 1 },
-    [10] = { RQ_DTYPE_F16, INT32S, 1, 1 },
-    [11] = { RQ_DTYPE_F64, DOUBLES, 1, 1 },
-    [12] = { RQ_DTYPE_U32, UINT64S, 1, 1 },
-    [13] = { RQ_DTYPE_U64, UINT64S, 1, 1 },
-    [14] = { RQ_DTYPE_C64, FLOATS, 2, 1 },
-    [15] = { RQ_DTYPE_C128, DOUBLES, 2, 1 },
-    [16] = { RQ_DTYPE_BF16, INT32S, 1, 4 },
-    [17] = { RQ_DTYPE_F8E4M3FN, INT32S, 1, 9 },
-    [18] = { RQ_DTYPE_F8E4M3FNUZ, INT32S, 1, 9 },
-    [19] = { RQ_DTYPE_F8E5M2, INT32S, 1, 9 },
-    [20] = { RQ_DTYPE_F8E5M2FNUZ, INT32S, 1, 9 },
-    [21] = { RQ_DTYPE_U4, INT32S, 1, 10 },
-    [22] = { RQ_DTYPE_S4, INT32S, 1, 10 },
-    [23] = { RQ_DTYPE_F4E2M1, INT32S, 1, 11 },
-    [24] = { RQ_DTYPE_F8E8M0, INT32S, 1, 12 },
-    [25] = { RQ_DTYPE_U2, INT32S, 1, 13 },
-    [26] = { RQ_DTYPE_S2, INT32S, 1, 13 },
+    [1] = { RQ_DTYPE_F32, FLOATS, 1, 1 },       [2] = { RQ_DTYPE_U8, INT32S, 1, 1 },
+    [3] = { RQ_DTYPE_S8, INT32S, 1, 1 },        [4] = { RQ_DTYPE_U16, INT32S, 1, 1 },
+    [5] = { RQ_DTYPE_S16, INT32S, 1, 1 },       [6] = { RQ_DTYPE_S32, INT32S, 1, 1 },
+    [7] = { RQ_DTYPE_S64, INT64S, 1, 1 },       [8] = { RQ_DTYPE_STRING, STRINGS, 1, 1 },
+    [9] = { RQ_DTYPE_BOOL, INT32S, 1, 1 },      [10] = { RQ_DTYPE_F16, INT32S, 1, 1 },
+    [11] = { RQ_DTYPE_F64, DOUBLES, 1, 1 },     [12] = { RQ_DTYPE_U32, UINT64S, 1, 1 },
+    [13] = { RQ_DTYPE_U64, UINT64S, 1, 1 },     [14] = { RQ_DTYPE_C64, FLOATS, 2, 1 },
+    [15] = { RQ_DTYPE_C128, DOUBLES, 2, 1 },    [16] = { RQ_DTYPE_BF16, INT32S, 1, 4 },
+    [17] = { RQ_DTYPE_F8E4M3FN, INT32S, 1, 9 }, [18] = { RQ_DTYPE_F8E4M3FNUZ, INT32S, 1, 9 },
+    [19] = { RQ_DTYPE_F8E5M2, INT32S, 1, 9 },   [20] = { RQ_DTYPE_F8E5M2FNUZ, INT32S, 1, 9 },
+    [21] = { RQ_DTYPE_U4, INT32S, 1, 10 },      [22] = { RQ_DTYPE_S4, INT32S, 1, 10 },
+    [23] = { RQ_DTYPE_F4E2M1, INT32S, 1, 11 },  [24] = { RQ_DTYPE_F8E8M0, INT32S, 1, 12 },
+    [25] = { RQ_DTYPE_U2, INT32S, 1, 13 },      [26] = { RQ_DTYPE_S2, INT32S, 1, 13 },
 };
 enum { N_ELEMENTS = sizeof elements / sizeof elements[0] };
 
@@ -83,7 +70,7 @@ static rq_status read_shape(rq_shape *s, const int64_t *dims, size_t n, rq_err *
 {
     if (n > RQ_MAX_RANK)
         return rq_fail(err, RQ_UNSUPPORTED, "has %zu axes; at most %d are supported", n, RQ_MAX_RANK);
-    *s = (rq_shape){ .rank = (int)n };
+    *s = (rq_shape) { .rank = (int)n };
     for (size_t i = 0; i < n; i++) {
         s->dim[i] = dims[i];
         if (dims[i] < 0)
@@ -98,8 +85,12 @@ static rq_status read_shape(rq_shape *s, const int64_t *dims, size_t n, rq_err *
 /* The one storage in use. */
 static rq_status find_storage(storage *out, size_t *entries, const Onnx__TensorProto *t, rq_err *err)
 {
-    const size_t n[] = { [FLOATS] = t->n_float_data,   [DOUBLES] = t->n_double_data, [INT32S] = t->n_int32_data,
-                         [INT64S] = t->n_int64_data,   [UINT64S] = t->n_uint64_data, [STRINGS] = t->n_string_data,
+    const size_t n[] = { [FLOATS] = t->n_float_data,
+                         [DOUBLES] = t->n_double_data,
+                         [INT32S] = t->n_int32_data,
+                         [INT64S] = t->n_int64_data,
+                         [UINT64S] = t->n_uint64_data,
+                         [STRINGS] = t->n_string_data,
                          [RAW] = t->has_raw_data ? t->raw_data.len : 0 };
     *out = t->has_raw_data ? RAW : NO_FIELD;
     *entries = 0;
@@ -107,7 +98,8 @@ static rq_status find_storage(storage *out, size_t *entries, const Onnx__TensorP
         if (!n[i])
             continue;
         if (*entries)
-            return rq_fail(err, RQ_BAD_FILE, "holds its data twice, in %s and in %s", storage_names[*out], storage_names[i]);
+            return rq_fail(err, RQ_BAD_FILE, "holds its data twice, in %s and in %s", storage_names[*out],
+                           storage_names[i]);
         *out = (storage)i;
         *entries = n[i];
     }
@@ -252,7 +244,7 @@ static rq_status tidy(rq_tensor *t)
 
 rq_status rq_onnx_tensor_read(rq_tensor *out, Onnx__TensorProto *t, rq_onnx_source *src, rq_err *err)
 {
-    *out = (rq_tensor){ 0 };
+    *out = (rq_tensor) { 0 };
     const int code = t->has_data_type ? t->data_type : 0;
     const rq_dtype d = rq_onnx_dtype(code);
     if (d == RQ_DTYPE_NONE)
@@ -302,7 +294,7 @@ static int64_t sparse_offset(const rq_tensor *index, int64_t i, const rq_shape *
 
 rq_status rq_onnx_sparse_read(rq_tensor *out, Onnx__SparseTensorProto *t, rq_onnx_source *src, rq_err *err)
 {
-    *out = (rq_tensor){ 0 };
+    *out = (rq_tensor) { 0 };
     rq_tensor values = { 0 }, index = { 0 }, dense = { 0 };
     rq_shape shape;
     if (!t->values || !t->indices)
@@ -316,13 +308,14 @@ rq_status rq_onnx_sparse_read(rq_tensor *out, Onnx__SparseTensorProto *t, rq_onn
     const int bits = rq_dtype_bits(values.dtype);
     const int64_t n = values.shape.rank == 1 ? values.shape.dim[0] : -1;
     const bool linear = index.shape.rank == 1;
-    if (n < 0 || index.dtype != RQ_DTYPE_S64 || index.shape.rank > 2 || index.shape.rank < 1 || index.shape.dim[0] != n ||
-        (!linear && index.shape.dim[1] != shape.rank)) {
+    if (n < 0 || index.dtype != RQ_DTYPE_S64 || index.shape.rank > 2 || index.shape.rank < 1 ||
+        index.shape.dim[0] != n || (!linear && index.shape.dim[1] != shape.rank)) {
         st = rq_fail(err, RQ_BAD_FILE, "has values or indices of the wrong shape or type");
         goto done;
     }
     if (bits < 8 || rq_shape_bytes(&shape, values.dtype) > (size_t)1 << 31) {
-        st = rq_fail(err, RQ_UNSUPPORTED, "of %s is too large when dense, or of a type without zeros", rq_dtype_name(values.dtype));
+        st = rq_fail(err, RQ_UNSUPPORTED, "of %s is too large when dense, or of a type without zeros",
+                     rq_dtype_name(values.dtype));
         goto done;
     }
     if ((st = rq_tensor_create(&dense, values.dtype, &shape, true)))
@@ -358,7 +351,7 @@ rq_status rq_onnx_tensor_write(Onnx__TensorProto *t, const rq_tensor *x, rq_aren
         t->dims[i] = x->shape.dim[i];
     if (x->dtype != RQ_DTYPE_STRING) {
         t->has_raw_data = true;
-        t->raw_data = (ProtobufCBinaryData){ .data = x->data, .len = x->bytes };
+        t->raw_data = (ProtobufCBinaryData) { .data = x->data, .len = x->bytes };
         return RQ_OK;
     }
     const size_t n = (size_t)rq_tensor_count(x);
@@ -368,7 +361,7 @@ rq_status rq_onnx_tensor_write(Onnx__TensorProto *t, const rq_tensor *x, rq_aren
         return RQ_NO_MEMORY;
     t->n_string_data = n;
     for (size_t i = 0; i < n; i++)
-        t->string_data[i] = (ProtobufCBinaryData){ .data = (uint8_t *)x->data + (n + 1) * 8 + offset[i],
-                                                   .len = offset[i + 1] - offset[i] };
+        t->string_data[i] = (ProtobufCBinaryData) { .data = (uint8_t *)x->data + (n + 1) * 8 + offset[i],
+                                                    .len = offset[i + 1] - offset[i] };
     return RQ_OK;
 }

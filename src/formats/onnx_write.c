@@ -68,12 +68,13 @@ static rq_status put_entry(Onnx__StringStringEntryProto *e, rq_arena *a, const c
     onnx__string_string_entry_proto__init(e);
     char *kept = rq_arena_strndup(a, value, strlen(value));
     e->has_key = e->has_value = true;
-    e->key = (ProtobufCBinaryData){ .data = (uint8_t *)key, .len = strlen(key) };
-    e->value = (ProtobufCBinaryData){ .data = (uint8_t *)kept, .len = strlen(value) };
+    e->key = (ProtobufCBinaryData) { .data = (uint8_t *)key, .len = strlen(key) };
+    e->value = (ProtobufCBinaryData) { .data = (uint8_t *)kept, .len = strlen(value) };
     return kept ? RQ_OK : RQ_NO_MEMORY;
 }
 
-static rq_status move_tensor(Onnx__TensorProto *t, rq_file *file, uint64_t *at, const char *name, rq_arena *a, rq_err *err)
+static rq_status move_tensor(Onnx__TensorProto *t, rq_file *file, uint64_t *at, const char *name, rq_arena *a,
+                             rq_err *err)
 {
     static const uint8_t zeros[ALIGN];
     char number[24];
@@ -96,7 +97,7 @@ static rq_status move_tensor(Onnx__TensorProto *t, rq_file *file, uint64_t *at, 
     t->data_location = 1;
     *at += gap + t->raw_data.len;
     t->has_raw_data = false;
-    t->raw_data = (ProtobufCBinaryData){ 0 };
+    t->raw_data = (ProtobufCBinaryData) { 0 };
     return RQ_OK;
 }
 
@@ -126,9 +127,11 @@ static rq_status write_messages(Onnx__ModelProto *m, const char *path, size_t mo
             st = move_tensors(m->graph, &data, slash ? slash + 1 : data_path, a, err);
         size_t size = protobuf_c_message_get_packed_size(&m->base);
         if (!st && size > ONNX_MAX_FILE)
-            st = rq_fail(err, RQ_UNSUPPORTED,
-                         "the model takes %zu bytes even with its weights in a file of their own; a protobuf message has "
-                         "at most 2147483647", size);
+            st = rq_fail(
+                err, RQ_UNSUPPORTED,
+                "the model takes %zu bytes even with its weights in a file of their own; a protobuf message has "
+                "at most 2147483647",
+                size);
     }
     if (!st)
         st = rq_file_create(&file, path, err);
@@ -207,5 +210,9 @@ static bool sniff(const uint8_t *p, size_t n)
 
 extern const rq_format rq_format_onnx;
 const rq_format rq_format_onnx = {
-    .name = "onnx", .suffix = ".onnx", .sniff = sniff, .read = rq_onnx_read, .write = rq_onnx_write,
+    .name = "onnx",
+    .suffix = ".onnx",
+    .sniff = sniff,
+    .read = rq_onnx_read,
+    .write = rq_onnx_write,
 };

@@ -67,14 +67,14 @@
     X(BIAS_GELU, bias_gelu) /* gelu(a + b) */                                                                          \
     X(BIAS_GELU_TANH, bias_gelu_tanh)
 
-typedef enum rq_map {
+typedef enum rq_map_id {
 #define RQ_MAP_ENUM(upper, lower) RQ_MAP_##upper,
     RQ_MAP_LIST(RQ_MAP_ENUM)
 #undef RQ_MAP_ENUM
         RQ_N_MAPS
 } rq_map_id;
 
-typedef enum rq_zip {
+typedef enum rq_zip_id {
 #define RQ_ZIP_ENUM(upper, lower) RQ_ZIP_##upper,
     RQ_ZIP_LIST(RQ_ZIP_ENUM)
 #undef RQ_ZIP_ENUM
