@@ -113,7 +113,7 @@ rq_status rq_onnx_external_read(rq_tensor *out, rq_dtype d, const rq_shape *shap
                        rq_dtype_name(d), rq_shape_text(shape, text, sizeof text), want);
     if (!src->folder)
         return rq_fail(err, RQ_UNSUPPORTED, "has external data, which a model in memory cannot have");
-    rq_onnx_file *f;
+    rq_onnx_file *f = NULL;
     RQ_TRY(find_file(&f, src, location, err));
     if (offset > f->map.size || want > f->map.size - offset)
         return rq_fail(err, RQ_BAD_FILE, "wants %zu bytes at offset %llu of '%s', which has %zu", want,

@@ -127,7 +127,7 @@ static void *copy_of(inliner *x, const void *src, size_t n, size_t size)
     return p;
 }
 
-static rq_status rename(inliner *x, const scope *s, text *name)
+static rq_status put_name(inliner *x, const scope *s, text *name)
 {
     if (!s || !name->len)
         return RQ_OK;
@@ -150,7 +150,7 @@ static rq_status rename(inliner *x, const scope *s, text *name)
     return RQ_OK;
 }
 
-static rq_status rename_all(inliner *x, const scope *s, text **names, size_t n)
+static rq_status put_names(inliner *x, const scope *s, text **names, size_t n)
 {
     if (!s)
         return RQ_OK;
@@ -158,7 +158,7 @@ static rq_status rename_all(inliner *x, const scope *s, text **names, size_t n)
     if (!*names)
         return fail_memory(x);
     for (size_t i = 0; i < n; i++)
-        RQ_TRY(rename(x, s, &(*names)[i]));
+        RQ_TRY(put_name(x, s, &(*names)[i]));
     return RQ_OK;
 }
 
@@ -172,7 +172,7 @@ static rq_status rename_infos(inliner *x, const scope *s, Onnx__ValueInfoProto *
     for (size_t i = 0; own && i < n; i++) {
         if (!(own[i] = copy_of(x, own[i], 1, sizeof **own)))
             return fail_memory(x);
-        RQ_TRY(rename(x, s, &own[i]->name));
+        RQ_TRY(put_name(x, s, &own[i]->name));
     }
     *list = own;
     return own ? RQ_OK : fail_memory(x);
@@ -194,7 +194,7 @@ static rq_status copy_graph(inliner *x, const scope *s, Onnx__GraphProto **graph
         for (size_t i = 0; own && i < g->n_initializer; i++) {
             if (!(own[i] = copy_of(x, own[i], 1, sizeof **own)))
                 return fail_memory(x);
-            RQ_TRY(rename(x, s, &own[i]->name));
+            RQ_TRY(put_name(x, s, &own[i]->name));
         }
         if (!(g->initializer = own))
             return fail_memory(x);
@@ -251,9 +251,9 @@ static rq_status copy_node(inliner *x, const scope *s, Onnx__NodeProto **node, i
     if (!n)
         return fail_memory(x);
     *node = n;
-    RQ_TRY(rename_all(x, s, &n->input, n->n_input));
-    RQ_TRY(rename_all(x, s, &n->output, n->n_output));
-    RQ_TRY(rename(x, s, &n->name));
+    RQ_TRY(put_names(x, s, &n->input, n->n_input));
+    RQ_TRY(put_names(x, s, &n->output, n->n_output));
+    RQ_TRY(put_name(x, s, &n->name));
     Onnx__AttributeProto **list = copy_of(x, n->attribute, n->n_attribute, sizeof *list);
     if (!list)
         return fail_memory(x);
