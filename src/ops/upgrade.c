@@ -1,0 +1,381 @@
+/* ops/upgrade.c — one opset at a time: a table says which operators changed form or meaning in which opset, and how a node
+ * of the one before is written in it. What only gained types or attributes with harmless defaults has no row. */
+#include "ops/upgrade.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "ops/rewrite.h"
+
+enum { OLDEST = 7, NEWEST = 25 };
+
+static rq_status no_memory(const rq_graph *g, rq_id node, rq_err *err)
+{
+    return rq_fail(err, RQ_NO_MEMORY, "out of memory upgrading node '%s'", g->nodes[node].name);
+}
+
+static rq_status no_equal(const rq_graph *g, rq_id node, const char *why, rq_err *err)
+{
+    return rq_fail(err, RQ_UNSUPPORTED, "node '%s' (%s) cannot be written in a newer opset: %s", g->nodes[node].name,
+                   g->nodes[node].op, why);
+}
+
+/* What new values are named after: the node's first output. */
+static const char *base_of(const rq_graph *g, rq_id node)
+{
+    const rq_node *n = &g->nodes[node];
+    return n->n_out && n->out[0] != RQ_NONE ? g->values[n->out[0]].name : n->name;
+}
+
+/* Attribute `name`, a list of integers, becomes input i; nothing when it is absent. */
+static rq_status ints_to_input(rq_graph *g, rq_id node, const char *name, int i, rq_err *err)
+{
+    int n;
+    rq_id made;
+    const int64_t *v = rq_attr_ints(&g->nodes[node], name, &n);
+    if (!v)
+        return RQ_OK;
+    char suffix[32] = "_";
+    strncat(suffix, name, sizeof suffix - 2);
+    RQ_TRY(rq_rewrite_ints(g, v, n, base_of(g, node), suffix, &made, err));
+    if (rq_graph_set_input(g, node, i, made))
+        return no_memory(g, node, err);
+    rq_attr_remove(g, node, name);
+    return RQ_OK;
+}
+
+static rq_status float_to_input(rq_graph *g, rq_id node, const char *name, int i, rq_err *err)
+{
+    rq_id made;
+    const rq_attr *a = rq_attr_find(&g->nodes[node], name);
+    if (!a)
+        return RQ_OK;
+    char suffix[32] = "_";
+    strncat(suffix, name, sizeof suffix - 2);
+    RQ_TRY(rq_rewrite_float(g, rq_attr_float(&g->nodes[node], name, 0), base_of(g, node), suffix, &made, err));
+    if (rq_graph_set_input(g, node, i, made))
+        return no_memory(g, node, err);
+    rq_attr_remove(g, node, name);
+    return RQ_OK;
+}
+
+/* ---- 9 ---- */
+
+static rq_status batch_norm_9(rq_graph *g, rq_id node, rq_err *err)
+{
+    if (!rq_attr_int(&g->nodes[node], "spatial", 1))
+        return no_equal(g, node, "spatial = 0", err);
+    rq_attr_remove(g, node, "spatial");
+    return RQ_OK;
+}
+
+static rq_status upsample_9(rq_graph *g, rq_id node, rq_err *err)
+{
+    int n;
+    rq_id made;
+    const float *scales = rq_attr_floats(&g->nodes[node], "scales", &n);
+    if (!scales)
+        return RQ_OK;
+    RQ_TRY(rq_rewrite_floats(g, scales, n, base_of(g, node), "_scales", &made, err));
+    if (rq_graph_set_input(g, node, 1, made))
+        return no_memory(g, node, err);
+    rq_attr_remove(g, node, "scales");
+    return RQ_OK;
+}
+
+/* ---- 10 ---- */
+
+static rq_status upsample_10(rq_graph *g, rq_id node, rq_err *err)
+{
+    rq_id in[2] = { g->nodes[node].in[0], g->nodes[node].n_in > 1 ? g->nodes[node].in[1] : RQ_NONE };
+    return rq_rewrite_become(g, node, "Resize", in, 2, err);
+}
+
+static rq_status slice_10(rq_graph *g, rq_id node, rq_err *err)
+{
+    RQ_TRY(ints_to_input(g, node, "starts", 1, err));
+    RQ_TRY(ints_to_input(g, node, "ends", 2, err));
+    return ints_to_input(g, node, "axes", 3, err);
+}
+
+static rq_status topk_10(rq_graph *g, rq_id node, rq_err *err)
+{
+    int64_t k = rq_attr_int(&g->nodes[node], "k", 1);
+    rq_id made;
+    RQ_TRY(rq_rewrite_ints(g, &k, 1, base_of(g, node), "_k", &made, err));
+    if (rq_graph_set_input(g, node, 1, made))
+        return no_memory(g, node, err);
+    rq_attr_remove(g, node, "k");
+    return RQ_OK;
+}
+
+/* ---- 11 ---- */
+
+/* Resize 10 is asymmetric; its nearest takes the floor where it enlarges and the ceiling where it shrinks. */
+static rq_status resize_11(rq_graph *g, rq_id node, rq_err *err)
+{
+    const rq_node *n = &g->nodes[node];
+    rq_id scales = n->n_in > 1 ? n->in[1] : RQ_NONE, x = n->in[0], roi;
+    const char *rounding = "floor";
+    const rq_tensor *t =
+        scales != RQ_NONE && g->values[scales].kind == RQ_VALUE_CONST ? &g->values[scales].constant : NULL;
+    if (!strcmp(rq_attr_string(n, "mode", "nearest"), "nearest") && t && t->dtype == RQ_DTYPE_F32) {
+        bool up = false, down = false;
+        for (int64_t i = 0; i < rq_tensor_count(t); i++) {
+            up |= t->f32[i] > 1;
+            down |= t->f32[i] < 1;
+        }
+        if (up && down)
+            return no_equal(g, node, "nearest with scales above and below 1", err);
+        rounding = down ? "ceil" : "floor";
+    }
+    RQ_TRY(rq_rewrite_floats(g, NULL, 0, base_of(g, node), "_roi", &roi, err));
+    rq_id in[3] = { x, roi, scales };
+    RQ_TRY(rq_rewrite_become(g, node, "Resize", in, 3, err));
+    if (rq_attr_set_string(g, node, "coordinate_transformation_mode", "asymmetric") ||
+        rq_attr_set_string(g, node, "nearest_mode", rounding))
+        return no_memory(g, node, err);
+    return RQ_OK;
+}
+
+static rq_status clip_11(rq_graph *g, rq_id node, rq_err *err)
+{
+    RQ_TRY(float_to_input(g, node, "min", 1, err));
+    return float_to_input(g, node, "max", 2, err);
+}
+
+static rq_status pad_11(rq_graph *g, rq_id node, rq_err *err)
+{
+    RQ_TRY(ints_to_input(g, node, "pads", 1, err));
+    return float_to_input(g, node, "value", 2, err);
+}
+
+static rq_status scatter_11(rq_graph *g, rq_id node, rq_err *err)
+{
+    const rq_node *n = &g->nodes[node];
+    return rq_rewrite_become(g, node, "ScatterElements", n->in, n->n_in, err);
+}
+
+/* ---- 12, 13, 14 ---- */
+
+/* When not training, the share that is dropped does not matter. */
+static rq_status dropout_12(rq_graph *g, rq_id node, rq_err *err)
+{
+    (void)err;
+    rq_attr_remove(g, node, "ratio");
+    return RQ_OK;
+}
+
+static rq_status axes_to_1(rq_graph *g, rq_id node, rq_err *err)
+{
+    return ints_to_input(g, node, "axes", 1, err);
+}
+
+static rq_status split_13(rq_graph *g, rq_id node, rq_err *err)
+{
+    return ints_to_input(g, node, "split", 1, err);
+}
+
+static int rank_of(const rq_graph *g, rq_id v)
+{
+    const rq_value *x = &g->values[v];
+    return x->kind == RQ_VALUE_CONST ? x->constant.shape.rank : x->shape.rank;
+}
+
+rq_status rq_upgrade_softmax(rq_graph *g, rq_id node, int64_t axis, rq_err *err)
+{
+    rq_id x = g->nodes[node].in[0], y = g->nodes[node].out[0], flat, made, shape;
+    int rank = rank_of(g, x);
+    if (rank > 0 && (axis < 0 ? axis + rank : axis) == rank - 1)
+        return rq_attr_set_int(g, node, "axis", -1) ? no_memory(g, node, err) : RQ_OK;
+    const char *base = g->values[y].name;
+    rq_id flatten;
+    RQ_TRY(rq_rewrite_add(g, "Flatten", &x, 1, base, "_flat", g->values[x].dtype, &flat, &flatten, err));
+    RQ_TRY(rq_rewrite_add(g, "Shape", &x, 1, base, "_shape", RQ_DTYPE_S64, &shape, NULL, err));
+    if (rq_attr_set_int(g, flatten, "axis", axis) || rq_attr_set_int(g, node, "axis", -1) ||
+        rq_graph_set_input(g, node, 0, flat))
+        return no_memory(g, node, err);
+    RQ_TRY(rq_rewrite_detach(g, node, 0, "_rows", &made, err));
+    g->values[made].shape = rq_shape_unknown();
+    rq_id in[2] = { made, shape };
+    return rq_rewrite_produce(g, "Reshape", "_Reshape", in, 2, y, NULL, err);
+}
+
+static rq_status softmax_13(rq_graph *g, rq_id node, rq_err *err)
+{
+    return rq_upgrade_softmax(g, node, rq_attr_int(&g->nodes[node], "axis", 1), err);
+}
+
+static rq_status resize_13(rq_graph *g, rq_id node, rq_err *err)
+{
+    if (!strcmp(rq_attr_string(&g->nodes[node], "coordinate_transformation_mode", ""), "tf_half_pixel_for_nn"))
+        return no_equal(g, node, "coordinate_transformation_mode tf_half_pixel_for_nn is gone", err);
+    return RQ_OK;
+}
+
+static rq_status batch_norm_14(rq_graph *g, rq_id node, rq_err *err)
+{
+    rq_node *n = &g->nodes[node];
+    for (int i = 1; i < n->n_out; i++) {
+        if (n->out[i] == RQ_NONE)
+            continue;
+        if (rq_graph_uses(g, n->out[i], NULL, 0))
+            return no_equal(g, node, "its training outputs are used", err);
+        rq_graph_remove_value(g, n->out[i]);
+        n->out[i] = RQ_NONE;
+    }
+    n->n_out = 1;
+    return RQ_OK;
+}
+
+/* ---- 18, 20, 21 ---- */
+
+static rq_status split_18(rq_graph *g, rq_id node, rq_err *err)
+{
+    const rq_node *n = &g->nodes[node];
+    if (n->n_in > 1 && n->in[1] != RQ_NONE)
+        return RQ_OK;
+    return rq_attr_set_int(g, node, "num_outputs", n->n_out) ? no_memory(g, node, err) : RQ_OK;
+}
+
+/* Empty tensors stood for inputs left out. */
+static rq_status resize_18(rq_graph *g, rq_id node, rq_err *err)
+{
+    (void)err;
+    rq_node *n = &g->nodes[node];
+    for (int i = 1; i < n->n_in && i < 3; i++)
+        if (n->in[i] != RQ_NONE && g->values[n->in[i]].kind == RQ_VALUE_CONST &&
+            rq_tensor_count(&g->values[n->in[i]].constant) == 0)
+            n->in[i] = RQ_NONE;
+    return RQ_OK;
+}
+
+static rq_status grid_sample_20(rq_graph *g, rq_id node, rq_err *err)
+{
+    const char *mode = rq_attr_string(&g->nodes[node], "mode", "bilinear");
+    const char *now = !strcmp(mode, "bilinear") ? "linear" : !strcmp(mode, "bicubic") ? "cubic" : mode;
+    return rq_attr_set_string(g, node, "mode", now) ? no_memory(g, node, err) : RQ_OK;
+}
+
+static rq_status dft_20(rq_graph *g, rq_id node, rq_err *err)
+{
+    rq_shape scalar = rq_shape_of(0, NULL);
+    rq_tensor t;
+    rq_id made;
+    if (rq_tensor_create(&t, RQ_DTYPE_S64, &scalar, false))
+        return no_memory(g, node, err);
+    t.s64[0] = rq_attr_int(&g->nodes[node], "axis", 1);
+    const char *name = rq_rewrite_name(g, base_of(g, node), "_axis");
+    rq_status st = name ? rq_graph_add_const(g, &made, name, &t, err) : no_memory(g, node, err);
+    rq_tensor_release(&t);
+    RQ_TRY(st);
+    rq_attr_remove(g, node, "axis");
+    return rq_graph_set_input(g, node, 2, made) ? no_memory(g, node, err) : RQ_OK;
+}
+
+/* Scale and bias were per group, now they are per channel. */
+static rq_status group_norm_21(rq_graph *g, rq_id node, rq_err *err)
+{
+    int64_t groups = rq_attr_int(&g->nodes[node], "num_groups", 0);
+    const rq_shape *x = &g->values[g->nodes[node].in[0]].shape;
+    int64_t channels = x->rank > 1 ? x->dim[1] : -1;
+    if (groups < 1 || channels < groups || channels % groups || g->nodes[node].n_in != 3)
+        return no_equal(g, node, "its number of channels is not known", err);
+    for (int i = 1; i < 3; i++) {
+        const rq_value *v = &g->values[g->nodes[node].in[i]];
+        const rq_tensor *t = &v->constant;
+        if (v->kind != RQ_VALUE_CONST || t->dtype != RQ_DTYPE_F32 || rq_tensor_count(t) != groups)
+            return no_equal(g, node, "scale and bias are not constant", err);
+        float *wide = rq_mem_alloc((size_t)channels, sizeof *wide);
+        if (!wide)
+            return no_memory(g, node, err);
+        for (int64_t c = 0; c < channels; c++)
+            wide[c] = t->f32[c / (channels / groups)];
+        rq_id made;
+        rq_status st = rq_rewrite_floats(g, wide, channels, v->name, "_channels", &made, err);
+        rq_mem_free(wide);
+        RQ_TRY(st);
+        if (rq_graph_set_input(g, node, i, made))
+            return no_memory(g, node, err);
+    }
+    return RQ_OK;
+}
+
+/* In order of opsets. */
+static const struct change {
+    int opset;
+    const char *op;
+    rq_status (*convert)(rq_graph *g, rq_id node, rq_err *err);
+} changes[] = {
+    { 9, "BatchNormalization", batch_norm_9 },
+    { 9, "Upsample", upsample_9 },
+    { 10, "Upsample", upsample_10 },
+    { 10, "Slice", slice_10 },
+    { 10, "TopK", topk_10 },
+    { 11, "Resize", resize_11 },
+    { 11, "Clip", clip_11 },
+    { 11, "Pad", pad_11 },
+    { 11, "Scatter", scatter_11 },
+    { 12, "Dropout", dropout_12 },
+    { 13, "Squeeze", axes_to_1 },
+    { 13, "Unsqueeze", axes_to_1 },
+    { 13, "ReduceSum", axes_to_1 },
+    { 13, "Split", split_13 },
+    { 13, "Softmax", softmax_13 },
+    { 13, "LogSoftmax", softmax_13 },
+    { 13, "Hardmax", softmax_13 },
+    { 13, "Resize", resize_13 },
+    { 14, "BatchNormalization", batch_norm_14 },
+    { 18, "ReduceMean", axes_to_1 },
+    { 18, "ReduceMax", axes_to_1 },
+    { 18, "ReduceMin", axes_to_1 },
+    { 18, "ReduceProd", axes_to_1 },
+    { 18, "ReduceL1", axes_to_1 },
+    { 18, "ReduceL2", axes_to_1 },
+    { 18, "ReduceLogSum", axes_to_1 },
+    { 18, "ReduceLogSumExp", axes_to_1 },
+    { 18, "ReduceSumSquare", axes_to_1 },
+    { 18, "Split", split_18 },
+    { 18, "Resize", resize_18 },
+    { 20, "GridSample", grid_sample_20 },
+    { 20, "DFT", dft_20 },
+    { 21, "GroupNormalization", group_norm_21 },
+};
+
+static rq_status upgrade_graph(rq_graph *g, int opset, rq_err *err)
+{
+    for (rq_id i = 0, n = g->n_nodes; i < n; i++) {
+        for (int a = 0; a < g->nodes[i].n_attr; a++) {
+            const rq_attr *at = &g->nodes[i].attr[a];
+            if (g->nodes[i].op && (at->type == RQ_ATTR_GRAPH || at->type == RQ_ATTR_GRAPHS))
+                for (int k = 0; k < at->n; k++)
+                    RQ_TRY(upgrade_graph(at->g[k], opset, err));
+        }
+        for (size_t k = 0; k < sizeof changes / sizeof *changes; k++)
+            if (changes[k].opset == opset && rq_rewrite_is(&g->nodes[i], changes[k].op)) {
+                RQ_TRY(changes[k].convert(g, i, err));
+                break;
+            }
+    }
+    return RQ_OK;
+}
+
+rq_status rq_upgrade(rq_graph *g, int64_t opset, rq_err *err)
+{
+    static const int ir[] = {
+        [10] = 5, [11] = 6, 7, 7, 7, 8, 8, 8, 8, 9, 9, 10, 10, 11, 12, 13
+    }; /* spec onnx.md 1.7 */
+    int64_t from = rq_graph_opset(g, "");
+    if (opset > NEWEST || (from && from < OLDEST && from < opset))
+        return rq_fail(err, RQ_UNSUPPORTED, "a model of opset %lld cannot be raised to opset %lld; %d to %d are known",
+                       (long long)from, (long long)opset, OLDEST, NEWEST);
+    for (int64_t v = from + 1; from && v <= opset; v++)
+        RQ_TRY(upgrade_graph(g, (int)v, err));
+    if (from < opset && rq_graph_set_opset(g, "", opset))
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory raising the opset");
+    int64_t now = rq_graph_opset(g, "");
+    int64_t least = now > NEWEST ? ir[NEWEST] : now >= 10 ? ir[now] : 4;
+    if (opset >= 10 && g->ir_version < least)
+        g->ir_version = least;
+    return RQ_OK;
+}

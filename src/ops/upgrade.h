@@ -1,0 +1,17 @@
+/* ops/upgrade.h — nodes of older opsets in the words of newer ones (spec onnx.md 1.7, 3): same function, bit for bit. */
+#ifndef RQ_OPS_UPGRADE_H
+#define RQ_OPS_UPGRADE_H
+
+#include "graph/graph.h"
+
+/* Raise the default domain of g to `opset` (at most 25, from at least 7), converting every node, subgraphs too, whose form
+ * or meaning changed on the way. No change when it is there already.
+ * RQ_UNSUPPORTED: a node has no equal at the new opset (the sentence names it); g is then half converted: work on a
+ * copy. */
+rq_status rq_upgrade(rq_graph *g, int64_t opset, rq_err *err);
+
+/* Softmax, LogSoftmax, Hardmax of opset < 13 work on the input flattened to 2-D at `axis`. Make the node do so under
+ * the newer meaning: axis -1 where axis is the last one, else Flatten, the node, Reshape. */
+rq_status rq_upgrade_softmax(rq_graph *g, rq_id node, int64_t axis, rq_err *err);
+
+#endif
