@@ -239,3 +239,24 @@ rq_status rq_graph_copy(rq_graph **out, const rq_graph *src)
     *out = g;
     return RQ_OK;
 }
+
+/* Subgraphs point at the graph around them, which has moved. */
+static void adopt(rq_graph *g)
+{
+    for (int i = 0; i < g->n_nodes; i++)
+        for (int a = 0; a < g->nodes[i].n_attr; a++) {
+            const rq_attr *at = &g->nodes[i].attr[a];
+            if (at->type == RQ_ATTR_GRAPH || at->type == RQ_ATTR_GRAPHS)
+                for (int k = 0; k < at->n; k++)
+                    at->g[k]->outer = g;
+        }
+}
+
+void rq_graph_swap(rq_graph *a, rq_graph *b)
+{
+    rq_graph t = *a;
+    *a = *b;
+    *b = t;
+    adopt(a);
+    adopt(b);
+}

@@ -143,6 +143,9 @@ struct rq_graph {
 
 /* ---- make, copy, destroy (create/copy/destroy are public: requant/graph.h) ---- */
 
+/* Exchange the contents of two graphs: a pass works on a copy, and swaps when it went well. */
+void rq_graph_swap(rq_graph *a, rq_graph *b);
+
 /* A string that lives as long as the graph; NULL when memory is out. */
 const char *rq_graph_str(rq_graph *g, const char *s);
 const char *rq_graph_strn(rq_graph *g, const char *s, size_t n);
