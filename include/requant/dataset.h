@@ -38,6 +38,17 @@ RQ_API const char *rq_dataset_path(const rq_dataset *d);
 /* Labels [count] as int64 (owned by d), or NULL. */
 RQ_API const int64_t *rq_dataset_labels(const rq_dataset *d);
 
+/* Draw count samples into two parts, both ascending: `judge` (`share` of them, at least one group) and `calibrate`, the rest or
+ * `n` of the rest when n > 0. Samples go together in groups of `unit` (1, or the batch of a model whose batch is fixed);
+ * what does not fill a group is left out. share 0: none, all calibrate. The same seed gives the same
+ * parts on every machine. The arrays are yours: rq_free. RQ_BAD_DATA: too few samples, said with the numbers. */
+typedef struct rq_split {
+    int64_t *calibrate, *judge;
+    int64_t n_calibrate, n_judge;
+} rq_split;
+RQ_API rq_status rq_dataset_split(rq_split *out, const rq_dataset *d, uint64_t seed, double share, int64_t n, int64_t unit, rq_err *err);
+RQ_API void rq_split_release(rq_split *s);
+
 /* Read samples rows[0..n) (ascending; n <= batch size) as feeds[*n_feeds], owned by d and valid until the next call.
  * A model with a fixed batch larger than n is an error (RQ_BAD_DATA) unless n is that batch. */
 RQ_API rq_status rq_dataset_read(rq_dataset *d, const int64_t *rows, int64_t n, const rq_feed **feeds, int *n_feeds,

@@ -3,6 +3,7 @@
 #define REQUANT_REQUANT_H
 
 #include <requant/dataset.h>
+#include <requant/file.h>
 #include <requant/graph.h>
 #include <requant/ops.h>
 #include <requant/ptq.h>

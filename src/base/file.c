@@ -218,6 +218,28 @@ rq_status rq_file_write_all(const char *path, const void *data, size_t n, rq_err
 
 /* ---- questions ---- */
 
+rq_status rq_file_check_output(const char *path, rq_err *err)
+{
+    struct stat st;
+    if (stat(path, &st) == 0) {
+        if (S_ISDIR(st.st_mode))
+            return rq_fail(err, RQ_IO, "%s: is a folder, cannot write a file there", path);
+        if (!S_ISREG(st.st_mode))
+            return RQ_OK;
+    }
+    char *folder = target_of(path);
+    if (!folder)
+        return rq_fail(err, RQ_NO_MEMORY, "%s: out of memory", path);
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        slash[slash == folder] = 0; /* "/a" is in "/" */
+    rq_status s = RQ_OK;
+    if (access(slash ? folder : ".", W_OK | X_OK))
+        s = fail_write(err, path);
+    rq_mem_free(folder);
+    return s;
+}
+
 bool rq_file_same(const char *a, const char *b)
 {
     struct stat sa, sb;

@@ -1,4 +1,4 @@
-/* base/file.h — files read by mapping, written whole or not at all. */
+/* base/file.h — files read by mapping, written whole or not at all. The rest is public: requant/file.h. */
 #ifndef RQ_BASE_FILE_H
 #define RQ_BASE_FILE_H
 
@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "requant/status.h"
+#include "requant/file.h"
 
 /* A read-only view of a whole file. data is never NULL (an empty file has a valid pointer and size 0). */
 typedef struct rq_map {
@@ -30,17 +30,5 @@ rq_status rq_file_create(rq_file *f, const char *path, rq_err *err);
 rq_status rq_file_write(rq_file *f, const void *data, size_t n, rq_err *err);
 rq_status rq_file_commit(rq_file *f, rq_err *err);
 void rq_file_abandon(rq_file *f);
-
-/* All of data to path, whole or not at all. */
-rq_status rq_file_write_all(const char *path, const void *data, size_t n, rq_err *err);
-
-/* Install handlers that remove open temporaries on SIGINT, SIGTERM and SIGHUP, then die of the signal. */
-void rq_file_guard_signals(void);
-
-/* Do both paths name the same existing file? */
-bool rq_file_same(const char *a, const char *b);
-
-/* Peak resident memory of this process in MiB. */
-double rq_file_peak_rss_mb(void);
 
 #endif

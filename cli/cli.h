@@ -1,0 +1,134 @@
+/* cli/cli.h — what a command is: a row with its words, its options, and a function. The help, the man page, the
+ * parser and the list of `requant --help` all read these rows. */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+#include <requant/requant.h>
+
+enum { CLI_OK = 0, CLI_FAILED = 1, CLI_USAGE = 2, CLI_MISSED = 3 }; /* exit codes */
+
+typedef enum cli_kind {
+    CLI_END,
+    CLI_FLAG,   /* bool */
+    CLI_STR,    /* const char * */
+    CLI_OUT,    /* const char *, a file we write: "-" means standard output */
+    CLI_INT,    /* int64_t in lo..hi */
+    CLI_NUM,    /* double in lo..hi */
+    CLI_ENUM,   /* int: position in `words` */
+    CLI_DIM,    /* cli_dims: NAME=N, repeated */
+    CLI_LIST,   /* cli_list: repeated */
+    CLI_HEADING /* help only: starts a group */
+} cli_kind;
+
+typedef struct cli_opt {
+    cli_kind kind;
+    char letter;      /* or 0 */
+    const char *name; /* long, without dashes */
+    const char *arg;  /* what the help calls its value */
+    size_t to;        /* where it goes in the command's arguments: offsetof */
+    const char *help;
+    const char *words; /* CLI_ENUM: "a|b|c" */
+    double lo, hi;     /* CLI_INT, CLI_NUM */
+} cli_opt;
+
+typedef struct cli_dims {
+    rq_dim_value *items;
+    int n;
+} cli_dims;
+
+typedef struct cli_list {
+    const char **items;
+    int n;
+} cli_list;
+
+/* The first member of every command's arguments. */
+typedef struct cli_common {
+    const char *operand[2];
+    int n_operands;
+    int64_t threads; /* 0: one per core */
+    bool quiet, verbose, help;
+    int64_t batch; /* 0: the model's own, else 16 */
+    cli_dims dims;
+    const char *recipe_path;
+    rq_recipe *recipe;
+    const char **given; /* long names of the options on the command line; ends in NULL */
+    int n_given;
+} cli_common;
+
+typedef struct cli_command {
+    const char *name;
+    const char *synopsis; /* after the name: "MODEL -d DATA -o OUT" */
+    const char *summary;  /* one line */
+    const char *about;    /* paragraphs of the help and the man page */
+    int min_operands, max_operands;
+    size_t args_size;             /* of the command's arguments, which begin with cli_common; zeroed */
+    const cli_opt *opts;          /* ends in CLI_END */
+    void (*defaults)(void *args); /* before parsing; NULL: all zero */
+    int (*run)(void *args);
+} cli_command;
+
+extern const cli_command cmd_quantize, cmd_run, cmd_eval, cmd_compare, cmd_bench, cmd_info, cmd_ops;
+
+/* ---- options that several commands have ---- */
+
+#define CLI_ROWS_DATA                                                                                                       \
+    { CLI_INT, 0, "batch", "N", offsetof(cli_common, batch), "samples at a time (default: the model's own, else 16)",       \
+      NULL,    1, 1 << 20 },                                                                                                \
+        { CLI_DIM, 0, "dim", "NAME=N", offsetof(cli_common, dims), "size of a dynamic axis; may be repeated", NULL, 0, 0 }, \
+    {                                                                                                                       \
+        CLI_STR, 0, "recipe", "FILE", offsetof(cli_common, recipe_path),                                                    \
+            "YAML file of settings; its keys are long option names, what stands on the command line wins", NULL, 0, 0       \
+    }
+#define CLI_ROWS_COMMON                                                                                                  \
+    { CLI_INT, 0, "threads", "N", offsetof(cli_common, threads), "threads (default: one per core)", NULL, 1, 512 },      \
+        { CLI_FLAG, 'q', "quiet", NULL, offsetof(cli_common, quiet), "no progress, no table, no warnings", NULL, 0, 0 }, \
+        { CLI_FLAG, 'v', "verbose", NULL, offsetof(cli_common, verbose), "say more; progress even without a terminal",   \
+          NULL,     0,   0 },                                                                                            \
+    {                                                                                                                    \
+        CLI_FLAG, 'h', "help", NULL, offsetof(cli_common, help), "show this and exit", NULL, 0, 0                        \
+    }
+
+/* ---- opts.c ---- */
+
+/* Parse argv (after the command's name) into args; reads the recipe and lets its keys stand in for options not
+ * given. CLI_OK; CLI_USAGE or CLI_FAILED after a sentence on stderr. args->help set: nothing else was checked. */
+int cli_parse(const cli_command *c, int argc, char **argv, void *args);
+/* Give back what parsing made. */
+void cli_release(void *args);
+/* Was this long option on the command line or in the recipe? */
+bool cli_given(const cli_common *a, const char *name);
+void cli_print_help(const cli_command *c);
+/* The name in list[0..n) that `word` was most likely meant to be, or NULL. */
+const char *cli_nearest(const char *word, const char *const *list, int n);
+/* A usage mistake: the sentence, then where to read on. Returns CLI_USAGE. */
+int cli_usage(const cli_command *c, const char *fmt, ...) RQ_PRINTF(2, 3);
+
+/* ---- man.c ---- */
+
+/* requant(1) as roff, from the rows. */
+void cli_print_man(const cli_command *const *commands);
+
+/* ---- common.c ---- */
+
+/* "requant NAME: sentence" on stderr; returns CLI_FAILED. */
+int cli_fail(const char *command, const rq_err *err);
+/* Bytes of a model on disk, external data included as far as the summary tells. */
+int64_t cli_model_bytes(const char *path, const rq_graph *g);
+/* Open samples for g with the common options. */
+rq_status cli_open_data(rq_dataset **out, const char *path, const rq_graph *g, const cli_common *a, rq_err *err);
+/* Is this where results go, so that no table may be printed there? */
+bool cli_is_stdout(const char *path);
+
+/* ---- progress.c ---- */
+
+typedef struct cli_progress {
+    bool tty, lines; /* redraw one line, or print one now and then */
+    double last;     /* when, in seconds */
+    char phase[64];
+    bool drawn;
+} cli_progress;
+void cli_progress_init(cli_progress *p, const cli_common *a);
+bool cli_progress_step(void *p, const char *phase, int64_t done, int64_t total, double eta_s); /* an rq_progress_fn */
+void cli_progress_end(cli_progress *p);
+
+#endif

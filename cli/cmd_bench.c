@@ -1,0 +1,75 @@
+/* cli/cmd_bench.c — requant bench: how long one run takes, in whole and per layer; two models take turns. */
+#include <stdio.h>
+
+#include "cli.h"
+
+typedef struct bench_args {
+    cli_common common;
+    const char *data, *json, *against;
+    int64_t runs;
+} bench_args;
+
+#define TO(field) offsetof(bench_args, field)
+static const cli_opt opts[] = {
+    { CLI_STR, 0, "against", "MODEL2", TO(against), "time this model too, the two taking turns", NULL, 0, 0 },
+    { CLI_STR, 'd', "data", "DATA", TO(data), "samples to run on (default: made-up noise)", NULL, 0, 0 },
+    { CLI_INT, 0, "runs", "N", TO(runs), "runs to time (default: about two seconds of them, at least 10)", NULL, 1,
+      1e6 },
+    { CLI_OUT, 0, "json", "FILE", TO(json), "write the result as JSON (-: standard output)", NULL, 0, 0 },
+    CLI_ROWS_DATA,
+    CLI_ROWS_COMMON,
+    { CLI_END, 0, NULL, NULL, 0, NULL, NULL, 0, 0 },
+};
+#undef TO
+
+static int run(void *args)
+{
+    bench_args *a = args;
+    rq_err err = { 0 };
+    rq_graph *g = NULL, *against = NULL;
+    rq_dataset *data = NULL;
+    rq_bench result = { 0 };
+    int rc = CLI_FAILED;
+    if (a->json && rq_file_check_output(a->json, &err))
+        goto done;
+    if (rq_load(&g, a->common.operand[0], &err) || (a->against && rq_load(&against, a->against, &err)))
+        goto done;
+    if (a->data && cli_open_data(&data, a->data, g, &a->common, &err))
+        goto done;
+    rq_bench_cfg cfg = {
+        .threads = (int)a->common.threads,
+        .runs = (int)a->runs,
+        .batch = a->common.batch,
+        .dims = a->common.dims.items,
+        .n_dims = a->common.dims.n,
+    };
+    if (rq_bench_run(&result, g, against, data, &cfg, &err))
+        goto done;
+    if (!a->common.quiet && !cli_is_stdout(a->json))
+        rq_bench_print(&result, stdout);
+    if (a->json && rq_bench_save_json(&result, a->json, &err))
+        goto done;
+    rc = CLI_OK;
+done:
+    if (rc)
+        cli_fail("bench", &err);
+    rq_bench_release(&result);
+    rq_dataset_close(data);
+    rq_graph_destroy(against);
+    rq_graph_destroy(g);
+    return rc;
+}
+
+const cli_command cmd_bench = {
+    .name = "bench",
+    .synopsis = "MODEL [--against MODEL2] [-d DATA] [--json FILE] [OPTION]...",
+    .summary = "latency: median and spread, per layer, GOP/s",
+    .about = "Runs MODEL many times and reports the median, the fastest and the 95th percentile of one run, and the "
+             "median of "
+             "each layer. With --against the two models take turns, so that a busy machine slows both.",
+    .min_operands = 1,
+    .max_operands = 1,
+    .args_size = sizeof(bench_args),
+    .opts = opts,
+    .run = run,
+};

@@ -1,0 +1,168 @@
+/* cli/cmd_info.c — requant info: what is in a model. */
+#include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli.h"
+
+typedef struct info_args {
+    cli_common common;
+    const char *json;
+} info_args;
+
+static const cli_opt opts[] = {
+    { CLI_OUT, 0, "json", "FILE", offsetof(info_args, json), "write the result as JSON (-: standard output)", NULL, 0,
+      0 },
+    CLI_ROWS_COMMON,
+    { CLI_END, 0, NULL, NULL, 0, NULL, NULL, 0, 0 },
+};
+
+typedef struct facts {
+    rq_graph *g;
+    rq_graph_summary sum;
+    rq_op_count *ops;
+    int n_ops;
+} facts;
+
+/* "[N,3,224,?]", with the names of symbolic sizes. */
+static void print_shape(const rq_graph *g, const rq_shape *s)
+{
+    if (s->rank < 0) {
+        printf("of any shape");
+        return;
+    }
+    putchar('[');
+    for (int i = 0; i < s->rank; i++) {
+        printf("%s", i ? "," : "");
+        if (s->dim[i] >= 0)
+            printf("%" PRId64, s->dim[i]);
+        else
+            printf("%s", rq_graph_dim_name(g, s->dim[i]));
+    }
+    putchar(']');
+}
+
+static void print_value(const rq_graph *g, const char *kind, const rq_value_info *v)
+{
+    printf("%-11s %s %s", kind, v->name, rq_dtype_name(v->dtype));
+    print_shape(g, &v->shape);
+    if (v->quant && v->quant->n > 0)
+        printf(" as %s, scale %g, zero point %d%s", rq_dtype_name(v->quant->dtype), (double)v->quant->scale[0],
+               v->quant->zero_point[0], v->quant->n > 1 ? " ..." : "");
+    putchar('\n');
+}
+
+static void print_facts(const facts *f)
+{
+    for (int i = 0; i < rq_graph_n_inputs(f->g); i++) {
+        rq_value_info v = rq_graph_input(f->g, i);
+        print_value(f->g, "input", &v);
+    }
+    for (int i = 0; i < rq_graph_n_outputs(f->g); i++) {
+        rq_value_info v = rq_graph_output(f->g, i);
+        print_value(f->g, "output", &v);
+    }
+    printf("%-11s %d nodes:", "operators", f->sum.n_nodes);
+    for (int i = 0; i < f->n_ops; i++) {
+        const rq_op_count *op = &f->ops[i];
+        printf(" %s%s%s", op->domain[0] ? op->domain : "", op->domain[0] ? "." : "", op->op);
+        if (op->count > 1)
+            printf(" x%d", op->count);
+    }
+    printf("\n%-11s %" PRId64 ", %" PRId64 " bytes\n", "parameters", f->sum.n_parameters, f->sum.parameter_bytes);
+    printf("%-11s %" PRId64 ", IR version %" PRId64 ", made by %s\n", "opset", f->sum.opset, f->sum.ir_version,
+           f->sum.producer && f->sum.producer[0] ? f->sum.producer : "(unknown)");
+    if (f->sum.is_quantized)
+        printf("%-11s yes, %d tensors\n", "quantized", f->sum.n_quantized_values);
+    else
+        printf("%-11s no\n", "quantized");
+}
+
+static json_t *json_of_values(const rq_graph *g, int n, rq_value_info (*get)(const rq_graph *, int))
+{
+    json_t *list = json_array();
+    for (int i = 0; i < n; i++) {
+        rq_value_info v = get(g, i);
+        json_t *shape = v.shape.rank < 0 ? json_null() : json_array(), *quant = json_null();
+        for (int k = 0; k < v.shape.rank; k++)
+            json_array_append_new(shape, v.shape.dim[k] >= 0 ? json_integer(v.shape.dim[k])
+                                                             : json_string(rq_graph_dim_name(g, v.shape.dim[k])));
+        if (v.quant && v.quant->n > 0)
+            quant = json_pack("{s:s, s:f, s:i}", "dtype", rq_dtype_name(v.quant->dtype), "scale",
+                              (double)v.quant->scale[0], "zero_point", v.quant->zero_point[0]);
+        json_array_append_new(list, json_pack("{s:s, s:s, s:o, s:o}", "name", v.name, "dtype", rq_dtype_name(v.dtype),
+                                              "shape", shape, "quantization", quant));
+    }
+    return list;
+}
+
+/* A key for an operator: its name, with the domain when that is not the default one. */
+static void add_op(json_t *ops, const rq_op_count *op)
+{
+    char key[256];
+    snprintf(key, sizeof key, "%s%s%s", op->domain, op->domain[0] ? "." : "", op->op);
+    json_object_set_new(ops, key, json_integer(op->count));
+}
+
+static rq_status save_json(const facts *f, const char *path, rq_err *err)
+{
+    json_t *ops = json_object();
+    for (int i = 0; i < f->n_ops; i++)
+        add_op(ops, &f->ops[i]);
+    json_t *all = json_pack("{s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:s, s:b, s:i}", "inputs",
+                            json_of_values(f->g, rq_graph_n_inputs(f->g), rq_graph_input), "outputs",
+                            json_of_values(f->g, rq_graph_n_outputs(f->g), rq_graph_output), "operators", ops, "nodes",
+                            f->sum.n_nodes, "parameters", (json_int_t)f->sum.n_parameters, "parameter_bytes",
+                            (json_int_t)f->sum.parameter_bytes, "opset", (json_int_t)f->sum.opset, "ir_version",
+                            (json_int_t)f->sum.ir_version, "producer", f->sum.producer ? f->sum.producer : "",
+                            "quantized", (int)f->sum.is_quantized, "quantized_values", f->sum.n_quantized_values);
+    char *text = all ? json_dumps(all, JSON_INDENT(1)) : NULL;
+    json_decref(all);
+    if (!text)
+        return rq_fail(err, RQ_BAD_GRAPH, "%s: a name in the model is not UTF-8, so it cannot stand in JSON", path);
+    size_t n = strlen(text);
+    text[n] = '\n'; /* over the NUL: files end in a newline */
+    rq_status s = rq_file_write_all(path, text, n + 1, err);
+    free(text);
+    return s;
+}
+
+static int run(void *args)
+{
+    info_args *a = args;
+    rq_err err = { 0 };
+    facts f = { 0 };
+    int rc = CLI_FAILED;
+    if (rq_load(&f.g, a->common.operand[0], &err) || rq_graph_summarize(f.g, &f.sum, &err))
+        goto done;
+    if (rq_graph_count_ops(f.g, &f.ops, &f.n_ops))
+        goto done;
+    if (!a->common.quiet && !cli_is_stdout(a->json)) {
+        print_facts(&f);
+        if (a->common.verbose)
+            rq_graph_print(f.g, stdout);
+    }
+    if (a->json && save_json(&f, a->json, &err))
+        goto done;
+    rc = CLI_OK;
+done:
+    if (rc)
+        cli_fail("info", &err);
+    rq_free(f.ops);
+    rq_graph_destroy(f.g);
+    return rc;
+}
+
+const cli_command cmd_info = {
+    .name = "info",
+    .synopsis = "MODEL [--json FILE] [OPTION]...",
+    .summary = "inputs, outputs, operators, parameters, opset, quantization",
+    .about = "Says what is in MODEL without running it. With -v the whole graph follows, a line per value and node.",
+    .min_operands = 1,
+    .max_operands = 1,
+    .args_size = sizeof(info_args),
+    .opts = opts,
+    .run = run,
+};

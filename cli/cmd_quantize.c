@@ -1,0 +1,233 @@
+/* cli/cmd_quantize.c — requant quantize: a float model and some samples in, an int8 model and a verdict out.
+ *
+ * The samples are drawn into two parts: one calibrates, the other (a fifth, or --eval) judges. The verdict is about
+ * the file: it is read back and run in integers beside the float model. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cli.h"
+
+typedef struct quantize_args {
+    cli_common common;
+    const char *data, *out, *eval, *json, *output;
+    rq_settings settings;
+    int method, activations, weights; /* positions in the words below */
+    int64_t samples, seed;
+    double max_drop;
+    bool requantize;
+} quantize_args;
+
+#define TO(field) offsetof(quantize_args, field)
+static const cli_opt opts[] = {
+    { CLI_STR, 'd', "data", "DATA", TO(data), "samples: .npz, .npy or a folder of either", NULL, 0, 0 },
+    { CLI_OUT, 'o', "out", "OUT", TO(out), "write the int8 model here; the suffix names the format", NULL, 0, 0 },
+    { CLI_ENUM, 0, "method", "NAME", TO(method), "how ranges are chosen: minmax, ema, percentile, entropy or mse",
+      "minmax|ema|percentile|entropy|mse", 0, 0 },
+    { CLI_NUM, 0, "percentile", "P", TO(settings.percentile),
+      "share of values inside the range, for --method percentile (default 99.99)", NULL, 1e-6, 100 },
+    { CLI_ENUM, 0, "activations", "u8|s8", TO(activations), "codes of activations (default u8)", "u8|s8", 0, 0 },
+    { CLI_ENUM, 0, "weights", "s8|u8", TO(weights), "codes of weights (default s8)", "s8|u8", 0, 0 },
+    { CLI_FLAG, 0, "per-tensor", NULL, TO(settings.per_tensor), "one scale for a weight, not one per output channel",
+      NULL, 0, 0 },
+    { CLI_INT, 'n', "samples", "N", TO(samples), "calibrate on N samples (default: all that do not judge)", NULL, 1,
+      1e15 },
+    { CLI_STR, 0, "eval", "DATA", TO(eval), "judge on these samples (default: one fifth of DATA, held out)", NULL, 0,
+      0 },
+    { CLI_NUM, 0, "max-drop", "X", TO(max_drop),
+      "exit 3 when more than X points of accuracy are lost (of agreement, without labels)", NULL, 0, 100 },
+    { CLI_STR, 0, "output", "NAME", TO(output), "output whose last axis is the answer (default: the first)", NULL, 0,
+      0 },
+    { CLI_INT, 0, "seed", "N", TO(seed), "of the draw of samples (default 0)", NULL, 0, 9e15 },
+    { CLI_FLAG, 0, "requantize", NULL, TO(requantize),
+      "take a model that is quantized already; its old parameters are dropped", NULL, 0, 0 },
+    { CLI_OUT, 0, "json", "FILE", TO(json), "write the verdict as JSON (-: standard output, instead of the table)",
+      NULL, 0, 0 },
+    CLI_ROWS_DATA,
+    CLI_ROWS_COMMON,
+    { CLI_END, 0, NULL, NULL, 0, NULL, NULL, 0, 0 },
+};
+#undef TO
+
+static void defaults(void *args)
+{
+    quantize_args *a = args;
+    a->settings = rq_settings_defaults();
+    a->method = (int)a->settings.method;
+    a->activations = a->settings.activations == RQ_DTYPE_S8;
+    a->weights = a->settings.weights == RQ_DTYPE_U8;
+    a->max_drop = -1;
+}
+
+/* The settings of every tensor: defaults, then the recipe, then the command line. */
+static rq_settings settle(const quantize_args *a)
+{
+    rq_settings s = a->settings;
+    s.method = (rq_method)a->method;
+    s.activations = a->activations ? RQ_DTYPE_S8 : RQ_DTYPE_U8;
+    s.weights = a->weights ? RQ_DTYPE_U8 : RQ_DTYPE_S8;
+    if (a->common.recipe)
+        rq_recipe_apply_global(a->common.recipe, &s, a->common.given);
+    return s;
+}
+
+/* Everything that can be refused before the work begins. */
+static int refuse(const cli_command *c, const quantize_args *a)
+{
+    const char *model = a->common.operand[0];
+    rq_err err = { 0 };
+    if (!a->data)
+        return cli_usage(c, "samples are missing: -d DATA");
+    if (!a->out)
+        return cli_usage(c, "the output is missing: -o OUT");
+    if (strcmp(model, a->out) == 0 || rq_file_same(model, a->out))
+        return cli_usage(c, "OUT is MODEL: %s would be overwritten; name another file", model);
+    if (cli_given(&a->common, "percentile") && cli_given(&a->common, "method") &&
+        a->method != (int)RQ_METHOD_PERCENTILE)
+        return cli_usage(c, "--percentile goes with --method percentile");
+    if (rq_file_check_output(a->out, &err) || (a->json && rq_file_check_output(a->json, &err)))
+        return cli_fail(c->name, &err);
+    return CLI_OK;
+}
+
+/* Samples that must go together: the batch of a model whose batch is fixed. */
+static int64_t group_size(const rq_graph *g, const rq_dataset *d)
+{
+    rq_value_info in = rq_graph_n_inputs(g) > 0 ? rq_graph_input(g, 0) : (rq_value_info) { 0 };
+    if (rq_dataset_whole_feeds(d) || in.shape.rank < 1 || in.shape.dim[0] < 1)
+        return 1;
+    return in.shape.dim[0];
+}
+
+static rq_status open_float(rq_graph **out, const quantize_args *a, rq_err *err)
+{
+    const char *model = a->common.operand[0];
+    rq_graph_summary sum;
+    RQ_TRY(rq_load(out, model, err));
+    RQ_TRY(rq_graph_summarize(*out, &sum, err));
+    if (!sum.is_quantized)
+        return RQ_OK;
+    if (!a->requantize)
+        return rq_fail(err, RQ_BAD_GRAPH,
+                       "%s is quantized already; --requantize drops its parameters and chooses new ones", model);
+    return rq_dequantize(*out, err);
+}
+
+/* Did the result keep what --max-drop allows? When not, name the layers that harm most. */
+static int judge(const quantize_args *a, const rq_report *r)
+{
+    if (a->max_drop < 0 || r->drop <= a->max_drop)
+        return CLI_OK;
+    fflush(stdout);
+    fprintf(stderr, "requant quantize: %.2f points lost, --max-drop allows %.2f; %s was written all the same\n",
+            r->drop, a->max_drop, a->out);
+    int worst[3], n = rq_report_worst(r, worst);
+    for (int i = 0; i < n; i++) {
+        const rq_report_layer *l = &r->layers[worst[i]];
+        fprintf(stderr, "%s%s (%s, %.1f dB)", i ? ", " : "  most harmful: ", l->name && l->name[0] ? l->name : l->value,
+                l->op, l->sqnr_db);
+    }
+    if (n)
+        fputc('\n', stderr);
+    return CLI_MISSED;
+}
+
+static int run(void *args)
+{
+    quantize_args *a = args;
+    const char *model = a->common.operand[0];
+    int rc = refuse(&cmd_quantize, a);
+    if (rc)
+        return rc;
+
+    struct timespec begin, end;
+    clock_gettime(CLOCK_MONOTONIC, &begin);
+    rq_err err = { 0 };
+    rq_graph *original = NULL, *g = NULL, *saved = NULL;
+    rq_dataset *data = NULL, *other = NULL;
+    rq_split split = { 0 };
+    rq_notes notes = { 0 };
+    rq_report report = { 0 };
+    cli_progress progress;
+    cli_progress_init(&progress, &a->common);
+    rc = CLI_FAILED;
+
+    if (open_float(&original, a, &err) || rq_graph_copy(&g, original))
+        goto done;
+    if (cli_open_data(&data, a->data, g, &a->common, &err))
+        goto done;
+    if (a->eval && cli_open_data(&other, a->eval, g, &a->common, &err))
+        goto done;
+    if (rq_dataset_split(&split, data, (uint64_t)a->seed, a->eval ? 0 : 0.2, a->samples, group_size(g, data), &err))
+        goto done;
+
+    rq_ptq_cfg cfg = rq_ptq_defaults();
+    cfg.settings = settle(a);
+    cfg.recipe = a->common.recipe;
+    cfg.rows = split.calibrate;
+    cfg.n_rows = split.n_calibrate;
+    cfg.threads = (int)a->common.threads;
+    cfg.progress = cli_progress_step;
+    cfg.progress_arg = &progress;
+    if (rq_ptq(g, data, &cfg, &notes, &err) || rq_save(g, a->out, &err))
+        goto done;
+
+    if (rq_load(&saved, a->out, &err))
+        goto done;
+    rq_report_cfg how = {
+        .rows = a->eval ? NULL : split.judge,
+        .n_rows = a->eval ? 0 : split.n_judge,
+        .output = a->output,
+        .threads = (int)a->common.threads,
+        .layers = true,
+        .progress = cli_progress_step,
+        .progress_arg = &progress,
+    };
+    if (rq_report_compare(&report, original, saved, other ? other : data, &how, &err))
+        goto done;
+    cli_progress_end(&progress);
+    report.model.bytes = cli_model_bytes(model, original);
+    report.quantized.bytes = cli_model_bytes(a->out, saved);
+    for (int i = 0; i < notes.n; i++)
+        if (rq_notes_add(&report.warnings, "%s", notes.text[i]))
+            goto done;
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    report.seconds = (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
+    report.peak_rss_mb = rq_file_peak_rss_mb();
+
+    if (!a->common.quiet && !cli_is_stdout(a->json))
+        rq_report_print(&report, stdout);
+    if (a->json && rq_report_save_json(&report, a->json, &err))
+        goto done;
+    rc = judge(a, &report);
+done:
+    cli_progress_end(&progress);
+    if (rc == CLI_FAILED)
+        cli_fail("quantize", &err);
+    rq_report_release(&report);
+    rq_notes_release(&notes);
+    rq_split_release(&split);
+    rq_dataset_close(other);
+    rq_dataset_close(data);
+    rq_graph_destroy(saved);
+    rq_graph_destroy(g);
+    rq_graph_destroy(original);
+    return rc;
+}
+
+const cli_command cmd_quantize = {
+    .name = "quantize",
+    .synopsis = "MODEL -d DATA -o OUT [OPTION]...",
+    .summary = "make an int8 model, and say what it lost and gained",
+    .about =
+        "Calibrates MODEL on the samples in DATA, writes an int8 model to OUT, reads it back, and runs both on samples "
+        "that did not calibrate: a row per layer, then the verdict.",
+    .min_operands = 1,
+    .max_operands = 1,
+    .args_size = sizeof(quantize_args),
+    .opts = opts,
+    .defaults = defaults,
+    .run = run,
+};

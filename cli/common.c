@@ -1,0 +1,36 @@
+/* cli/common.c — what several commands do alike. */
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "cli.h"
+
+int cli_fail(const char *command, const rq_err *err)
+{
+    fflush(stdout);
+    fprintf(stderr, "requant %s: %s\n", command, err->text[0] ? err->text : rq_status_text(err->code));
+    return CLI_FAILED;
+}
+
+int64_t cli_model_bytes(const char *path, const rq_graph *g)
+{
+    struct stat st;
+    rq_graph_summary sum;
+    if (stat(path, &st))
+        return 0;
+    /* weights in files of their own: the model's file is smaller than they are */
+    if (rq_graph_summarize(g, &sum, NULL) == RQ_OK && sum.parameter_bytes > st.st_size)
+        return st.st_size + sum.parameter_bytes;
+    return st.st_size;
+}
+
+rq_status cli_open_data(rq_dataset **out, const char *path, const rq_graph *g, const cli_common *a, rq_err *err)
+{
+    rq_dataset_cfg cfg = { .batch = a->batch, .dims = a->dims.items, .n_dims = a->dims.n };
+    return rq_dataset_open(out, path, g, &cfg, err);
+}
+
+bool cli_is_stdout(const char *path)
+{
+    return path && strcmp(path, "/dev/stdout") == 0;
+}
