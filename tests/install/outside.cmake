@@ -1,0 +1,5 @@
+cmake_minimum_required(VERSION 3.18)
+project(outside C)
+find_package(requant 0.1 REQUIRED)
+add_executable(ten_lines ten_lines.c)
+target_link_libraries(ten_lines requant::requant)
