@@ -13,7 +13,7 @@ install(FILES ${CMAKE_BINARY_DIR}/requantConfig.cmake ${CMAKE_BINARY_DIR}/requan
 
 install(DIRECTORY include/requant DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES ${CMAKE_BINARY_DIR}/requant.1 DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
-install(FILES docs/recipe.schema.json DESTINATION ${CMAKE_INSTALL_DATADIR}/requant)
+install(FILES src/algo/recipe.schema.json DESTINATION ${CMAKE_INSTALL_DATADIR}/requant)
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 # requant.pc names the prefix of the moment of installing, so that --prefix is honoured
