@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""check.py BUILD [PART ...]: files we write against onnx.checker (full) and ONNX Runtime. Parts: quantized, copies, raised, theirs.
+
+quantized  the networks in models/, quantized by `requant` in several ways: same top-1, outputs within 2 % of the maximum
+copies     golden models read and written: the checker accepts what it accepted before, ONNX Runtime gives the same bytes
+raised     golden QDQ and QOperator models raised to annotations and lowered again: within the tolerance of their case
+theirs     golden models quantized by ONNX Runtime, run by `requant`, tensor by tensor (tensors.py)"""
+import glob, json, os, subprocess, sys, tempfile
+import numpy as np, onnx
+HERE = os.path.dirname(os.path.abspath(__file__)); REPO = os.path.dirname(os.path.dirname(HERE))
+sys.path.insert(0, HERE)
+import ort, tensors
+
+BUILD = os.path.abspath(sys.argv[1]); TOOL = BUILD + '/requant'; GOLDEN = REPO + '/tests/golden/onnx'
+bad = 0
+
+
+def fail(text):
+    global bad
+    bad += 1
+    print('FAIL', text)
+
+
+def checker(path):
+    try:
+        onnx.checker.check_model(path, full_check=True)
+    except Exception as e:
+        return str(e).strip().splitlines()[0][:200] or type(e).__name__
+    return None
+
+
+def quantized(tmp):
+    ways = {'default': [], 's8': ['--activations', 's8'], 'per-tensor': ['--per-tensor'], 'u8 weights': ['--weights', 'u8', '--per-tensor'],
+            **{m: ['--method', m] for m in ('minmax', 'ema', 'percentile', 'entropy', 'mse')}}
+    test = np.load(REPO + '/models/digits-test.npz')
+    for net in ('digits-cnn', 'digits-uneven'):
+        for way, opts in ways.items():
+            out, name = f'{tmp}/{net}.onnx', f'{net} {way}'
+            p = subprocess.run([TOOL, 'quantize', f'{REPO}/models/{net}.onnx', '-d', REPO + '/models/digits-train.npz', '-o', out, '--samples', '128', *opts], capture_output=True, text=True)
+            if p.returncode:
+                fail(f'quantized {name}: {p.stderr.strip()[-300:]}'); continue
+            why = checker(out)
+            if why:
+                fail(f'quantized {name}: onnx.checker: {why}')
+            try:
+                want = ort.run(out, {'image': test['image']})
+            except Exception as e:
+                fail(f'quantized {name}: onnxruntime: {str(e)[:300]}'); continue
+            p = subprocess.run([TOOL, 'run', out, '-d', REPO + '/models/digits-test.npz', '-o', tmp + '/out.npz'], capture_output=True, text=True)
+            if p.returncode:
+                fail(f'quantized {name}: run: {p.stderr.strip()[-300:]}'); continue
+            got = np.load(tmp + '/out.npz')
+            for o in want:
+                rel, same = ort.relative(got[o], want[o]), (got[o].argmax(-1) == want[o].argmax(-1)).mean()
+                step = ort.output_step(onnx.load(out), o)
+                share = f', {100 * ort.differing(got[o], want[o], step):.3f} % of codes differ' if step else ''
+                print(f'quantized {name}: output {o} within {100 * rel:.3f} % of the maximum, top-1 same for {100 * same:.2f} %{share}')
+                if not rel <= 0.02 or same < 1:
+                    fail(f'quantized {name}: {o} rel_to_max={rel:.4g} allowed=0.02, same top-1 {same:.4f} allowed=1')
+
+
+def golden_cases(*topics):
+    for t in topics:
+        data = np.load(f'{GOLDEN}/{t}/data.npz')
+        for c in json.load(open(f'{GOLDEN}/{t}/cases.json')):
+            m = c.get('quantized') or c['model']
+            yield t, c, f'{GOLDEN}/{t}/{m}', data
+
+
+def feeds(model, case, data):
+    """inputs of the case as ONNX Runtime wants them; None where numpy lacks the type"""
+    types = {i.name: i.type.tensor_type.elem_type for i in model.graph.input}
+    f = {}
+    for k, key in case['inputs'].items():
+        a = data[key]
+        if types.get(k) and onnx.helper.tensor_dtype_to_np_dtype(types[k]) != a.dtype:
+            return None
+        f[k] = a
+    return f
+
+
+def rewrite(jobs, tmp):
+    with open(tmp + '/list', 'w') as f:
+        f.writelines(f'{w} {a} {b}\n' for w, a, b in jobs)
+    p = subprocess.run([BUILD + '/tests/rewrite', tmp + '/list'], capture_output=True, text=True)
+    lines = p.stdout.splitlines()
+    if p.returncode:
+        fail(f'rewrite ended with {p.returncode} after {len(lines)} of {len(jobs)} files: {jobs[min(len(lines), len(jobs) - 1)][1]}')
+    return lines + ['not reached'] * (len(jobs) - len(lines))
+
+
+def copies(tmp):
+    L = list(golden_cases('float_ops', 'qops', 'qdq', 'static_quant'))
+    L = list({p: (t, c, p, d) for t, c, p, d in L}.values())
+    said = rewrite([('copy', p, f'{tmp}/c{i}.onnx') for i, (_, _, p, _) in enumerate(L)], tmp)
+    same = left = 0
+    for i, ((t, c, p, data), s) in enumerate(zip(L, said)):
+        out = f'{tmp}/c{i}.onnx'
+        if s != 'ok':
+            fail(f'copies {t}/{c["id"]}: {s}'); continue
+        before, after = onnx.load(p), onnx.load(out)
+        if before == after:
+            same += 1
+            continue
+        why = checker(out)
+        if why and not checker(p):
+            fail(f'copies {t}/{c["id"]}: onnx.checker: {why}'); continue
+        f = feeds(before, c, data)
+        try:
+            want = ort.run(p, f) if f else None
+        except Exception:
+            want = None
+        if want is None:
+            left += 1
+            continue
+        try:
+            got = ort.run(out, f)
+        except Exception as e:
+            fail(f'copies {t}/{c["id"]}: onnxruntime: {str(e)[:200]}'); continue
+        for o in want:
+            if not (isinstance(want[o], list) or ort.same_bytes(np.asarray(got.get(o)), np.asarray(want[o]))):
+                fail(f'copies {t}/{c["id"]}: output {o} changed')
+    print(f'copies: {len(L)} models read and written, {same} are the same message, the rest run to the same bytes' + (f'; {left} the peer does not run' if left else ''))
+
+
+def raised(tmp):
+    L = list(golden_cases('qdq', 'qops', 'static_quant'))
+    L = list({p: (t, c, p, d) for t, c, p, d in L}.values())
+    said = rewrite([('raise', p, f'{tmp}/r{i}.onnx') for i, (_, _, p, _) in enumerate(L)], tmp)
+    n = exact = 0; off = []; refused = 0
+    for i, ((t, c, p, data), s) in enumerate(zip(L, said)):
+        out = f'{tmp}/r{i}.onnx'
+        if s != 'ok':
+            fail(f'raised {t}/{c["id"]}: {s}'); continue
+        f = feeds(onnx.load(p), c, data)
+        try:
+            want = ort.run(p, f) if f else None
+        except Exception:
+            want = None
+        if want is None:
+            refused += 1
+            continue
+        why = checker(out)
+        if why and not checker(p):
+            fail(f'raised {t}/{c["id"]}: onnx.checker: {why}'); continue
+        try:
+            got = ort.run(out, f)
+        except Exception as e:
+            fail(f'raised {t}/{c["id"]}: onnxruntime: {str(e)[:200]}'); continue
+        n += 1
+        rel = max((ort.relative(got[o], want[o]) for o in want), default=0.0)
+        exact += rel == 0
+        if rel:
+            off.append((rel, t + '/' + c['id']))
+        step = c['params'].get('output_step')
+        for o in want:
+            d = np.abs(np.asarray(got[o], np.float64) - np.asarray(want[o], np.float64))
+            within = d.max(initial=0) <= 1.001 * step if step else d.max(initial=0) <= 1 if want[o].dtype.kind in 'iu' else rel <= 0.02
+            if not within:
+                fail(f'raised {t}/{c["id"]}: {o} rel_to_max={rel:.4g}, more than a step off')
+    print(f'raised: {n} models raised and lowered, {exact} run to the same bits, the others within one step or 2 %' + (f' (most: {max(off)[1]} {max(off)[0]:.2g})' if off else '') + (f'; {refused} the peer does not run' if refused else ''))
+
+
+def theirs(tmp):
+    for t, c, p, data in golden_cases('static_quant'):
+        q = c['params']
+        if q.get('format') != 'QDQ' or not q.get('per_channel') or q['activation'] not in ('QUInt8', 'QInt8'):
+            continue
+        print('theirs', c['id'])
+        try:
+            b, n = tensors.check(TOOL, p, {k: data[v] for k, v in c['inputs'].items()}, 24)
+        except Exception as e:
+            fail(f'theirs {c["id"]}: {type(e).__name__} {str(e)[:300]}'); continue
+        if b:
+            fail(f'theirs {c["id"]}: {b} bounds missed')
+
+
+with tempfile.TemporaryDirectory() as tmp:
+    for part in sys.argv[2:] or ['quantized', 'copies', 'raised', 'theirs']:
+        globals()[part](tmp)
+print('interop:', f'{bad} failures' if bad else 'all within bounds')
+sys.exit(1 if bad else 0)
