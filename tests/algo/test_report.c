@@ -1,0 +1,129 @@
+/* test_report.c — the numbers of the report against numbers worked out elsewhere, and what they do with NaN. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "algo/report_priv.h"
+
+#define CHECK_CLOSE(got, want, tol)                                                             \
+    do {                                                                                        \
+        const double g_ = (got), w_ = (want);                                                   \
+        if (!(fabs(g_ - w_) <= (tol)))                                                          \
+            fail_msg("%s = %.9g, want %.9g", #got, g_, w_);                                     \
+    } while (0)
+
+static rq_tensor view(float *x, int64_t n)
+{
+    const rq_shape s = rq_shape_of(1, &n);
+    return rq_tensor_view(RQ_DTYPE_F32, &s, x);
+}
+
+/* numpy: a = [1,2,3,4], b = [1.1,1.9,3.2,3.9]; 10 log10(30 / 0.07) = 26.3202, cosine 0.9988486 */
+static void sqnr_and_cosine_of_a_small_pair(void **state)
+{
+    (void)state;
+    float a[] = { 1, 2, 3, 4 }, b[] = { 1.1f, 1.9f, 3.2f, 3.9f };
+    rq_sums s = { 0 };
+    rq_tensor x = view(a, 4), y = view(b, 4);
+    assert_int_equal(rq_sums_add(&s, &x, &y), RQ_OK);
+    CHECK_CLOSE(rq_sums_sqnr_db(&s), 26.3202, 1e-3);
+    CHECK_CLOSE(rq_sums_cosine(&s), 0.9988486, 1e-6);
+    rq_tensor z = view(b, 3);
+    assert_int_equal(rq_sums_add(&s, &x, &z), RQ_BAD_SHAPE);
+}
+
+static void numbers_that_are_not_finite_are_counted_not_folded(void **state)
+{
+    (void)state;
+    rq_sums s = { 0 };
+    rq_sums_add_one(&s, 1, NAN);
+    rq_sums_add_one(&s, INFINITY, 1);
+    assert_true(isnan(rq_sums_sqnr_db(&s)) && isnan(rq_sums_cosine(&s)));
+    rq_sums_add_one(&s, 2, 2);
+    assert_int_equal(s.nonfinite, 2);
+    CHECK_CLOSE(rq_sums_sqnr_db(&s), 200, 0);
+}
+
+static void silence(void **state)
+{
+    (void)state;
+    rq_sums s = { 0 };
+    rq_sums_add_one(&s, 0, 0);
+    CHECK_CLOSE(rq_sums_cosine(&s), 1, 0);
+    CHECK_CLOSE(rq_sums_sqnr_db(&s), 200, 0);
+    rq_sums_add_one(&s, 0, 1);
+    CHECK_CLOSE(rq_sums_cosine(&s), 0, 0);
+    CHECK_CLOSE(rq_sums_sqnr_db(&s), -200, 0);
+}
+
+/* Worked examples: 81 of 263 gives 0.2553 to 0.3662 (Newcombe 1998, table I, method 3); 0 of 20 gives 0 to 0.1611; 29 of 29: 0.8830 to 1 */
+static void wilson_interval_as_published(void **state)
+{
+    (void)state;
+    double lo, hi;
+    rq_sums_wilson(81, 263, &lo, &hi);
+    CHECK_CLOSE(lo, 0.2553, 5e-5);
+    CHECK_CLOSE(hi, 0.3662, 5e-5);
+    rq_sums_wilson(0, 20, &lo, &hi);
+    CHECK_CLOSE(lo, 0, 1e-12);
+    CHECK_CLOSE(hi, 0.1611, 5e-5);
+    rq_sums_wilson(29, 29, &lo, &hi);
+    CHECK_CLOSE(lo, 0.8830, 5e-5);
+    CHECK_CLOSE(hi, 1, 1e-12);
+    rq_sums_wilson(0, 0, &lo, &hi);
+    assert_true(isnan(lo) && isnan(hi));
+}
+
+static void top1_never_picks_nan(void **state)
+{
+    (void)state;
+    float x[] = { NAN, 1, 3, 3, -1, 0.7f, 0.2f };
+    rq_tensor t = view(x, 7);
+    assert_int_equal(rq_sums_top1(&t, 0, 5), 2);
+    assert_int_equal(rq_sums_top1(&t, 5, 1), 1);
+    assert_int_equal(rq_sums_top1(&t, 6, 1), 0);
+}
+
+static void quantiles(void **state)
+{
+    (void)state;
+    double v[] = { 5, 1, 4, 2, 3 }, w[] = { 4, 1, 3, 2 };
+    CHECK_CLOSE(rq_sums_quantile(v, 5, 0.5), 3, 0);
+    CHECK_CLOSE(rq_sums_quantile(v, 5, 0.95), 5, 0);
+    CHECK_CLOSE(rq_sums_quantile(w, 4, 0.5), 2.5, 0);
+    assert_true(isnan(rq_sums_quantile(v, 0, 0.5)));
+}
+
+static void worst_layers_first(void **state)
+{
+    (void)state;
+    rq_report_layer l[] = { { .harm = 1 }, { .harm = 5 }, { .harm = 0 }, { .harm = 3 }, { .harm = 4 }, { .harm = 2 } };
+    rq_report r = { .layers = l, .n_layers = 6 };
+    int worst[3];
+    assert_int_equal(rq_report_worst(&r, worst), 3);
+    assert_int_equal(worst[0], 1);
+    assert_int_equal(worst[1], 4);
+    assert_int_equal(worst[2], 3);
+    r.n_layers = 1;
+    assert_int_equal(rq_report_worst(&r, worst), 1);
+    assert_int_equal(worst[0], 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(sqnr_and_cosine_of_a_small_pair),
+        cmocka_unit_test(numbers_that_are_not_finite_are_counted_not_folded),
+        cmocka_unit_test(silence),
+        cmocka_unit_test(wilson_interval_as_published),
+        cmocka_unit_test(top1_never_picks_nan),
+        cmocka_unit_test(quantiles),
+        cmocka_unit_test(worst_layers_first),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}

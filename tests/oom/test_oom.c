@@ -1,0 +1,273 @@
+/* test_oom.c — every allocation fails once: load, quantize, run and save of a small model, for n = 1, 2, 3 ... the n-th
+ * allocation returns NULL (and, in a second sweep, all after it). Each time the call must end in an error or in success,
+ * give back every byte, leave its outputs and files as they were, and not crash. */
+#include <dirent.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/mem.h"
+#include "requant/requant.h"
+
+#define MODEL "tests/golden/onnx/static_quant/depthwise.onnx"
+#define QUANTIZED "tests/golden/onnx/static_quant/depthwise_qdq_u8s8.onnx"
+#define SAMPLES RQ_TEST_TMP "/oom-samples.npz"
+#define OUT_DIR RQ_TEST_TMP "/oom"
+#define OUT OUT_DIR "/out.onnx"
+
+enum { MOST_TRIES = 1500 }; /* of one sweep: beyond this many allocations, every k-th is tried */
+
+typedef struct stage {
+    const char *name;
+    rq_status (*run)(rq_err *err);
+} stage;
+
+/* What every stage but the first needs, made once. */
+static rq_graph *model, *quantized;
+static rq_dataset *data;
+static char *model_text;
+
+static char *text_of(const rq_graph *g)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    assert_non_null(f);
+    assert_int_equal(rq_graph_print(g, f), RQ_OK);
+    fclose(f);
+    return text;
+}
+
+static rq_status load(rq_err *err)
+{
+    rq_graph *g = NULL;
+    RQ_TRY(rq_load(&g, QUANTIZED, err));
+    rq_graph_destroy(g);
+    return RQ_OK;
+}
+
+static rq_status run_graph(const rq_graph *g, rq_err *err)
+{
+    rq_session *s = NULL;
+    rq_tensor y = { 0 };
+    float x[2 * 64];
+    for (int i = 0; i < 2 * 64; i++)
+        x[i] = (float)(i % 17) / 16;
+    const rq_shape shape = rq_shape_of(4, (int64_t[]) { 2, 1, 8, 8 });
+    const rq_feed feed = { "x", rq_tensor_view(RQ_DTYPE_F32, &shape, x) };
+    rq_status status = rq_session_create(&s, g, &(rq_session_cfg) { .threads = 1 }, err);
+    if (!status)
+        status = rq_session_run(s, &feed, 1, &y, err);
+    if (!status)
+        rq_tensor_release(&y);
+    rq_session_destroy(s);
+    return status;
+}
+
+static rq_status run_float(rq_err *err)
+{
+    return run_graph(model, err);
+}
+
+static rq_status run_integer(rq_err *err)
+{
+    return run_graph(quantized, err);
+}
+
+static rq_status open_data(rq_err *err)
+{
+    rq_dataset *d = NULL;
+    const rq_feed *feeds;
+    const int64_t rows[2] = { 0, 1 };
+    int n;
+    RQ_TRY(rq_dataset_open(&d, SAMPLES, model, &(rq_dataset_cfg) { .batch = 2 }, err));
+    rq_status status = rq_dataset_read(d, rows, 2, &feeds, &n, err);
+    rq_dataset_close(d);
+    return status;
+}
+
+static rq_status quantize_with(rq_method method, rq_err *err)
+{
+    rq_graph *g = NULL;
+    rq_notes notes = { 0 };
+    rq_ptq_cfg cfg = rq_ptq_defaults();
+    const int64_t rows[2] = { 0, 1 };
+    cfg.settings.method = method;
+    cfg.threads = 1;
+    cfg.rows = rows;
+    cfg.n_rows = 2;
+    rq_status status = rq_graph_copy(&g, model);
+    if (status)
+        return rq_fail(err, status, "no memory to copy the graph");
+    status = rq_ptq(g, data, &cfg, &notes, err);
+    if (status) { /* a graph that was not quantized is the graph it was */
+        rq_mem_fail_after(0, false);
+        char *now = text_of(g);
+        assert_string_equal(now, model_text);
+        free(now);
+    }
+    rq_notes_release(&notes);
+    rq_graph_destroy(g);
+    return status;
+}
+
+static rq_status quantize_minmax(rq_err *err)
+{
+    return quantize_with(RQ_METHOD_MINMAX, err);
+}
+
+static rq_status quantize_percentile(rq_err *err)
+{
+    return quantize_with(RQ_METHOD_PERCENTILE, err);
+}
+
+static rq_status report(rq_err *err)
+{
+    rq_report r;
+    const int64_t rows[2] = { 2, 3 };
+    RQ_TRY(rq_report_compare(&r, model, quantized, data,
+                             &(rq_report_cfg) { .rows = rows, .n_rows = 2, .threads = 1, .layers = true }, err));
+    rq_report_release(&r);
+    return RQ_OK;
+}
+
+static rq_status save(rq_err *err)
+{
+    return rq_save(quantized, OUT, err);
+}
+
+static int files_in(const char *dir)
+{
+    int n = 0;
+    DIR *d = opendir(dir);
+    assert_non_null(d);
+    for (struct dirent *e; (e = readdir(d));)
+        n += e->d_name[0] != '.' || strlen(e->d_name) > 2;
+    closedir(d);
+    return n;
+}
+
+static void sweep(const stage *s, bool all_after)
+{
+    rq_err err = { 0 };
+    rq_mem_fail_after(0, false);
+    const size_t live = rq_mem_live();
+    rq_status status = s->run(&err);
+    if (status)
+        fail_msg("%s fails without being told to: %s", s->name, err.text);
+    assert_int_equal(rq_mem_live(), live);
+    const size_t n = rq_mem_fail_after(0, false), step = n / MOST_TRIES + 1;
+    size_t survived = 0;
+    for (size_t i = 1; i <= n; i += step) {
+        unlink(OUT);
+        err = (rq_err) { 0 };
+        rq_mem_fail_after(i, all_after);
+        status = s->run(&err);
+        rq_mem_fail_after(0, false);
+        if (status != RQ_OK && status != RQ_NO_MEMORY)
+            fail_msg("%s, allocation %zu of %zu: says %s (%s) where memory was out", s->name, i, n,
+                     rq_status_text(status), err.text);
+        if (status && !err.text[0])
+            fail_msg("%s, allocation %zu of %zu: no sentence", s->name, i, n);
+        if (rq_mem_live() != live)
+            fail_msg("%s, allocation %zu of %zu: %zd bytes are not given back", s->name, i, n,
+                     (ssize_t)(rq_mem_live() - live));
+        if (status && files_in(OUT_DIR))
+            fail_msg("%s, allocation %zu of %zu: a file was left behind", s->name, i, n);
+        survived += status == RQ_OK;
+    }
+    print_message("%s: %zu allocations, each failed%s; %zu did without\n", s->name, n,
+                  all_after ? " with all after it" : "", survived);
+}
+
+static const stage stages[] = {
+    { "load", load },
+    { "run float", run_float },
+    { "run integer", run_integer },
+    { "open and read samples", open_data },
+    { "quantize, min-max", quantize_minmax },
+    { "quantize, percentile", quantize_percentile },
+    { "report", report },
+    { "save", save },
+};
+
+static void every_allocation_may_fail(void **state)
+{
+    (void)state;
+    for (size_t i = 0; i < sizeof stages / sizeof stages[0]; i++)
+        for (int all = 0; all < 2; all++)
+            sweep(&stages[i], all);
+}
+
+/* A file that is there survives a save that fails. */
+static void a_failed_save_leaves_the_old_file(void **state)
+{
+    (void)state;
+    rq_err err = { 0 };
+    const char old[] = "the old file";
+    for (size_t i = 1; i < 40; i++) {
+        FILE *f = fopen(OUT, "w");
+        assert_non_null(f);
+        fputs(old, f);
+        fclose(f);
+        rq_mem_fail_after(i, true);
+        rq_status status = rq_save(quantized, OUT, &err);
+        rq_mem_fail_after(0, false);
+        if (!status)
+            break;
+        char now[64] = "";
+        f = fopen(OUT, "r");
+        assert_non_null(f);
+        assert_non_null(fgets(now, sizeof now, f));
+        fclose(f);
+        assert_string_equal(now, old);
+    }
+    unlink(OUT);
+}
+
+static int setup(void **state)
+{
+    (void)state;
+    rq_err err = { 0 };
+    rq_tensor x = { 0 };
+    mkdir(OUT_DIR, 0777);
+    unlink(OUT);
+    if (rq_npz_load(&x, "tests/golden/onnx/static_quant/data.npz", "common/calibration", &err) ||
+        rq_npz_save(SAMPLES, &(rq_feed) { "x", x }, 1, &err) || rq_load(&model, MODEL, &err) ||
+        rq_load(&quantized, QUANTIZED, &err) ||
+        rq_dataset_open(&data, SAMPLES, model, &(rq_dataset_cfg) { .batch = 2 }, &err)) {
+        print_error("%s\n", err.text);
+        return 1;
+    }
+    rq_tensor_release(&x);
+    model_text = text_of(model);
+    /* whatever is made once and kept (tables of the libraries below) is made here */
+    return run_float(&err) || run_integer(&err);
+}
+
+static int teardown(void **state)
+{
+    (void)state;
+    rq_dataset_close(data);
+    rq_graph_destroy(model);
+    rq_graph_destroy(quantized);
+    free(model_text);
+    rmdir(OUT_DIR);
+    return rq_mem_live() != 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(every_allocation_may_fail),
+        cmocka_unit_test(a_failed_save_leaves_the_old_file),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown);
+}
