@@ -1,0 +1,316 @@
+/* ops/reduce.c — Reduce*, ArgMax, ArgMin, CumSum.
+ *
+ * Axes of Reduce* are an attribute at first and an input later (ReduceSum from opset 13, the others from 18); no axes
+ * means all, or none with noop_with_empty_axes, where each element is then a group of its own. */
+#include "ops/reduce.h"
+
+#include <string.h>
+
+#include "ops/bcast.h"
+#include "ops/eltwise.h"
+#include "ops/half.h"
+
+/* ---- axes ---- */
+
+static bool axes_are_input(const rq_node *n, int64_t opset)
+{
+    return opset >= (strcmp(n->op, "ReduceSum") == 0 ? 13 : 18);
+}
+
+/* Which axes of a tensor of `rank` a list names; false: one is out of range. */
+static bool mark_axes(const rq_node *n, const int64_t *axes, int count, int rank, bool *reduced)
+{
+    const bool all = count == 0 && !rq_attr_int(n, "noop_with_empty_axes", 0);
+    for (int i = 0; i < rank; i++)
+        reduced[i] = all;
+    for (int i = 0; i < count; i++) {
+        const int axis = rq_infer_axis(axes[i], rank);
+        if (axis < 0)
+            return false;
+        reduced[axis] = true;
+    }
+    return true;
+}
+
+static rq_status reduce_infer(const rq_infer *a)
+{
+    const rq_shape *x = &a->in[0]->shape;
+    const bool keep = rq_attr_int(a->node, "keepdims", 1) != 0;
+    int64_t axes[RQ_MAX_RANK * 2];
+    int n = 0;
+    a->out_dtype[0] = a->in[0]->dtype;
+    if (axes_are_input(a->node, a->opset)) {
+        if (a->n_in > 1 && a->in[1])
+            n = rq_infer_ints(a, 1, axes, RQ_MAX_RANK * 2);
+    } else {
+        int count;
+        const int64_t *given = rq_attr_ints(a->node, "axes", &count);
+        if (count > RQ_MAX_RANK * 2)
+            return rq_infer_fail(a, RQ_BAD_GRAPH, "attribute axes has %d entries", count);
+        n = count;
+        if (n)
+            memcpy(axes, given, (size_t)n * sizeof *axes);
+    }
+    if (x->rank < 0)
+        return RQ_OK;
+    if (n < 0) { /* axes come at run time; how many there are may be known */
+        if (keep) {
+            a->out_shape[0].rank = x->rank;
+            for (int i = 0; i < x->rank; i++)
+                a->out_shape[0].dim[i] = RQ_DIM_UNKNOWN;
+        }
+        return RQ_OK;
+    }
+    bool reduced[RQ_MAX_RANK];
+    if (!mark_axes(a->node, axes, n, x->rank, reduced))
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "an axis is out of range for an input of %d axes", x->rank);
+    rq_shape *y = &a->out_shape[0];
+    y->rank = 0;
+    for (int i = 0; i < x->rank; i++)
+        if (!reduced[i])
+            y->dim[y->rank++] = x->dim[i];
+        else if (keep)
+            y->dim[y->rank++] = 1;
+    return RQ_OK;
+}
+
+static const struct named {
+    const char *op;
+    rq_reduce kind;
+} kinds[] = {
+    { "ReduceSum", RQ_REDUCE_SUM },        { "ReduceMean", RQ_REDUCE_MEAN },
+    { "ReduceMax", RQ_REDUCE_MAX },        { "ReduceMin", RQ_REDUCE_MIN },
+    { "ReduceProd", RQ_REDUCE_PROD },      { "ReduceL1", RQ_REDUCE_L1 },
+    { "ReduceL2", RQ_REDUCE_L2 },          { "ReduceSumSquare", RQ_REDUCE_SUM_SQUARE },
+    { "ReduceLogSum", RQ_REDUCE_LOG_SUM }, { "ReduceLogSumExp", RQ_REDUCE_LOG_SUM_EXP },
+};
+
+static rq_status reduce_wide(const rq_op_args *a)
+{
+    const rq_tensor *x = a->in[0];
+    int64_t axes[RQ_MAX_RANK * 2];
+    bool reduced[RQ_MAX_RANK];
+    int n = 0;
+    if (!axes_are_input(a->node, a->opset)) {
+        const int64_t *given = rq_attr_ints(a->node, "axes", &n);
+        if (n)
+            memcpy(axes, given, (size_t)n * sizeof *axes); /* infer has seen to the count */
+    } else if (a->n_in > 1 && a->in[1]) {
+        if (rq_tensor_count(a->in[1]) > RQ_MAX_RANK * 2)
+            return rq_op_fail(a, RQ_BAD_SHAPE, "%lld axes are given", (long long)rq_tensor_count(a->in[1]));
+        n = (int)rq_tensor_count(a->in[1]);
+        for (int i = 0; i < n; i++)
+            axes[i] = rq_tensor_get_int(a->in[1], i);
+    }
+    if (!mark_axes(a->node, axes, n, x->shape.rank, reduced))
+        return rq_op_fail(a, RQ_BAD_SHAPE, "an axis is out of range for an input of %d axes", x->shape.rank);
+    rq_reduce_plan p;
+    rq_reduce_plan_init(&p, &x->shape, reduced);
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (strcmp(kinds[i].op, a->node->op) == 0)
+            return rq_reduce_run(a, &p, kinds[i].kind, a->out[0], x);
+    return rq_op_fail(a, RQ_INTERNAL, "is missing from the table of reductions");
+}
+
+static rq_status reduce_forward(const rq_op_args *a)
+{
+    return rq_half_run(a, reduce_wide);
+}
+
+/* ---- ArgMax, ArgMin ---- */
+
+static rq_status arg_infer(const rq_infer *a)
+{
+    const rq_shape *x = &a->in[0]->shape;
+    const bool keep = rq_attr_int(a->node, "keepdims", 1) != 0;
+    a->out_dtype[0] = RQ_DTYPE_S64;
+    if (x->rank < 0)
+        return RQ_OK;
+    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), x->rank);
+    if (axis < 0)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %lld is out of range for an input of %d axes",
+                             (long long)rq_attr_int(a->node, "axis", 0), x->rank);
+    if (x->dim[axis] == 0)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %d is empty", axis);
+    rq_shape *y = &a->out_shape[0];
+    y->rank = 0;
+    for (int i = 0; i < x->rank; i++)
+        if (i != axis)
+            y->dim[y->rank++] = x->dim[i];
+        else if (keep)
+            y->dim[y->rank++] = 1;
+    return RQ_OK;
+}
+
+/* Is element i better than j? `last`: an equal one is. Doubles hold every type but 64-bit integers. */
+static bool better(const rq_tensor *x, int64_t i, int64_t j, bool least, bool last)
+{
+    if (x->dtype == RQ_DTYPE_S64 || x->dtype == RQ_DTYPE_U64) {
+        const uint64_t flip = x->dtype == RQ_DTYPE_S64 ? UINT64_C(1) << 63 : 0;
+        const uint64_t u = x->u64[i] ^ flip, v = x->u64[j] ^ flip;
+        return u == v ? last : (u < v) == least;
+    }
+    const double u = rq_tensor_get(x, i), v = rq_tensor_get(x, j);
+    return u == v ? last : least ? u < v : u > v;
+}
+
+static rq_status arg_forward(const rq_op_args *a)
+{
+    const rq_tensor *x = a->in[0];
+    if (!rq_dtype_is_integer(x->dtype) && !rq_dtype_is_float(x->dtype) && x->dtype != RQ_DTYPE_BOOL)
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+    const bool least = strcmp(a->node->op, "ArgMin") == 0;
+    const bool last = a->opset >= 12 && rq_attr_int(a->node, "select_last_index", 0) != 0;
+    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), x->shape.rank);
+    const int64_t n = x->shape.dim[axis], inner = rq_shape_span(&x->shape, axis + 1, x->shape.rank);
+    const int64_t outer = rq_shape_span(&x->shape, 0, axis);
+    int64_t *y = a->out[0]->s64;
+    for (int64_t o = 0; o < outer; o++)
+        for (int64_t i = 0; i < inner; i++, y++) {
+            const int64_t base = o * n * inner + i;
+            int64_t best = 0;
+            if (x->dtype == RQ_DTYPE_F32) {
+                const float *v = x->f32 + base;
+                for (int64_t k = 1; k < n; k++) {
+                    const float u = v[k * inner], w = v[best * inner];
+                    if (least ? u < w : u > w)
+                        best = k;
+                    else if (last && u == w)
+                        best = k;
+                }
+            } else {
+                for (int64_t k = 1; k < n; k++)
+                    if (better(x, base + k * inner, base + best * inner, least, last))
+                        best = k;
+            }
+            *y = best;
+        }
+    return RQ_OK;
+}
+
+/* ---- CumSum ---- */
+
+static rq_status cumsum_infer(const rq_infer *a)
+{
+    int64_t axis;
+    RQ_TRY(rq_infer_same(a));
+    if (a->in[0]->shape.rank >= 0 && rq_infer_ints(a, 1, &axis, 1) == 1 &&
+        rq_infer_axis(axis, a->in[0]->shape.rank) < 0)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %lld is out of range for an input of %d axes", (long long)axis,
+                             a->in[0]->shape.rank);
+    return RQ_OK;
+}
+
+static rq_status cumsum_wide(const rq_op_args *a)
+{
+    const rq_tensor *x = a->in[0];
+    rq_tensor *y = a->out[0];
+    if (rq_tensor_count(a->in[1]) != 1)
+        return rq_op_fail(a, RQ_BAD_SHAPE, "the axis has %lld elements, expected 1",
+                          (long long)rq_tensor_count(a->in[1]));
+    const int64_t given = rq_tensor_get_int(a->in[1], 0);
+    const int axis = rq_infer_axis(given, x->shape.rank);
+    if (axis < 0)
+        return rq_op_fail(a, RQ_BAD_SHAPE, "axis %lld is out of range for an input of %d axes", (long long)given,
+                          x->shape.rank);
+    const rq_eltwise_int *ints = rq_eltwise_ints(x->dtype);
+    if (x->dtype != RQ_DTYPE_F32 && x->dtype != RQ_DTYPE_F64 && !ints)
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+    const bool exclusive = rq_attr_int(a->node, "exclusive", 0) != 0, reverse = rq_attr_int(a->node, "reverse", 0) != 0;
+    const int64_t n = x->shape.dim[axis], inner = rq_shape_span(&x->shape, axis + 1, x->shape.rank);
+    const int64_t outer = rq_shape_span(&x->shape, 0, axis);
+    const size_t row = (size_t)inner * (size_t)rq_dtype_bits(x->dtype) / 8;
+    for (int64_t o = 0; o < outer; o++)
+        for (int64_t k = 0; k < n; k++) {
+            const int64_t at = o * n + (reverse ? n - 1 - k : k), before = reverse ? at + 1 : at - 1;
+            char *to = (char *)y->data + (size_t)at * row;
+            const char *sum = (const char *)y->data + (size_t)before * row;
+            const char *from = (const char *)x->data + (size_t)(exclusive ? before : at) * row;
+            if (k == 0 && exclusive)
+                memset(to, 0, row);
+            else if (k == 0)
+                memcpy(to, from, row);
+            else if (x->dtype == RQ_DTYPE_F32)
+                a->k->zip[RQ_ZIP_ADD]((float *)to, (const float *)sum, 1, (const float *)from, 1, (size_t)inner);
+            else if (x->dtype == RQ_DTYPE_F64)
+                rq_zip_f64[RQ_ZIP_ADD]((double *)to, (const double *)sum, 1, (const double *)from, 1, (size_t)inner);
+            else
+                ints->zip[RQ_ZIP_ADD](to, sum, 1, from, 1, (size_t)inner);
+        }
+    return RQ_OK;
+}
+
+static rq_status cumsum_forward(const rq_op_args *a)
+{
+    return rq_half_run(a, cumsum_wide);
+}
+
+/* ---- rows ---- */
+
+#define REDUCE(id, op_name)                                                                                            \
+    const rq_op rq_op_##id = {                                                                                         \
+        .name = op_name,                                                                                               \
+        .domain = "",                                                                                                  \
+        .since = 1,                                                                                                    \
+        .known = 25,                                                                                                   \
+        .min_in = 1,                                                                                                   \
+        .max_in = 2,                                                                                                   \
+        .min_out = 1,                                                                                                  \
+        .max_out = 1,                                                                                                  \
+        .place = RQ_PLACE_FLOAT,                                                                                       \
+        .infer = reduce_infer,                                                                                         \
+        .forward = reduce_forward,                                                                                     \
+    }
+REDUCE(reduce_l1, "ReduceL1");
+REDUCE(reduce_l2, "ReduceL2");
+REDUCE(reduce_log_sum, "ReduceLogSum");
+REDUCE(reduce_log_sum_exp, "ReduceLogSumExp");
+REDUCE(reduce_max, "ReduceMax");
+REDUCE(reduce_mean, "ReduceMean");
+REDUCE(reduce_min, "ReduceMin");
+REDUCE(reduce_prod, "ReduceProd");
+REDUCE(reduce_sum, "ReduceSum");
+REDUCE(reduce_sum_square, "ReduceSumSquare");
+#undef REDUCE
+
+const rq_op rq_op_arg_max = {
+    .name = "ArgMax",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_SINK,
+    .infer = arg_infer,
+    .forward = arg_forward,
+};
+
+const rq_op rq_op_arg_min = {
+    .name = "ArgMin",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .infer = arg_infer,
+    .forward = arg_forward,
+};
+
+const rq_op rq_op_cumsum = {
+    .name = "CumSum",
+    .domain = "",
+    .since = 11,
+    .known = 25,
+    .min_in = 2,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .infer = cumsum_infer,
+    .forward = cumsum_forward,
+};

@@ -1,0 +1,214 @@
+/* ops/softmax.c — Softmax, LogSoftmax, Hardmax.
+ *
+ * Up to opset 12 the input is read as a matrix: axes before `axis` (default 1) are rows, the rest one column axis. From
+ * 13 on only `axis` (default -1) is normalized. Both are [outer][n][inner] here, with inner = 1 for the old form. */
+#include <math.h>
+#include <string.h>
+
+#include "ops/bcast.h"
+#include "ops/half.h"
+#include "ops/op.h"
+
+enum { TILE = 256, WORK = 4096 }; /* columns at a time; elements worth a thread's while */
+
+static int64_t axis_of(const rq_node *n, int64_t opset)
+{
+    return rq_attr_int(n, "axis", opset < 13 ? 1 : -1);
+}
+
+static rq_status softmax_infer(const rq_infer *a)
+{
+    RQ_TRY(rq_infer_same(a));
+    const int rank = a->in[0]->shape.rank;
+    const int64_t axis = axis_of(a->node, a->opset);
+    if (rank < 0 || rq_infer_axis(axis, rank) >= 0)
+        return RQ_OK;
+    if (rank == 0 && (axis == 0 || axis == -1)) /* one number: its own row */
+        return RQ_OK;
+    if (a->opset < 13 && axis == rank)
+        return RQ_OK;
+    return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %lld is out of range for an input of %d axes", (long long)axis, rank);
+}
+
+typedef struct job {
+    const rq_kernels *k;
+    rq_tensor *y;
+    const rq_tensor *x;
+    int64_t outer, n, inner;
+    bool log;
+} job;
+
+static void split(job *j, const rq_op_args *a)
+{
+    const rq_shape *s = &a->in[0]->shape;
+    const int64_t given = axis_of(a->node, a->opset);
+    int axis = rq_infer_axis(given, s->rank);
+    if (axis < 0)
+        axis = given < 0 ? 0 : s->rank; /* a scalar, or the old form with every axis a row */
+    const int end = a->opset < 13 ? s->rank : axis + 1 < s->rank ? axis + 1 : s->rank;
+    j->outer = rq_shape_span(s, 0, axis);
+    j->n = rq_shape_span(s, axis, end);
+    j->inner = rq_shape_span(s, end, s->rank);
+}
+
+/* One row of n neighbours. */
+static void softmax_row(const job *j, float *y, const float *x)
+{
+    const size_t n = (size_t)j->n;
+    const float most = j->k->fold[RQ_FOLD_MAX](x, n, 0);
+    if (j->log) {
+        float sum = j->k->fold[RQ_FOLD_EXP](x, n, most), log;
+        j->k->map[RQ_MAP_LOG](&log, &sum, 1, 0, 0);
+        j->k->zip[RQ_ZIP_SUB](y, x, 1, &most, 0, n);
+        j->k->zip[RQ_ZIP_SUB](y, y, 1, &log, 0, n);
+    } else {
+        const float sum = j->k->exp_sum(y, x, n, most);
+        j->k->zip[RQ_ZIP_DIV](y, y, 1, &sum, 0, n);
+    }
+}
+
+/* m <= TILE columns of n elements, `inner` apart: whole rows at a time. */
+static void softmax_columns(const job *j, float *y, const float *x, size_t m)
+{
+    const rq_kernels *k = j->k;
+    const int64_t step = j->inner;
+    float most[TILE], sum[TILE], e[TILE];
+    memcpy(most, x, m * sizeof *most);
+    for (int64_t i = 1; i < j->n; i++)
+        k->zip[RQ_ZIP_MAX](most, most, 1, x + i * step, 1, m);
+    memset(sum, 0, m * sizeof *sum);
+    for (int64_t i = 0; i < j->n; i++) {
+        float *to = y + i * step;
+        k->zip[RQ_ZIP_SUB](to, x + i * step, 1, most, 1, m);
+        k->map[RQ_MAP_EXP](j->log ? e : to, to, m, 0, 0);
+        k->zip[RQ_ZIP_ADD](sum, sum, 1, j->log ? e : to, 1, m);
+    }
+    if (j->log)
+        k->map[RQ_MAP_LOG](sum, sum, m, 0, 0);
+    for (int64_t i = 0; i < j->n; i++)
+        k->zip[j->log ? RQ_ZIP_SUB : RQ_ZIP_DIV](y + i * step, y + i * step, 1, sum, 1, m);
+}
+
+static void softmax_span(void *arg, int64_t from, int64_t count)
+{
+    const job *j = arg;
+    for (int64_t o = from; o < from + count; o++) {
+        float *y = j->y->f32 + o * j->n * j->inner;
+        const float *x = j->x->f32 + o * j->n * j->inner;
+        if (j->inner == 1)
+            softmax_row(j, y, x);
+        else
+            for (int64_t i = 0; i < j->inner; i += TILE)
+                softmax_columns(j, y + i, x + i, (size_t)(j->inner - i < TILE ? j->inner - i : TILE));
+    }
+}
+
+static void softmax_f64(const job *j)
+{
+    for (int64_t o = 0; o < j->outer; o++)
+        for (int64_t i = 0; i < j->inner; i++) {
+            double *y = j->y->f64 + o * j->n * j->inner + i;
+            const double *x = j->x->f64 + o * j->n * j->inner + i;
+            double most = -INFINITY, sum = 0, e;
+            for (int64_t t = 0; t < j->n; t++)
+                rq_zip_f64[RQ_ZIP_MAX](&most, &most, 1, x + t * j->inner, 1, 1);
+            for (int64_t t = 0; t < j->n; t++) {
+                const double d = x[t * j->inner] - most;
+                rq_map_f64[RQ_MAP_EXP](&e, &d, 1, 0, 0);
+                sum += e;
+                y[t * j->inner] = j->log ? d : e;
+            }
+            rq_map_f64[RQ_MAP_LOG](&e, &sum, 1, 0, 0);
+            for (int64_t t = 0; t < j->n; t++)
+                y[t * j->inner] = j->log ? y[t * j->inner] - e : y[t * j->inner] / sum;
+        }
+}
+
+static rq_status softmax_wide(const rq_op_args *a)
+{
+    job j = { .k = a->k, .y = a->out[0], .x = a->in[0], .log = strcmp(a->node->op, "LogSoftmax") == 0 };
+    split(&j, a);
+    if (j.n == 0 || j.inner == 0)
+        return RQ_OK;
+    if (j.x->dtype == RQ_DTYPE_F64)
+        softmax_f64(&j);
+    else if (j.x->dtype == RQ_DTYPE_F32)
+        rq_bcast_spans(a->threads, j.outer, WORK / (j.n * j.inner), softmax_span, &j);
+    else
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(j.x->dtype));
+    return RQ_OK;
+}
+
+static rq_status softmax_forward(const rq_op_args *a)
+{
+    return rq_half_run(a, softmax_wide);
+}
+
+/* 1 at the first of the largest elements, 0 elsewhere. */
+static rq_status hardmax_wide(const rq_op_args *a)
+{
+    job j = { .y = a->out[0], .x = a->in[0] };
+    split(&j, a);
+    if (j.x->dtype != RQ_DTYPE_F32 && j.x->dtype != RQ_DTYPE_F64)
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(j.x->dtype));
+    memset(j.y->data, 0, j.y->bytes);
+    if (j.n == 0)
+        return RQ_OK;
+    for (int64_t o = 0; o < j.outer; o++)
+        for (int64_t i = 0; i < j.inner; i++) {
+            const int64_t at = o * j.n * j.inner + i;
+            int64_t best = at;
+            for (int64_t t = 1; t < j.n; t++)
+                if (rq_tensor_get(j.x, at + t * j.inner) > rq_tensor_get(j.x, best))
+                    best = at + t * j.inner;
+            rq_tensor_set(j.y, best, 1);
+        }
+    return RQ_OK;
+}
+
+static rq_status hardmax_forward(const rq_op_args *a)
+{
+    return rq_half_run(a, hardmax_wide);
+}
+
+const rq_op rq_op_softmax = {
+    .name = "Softmax",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_UNIT,
+    .infer = softmax_infer,
+    .forward = softmax_forward,
+};
+
+const rq_op rq_op_log_softmax = {
+    .name = "LogSoftmax",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .infer = softmax_infer,
+    .forward = softmax_forward,
+};
+
+const rq_op rq_op_hardmax = {
+    .name = "Hardmax",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .infer = softmax_infer,
+    .forward = hardmax_forward,
+};
