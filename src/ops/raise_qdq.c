@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "ops/eval.h"
+#include "ops/rewrite.h"
 #include "quant/codes.h"
 
 static bool is_q(const rq_node *n)
@@ -229,7 +230,7 @@ static rq_status merge_dq(rq_raise_state *r, rq_id node, rq_id v)
     rq_graph *g = r->g;
     rq_node *n = &g->nodes[node];
     rq_id d = n->out[0];
-    const char *name = g->values[d].name;
+    const rq_value was = g->values[d];
     bool output = rq_graph_is_output(g, d);
     if (output && (g->values[v].kind != RQ_VALUE_NODE || rq_graph_is_output(g, v))) {
         /* both names are the user's: the node becomes a copy */
@@ -244,7 +245,7 @@ static rq_status merge_dq(rq_raise_state *r, rq_id node, rq_id v)
     }
     rq_graph_replace_uses(g, d, v, RQ_NONE);
     rq_graph_remove_node(g, node);
-    return output || !g->values[v].name[0] ? rq_graph_rename(g, v, name, r->err) : RQ_OK;
+    return rq_rewrite_inherit(g, v, &was, output || !g->values[v].name[0], r->err);
 }
 
 /* QuantizeLinear of a value that is no constant. */

@@ -118,17 +118,30 @@ bool rq_rewrite_is(const rq_node *n, const char *op)
     return n->op && !strcmp(n->op, op) && (!n->domain[0] || !strcmp(n->domain, "ai.onnx"));
 }
 
+rq_status rq_rewrite_inherit(rq_graph *g, rq_id to, const rq_value *was, bool output, rq_err *err)
+{
+    rq_value *v = &g->values[to];
+    if (v->dtype == RQ_DTYPE_NONE)
+        v->dtype = was->dtype;
+    if (v->shape.rank < 0 || (output && was->shape.rank >= 0))
+        v->shape = was->shape;
+    if (!output)
+        return RQ_OK;
+    v->doc = was->doc;
+    v->extra = was->extra;
+    return rq_graph_rename(g, to, was->name, err);
+}
+
 bool rq_rewrite_bypass(rq_graph *g, rq_id node, rq_id to, rq_status *st, rq_err *err)
 {
     rq_id v = g->nodes[node].out[0];
-    const char *name = g->values[v].name;
+    const rq_value was = g->values[v];
     bool output = rq_graph_is_output(g, v);
     *st = RQ_OK;
     if (output && (g->values[to].kind != RQ_VALUE_NODE || rq_graph_is_output(g, to)))
         return false;
     rq_graph_replace_uses(g, v, to, RQ_NONE);
     rq_graph_remove_node(g, node);
-    if (output)
-        *st = rq_graph_rename(g, to, name, err);
+    *st = rq_rewrite_inherit(g, to, &was, output, err);
     return true;
 }

@@ -32,6 +32,10 @@ rq_status rq_rewrite_floats(rq_graph *g, const float *v, int64_t n, const char *
 /* Is the node `op` of the standard domain? */
 bool rq_rewrite_is(const rq_node *n, const char *op);
 
+/* Value `to` stands where a value that is gone stood (`was`: a copy of it): takes its shape and type where its own are not
+ * known, and when that was an output of the graph, its name, remark and what the format kept. */
+rq_status rq_rewrite_inherit(rq_graph *g, rq_id to, const rq_value *was, bool output, rq_err *err);
+
 /* All uses of output 0 of node go to `to`, which takes over its name when it is a graph output; the node is removed.
  * False without a change when that would take a name from a graph input, a constant or another output. */
 bool rq_rewrite_bypass(rq_graph *g, rq_id node, rq_id to, rq_status *st, rq_err *err);
