@@ -17,7 +17,7 @@ typedef struct quantize_args {
     int method, activations, weights; /* positions in the words below */
     int64_t samples, seed;
     double max_drop;
-    bool requantize;
+    bool requantize, affine_weights;
 } quantize_args;
 
 #define TO(field) offsetof(quantize_args, field)
@@ -27,9 +27,15 @@ static const cli_opt opts[] = {
     { CLI_ENUM, 0, "method", "NAME", TO(method), "how ranges are chosen: minmax, ema, percentile, entropy or mse",
       "minmax|ema|percentile|entropy|mse", 0, 0 },
     { CLI_NUM, 0, "percentile", "P", TO(settings.percentile),
-      "share of values inside the range, for --method percentile (default 99.99)", NULL, 1e-6, 100 },
+      "share of values inside the range; means --method percentile unless another is named (default 99.99)", NULL, 1e-6,
+      100 },
     { CLI_ENUM, 0, "activations", "u8|s8", TO(activations), "codes of activations (default u8)", "u8|s8", 0, 0 },
     { CLI_ENUM, 0, "weights", "s8|u8", TO(weights), "codes of weights (default s8)", "s8|u8", 0, 0 },
+    { CLI_NUM, 0, "decay", "D", TO(settings.decay),
+      "share of the old range each batch leaves, for --method ema (default 0.99)", NULL, 0, 0.999999999 },
+    { CLI_FLAG, 0, "symmetric", NULL, TO(settings.symmetric_activations), "activations: ranges around zero", NULL, 0,
+      0 },
+    { CLI_FLAG, 0, "affine-weights", NULL, TO(affine_weights), "weights with a zero point of their own", NULL, 0, 0 },
     { CLI_FLAG, 0, "per-tensor", NULL, TO(settings.per_tensor), "one scale for a weight, not one per output channel",
       NULL, 0, 0 },
     { CLI_INT, 'n', "samples", "N", TO(samples), "calibrate on N samples (default: all that do not judge)", NULL, 1,
@@ -68,8 +74,12 @@ static rq_settings settle(const quantize_args *a)
     s.method = (rq_method)a->method;
     s.activations = a->activations ? RQ_DTYPE_S8 : RQ_DTYPE_U8;
     s.weights = a->weights ? RQ_DTYPE_U8 : RQ_DTYPE_S8;
+    s.symmetric_weights = !a->affine_weights;
+    bool implied = cli_given(&a->common, "percentile") && !cli_given(&a->common, "method");
     if (a->common.recipe)
         rq_recipe_apply_global(a->common.recipe, &s, a->common.given);
+    if (implied)
+        s.method = RQ_METHOD_PERCENTILE;
     return s;
 }
 
@@ -84,9 +94,6 @@ static int refuse(const cli_command *c, const quantize_args *a)
         return cli_usage(c, "the output is missing: -o OUT");
     if (strcmp(model, a->out) == 0 || rq_file_same(model, a->out))
         return cli_usage(c, "OUT is MODEL: %s would be overwritten; name another file", model);
-    if (cli_given(&a->common, "percentile") && cli_given(&a->common, "method") &&
-        a->method != (int)RQ_METHOD_PERCENTILE)
-        return cli_usage(c, "--percentile goes with --method percentile");
     if (rq_file_check_output(a->out, &err) || (a->json && rq_file_check_output(a->json, &err)))
         return cli_fail(c->name, &err);
     return CLI_OK;

@@ -76,21 +76,26 @@ static void note_given(cli_common *a, const char *name)
     more[a->n_given] = NULL;
 }
 
-static bool parse_dim(cli_dims *dims, const char *text)
+/* "h=32,w=320": one size or several. */
+static bool parse_dims(cli_dims *dims, const char *text)
 {
-    const char *eq = strrchr(text, '=');
-    char *end;
-    errno = 0;
-    long long size = eq ? strtoll(eq + 1, &end, 10) : 0;
-    if (!eq || eq == text || end == eq + 1 || *end || errno || size < 1)
-        return false;
-    rq_dim_value *more = realloc(dims->items, sizeof *more * ((size_t)dims->n + 1));
-    char *name = strndup(text, (size_t)(eq - text));
-    if (!more || !name)
-        abort();
-    dims->items = more;
-    more[dims->n++] = (rq_dim_value) { name, size };
-    return true;
+    while (*text) {
+        size_t n = strcspn(text, ",");
+        const char *eq = memchr(text, '=', n);
+        char *end;
+        errno = 0;
+        long long size = eq ? strtoll(eq + 1, &end, 10) : 0;
+        if (!eq || eq == text || end != text + n || errno || size < 1)
+            return false;
+        rq_dim_value *more = realloc(dims->items, sizeof *more * ((size_t)dims->n + 1));
+        char *name = strndup(text, (size_t)(eq - text));
+        if (!more || !name)
+            abort();
+        dims->items = more;
+        more[dims->n++] = (rq_dim_value) { name, size };
+        text += n + (text[n] == ',');
+    }
+    return dims->n > 0;
 }
 
 /* Position of `text` in words ("a|b|c"), or -1. */
@@ -146,7 +151,7 @@ static bool store(const cli_opt *o, void *args, const char *text, char *why, siz
         return true;
     }
     case CLI_DIM:
-        return parse_dim((cli_dims *)to, text) || (snprintf(why, room, "NAME=N with N at least 1"), false);
+        return parse_dims((cli_dims *)to, text) || (snprintf(why, room, "NAME=N with N at least 1"), false);
     case CLI_LIST: {
         cli_list *list = (cli_list *)to;
         const char **more = realloc(list->items, sizeof *more * ((size_t)list->n + 1));

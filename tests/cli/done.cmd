@@ -1,0 +1,18 @@
+# the main job, with what varies between machines masked
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz --eval models/digits-test.npz -o int8.onnx --json v.json | mask
+requant info int8.onnx | mask
+requant eval int8.onnx -d models/digits-test.npz | mask
+requant eval models/digits-cnn.onnx -d models/digits-test.npz | mask
+requant compare models/digits-cnn.onnx int8.onnx -d models/digits-test.npz -q
+requant run int8.onnx -d models/digits-test.npz -o out.npz
+requant bench models/digits-cnn.onnx --against int8.onnx --runs 10 | mask
+requant quantize int8.onnx -d models/digits-train.npz -o again.onnx
+requant quantize int8.onnx -d models/digits-train.npz -o again.onnx --requantize -q
+requant ops | head -2
+# the verdict missed: exit 3, the file kept, the worst layers named
+requant quantize models/digits-uneven.onnx -d models/digits-train.npz --eval models/digits-test.npz -o uneven.onnx --method minmax --per-tensor --max-drop 0.5 -q 2>&1 | mask; test -s uneven.onnx
+requant quantize models/digits-uneven.onnx -d models/digits-train.npz --eval models/digits-test.npz -o uneven.onnx --method minmax --per-tensor --max-drop 0.5 -q >/dev/null 2>&1
+# the same command gives the same bytes, and --seed another draw
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o a.onnx -q; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o b.onnx -q --threads 1; cmp a.onnx b.onnx && echo same
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz --samples 16 --seed 1 -o b.onnx -q; cmp -s a.onnx b.onnx || echo differs
+ls

@@ -1,0 +1,10 @@
+requant --help
+requant quantize --help
+requant run --help
+requant eval --help
+requant compare --help
+requant bench --help
+requant info --help
+requant ops --help
+requant help info | head -1
+requant --version | head -1

@@ -1,0 +1,9 @@
+# recipes: what is wrong is named with its line and the nearest right name
+printf 'methd: mse\n' >r.yaml; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --recipe r.yaml
+printf 'rules:\n  - match: {type: Convv}\n    set: {weights: u8}\n' >r.yaml; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --recipe r.yaml
+printf 'rules:\n  - match: {name: "nothing*"}\n    set: {float: true}\n' >r.yaml; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --recipe r.yaml
+printf 'method: best\n' >r.yaml; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --recipe r.yaml
+printf 'threads: many\n' >r.yaml; requant eval models/digits-cnn.onnx -d models/digits-test.npz --recipe r.yaml
+printf 'a: [\n' >r.yaml; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --recipe r.yaml
+printf 'method: minmax\nsamples: 64\nrules:\n  - match: {type: Conv}\n    set: {weights: u8}\n' >r.yaml; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --recipe r.yaml -q
+ls

@@ -1,0 +1,23 @@
+# usage mistakes: exit 2, a sentence, and the nearest name there is
+requant
+requant quantise
+requant frobnicate
+requant quantize
+requant quantize models/digits-cnn.onnx
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz
+requant quantize models/digits-cnn.onnx -d
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --methd mse
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --method best
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --percentile 101
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --threads zero
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --dim batch
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --per-tensor=yes
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o models/digits-cnn.onnx
+cp models/digits-cnn.onnx here.onnx; requant quantize here.onnx -d models/digits-train.npz -o ./here.onnx; cmp here.onnx models/digits-cnn.onnx && echo unharmed
+requant run models/digits-cnn.onnx -d models/digits-test.npz
+requant eval models/digits-cnn.onnx
+requant eval models/digits-cnn.onnx extra -d models/digits-test.npz
+requant compare models/digits-cnn.onnx -d models/digits-test.npz
+requant info
+requant ops --xyz
+requant eval -x
