@@ -115,7 +115,8 @@ static int find_word(const char *words, const char *text)
 /* Store one value. On a bad one, *why is what would be right. */
 static bool store(const cli_opt *o, void *args, const char *text, char *why, size_t room)
 {
-    char *to = (char *)args + o->to, *end;
+    void *to = (char *)args + o->to;
+    char *end;
     errno = 0;
     switch (o->kind) {
     case CLI_FLAG: /* "true" and "false" come from recipes */
@@ -151,9 +152,9 @@ static bool store(const cli_opt *o, void *args, const char *text, char *why, siz
         return true;
     }
     case CLI_DIM:
-        return parse_dims((cli_dims *)to, text) || (snprintf(why, room, "NAME=N with N at least 1"), false);
+        return parse_dims(to, text) || (snprintf(why, room, "NAME=N with N at least 1"), false);
     case CLI_LIST: {
-        cli_list *list = (cli_list *)to;
+        cli_list *list = to;
         const char **more = realloc(list->items, sizeof *more * ((size_t)list->n + 1));
         if (!more)
             abort();
@@ -288,7 +289,7 @@ void cli_release(void *args)
 {
     cli_common *a = args;
     for (int i = 0; i < a->dims.n; i++)
-        free((char *)(uintptr_t)a->dims.items[i].name);
+        free((char *)a->dims.items[i].name);
     free(a->dims.items);
     free(a->given);
     rq_recipe_destroy(a->recipe);

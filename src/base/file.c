@@ -3,6 +3,7 @@
  * handler can remove them; the list is the one piece of process-wide state this needs. */
 #include "base/file.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -49,7 +50,7 @@ rq_status rq_file_map(rq_map *out, const char *path, rq_err *err)
 void rq_file_unmap(rq_map *m)
 {
     if (m->size)
-        munmap((void *)(uintptr_t)m->data, m->size);
+        munmap((void *)m->data, m->size);
     *m = (rq_map) { 0 };
 }
 
@@ -124,7 +125,7 @@ rq_status rq_file_create(rq_file *f, const char *path, rq_err *err)
     bool direct =
         (exists && !S_ISREG(st.st_mode)) || strncmp(path, "/dev/std", 8) == 0 || strncmp(path, "/dev/fd/", 8) == 0;
     f->path = direct ? rq_mem_strdup(path) : target_of(path);
-    size_t room = strlen(f->path ? f->path : "") + 48;
+    size_t room = f->path ? strlen(f->path) + 48 : 1;
     f->tmp = rq_mem_zalloc(room, 1); /* "" when direct */
     if (!f->path || !f->tmp) {
         rq_file_abandon(f);
@@ -171,6 +172,7 @@ rq_status rq_file_write(rq_file *f, const void *data, size_t n, rq_err *err)
 
 rq_status rq_file_commit(rq_file *f, rq_err *err)
 {
+    assert(f->tmp);
     rq_status s = RQ_OK;
     bool direct = !f->tmp[0];
     if (!direct && fsync(f->fd) && errno != EINVAL)

@@ -43,9 +43,10 @@ rq_status rq_dataset_split(rq_split *out, const rq_dataset *d, uint64_t seed, do
         return rq_fail(err, RQ_BAD_DATA, "%s: %lld samples are too few, the model wants %lld at a time", path,
                        (long long)count, (long long)unit);
     int64_t want = n > 0 ? (n + unit - 1) / unit : left;
+    const long long most = left * unit;
     if (want > left)
         return rq_fail(err, RQ_BAD_DATA, "%s: %lld samples to calibrate on were asked for, there are %lld%s", path,
-                       (long long)n, (long long)(left * unit), share > 0 ? " beside those that judge" : "");
+                       (long long)n, most, share > 0 ? " beside those that judge" : "");
     int64_t *order = rq_mem_alloc((size_t)groups, sizeof *order);
     if (!order)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory");
