@@ -148,64 +148,57 @@ void rq_gemm_panel_sums(const rq_gemm_isa *g, int32_t *sum, const uint8_t *panel
 
 /* ---- products ---- */
 
-/* The parts of a sum that are products of a row's and a column's number. */
-static void correct_row(int32_t *c, int64_t n, uint32_t row_zero, const int32_t *col_sum, uint32_t row_sum,
-                        const int32_t *col_zero)
+/* What differs from element to element: the zero points' cross terms and a whole matrix added. */
+static void correct(const rq_gemm_out *o, int32_t *c, int64_t i, int64_t j0, int64_t n, const int32_t *col_sum)
 {
-    if (col_sum)
+    if (col_sum) {
+        const uint32_t zero = (uint32_t)o->row_zero[i];
         for (int64_t j = 0; j < n; j++)
-            c[j] = (int32_t)((uint32_t)c[j] - row_zero * (uint32_t)col_sum[j]);
-    if (col_zero)
+            c[j] = (int32_t)((uint32_t)c[j] - zero * (uint32_t)col_sum[j]);
+    }
+    if (o->col_zero) {
+        const uint32_t sum = (uint32_t)o->row_sum[i];
         for (int64_t j = 0; j < n; j++)
-            c[j] = (int32_t)((uint32_t)c[j] - row_sum * (uint32_t)col_zero[j]);
-}
-
-/* f32(sum) * m, then + bias where there is one: two roundings (spec onnx.md 6.2). */
-static void finish_f32(const rq_gemm_out *o, float *y, const int32_t *c, int64_t n, int64_t i, int64_t j0, uint32_t add)
-{
-    const float *bias = o->row_bias ? o->row_bias + i : NULL;
-    for (int64_t j = 0; j < n; j++) {
-        uint32_t s = (uint32_t)c[j] + add + (uint32_t)(o->col_add ? o->col_add[j0 + j] : 0);
-        y[j] = (float)(int32_t)s * (o->col_m ? o->col_m[j0 + j] : o->row_m[i]);
-        if (o->col_bias)
-            y[j] += o->col_bias[j0 + j];
-        if (bias)
-            y[j] += *bias;
+            c[j] = (int32_t)((uint32_t)c[j] - sum * (uint32_t)o->col_zero[j0 + j]);
+    }
+    if (o->add) {
+        const int32_t *add = o->add + i * o->add_row + j0 * o->add_col;
+        for (int64_t j = 0; j < n; j++)
+            c[j] = (int32_t)((uint32_t)c[j] + (uint32_t)add[j * o->add_col]);
     }
 }
 
-/* Rows i0..i0+n_rows-1, columns j0..j0+n-1, from the tile c. */
-static void finish(const rq_gemm *g, int32_t *c, size_t ldc, int64_t i0, int64_t n_rows, int64_t j0, int64_t n,
-                   const int32_t *col_sum)
+/* f32(sum) * m, then + bias where there is one: two roundings (spec onnx.md 6.2). */
+static void finish_f32(const rq_gemm_out *o, const int32_t *c, int64_t i, int64_t j0, int64_t n, uint32_t add)
 {
-    const rq_gemm_out *o = &g->out;
-    const int32_t *col_add = o->col_add ? o->col_add + j0 : NULL, *col_zero = o->col_zero ? o->col_zero + j0 : NULL;
-    const float *col_m = o->col_m ? o->col_m + j0 : NULL;
-    for (int64_t r = 0; r < n_rows; r++, c += ldc) {
-        const int64_t i = i0 + r;
-        const int32_t add = o->row_add ? o->row_add[i] : 0;
-        if (col_sum || col_zero)
-            correct_row(c, n, o->row_zero ? (uint32_t)o->row_zero[i] : 0, col_sum,
-                        o->row_sum ? (uint32_t)o->row_sum[i] : 0, col_zero);
-        switch (o->kind) {
-        case RQ_GEMM_CODES: {
-            uint8_t *y = (uint8_t *)o->y + i * o->ld + j0;
-            if (col_m)
-                g->k->requantize_cols(y, c, (size_t)n, add, col_add, col_m, o->zp, o->lo, o->hi);
-            else
-                g->k->requantize_row(y, c, (size_t)n, add, o->row_m[i], o->zp, o->lo, o->hi);
-            break;
-        }
-        case RQ_GEMM_F32:
-            finish_f32(o, (float *)o->y + i * o->ld + j0, c, n, i, j0, (uint32_t)add);
-            break;
-        case RQ_GEMM_S32: {
-            int32_t *y = (int32_t *)o->y + i * o->ld + j0;
-            for (int64_t j = 0; j < n; j++)
-                y[j] = (int32_t)((uint32_t)c[j] + (uint32_t)add + (uint32_t)(col_add ? col_add[j] : 0));
-            break;
-        }
-        }
+    float *y = (float *)o->y + i * o->ld + j0;
+    for (int64_t j = 0; j < n; j++) {
+        const uint32_t s = (uint32_t)c[j] + add + (uint32_t)(o->col_add ? o->col_add[j0 + j] : 0);
+        y[j] = (float)(int32_t)s * (o->col_m ? o->col_m[j0 + j] : o->row_m[i]);
+        if (o->col_bias)
+            y[j] += o->col_bias[j0 + j];
+        if (o->row_bias)
+            y[j] += o->row_bias[i];
+    }
+}
+
+void rq_gemm_finish(const rq_kernels *k, const rq_gemm_out *o, int32_t *c, int64_t i, int64_t j0, int64_t n,
+                    const int32_t *col_sum)
+{
+    const int32_t add = o->row_add ? o->row_add[i] : 0;
+    correct(o, c, i, j0, n, col_sum);
+    if (o->kind == RQ_GEMM_F32) {
+        finish_f32(o, c, i, j0, n, (uint32_t)add);
+    } else if (o->kind == RQ_GEMM_S32) {
+        int32_t *y = (int32_t *)o->y + i * o->ld + j0;
+        for (int64_t j = 0; j < n; j++)
+            y[j] = (int32_t)((uint32_t)c[j] + (uint32_t)add + (uint32_t)(o->col_add ? o->col_add[j0 + j] : 0));
+    } else {
+        uint8_t *y = (uint8_t *)o->y + i * o->ld + j0;
+        if (o->col_m)
+            k->requantize_cols(y, c, (size_t)n, add, o->col_add + j0, o->col_m + j0, o->zp, o->lo, o->hi);
+        else
+            k->requantize_row(y, c, (size_t)n, add, o->row_m[i], o->zp, o->lo, o->hi);
     }
 }
 
@@ -228,7 +221,8 @@ static void run_panel(const rq_gemm *g, const uint8_t *panel, int64_t p, int64_t
         const int rows = block_rows(isa, g->rows - i);
         isa->tile(c, RQ_GEMM_MAX_COLUMNS, (const char *)g->a + (size_t)i * row_bytes, panel, (size_t)steps, rows,
                   vectors);
-        finish(g, c, RQ_GEMM_MAX_COLUMNS, i, min64(rows, to - i), j0, n, col_sum);
+        for (int64_t r = 0; r < rows && i + r < to; r++)
+            rq_gemm_finish(g->k, &g->out, c + r * RQ_GEMM_MAX_COLUMNS, i + r, j0, n, col_sum);
     }
 }
 

@@ -70,12 +70,15 @@ typedef enum rq_gemm_kind {
 
 /* What becomes of C. Every array may be NULL: then it is not there (multipliers: exactly one of row_m, col_m; for codes
  * col_m and col_add come together).
- *   s = C[i][j] + row_add[i] + col_add[j] - row_zero[i] * (sum over k of B[k][j]) - row_sum[i] * col_zero[j] */
+ *   s = C[i][j] + add[i * add_row + j * add_col] + row_add[i] + col_add[j]
+ *       - row_zero[i] * (sum over k of B[k][j]) - row_sum[i] * col_zero[j] */
 typedef struct rq_gemm_out {
     rq_gemm_kind kind;
     void *y;    /* [rows][ld] */
     int64_t ld; /* elements */
     const int32_t *row_add, *col_add, *row_zero, *row_sum, *col_zero;
+    const int32_t *add;
+    int64_t add_row, add_col;
     const float *row_m, *col_m;
     const float *row_bias, *col_bias; /* RQ_GEMM_F32 */
     int32_t zp, lo, hi;               /* RQ_GEMM_CODES */
@@ -99,5 +102,10 @@ typedef struct rq_gemm {
 size_t rq_gemm_scratch(const rq_gemm_isa *g, int64_t depth, int64_t columns, int threads);
 /* How work is cut does not depend on the number of threads; the result does not depend on the cut. */
 void rq_gemm_run(const rq_gemm *g, rq_threads *t);
+
+/* The finishing alone: columns j0..j0+n-1 of row i, from sums c (which it may change); col_sum are the sums of those
+ * columns of B, NULL without row_zero. */
+void rq_gemm_finish(const struct rq_kernels *k, const rq_gemm_out *o, int32_t *c, int64_t i, int64_t j0, int64_t n,
+                    const int32_t *col_sum);
 
 #endif
