@@ -1,0 +1,308 @@
+/* ops/int_conv.c — Conv on codes: sums of u8 * s8 products in s32, requantized per channel (spec onnx.md 6.2).
+ *
+ *   sum (x - zx)(w - zw) + b  =  sum x w  +  [b - zx sum w + K zx zw]  -  zw sum x
+ *
+ * The bracket is one constant per output channel; borders hold zx, so that the identity is true there too. The last
+ * term is there only for weights with zero points. x is made u8 and w s8 by flipping top bits, which shifts their zero
+ * points by 128. With one input channel per group and several groups the sum has few terms and goes to the depthwise
+ * kernel; everything else is a matrix product of weights and pixels (kernels/gemm.h, kernels/im2col.h). */
+#include "kernels/im2col.h"
+#include "kernels/quantize.h"
+#include "ops/int_ops.h"
+#include "ops/window.h"
+
+#include <string.h>
+
+enum { DW_COLUMNS = 256 }; /* sums of a depthwise row computed at a time */
+
+/* What prepare leaves. Arrays are [outputs] unless said otherwise. */
+typedef struct conv_state {
+    rq_im2col g;
+    int64_t group, outputs, depth; /* depth: taps of one group */
+    bool depthwise;
+    uint8_t flip, fill;
+    int64_t *tap;   /* [depth]; depthwise: of one channel */
+    void *a;        /* packed weights, group after group */
+    size_t a_bytes; /* of one group */
+    int16_t *dw;    /* depthwise: [outputs][depth] w - zw */
+    int32_t *add;   /* the bracket */
+    int32_t *zero;  /* zw; NULL where all are 0 */
+    float *m;
+} conv_state;
+
+bool rq_int_conv_accepts(const rq_op_args *a, const char **why)
+{
+    const rq_qparams *w = a->in_q[1];
+    *why = "input is not quantized";
+    if (!a->in_q[0] || !rq_int_is_activation(a->in_q[0], why))
+        return false;
+    *why = "weight is not quantized";
+    if (!w)
+        return false;
+    *why = "weight is not constant";
+    if (!a->in[1]->data)
+        return false;
+    *why = "weight codes are not of 8 bits";
+    if (w->dtype != RQ_DTYPE_S8 && w->dtype != RQ_DTYPE_U8)
+        return false;
+    *why = "weight is quantized along another axis";
+    if (w->axis != RQ_PER_TENSOR && (w->axis != 0 || w->block))
+        return false;
+    if (w->axis != RQ_PER_TENSOR && w->n != a->in[1]->shape.dim[0])
+        return false;
+    const rq_tensor *b = a->n_in > 2 ? a->in[2] : NULL;
+    *why = "bias is not constant";
+    if (b && !b->data)
+        return false;
+    *why = "bias is neither float nor of 32 bits";
+    if (b && ((b->dtype != RQ_DTYPE_S32 && b->dtype != RQ_DTYPE_F32) || rq_tensor_count(b) != a->in[1]->shape.dim[0]))
+        return false;
+    *why = "more than three spatial axes";
+    if (a->in[0]->shape.rank < 3 || a->in[0]->shape.rank > 5)
+        return false;
+    return rq_int_is_output(a->out_q[0], a->out[0], true, why);
+}
+
+void rq_int_conv_release(void *state)
+{
+    conv_state *s = state;
+    if (!s)
+        return;
+    rq_mem_free(s->tap);
+    rq_mem_free(s->a);
+    rq_mem_free(s->dw);
+    rq_mem_free(s->add);
+    rq_mem_free(s->zero);
+    rq_mem_free(s->m);
+    rq_mem_free(s);
+}
+
+/* Constants of output channel c from its weights. */
+static void fold_channel(const rq_op_args *a, conv_state *s, int64_t c)
+{
+    const rq_qparams *xq = a->in_q[0], *wq = a->in_q[1], *yq = a->out_q[0];
+    const int64_t at = wq->n > 1 ? c : 0;
+    const uint8_t flip = rq_int_flip_to_s8(wq->dtype), *w = a->in[1]->u8 + c * s->depth;
+    const int32_t zx = xq->zero_point[0] + (s->flip ? 128 : 0), zw = wq->zero_point[at] - (flip ? 128 : 0);
+    const rq_tensor *b = a->n_in > 2 ? a->in[2] : NULL;
+    uint32_t sum = 0;
+    for (int64_t k = 0; k < s->depth; k++) {
+        const int8_t v = (int8_t)(w[k] ^ flip);
+        sum += (uint32_t)v;
+        if (s->depthwise)
+            s->dw[c * s->depth + k] = (int16_t)(v - zw);
+    }
+    uint32_t add = (uint32_t)s->depth * (uint32_t)(zx * zw) - (uint32_t)zx * sum;
+    if (b && b->dtype == RQ_DTYPE_S32)
+        add += (uint32_t)b->s32[c];
+    else if (b)
+        add += (uint32_t)rq_quantize_bias_f32(b->f32[c], xq->scale[0], wq->scale[at]);
+    s->add[c] = (int32_t)add;
+    s->zero[c] = zw;
+    const float scale = xq->scale[0] * wq->scale[at];
+    s->m[c] = yq ? scale / yq->scale[0] : scale;
+}
+
+static void fill_taps(conv_state *s)
+{
+    const int64_t per = s->g.kernel[0] * s->g.kernel[1] * s->g.kernel[2];
+    for (int64_t i = 0; i < s->depth; i++) {
+        const int64_t r = i % per, k[3] = { r / (s->g.kernel[1] * s->g.kernel[2]), r / s->g.kernel[2] % s->g.kernel[1],
+                                            r % s->g.kernel[2] };
+        s->tap[i] = rq_im2col_tap(&s->g, i / per, k);
+    }
+}
+
+rq_status rq_int_conv_prepare(const rq_op_args *a, void **state)
+{
+    const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
+    rq_window win;
+    int64_t group;
+    RQ_TRY(rq_window_conv(&win, a->node, x, w, a->err));
+    RQ_TRY(rq_window_group(a->node, &group, a->err));
+    conv_state *s = rq_mem_zalloc(1, sizeof *s);
+    if (!s)
+        return RQ_NO_MEMORY;
+    for (int i = 0; i < 3; i++) {
+        s->g.in[i] = win.in[i];
+        s->g.out[i] = win.out[i];
+        s->g.kernel[i] = win.kernel[i];
+        s->g.stride[i] = win.stride[i];
+        s->g.dilation[i] = win.dilation[i];
+        s->g.pad[i] = win.pad_lo[i];
+    }
+    s->g.channels = x->dim[1];
+    rq_im2col_init(&s->g);
+    s->group = group;
+    s->outputs = w->dim[0];
+    s->depth = rq_shape_span(w, 1, w->rank);
+    s->depthwise = group > 1 && w->dim[1] == 1;
+    s->flip = rq_int_flip_to_u8(a->in[0]->dtype);
+    if (s->depthwise && s->flip)
+        s->g.direct = false; /* the copy flips */
+    s->fill = (uint8_t)a->in_q[0]->zero_point[0] ^ s->flip;
+    const size_t n = (size_t)s->outputs, depth = (size_t)s->depth;
+    s->a_bytes = (rq_gemm_a_bytes(&a->k->gemm, s->outputs / group, s->depth) + 63) & ~(size_t)63;
+    s->tap = rq_mem_alloc(depth, sizeof *s->tap);
+    s->add = rq_mem_alloc(n, sizeof *s->add);
+    s->zero = rq_mem_alloc(n, sizeof *s->zero);
+    s->m = rq_mem_alloc(n, sizeof *s->m);
+    if (s->depthwise)
+        s->dw = rq_mem_alloc(n, depth * sizeof *s->dw);
+    else
+        s->a = rq_mem_alloc((size_t)group, s->a_bytes);
+    if (!s->tap || !s->add || !s->zero || !s->m || (s->depthwise ? !s->dw : !s->a)) {
+        rq_int_conv_release(s);
+        return RQ_NO_MEMORY;
+    }
+    fill_taps(s);
+    bool any_zero = false;
+    for (int64_t c = 0; c < s->outputs; c++) {
+        fold_channel(a, s, c);
+        any_zero = any_zero || s->zero[c];
+    }
+    if (!any_zero || s->depthwise) { /* depthwise weights hold zw already */
+        rq_mem_free(s->zero);
+        s->zero = NULL;
+    }
+    for (int64_t i = 0; i < group && !s->depthwise; i++) {
+        const int64_t rows = s->outputs / group;
+        rq_gemm_pack_a(&a->k->gemm, (char *)s->a + (size_t)i * s->a_bytes, a->in[1]->u8 + i * rows * s->depth, s->depth,
+                       1, rows, s->depth, rq_int_flip_to_s8(a->in[1]->dtype), NULL);
+    }
+    *state = s;
+    return RQ_OK;
+}
+
+static rq_gemm_out finishing(const rq_op_args *a, const conv_state *s)
+{
+    rq_gemm_out o = { .kind = RQ_GEMM_F32, .ld = s->g.out[0] * s->g.out[1] * s->g.out[2] };
+    if (a->out_q[0]) {
+        o.kind = RQ_GEMM_CODES;
+        o.zp = a->out_q[0]->zero_point[0];
+        rq_qparams_limits(a->out_q[0], &o.lo, &o.hi);
+    }
+    return o;
+}
+
+/* Element p of y, whatever its type. */
+static void *output_at(const rq_op_args *a, int64_t p)
+{
+    return a->out_q[0] ? (void *)(a->out[0]->u8 + p) : (void *)(a->out[0]->f32 + p);
+}
+
+/* ---- depthwise ---- */
+
+typedef struct dw_args {
+    const rq_op_args *a;
+    const conv_state *s;
+    const uint8_t *base;
+    rq_gemm_out out; /* of one image */
+} dw_args;
+
+/* One output channel. */
+static void dw_channel(void *arg, int64_t c)
+{
+    const dw_args *d = arg;
+    const conv_state *s = d->s;
+    const rq_im2col *g = &s->g;
+    const uint8_t *x = d->base + c / (s->outputs / s->group) * g->channel_stride;
+    const uint8_t *taps[64];
+    int32_t acc[DW_COLUMNS], part[DW_COLUMNS];
+    for (int64_t o = 0; o < g->out[0] * g->out[1]; o++) {
+        const uint8_t *row = x + rq_im2col_row(g, o / g->out[1], o % g->out[1]);
+        for (int64_t j0 = 0; j0 < g->out[2]; j0 += DW_COLUMNS) {
+            const int64_t n = g->out[2] - j0 < DW_COLUMNS ? g->out[2] - j0 : DW_COLUMNS;
+            for (int64_t k0 = 0; k0 < s->depth; k0 += 64) {
+                const int64_t n_taps = s->depth - k0 < 64 ? s->depth - k0 : 64;
+                for (int64_t k = 0; k < n_taps; k++)
+                    taps[k] = row + s->tap[k0 + k] + j0;
+                d->a->k->dwconv(k0 ? part : acc, taps, s->dw + c * s->depth + k0, (int)n_taps, (size_t)n);
+                for (int64_t j = 0; k0 && j < n; j++)
+                    acc[j] = (int32_t)((uint32_t)acc[j] + (uint32_t)part[j]);
+            }
+            rq_gemm_finish(d->a->k, &d->out, acc, c, o * g->out[2] + j0, n, NULL);
+        }
+    }
+}
+
+/* ---- everything else ---- */
+
+typedef struct fill_args {
+    const rq_op_args *a;
+    const conv_state *s;
+    const uint8_t *base;
+    int64_t columns;
+} fill_args;
+
+static void fill_panel(const void *arg, uint8_t *panel, int64_t p)
+{
+    const fill_args *f = arg;
+    const conv_state *s = f->s;
+    const rq_gemm_isa *isa = &f->a->k->gemm;
+    int vectors;
+    const int64_t first = rq_gemm_panel(isa, f->columns, p, &vectors);
+    const int64_t most = (int64_t)vectors * isa->lanes, n = f->columns - first < most ? f->columns - first : most;
+    rq_im2col_panel(&s->g, isa, panel, f->base, s->tap, s->depth, first, n, s->g.direct ? s->flip : 0);
+}
+
+static size_t pad_bytes(const conv_state *s)
+{
+    return (rq_im2col_bytes(&s->g) + 63) & ~(size_t)63;
+}
+
+size_t rq_int_conv_scratch(const rq_op_args *a)
+{
+    const conv_state *s = a->state;
+    const int64_t columns = s->g.out[0] * s->g.out[1] * s->g.out[2];
+    if (columns == 0)
+        return 0;
+    return pad_bytes(s) +
+           (s->depthwise ? 0 : rq_gemm_scratch(&a->k->gemm, s->depth, columns, rq_threads_count(a->threads)));
+}
+
+rq_status rq_int_conv_forward(const rq_op_args *a)
+{
+    const conv_state *s = a->state;
+    const rq_im2col *g = &s->g;
+    const int64_t columns = g->out[0] * g->out[1] * g->out[2], rows = s->outputs / s->group;
+    const int64_t image = g->channels * g->in[0] * g->in[1] * g->in[2];
+    for (int64_t n = 0; n < a->in[0]->shape.dim[0] && columns > 0; n++) {
+        const uint8_t *base = a->in[0]->u8 + n * image;
+        if (!g->direct) {
+            rq_im2col_pad(g, a->scratch, base, s->flip, s->fill, a->threads);
+            base = a->scratch;
+        }
+        rq_gemm_out out = finishing(a, s);
+        out.row_add = s->add;
+        out.row_zero = s->zero;
+        out.row_m = s->m;
+        if (s->depthwise) {
+            dw_args d = { .a = a, .s = s, .base = base, .out = out };
+            d.out.y = output_at(a, n * s->outputs * columns);
+            rq_threads_for(a->threads, s->outputs, dw_channel, &d);
+            continue;
+        }
+        for (int64_t i = 0; i < s->group; i++) {
+            fill_args f = {
+                .a = a, .s = s, .base = base + i * (g->channels / s->group) * g->channel_stride, .columns = columns
+            };
+            rq_gemm job = { .k = a->k,
+                            .rows = rows,
+                            .depth = s->depth,
+                            .columns = columns,
+                            .fill = fill_panel,
+                            .fill_arg = &f,
+                            .out = out };
+            job.a = (const char *)s->a + (size_t)i * s->a_bytes;
+            job.scratch = (char *)a->scratch + pad_bytes(s);
+            job.out.row_add += i * rows;
+            job.out.row_m += i * rows;
+            if (s->zero)
+                job.out.row_zero += i * rows;
+            job.out.y = output_at(a, (n * s->outputs + i * rows) * columns);
+            rq_gemm_run(&job, a->threads);
+        }
+    }
+    return RQ_OK;
+}

@@ -1,0 +1,55 @@
+/* ops/int_ops.h — the integer forms of operators, for the rows that have them: accepts, prepare, forward, release and
+ * scratch of each family. Tensors are codes (8 bits), in_q and out_q say what they mean; an output without out_q is
+ * f32. Bit for bit what ONNX Runtime's kernels give: spec onnx.md 6.2 and 6.3. */
+#ifndef RQ_OPS_INT_OPS_H
+#define RQ_OPS_INT_OPS_H
+
+#include "ops/op.h"
+
+/* ---- int_conv.c: Conv of one to three spatial axes, groups, depthwise; constant weights ---- */
+bool rq_int_conv_accepts(const rq_op_args *a, const char **why);
+rq_status rq_int_conv_prepare(const rq_op_args *a, void **state);
+rq_status rq_int_conv_forward(const rq_op_args *a);
+size_t rq_int_conv_scratch(const rq_op_args *a);
+void rq_int_conv_release(void *state);
+
+/* ---- int_matmul.c: MatMul (either side variable), Gemm ---- */
+bool rq_int_matmul_accepts(const rq_op_args *a, const char **why);
+bool rq_int_gemm_accepts(const rq_op_args *a, const char **why);
+rq_status rq_int_matmul_prepare(const rq_op_args *a, void **state);
+rq_status rq_int_gemm_prepare(const rq_op_args *a, void **state);
+rq_status rq_int_matmul_forward(const rq_op_args *a); /* of either */
+size_t rq_int_matmul_scratch(const rq_op_args *a);
+void rq_int_matmul_release(void *state);
+
+/* ---- int_eltwise.c: Add and Mul of two quantized tensors, numpy broadcasting ---- */
+bool rq_int_eltwise_accepts(const rq_op_args *a, const char **why);
+rq_status rq_int_add_forward(const rq_op_args *a);
+rq_status rq_int_mul_forward(const rq_op_args *a);
+
+/* ---- int_pool.c ---- */
+bool rq_int_pool_accepts(const rq_op_args *a, const char **why);
+rq_status rq_int_average_pool_forward(const rq_op_args *a);
+rq_status rq_int_global_average_pool_forward(const rq_op_args *a);
+
+/* ---- int_concat.c: a copy, or a table where parameters differ ---- */
+bool rq_int_concat_accepts(const rq_op_args *a, const char **why);
+rq_status rq_int_concat_forward(const rq_op_args *a);
+
+/* ---- what they share ---- */
+
+/* Codes of 8 bits with one pair of parameters. */
+bool rq_int_is_activation(const rq_qparams *q, const char **why);
+/* Every output annotated like that, or f32 when `or_real`. */
+bool rq_int_is_output(const rq_qparams *q, const rq_tensor *t, bool or_real, const char **why);
+/* The zero point of codes turned into u8 by flipping the top bit of s8, and the flip. */
+static inline uint8_t rq_int_flip_to_u8(rq_dtype d)
+{
+    return d == RQ_DTYPE_S8 ? 0x80 : 0;
+}
+static inline uint8_t rq_int_flip_to_s8(rq_dtype d)
+{
+    return d == RQ_DTYPE_U8 ? 0x80 : 0;
+}
+
+#endif

@@ -1,0 +1,24 @@
+/* ops/int_shared.c — what the integer forms ask of annotations. */
+#include "ops/int_ops.h"
+
+static bool is_byte(rq_dtype d)
+{
+    return d == RQ_DTYPE_U8 || d == RQ_DTYPE_S8;
+}
+
+bool rq_int_is_activation(const rq_qparams *q, const char **why)
+{
+    *why = "quantized per channel";
+    if (q->axis != RQ_PER_TENSOR)
+        return false;
+    *why = "codes are not of 8 bits";
+    return is_byte(q->dtype);
+}
+
+bool rq_int_is_output(const rq_qparams *q, const rq_tensor *t, bool or_real, const char **why)
+{
+    if (q)
+        return rq_int_is_activation(q, why);
+    *why = or_real ? "output is neither quantized nor f32" : "output is not quantized";
+    return or_real && t->dtype == RQ_DTYPE_F32;
+}
