@@ -162,8 +162,8 @@ static rq_status list_folder(rq_samples *s, const char *path, char ***out, int *
 
 static rq_status add_folder(rq_samples *s, const char *path, rq_err *err)
 {
-    char **names;
-    int n, n_npz = 0;
+    char **names = NULL;
+    int n = 0, n_npz = 0;
     RQ_TRY(list_folder(s, path, &names, &n, err));
     for (int i = 0; i < n; i++)
         n_npz += ends_with(names[i], ".npz");
