@@ -6,6 +6,7 @@
 
 #include "ops/bcast.h"
 #include "ops/half.h"
+#include "ops/int_ops.h"
 
 /* ---- any type ---- */
 
@@ -283,7 +284,7 @@ static rq_status pow_forward(const rq_op_args *a)
 
 /* ---- rows ---- */
 
-#define BINARY(id, op_name, where)                                                                                     \
+#define BINARY(id, op_name, where, accepts, run_int)                                                                   \
     const rq_op rq_op_##id = {                                                                                         \
         .name = op_name,                                                                                               \
         .domain = "",                                                                                                  \
@@ -297,11 +298,13 @@ static rq_status pow_forward(const rq_op_args *a)
         .place = where,                                                                                                \
         .infer = same_types_infer,                                                                                     \
         .forward = binary_forward,                                                                                     \
+        .accepts_int = accepts,                                                                                        \
+        .forward_int = run_int,                                                                                        \
     }
-BINARY(add, "Add", RQ_PLACE_OWN);
-BINARY(sub, "Sub", RQ_PLACE_FLOAT);
-BINARY(mul, "Mul", RQ_PLACE_OWN);
-BINARY(div, "Div", RQ_PLACE_FLOAT);
+BINARY(add, "Add", RQ_PLACE_OWN, rq_int_eltwise_accepts, rq_int_add_forward);
+BINARY(sub, "Sub", RQ_PLACE_FLOAT, NULL, NULL);
+BINARY(mul, "Mul", RQ_PLACE_OWN, rq_int_eltwise_accepts, rq_int_mul_forward);
+BINARY(div, "Div", RQ_PLACE_FLOAT, NULL, NULL);
 #undef BINARY
 
 #define VARIADIC(id, op_name)                                                                                          \

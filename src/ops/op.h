@@ -71,9 +71,10 @@ enum { /* rq_op.flags */
        RQ_OP_DYNAMIC = 1u << 2, /* output sizes depend on data: forward creates its outputs (rq_tensor_create) */
        RQ_OP_KEEP = 1u << 3,    /* never folded into a constant (random numbers) */
        RQ_OP_SHAPE_ONLY = 1u << 4, /* reads the shape of its inputs, not their content (Shape, Size) */
-       RQ_OP_VIEW = 1u << 6,     /* output 0 is the bytes of input 0 in the same order (Reshape): the planner lets it share them,
+       RQ_OP_VIEW =
+           1u << 6, /* output 0 is the bytes of input 0 in the same order (Reshape): the planner lets it share them,
                                  and forward (a copy) runs only where it cannot */
-    RQ_OP_COMMUTES = 1u << 5,   /* elementwise with numpy broadcasting */
+       RQ_OP_COMMUTES = 1u << 5, /* elementwise with numpy broadcasting */
 };
 
 typedef struct rq_op {
@@ -98,7 +99,8 @@ typedef struct rq_op {
     bool (*accepts_int)(const rq_op_args *a, const char **why);
     rq_status (*prepare_int)(const rq_op_args *a, void **state);
     rq_status (*forward_int)(const rq_op_args *a);
-    void (*release)(void *state);                         /* of either prepare */
+    void (*release)(void *state);                         /* of prepare */
+    void (*release_int)(void *state);                     /* of prepare_int */
     size_t (*scratch)(const rq_op_args *a, bool integer); /* bytes; NULL: none */
     /* Output-channel axis of weight w (input 1), or RQ_PER_TENSOR; WEIGHTED rows only. */
     int (*weight_axis)(const rq_node *n, const rq_shape *w);
@@ -145,7 +147,8 @@ bool rq_infer_dim_join(int64_t *dim, int64_t other);
 /* axis in [-rank, rank) made non-negative; -1 when out of range. */
 int rq_infer_axis(int64_t axis, int rank);
 /* The same for check functions. */
-rq_status rq_node_fail(const rq_graph *g, const rq_node *n, rq_err *err, rq_status code, const char *fmt, ...) RQ_PRINTF(5, 6);
+rq_status rq_node_fail(const rq_graph *g, const rq_node *n, rq_err *err, rq_status code, const char *fmt, ...)
+    RQ_PRINTF(5, 6);
 /* Put "node 'x' (Conv): " before a sentence: for forward functions. */
 rq_status rq_op_fail(const rq_op_args *a, rq_status code, const char *fmt, ...) RQ_PRINTF(3, 4);
 

@@ -1,6 +1,7 @@
 /* ops/slice.c — joining and cutting: Concat, Split, Slice. All are strided copies. */
 #include <string.h>
 
+#include "ops/int_ops.h"
 #include "ops/moves.h"
 
 /* ---- Concat ---- */
@@ -339,6 +340,8 @@ const rq_op rq_op_concat = {
     .check = concat_check,
     .infer = concat_infer,
     .forward = concat_forward,
+    .accepts_int = rq_int_concat_accepts,
+    .forward_int = rq_int_concat_forward,
 };
 
 const rq_op rq_op_split = {

@@ -747,6 +747,8 @@ void rq_plan_segment_destroy(rq_program *p, rq_segment *seg)
         rq_step *s = &seg->steps[i];
         if (s->state && s->mode == RQ_MODE_TABLE)
             rq_int_table_release(s->state);
+        else if (s->state && s->mode == RQ_MODE_INT)
+            s->row->release_int(s->state);
         else if (s->state && s->row->release)
             s->row->release(s->state);
         for (int k = 0; s->child && k < s->args.node->n_attr; k++)
