@@ -1,0 +1,631 @@
+/* ops/resize.c — Resize (opsets 10 to 25) and Upsample.
+ *
+ * Every mode is separable. An output index of an axis is mapped to a real coordinate of the input (in f32, as ONNX
+ * Runtime does: nearest depends on its last bit); nearest then moves whole runs, on any type, codes included; linear
+ * and cubic are a weighted sum of a few input indices per axis ("taps"), one axis after the other in f32. */
+#include <math.h>
+#include <string.h>
+
+#include "ops/elements.h"
+#include "ops/moves.h"
+
+typedef enum coords {
+    HALF_PIXEL,
+    HALF_PIXEL_SYMMETRIC,
+    PYTORCH_HALF_PIXEL,
+    ALIGN_CORNERS,
+    ASYMMETRIC,
+    TF_HALF_PIXEL_FOR_NN,
+    TF_CROP_AND_RESIZE,
+    N_COORDS
+} coords;
+
+static const char *const coords_names[] = {
+    [HALF_PIXEL] = "half_pixel",
+    [HALF_PIXEL_SYMMETRIC] = "half_pixel_symmetric",
+    [PYTORCH_HALF_PIXEL] = "pytorch_half_pixel",
+    [ALIGN_CORNERS] = "align_corners",
+    [ASYMMETRIC] = "asymmetric",
+    [TF_HALF_PIXEL_FOR_NN] = "tf_half_pixel_for_nn",
+    [TF_CROP_AND_RESIZE] = "tf_crop_and_resize",
+};
+
+typedef enum rounding { ROUND_PREFER_FLOOR, ROUND_PREFER_CEIL, FLOOR, CEIL, SIMPLE, N_ROUNDINGS } rounding;
+
+static const char *const rounding_names[] = {
+    [ROUND_PREFER_FLOOR] = "round_prefer_floor",
+    [ROUND_PREFER_CEIL] = "round_prefer_ceil",
+    [FLOOR] = "floor",
+    [CEIL] = "ceil",
+    [SIMPLE] = "", /* before opset 11: down when growing, up when shrinking */
+};
+
+typedef enum method { NEAREST, LINEAR, CUBIC, N_METHODS } method;
+
+static const char *const method_names[] = { "nearest", "linear", "cubic" };
+
+typedef struct options {
+    method method;
+    coords coords;
+    rounding rounding;
+    bool antialias, exclude_outside;
+    float cubic_a, extrapolation;
+} options;
+
+typedef struct axis_plan {
+    int64_t in, out;
+    float scale, roi0, roi1;
+} axis_plan;
+
+static int find_name(const char *name, const char *const *names, int n)
+{
+    int i = 0;
+    while (i < n && strcmp(name, names[i]) != 0)
+        i++;
+    return i;
+}
+
+static bool is_upsample(const rq_node *n)
+{
+    return strcmp(n->op, "Upsample") == 0;
+}
+
+static options read_options(const rq_node *n, int64_t opset)
+{
+    bool old = opset < 11 || is_upsample(n);
+    options o = {
+        .method = (method)find_name(rq_attr_string(n, "mode", "nearest"), method_names, N_METHODS),
+        .coords = old ? ASYMMETRIC
+                      : (coords)find_name(rq_attr_string(n, "coordinate_transformation_mode", "half_pixel"),
+                                          coords_names, N_COORDS),
+        .rounding = old ? SIMPLE
+                        : (rounding)find_name(rq_attr_string(n, "nearest_mode", "round_prefer_floor"), rounding_names,
+                                              N_ROUNDINGS),
+        .antialias = opset >= 18 && rq_attr_int(n, "antialias", 0),
+        .exclude_outside = rq_attr_int(n, "exclude_outside", 0),
+        .cubic_a = rq_attr_float(n, "cubic_coeff_a", -0.75f),
+        .extrapolation = rq_attr_float(n, "extrapolation_value", 0),
+    };
+    return o;
+}
+
+static rq_status resize_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
+{
+    options o = read_options(n, opset);
+    if (o.method == N_METHODS)
+        return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "mode '%.32s' is not known", rq_attr_string(n, "mode", ""));
+    if (o.coords == N_COORDS)
+        return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "coordinate_transformation_mode '%.32s' is not known",
+                            rq_attr_string(n, "coordinate_transformation_mode", ""));
+    if (o.rounding == N_ROUNDINGS)
+        return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "nearest_mode '%.32s' is not known",
+                            rq_attr_string(n, "nearest_mode", ""));
+    if (is_upsample(n) && opset < 9 ? !rq_attr_find(n, "scales") : n->n_in < 2)
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "neither scales nor sizes");
+    return RQ_OK;
+}
+
+/* ---- sizes ---- */
+
+static rq_status read_axes(const rq_infer *a, int rank, int *axes, int *n_axes)
+{
+    int n = 0;
+    const int64_t *v = rq_attr_ints(a->node, "axes", &n);
+    *n_axes = v ? n : rank;
+    if (n > rank)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "%d axes for a tensor with %d", n, rank);
+    for (int i = 0; i < *n_axes; i++) {
+        axes[i] = v ? rq_infer_axis(v[i], rank) : i;
+        if (axes[i] < 0)
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %lld of a tensor with %d axes", (long long)v[i], rank);
+    }
+    return RQ_OK;
+}
+
+/* Input i when it is given and not empty. */
+static const rq_tensor *given(const rq_infer *a, int i)
+{
+    const rq_tensor *t = i < a->n_in ? a->in[i] : NULL;
+    if (!t || (t->shape.rank == 1 && t->shape.dim[0] == 0))
+        return NULL;
+    return t;
+}
+
+static rq_status plan_scales(const rq_infer *a, axis_plan *p, const int *axes, int n_axes, const rq_tensor *t,
+                             const float *list, int n)
+{
+    if (t && !t->data)
+        return RQ_NOT_FOUND;
+    if (t)
+        n = (int)rq_tensor_count(t);
+    if (n != n_axes)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "%d scales for %d axes", n, n_axes);
+    for (int i = 0; i < n; i++) {
+        axis_plan *x = &p[axes[i]];
+        x->scale = t ? (float)rq_tensor_get(t, i) : list[i];
+        if (!(x->scale > 0) || !isfinite(x->scale))
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "scale %g of axis %d", (double)x->scale, axes[i]);
+        double out = x->in < 0 ? 0 : floor((double)((float)x->in * x->scale));
+        if (out > 0x1p46)
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "scale %g of axis %d makes it too long", (double)x->scale, axes[i]);
+        x->out = x->in >= 0 ? (int64_t)out : x->scale == 1 ? x->in : RQ_DIM_UNKNOWN;
+    }
+    return RQ_OK;
+}
+
+static rq_status plan_sizes(const rq_infer *a, axis_plan *p, const int *axes, int n_axes, int input)
+{
+    int64_t v[RQ_MAX_RANK], sym[RQ_MAX_RANK];
+    const char *policy = rq_attr_string(a->node, "keep_aspect_ratio_policy", "stretch");
+    int n = rq_infer_ints_part(a, input, v, sym, RQ_MAX_RANK);
+    bool smaller = strcmp(policy, "not_smaller") == 0, larger = strcmp(policy, "not_larger") == 0;
+    float common = 0;
+    if (n < 0)
+        return RQ_NOT_FOUND;
+    if (n != n_axes)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "%d sizes for %d axes", n, n_axes);
+    for (int i = 0; i < n; i++) {
+        axis_plan *x = &p[axes[i]];
+        if (!sym[i] && v[i] < 0)
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "size %lld of axis %d", (long long)v[i], axes[i]);
+        x->out = sym[i] ? sym[i] : v[i];
+        x->scale = x->in > 0 && x->out >= 0 ? (float)x->out / (float)x->in : 1;
+        if ((smaller || larger) && (x->in < 0 || x->out < 0))
+            common = NAN;
+        else if (i == 0 || (larger ? x->scale < common : x->scale > common))
+            common = x->scale;
+    }
+    for (int i = 0; i < n && (smaller || larger); i++) {
+        axis_plan *x = &p[axes[i]];
+        x->scale = isnan(common) ? 1 : common;
+        x->out = isnan(common) ? RQ_DIM_UNKNOWN : (int64_t)floorf((float)x->in * common + 0.5f);
+    }
+    return RQ_OK;
+}
+
+static rq_status plan_roi(const rq_infer *a, axis_plan *p, const int *axes, int n_axes)
+{
+    const rq_tensor *roi = given(a, 1);
+    if (!roi || !roi->data)
+        return rq_infer_fail(a, RQ_BAD_GRAPH, "tf_crop_and_resize needs a roi");
+    if (rq_tensor_count(roi) != 2 * n_axes)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "the roi has %lld entries, expected %d", (long long)rq_tensor_count(roi),
+                             2 * n_axes);
+    for (int i = 0; i < n_axes; i++) {
+        p[axes[i]].roi0 = (float)rq_tensor_get(roi, i);
+        p[axes[i]].roi1 = (float)rq_tensor_get(roi, i + n_axes);
+    }
+    return RQ_OK;
+}
+
+/* What happens to each axis; RQ_NOT_FOUND: scales and sizes are not known yet. */
+static rq_status plan(const rq_infer *a, axis_plan *p)
+{
+    const rq_shape *x = &a->in[0]->shape;
+    int axes[RQ_MAX_RANK], n_axes, n_list = 0;
+    for (int i = 0; i < x->rank; i++)
+        p[i] = (axis_plan) { .in = x->dim[i], .out = x->dim[i], .scale = 1, .roi1 = 1 };
+    RQ_TRY(read_axes(a, x->rank, axes, &n_axes));
+    if (is_upsample(a->node) || a->opset < 11) {
+        const float *list = a->n_in < 2 ? rq_attr_floats(a->node, "scales", &n_list) : NULL;
+        return plan_scales(a, p, axes, n_axes, a->n_in < 2 ? NULL : a->in[1], list, n_list);
+    }
+    if (given(a, 3)) {
+        RQ_TRY(plan_sizes(a, p, axes, n_axes, 3));
+    } else if (given(a, 2)) {
+        RQ_TRY(plan_scales(a, p, axes, n_axes, a->in[2], NULL, 0));
+    } else {
+        return rq_infer_fail(a, RQ_BAD_GRAPH, "neither scales nor sizes");
+    }
+    return RQ_OK;
+}
+
+static rq_status resize_infer(const rq_infer *a)
+{
+    axis_plan p[RQ_MAX_RANK];
+    const rq_shape *x = &a->in[0]->shape;
+    a->out_dtype[0] = a->in[0]->dtype;
+    if (x->rank < 0)
+        return RQ_OK;
+    rq_status s = plan(a, p);
+    if (s != RQ_OK && s != RQ_NOT_FOUND)
+        return s;
+    a->out_shape[0].rank = x->rank;
+    for (int i = 0; i < x->rank; i++) {
+        a->out_shape[0].dim[i] = s == RQ_OK ? p[i].out : RQ_DIM_UNKNOWN;
+        if (s == RQ_OK && p[i].in == 0 && p[i].out > 0)
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %d is empty and cannot grow", i);
+    }
+    return RQ_OK;
+}
+
+/* ---- coordinates ---- */
+
+/* The input coordinate of output index i. */
+static float coordinate(const axis_plan *p, int64_t i, coords mode)
+{
+    float x = (float)i, in = (float)p->in, out = (float)p->out;
+    switch (mode) {
+    case HALF_PIXEL_SYMMETRIC: {
+        float adjust = out / (p->scale * in), center = in / 2;
+        return center * (1 - adjust) + (x + 0.5f) / p->scale - 0.5f;
+    }
+    case PYTORCH_HALF_PIXEL:
+        return p->out > 1 ? (x + 0.5f) / p->scale - 0.5f : 0;
+    case ALIGN_CORNERS:
+        return p->out == 1 ? 0 : x * (in - 1) / (out - 1);
+    case ASYMMETRIC:
+        return x / p->scale;
+    case TF_HALF_PIXEL_FOR_NN:
+        return (x + 0.5f) / p->scale;
+    case TF_CROP_AND_RESIZE:
+        return p->out > 1 ? p->roi0 * (in - 1) + x * (p->roi1 - p->roi0) * (in - 1) / (out - 1)
+                          : 0.5f * (p->roi0 + p->roi1) * (in - 1);
+    default:
+        return (x + 0.5f) / p->scale - 0.5f;
+    }
+}
+
+static bool is_outside(float x, const axis_plan *p)
+{
+    return x < 0 || x > (float)(p->in - 1);
+}
+
+static int64_t clamp_index(int64_t i, int64_t n)
+{
+    return i < 0 ? 0 : i >= n ? n - 1 : i;
+}
+
+static int64_t nearest_index(float x, const axis_plan *p, rounding mode)
+{
+    switch (mode) {
+    case ROUND_PREFER_FLOOR:
+        x = x == floorf(x) + 0.5f ? floorf(x) : roundf(x);
+        break;
+    case ROUND_PREFER_CEIL:
+        x = roundf(x);
+        break;
+    case CEIL:
+        x = ceilf(x);
+        break;
+    case SIMPLE:
+        x = p->scale < 1 ? ceilf(x) : truncf(x);
+        break;
+    default:
+        x = floorf(x);
+    }
+    return clamp_index((int64_t)x, p->in);
+}
+
+/* Plan with everything known, at run time. */
+static rq_status run_plan(const rq_op_args *a, const options *o, axis_plan *p)
+{
+    rq_infer as_infer = {
+        .graph = a->graph, .node = a->node, .opset = a->opset, .in = a->in, .n_in = a->n_in, .err = a->err
+    };
+    int axes[RQ_MAX_RANK], n_axes;
+    rq_status s = plan(&as_infer, p);
+    if (s == RQ_OK && o->coords == TF_CROP_AND_RESIZE) {
+        RQ_TRY(read_axes(&as_infer, a->in[0]->shape.rank, axes, &n_axes));
+        s = plan_roi(&as_infer, p, axes, n_axes);
+    }
+    return s == RQ_NOT_FOUND ? rq_op_fail(a, RQ_BAD_DTYPE, "scales or sizes are no lists of numbers") : s;
+}
+
+/* ---- nearest ---- */
+
+typedef struct nearest_job {
+    const axis_plan *p;
+    const int64_t *index[RQ_MAX_RANK]; /* [out] per axis; -1: outside */
+    size_t in_step[RQ_MAX_RANK], out_step[RQ_MAX_RANK], elem;
+    int rank; /* axes walked; below, runs are copied whole */
+    const void *outside;
+} nearest_job;
+
+static void nearest_axis(const nearest_job *j, int d, char *dst, const char *src)
+{
+    const int64_t *index = j->index[d];
+    size_t out = j->out_step[d], in = j->in_step[d];
+    for (int64_t i = 0; i < j->p[d].out; i++, dst += out) {
+        if (index[i] < 0)
+            rq_move_fill(dst, j->outside, j->elem, (int64_t)(out / j->elem));
+        else if (i && index[i] == index[i - 1] && out > 8)
+            memcpy(dst, dst - out, out);
+        else if (d + 1 < j->rank)
+            nearest_axis(j, d + 1, dst, src + (size_t)index[i] * in);
+        else if (out == 4)
+            memcpy(dst, src + (size_t)index[i] * 4, 4);
+        else if (out == 1)
+            *dst = src[index[i]];
+        else
+            memcpy(dst, src + (size_t)index[i] * in, out);
+    }
+}
+
+static rq_status nearest_move(const rq_op_args *a)
+{
+    axis_plan p[RQ_MAX_RANK];
+    options o = read_options(a->node, a->opset);
+    const rq_tensor *x = a->in[0];
+    rq_tensor *y = a->out[0];
+    uint64_t outside[2] = { 0 };
+    int64_t *index = a->scratch;
+    RQ_TRY(run_plan(a, &o, p));
+    nearest_job j = { .p = p, .elem = rq_moves_size(x->dtype), .outside = outside };
+    rq_tensor one = rq_tensor_view(x->dtype, &(rq_shape) { 0 }, outside);
+    rq_tensor_set(&one, 0, (double)o.extrapolation);
+    for (int d = 0; d < x->shape.rank; d++) {
+        j.index[d] = index;
+        j.in_step[d] = (size_t)rq_shape_span(&x->shape, d + 1, x->shape.rank) * j.elem;
+        j.out_step[d] = (size_t)rq_shape_span(&y->shape, d + 1, x->shape.rank) * j.elem;
+        bool same = p[d].in == p[d].out;
+        for (int64_t i = 0; i < p[d].out; i++) {
+            float c = coordinate(&p[d], i, o.coords);
+            index[i] =
+                o.coords == TF_CROP_AND_RESIZE && is_outside(c, &p[d]) ? -1 : nearest_index(c, &p[d], o.rounding);
+            same = same && index[i] == i;
+        }
+        index += p[d].out;
+        if (!same)
+            j.rank = d + 1;
+    }
+    if (j.rank == 0)
+        rq_moves_copy(y, x);
+    else if (rq_tensor_count(y))
+        nearest_axis(&j, 0, y->data, x->data);
+    return RQ_OK;
+}
+
+/* ---- linear and cubic ---- */
+
+/* Weight of an input index at distance t from the coordinate. */
+static float filter(float t, const options *o)
+{
+    t = fabsf(t);
+    if (o->method == LINEAR)
+        return t < 1 ? 1 - t : 0;
+    float a = o->cubic_a;
+    if (t <= 1)
+        return ((a + 2) * t - (a + 3)) * t * t + 1;
+    return t < 2 ? ((a * t - 5 * a) * t + 8 * a) * t - 4 * a : 0;
+}
+
+/* Half the width of the filter, in input indices. */
+static float support(const axis_plan *p, const options *o)
+{
+    float width = o->method == LINEAR ? 1 : 2;
+    return o->antialias && p->scale < 1 ? width / p->scale : width;
+}
+
+/* Input indices and weights of output index i: index[t], weight[t] for t below the returned count, at most cap. */
+static int taps(const axis_plan *p, const options *o, int64_t i, int64_t *index, float *weight, int cap)
+{
+    float x = coordinate(p, i, o->coords), half = support(p, o), sum = 0;
+    float squeeze = o->antialias && p->scale < 1 ? p->scale : 1;
+    if (o->method == LINEAR && !o->antialias) /* as a clamped coordinate */
+        x = x < 0 ? 0 : x > (float)(p->in - 1) ? (float)(p->in - 1) : x;
+    int64_t from = (int64_t)floorf(x - half) + 1;
+    int n = 0;
+    for (int64_t k = from; (float)k < x + half && n < cap; k++) {
+        float w = filter(((float)k - x) * squeeze, o);
+        if (o->exclude_outside && (k < 0 || k >= p->in))
+            continue;
+        index[n] = clamp_index(k, p->in);
+        weight[n++] = w;
+        sum += w;
+    }
+    if ((o->antialias || o->exclude_outside) && sum != 0)
+        for (int t = 0; t < n; t++)
+            weight[t] /= sum;
+    return n;
+}
+
+/* One axis: x [outer][in][inner] to y [outer][out][inner]. */
+static void blend(float *y, const float *x, const axis_plan *p, int64_t outer, int64_t inner, const options *o,
+                  int64_t *index, float *weight, int cap)
+{
+    for (int64_t i = 0; i < p->out; i++) {
+        int n = taps(p, o, i, index, weight, cap);
+        for (int64_t r = 0; r < outer; r++) {
+            float *to = y + (r * p->out + i) * inner;
+            const float *from = x + r * p->in * inner;
+            if (n == 2) {
+                const float *u = from + index[0] * inner, *v = from + index[1] * inner;
+                for (int64_t k = 0; k < inner; k++)
+                    to[k] = weight[0] * u[k] + weight[1] * v[k];
+                continue;
+            }
+            for (int64_t k = 0; k < inner; k++)
+                to[k] = n ? weight[0] * from[index[0] * inner + k] : 0;
+            for (int t = 1; t < n; t++) {
+                const float *u = from + index[t] * inner;
+                for (int64_t k = 0; k < inner; k++)
+                    to[k] += weight[t] * u[k];
+            }
+        }
+    }
+}
+
+/* The most taps an axis needs, from the sizes alone: scale is at least (out - 1) / in. */
+static int most_taps(int64_t in, int64_t out)
+{
+    int64_t ratio = out > 1 ? in / (out - 1) + 1 : in;
+    return (int)(4 * (ratio < in ? ratio : in) + 8);
+}
+
+/* Scratch: index tables of all axes (nearest); or taps of one axis and two f32 tensors (others). */
+static void blend_room(const rq_shape *x, const rq_shape *y, size_t *n_taps, size_t *elements)
+{
+    rq_shape at = *x;
+    *n_taps = 0;
+    *elements = (size_t)rq_shape_count(x);
+    for (int d = 0; d < x->rank; d++) {
+        size_t n = (size_t)most_taps(x->dim[d], y->dim[d]);
+        *n_taps = n > *n_taps ? n : *n_taps;
+        at.dim[d] = y->dim[d];
+        size_t count = (size_t)rq_shape_count(&at);
+        *elements = count > *elements ? count : *elements;
+    }
+    *elements = (*elements + 15) & ~(size_t)15;
+    *n_taps = (*n_taps + 15) & ~(size_t)15;
+}
+
+static size_t resize_scratch(const rq_op_args *a, bool integer)
+{
+    const rq_shape *x = &a->in[0]->shape, *y = &a->out[0]->shape;
+    size_t n_taps, elements, indices = 0;
+    if (read_options(a->node, a->opset).method == NEAREST) {
+        for (int d = 0; d < y->rank; d++)
+            indices += (size_t)y->dim[d];
+        return indices * sizeof(int64_t) + 8;
+    }
+    blend_room(x, y, &n_taps, &elements);
+    return n_taps * (sizeof(int64_t) + sizeof(float)) + 2 * elements * sizeof(float);
+}
+
+static void extrapolate(rq_tensor *y, const axis_plan *p, const options *o)
+{
+    for (int d = 0; d < y->shape.rank; d++) {
+        int64_t outer = rq_shape_span(&y->shape, 0, d), inner = rq_shape_span(&y->shape, d + 1, y->shape.rank);
+        for (int64_t i = 0; i < p[d].out; i++)
+            if (is_outside(coordinate(&p[d], i, o->coords), &p[d]))
+                for (int64_t r = 0; r < outer; r++)
+                    rq_move_fill(y->f32 + (r * p[d].out + i) * inner, &o->extrapolation, sizeof(float), inner);
+    }
+}
+
+static rq_status blend_forward(const rq_op_args *a)
+{
+    axis_plan p[RQ_MAX_RANK];
+    options o = read_options(a->node, a->opset);
+    const rq_tensor *x = a->in[0];
+    rq_tensor *y = a->out[0];
+    rq_shape at = x->shape;
+    size_t n_taps, elements;
+    int last = -1;
+    RQ_TRY(run_plan(a, &o, p));
+    blend_room(&x->shape, &y->shape, &n_taps, &elements);
+    int64_t *index = a->scratch;
+    float *weight = (float *)(index + n_taps), *room[2] = { weight + n_taps, weight + n_taps + elements };
+    bool active[RQ_MAX_RANK] = { false };
+    for (int d = 0; d < at.rank; d++) {
+        active[d] = p[d].in != p[d].out || o.coords == TF_CROP_AND_RESIZE || p[d].scale != 1;
+        if (active[d])
+            last = d;
+    }
+    if (last < 0) {
+        rq_moves_copy(y, x);
+        return RQ_OK;
+    }
+    const float *from = x->f32;
+    for (int d = 0; d <= last; d++) {
+        if (!active[d])
+            continue;
+        float *to = d == last ? y->f32 : from == room[0] ? room[1] : room[0];
+        blend(to, from, &p[d], rq_shape_span(&at, 0, d), rq_shape_span(&at, d + 1, at.rank), &o, index, weight,
+              (int)n_taps);
+        at.dim[d] = p[d].out;
+        from = to;
+    }
+    if (o.coords == TF_CROP_AND_RESIZE)
+        extrapolate(y, p, &o);
+    return RQ_OK;
+}
+
+/* Integers: as f32, then cut. */
+static rq_status blend_integers(const rq_op_args *a)
+{
+    rq_tensor x, y = { 0 };
+    rq_status s = rq_tensor_create(&x, RQ_DTYPE_F32, &a->in[0]->shape, false);
+    if (s == RQ_OK)
+        s = rq_tensor_create(&y, RQ_DTYPE_F32, &a->out[0]->shape, false);
+    if (s != RQ_OK) {
+        rq_tensor_release(&x);
+        return rq_op_fail(a, s, "out of memory");
+    }
+    const rq_tensor *in[4] = { 0 };
+    rq_op_args b = *a;
+    for (int i = 0; i < a->n_in && i < 4; i++)
+        in[i] = i ? a->in[i] : &x;
+    b.in = in;
+    b.out = (rq_tensor *[]) { &y };
+    rq_elements_convert(&x, a->in[0], true);
+    s = blend_forward(&b);
+    if (s == RQ_OK)
+        rq_elements_convert(a->out[0], &y, true);
+    rq_tensor_release(&x);
+    rq_tensor_release(&y);
+    return s;
+}
+
+static rq_status resize_forward(const rq_op_args *a)
+{
+    rq_dtype d = a->in[0]->dtype;
+    if (rq_tensor_count(a->out[0]) == 0)
+        return RQ_OK;
+    if (read_options(a->node, a->opset).method == NEAREST)
+        return rq_moves_run(a, nearest_move);
+    if (rq_dtype_is_float(d))
+        return rq_elements_run_f32(a, blend_forward);
+    if (rq_dtype_is_integer(d))
+        return blend_integers(a);
+    return rq_op_fail(a, RQ_UNSUPPORTED, "the input is %s", rq_dtype_name(d));
+}
+
+/* ---- on codes: nearest moves them ---- */
+
+static bool resize_accepts_int(const rq_op_args *a, const char **why)
+{
+    options o = read_options(a->node, a->opset);
+    const rq_qparams *x = a->in_q[0], *y = a->out_q[0];
+    if (o.method != NEAREST || o.coords == TF_CROP_AND_RESIZE) {
+        *why = "mode other than nearest";
+        return false;
+    }
+    if (!x || !y || !rq_qparams_equal(x, y) || x->axis != RQ_PER_TENSOR) {
+        *why = "input and output have different parameters";
+        return false;
+    }
+    return true;
+}
+
+static rq_status resize_forward_int(const rq_op_args *a)
+{
+    return rq_tensor_count(a->out[0]) ? rq_moves_run(a, nearest_move) : RQ_OK;
+}
+
+const rq_op rq_op_resize = {
+    .name = "Resize",
+    .domain = "",
+    .since = 10,
+    .known = 25,
+    .min_in = 1,
+    .max_in = 4,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_SAME,
+    .check = resize_check,
+    .infer = resize_infer,
+    .forward = resize_forward,
+    .accepts_int = resize_accepts_int,
+    .forward_int = resize_forward_int,
+    .scratch = resize_scratch,
+};
+
+const rq_op rq_op_upsample = {
+    .name = "Upsample",
+    .domain = "",
+    .since = 7,
+    .known = 9,
+    .min_in = 1,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_SAME,
+    .check = resize_check,
+    .infer = resize_infer,
+    .forward = resize_forward,
+    .accepts_int = resize_accepts_int,
+    .forward_int = resize_forward_int,
+    .scratch = resize_scratch,
+};
