@@ -22,12 +22,12 @@ static void print_table(void)
 {
     rq_op_support op;
     int n = 0, n_int = 0;
-    printf("%-36s %-7s %-6s %-13s %s\n", "operator", "opsets", "float", "integer", "quantizer");
+    printf("%-46s %-6s %-6s %-13s %s\n", "operator", "opsets", "float", "integer", "quantizer");
     for (int i = 0; rq_ops_support(i, &op); i++, n++) {
         char name[128], opsets[24];
         snprintf(name, sizeof name, "%s%s%s", op.domain, op.domain[0] ? "." : "", op.name);
         snprintf(opsets, sizeof opsets, "%d-%d", op.since, op.known);
-        printf("%-36s %-7s %-6s %-13s %s\n", name, opsets, op.runs ? "yes" : "-", op.integer[0] ? op.integer : "-",
+        printf("%-46s %-6s %-6s %-13s %s\n", name, opsets, op.runs ? "yes" : "-", op.integer[0] ? op.integer : "-",
                op.placement);
         n_int += op.integer[0] != 0;
     }

@@ -295,24 +295,26 @@ void cli_release(void *args)
     rq_recipe_destroy(a->recipe);
 }
 
-/* Text wrapped at 80 columns, later lines indented. */
+/* Text wrapped before column 80, later lines indented. */
 static void print_wrapped(const char *text, int column, int indent)
 {
+    bool space = false; /* owed before the next word */
     while (*text) {
-        size_t n = strcspn(text, " \n");
-        if (column + (int)n > 80 && column > indent) {
+        int n = (int)strcspn(text, " \n");
+        if (space && column + 1 + n > 79) {
             printf("\n%*s", indent, "");
             column = indent;
+        } else if (space) {
+            putchar(' ');
+            column++;
         }
-        printf("%.*s", (int)n, text);
-        column += (int)n;
+        printf("%.*s", n, text);
+        column += n;
         text += n;
+        space = *text == ' ';
         if (*text == '\n') {
             printf("\n%*s", indent, "");
             column = indent;
-        } else if (*text && column < 80) {
-            putchar(' ');
-            column++;
         }
         text += *text != 0;
     }
