@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""results.py [--tool REQUANT] [--threads N] [--methods M,M ...] [TASK ...]: `requant quantize` on the tasks that prepare.py made, each command in a
+process of its own (wall time, peak memory), the int8 model judged by evaluate.py as requant runs it and as onnxruntime runs it.
+Adds to results.json in $RQ_REAL. results.py --table FILE writes the table, beside peers.json."""
+import argparse, json, os, subprocess, sys, tempfile, time
+HERE = os.path.dirname(os.path.abspath(__file__)); REPO = os.path.dirname(os.path.dirname(HERE)); sys.path.insert(0, HERE)
+import numpy as np
+import common, evaluate
+REAL = os.environ.get('RQ_REAL', 'real')
+ap = argparse.ArgumentParser()
+ap.add_argument('--tool', default=REPO + '/build/requant'); ap.add_argument('--threads', default='1'); ap.add_argument('--methods', default='')
+ap.add_argument('--table'); ap.add_argument('--method-table'); ap.add_argument('--no-bench', action='store_true'); ap.add_argument('tasks', nargs='*')
+A = ap.parse_args()
+TASKS = ['digits_cnn', 'digits_mobilenet', 'ppocr_cls', 'ppocr_det', 'ppocr_rec', 'magika', 'silero_seq', 'silero_step', 'opennsfw']
+HEAD = dict(classify='top1', agree='sqnr_db', ocr='char_acc', probmap='iou', vad='agree')
+
+
+def measured(args):
+    """run to its end: (exit code, wall seconds, peak MB, stderr)"""
+    with tempfile.TemporaryFile() as e:
+        t = time.time(); p = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=e)
+        _, status, use = os.wait4(p.pid, 0); p.returncode = os.waitstatus_to_exitcode(status)
+        e.seek(0); return p.returncode, time.time() - t, use.ru_maxrss / 1024, e.read().decode(errors='replace').strip()[-300:]
+
+
+def one(task, method):
+    d = f'{REAL}/{task}'; t = json.load(open(d + '/task.json')); w = f'{d}/ours'; os.makedirs(w, exist_ok=True)
+    key = method or 'default'; out = f'{w}/{key}.onnx'; r = {}
+    common_opts = ['--threads', A.threads, '--batch', str(t['batch_size'])]
+    code, s, mb, said = measured([A.tool, 'quantize', d + '/model.onnx', '-d', d + '/calib.npz', '-o', out, '--json', f'{w}/{key}.json', *common_opts, *(['--method', method] if method else [])])
+    r.update(wall_s=round(s, 2), peak_rss_mb=round(mb))
+    if code:
+        return dict(r, error=f'quantize ended with {code}: {said}')
+    r['size'] = os.path.getsize(out)
+    code, s, mb, said = measured([A.tool, 'run', out, '-d', d + '/eval.npz', '-o', w + '/out.npz', *common_opts])
+    if code:
+        r['error'] = f'run ended with {code}: {said}'
+    else:
+        r['metric'] = evaluate.evaluate(d, common.load(w + '/out.npz')); r['run_s'] = round(s, 2); r['run_rss_mb'] = round(mb)
+    try:
+        o, _, _ = common.run_model(t, out, common.load(d + '/eval.npz')); r['onnxruntime'] = evaluate.evaluate(d, o)
+    except Exception as e:
+        r['onnxruntime_error'] = str(e)[:200]
+    if not A.no_bench:
+        code, _, _, said = measured([A.tool, 'bench', out, '--against', d + '/model.onnx', '-d', d + '/eval.npz', '--json', w + '/bench.json', *common_opts])
+        if code == 0:
+            b = json.load(open(w + '/bench.json')); r['ms'] = round(b['median_ms'], 3); r['float_ms'] = round(b['against']['median_ms'], 3)
+        else:
+            r['bench_error'] = said
+    return r
+
+
+def table(path):
+    ours, peers = json.load(open(REAL + '/results.json')), json.load(open(REAL + '/peers.json'))
+    L = ['| network | metric | float | requant | the same file in onnxruntime | onnxruntime min-max | its best static | its dynamic |', '|---' * 8 + '|']
+    C = ['| network | quantize s: requant | onnxruntime min-max | percentile | peak MB: requant | min-max | percentile | file kB: float | int8 | ms: float | int8 | onnxruntime float | its int8 |', '|---' * 13 + '|']
+    for task in TASKS:
+        v, p = ours.get(task, {}).get('default', {}), peers.get(task, {}); f = p.get('float', {}); h = HEAD[f['kind']]
+        get = lambda m: p.get(m, {}).get('metric', {}).get(h)
+        static = {m: get(m) for m in p if m not in ('float', 'pre', 'dynamic') and not m.startswith('w') and get(m) is not None}
+        best = max(static, key=static.get) if static else None
+        n = lambda x: 'fails' if x is None else f'{x:.4f}' if abs(x) < 10 else f'{x:.1f}'
+        L.append(f"| {task} | {h} | {n(f['metric'][h])} | {n(v['metric'][h]) if 'metric' in v else v.get('error', 'not run')} | {n(v.get('onnxruntime', {}).get(h))} | {n(get('minmax_u8s8'))} | {n(static[best]) + ' ' + best if best else 'all fail'} | {n(get('dynamic'))} |")
+        s = lambda m, k: p.get(m, {}).get(k) if 'metric' in p.get(m, {}) else None
+        pct = next((m for m in ('pct9999_u8s8', 'pct9999_u8s8@16', 'pct9999_u8s8@32') if 'metric' in p.get(m, {})), 'pct9999_u8s8')
+        x = lambda y: '-' if y is None else y
+        C.append(f"| {task} | {x(v.get('wall_s'))} | {x(s('minmax_u8s8', 'wall_s'))} | {x(s(pct, 'wall_s'))} | {x(v.get('peak_rss_mb'))} | {x(s('minmax_u8s8', 'peak_rss_mb'))} | {x(s(pct, 'peak_rss_mb'))} | {f['size'] / 1e3:.0f} | {v.get('size', 0) / 1e3:.0f} | {x(v.get('float_ms'))} | {x(v.get('ms'))} | {x(f.get('ms_quiet', f.get('ms')))} | {x(p.get('minmax_u8s8', {}).get('ms_quiet', p.get('minmax_u8s8', {}).get('ms')))} |")
+    mark = '<!-- table: tools/real/results.py --table -->'
+    s = open(path).read() if os.path.exists(path) else ''
+    open(path, 'w').write((s.split(mark)[0] if mark in s else s) + mark + '\n' + '\n'.join(L + [''] + C) + '\n')
+
+
+def method_table(path):
+    ours = json.load(open(REAL + '/results.json')); peers = json.load(open(REAL + '/peers.json'))
+    ms = ['minmax', 'ema', 'percentile', 'entropy', 'mse']; L = ['| network | metric | float | ' + ' | '.join(ms) + ' |', '|---' * (len(ms) + 3) + '|']
+    for task in TASKS:
+        h = HEAD[peers[task]['float']['kind']]; g = lambda m: ours.get(task, {}).get(m, {}).get('metric', {}).get(h)
+        L.append(f"| {task} | {h} | {peers[task]['float']['metric'][h]} | " + ' | '.join('-' if g(m) is None else f'{g(m):.4f}' for m in ms) + ' |')
+    open(path, 'w').write('\n'.join(L) + '\n')
+
+
+if A.table:
+    table(A.table)
+elif A.method_table:
+    method_table(A.method_table)
+else:
+    for task in A.tasks or TASKS:
+        for m in A.methods.split(',') if A.methods else ['']:
+            r = one(task, m); print(task, m or 'default', json.dumps(r), flush=True)
+            path = REAL + '/results.json'; all_ = json.load(open(path)) if os.path.exists(path) else {}
+            all_.setdefault(task, {})[m or 'default'] = r
+            json.dump(all_, open(path + '.tmp', 'w'), indent=1, sort_keys=True); os.replace(path + '.tmp', path)
