@@ -362,6 +362,10 @@ static void check_graph(void *arg, rq_graph *g)
         } else {
             char name[128];
             bool plain = !n->domain || !n->domain[0];
+            if (plain && !rq_op_name_exists(n->op)) {
+                c->status = rq_node_fail(g, n, c->err, RQ_UNSUPPORTED, "there is no such operator");
+                return;
+            }
             snprintf(name, sizeof name, ", %.48s%s%.64s;", plain ? "" : n->domain, plain ? "" : ".", n->op);
             name[strlen(name) - 1] = 0;
             const char *at = c->missing.data ? strstr(c->missing.data, name) : NULL;

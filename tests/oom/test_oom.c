@@ -249,7 +249,7 @@ static int setup(void **state)
     rq_tensor_release(&x);
     model_text = text_of(model);
     /* whatever is made once and kept (tables of the libraries below) is made here */
-    return run_float(&err) || run_integer(&err);
+    return run_float(&err) || run_integer(&err) ? print_error("%s\n", err.text), 1 : 0;
 }
 
 static int teardown(void **state)
