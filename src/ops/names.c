@@ -1,4 +1,4 @@
-/* ops/names.c — every operator name of the default domain, of opsets 1 to 27, whether it has a row here or not: so that a
+/* ops/names.c — every operator name of the default domain, of opsets 1 to 28, whether it has a row here or not: so that a
  * misspelt operator is refused when a model is loaded, and one that only lacks a row is kept. */
 #include "ops/op.h"
 
