@@ -1,0 +1,264 @@
+/* tests/run/test_session.c — sessions over graphs built by hand: views, taps, sizes that depend on data, new input
+ * shapes, errors. Numbers of real operators are the golden runner's business. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "graph/graph.h"
+#include "requant/session.h"
+
+static rq_id add(rq_graph *g, rq_value_kind kind, const char *name, rq_dtype d, int rank, const int64_t *dim)
+{
+    rq_id id;
+    rq_shape s = rank < 0 ? rq_shape_unknown() : rq_shape_of(rank, dim);
+    assert_int_equal(rq_graph_add_value(g, &id, kind, name, d, &s, NULL), RQ_OK);
+    return id;
+}
+
+static rq_id node(rq_graph *g, const char *op, const rq_id *in, int n_in, rq_id out)
+{
+    rq_id id;
+    char name[64];
+    snprintf(name, sizeof name, "%s_%s", op, g->values[out].name);
+    assert_int_equal(rq_graph_add_node(g, &id, op, "", name, in, n_in, &out, 1, NULL), RQ_OK);
+    return id;
+}
+
+static rq_id constant(rq_graph *g, const char *name, rq_dtype d, int rank, const int64_t *dim, const double *v)
+{
+    rq_id id;
+    rq_tensor t;
+    rq_shape s = rq_shape_of(rank, dim);
+    assert_int_equal(rq_tensor_create(&t, d, &s, true), RQ_OK);
+    for (int64_t i = 0; i < rq_tensor_count(&t); i++)
+        rq_tensor_set(&t, i, v[i]);
+    assert_int_equal(rq_graph_add_const(g, &id, name, &t, NULL), RQ_OK);
+    rq_tensor_release(&t);
+    return id;
+}
+
+static void ends(rq_graph *g, rq_id in, rq_id out)
+{
+    assert_true(rq_mem_grow(&g->inputs, g->n_inputs, &g->cap_inputs, sizeof *g->inputs));
+    assert_true(rq_mem_grow(&g->outputs, g->n_outputs, &g->cap_outputs, sizeof *g->outputs));
+    g->inputs[g->n_inputs++] = in;
+    g->outputs[g->n_outputs++] = out;
+    assert_int_equal(rq_graph_set_opset(g, "", 17), RQ_OK);
+}
+
+/* x[N,2,3] -> Relu -> a -> Reshape[N,6] -> b -> Transpose -> y[6,N] */
+static rq_graph *chain(void)
+{
+    rq_graph *g;
+    assert_int_equal(rq_graph_create(&g), RQ_OK);
+    rq_id x = add(g, RQ_VALUE_INPUT, "x", RQ_DTYPE_F32, 3, (int64_t[]) { rq_graph_symbol(g, "N"), 2, 3 });
+    rq_id a = add(g, RQ_VALUE_NODE, "a", RQ_DTYPE_F32, -1, NULL),
+          b = add(g, RQ_VALUE_NODE, "b", RQ_DTYPE_F32, -1, NULL);
+    rq_id y = add(g, RQ_VALUE_NODE, "y", RQ_DTYPE_F32, -1, NULL);
+    rq_id shape = constant(g, "shape", RQ_DTYPE_S64, 1, (int64_t[]) { 2 }, (double[]) { 0, 6 });
+    node(g, "Relu", &x, 1, a);
+    node(g, "Reshape", (rq_id[]) { a, shape }, 2, b);
+    node(g, "Transpose", &b, 1, y);
+    ends(g, x, y);
+    return g;
+}
+
+typedef struct seen {
+    int calls;
+    rq_shape shape;
+    float first, last;
+} seen;
+
+static rq_status look(void *arg, const char *value, const rq_tensor *t, rq_err *err)
+{
+    seen *s = arg;
+    (void)value, (void)err;
+    s->calls++;
+    s->shape = t->shape;
+    s->first = t->f32[0];
+    s->last = t->f32[rq_tensor_count(t) - 1];
+    return RQ_OK;
+}
+
+static rq_feed feed(const char *name, float *data, int64_t n)
+{
+    rq_shape s = rq_shape_of(3, (int64_t[]) { n, 2, 3 });
+    return (rq_feed) { name, rq_tensor_view(RQ_DTYPE_F32, &s, data) };
+}
+
+static void a_chain_with_a_view_runs_at_two_sizes(void **state)
+{
+    rq_graph *g = chain();
+    rq_session *s;
+    rq_err err = { 0 };
+    rq_tensor y;
+    float x[12];
+    for (int i = 0; i < 12; i++)
+        x[i] = (float)(i - 3);
+    assert_int_equal(rq_session_create(&s, g, NULL, &err), RQ_OK);
+    for (int round = 0; round < 3; round++) {
+        int64_t n = round == 1 ? 1 : 2;
+        rq_feed f = feed("x", x, n);
+        assert_int_equal(rq_session_run(s, &f, 1, &y, &err), RQ_OK);
+        assert_int_equal(y.shape.rank, 2);
+        assert_int_equal(y.shape.dim[0], 6);
+        assert_int_equal(y.shape.dim[1], n);
+        for (int64_t i = 0; i < 6; i++)
+            for (int64_t k = 0; k < n; k++)
+                assert_true(y.f32[i * n + k] == fmaxf(x[k * 6 + i], 0));
+        rq_tensor_release(&y);
+    }
+    rq_session_destroy(s);
+    rq_graph_destroy(g);
+}
+
+static void taps_see_inputs_views_and_outputs(void **state)
+{
+    rq_graph *g = chain();
+    rq_session *s;
+    rq_err err = { 0 };
+    rq_tensor y;
+    float x[6] = { -1, 1, 2, 3, 4, 5 };
+    const char *const names[4] = { "x", "a", "b", "y" };
+    seen at[4] = { { 0 } };
+    assert_int_equal(rq_session_create(&s, g, NULL, &err), RQ_OK);
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(rq_session_tap(s, names[i], look, &at[i], &err), RQ_OK);
+    assert_int_equal(rq_session_tap(s, "z", look, &at[3], &err), RQ_NOT_FOUND);
+    rq_feed f = feed("x", x, 1);
+    for (int round = 1; round <= 2; round++) {
+        assert_int_equal(rq_session_run(s, &f, 1, &y, &err), RQ_OK);
+        rq_tensor_release(&y);
+        for (int i = 0; i < 4; i++) {
+            assert_int_equal(at[i].calls, round);
+            assert_true(at[i].last == 5);
+            assert_true(at[i].first == (i ? 0.0f : -1.0f));
+        }
+        assert_int_equal(at[2].shape.rank, 2);
+    }
+    rq_session_destroy(s);
+    rq_graph_destroy(g);
+}
+
+/* x[1,2,3] -> NonZero -> nz[3,K] -> Cast f32 -> c -> Relu -> y: K depends on the data, and y on K. */
+static void sizes_that_depend_on_data_are_planned_anew(void **state)
+{
+    rq_graph *g;
+    rq_session *s;
+    rq_err err = { 0 };
+    rq_tensor y;
+    assert_int_equal(rq_graph_create(&g), RQ_OK);
+    rq_id x = add(g, RQ_VALUE_INPUT, "x", RQ_DTYPE_F32, 3, (int64_t[]) { 1, 2, 3 });
+    rq_id nz = add(g, RQ_VALUE_NODE, "nz", RQ_DTYPE_S64, -1, NULL),
+          c = add(g, RQ_VALUE_NODE, "c", RQ_DTYPE_F32, -1, NULL);
+    rq_id out = add(g, RQ_VALUE_NODE, "y", RQ_DTYPE_F32, -1, NULL);
+    node(g, "NonZero", &x, 1, nz);
+    rq_id cast = node(g, "Cast", &nz, 1, c);
+    assert_int_equal(rq_attr_set_int(g, cast, "to", 1), RQ_OK);
+    node(g, "Relu", &c, 1, out);
+    ends(g, x, out);
+    assert_int_equal(rq_session_create(&s, g, NULL, &err), RQ_OK);
+    float data[6] = { 0 };
+    rq_feed f = feed("x", data, 1);
+    f.tensor.shape.dim[0] = 1;
+    const int on[] = { 3, 1, 1, 6, 0 };
+    for (size_t round = 0; round < sizeof on / sizeof on[0]; round++) {
+        for (int i = 0; i < 6; i++)
+            data[i] = i >= 6 - on[round];
+        rq_status st = rq_session_run(s, &f, 1, &y, &err);
+        assert_string_equal(st ? err.text : "", "");
+        assert_int_equal(y.shape.dim[0], 3);
+        assert_int_equal(y.shape.dim[1], on[round]);
+        for (int k = 0; k < on[round]; k++) {
+            assert_true(y.f32[on[round] + k] == (float)((6 - on[round] + k) / 3));
+            assert_true(y.f32[2 * on[round] + k] == (float)((6 - on[round] + k) % 3));
+        }
+        rq_tensor_release(&y);
+    }
+    rq_session_destroy(s);
+    rq_graph_destroy(g);
+}
+
+static void wrong_feeds_are_refused_with_what_was_wanted(void **state)
+{
+    rq_graph *g = chain();
+    rq_session *s;
+    rq_err err = { 0 };
+    rq_tensor y;
+    float x[12] = { 0 };
+    assert_int_equal(rq_session_create(&s, g, NULL, &err), RQ_OK);
+    rq_feed f = feed("xx", x, 1);
+    assert_int_equal(rq_session_run(s, &f, 1, &y, &err), RQ_BAD_DATA);
+    assert_non_null(strstr(err.text, "'x'"));
+    assert_int_equal(rq_session_run(s, NULL, 0, &y, &err), RQ_BAD_DATA);
+    assert_non_null(strstr(err.text, "missing"));
+    f = feed("x", x, 2);
+    f.tensor.shape.dim[1] = 3;
+    f.tensor.shape.dim[2] = 2;
+    assert_int_equal(rq_session_run(s, &f, 1, &y, &err), RQ_BAD_DATA);
+    assert_non_null(strstr(err.text, "[2,3,2]"));
+    f = feed("x", x, 1);
+    f.tensor.dtype = RQ_DTYPE_S32;
+    assert_int_equal(rq_session_run(s, &f, 1, &y, &err), RQ_BAD_DATA);
+    assert_non_null(strstr(err.text, "s32"));
+    rq_session_destroy(s);
+    rq_graph_destroy(g);
+}
+
+static void an_unknown_operator_is_named(void **state)
+{
+    rq_graph *g = chain();
+    rq_session *s;
+    rq_err err = { 0 };
+    g->nodes[0].op = "Frobnicate";
+    assert_int_not_equal(rq_session_create(&s, g, NULL, &err), RQ_OK);
+    assert_non_null(strstr(err.text, "Frobnicate"));
+    rq_graph_destroy(g);
+}
+
+static void each_failing_allocation_is_an_error_without_a_leak(void **state)
+{
+    rq_graph *g = chain();
+    float x[6] = { 0 };
+    rq_feed f = feed("x", x, 1);
+    size_t before = rq_mem_live();
+    rq_err err = { 0 };
+    for (size_t n = 1; n < 1000; n++) {
+        rq_session *s = NULL;
+        rq_tensor y = { 0 };
+        rq_mem_fail_after(n, false); /* one failure: what follows must cope with having gone on */
+        rq_status st = rq_session_create(&s, g, &(rq_session_cfg) { .threads = 1 }, &err);
+        if (!st)
+            st = rq_session_run(s, &f, 1, &y, &err);
+        bool failed = rq_mem_fail_after(0, false) >= n;
+        rq_tensor_release(&y);
+        rq_session_destroy(s);
+        assert_int_equal(rq_mem_live(), before);
+        if (!failed) {
+            assert_int_equal(st, RQ_OK);
+            rq_graph_destroy(g);
+            return;
+        }
+        assert_int_equal(st, RQ_NO_MEMORY);
+    }
+    fail_msg("never succeeded");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_chain_with_a_view_runs_at_two_sizes),
+        cmocka_unit_test(taps_see_inputs_views_and_outputs),
+        cmocka_unit_test(sizes_that_depend_on_data_are_planned_anew),
+        cmocka_unit_test(wrong_feeds_are_refused_with_what_was_wanted),
+        cmocka_unit_test(an_unknown_operator_is_named),
+        cmocka_unit_test(each_failing_allocation_is_an_error_without_a_leak),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
