@@ -354,11 +354,63 @@ static rq_status derive_bias(rq_graph *g, const rq_node *n)
     return RQ_OK;
 }
 
+/* ---- operators on codes ---- */
+
+/* Does the node only choose among elements of input 0, so that it does on codes what it does on reals? */
+static bool chooses(const rq_node *n)
+{
+    const rq_op *row = rq_op_find(n->domain, n->op);
+    if (n->n_in < 1 || n->in[0] == RQ_NONE || n->n_out != 1 || n->out[0] == RQ_NONE)
+        return false;
+    return rq_rewrite_is(n, "MaxPool") ||
+           (row && row->flags & RQ_OP_MOVES && row->max_in != -1 && strcmp(n->op, "Pad"));
+}
+
+/* In a QOperator model Reshape, MaxPool and the like work on the integers that a QuantizeLinear (made for the node before)
+ * gives: between a DequantizeLinear and a QuantizeLinear of the same parameters they work on reals. */
+static rq_status lift(rq_raise_state *r, rq_id node)
+{
+    rq_graph *g = r->g;
+    const rq_node *n = &g->nodes[node];
+    rq_id codes = n->in[0], y = n->out[0], quant, real, made;
+    if (g->values[codes].kind != RQ_VALUE_NODE)
+        return RQ_OK;
+    const rq_node *q = &g->nodes[g->values[codes].producer];
+    if (!is_q(q))
+        return RQ_OK;
+    RQ_TRY(params_of(r, q, &quant));
+    if (quant == RQ_NONE || !rq_raise_is_plain(&g->quants[quant].q))
+        return RQ_OK;
+    rq_id scale = q->in[1], zero_point = q->n_in > 2 ? q->in[2] : RQ_NONE;
+    RQ_TRY(rq_raise_real(r, codes, scale, zero_point, RQ_PER_TENSOR, &real));
+    if (rq_graph_set_input(g, node, 0, real))
+        return rq_fail(r->err, RQ_NO_MEMORY, "out of memory raising '%s'", g->values[y].name);
+    RQ_TRY(rq_rewrite_detach(g, node, 0, "_QuantizeLinear_Input", &made, r->err));
+    g->values[made].dtype = RQ_DTYPE_F32;
+    rq_id in[3] = { made, scale, zero_point };
+    return rq_rewrite_produce(g, "QuantizeLinear", "_QuantizeLinear", in, zero_point == RQ_NONE ? 2 : 3, y, NULL,
+                              r->err);
+}
+
+static rq_status lift_all(rq_raise_state *r)
+{
+    rq_id *order;
+    int n;
+    RQ_TRY(rq_order(r->g, &order, &n, r->err));
+    rq_status st = RQ_OK;
+    for (int i = 0; i < n && !st; i++)
+        if (chooses(&r->g->nodes[order[i]]))
+            st = lift(r, order[i]);
+    rq_mem_free(order);
+    return st;
+}
+
 rq_status rq_raise_qdq(rq_raise_state *r)
 {
     rq_graph *g = r->g;
     rq_id *order;
     int n;
+    RQ_TRY(lift_all(r));
     RQ_TRY(rq_order(g, &order, &n, r->err));
     rq_status st = RQ_OK;
     for (int i = 0; i < n && !st; i++) {

@@ -1,0 +1,182 @@
+/* algo/fold.c — constants computed ahead of time, copies removed, and the order of all foldings. */
+#include "algo/fold.h"
+
+#include <string.h>
+
+#include "base/cpu.h"
+#include "ops/eval.h"
+#include "ops/op.h"
+#include "ops/rewrite.h"
+
+enum { SMALL_BYTES = 64 << 10, LARGEST_BYTES = 1 << 30, ROUNDS = 4 };
+
+/* ---- constants ---- */
+
+/* Views of the node's inputs, if all are plain constants; for rows that only read shapes, known sizes do. */
+static bool constant_inputs(const rq_graph *g, const rq_node *n, const rq_op *row, rq_tensor *view,
+                            const rq_tensor **in, size_t *bytes)
+{
+    *bytes = 0;
+    for (int i = 0; i < n->n_in; i++) {
+        in[i] = NULL;
+        if (n->in[i] == RQ_NONE)
+            continue;
+        const rq_value *v = &g->values[n->in[i]];
+        in[i] = &view[i];
+        if (v->kind == RQ_VALUE_CONST && v->quant == RQ_NONE && v->constant.dtype != RQ_DTYPE_STRING) {
+            view[i] = v->constant;
+            *bytes += v->constant.bytes;
+        } else if (row->flags & RQ_OP_SHAPE_ONLY && rq_shape_is_known(&v->shape) && v->dtype != RQ_DTYPE_NONE) {
+            view[i] = rq_tensor_view(v->dtype, &v->shape, NULL);
+        } else {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool is_foldable(const rq_graph *g, const rq_node *n, const rq_op *row)
+{
+    if (!row || !row->forward || row->flags & (RQ_OP_KEEP | RQ_OP_DYNAMIC) || !strcmp(n->op, "DequantizeLinear") ||
+        !strcmp(n->op, "QuantizeLinear") || !n->n_out)
+        return false;
+    for (int i = 0; i < n->n_attr; i++)
+        if (n->attr[i].type == RQ_ATTR_GRAPH || n->attr[i].type == RQ_ATTR_GRAPHS)
+            return false;
+    for (int i = 0; i < n->n_out; i++)
+        if (n->out[i] != RQ_NONE && (rq_graph_is_output(g, n->out[i]) || g->values[n->out[i]].quant != RQ_NONE))
+            return false;
+    return true;
+}
+
+/* Compute one node; *done when it became constants. */
+static rq_status fold_node(rq_graph *g, rq_id node, const rq_kernels *k, bool *done, rq_err *err)
+{
+    const rq_node *n = &g->nodes[node];
+    const rq_op *row = rq_op_find(n->domain, n->op);
+    *done = false;
+    if (!is_foldable(g, n, row))
+        return RQ_OK;
+    rq_status st = RQ_NO_MEMORY;
+    int n_out = n->n_out;
+    size_t bytes;
+    rq_tensor *view = rq_mem_zalloc((size_t)n->n_in + 1, sizeof *view), *out = NULL;
+    const rq_tensor **in = rq_mem_zalloc((size_t)n->n_in + 1, sizeof *in);
+    rq_id *ids = rq_mem_alloc((size_t)n_out + 1, sizeof *ids);
+    out = rq_mem_zalloc((size_t)n_out + 1, sizeof *out);
+    if (!view || !in || !out || !ids)
+        goto done;
+    st = RQ_OK;
+    if (!constant_inputs(g, n, row, view, in, &bytes))
+        goto done;
+    size_t limit = bytes > LARGEST_BYTES / 4 ? LARGEST_BYTES : 4 * bytes;
+    rq_err why = { 0 };
+    st = rq_eval_node(g, n, in, out, limit > SMALL_BYTES ? limit : SMALL_BYTES, k, &why);
+    if (st) { /* it fails when it runs, if it ever does */
+        st = st == RQ_NO_MEMORY ? st : RQ_OK;
+        goto done;
+    }
+    memcpy(ids, n->out, (size_t)n_out * sizeof *ids);
+    for (int i = 0; i < n_out && !st; i++) {
+        rq_id made;
+        if (ids[i] != RQ_NONE)
+            st = rq_eval_replace(g, ids[i], &out[i], &made, err);
+    }
+    *done = !st;
+done:
+    for (int i = 0; out && i < n_out; i++)
+        rq_tensor_release(&out[i]);
+    rq_mem_free(view);
+    rq_mem_free(in);
+    rq_mem_free(out);
+    rq_mem_free(ids);
+    return st == RQ_NO_MEMORY ? rq_fail(err, st, "out of memory folding constants") : st;
+}
+
+rq_status rq_fold_constants(rq_graph *g, int *n, rq_err *err)
+{
+    rq_id *order;
+    int count, done = 0;
+    unsigned cpu;
+    rq_kernels k;
+    rq_kernels_init(&k, rq_cpu_pinned(&cpu, NULL) ? 0 : cpu);
+    RQ_TRY(rq_eval_constants(g, err));
+    RQ_TRY(rq_order(g, &order, &count, err));
+    rq_status st = RQ_OK;
+    for (int i = 0; i < count && !st; i++) {
+        bool folded = false;
+        if (g->nodes[order[i]].op)
+            st = fold_node(g, order[i], &k, &folded, err);
+        done += folded;
+    }
+    rq_mem_free(order);
+    if (n)
+        *n += done;
+    return st;
+}
+
+/* ---- copies ---- */
+
+static bool is_copy(const rq_graph *g, const rq_node *n)
+{
+    if (n->n_in < 1 || n->in[0] == RQ_NONE || n->n_out < 1 || n->out[0] == RQ_NONE)
+        return false;
+    if (rq_rewrite_is(n, "Identity"))
+        return true;
+    if (rq_rewrite_is(n, "Dropout")) {
+        bool mask = n->n_out > 1 && n->out[1] != RQ_NONE && rq_graph_uses(g, n->out[1], NULL, 0);
+        bool training = n->n_in > 2 && n->in[2] != RQ_NONE;
+        if (training && g->values[n->in[2]].kind == RQ_VALUE_CONST)
+            training = rq_tensor_get_int(&g->values[n->in[2]].constant, 0) != 0;
+        return !mask && !training;
+    }
+    if (rq_rewrite_is(n, "Cast")) {
+        rq_dtype from = g->values[n->in[0]].dtype, to = g->values[n->out[0]].dtype;
+        return from == to && from != RQ_DTYPE_NONE;
+    }
+    return false;
+}
+
+rq_status rq_fold_copies(rq_graph *g, int *n, rq_err *err)
+{
+    rq_status st = RQ_OK;
+    for (rq_id i = 0; i < g->n_nodes && !st; i++) {
+        const rq_node *node = &g->nodes[i];
+        if (!node->op || !is_copy(g, node))
+            continue;
+        rq_id x = node->in[0], y = node->out[0];
+        if (g->values[y].quant != g->values[x].quant)
+            continue;
+        if (rq_rewrite_bypass(g, i, x, &st, err) && n)
+            ++*n;
+    }
+    return st;
+}
+
+/* ---- all ---- */
+
+rq_status rq_fold_graph(rq_graph *g, rq_fold_counts *counts, rq_err *err)
+{
+    rq_fold_counts total = { 0 };
+    for (int round = 0; round < ROUNDS; round++) {
+        rq_fold_counts now = { 0 };
+        rq_ops_bind(g);
+        RQ_TRY(rq_ops_infer(g, err));
+        RQ_TRY(rq_fold_constants(g, &now.constants, err));
+        RQ_TRY(rq_fold_copies(g, &now.copies, err));
+        RQ_TRY(rq_fold_scales(g, &now.scales, err));
+        RQ_TRY(rq_fold_patterns(g, &now.patterns, err));
+        rq_graph_prune(g);
+        total.constants += now.constants;
+        total.copies += now.copies;
+        total.scales += now.scales;
+        total.patterns += now.patterns;
+        if (!now.constants && !now.copies && !now.scales && !now.patterns)
+            break;
+    }
+    rq_ops_bind(g);
+    RQ_TRY(rq_ops_infer(g, err));
+    if (counts)
+        *counts = total;
+    return RQ_OK;
+}

@@ -1,0 +1,33 @@
+/* algo/fold.h — rewrites of a float graph that leave its function as it is and prepare it for quantization: fewer operators,
+ * more of them with an integer form, weights and biases as constants where quantizers look for them. */
+#ifndef RQ_ALGO_FOLD_H
+#define RQ_ALGO_FOLD_H
+
+#include "graph/graph.h"
+
+typedef struct rq_fold_counts {
+    int constants; /* nodes computed now */
+    int copies;    /* Identity, Dropout, casts to the same type */
+    int scales;    /* BatchNormalization, Mul, Add ... by constants taken into the weights before them */
+    int patterns;  /* groups of operators that became one */
+} rq_fold_counts;
+
+/* All of the steps below, in order, until nothing changes; shapes are inferred on the way (rq_ops_infer) and what nobody uses
+ * goes. Values that survive keep their names; outputs agree with those of before within float rounding. Nodes with
+ * annotated inputs, quantized constants and QuantizeLinear/DequantizeLinear are left alone. counts may be NULL.
+ * RQ_BAD_SHAPE and RQ_BAD_GRAPH from inference; RQ_NO_MEMORY: g is valid, but half folded. */
+rq_status rq_fold_graph(rq_graph *g, rq_fold_counts *counts, rq_err *err);
+
+/* Compute every node whose inputs are constants, and Shape and Size where sizes are known. A result that is larger than
+ * both 64 KiB and four times its inputs stays a node: an Expand of a scalar is not worth a file full of copies. */
+rq_status rq_fold_constants(rq_graph *g, int *n, rq_err *err);
+/* Identity, Dropout that is not training, Cast to the type that is there: consumers read their input. */
+rq_status rq_fold_copies(rq_graph *g, int *n, rq_err *err);
+/* BatchNormalization, and Mul, Div, Add, Sub by a constant per channel, into the weights and bias of the Conv, ConvTranspose
+ * or Gemm before them; MatMul and Add of 2-D operands into Gemm. */
+rq_status rq_fold_scales(rq_graph *g, int *n, rq_err *err);
+/* Operators that exporters wrote out: HardSigmoid from Add, Clip, Div; HardSwish (opset 14) and LayerNormalization (17)
+ * where the opset has them. */
+rq_status rq_fold_patterns(rq_graph *g, int *n, rq_err *err);
+
+#endif
