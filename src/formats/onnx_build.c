@@ -64,7 +64,7 @@ static void need_ir(builder *b, int64_t ir)
 
 /* ---- values ---- */
 
-static rq_status build_type(builder *b, Onnx__TypeProto **out, const rq_graph *g, rq_dtype d, const rq_shape *s)
+static rq_status build_type(builder *b, Onnx__TypeProto **out, rq_dtype d, const rq_shape *s)
 {
     Onnx__TypeProto *t = make(b, &onnx__type_proto__descriptor);
     if (!t || !(t->tensor_type = make(b, &onnx__tensor_type_proto__descriptor)))
@@ -82,12 +82,11 @@ static rq_status build_type(builder *b, Onnx__TypeProto **out, const rq_graph *g
     shape->n_dim = (size_t)s->rank;
     for (int i = 0; i < s->rank; i++) {
         Onnx__DimensionProto *dim = shape->dim[i];
-        const char *name = s->dim[i] < RQ_DIM_UNKNOWN ? rq_graph_symbol_name(g, s->dim[i]) : "?";
         if (s->dim[i] >= 0) {
             dim->has_dim_value = true;
             dim->dim_value = s->dim[i];
-        } else if (strcmp(name, "?") != 0) {
-            SET_TEXT(dim, dim_param, name);
+        } else if (s->dim[i] < RQ_DIM_UNKNOWN && -2 - s->dim[i] < b->model->n_symbols) {
+            SET_TEXT(dim, dim_param, b->model->symbols[-2 - s->dim[i]]);
         }
     }
     return RQ_OK;
@@ -105,7 +104,7 @@ static rq_status build_info(builder *b, Onnx__ValueInfoProto *p, const rq_graph 
         RQ_TRY(put_back(b, &p->base, &x->info));
     if (x && x->type.n && x->dtype == v->dtype && rq_shape_equal(&x->shape, &v->shape))
         return put_back(b, &p->base, &x->type);
-    return v->dtype == RQ_DTYPE_NONE ? RQ_OK : build_type(b, &p->type, g, v->dtype, &v->shape);
+    return v->dtype == RQ_DTYPE_NONE ? RQ_OK : build_type(b, &p->type, v->dtype, &v->shape);
 }
 
 static rq_status build_tensor(builder *b, Onnx__TensorProto *p, const rq_tensor *t, const char *name,

@@ -390,18 +390,18 @@ static rq_status read_opsets(rq_onnx_reader *r, rq_graph *g, const Onnx__ModelPr
         const char *shown = domain[0] ? domain : "ai.onnx";
         const int64_t version = p->opset_import[i]->version;
         if (version <= 0)
-            return rq_fail(r->err, RQ_BAD_FILE, "imports version %lld of %s; versions begin at 1", (long long)version,
+            return rq_fail(r->err, RQ_BAD_FILE, "the model imports version %lld of %s; versions begin at 1", (long long)version,
                            shown);
         if (rq_graph_opset(g, domain))
-            return rq_fail(r->err, RQ_BAD_FILE, "imports %s twice, as version %lld and %lld", shown,
+            return rq_fail(r->err, RQ_BAD_FILE, "the model imports %s twice, as version %lld and %lld", shown,
                            (long long)rq_graph_opset(g, domain), (long long)version);
         if (!domain[0] && version > ONNX_MAX_OPSET)
-            return rq_fail(r->err, RQ_UNSUPPORTED, "imports opset %lld; this version reads up to %d",
+            return rq_fail(r->err, RQ_UNSUPPORTED, "the model imports opset %lld; this version reads up to %d",
                            (long long)version, ONNX_MAX_OPSET);
         RQ_TRY(rq_graph_set_opset(g, domain, version));
     }
     if (g->n_opsets == 0 && r->ir >= 3)
-        return rq_fail(r->err, RQ_BAD_FILE, "imports no opset");
+        return rq_fail(r->err, RQ_BAD_FILE, "the model imports no opset");
     if (g->n_opsets == 0) /* opset_import came with IR version 3 */
         return rq_graph_set_opset(g, "", 1);
     return RQ_OK;
@@ -410,13 +410,13 @@ static rq_status read_opsets(rq_onnx_reader *r, rq_graph *g, const Onnx__ModelPr
 static rq_status read_model(rq_onnx_reader *r, rq_graph *g, Onnx__ModelProto *p)
 {
     if (!p->has_ir_version || p->ir_version <= 0)
-        return rq_fail(r->err, RQ_BAD_FILE, "has IR version %lld; expected 1 to %d", (long long)p->ir_version,
+        return rq_fail(r->err, RQ_BAD_FILE, "the model has IR version %lld; expected 1 to %d", (long long)p->ir_version,
                        ONNX_MAX_IR);
     if (p->ir_version > ONNX_MAX_IR)
-        return rq_fail(r->err, RQ_UNSUPPORTED, "has IR version %lld; this version reads 1 to %d",
+        return rq_fail(r->err, RQ_UNSUPPORTED, "the model has IR version %lld; this version reads 1 to %d",
                        (long long)p->ir_version, ONNX_MAX_IR);
     if (!p->graph)
-        return rq_fail(r->err, RQ_BAD_FILE, "has no graph");
+        return rq_fail(r->err, RQ_BAD_FILE, "the model has no graph");
     r->ir = g->ir_version = p->ir_version;
     g->model_version = p->model_version;
     g->format = "onnx";

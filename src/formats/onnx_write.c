@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/file.h"
 #include "ops/op.h"
@@ -122,6 +123,9 @@ static rq_status write_messages(Onnx__ModelProto *m, const char *path, size_t mo
             return RQ_NO_MEMORY;
         sprintf(data_path, "%s.data", path);
         const char *slash = strrchr(data_path, '/');
+        struct stat link;
+        if (!lstat(data_path, &link) && S_ISLNK(link.st_mode)) /* a link would be followed, and never read back */
+            return rq_fail(err, RQ_IO, "its weights would go to '%s', which is a symbolic link", data_path);
         st = rq_file_create(&data, data_path, err);
         if (!st)
             st = move_tensors(m->graph, &data, slash ? slash + 1 : data_path, a, err);
