@@ -24,7 +24,7 @@
 static rq_status load(const void *data, size_t n, rq_err *err)
 {
     rq_graph *g;
-    *err = (rq_err){ 0 };
+    *err = (rq_err) { 0 };
     rq_status st = rq_load_memory(&g, data, n, err);
     if (!st)
         rq_graph_destroy(g);
@@ -169,7 +169,8 @@ static void write_file(const char *path, const void *data, size_t n)
 
 static rq_status load_external(const char *location, const char *offset, const char *length, float *first, rq_err *err)
 {
-    pb g = { .n = 0 }, t = { .n = 0 }, node = pb_node("Add", "x", "w", "y"), x = pb_value("x", 4, 0), y = pb_value("y", 4, 0);
+    pb g = { .n = 0 }, t = { .n = 0 }, node = pb_node("Add", "x", "w", "y"), x = pb_value("x", 4, 0),
+       y = pb_value("y", 4, 0);
     pb_int(&t, 1, 4);
     pb_int(&t, 2, 1);
     pb_str(&t, 8, "w");
@@ -186,7 +187,7 @@ static rq_status load_external(const char *location, const char *offset, const c
     pb m = pb_model(&g, 8, 17);
     write_file(DIR_ "/model/m.onnx", m.b, m.n);
     rq_graph *read;
-    *err = (rq_err){ 0 };
+    *err = (rq_err) { 0 };
     rq_status st = rq_load(&read, DIR_ "/model/m.onnx", err);
     if (!st) {
         *first = read->values[rq_graph_find(read, "w")].constant.f32[0];
@@ -286,7 +287,7 @@ static void memory_can_run_out_anywhere(void **state)
         assert_true(calls > 10);
         for (size_t n = 1; n <= calls; n += n < 100 ? 1 : step)
             for (int sticky = 0; sticky < 2; sticky++) {
-                err = (rq_err){ 0 };
+                err = (rq_err) { 0 };
                 rq_mem_fail_after(n, sticky);
                 rq_status st = rq_load(&g, models[m], &err);
                 rq_mem_fail_after(0, false);

@@ -129,10 +129,10 @@ static void what_is_not_understood_is_kept(void **state)
 {
     (void)state;
     static const char *const markers[] = {
-        "model-doc",   "graph-doc",   "node-doc",      "value-doc",        "tensor-doc",    "attr-doc",   "meta-key",
-        "meta-value",  "node-meta",   "value-meta",    "graph-meta",       "tensor-meta",   "training",   "annotation",
-        "denotation",  "attr-tensor", "sparse-values", "unknown-in-model", "producer-name", "model.domain", "overloaded",
-        "input-meta",  "batch",       "type-of-attr",
+        "model-doc",     "graph-doc",    "node-doc",   "value-doc",   "tensor-doc",    "attr-doc",
+        "meta-key",      "meta-value",   "node-meta",  "value-meta",  "graph-meta",    "tensor-meta",
+        "training",      "annotation",   "denotation", "attr-tensor", "sparse-values", "unknown-in-model",
+        "producer-name", "model.domain", "overloaded", "input-meta",  "batch",         "type-of-attr",
     };
     pb g = { .n = 0 }, node, in, out, info, t, a = { .n = 0 };
     node = pb_node("Identity", "x", NULL, "a");
@@ -246,7 +246,8 @@ static void what_is_not_understood_is_kept(void **state)
 static void names_are_bytes(void **state)
 {
     (void)state;
-    pb g = { .n = 0 }, node = pb_node("Relu", "x", NULL, "\xff\xfe:0"), in = pb_value("x", 4, 0), out = pb_value("\xff\xfe:0", 4, 0);
+    pb g = { .n = 0 }, node = pb_node("Relu", "x", NULL, "\xff\xfe:0"), in = pb_value("x", 4, 0),
+       out = pb_value("\xff\xfe:0", 4, 0);
     pb_msg(&g, 1, &node);
     pb_msg(&g, 11, &in);
     pb_msg(&g, 12, &out);
@@ -334,9 +335,9 @@ static void the_suffix_names_the_format(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_model_survives),        cmocka_unit_test(what_is_not_understood_is_kept),
-        cmocka_unit_test(names_are_bytes),             cmocka_unit_test(old_files_list_their_constants),
-        cmocka_unit_test(large_models_are_split),      cmocka_unit_test(the_suffix_names_the_format),
+        cmocka_unit_test(every_model_survives),   cmocka_unit_test(what_is_not_understood_is_kept),
+        cmocka_unit_test(names_are_bytes),        cmocka_unit_test(old_files_list_their_constants),
+        cmocka_unit_test(large_models_are_split), cmocka_unit_test(the_suffix_names_the_format),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
