@@ -57,6 +57,10 @@ RQ_API rq_status rq_fail(rq_err *err, rq_status code, const char *fmt, ...) RQ_P
  * (or `code` where err is NULL). */
 RQ_API rq_status rq_fail_in(rq_err *err, rq_status code, const char *fmt, ...) RQ_PRINTF(3, 4);
 
+#ifdef __clang_analyzer__ /* it cannot see that both return `code`, so that a failure is one */
+#define rq_fail(err, code, ...) ((void)(rq_fail)(err, code, __VA_ARGS__), (code))
+#endif
+
 #define RQ_TRY(expr)                                                                                                   \
     do {                                                                                                               \
         rq_status rq_try_ = (expr);                                                                                    \

@@ -16,7 +16,7 @@ const char *rq_status_text(rq_status s)
     return text[s];
 }
 
-rq_status rq_fail(rq_err *err, rq_status code, const char *fmt, ...)
+rq_status(rq_fail)(rq_err *err, rq_status code, const char *fmt, ...)
 {
     if (err) {
         va_list ap;
