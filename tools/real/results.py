@@ -9,7 +9,7 @@ import common, evaluate
 REAL = os.environ.get('RQ_REAL', 'real')
 ap = argparse.ArgumentParser()
 ap.add_argument('--tool', default=REPO + '/build/requant'); ap.add_argument('--threads', default='1'); ap.add_argument('--methods', default='')
-ap.add_argument('--table'); ap.add_argument('--method-table'); ap.add_argument('--no-bench', action='store_true'); ap.add_argument('tasks', nargs='*')
+ap.add_argument('--table'); ap.add_argument('--method-table'); ap.add_argument('--no-bench', action='store_true'); ap.add_argument('--memory', action='store_true', help='peak memory of percentile calibration of opennsfw for 16, 64 and 256 samples'); ap.add_argument('tasks', nargs='*')
 A = ap.parse_args()
 TASKS = ['digits_cnn', 'digits_mobilenet', 'ppocr_cls', 'ppocr_det', 'ppocr_rec', 'magika', 'silero_seq', 'silero_step', 'opennsfw']
 HEAD = dict(classify='top1', agree='sqnr_db', ocr='char_acc', probmap='iou', vad='agree')
@@ -65,9 +65,11 @@ def table(path):
         pct = next((m for m in ('pct9999_u8s8', 'pct9999_u8s8@16', 'pct9999_u8s8@32') if 'metric' in p.get(m, {})), 'pct9999_u8s8')
         x = lambda y: '-' if y is None else y
         C.append(f"| {task} | {x(v.get('wall_s'))} | {x(s('minmax_u8s8', 'wall_s'))} | {x(s(pct, 'wall_s'))} | {x(v.get('peak_rss_mb'))} | {x(s('minmax_u8s8', 'peak_rss_mb'))} | {x(s(pct, 'peak_rss_mb'))} | {f['size'] / 1e3:.0f} | {v.get('size', 0) / 1e3:.0f} | {x(v.get('float_ms'))} | {x(v.get('ms'))} | {x(f.get('ms_quiet', f.get('ms')))} | {x(p.get('minmax_u8s8', {}).get('ms_quiet', p.get('minmax_u8s8', {}).get('ms')))} |")
+    M = [f"| {k} | {v.get('peak_rss_mb', v.get('error'))} | {v.get('wall_s', '-')} |" for k, v in sorted(ours.get('memory', {}).items(), key=lambda kv: int(kv[0]))]
+    M = ['', '| samples, percentile calibration of opennsfw | peak MB | s |', '|---|---|---|'] + M if M else []
     mark = '<!-- table: tools/real/results.py --table -->'
     s = open(path).read() if os.path.exists(path) else ''
-    open(path, 'w').write((s.split(mark)[0] if mark in s else s) + mark + '\n' + '\n'.join(L + [''] + C) + '\n')
+    open(path, 'w').write((s.split(mark)[0] if mark in s else s) + mark + '\n' + '\n'.join(L + [''] + C + M) + '\n')
 
 
 def method_table(path):
@@ -79,7 +81,19 @@ def method_table(path):
     open(path, 'w').write('\n'.join(L) + '\n')
 
 
-if A.table:
+def memory():
+    d, found = f'{REAL}/opennsfw', {}
+    for n, f in (16, 'calib16'), (64, 'calib'), (256, 'calib256'):
+        code, s, mb, said = measured([A.tool, 'quantize', d + '/model.onnx', '-d', f'{d}/{f}.npz', '-o', f'{d}/memory.onnx', '--method', 'percentile', '--threads', A.threads])
+        found[n] = dict(peak_rss_mb=round(mb), wall_s=round(s, 1)) if code == 0 else dict(error=said)
+        print(n, 'samples:', json.dumps(found[n]), flush=True)
+    return found
+
+
+if A.memory:
+    path = REAL + '/results.json'; all_ = json.load(open(path)) if os.path.exists(path) else {}
+    all_['memory'] = memory(); json.dump(all_, open(path, 'w'), indent=1, sort_keys=True)
+elif A.table:
     table(A.table)
 elif A.method_table:
     method_table(A.method_table)
