@@ -160,7 +160,7 @@ void *rq_arena_alloc(rq_arena *a, size_t n, size_t size)
 char *rq_arena_strndup(rq_arena *a, const char *s, size_t n)
 {
     char *p = rq_arena_alloc(a, n + 1, 1);
-    if (p)
+    if (p && n)
         memcpy(p, s, n);
     return p;
 }
