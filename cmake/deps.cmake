@@ -42,3 +42,8 @@ if(RQ_MISSING)
   message(FATAL_ERROR "requant needs what this machine does not have; `make deps` installs it:${RQ_MISSING}")
 endif()
 target_link_libraries(rq_deps INTERFACE Threads::Threads m)
+# The OpenMP runtime that oneDNN was built on, whatever our compiler's own is: kernels/float_dnnl holds it to one thread.
+find_library(RQ_gomp_LIBRARY NAMES gomp libgomp.so.1)
+if(RQ_gomp_LIBRARY)
+  target_link_libraries(rq_deps INTERFACE ${RQ_gomp_LIBRARY})
+endif()

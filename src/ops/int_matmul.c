@@ -27,7 +27,8 @@ typedef struct matmul_state {
     int32_t *col_zero; /* [columns] zb; NULL where it is `zero` for all */
     int32_t za, zero;
     float *m;                 /* [columns] */
-    int64_t add_row, add_col; /* steps of a matrix c; both 0: there is none, or it is in the bracket */
+    bool adds;                /* c is not in the bracket: a matrix, or variable */
+    int64_t add_row, add_col; /* its steps */
 } matmul_state;
 
 /* ---- sizes ---- */
@@ -109,8 +110,8 @@ bool rq_int_gemm_accepts(const rq_op_args *a, const char **why)
     *why = "beta is not 1";
     if (c && rq_attr_float(a->node, "beta", 1) != 1)
         return false;
-    *why = "bias is not constant";
-    if (c && !c->data && (c->dtype == RQ_DTYPE_F32 || rq_tensor_count(c) == 1))
+    *why = "float bias is not constant";
+    if (c && !c->data && c->dtype == RQ_DTYPE_F32)
         return false;
     *why = "float bias is not one row";
     if (c && c->dtype == RQ_DTYPE_F32 && c->shape.rank == 2 && c->shape.dim[0] != 1)
@@ -207,6 +208,7 @@ static rq_status prepare(const rq_op_args *a, const product *p, float alpha, con
             for (int64_t j = 0; j < p->columns; j++)
                 s->col_add[j] = bias_at(a, c, alpha, j);
         } else {
+            s->adds = true;
             s->add_row = rows == 1 ? 0 : columns;
             s->add_col = columns == 1 ? 0 : 1;
         }
@@ -338,7 +340,7 @@ static void run_one(const rq_op_args *a, const matmul_state *s, int64_t batch)
     } else {
         job.out.row_add = row_add;
     }
-    if (a->n_in > 2 && a->in[2] && (s->add_row || s->add_col)) {
+    if (s->adds) {
         job.out.add = a->in[2]->s32;
         job.out.add_row = s->add_row;
         job.out.add_col = s->add_col;

@@ -1,0 +1,275 @@
+/* ops/conv.c — Conv and ConvTranspose in 1 to 3 dimensions, and FusedConv (Conv with an activation behind it).
+ *
+ * The loops are in kernels/float_dnnl; here attributes become a geometry, and weights that never change are packed
+ * once per plan. */
+#include <string.h>
+
+#include "kernels/float_dnnl.h"
+#include "ops/eltwise.h"
+#include "ops/half.h"
+#include "ops/window.h"
+
+static bool is_transposed(const rq_node *n)
+{
+    return strcmp(n->op, "ConvTranspose") == 0;
+}
+
+static const rq_tensor *input(const rq_op_args *a, int i)
+{
+    return i < a->n_in ? a->in[i] : NULL;
+}
+
+static rq_status conv_infer(const rq_infer *a)
+{
+    const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
+    const bool transposed = is_transposed(a->node);
+    int64_t groups;
+    RQ_TRY(rq_window_group(a->node, &groups, a->err));
+    a->out_dtype[0] = a->in[0]->dtype;
+    if (a->in[0]->dtype != RQ_DTYPE_NONE && a->in[1]->dtype != RQ_DTYPE_NONE && a->in[0]->dtype != a->in[1]->dtype)
+        return rq_infer_fail(a, RQ_BAD_DTYPE, "the input has type %s, the weight %s", rq_dtype_name(a->in[0]->dtype),
+                             rq_dtype_name(a->in[1]->dtype));
+    if (x->rank < 0)
+        return RQ_OK;
+    if (x->rank >= 2 && w->rank >= 2) {
+        const int64_t channels = x->dim[1], mine = w->dim[transposed ? 0 : 1];
+        if (channels >= 0 && mine >= 0 && (transposed ? mine : mine * groups) != channels)
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "the weight wants %lld input channels, the input has %lld",
+                                 (long long)(transposed ? mine : mine * groups), (long long)channels);
+        if (w->dim[0] >= 0 && w->dim[0] % groups != 0)
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "%lld %s channels do not make %lld groups", (long long)w->dim[0],
+                                 transposed ? "input" : "output", (long long)groups);
+    }
+    rq_window win;
+    RQ_TRY(transposed ? rq_window_deconv(&win, a->node, x, w, a->err) : rq_window_conv(&win, a->node, x, w, a->err));
+    int64_t out = RQ_DIM_UNKNOWN;
+    if (w->rank >= 2)
+        out = !transposed ? w->dim[0] : w->dim[1] < 0 ? RQ_DIM_UNKNOWN : w->dim[1] * groups;
+    if (a->n_in > 2 && a->in[2] && a->in[2]->shape.rank >= 0) {
+        const rq_shape *b = &a->in[2]->shape;
+        if (b->rank != 1 || (b->dim[0] >= 0 && out >= 0 && b->dim[0] != out))
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "the bias does not have one entry for each of %lld output channels",
+                                 (long long)out);
+    }
+    a->out_shape[0] = rq_window_out_shape(&win, x, out);
+    return RQ_OK;
+}
+
+static rq_status geometry(const rq_op_args *a, rq_conv_geom *g)
+{
+    const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
+    rq_window win;
+    *g = (rq_conv_geom) { .transposed = is_transposed(a->node), .batch = x->dim[0], .in_ch = x->dim[1] };
+    RQ_TRY(rq_window_group(a->node, &g->groups, a->err));
+    RQ_TRY(g->transposed ? rq_window_deconv(&win, a->node, x, w, a->err) : rq_window_conv(&win, a->node, x, w, a->err));
+    g->out_ch = g->transposed ? w->dim[1] * g->groups : w->dim[0];
+    g->nd = win.nd;
+    memcpy(g->in, win.in, sizeof g->in);
+    memcpy(g->out, win.out, sizeof g->out);
+    memcpy(g->kernel, win.kernel, sizeof g->kernel);
+    memcpy(g->stride, win.stride, sizeof g->stride);
+    memcpy(g->dilation, win.dilation, sizeof g->dilation);
+    memcpy(g->pad_lo, win.pad_lo, sizeof g->pad_lo);
+    memcpy(g->pad_hi, win.pad_hi, sizeof g->pad_hi);
+    return RQ_OK;
+}
+
+static bool is_empty(const rq_op_args *a)
+{
+    return rq_shape_count(&a->in[0]->shape) == 0 || rq_shape_count(&a->out[0]->shape) == 0 ||
+           rq_shape_count(&a->in[1]->shape) == 0;
+}
+
+/* ---- the activation of FusedConv ---- */
+
+typedef struct conv_state {
+    rq_conv_f32 *conv; /* NULL: nothing to compute */
+    bool active;       /* an activation follows */
+    rq_map_id f;
+    float p, q;
+} conv_state;
+
+static rq_status read_activation(const rq_op_args *a, conv_state *s)
+{
+    static const struct {
+        const char *name;
+        rq_map_id f;
+        float p, q;
+    } known[] = {
+        { "Relu", RQ_MAP_RELU, 0, 0 },
+        { "Tanh", RQ_MAP_TANH, 0, 0 },
+        { "Sigmoid", RQ_MAP_SIGMOID, 0, 0 },
+        { "LeakyRelu", RQ_MAP_LEAKY_RELU, 0.01f, 0 },
+        { "Clip", RQ_MAP_CLIP, 0, 0 },
+        { "HardSigmoid", RQ_MAP_HARD_SIGMOID, 0.2f, 0.5f },
+        { "HardSwish", RQ_MAP_HARD_SWISH, 0, 0 },
+    };
+    const char *name = rq_attr_string(a->node, "activation", "");
+    if (!*name || strcmp(a->node->op, "FusedConv") != 0)
+        return RQ_OK;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (strcmp(known[i].name, name) != 0)
+            continue;
+        int n;
+        const float *params = rq_attr_floats(a->node, "activation_params", &n);
+        s->active = true;
+        s->f = known[i].f;
+        s->p = n > 0 ? params[0] : known[i].p;
+        s->q = n > 1 ? params[1] : known[i].q;
+        return RQ_OK;
+    }
+    return rq_op_fail(a, RQ_UNSUPPORTED, "activation '%s' is not supported", name);
+}
+
+/* ---- prepare and run ---- */
+
+static rq_status conv_prepare(const rq_op_args *a, void **state)
+{
+    const rq_tensor *w = a->in[1];
+    const rq_dtype d = a->in[0]->dtype;
+    if (d != RQ_DTYPE_F32 && !rq_half_is(d))
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(d));
+    conv_state *s = rq_mem_zalloc(1, sizeof *s);
+    if (!s)
+        return RQ_NO_MEMORY;
+    rq_status status = read_activation(a, s);
+    if (status == RQ_OK && !is_empty(a)) {
+        rq_conv_geom g;
+        const bool fixed = w->data && w->dtype == RQ_DTYPE_F32;
+        status = geometry(a, &g);
+        if (status == RQ_OK)
+            status = rq_conv_f32_create(&s->conv, &g, fixed ? w->f32 : NULL, input(a, 2) != NULL,
+                                        rq_threads_count(a->threads));
+        if (status == RQ_INTERNAL)
+            status = rq_op_fail(a, RQ_INTERNAL, "oneDNN failed");
+    }
+    if (status != RQ_OK) {
+        rq_mem_free(s);
+        return status;
+    }
+    *state = s;
+    return RQ_OK;
+}
+
+static void conv_release(void *state)
+{
+    conv_state *s = state;
+    rq_conv_f32_destroy(s->conv);
+    rq_mem_free(s);
+}
+
+static size_t conv_scratch(const rq_op_args *a, bool integer)
+{
+    const conv_state *s = a->state;
+    return s && s->conv ? rq_conv_f32_scratch(s->conv) : 0;
+}
+
+static rq_status conv_wide(const rq_op_args *a)
+{
+    const conv_state *s = a->state;
+    const rq_tensor *b = input(a, 2), *z = input(a, 3);
+    rq_tensor *y = a->out[0];
+    if (!s->conv) { /* an empty side: sums of nothing */
+        for (int64_t i = 0, n = rq_tensor_count(y),
+                     area = n && y->shape.dim[1] ? rq_shape_span(&y->shape, 2, y->shape.rank) : 1;
+             i < n; i++)
+            y->f32[i] = b ? b->f32[i / area % y->shape.dim[1]] : 0;
+    } else {
+        const rq_status status =
+            rq_conv_f32_run(s->conv, y->f32, a->in[0]->f32, a->in[1]->f32, b ? b->f32 : NULL, a->scratch, a->threads);
+        if (status != RQ_OK)
+            return rq_op_fail(a, status, "oneDNN failed: %s", rq_status_text(status));
+    }
+    if (z && strcmp(a->node->op, "FusedConv") == 0)
+        RQ_TRY(rq_eltwise_zip(a, y, y, z, RQ_ZIP_ADD));
+    return s->active ? rq_eltwise_map(a, y, y, s->f, s->p, s->q) : RQ_OK;
+}
+
+static rq_status conv_forward(const rq_op_args *a)
+{
+    return rq_half_run(a, conv_wide);
+}
+
+static double conv_macs(const rq_op_args *a)
+{
+    const rq_shape *w = &a->in[1]->shape, *y = &a->out[0]->shape, *x = &a->in[0]->shape;
+    if (w->rank < 3)
+        return 0;
+    /* per output element: the weights that meet it (transposed: per input element) */
+    const double taps = (double)rq_shape_span(w, 1, w->rank);
+    return taps * (double)rq_shape_count(is_transposed(a->node) ? x : y);
+}
+
+/* [M, C/group, ...]: axis 0. ConvTranspose: [C, M/group, ...], axis 1; grouped weights mix channels of all groups there,
+ * so no axis of theirs is the output channel. */
+static int conv_weight_axis(const rq_node *n, const rq_shape *w)
+{
+    if (!is_transposed(n))
+        return 0;
+    return rq_attr_int(n, "group", 1) == 1 ? 1 : RQ_PER_TENSOR;
+}
+
+static rq_status conv_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
+{
+    int64_t groups;
+    return rq_window_group(n, &groups, err);
+}
+
+const rq_op rq_op_conv = {
+    .name = "Conv",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 2,
+    .max_in = 3,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_WEIGHTED,
+    .check = conv_check,
+    .infer = conv_infer,
+    .forward = conv_forward,
+    .prepare = conv_prepare,
+    .release = conv_release,
+    .scratch = conv_scratch,
+    .weight_axis = conv_weight_axis,
+    .macs = conv_macs,
+};
+
+const rq_op rq_op_conv_transpose = {
+    .name = "ConvTranspose",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 2,
+    .max_in = 3,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT, /* no runtime of the profile has an integer kernel (spec onnx.md 5.1) */
+    .check = conv_check,
+    .infer = conv_infer,
+    .forward = conv_forward,
+    .prepare = conv_prepare,
+    .release = conv_release,
+    .scratch = conv_scratch,
+    .weight_axis = conv_weight_axis,
+    .macs = conv_macs,
+};
+
+const rq_op rq_op_ms_fused_conv = {
+    .name = "FusedConv",
+    .domain = "com.microsoft",
+    .since = 1,
+    .known = 1,
+    .min_in = 2,
+    .max_in = 4,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .check = conv_check,
+    .infer = conv_infer,
+    .forward = conv_forward,
+    .prepare = conv_prepare,
+    .release = conv_release,
+    .scratch = conv_scratch,
+    .macs = conv_macs,
+};

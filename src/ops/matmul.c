@@ -1,0 +1,309 @@
+/* ops/matmul.c — MatMul, Gemm, and the fused forms FusedMatMul and FusedGemm: how operands broadcast and which matrices
+ * meet; the products themselves are in kernels/float_dnnl. */
+#include <string.h>
+
+#include "kernels/float_dnnl.h"
+#include "ops/bcast.h"
+#include "ops/eltwise.h"
+#include "ops/half.h"
+
+static bool flag(const rq_node *n, const char *name)
+{
+    return rq_attr_int(n, name, 0) != 0;
+}
+
+/* ---- MatMul: numpy's rules. A vector is a row on the left, a column on the right, and its axis goes away. ---- */
+
+/* Swaps of the last two axes that FusedMatMul asks for. */
+static bool trans_of(const rq_node *n, int side)
+{
+    return strcmp(n->op, "FusedMatMul") == 0 && flag(n, side ? "transB" : "transA");
+}
+
+static rq_status matmul_infer(const rq_infer *a)
+{
+    rq_shape x = a->in[0]->shape, w = a->in[1]->shape;
+    a->out_dtype[0] = a->in[0]->dtype;
+    if (a->in[0]->dtype != RQ_DTYPE_NONE && a->in[1]->dtype != RQ_DTYPE_NONE && a->in[0]->dtype != a->in[1]->dtype)
+        return rq_infer_fail(a, RQ_BAD_DTYPE, "operands have types %s and %s", rq_dtype_name(a->in[0]->dtype),
+                             rq_dtype_name(a->in[1]->dtype));
+    if (strcmp(a->node->op, "FusedMatMul") == 0 && (flag(a->node, "transBatchA") || flag(a->node, "transBatchB")))
+        return rq_infer_fail(a, RQ_UNSUPPORTED, "transBatchA and transBatchB are not supported");
+    if (x.rank == 0 || w.rank == 0)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "operand %d is a scalar", x.rank == 0 ? 0 : 1);
+    if (x.rank < 0 || w.rank < 0)
+        return RQ_OK;
+    const bool row = x.rank == 1, column = w.rank == 1;
+    const bool ta = trans_of(a->node, 0) && !row, tb = trans_of(a->node, 1) && !column;
+    const int64_t m = row ? 1 : x.dim[x.rank - (ta ? 1 : 2)], k = x.dim[x.rank - (ta ? 2 : 1)];
+    const int64_t kw = column ? w.dim[0] : w.dim[w.rank - (tb ? 1 : 2)], n = column ? 1 : w.dim[w.rank - (tb ? 2 : 1)];
+    char xs[RQ_SHAPE_TEXT], ws[RQ_SHAPE_TEXT];
+    if (k >= 0 && kw >= 0 && k != kw)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "%s cannot be multiplied by %s", rq_shape_text(&x, xs, sizeof xs),
+                             rq_shape_text(&w, ws, sizeof ws));
+    const rq_shape xb = rq_shape_of(row ? 0 : x.rank - 2, x.dim), wb = rq_shape_of(column ? 0 : w.rank - 2, w.dim);
+    rq_shape *y = &a->out_shape[0];
+    if (!rq_infer_broadcast_shapes(&xb, &wb, y))
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "the batches of %s and %s do not broadcast",
+                             rq_shape_text(&x, xs, sizeof xs), rq_shape_text(&w, ws, sizeof ws));
+    if (!row)
+        y->dim[y->rank++] = m;
+    if (!column)
+        y->dim[y->rank++] = n;
+    return RQ_OK;
+}
+
+typedef struct product {
+    int64_t m, n, k, lda, ldb;
+    bool ta, tb;
+    rq_shape xb, wb, yb; /* batch axes */
+} product;
+
+static void product_of(const rq_op_args *a, product *p)
+{
+    const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
+    const bool row = x->rank == 1, column = w->rank == 1;
+    p->ta = trans_of(a->node, 0) && !row;
+    p->tb = trans_of(a->node, 1) && !column;
+    p->m = row ? 1 : x->dim[x->rank - (p->ta ? 1 : 2)];
+    p->k = x->dim[x->rank - (p->ta ? 2 : 1)];
+    p->n = column ? 1 : w->dim[w->rank - (p->tb ? 2 : 1)];
+    p->lda = p->ta ? p->m : p->k;
+    p->ldb = p->tb ? p->k : p->n;
+    p->xb = rq_shape_of(row ? 0 : x->rank - 2, x->dim);
+    p->wb = rq_shape_of(column ? 0 : w->rank - 2, w->dim);
+    rq_infer_broadcast_shapes(&p->xb, &p->wb, &p->yb);
+}
+
+/* Start of the matrix that belongs to product i, in an operand whose batch axes are b. */
+static int64_t batch_at(const rq_shape *y, const rq_shape *b, int64_t i, int64_t size)
+{
+    int64_t at = 0, step = size;
+    for (int d = y->rank - 1, e = b->rank - 1; d >= 0; d--, e--) {
+        const int64_t k = i % y->dim[d];
+        i /= y->dim[d];
+        if (e >= 0) {
+            at += b->dim[e] == 1 ? 0 : k * step;
+            step *= b->dim[e];
+        }
+    }
+    return at;
+}
+
+static rq_status matmul_wide(const rq_op_args *a)
+{
+    if (a->in[0]->dtype != RQ_DTYPE_F32)
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[0]->dtype));
+    product p;
+    product_of(a, &p);
+    const float alpha = strcmp(a->node->op, "FusedMatMul") == 0 ? rq_attr_float(a->node, "alpha", 1) : 1;
+    float *y = a->out[0]->f32;
+    const float *x = a->in[0]->f32, *w = a->in[1]->f32;
+    int64_t count = rq_shape_count(&p.yb);
+    if (!p.ta && rq_shape_count(&p.wb) == 1 && rq_shape_count(&p.xb) == count) { /* one matrix on the right: */
+        p.m *= count;                                                            /* the batch is more rows */
+        count = 1;
+    }
+    rq_status s;
+    if (count == 1) {
+        s = rq_gemm_f32(y, x, w, p.ta, p.tb, p.m, p.n, p.k, alpha, p.lda, p.ldb, 0, p.n, a->threads);
+    } else {
+        int64_t *at = rq_mem_alloc((size_t)count, 3 * sizeof *at);
+        if (!at)
+            return RQ_NO_MEMORY;
+        for (int64_t i = 0; i < count; i++) {
+            at[i] = i * p.m * p.n;
+            at[count + i] = batch_at(&p.yb, &p.xb, i, p.m * p.k);
+            at[2 * count + i] = batch_at(&p.yb, &p.wb, i, p.k * p.n);
+        }
+        s = rq_gemm_f32_batch(y, x, w, at, at + count, at + 2 * count, count, p.ta, p.tb, p.m, p.n, p.k, alpha, p.lda,
+                              p.ldb, 0, p.n, a->threads);
+        rq_mem_free(at);
+    }
+    return s == RQ_OK ? RQ_OK : rq_op_fail(a, s, "oneDNN failed: %s", rq_status_text(s));
+}
+
+static rq_status matmul_forward(const rq_op_args *a)
+{
+    return rq_half_run(a, matmul_wide);
+}
+
+static double matmul_macs(const rq_op_args *a)
+{
+    product p;
+    product_of(a, &p);
+    return (double)rq_shape_count(&p.yb) * (double)p.m * (double)p.n * (double)p.k;
+}
+
+/* Columns of the right operand: its last axis, also when it has batch axes in front. A vector has none. */
+static int matmul_weight_axis(const rq_node *n, const rq_shape *w)
+{
+    return w->rank >= 2 ? w->rank - 1 : RQ_PER_TENSOR;
+}
+
+/* ---- Gemm ---- */
+
+static rq_status gemm_infer(const rq_infer *a)
+{
+    const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
+    const bool ta = flag(a->node, "transA"), tb = flag(a->node, "transB");
+    a->out_dtype[0] = a->in[0]->dtype;
+    if (a->in[0]->dtype != RQ_DTYPE_NONE && a->in[1]->dtype != RQ_DTYPE_NONE && a->in[0]->dtype != a->in[1]->dtype)
+        return rq_infer_fail(a, RQ_BAD_DTYPE, "operands have types %s and %s", rq_dtype_name(a->in[0]->dtype),
+                             rq_dtype_name(a->in[1]->dtype));
+    for (int i = 0; i < 2; i++)
+        if (a->in[i]->shape.rank >= 0 && a->in[i]->shape.rank != 2)
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "input %d has %d axes, expected 2", i, a->in[i]->shape.rank);
+    rq_shape *y = &a->out_shape[0];
+    *y = rq_shape_of(2, (int64_t[]) { RQ_DIM_UNKNOWN, RQ_DIM_UNKNOWN });
+    if (x->rank == 2)
+        y->dim[0] = x->dim[ta ? 1 : 0];
+    if (w->rank == 2)
+        y->dim[1] = w->dim[tb ? 0 : 1];
+    if (x->rank == 2 && w->rank == 2) {
+        const int64_t k = x->dim[ta ? 0 : 1], kw = w->dim[tb ? 1 : 0];
+        if (k >= 0 && kw >= 0 && k != kw)
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "inner sizes are %lld and %lld", (long long)k, (long long)kw);
+    }
+    if (a->n_in > 2 && a->in[2] && a->in[2]->shape.rank >= 0) {
+        const rq_shape *c = &a->in[2]->shape;
+        rq_shape sum;
+        char cs[RQ_SHAPE_TEXT], ys[RQ_SHAPE_TEXT];
+        bool fits = rq_infer_broadcast_shapes(y, c, &sum) && sum.rank == 2;
+        for (int i = 0; fits && i < 2; i++)
+            fits = y->dim[i] < 0 || sum.dim[i] < 0 || y->dim[i] == sum.dim[i];
+        if (!fits)
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "C of shape %s does not broadcast to %s",
+                                 rq_shape_text(c, cs, sizeof cs), rq_shape_text(y, ys, sizeof ys));
+    }
+    return RQ_OK;
+}
+
+typedef struct spread_job {
+    float *y;
+    const float *c;
+} spread_job;
+
+static void spread_row(void *arg, int64_t y, int64_t u, int su, int64_t c, int sc, int64_t n)
+{
+    const spread_job *j = arg;
+    if (sc)
+        memcpy(j->y + y, j->c + c, (size_t)n * sizeof *j->y);
+    else
+        for (int64_t i = 0; i < n; i++)
+            j->y[y + i] = j->c[c];
+}
+
+static rq_status gemm_wide(const rq_op_args *a)
+{
+    if (a->in[0]->dtype != RQ_DTYPE_F32)
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[0]->dtype));
+    const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
+    const bool ta = flag(a->node, "transA"), tb = flag(a->node, "transB");
+    const float alpha = rq_attr_float(a->node, "alpha", 1), beta = rq_attr_float(a->node, "beta", 1);
+    const rq_tensor *c = a->n_in > 2 ? a->in[2] : NULL;
+    rq_tensor *y = a->out[0];
+    if (c && beta != 0) {
+        spread_job j = { .y = y->f32, .c = c->f32 };
+        rq_bcast p;
+        rq_bcast_init(&p, &y->shape, &y->shape, &c->shape);
+        rq_bcast_for(&p, a->threads, spread_row, &j);
+    }
+    const rq_status s =
+        rq_gemm_f32(y->f32, a->in[0]->f32, a->in[1]->f32, ta, tb, y->shape.dim[0], y->shape.dim[1], x->dim[ta ? 0 : 1],
+                    alpha, x->dim[1], w->dim[1], c ? beta : 0, y->shape.dim[1], a->threads);
+    if (s != RQ_OK)
+        return rq_op_fail(a, s, "oneDNN failed: %s", rq_status_text(s));
+    if (strcmp(a->node->op, "FusedGemm") == 0) {
+        const char *f = rq_attr_string(a->node, "activation", "");
+        if (strcmp(f, "Relu") == 0)
+            return rq_eltwise_map(a, y, y, RQ_MAP_RELU, 0, 0);
+        if (strcmp(f, "LeakyRelu") == 0)
+            return rq_eltwise_map(a, y, y, RQ_MAP_LEAKY_RELU, rq_attr_float(a->node, "activation_alpha", 0.01f), 0);
+        if (strcmp(f, "Sigmoid") == 0)
+            return rq_eltwise_map(a, y, y, RQ_MAP_SIGMOID, 0, 0);
+        if (strcmp(f, "Tanh") == 0)
+            return rq_eltwise_map(a, y, y, RQ_MAP_TANH, 0, 0);
+        if (*f)
+            return rq_op_fail(a, RQ_UNSUPPORTED, "activation '%s' is not supported", f);
+    }
+    return RQ_OK;
+}
+
+static rq_status gemm_forward(const rq_op_args *a)
+{
+    return rq_half_run(a, gemm_wide);
+}
+
+static double gemm_macs(const rq_op_args *a)
+{
+    const int64_t k = a->in[0]->shape.dim[flag(a->node, "transA") ? 0 : 1];
+    return (double)rq_shape_count(&a->out[0]->shape) * (double)k;
+}
+
+static int gemm_weight_axis(const rq_node *n, const rq_shape *w)
+{
+    return flag(n, "transB") ? 0 : 1;
+}
+
+const rq_op rq_op_matmul = {
+    .name = "MatMul",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 2,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_WEIGHTED,
+    .infer = matmul_infer,
+    .forward = matmul_forward,
+    .weight_axis = matmul_weight_axis,
+    .macs = matmul_macs,
+};
+
+const rq_op rq_op_gemm = {
+    .name = "Gemm",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 2,
+    .max_in = 3,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_WEIGHTED,
+    .infer = gemm_infer,
+    .forward = gemm_forward,
+    .weight_axis = gemm_weight_axis,
+    .macs = gemm_macs,
+};
+
+const rq_op rq_op_ms_fused_matmul = {
+    .name = "FusedMatMul",
+    .domain = "com.microsoft",
+    .since = 1,
+    .known = 1,
+    .min_in = 2,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .infer = matmul_infer,
+    .forward = matmul_forward,
+    .macs = matmul_macs,
+};
+
+const rq_op rq_op_ms_fused_gemm = {
+    .name = "FusedGemm",
+    .domain = "com.microsoft",
+    .since = 1,
+    .known = 1,
+    .min_in = 2,
+    .max_in = 3,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .infer = gemm_infer,
+    .forward = gemm_forward,
+    .macs = gemm_macs,
+};

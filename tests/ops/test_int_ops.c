@@ -1,0 +1,518 @@
+/* Integer forms of operators against plain loops over the definition (spec onnx.md 6.2, 6.3), on every instruction
+ * set this machine has, with one and two threads: random shapes, types, zero points. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/cpu.h"
+#include "base/rng.h"
+#include "kernels/quantize.h"
+#include "ops/int_ops.h"
+#include "ops/window.h"
+
+enum { MAX_IN = 4 };
+
+/* One node, its tensors and what they mean. */
+typedef struct fixture {
+    rq_graph *g;
+    rq_id node;
+    rq_tensor in[MAX_IN], out;
+    rq_qparams q[MAX_IN + 1]; /* the output's last */
+    bool has_q[MAX_IN + 1];
+    int n_in;
+    rq_rng *rng;
+} fixture;
+
+static void start(fixture *f, rq_rng *rng, const char *op)
+{
+    memset(f, 0, sizeof *f);
+    f->rng = rng;
+    assert_int_equal(rq_graph_create(&f->g), RQ_OK);
+    rq_id out;
+    assert_int_equal(rq_graph_add_value(f->g, &out, RQ_VALUE_NODE, "y", RQ_DTYPE_F32, NULL, NULL), RQ_OK);
+    assert_int_equal(rq_graph_add_node(f->g, &f->node, op, "", "n", NULL, 0, &out, 1, NULL), RQ_OK);
+}
+
+static void set_ints(fixture *f, const char *name, const int64_t *v, int n)
+{
+    assert_int_equal(rq_attr_set_ints(f->g, f->node, name, v, n), RQ_OK);
+}
+
+static void set_int(fixture *f, const char *name, int64_t v)
+{
+    assert_int_equal(rq_attr_set_int(f->g, f->node, name, v), RQ_OK);
+}
+
+static int64_t draw(fixture *f, int64_t lo, int64_t hi)
+{
+    return lo + (int64_t)rq_rng_below(f->rng, (uint64_t)(hi - lo + 1));
+}
+
+/* Parameters of slot i: n scales along axis; zero points anywhere in the type's range, or symmetric. */
+static void set_q(fixture *f, int i, rq_dtype d, int axis, int64_t n, bool symmetric, float scale)
+{
+    assert_int_equal(rq_qparams_init(&f->q[i], d, axis, 0, n), RQ_OK);
+    int32_t lo, hi;
+    rq_qparams_limits(&f->q[i], &lo, &hi);
+    for (int64_t k = 0; k < n; k++) {
+        f->q[i].scale[k] = scale * (0.5f + rq_rng_f32(f->rng));
+        f->q[i].zero_point[k] = symmetric ? 0 : (int32_t)draw(f, lo, hi);
+    }
+    f->has_q[i] = true;
+}
+
+static void add_input(fixture *f, rq_dtype d, int rank, const int64_t *dim)
+{
+    const rq_shape s = rq_shape_of(rank, dim);
+    rq_tensor *t = &f->in[f->n_in++];
+    assert_int_equal(rq_tensor_create(t, d, &s, false), RQ_OK);
+    for (size_t i = 0; i < t->bytes; i++)
+        t->u8[i] = (uint8_t)rq_rng_u64(f->rng);
+    if (d == RQ_DTYPE_S32)
+        for (int64_t i = 0; i < rq_tensor_count(t); i++)
+            t->s32[i] >>= 14;
+}
+
+static void set_output(fixture *f, rq_dtype d, const rq_shape *s)
+{
+    assert_int_equal(rq_tensor_create(&f->out, d, s, true), RQ_OK);
+}
+
+static void finish(fixture *f)
+{
+    for (int i = 0; i < MAX_IN; i++)
+        rq_tensor_release(&f->in[i]);
+    rq_tensor_release(&f->out);
+    for (int i = 0; i <= MAX_IN; i++)
+        rq_qparams_release(&f->q[i]);
+    rq_graph_destroy(f->g);
+}
+
+/* The functions of a form. */
+typedef struct form {
+    bool (*accepts)(const rq_op_args *a, const char **why);
+    rq_status (*prepare)(const rq_op_args *a, void **state);
+    rq_status (*forward)(const rq_op_args *a);
+    size_t (*scratch)(const rq_op_args *a);
+    void (*release)(void *state);
+} form;
+
+static const form conv = { rq_int_conv_accepts, rq_int_conv_prepare, rq_int_conv_forward, rq_int_conv_scratch,
+                           rq_int_conv_release };
+static const form matmul = { rq_int_matmul_accepts, rq_int_matmul_prepare, rq_int_matmul_forward, rq_int_matmul_scratch,
+                             rq_int_matmul_release };
+static const form gemm = { rq_int_gemm_accepts, rq_int_gemm_prepare, rq_int_matmul_forward, rq_int_matmul_scratch,
+                           rq_int_matmul_release };
+static const form add = { rq_int_eltwise_accepts, NULL, rq_int_add_forward, NULL, NULL };
+static const form mul = { rq_int_eltwise_accepts, NULL, rq_int_mul_forward, NULL, NULL };
+
+/* The threads of all tests: none, two. */
+static rq_threads *pools[2];
+
+static void run(fixture *f, const form *m, unsigned cpu, rq_threads *t, bool constant_weight)
+{
+    rq_kernels k;
+    rq_kernels_init(&k, cpu);
+    const rq_tensor *in[MAX_IN] = { NULL };
+    const rq_qparams *in_q[MAX_IN] = { NULL }, *out_q[1] = { f->has_q[MAX_IN] ? &f->q[MAX_IN] : NULL };
+    rq_tensor *out[1] = { &f->out }, hidden[MAX_IN];
+    const rq_tensor *plan_in[MAX_IN] = { NULL };
+    for (int i = 0; i < f->n_in; i++) {
+        in[i] = &f->in[i];
+        in_q[i] = f->has_q[i] ? &f->q[i] : NULL;
+        hidden[i] = f->in[i];
+        if (i == 0 || !constant_weight)
+            hidden[i].data = NULL; /* what a plan does not know */
+        plan_in[i] = &hidden[i];
+    }
+    rq_op_args a = { .graph = f->g,
+                     .node = &f->g->nodes[f->node],
+                     .opset = 17,
+                     .in = plan_in,
+                     .out = out,
+                     .n_in = f->n_in,
+                     .n_out = 1,
+                     .in_q = in_q,
+                     .out_q = out_q,
+                     .k = &k,
+                     .threads = t };
+    const char *why = "";
+    if (!m->accepts(&a, &why))
+        fail_msg("refused: %s", why);
+    if (m->prepare)
+        assert_int_equal(m->prepare(&a, &a.state), RQ_OK);
+    a.in = in;
+    const size_t bytes = m->scratch ? m->scratch(&a) : 0;
+    a.scratch = rq_mem_alloc(bytes, 1);
+    memset(a.scratch, 0xa5, bytes);
+    memset(f->out.data, 0x5a, f->out.bytes);
+    assert_int_equal(m->forward(&a), RQ_OK);
+    rq_mem_free(a.scratch);
+    if (m->release)
+        m->release(a.state);
+}
+
+static int32_t code(const rq_tensor *t, int64_t i)
+{
+    return t->dtype == RQ_DTYPE_S8 ? t->s8[i] : t->u8[i];
+}
+
+static const rq_dtype byte_types[2] = { RQ_DTYPE_U8, RQ_DTYPE_S8 };
+
+/* want: reals of what the output must hold, as codes or floats. */
+static void expect(const fixture *f, const double *want, const char *what)
+{
+    for (int64_t i = 0; i < rq_tensor_count(&f->out); i++) {
+        const double got = f->out.dtype == RQ_DTYPE_F32 ? (double)f->out.f32[i] : code(&f->out, i);
+        if (got != want[i])
+            fail_msg("%s: element %lld is %.9g, expected %.9g", what, (long long)i, got, want[i]);
+    }
+}
+
+static void on_every_isa(fixture *f, const form *m, bool constant_weight, const double *want, const char *what)
+{
+    unsigned flags;
+    for (int level = 0; rq_cpu_level(level, &flags); level++) {
+        if ((rq_cpu_detect() & flags) != flags)
+            continue;
+        for (int t = 0; t < 2; t++) {
+            char label[200];
+            snprintf(label, sizeof label, "%s, %s, %s", what, rq_cpu_level(level, &flags), t ? "two threads" : "one");
+            run(f, m, flags, pools[t], constant_weight);
+            expect(f, want, label);
+        }
+    }
+}
+
+static double finished(const fixture *f, int32_t acc, float scale)
+{
+    if (!f->has_q[MAX_IN])
+        return (double)((float)acc * scale);
+    const rq_qparams *y = &f->q[MAX_IN];
+    int32_t lo, hi;
+    rq_qparams_limits(y, &lo, &hi);
+    return rq_quantize_acc(acc, scale / y->scale[0], y->zero_point[0], lo, hi);
+}
+
+static void conv_case(rq_rng *rng, int number)
+{
+    fixture f;
+    start(&f, rng, "Conv");
+    const int nd = (int)draw(&f, 1, 3), kind = (int)draw(&f, 0, 3);
+    const int64_t group = kind == 0 ? draw(&f, 2, 5) : kind == 1 ? 2 : 1;
+    const int64_t per_in = kind == 0 ? 1 : draw(&f, 1, 9), per_out = kind == 0 ? draw(&f, 1, 2) : draw(&f, 1, 20);
+    int64_t x[5] = { draw(&f, 1, 2), group * per_in }, w[5] = { group * per_out, per_in };
+    int64_t stride[3], dilation[3], pads[6];
+    for (int i = 0; i < nd; i++) {
+        stride[i] = draw(&f, 1, 3);
+        dilation[i] = draw(&f, 1, 2);
+        pads[i] = draw(&f, 0, 2);
+        pads[nd + i] = draw(&f, 0, 2);
+        w[2 + i] = draw(&f, 1, kind == 3 ? 1 : 3);
+        x[2 + i] = (w[2 + i] - 1) * dilation[i] + 1 + draw(&f, 0, i == nd - 1 ? 40 : 6);
+        if (kind == 3)
+            stride[i] = 1, pads[i] = pads[nd + i] = 0;
+    }
+    set_ints(&f, "strides", stride, nd);
+    set_ints(&f, "dilations", dilation, nd);
+    set_ints(&f, "pads", pads, 2 * nd);
+    set_int(&f, "group", group);
+    const rq_dtype xd = byte_types[draw(&f, 0, 1)], wd = byte_types[draw(&f, 0, 1)];
+    const bool per_channel = draw(&f, 0, 1), bias = draw(&f, 0, 1), real = draw(&f, 0, 4) == 0;
+    add_input(&f, xd, nd + 2, x);
+    add_input(&f, wd, nd + 2, w);
+    if (bias)
+        add_input(&f, RQ_DTYPE_S32, 1, w);
+    set_q(&f, 0, xd, RQ_PER_TENSOR, 1, false, 0.02f);
+    set_q(&f, 1, wd, per_channel ? 0 : RQ_PER_TENSOR, per_channel ? w[0] : 1, draw(&f, 0, 1), 0.01f);
+    rq_window win;
+    assert_int_equal(rq_window_conv(&win, &f.g->nodes[f.node], &f.in[0].shape, &f.in[1].shape, NULL), RQ_OK);
+    const rq_shape y = rq_window_out_shape(&win, &f.in[0].shape, w[0]);
+    if (!real)
+        set_q(&f, MAX_IN, byte_types[draw(&f, 0, 1)], RQ_PER_TENSOR, 1, false, 0.1f);
+    set_output(&f, real ? RQ_DTYPE_F32 : f.q[MAX_IN].dtype, &y);
+
+    double *want = malloc((size_t)rq_shape_count(&y) * sizeof *want), *next = want;
+    const int64_t plane = rq_window_span(win.in), taps = rq_window_span(win.kernel);
+    for (int64_t n = 0; n < x[0]; n++)
+        for (int64_t c = 0; c < w[0]; c++)
+            for (int64_t o = 0; o < rq_window_span(win.out); o++) {
+                const int64_t at[3] = { o / (win.out[1] * win.out[2]), o / win.out[2] % win.out[1], o % win.out[2] };
+                const int64_t zc = f.q[1].n > 1 ? c : 0;
+                int32_t acc = bias ? f.in[2].s32[c] : 0;
+                for (int64_t k = 0; k < per_in * taps; k++) {
+                    const int64_t r = k % taps;
+                    const int64_t t[3] = { r / (win.kernel[1] * win.kernel[2]), r / win.kernel[2] % win.kernel[1],
+                                           r % win.kernel[2] };
+                    int64_t from = n * x[1] * plane + (c / per_out * per_in + k / taps) * plane, offset = 0;
+                    bool inside = true;
+                    for (int i = 0; i < 3; i++) {
+                        const int64_t p = at[i] * win.stride[i] - win.pad_lo[i] + t[i] * win.dilation[i];
+                        inside = inside && p >= 0 && p < win.in[i];
+                        offset = offset * win.in[i] + p;
+                    }
+                    if (inside)
+                        acc += (code(&f.in[0], from + offset) - f.q[0].zero_point[0]) *
+                               (code(&f.in[1], c * per_in * taps + k) - f.q[1].zero_point[zc]);
+                }
+                *next++ = finished(&f, acc, f.q[0].scale[0] * f.q[1].scale[zc]);
+            }
+    char what[160];
+    snprintf(what, sizeof what, "conv %d: %d axes, group %d, %d to %d channels, %s x %s", number, nd, (int)group,
+             (int)x[1], (int)w[0], rq_dtype_name(xd), rq_dtype_name(wd));
+    on_every_isa(&f, &conv, true, want, what);
+    free(want);
+    finish(&f);
+}
+
+static void convolutions(void **state)
+{
+    (void)state;
+    rq_rng rng;
+    rq_rng_seed(&rng, 1);
+    for (int i = 0; i < 400; i++)
+        conv_case(&rng, i);
+}
+
+/* y[b][i][j] of MatMul or Gemm by strides: batch steps of A and B are given by broadcasting at most two axes. */
+static void matmul_case(rq_rng *rng, int number)
+{
+    fixture f;
+    start(&f, rng, "MatMul");
+    const int64_t m = draw(&f, 1, 20), k = draw(&f, 1, 70), n = draw(&f, 1, 60);
+    const int kind =
+        (int)draw(&f, 0, 4); /* 2-D; 3-D x 2-D; 4-D broadcast both ways; vector x matrix; matrix x vector */
+    int64_t a[4] = { 2, 1, m, k }, b[4] = { 1, 3, k, n }, y[4] = { 2, 3, m, n };
+    const int batch = kind == 1 ? 1 : kind == 2 ? 2 : 0, b_rank = kind == 2 ? 4 : kind == 4 ? 1 : 2;
+    const int a_rank = kind == 3 ? 1 : 2 + batch;
+    if (kind == 1)
+        a[1] = y[1] = 3;
+    const int64_t b_vector[1] = { k };
+    const int64_t rows = kind == 3 ? 1 : m, columns = kind == 4 ? 1 : n;
+    const bool constant = draw(&f, 0, 1), per_column = kind != 4 && draw(&f, 0, 1);
+    const rq_dtype ad = byte_types[draw(&f, 0, 1)], bd = byte_types[draw(&f, 0, 1)];
+    add_input(&f, ad, a_rank, a + 4 - a_rank);
+    add_input(&f, bd, b_rank, kind == 4 ? b_vector : b + 4 - b_rank);
+    set_q(&f, 0, ad, RQ_PER_TENSOR, 1, false, 0.02f);
+    set_q(&f, 1, bd, per_column ? b_rank - 1 : RQ_PER_TENSOR, per_column ? n : 1, draw(&f, 0, 1), 0.01f);
+    const bool real = draw(&f, 0, 3) == 0;
+    if (!real)
+        set_q(&f, MAX_IN, byte_types[draw(&f, 0, 1)], RQ_PER_TENSOR, 1, false, 0.1f);
+    rq_shape ys = rq_shape_of(2 + batch, y + 2 - batch);
+    if (kind == 3)
+        ys = rq_shape_of(1, &n);
+    if (kind == 4)
+        ys = rq_shape_of(1, &m);
+    set_output(&f, real ? RQ_DTYPE_F32 : f.q[MAX_IN].dtype, &ys);
+    double *want = malloc((size_t)rq_shape_count(&ys) * sizeof *want);
+    const int64_t batches = kind == 1 ? 3 : kind == 2 ? 6 : 1;
+    for (int64_t z = 0; z < batches; z++)
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t j = 0; j < columns; j++) {
+                const int64_t za = kind == 2 ? z / 3 : z, zb = kind == 2 ? z % 3 : 0, at = f.q[1].n > 1 ? j : 0;
+                int32_t acc = 0;
+                for (int64_t l = 0; l < k; l++)
+                    acc += (code(&f.in[0], (za * rows + i) * k + l) - f.q[0].zero_point[0]) *
+                           (code(&f.in[1], (zb * k + l) * columns + j) - f.q[1].zero_point[at]);
+                want[(z * rows + i) * columns + j] = finished(&f, acc, f.q[0].scale[0] * f.q[1].scale[at]);
+            }
+    char what[160];
+    snprintf(what, sizeof what, "matmul %d: kind %d, %d x %d x %d, %s x %s, B %s", number, kind, (int)m, (int)k, (int)n,
+             rq_dtype_name(ad), rq_dtype_name(bd), constant ? "constant" : "variable");
+    on_every_isa(&f, &matmul, constant, want, what);
+    free(want);
+    finish(&f);
+}
+
+static void products(void **state)
+{
+    (void)state;
+    rq_rng rng;
+    rq_rng_seed(&rng, 2);
+    for (int i = 0; i < 300; i++)
+        matmul_case(&rng, i);
+}
+
+static void gemm_case(rq_rng *rng, int number)
+{
+    fixture f;
+    start(&f, rng, "Gemm");
+    const int64_t m = draw(&f, 1, 20), k = draw(&f, 1, 70), n = draw(&f, 1, 60), ta = draw(&f, 0, 1),
+                  tb = draw(&f, 0, 1);
+    const int64_t a[2] = { ta ? k : m, ta ? m : k }, b[2] = { tb ? n : k, tb ? k : n }, y[2] = { m, n };
+    const int64_t c[5][2] = { { 0 }, { 1, n }, { m, n }, { m, 1 }, { 1, 1 } };
+    const int bias = (int)draw(&f, 0, 4);
+    set_int(&f, "transA", ta);
+    set_int(&f, "transB", tb);
+    const rq_dtype ad = byte_types[draw(&f, 0, 1)], bd = byte_types[draw(&f, 0, 1)];
+    const bool per_column = draw(&f, 0, 1), constant = draw(&f, 0, 1) || bias == 4;
+    add_input(&f, ad, 2, a);
+    add_input(&f, bd, 2, b);
+    if (bias == 1 && draw(&f, 0, 1))
+        add_input(&f, RQ_DTYPE_S32, 1, &n);
+    else if (bias)
+        add_input(&f, RQ_DTYPE_S32, 2, c[bias]);
+    set_q(&f, 0, ad, RQ_PER_TENSOR, 1, false, 0.02f);
+    set_q(&f, 1, bd, per_column ? !tb : RQ_PER_TENSOR, per_column ? n : 1, draw(&f, 0, 1), 0.01f);
+    set_q(&f, MAX_IN, byte_types[draw(&f, 0, 1)], RQ_PER_TENSOR, 1, false, 0.1f);
+    const rq_shape ys = rq_shape_of(2, y);
+    set_output(&f, f.q[MAX_IN].dtype, &ys);
+    double *want = malloc((size_t)rq_shape_count(&ys) * sizeof *want);
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            const int64_t at = f.q[1].n > 1 ? j : 0;
+            int32_t acc = 0;
+            if (bias)
+                acc = f.in[2].s32[(c[bias][0] == 1 ? 0 : i) * c[bias][1] + (c[bias][1] == 1 ? 0 : j)];
+            for (int64_t l = 0; l < k; l++)
+                acc += (code(&f.in[0], ta ? l * m + i : i * k + l) - f.q[0].zero_point[0]) *
+                       (code(&f.in[1], tb ? j * k + l : l * n + j) - f.q[1].zero_point[at]);
+            want[i * n + j] = finished(&f, acc, f.q[0].scale[0] * f.q[1].scale[at]);
+        }
+    char what[160];
+    snprintf(what, sizeof what, "gemm %d: %d x %d x %d, transA %d, transB %d, bias %d, B %s", number, (int)m, (int)k,
+             (int)n, (int)ta, (int)tb, bias, constant ? "constant" : "variable");
+    on_every_isa(&f, &gemm, constant, want, what);
+    free(want);
+    finish(&f);
+}
+
+static void products_with_bias(void **state)
+{
+    (void)state;
+    rq_rng rng;
+    rq_rng_seed(&rng, 3);
+    for (int i = 0; i < 300; i++)
+        gemm_case(&rng, i);
+}
+
+/* Elements of an operand broadcast to y. */
+static int64_t broadcast_index(const rq_shape *s, const rq_shape *y, int64_t i)
+{
+    int64_t at = 0, step = 1;
+    for (int d = 1; d <= y->rank; d++) {
+        const int64_t k = i % y->dim[y->rank - d];
+        i /= y->dim[y->rank - d];
+        if (d > s->rank)
+            continue;
+        const int64_t n = s->dim[s->rank - d];
+        at += (n == 1 ? 0 : k) * step;
+        step *= n;
+    }
+    return at;
+}
+
+static void eltwise_case(rq_rng *rng, int number)
+{
+    fixture f;
+    const bool is_mul = number % 2;
+    start(&f, rng, is_mul ? "Mul" : "Add");
+    const int kind = (int)draw(&f, 0, 4);
+    const int64_t c = draw(&f, 2, 5), h = draw(&f, 1, 9), w = draw(&f, 2, 70);
+    const int64_t full[4] = { 2, c, h, w }, channel[3] = { c, 1, 1 }, row[1] = { w }, one[1] = { 1 },
+                  cross[4] = { 2, c, 1, w };
+    const rq_dtype ad = byte_types[draw(&f, 0, 1)], bd = byte_types[draw(&f, 0, 1)];
+    add_input(&f, ad, 4, full);
+    if (kind == 0)
+        add_input(&f, bd, 4, full);
+    else if (kind == 1)
+        add_input(&f, bd, 3, channel);
+    else if (kind == 2)
+        add_input(&f, bd, 1, row);
+    else if (kind == 3)
+        add_input(&f, bd, 1, one);
+    else
+        add_input(&f, bd, 4, cross);
+    set_q(&f, 0, ad, RQ_PER_TENSOR, 1, false, 0.02f);
+    set_q(&f, 1, bd, RQ_PER_TENSOR, 1, false, 0.02f);
+    if (draw(&f, 0, 1)) { /* the other way round */
+        const rq_tensor t = f.in[0];
+        const rq_qparams q = f.q[0];
+        f.in[0] = f.in[1], f.q[0] = f.q[1];
+        f.in[1] = t, f.q[1] = q;
+    }
+    set_q(&f, MAX_IN, byte_types[draw(&f, 0, 1)], RQ_PER_TENSOR, 1, false, is_mul ? 0.05f : 0.04f);
+    const rq_shape ys = rq_shape_of(4, full);
+    set_output(&f, f.q[MAX_IN].dtype, &ys);
+    double *want = malloc((size_t)rq_shape_count(&ys) * sizeof *want);
+    const rq_qparams *qa = &f.q[0], *qb = &f.q[1], *qc = &f.q[MAX_IN];
+    int32_t lo, hi;
+    rq_qparams_limits(qc, &lo, &hi);
+    for (int64_t i = 0; i < rq_shape_count(&ys); i++) {
+        const int32_t a = code(&f.in[0], broadcast_index(&f.in[0].shape, &ys, i)),
+                      b = code(&f.in[1], broadcast_index(&f.in[1].shape, &ys, i));
+        if (is_mul) {
+            const float both = qa->scale[0] * qb->scale[0], r = both / qc->scale[0];
+            const float v = (float)((a - qa->zero_point[0]) * (b - qb->zero_point[0])) * r;
+            want[i] = rq_quantize_zp_inside(v + (float)qc->zero_point[0], lo, hi);
+        } else { /* in double: the form may differ where it rounds, so only near ties */
+            want[i] =
+                ((double)(a - qa->zero_point[0]) * qa->scale[0] + (double)(b - qb->zero_point[0]) * qb->scale[0]) /
+                    qc->scale[0] +
+                qc->zero_point[0];
+        }
+    }
+    uint8_t *first = malloc(f.out.bytes);
+    unsigned flags;
+    for (int level = 0; rq_cpu_level(level, &flags); level++) {
+        if ((rq_cpu_detect() & flags) != flags)
+            continue;
+        for (int t = 0; t < 2; t++) {
+            run(&f, is_mul ? &mul : &add, flags, pools[t], false);
+            if (is_mul) {
+                expect(&f, want, "mul");
+                continue;
+            }
+            for (int64_t i = 0; i < rq_shape_count(&ys); i++) {
+                const double v = want[i] < lo ? lo : want[i] > hi ? hi : want[i];
+                if (!(fabs(code(&f.out, i) - v) <= 0.5 + 1e-4))
+                    fail_msg("add %d: element %lld is %d, expected about %.6f", number, (long long)i, code(&f.out, i),
+                             v);
+            }
+            if (level == 0 && t == 0)
+                memcpy(first, f.out.data, f.out.bytes);
+            assert_memory_equal(f.out.data, first, f.out.bytes);
+        }
+    }
+    free(want);
+    free(first);
+    finish(&f);
+}
+
+static void sums_and_products_of_elements(void **state)
+{
+    (void)state;
+    rq_rng rng;
+    rq_rng_seed(&rng, 4);
+    for (int i = 0; i < 400; i++)
+        eltwise_case(&rng, i);
+}
+
+static int make_pools(void **state)
+{
+    (void)state;
+    return rq_threads_create(&pools[1], 2);
+}
+
+static int drop_pools(void **state)
+{
+    (void)state;
+    rq_threads_destroy(pools[1]);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(convolutions),
+        cmocka_unit_test(products),
+        cmocka_unit_test(products_with_bias),
+        cmocka_unit_test(sums_and_products_of_elements),
+    };
+    return cmocka_run_group_tests(tests, make_pools, drop_pools);
+}
