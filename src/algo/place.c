@@ -1,0 +1,532 @@
+/* algo/place.c — placement in four walks over the nodes in order:
+ *
+ *   1. anchors: operators whose integer form is worth its conversions (rows placed WEIGHTED with a constant or float
+ *      second operand);
+ *   2. reach: a value is `from` integers when an anchor made it, directly or through operators that have integer forms,
+ *      and goes `to` integers when an anchor uses it that way. Between anchors everything runs on codes; what only hangs
+ *      at one side (the softmax at the end, a residual stream that goes through a normalization) stays in float;
+ *   3. groups: values that become codes, joined where an operator passes its input's codes through;
+ *   4. weights and biases.
+ *
+ * An operator without codes in its row (Tanh, HardSwish ...) that is a function of one element is passed by walk 2: where
+ * both of its neighbours are codes it runs as a table, and two such in a row stay in float between one pair of conversions. */
+#include "algo/place.h"
+
+#include <math.h>
+#include <string.h>
+
+typedef struct work {
+    rq_placement *p;
+    const rq_graph *g;
+    const rq_settings *base;
+    const rq_recipe *recipe;
+    const rq_place_ban *ban;
+    rq_id *order;
+    int n_order;
+    int32_t *uses;
+    bool *anchor;        /* [n_nodes] */
+    bool *adds_bias;     /* [n_nodes] Add behind an anchor's MatMul: the pair is rounded once, after it */
+    bool *from, *to;     /* [n_values] */
+    bool *coded, *unit;  /* [n_values] becomes codes; range [0, 1] */
+    rq_id *clamp, *user; /* [n_values] swallowed clamp, or RQ_NONE; the node that first asked for codes */
+    rq_err *err;
+} work;
+
+static rq_status no_memory(work *w)
+{
+    return rq_fail(w->err, RQ_NO_MEMORY, "out of memory placing quantization");
+}
+
+/* ---- questions about nodes and values ---- */
+
+static const rq_value *value_at(const work *w, rq_id id)
+{
+    return &w->g->values[id];
+}
+
+static bool is_const(const work *w, rq_id id)
+{
+    return id >= 0 && value_at(w, id)->kind == RQ_VALUE_CONST;
+}
+
+static bool is_real(const work *w, rq_id id)
+{
+    return id >= 0 && value_at(w, id)->dtype == RQ_DTYPE_F32;
+}
+
+/* A float value that is computed or fed. */
+static bool is_activation(const work *w, rq_id id)
+{
+    return is_real(w, id) && !is_const(w, id);
+}
+
+static bool has_integer_form(const rq_op *row)
+{
+    return row && (row->forward_int || row->flags & (RQ_OP_MOVES | RQ_OP_TABLE));
+}
+
+static rq_id in_at(const rq_node *n, int i)
+{
+    return i < n->n_in ? n->in[i] : RQ_NONE;
+}
+
+/* Inputs that could be codes: float ones of the data operands (axes, sizes and bounds are integers or constants of rows
+ * with one data operand). */
+static int n_data_inputs(const rq_node *n)
+{
+    switch (n->row->place) {
+    case RQ_PLACE_OWN:
+    case RQ_PLACE_JOIN:
+        return n->row->flags & RQ_OP_TABLE ? 1 : n->n_in;
+    case RQ_PLACE_WEIGHTED:
+        return 2;
+    default:
+        return 1;
+    }
+}
+
+static const char *node_ban(const work *w, rq_id id)
+{
+    const rq_node *n = &w->g->nodes[id];
+    if (w->recipe && rq_recipe_resolve(w->recipe, w->base, n->op, n->name, NULL).keep_float)
+        return "the recipe keeps it in float";
+    return w->ban && w->ban->node ? w->ban->node[id] : NULL;
+}
+
+/* Why a value must not become codes, or NULL. */
+static const char *value_ban(const work *w, rq_id id)
+{
+    const rq_value *v = value_at(w, id);
+    if (w->ban && w->ban->value && w->ban->value[id])
+        return w->ban->value[id];
+    if (!w->recipe || !v->name[0])
+        return NULL;
+    const rq_node *n = v->kind == RQ_VALUE_NODE ? &w->g->nodes[v->producer] : NULL;
+    if (rq_recipe_resolve(w->recipe, w->base, NULL, NULL, v->name).keep_float ||
+        (n && rq_recipe_resolve(w->recipe, w->base, n->op, n->name, v->name).keep_float &&
+         !rq_recipe_resolve(w->recipe, w->base, n->op, n->name, NULL).keep_float))
+        return "the recipe keeps a tensor of it in float";
+    return NULL;
+}
+
+/* Settings of a value: those of its producer's rules, or of the rules of whoever uses a graph input or constant. */
+static rq_settings settings_of(const work *w, rq_id id, const rq_node *user)
+{
+    const rq_value *v = value_at(w, id);
+    const rq_node *n = v->kind == RQ_VALUE_NODE ? &w->g->nodes[v->producer] : user;
+    return rq_recipe_resolve(w->recipe, w->base, n ? n->op : NULL, n ? n->name : NULL, v->name[0] ? v->name : NULL);
+}
+
+/* ---- walk 1: anchors ---- */
+
+/* Why this WEIGHTED node cannot be one; NULL: it can. */
+static const char *not_an_anchor(const work *w, const rq_node *n)
+{
+    rq_id x = in_at(n, 0), weight = in_at(n, 1), bias = in_at(n, 2), y = n->out[0];
+    if (!has_integer_form(n->row))
+        return "no integer form";
+    if (!is_activation(w, x) || !is_real(w, weight) || y == RQ_NONE)
+        return "its operands are not float tensors";
+    if (!is_const(w, weight) && strcmp(n->op, "MatMul") != 0)
+        return "its weight is computed";
+    if (is_const(w, weight) && value_at(w, weight)->constant.shape.rank < 2)
+        return "its weight is a vector";
+    if (bias != RQ_NONE && !is_const(w, bias))
+        return "its bias is computed";
+    if (bias != RQ_NONE && !is_real(w, bias))
+        return "its bias is no float tensor";
+    if (!strcmp(n->op, "Gemm") && (rq_attr_int(n, "transA", 0) || rq_attr_float(n, "alpha", 1) != 1 ||
+                                   (bias != RQ_NONE && rq_attr_float(n, "beta", 1) != 1)))
+        return "transA, alpha or beta is set";
+    if (!strcmp(n->op, "Gemm") && bias != RQ_NONE) {
+        const rq_tensor *b = &value_at(w, bias)->constant, *t = &value_at(w, weight)->constant;
+        int64_t channels = t->shape.dim[rq_attr_int(n, "transB", 0) ? 0 : 1];
+        if (rq_tensor_count(b) != channels)
+            return "its bias is not one number per output";
+    }
+    for (int i = 0; i < 2; i++)
+        if (!is_const(w, n->in[i]) && value_ban(w, n->in[i]))
+            return value_ban(w, n->in[i]);
+    return NULL;
+}
+
+/* The Add of a constant vector right behind a MatMul, its only user; RQ_NONE: none. */
+static rq_id bias_add(const work *w, const rq_node *n)
+{
+    rq_id user, y = n->out[0];
+    if (strcmp(n->op, "MatMul") != 0 || !is_const(w, n->in[1]) || rq_graph_is_output(w->g, y) || w->uses[y] != 1 ||
+        rq_graph_uses(w->g, y, &user, 1) != 1)
+        return RQ_NONE;
+    const rq_node *add = &w->g->nodes[user];
+    if (!add->op || strcmp(add->op, "Add") != 0 || add->domain[0] || add->n_in != 2)
+        return RQ_NONE;
+    rq_id other = add->in[0] == y ? add->in[1] : add->in[0];
+    const rq_shape *s = &value_at(w, n->in[1])->constant.shape;
+    if (!is_const(w, other) || !is_real(w, other) ||
+        rq_tensor_count(&value_at(w, other)->constant) != s->dim[s->rank - 1])
+        return RQ_NONE;
+    const rq_shape *b = &value_at(w, other)->constant.shape;
+    return b->rank >= 1 && b->dim[b->rank - 1] == s->dim[s->rank - 1] ? user : RQ_NONE;
+}
+
+static void find_anchors(work *w)
+{
+    for (int i = 0; i < w->n_order; i++) {
+        rq_id id = w->order[i];
+        const rq_node *n = &w->g->nodes[id];
+        if (!n->row || n->row->place != RQ_PLACE_WEIGHTED)
+            continue;
+        const char *why = node_ban(w, id);
+        if (!why)
+            why = not_an_anchor(w, n);
+        if (!why && (value_ban(w, n->out[0])))
+            why = value_ban(w, n->out[0]);
+        w->p->reason[id] = why;
+        w->anchor[id] = !why;
+        rq_id add = why ? RQ_NONE : bias_add(w, n);
+        if (add != RQ_NONE)
+            w->adds_bias[add] = true;
+    }
+}
+
+/* ---- walk 2: reach ---- */
+
+/* Could this operator stand between two anchors with codes on both sides? */
+static bool is_bridge(const work *w, rq_id id)
+{
+    const rq_node *n = &w->g->nodes[id];
+    if (!n->row || n->n_in == 0 || n->n_out == 0 || n->out[0] == RQ_NONE || w->anchor[id] || w->adds_bias[id])
+        return false;
+    bool floats = n->row->place == RQ_PLACE_FLOAT;
+    if (n->row->place == RQ_PLACE_WEIGHTED || !has_integer_form(n->row) ||
+        (floats && !(n->row->flags & (RQ_OP_TABLE | RQ_OP_MOVES))))
+        return false;
+    if (!is_real(w, n->out[0]) || node_ban(w, id) || value_ban(w, n->out[0]))
+        return false;
+    for (int i = 0; i < n_data_inputs(n); i++)
+        if (n->in[i] == RQ_NONE || !is_real(w, n->in[i]) || (!is_const(w, n->in[i]) && value_ban(w, n->in[i])))
+            return false;
+    return true;
+}
+
+/* Operators that carry codes on without parameters of their own choice. */
+static bool passes(const rq_node *n)
+{
+    return n->row->place == RQ_PLACE_SAME;
+}
+
+/* An operator that makes its inputs and outputs codes, as opposed to one that is merely passed. */
+static bool makes_codes(const rq_node *n)
+{
+    switch (n->row->place) {
+    case RQ_PLACE_OWN:
+    case RQ_PLACE_JOIN:
+    case RQ_PLACE_CLAMP:
+    case RQ_PLACE_UNIT:
+    case RQ_PLACE_SAME:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static bool inputs_from(const work *w, const rq_node *n)
+{
+    bool any = false, all = true;
+    for (int i = 0; i < n_data_inputs(n); i++) {
+        if (is_const(w, n->in[i]))
+            continue;
+        any |= w->from[n->in[i]];
+        all &= w->from[n->in[i]];
+    }
+    return n->row->place == RQ_PLACE_JOIN ? any : any && all;
+}
+
+static void find_reach(work *w)
+{
+    for (int i = 0; i < w->n_order; i++) {
+        rq_id id = w->order[i];
+        const rq_node *n = &w->g->nodes[id];
+        bool yes = w->anchor[id] || (w->adds_bias[id]) || (is_bridge(w, id) && inputs_from(w, n));
+        for (int k = 0; yes && k < n->n_out; k++)
+            if (is_real(w, n->out[k]))
+                w->from[n->out[k]] = true;
+    }
+    for (int i = w->n_order - 1; i >= 0; i--) {
+        rq_id id = w->order[i];
+        const rq_node *n = &w->g->nodes[id];
+        bool yes = w->anchor[id], sinks = n->row && n->row->place == RQ_PLACE_SINK && has_integer_form(n->row);
+        if (!yes && is_bridge(w, id))
+            for (int k = 0; k < n->n_out; k++)
+                yes |= n->out[k] != RQ_NONE && w->to[n->out[k]];
+        if (!yes && !sinks)
+            continue;
+        for (int k = 0; k < n_data_inputs(n); k++)
+            if (is_activation(w, n->in[k]))
+                w->to[n->in[k]] = true;
+    }
+}
+
+/* ---- walk 3: codes, then groups ---- */
+
+/* See to it that value becomes codes. */
+static void quantize(work *w, rq_id value, rq_id user)
+{
+    if (!w->coded[value])
+        w->user[value] = user;
+    w->coded[value] = true;
+}
+
+/* The Relu or Clip that is the only user of this value and can be swallowed into its maker's range; RQ_NONE: none. */
+static rq_id swallowed(const work *w, rq_id value)
+{
+    rq_id user;
+    double lo, hi;
+    if (value == RQ_NONE || w->uses[value] != 1 || rq_graph_is_output(w->g, value) ||
+        rq_graph_uses(w->g, value, &user, 1) != 1)
+        return RQ_NONE;
+    const rq_node *n = &w->g->nodes[user];
+    if (!n->op || !n->row || n->row->place != RQ_PLACE_CLAMP || n->in[0] != value || node_ban(w, user) ||
+        value_ban(w, n->out[0]))
+        return RQ_NONE;
+    return rq_place_clamp_bounds(w->g, n, &lo, &hi) ? user : RQ_NONE;
+}
+
+/* The output of a node that makes codes, or that of the clamp behind it. */
+static void quantize_output(work *w, rq_id node, rq_id value)
+{
+    rq_id clamp = swallowed(w, value);
+    if (clamp == RQ_NONE) {
+        quantize(w, value, node);
+        return;
+    }
+    rq_id after = w->g->nodes[clamp].out[0];
+    quantize(w, after, clamp);
+    w->clamp[after] = clamp;
+    w->p->integer[clamp] = true;
+}
+
+/* Does nobody but the caller of the model want this value? A Gemm or MatMul can leave it in float (spec 5.1 rules 5 and
+ * 6): that costs nothing there and spares a rounding. */
+static bool output_stays_float(const work *w, const rq_node *n)
+{
+    bool can = !strcmp(n->op, "Gemm") || !strcmp(n->op, "MatMul") || !strcmp(n->op, "Add");
+    return can && rq_graph_is_output(w->g, n->out[0]) && w->uses[n->out[0]] == 1;
+}
+
+static void choose_codes(work *w, rq_id id)
+{
+    const rq_node *n = &w->g->nodes[id];
+    if (w->anchor[id]) {
+        w->p->integer[id] = true;
+        for (int i = 0; i < 2; i++)
+            if (is_activation(w, n->in[i]))
+                quantize(w, n->in[i], id);
+        if (bias_add(w, n) == RQ_NONE && !output_stays_float(w, n))
+            quantize_output(w, id, n->out[0]);
+        return;
+    }
+    if (w->adds_bias[id]) {
+        if (!output_stays_float(w, n))
+            quantize_output(w, id, n->out[0]);
+        return;
+    }
+    if (!n->row || w->p->integer[id] || !is_bridge(w, id) || !makes_codes(n) || passes(n))
+        return;
+    if (!inputs_from(w, n) || !w->to[n->out[0]])
+        return;
+    w->p->integer[id] = true;
+    for (int i = 0; i < n_data_inputs(n); i++)
+        quantize(w, n->in[i], id);
+    if (n->row->place == RQ_PLACE_UNIT) {
+        quantize(w, n->out[0], id);
+        w->unit[n->out[0]] = true;
+    } else {
+        quantize_output(w, id, n->out[0]);
+    }
+}
+
+/* Moving codes is cheaper than moving reals, whatever comes after. */
+static void pass_codes(work *w, rq_id id)
+{
+    const rq_node *n = &w->g->nodes[id];
+    if (!n->row || !is_bridge(w, id) || !passes(n) || !w->coded[n->in[0]])
+        return;
+    for (int i = 0; i < n->n_out; i++)
+        if (n->out[i] != RQ_NONE && value_ban(w, n->out[i]))
+            return;
+    for (int i = 0; i < n->n_out; i++)
+        if (n->out[i] != RQ_NONE)
+            quantize(w, n->out[i], id);
+    w->p->integer[id] = true;
+}
+
+static rq_status add_group(work *w, rq_id value)
+{
+    rq_placement *p = w->p;
+    if (!rq_mem_grow(&p->groups, p->n_groups, &p->cap_groups, sizeof *p->groups))
+        return no_memory(w);
+    p->groups[p->n_groups] = (rq_place_group) {
+        .value = value,
+        .s = settings_of(w, value, &w->g->nodes[w->user[value]]),
+        .unit = w->unit[value],
+        .clamp = w->clamp[value],
+        .constant = is_const(w, value),
+    };
+    p->group[value] = p->n_groups++;
+    return RQ_OK;
+}
+
+static rq_status form_groups(work *w)
+{
+    rq_placement *p = w->p;
+    for (int v = 0; v < w->g->n_values; v++)
+        if (w->coded[v] && value_at(w, v)->kind != RQ_VALUE_NODE)
+            RQ_TRY(add_group(w, v));
+    for (int i = 0; i < w->n_order; i++) {
+        rq_id id = w->order[i];
+        const rq_node *n = &w->g->nodes[id];
+        for (int k = 0; k < n->n_out; k++) {
+            rq_id y = n->out[k];
+            if (y == RQ_NONE || !w->coded[y])
+                continue;
+            if (p->integer[id] && passes(n))
+                p->group[y] = p->group[n->in[0]];
+            else
+                RQ_TRY(add_group(w, y));
+        }
+        if (p->integer[id] && n->row->place == RQ_PLACE_JOIN) {
+            if (!rq_mem_grow(&p->joins, p->n_joins, &p->cap_joins, sizeof *p->joins))
+                return no_memory(w);
+            p->joins[p->n_joins++] = id;
+        }
+    }
+    return RQ_OK;
+}
+
+/* ---- walk 4: weights ---- */
+
+static rq_status place_weight(work *w, rq_id id)
+{
+    rq_placement *p = w->p;
+    const rq_node *n = &w->g->nodes[id];
+    if (!w->anchor[id] || !is_const(w, n->in[1]))
+        return RQ_OK;
+    rq_settings s = settings_of(w, n->in[1], n);
+    int axis = s.per_tensor || !n->row->weight_axis ? RQ_PER_TENSOR
+                                                    : n->row->weight_axis(n, &value_at(w, n->in[1])->constant.shape);
+    rq_place_weight made = { .value = n->in[1], .dtype = s.weights, .symmetric = s.symmetric_weights, .axis = axis };
+    int at = 0;
+    while (at < p->n_weights && (p->weights[at].value != made.value || p->weights[at].dtype != made.dtype ||
+                                 p->weights[at].symmetric != made.symmetric || p->weights[at].axis != axis))
+        at++;
+    if (at == p->n_weights) {
+        if (!rq_mem_grow(&p->weights, p->n_weights, &p->cap_weights, sizeof *p->weights))
+            return no_memory(w);
+        p->weights[p->n_weights++] = made;
+    }
+    if (!rq_mem_grow(&p->uses, p->n_uses, &p->cap_uses, sizeof *p->uses))
+        return no_memory(w);
+    p->uses[p->n_uses++] = (rq_place_use) { .node = id, .weight = at, .bias = in_at(n, 2) };
+    return RQ_OK;
+}
+
+/* ---- together ---- */
+
+bool rq_place_clamp_bounds(const rq_graph *g, const rq_node *n, double *lo, double *hi)
+{
+    *lo = -INFINITY;
+    *hi = INFINITY;
+    if (!strcmp(n->op, "Relu")) {
+        *lo = 0;
+        return true;
+    }
+    if (strcmp(n->op, "Clip") != 0)
+        return false;
+    *lo = rq_attr_float(n, "min", -INFINITY); /* before opset 11 */
+    *hi = rq_attr_float(n, "max", INFINITY);
+    for (int i = 1; i < n->n_in && i < 3; i++) {
+        if (n->in[i] == RQ_NONE)
+            continue;
+        const rq_value *v = &g->values[n->in[i]];
+        if (v->kind != RQ_VALUE_CONST || rq_tensor_count(&v->constant) != 1)
+            return false;
+        *(i == 1 ? lo : hi) = rq_tensor_get(&v->constant, 0);
+    }
+    return *lo <= *hi;
+}
+
+void rq_placement_destroy(rq_placement *p)
+{
+    if (!p)
+        return;
+    rq_mem_free(p->groups);
+    rq_mem_free(p->weights);
+    rq_mem_free(p->uses);
+    rq_mem_free(p->joins);
+    rq_arena_release(&p->arena);
+    rq_mem_free(p);
+}
+
+static rq_status walk(work *w)
+{
+    rq_placement *p = w->p;
+    rq_arena *a = &p->arena;
+    size_t values = (size_t)w->g->n_values, nodes = (size_t)w->g->n_nodes;
+    p->n_values = w->g->n_values;
+    p->n_nodes = w->g->n_nodes;
+    p->group = rq_arena_alloc(a, values, sizeof *p->group);
+    p->integer = rq_arena_alloc(a, nodes, sizeof *p->integer);
+    p->reason = rq_arena_alloc(a, nodes, sizeof *p->reason);
+    w->anchor = rq_arena_alloc(a, nodes, sizeof *w->anchor);
+    w->adds_bias = rq_arena_alloc(a, nodes, sizeof *w->adds_bias);
+    w->from = rq_arena_alloc(a, values, sizeof *w->from);
+    w->to = rq_arena_alloc(a, values, sizeof *w->to);
+    w->coded = rq_arena_alloc(a, values, sizeof *w->coded);
+    w->unit = rq_arena_alloc(a, values, sizeof *w->unit);
+    w->clamp = rq_arena_alloc(a, values, sizeof *w->clamp);
+    w->user = rq_arena_alloc(a, values, sizeof *w->user);
+    w->uses = rq_graph_use_counts(w->g);
+    if (!p->group || !p->integer || !p->reason || !w->anchor || !w->adds_bias || !w->from || !w->to || !w->coded ||
+        !w->unit || !w->clamp || !w->user || !w->uses)
+        return no_memory(w);
+    for (size_t i = 0; i < values; i++) {
+        p->group[i] = -1;
+        w->clamp[i] = RQ_NONE;
+    }
+    RQ_TRY(rq_order(w->g, &w->order, &w->n_order, w->err));
+    find_anchors(w);
+    find_reach(w);
+    for (int i = 0; i < w->n_order; i++)
+        choose_codes(w, w->order[i]);
+    for (int i = 0; i < w->n_order; i++)
+        pass_codes(w, w->order[i]);
+    RQ_TRY(form_groups(w));
+    for (int i = 0; i < w->n_order; i++)
+        RQ_TRY(place_weight(w, w->order[i]));
+    for (int i = 0; i < w->n_order; i++) {
+        rq_id id = w->order[i];
+        const rq_node *n = &w->g->nodes[id];
+        if (!p->integer[id] && !p->reason[id] && n->row && n->row->place != RQ_PLACE_FLOAT)
+            p->reason[id] = node_ban(w, id);
+    }
+    return RQ_OK;
+}
+
+rq_status rq_placement_create(rq_placement **out, const rq_graph *g, const rq_settings *base, const rq_recipe *recipe,
+                   const rq_place_ban *ban, rq_err *err)
+{
+    work w = { .g = g, .base = base, .recipe = recipe, .ban = ban, .err = err };
+    w.p = rq_mem_zalloc(1, sizeof *w.p);
+    if (!w.p)
+        return no_memory(&w);
+    rq_status s = walk(&w);
+    rq_mem_free(w.uses);
+    rq_mem_free(w.order);
+    if (s != RQ_OK) {
+        rq_placement_destroy(w.p);
+        return s;
+    }
+    *out = w.p;
+    return RQ_OK;
+}

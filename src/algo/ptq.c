@@ -1,0 +1,296 @@
+/* algo/ptq.c — post-training quantization: fold, place, calibrate in one streaming pass, annotate. Works on a copy and
+ * swaps at the end, so an error leaves the graph as it was. */
+#include "requant/ptq.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "algo/annotate.h"
+#include "algo/fold.h"
+#include "algo/ptq_priv.h"
+#include "algo/report_priv.h"
+#include "base/cpu.h"
+#include "quant/observer.h"
+#include "requant/session.h"
+
+rq_ptq_cfg rq_ptq_defaults(void)
+{
+    return (rq_ptq_cfg) { .settings = rq_settings_defaults() };
+}
+
+static rq_status no_memory(rq_err *err)
+{
+    return rq_fail(err, RQ_NO_MEMORY, "out of memory quantizing the graph");
+}
+
+/* ---- observers ---- */
+
+static rq_observer_cfg observer_cfg(const rq_settings *s)
+{
+    rq_observer_cfg c = rq_observer_defaults(s->method == RQ_METHOD_EMA ? RQ_OBSERVER_EMA : RQ_OBSERVER_HISTOGRAM);
+    static const rq_choice choice[RQ_N_METHODS] = {
+        [RQ_METHOD_MINMAX] = RQ_CHOICE_MINMAX,
+        [RQ_METHOD_PERCENTILE] = RQ_CHOICE_PERCENTILE,
+        [RQ_METHOD_ENTROPY] = RQ_CHOICE_ENTROPY,
+        [RQ_METHOD_MSE] = RQ_CHOICE_MSE,
+    };
+    c.choice = choice[s->method];
+    c.percentile = s->percentile;
+    c.decay = s->decay;
+    c.symmetric = s->symmetric_activations;
+    c.levels = s->symmetric_activations && s->activations == RQ_DTYPE_S8 ? 255 : 256;
+    return c;
+}
+
+/* The value whose observer speaks for v: operators that pass their input on show nothing new. */
+static rq_id source_of(const rq_graph *g, rq_id v)
+{
+    while (g->values[v].kind == RQ_VALUE_NODE) {
+        const rq_node *n = &g->nodes[g->values[v].producer];
+        if (!n->row || n->row->place != RQ_PLACE_SAME || n->n_in < 1 || n->in[0] == RQ_NONE)
+            break;
+        v = n->in[0];
+    }
+    return v;
+}
+
+static rq_status observe(rq_ptq_state *q, rq_id value, const rq_settings *s, rq_err *err)
+{
+    rq_id v = source_of(q->g, value);
+    if (q->observers[v] || q->g->values[v].kind == RQ_VALUE_CONST)
+        return RQ_OK;
+    const rq_observer_cfg c = observer_cfg(s);
+    return rq_observer_create(&q->observers[v], &c) ? no_memory(err) : RQ_OK;
+}
+
+/* An observer for every group whose range must be seen. */
+static rq_status observe_groups(rq_ptq_state *q, rq_err *err)
+{
+    const rq_placement *p = q->placement;
+    for (int i = 0; i < p->n_groups; i++) {
+        const rq_place_group *grp = &p->groups[i];
+        if (grp->clamp != RQ_NONE) { /* where the clamp cannot be swallowed its input has codes as well */
+            double lo, hi;
+            rq_place_clamp_bounds(q->g, &q->g->nodes[grp->clamp], &lo, &hi);
+            if (grp->s.symmetric_activations || grp->s.pinned || lo > 0 || hi < 0)
+                RQ_TRY(observe(q, q->g->nodes[grp->clamp].in[0], &grp->s, err));
+        }
+        if (!grp->unit && !grp->s.pinned && !grp->constant)
+            RQ_TRY(observe(q, grp->value, &grp->s, err));
+    }
+    return RQ_OK;
+}
+
+static rq_status see(void *arg, const char *value, const rq_tensor *t, rq_err *err)
+{
+    const rq_ptq_tap *tap = arg;
+    rq_status s = rq_observer_update(tap->observer, tap->k, t);
+    return s ? rq_fail(err, s, "value '%s': %s", value, rq_status_text(s)) : RQ_OK;
+}
+
+static rq_status tap_all(rq_ptq_state *q, rq_session *session, rq_err *err)
+{
+    for (int v = 0; v < q->n_values; v++) {
+        if (!q->observers[v])
+            continue;
+        q->taps[v] = (rq_ptq_tap) { .observer = q->observers[v], .k = &q->k };
+        RQ_TRY(rq_session_tap(session, q->g->values[v].name, see, &q->taps[v], err));
+    }
+    return RQ_OK;
+}
+
+/* Values that are tapped need a name. */
+static rq_status name_values(rq_graph *g, rq_err *err)
+{
+    for (int v = 0; v < g->n_values; v++) {
+        if (g->values[v].kind == RQ_VALUE_DEAD || g->values[v].name[0])
+            continue;
+        const char *name = rq_graph_fresh_name(g, "value");
+        if (!name)
+            return no_memory(err);
+        RQ_TRY(rq_graph_rename(g, v, name, err));
+    }
+    return RQ_OK;
+}
+
+/* ---- running samples ---- */
+
+rq_status rq_ptq_each_batch(rq_ptq_state *q, rq_session *session, const char *phase, int64_t most, rq_ptq_outputs_fn fn,
+                            void *arg, rq_err *err)
+{
+    const rq_ptq_cfg *cfg = q->cfg;
+    rq_walk walk;
+    int n_out = rq_graph_n_outputs(q->g);
+    rq_tensor *out = rq_mem_zalloc((size_t)n_out + 1, sizeof *out);
+    int64_t n_rows = cfg->rows ? cfg->n_rows : rq_dataset_count(q->data);
+    n_rows = most > 0 && most < n_rows ? most : n_rows;
+    if (!out || rq_walk_init(&walk, q->data, q->g, cfg->rows, n_rows, 0)) {
+        rq_mem_free(out);
+        return no_memory(err);
+    }
+    walk.n_rows = n_rows;
+    int64_t done = 0, total = rq_walk_total(&walk);
+    double start = rq_sums_now_ms();
+    rq_status s = RQ_OK;
+    for (;;) {
+        const rq_feed *feeds;
+        const int64_t *rows;
+        int n_feeds;
+        int64_t n;
+        s = rq_walk_next(&walk, &feeds, &n_feeds, &rows, &n, err);
+        if (s || !n)
+            break;
+        s = rq_session_run(session, feeds, n_feeds, out, err);
+        if (!s && fn)
+            s = fn(arg, out, n_out, err);
+        for (int i = 0; i < n_out; i++)
+            rq_tensor_release(&out[i]);
+        if (s)
+            break;
+        done += n;
+        double each = (rq_sums_now_ms() - start) / 1000 / (double)done;
+        if (cfg->progress && !cfg->progress(cfg->progress_arg, phase, done, total, each * (double)(total - done))) {
+            s = rq_fail(err, RQ_CANCELLED, "cancelled");
+            break;
+        }
+    }
+    rq_walk_release(&walk);
+    rq_mem_free(out);
+    if (!s && done == 0)
+        s = rq_fail(err, RQ_BAD_DATA, "%s: no samples to calibrate on", rq_dataset_path(q->data));
+    return s;
+}
+
+static rq_status calibrate(rq_ptq_state *q, rq_err *err)
+{
+    rq_session *session;
+    const rq_session_cfg cfg = { .threads = q->cfg->threads };
+    RQ_TRY(rq_session_create(&session, q->g, &cfg, err));
+    rq_status s = tap_all(q, session, err);
+    if (!s)
+        s = rq_ptq_each_batch(q, session, "calibrate", 0, NULL, NULL, err);
+    rq_session_destroy(session);
+    return s;
+}
+
+/* ---- ranges ---- */
+
+static rq_annotate_range range_of(void *arg, rq_id value, const rq_settings *s)
+{
+    rq_ptq_state *q = arg;
+    rq_annotate_range a = { .method = rq_method_name(s->method) };
+    if (s->method == RQ_METHOD_PERCENTILE) {
+        snprintf(q->method_text, sizeof q->method_text, "percentile %g", s->percentile);
+        a.method = q->method_text;
+    }
+    rq_id v = value < q->n_values ? source_of(q->g, value) : RQ_NONE;
+    if (v >= 0 && q->observers[v])
+        a.seen = rq_observer_range(q->observers[v], &a.r, 1) == RQ_OK;
+    return a;
+}
+
+/* What the histograms say that a user should hear. */
+static rq_status note_observations(rq_ptq_state *q)
+{
+    for (int v = 0; v < q->n_values; v++) {
+        const rq_observer *o = q->observers[v];
+        const char *name = q->g->values[v].name;
+        if (!o)
+            continue;
+        if (rq_observer_bad(o))
+            RQ_TRY(rq_notes_add(q->notes, "'%s' had %llu numbers that are not finite; they did not count", name,
+                                (unsigned long long)rq_observer_bad(o)));
+        const rq_histogram *h = rq_observer_histogram(o);
+        rq_range r;
+        if (!h || rq_observer_range(o, &r, 1) || h->total == 0)
+            continue;
+        if (h->lo == h->hi)
+            RQ_TRY(rq_notes_add(q->notes, "'%s' never varied: it was always %g", name, h->lo));
+        double outside = rq_calibrate_outside(h, r);
+        if (outside > 0.01)
+            RQ_TRY(rq_notes_add(q->notes, "'%s': %.1f %% of its values lie beyond the chosen range and will saturate", name,
+                                100 * outside));
+    }
+    return RQ_OK;
+}
+
+/* ---- together ---- */
+
+static void release(rq_ptq_state *q)
+{
+    for (int v = 0; q->observers && v < q->n_values; v++)
+        rq_observer_destroy(q->observers[v]);
+    rq_mem_free(q->observers);
+    rq_mem_free(q->taps);
+    rq_placement_destroy(q->placement);
+    rq_graph_destroy(q->g);
+}
+
+static rq_status prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err)
+{
+    if (rq_graph_copy(&q->g, g))
+        return no_memory(err);
+    rq_ops_bind(q->g);
+    RQ_TRY(rq_fold_graph(q->g, NULL, err));
+    rq_ops_bind(q->g);
+    RQ_TRY(rq_ops_check(q->g, true, err));
+    RQ_TRY(rq_ops_infer(q->g, err));
+    RQ_TRY(name_values(q->g, err));
+    q->n_values = q->g->n_values;
+    q->observers = rq_mem_zalloc((size_t)q->n_values, sizeof *q->observers);
+    q->taps = rq_mem_zalloc((size_t)q->n_values, sizeof *q->taps);
+    return q->observers && q->taps ? RQ_OK : no_memory(err);
+}
+
+/* A copy of the folded graph, annotated by the placement in force. */
+rq_status rq_ptq_annotated(rq_ptq_state *q, rq_graph **out, rq_notes *notes, rq_err *err)
+{
+    if (rq_graph_copy(out, q->g))
+        return no_memory(err);
+    rq_ops_bind(*out);
+    rq_status s = rq_annotate(*out, q->placement, range_of, q, &q->k, notes, err);
+    if (!s) {
+        rq_graph_prune(*out);
+        s = rq_graph_check(*out, err);
+    }
+    if (s) {
+        rq_graph_destroy(*out);
+        *out = NULL;
+    }
+    return s;
+}
+
+static rq_status quantize(rq_ptq_state *q, rq_graph **out, rq_err *err)
+{
+    const rq_ptq_cfg *cfg = q->cfg;
+    RQ_TRY(rq_placement_create(&q->placement, q->g, &cfg->settings, cfg->recipe, NULL, err));
+    if (q->placement->n_uses == 0)
+        RQ_TRY(rq_notes_add(q->notes, "nothing was quantized: the model has no operator with constant weights that can run "
+                                      "in integers"));
+    RQ_TRY(observe_groups(q, err));
+    RQ_TRY(calibrate(q, err));
+    RQ_TRY(note_observations(q));
+    return rq_ptq_annotated(q, out, q->notes, err);
+}
+
+rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes *notes, rq_err *err)
+{
+    rq_ptq_state q = { .cfg = cfg, .data = data, .notes = notes };
+    rq_graph *made = NULL;
+    unsigned cpu;
+    if (rq_graph_is_quantized(g))
+        return rq_fail(err, RQ_BAD_GRAPH, "the model is quantized already");
+    if (cfg->recipe)
+        RQ_TRY(rq_recipe_check(cfg->recipe, g, err));
+    RQ_TRY(rq_cpu_pinned(&cpu, err));
+    rq_kernels_init(&q.k, cpu);
+    rq_status s = prepare(&q, g, err);
+    if (!s)
+        s = quantize(&q, &made, err);
+    if (!s)
+        rq_graph_swap(g, made);
+    rq_graph_destroy(made);
+    release(&q);
+    return s;
+}
