@@ -209,8 +209,8 @@ static rq_status note_observations(rq_ptq_state *q)
             RQ_TRY(rq_notes_add(q->notes, "'%s' never varied: it was always %g", name, h->lo));
         double outside = rq_calibrate_outside(h, r);
         if (outside > 0.01)
-            RQ_TRY(rq_notes_add(q->notes, "'%s': %.1f %% of its values lie beyond the chosen range and will saturate", name,
-                                100 * outside));
+            RQ_TRY(rq_notes_add(q->notes, "'%s': %.1f %% of its values lie beyond the chosen range and will saturate",
+                                name, 100 * outside));
     }
     return RQ_OK;
 }
@@ -266,8 +266,9 @@ static rq_status quantize(rq_ptq_state *q, rq_graph **out, rq_err *err)
     const rq_ptq_cfg *cfg = q->cfg;
     RQ_TRY(rq_placement_create(&q->placement, q->g, &cfg->settings, cfg->recipe, NULL, err));
     if (q->placement->n_uses == 0)
-        RQ_TRY(rq_notes_add(q->notes, "nothing was quantized: the model has no operator with constant weights that can run "
-                                      "in integers"));
+        RQ_TRY(rq_notes_add(q->notes,
+                            "nothing was quantized: the model has no operator with constant weights that can run "
+                            "in integers"));
     RQ_TRY(observe_groups(q, err));
     RQ_TRY(calibrate(q, err));
     RQ_TRY(note_observations(q));
