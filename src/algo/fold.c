@@ -3,6 +3,7 @@
 
 #include <string.h>
 
+#include "algo/transpose.h"
 #include "base/cpu.h"
 #include "ops/eval.h"
 #include "ops/op.h"
@@ -164,14 +165,16 @@ rq_status rq_fold_graph(rq_graph *g, rq_fold_counts *counts, rq_err *err)
         RQ_TRY(rq_ops_infer(g, err));
         RQ_TRY(rq_fold_constants(g, &now.constants, err));
         RQ_TRY(rq_fold_copies(g, &now.copies, err));
+        RQ_TRY(rq_push_transposes(g, &now.transposes, err));
         RQ_TRY(rq_fold_scales(g, &now.scales, err));
         RQ_TRY(rq_fold_patterns(g, &now.patterns, err));
         rq_graph_prune(g);
         total.constants += now.constants;
         total.copies += now.copies;
+        total.transposes += now.transposes;
         total.scales += now.scales;
         total.patterns += now.patterns;
-        if (!now.constants && !now.copies && !now.scales && !now.patterns)
+        if (!now.constants && !now.copies && !now.transposes && !now.scales && !now.patterns)
             break;
     }
     rq_ops_bind(g);

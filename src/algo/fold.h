@@ -6,10 +6,11 @@
 #include "graph/graph.h"
 
 typedef struct rq_fold_counts {
-    int constants; /* nodes computed now */
-    int copies;    /* Identity, Dropout, casts to the same type */
-    int scales;    /* BatchNormalization, Mul, Add ... by constants taken into the weights before them */
-    int patterns;  /* groups of operators that became one */
+    int constants;  /* nodes computed now */
+    int copies;     /* Identity, Dropout, casts to the same type */
+    int transposes; /* Transposes that met their inverse (algo/transpose.h) */
+    int scales;     /* BatchNormalization, Mul, Add ... by constants taken into the weights before them */
+    int patterns;   /* groups of operators that became one */
 } rq_fold_counts;
 
 /* All of the steps below, in order, until nothing changes; shapes are inferred on the way (rq_ops_infer) and what nobody uses
