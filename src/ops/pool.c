@@ -1,0 +1,378 @@
+/* ops/pool.c — MaxPool (any type, codes too), AveragePool, LpPool, GlobalAveragePool, GlobalMaxPool. */
+#include <math.h>
+#include <string.h>
+
+#include "ops/bcast.h"
+#include "ops/eltwise.h"
+#include "ops/half.h"
+#include "ops/window.h"
+
+enum { MAX_ROW = 4096 }; /* elements of a row that is joined on the stack */
+
+/* Where tap t of window o lies in the input plane; -1: in the padding. */
+static int64_t position(const rq_window *w, const int64_t o[3], const int64_t t[3])
+{
+    int64_t at = 0;
+    for (int d = 0; d < 3; d++) {
+        const int64_t v = o[d] * w->stride[d] - w->pad_lo[d] + t[d] * w->dilation[d];
+        if (v < 0 || v >= w->in[d])
+            return -1;
+        at = at * w->in[d] + v;
+    }
+    return at;
+}
+
+/* A row-major position in the plane counted column by column instead (storage_order 1: first axis fastest). */
+static int64_t by_columns(const rq_window *w, int64_t at)
+{
+    const int64_t x = at % w->in[2], y = at / w->in[2] % w->in[1], z = at / (w->in[2] * w->in[1]);
+    return (x * w->in[1] + y) * w->in[0] + z;
+}
+
+static rq_status pool_infer(const rq_infer *a)
+{
+    const rq_shape *x = &a->in[0]->shape;
+    rq_window w;
+    a->out_dtype[0] = a->in[0]->dtype;
+    if (a->n_out > 1)
+        a->out_dtype[1] = RQ_DTYPE_S64;
+    if (x->rank < 0)
+        return RQ_OK;
+    RQ_TRY(rq_window_pool(&w, a->node, x, a->err));
+    for (int i = 0; i < a->n_out; i++)
+        a->out_shape[i] = rq_window_out_shape(&w, x, x->dim[1]);
+    return RQ_OK;
+}
+
+static double pool_macs(const rq_op_args *a)
+{
+    rq_window w;
+    if (rq_window_pool(&w, a->node, &a->in[0]->shape, NULL) != RQ_OK)
+        return 0;
+    return (double)rq_shape_count(&a->out[0]->shape) * (double)rq_window_span(w.kernel);
+}
+
+/* ---- MaxPool ---- */
+
+typedef struct max_job {
+    const rq_kernels *k;
+    const rq_window *w;
+    void *y;
+    const void *x;
+    int64_t *index;
+    bool columns;
+} max_job;
+
+#define T float
+#define SUFFIX f32
+#define LOWEST -INFINITY
+#define IS_NAN(v) isnan(v)
+#define ROW_MAX(k, acc, x, n) (k)->zip[RQ_ZIP_MAX](acc, acc, 1, x, 1, n)
+#include "ops/pool_tmpl.h"
+
+#define T double
+#define SUFFIX f64
+#define LOWEST -INFINITY
+#define IS_NAN(v) isnan(v)
+#define ROW_MAX(k, acc, x, n) rq_zip_f64[RQ_ZIP_MAX](acc, acc, 1, x, 1, n)
+#include "ops/pool_tmpl.h"
+
+#define T int8_t
+#define SUFFIX s8
+#define LOWEST INT8_MIN
+#define IS_NAN(v) 0
+#define ROW_MAX(k, acc, x, n) rq_eltwise_s8.zip[RQ_ZIP_MAX](acc, acc, 1, x, 1, n)
+#include "ops/pool_tmpl.h"
+
+#define T uint8_t
+#define SUFFIX u8
+#define LOWEST 0
+#define IS_NAN(v) 0
+#define ROW_MAX(k, acc, x, n) rq_eltwise_u8.zip[RQ_ZIP_MAX](acc, acc, 1, x, 1, n)
+#include "ops/pool_tmpl.h"
+
+#define T int16_t
+#define SUFFIX s16
+#define LOWEST INT16_MIN
+#define IS_NAN(v) 0
+#define ROW_MAX(k, acc, x, n) rq_eltwise_s16.zip[RQ_ZIP_MAX](acc, acc, 1, x, 1, n)
+#include "ops/pool_tmpl.h"
+
+#define T uint16_t
+#define SUFFIX u16
+#define LOWEST 0
+#define IS_NAN(v) 0
+#define ROW_MAX(k, acc, x, n) rq_eltwise_u16.zip[RQ_ZIP_MAX](acc, acc, 1, x, 1, n)
+#include "ops/pool_tmpl.h"
+
+static rq_status max_wide(const rq_op_args *a)
+{
+    static void (*const items[RQ_N_DTYPES])(void *, int64_t) = {
+        [RQ_DTYPE_F32] = max_item_f32, [RQ_DTYPE_F64] = max_item_f64, [RQ_DTYPE_S8] = max_item_s8,
+        [RQ_DTYPE_U8] = max_item_u8,   [RQ_DTYPE_S16] = max_item_s16, [RQ_DTYPE_U16] = max_item_u16,
+    };
+    const rq_tensor *x = a->in[0];
+    rq_window w;
+    if (!items[x->dtype])
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+    RQ_TRY(rq_window_pool(&w, a->node, &x->shape, a->err));
+    if (rq_tensor_count(a->out[0]) == 0)
+        return RQ_OK;
+    max_job j = { .k = a->k,
+                  .w = &w,
+                  .y = a->out[0]->data,
+                  .x = x->data,
+                  .index = a->n_out > 1 && a->out[1] ? a->out[1]->s64 : NULL,
+                  .columns = rq_attr_int(a->node, "storage_order", 0) != 0 };
+    rq_threads_for(a->threads, x->shape.dim[0] * x->shape.dim[1], items[x->dtype], &j);
+    return RQ_OK;
+}
+
+static rq_status max_forward(const rq_op_args *a)
+{
+    return rq_half_run(a, max_wide);
+}
+
+/* ---- AveragePool, LpPool: a sum over the window, then one function of it ---- */
+
+typedef struct sum_job {
+    const rq_kernels *k;
+    const rq_window *w;
+    float *y;
+    const float *x;
+    bool with_pad; /* AveragePool: padding counts (as zeros) in the divisor */
+    float p;       /* LpPool: the norm; 0: AveragePool */
+} sum_job;
+
+/* Taps of window o along axis d: within the input, and within input and padding. */
+static void taps(const rq_window *w, int d, int64_t o, int64_t *inside, int64_t *padded)
+{
+    *inside = *padded = 0;
+    for (int64_t t = 0; t < w->kernel[d]; t++) {
+        const int64_t v = o * w->stride[d] - w->pad_lo[d] + t * w->dilation[d];
+        *inside += v >= 0 && v < w->in[d];
+        *padded += v < w->in[d] + w->pad_hi[d];
+    }
+}
+
+static void sum_item(void *arg, int64_t item)
+{
+    const sum_job *j = arg;
+    const rq_window *w = j->w;
+    const float *x = j->x + item * rq_window_span(w->in);
+    float *y = j->y + item * rq_window_span(w->out);
+    int64_t o[3], t[3];
+    for (o[0] = 0; o[0] < w->out[0]; o[0]++)
+        for (o[1] = 0; o[1] < w->out[1]; o[1]++) {
+            int64_t rows[2], padded_rows[2];
+            taps(w, 0, o[0], &rows[0], &padded_rows[0]);
+            taps(w, 1, o[1], &rows[1], &padded_rows[1]);
+            for (o[2] = 0; o[2] < w->out[2]; o[2]++) {
+                float sum = 0;
+                for (t[0] = 0; t[0] < w->kernel[0]; t[0]++)
+                    for (t[1] = 0; t[1] < w->kernel[1]; t[1]++)
+                        for (t[2] = 0; t[2] < w->kernel[2]; t[2]++) {
+                            const int64_t at = position(w, o, t);
+                            if (at < 0)
+                                continue;
+                            float v = x[at];
+                            if (j->p == 2)
+                                v = v * v;
+                            else if (j->p == 1)
+                                v = fabsf(v);
+                            else if (j->p != 0) {
+                                v = fabsf(v);
+                                j->k->zip[RQ_ZIP_POW](&v, &v, 1, &j->p, 0, 1);
+                            }
+                            sum += v;
+                        }
+                if (j->p == 2) {
+                    sum = sqrtf(sum);
+                } else if (j->p != 0 && j->p != 1) {
+                    const float root = 1 / j->p;
+                    j->k->zip[RQ_ZIP_POW](&sum, &sum, 1, &root, 0, 1);
+                } else if (j->p == 0) {
+                    int64_t columns, padded;
+                    taps(w, 2, o[2], &columns, &padded);
+                    const int64_t n =
+                        j->with_pad ? padded_rows[0] * padded_rows[1] * padded : rows[0] * rows[1] * columns;
+                    sum /= (float)n;
+                }
+                *y++ = sum;
+            }
+        }
+}
+
+static rq_status sum_wide(const rq_op_args *a)
+{
+    const rq_tensor *x = a->in[0];
+    rq_window w;
+    if (x->dtype != RQ_DTYPE_F32)
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+    RQ_TRY(rq_window_pool(&w, a->node, &x->shape, a->err));
+    if (rq_tensor_count(a->out[0]) == 0)
+        return RQ_OK;
+    sum_job j = { .k = a->k, .w = &w, .y = a->out[0]->f32, .x = x->f32 };
+    if (strcmp(a->node->op, "LpPool") == 0)
+        j.p = (float)rq_attr_int(a->node, "p", 2);
+    else
+        j.with_pad = rq_attr_int(a->node, "count_include_pad", 0) != 0;
+    rq_threads_for(a->threads, x->shape.dim[0] * x->shape.dim[1], sum_item, &j);
+    return RQ_OK;
+}
+
+static rq_status sum_forward(const rq_op_args *a)
+{
+    return rq_half_run(a, sum_wide);
+}
+
+static rq_status lp_pool_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
+{
+    const int64_t p = rq_attr_int(n, "p", 2);
+    if (p < 1)
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "p is %lld, expected at least 1", (long long)p);
+    return RQ_OK;
+}
+
+/* ---- global pools: one window, the whole plane ---- */
+
+static rq_status global_infer(const rq_infer *a)
+{
+    RQ_TRY(rq_infer_same(a));
+    const rq_shape *x = &a->in[0]->shape;
+    if (x->rank >= 0 && x->rank < 3)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "the input has %d axes, expected at least 3", x->rank);
+    for (int i = 2; i < x->rank; i++)
+        a->out_shape[0].dim[i] = 1;
+    return RQ_OK;
+}
+
+typedef struct global_job {
+    const rq_op_args *a;
+    int64_t area;
+    bool max;
+} global_job;
+
+static void global_span(void *arg, int64_t from, int64_t n)
+{
+    const global_job *j = arg;
+    const rq_kernels *k = j->a->k;
+    for (int64_t i = from; i < from + n; i++) {
+        const float *x = j->a->in[0]->f32 + i * j->area;
+        j->a->out[0]->f32[i] =
+            j->max ? k->fold[RQ_FOLD_MAX](x, (size_t)j->area, 0) : k->sum_f32(x, (size_t)j->area) / (float)j->area;
+    }
+}
+
+static rq_status global_wide(const rq_op_args *a)
+{
+    const rq_tensor *x = a->in[0];
+    const rq_shape *s = &x->shape;
+    global_job j = { .a = a, .area = rq_shape_span(s, 2, s->rank), .max = strcmp(a->node->op, "GlobalMaxPool") == 0 };
+    const int64_t planes = s->dim[0] * s->dim[1];
+    if (x->dtype == RQ_DTYPE_F32) {
+        rq_bcast_spans(a->threads, planes, RQ_BCAST_PIECE / (j.area + 1), global_span, &j);
+        return RQ_OK;
+    }
+    if (!j.max || rq_dtype_bits(x->dtype) > 32 || rq_dtype_bits(x->dtype) < 8)
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+    for (int64_t i = 0; i < planes; i++) {
+        double most = -INFINITY;
+        for (int64_t q = 0; q < j.area; q++) {
+            const double v = rq_tensor_get(x, i * j.area + q);
+            most = v > most ? v : most;
+        }
+        rq_tensor_set(a->out[0], i, most);
+    }
+    return RQ_OK;
+}
+
+static rq_status global_forward(const rq_op_args *a)
+{
+    return rq_half_run(a, global_wide);
+}
+
+static double global_macs(const rq_op_args *a)
+{
+    return (double)rq_shape_count(&a->in[0]->shape);
+}
+
+/* ---- rows ---- */
+
+const rq_op rq_op_max_pool = {
+    .name = "MaxPool",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 2,
+    .flags = RQ_OP_MOVES, /* the largest code is the code of the largest real */
+    .place = RQ_PLACE_SAME,
+    .infer = pool_infer,
+    .forward = max_forward,
+    .macs = pool_macs,
+};
+
+const rq_op rq_op_average_pool = {
+    .name = "AveragePool",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_SAME,
+    .infer = pool_infer,
+    .forward = sum_forward,
+    .macs = pool_macs,
+};
+
+const rq_op rq_op_lp_pool = {
+    .name = "LpPool",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .check = lp_pool_check,
+    .infer = pool_infer,
+    .forward = sum_forward,
+    .macs = pool_macs,
+};
+
+const rq_op rq_op_global_average_pool = {
+    .name = "GlobalAveragePool",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_OWN,
+    .infer = global_infer,
+    .forward = global_forward,
+    .macs = global_macs,
+};
+
+const rq_op rq_op_global_max_pool = {
+    .name = "GlobalMaxPool",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
+    .flags = RQ_OP_MOVES,
+    .place = RQ_PLACE_FLOAT,
+    .infer = global_infer,
+    .forward = global_forward,
+    .macs = global_macs,
+};
