@@ -13,13 +13,9 @@ static const struct op_skip {
     const char *domain, *op, *reason;
 } op_skips[] = {
     { "", "GridSample", NO_ROW },
-    { "", "GRU", NO_ROW },
-    { "", "RNN", NO_ROW },
     { "", "Einsum", NO_ROW },
     { "", "Attention", NO_ROW },
     { "", "RotaryEmbedding", NO_ROW },
-    { "", "Loop", NO_ROW },
-    { "", "Scan", NO_ROW },
     { "", "RoiAlign", NO_ROW },
     { "", "LpPool", NO_ROW },
     { "com.microsoft", "Attention", NO_ROW },

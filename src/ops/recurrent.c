@@ -1,0 +1,510 @@
+/* ops/recurrent.c — RNN, GRU, LSTM: all options of opsets 7 to 25.
+ *
+ * What the input contributes to the gates does not depend on the state, so it is one matrix product over the whole
+ * sequence, made first; each step then adds the product of the state and R, [batch][hidden] x [hidden][gates], and
+ * applies the activations, which are the kernels' (the same bits at every vector width). */
+#include <math.h>
+#include <string.h>
+#include <strings.h>
+
+#include "kernels/float_dnnl.h"
+#include "ops/elements.h"
+#include "ops/moves.h"
+
+typedef enum cell { RNN, GRU, LSTM } cell;
+
+static const int cell_gates[] = { [RNN] = 1, [GRU] = 3, [LSTM] = 4 };
+
+static cell cell_of(const rq_node *n)
+{
+    return strcmp(n->op, "LSTM") == 0 ? LSTM : strcmp(n->op, "GRU") == 0 ? GRU : RNN;
+}
+
+/* ---- activations ---- */
+
+typedef struct activation {
+    rq_map_id id;
+    float alpha, beta;
+    bool scaled; /* ScaledTanh: alpha tanh(beta x) */
+} activation;
+
+static const struct activation_row {
+    const char *name;
+    rq_map_id id;
+    bool has_alpha, has_beta, scaled;
+    float alpha, beta;
+} activation_rows[] = {
+    { "Relu", RQ_MAP_RELU, false, false, false, 0, 0 },
+    { "Tanh", RQ_MAP_TANH, false, false, false, 0, 0 },
+    { "Sigmoid", RQ_MAP_SIGMOID, false, false, false, 0, 0 },
+    { "Affine", RQ_MAP_LINEAR, true, true, false, 1, 0 },
+    { "LeakyRelu", RQ_MAP_LEAKY_RELU, true, false, false, 0.01f, 0 },
+    { "ThresholdedRelu", RQ_MAP_THRESHOLDED_RELU, true, false, false, 1, 0 },
+    { "ScaledTanh", RQ_MAP_TANH, true, true, true, 1, 1 },
+    { "HardSigmoid", RQ_MAP_HARD_SIGMOID, true, true, false, 0.2f, 0.5f },
+    { "Elu", RQ_MAP_ELU, true, false, false, 1, 0 },
+    { "Softsign", RQ_MAP_SOFTSIGN, false, false, false, 0, 0 },
+    { "Softplus", RQ_MAP_SOFTPLUS, false, false, false, 0, 0 },
+};
+
+enum { MAX_ACTIVATIONS = 6 }; /* two directions of an LSTM */
+
+/* The activations of all directions, in order; alphas and betas go to those that have one. RQ_BAD_GRAPH: *bad is a
+ * name not known, or NULL when their number is wrong. */
+static rq_status read_activations(const rq_node *n, int n_dirs, activation *out, const char **bad)
+{
+    static const char *const defaults[][3] = {
+        [RNN] = { "Tanh" }, [GRU] = { "Sigmoid", "Tanh" }, [LSTM] = { "Sigmoid", "Tanh", "Tanh" }
+    };
+    static const int count[] = { [RNN] = 1, [GRU] = 2, [LSTM] = 3 };
+    cell c = cell_of(n);
+    int n_alpha = 0, n_beta = 0, alpha_at = 0, beta_at = 0, n_all = count[c] * n_dirs;
+    const float *alpha = rq_attr_floats(n, "activation_alpha", &n_alpha);
+    const float *beta = rq_attr_floats(n, "activation_beta", &n_beta);
+    const rq_attr *names = rq_attr_find(n, "activations");
+    *bad = NULL;
+    if (names && names->n != n_all)
+        return RQ_BAD_GRAPH;
+    for (int i = 0; i < n_all; i++) {
+        const char *name = names ? names->strings[i].p : defaults[c][i % count[c]];
+        const struct activation_row *row = NULL;
+        for (size_t k = 0; k < sizeof activation_rows / sizeof activation_rows[0]; k++)
+            if (strcasecmp(activation_rows[k].name, name) == 0)
+                row = &activation_rows[k];
+        *bad = name;
+        if (!row)
+            return RQ_BAD_GRAPH;
+        out[i] = (activation) { row->id, row->alpha, row->beta, row->scaled };
+        if (row->has_alpha && alpha_at < n_alpha)
+            out[i].alpha = alpha[alpha_at++];
+        if (row->has_beta && beta_at < n_beta)
+            out[i].beta = beta[beta_at++];
+    }
+    return RQ_OK;
+}
+
+static void apply(const rq_kernels *k, const activation *f, float *y, const float *x, int64_t n)
+{
+    if (!f->scaled) {
+        k->map[f->id](y, x, (size_t)n, f->alpha, f->beta);
+        return;
+    }
+    k->map[RQ_MAP_LINEAR](y, x, (size_t)n, f->beta, 0);
+    k->map[f->id](y, y, (size_t)n, 0, 0);
+    k->map[RQ_MAP_LINEAR](y, y, (size_t)n, f->alpha, 0);
+}
+
+/* ---- shapes ---- */
+
+static int n_directions(const rq_node *n)
+{
+    return strcmp(rq_attr_string(n, "direction", "forward"), "bidirectional") == 0 ? 2 : 1;
+}
+
+static rq_status recurrent_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
+{
+    const char *d = rq_attr_string(n, "direction", "forward"), *bad;
+    activation f[MAX_ACTIVATIONS];
+    if (strcmp(d, "forward") != 0 && strcmp(d, "reverse") != 0 && strcmp(d, "bidirectional") != 0)
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "direction is '%.32s', expected forward, reverse or bidirectional",
+                            d);
+    if (read_activations(n, n_directions(n), f, &bad))
+        return bad ? rq_node_fail(g, n, err, RQ_UNSUPPORTED, "activation '%.32s' is not known", bad)
+                   : rq_node_fail(g, n, err, RQ_BAD_GRAPH, "the number of activations is wrong for direction '%s'", d);
+    return RQ_OK;
+}
+
+/* Sizes of a node; what is not known is negative. */
+typedef struct sizes {
+    int64_t steps, batch, input, hidden;
+    int dirs;
+    bool batch_first;
+} sizes;
+
+/* Input i must have these sizes (negative: any). */
+static rq_status expect(const rq_infer *a, int i, const char *what, int rank, const int64_t *dim)
+{
+    char t[2][RQ_SHAPE_TEXT];
+    if (i >= a->n_in || !a->in[i] || a->in[i]->shape.rank < 0)
+        return RQ_OK;
+    rq_shape want = rq_shape_of(rank, dim);
+    bool fits = a->in[i]->shape.rank == rank;
+    for (int k = 0; k < rank && fits; k++)
+        fits = rq_infer_dim_join(&(int64_t) { dim[k] }, a->in[i]->shape.dim[k]);
+    if (!fits)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "%s has shape %s, expected %s", what,
+                             rq_shape_text(&a->in[i]->shape, t[0], sizeof t[0]),
+                             rq_shape_text(&want, t[1], sizeof t[1]));
+    return RQ_OK;
+}
+
+static rq_status read_sizes(const rq_infer *a, sizes *z)
+{
+    const rq_shape *x = &a->in[0]->shape, *r = &a->in[2]->shape;
+    int64_t g = cell_gates[cell_of(a->node)], stated = rq_attr_int(a->node, "hidden_size", RQ_DIM_UNKNOWN);
+    *z = (sizes) { RQ_DIM_UNKNOWN,        RQ_DIM_UNKNOWN,
+                   RQ_DIM_UNKNOWN,        stated > 0 ? stated : RQ_DIM_UNKNOWN,
+                   n_directions(a->node), rq_attr_int(a->node, "layout", 0) != 0 };
+    RQ_TRY(expect(a, 0, "X", 3, (int64_t[]) { -1, -1, -1 }));
+    RQ_TRY(expect(a, 2, "R", 3, (int64_t[]) { z->dirs, -1, z->hidden }));
+    if (x->rank == 3) {
+        z->steps = x->dim[z->batch_first];
+        z->batch = x->dim[!z->batch_first];
+        z->input = x->dim[2];
+    }
+    if (r->rank == 3)
+        rq_infer_dim_join(&z->hidden, r->dim[2]);
+    int64_t d = z->dirs, b = z->batch, h = z->hidden, gates = h < 0 ? -1 : g * h;
+    int64_t first = z->batch_first ? b : d, second = z->batch_first ? d : b;
+    RQ_TRY(expect(a, 1, "W", 3, (int64_t[]) { d, gates, z->input }));
+    RQ_TRY(expect(a, 2, "R", 3, (int64_t[]) { d, gates, h }));
+    RQ_TRY(expect(a, 3, "B", 2, (int64_t[]) { d, gates < 0 ? -1 : 2 * gates }));
+    RQ_TRY(expect(a, 4, "sequence_lens", 1, (int64_t[]) { b }));
+    RQ_TRY(expect(a, 5, "initial_h", 3, (int64_t[]) { first, second, h }));
+    RQ_TRY(expect(a, 6, "initial_c", 3, (int64_t[]) { first, second, h }));
+    return expect(a, 7, "P", 2, (int64_t[]) { d, h < 0 ? -1 : 3 * h });
+}
+
+static rq_status recurrent_infer(const rq_infer *a)
+{
+    sizes z;
+    RQ_TRY(read_sizes(a, &z));
+    for (int i = 0; i < a->n_out; i++) {
+        a->out_dtype[i] = a->in[0]->dtype;
+        if (i == 0)
+            a->out_shape[0] = z.batch_first ? rq_shape_of(4, (int64_t[]) { z.batch, z.steps, z.dirs, z.hidden })
+                                            : rq_shape_of(4, (int64_t[]) { z.steps, z.dirs, z.batch, z.hidden });
+        else
+            a->out_shape[i] = z.batch_first ? rq_shape_of(3, (int64_t[]) { z.batch, z.dirs, z.hidden })
+                                            : rq_shape_of(3, (int64_t[]) { z.dirs, z.batch, z.hidden });
+    }
+    return RQ_OK;
+}
+
+/* ---- running ---- */
+
+/* Scratch, in floats; every part starts on 64 bytes. */
+typedef struct room {
+    float *x;           /* [steps][batch][input], only when batch comes first */
+    float *pre;         /* [steps][batch][gates * hidden] */
+    float *gate;        /* [batch][gates * hidden] */
+    float *h, *c, *tmp; /* [batch][hidden] */
+    float *bias;        /* [gates * hidden] */
+} room;
+
+static float *take(char **at, int64_t n)
+{
+    float *p = (float *)*at;
+    *at += ((size_t)n * sizeof(float) + 63) & ~(size_t)63;
+    return p;
+}
+
+static size_t lay_out(const sizes *z, cell c, void *scratch, room *r)
+{
+    char *at = scratch;
+    int64_t gates = cell_gates[c] * z->hidden, rows = z->steps * z->batch, state = z->batch * z->hidden;
+    r->x = z->batch_first ? take(&at, rows * z->input) : NULL;
+    r->pre = take(&at, rows * gates);
+    r->gate = take(&at, z->batch * gates);
+    r->h = take(&at, state);
+    r->c = take(&at, state);
+    r->tmp = take(&at, state);
+    r->bias = take(&at, gates);
+    return (size_t)(at - (char *)scratch);
+}
+
+static rq_status run_sizes(const rq_op_args *a, sizes *z)
+{
+    rq_infer as_infer = {
+        .graph = a->graph, .node = a->node, .opset = a->opset, .in = a->in, .n_in = a->n_in, .err = a->err
+    };
+    return read_sizes(&as_infer, z);
+}
+
+static size_t recurrent_scratch(const rq_op_args *a, bool integer)
+{
+    static char nowhere[1];
+    sizes z;
+    room r;
+    return run_sizes(a, &z) == RQ_OK ? lay_out(&z, cell_of(a->node), nowhere, &r) : 0;
+}
+
+/* One direction of one node. */
+typedef struct pass {
+    const rq_op_args *a;
+    sizes z;
+    room r;
+    int dir;
+    bool backwards;
+    activation f[3];
+    float clip;            /* 0: none */
+    const float *w, *rec;  /* [gates * hidden][input], [gates * hidden][hidden] */
+    const float *rec_bias; /* GRU with linear_before_reset: [hidden] of the h gate, or NULL */
+    const float *peep;     /* LSTM: [3 * hidden] as i, o, f; or NULL */
+    bool input_forget, linear_before_reset;
+} pass;
+
+static void clamp(const pass *p, float *x, int64_t n)
+{
+    if (p->clip > 0)
+        p->a->k->map[RQ_MAP_CLIP](x, x, (size_t)n, -p->clip, p->clip);
+}
+
+static void add(float *y, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        y[i] += x[i];
+}
+
+static void activate(const pass *p, int f, float *x, int64_t n)
+{
+    clamp(p, x, n);
+    apply(p->a->k, &p->f[f], x, x, n);
+}
+
+/* y [batch][n] (rows `ld` apart) = state [batch][hidden] x rows first.. of R, transposed */
+static rq_status recur(const pass *p, float *y, int64_t ld, const float *state, int64_t first, int64_t n)
+{
+    return rq_gemm_f32(y, state, p->rec + first * p->z.hidden, false, true, p->z.batch, n, p->z.hidden, 1, p->z.hidden,
+                       p->z.hidden, 0, ld, p->a->threads);
+}
+
+/* The new state of one row from its gates [i o f c], x holding the input's share. */
+static void lstm_row(const pass *p, float *g, const float *x, float *h, float *c, float *tmp)
+{
+    int64_t n = p->z.hidden;
+    float *i = g, *o = g + n, *f = g + 2 * n, *z = g + 3 * n;
+    add(g, x, 4 * n);
+    for (int64_t k = 0; p->peep && k < n; k++) {
+        i[k] += p->peep[k] * c[k];
+        f[k] += p->peep[2 * n + k] * c[k];
+    }
+    activate(p, 0, i, n);
+    if (p->input_forget)
+        for (int64_t k = 0; k < n; k++)
+            f[k] = 1 - i[k];
+    else
+        activate(p, 0, f, n);
+    activate(p, 1, z, n);
+    for (int64_t k = 0; k < n; k++)
+        c[k] = f[k] * c[k] + i[k] * z[k];
+    for (int64_t k = 0; p->peep && k < n; k++)
+        o[k] += p->peep[n + k] * c[k];
+    activate(p, 0, o, n);
+    apply(p->a->k, &p->f[2], tmp, c, n);
+    for (int64_t k = 0; k < n; k++)
+        h[k] = o[k] * tmp[k];
+}
+
+/* z and r of one row; leaves r * h (or r * (R h + bias) + x) where the h gate is computed next. */
+static void gru_row_zr(const pass *p, float *g, const float *x, const float *h, float *tmp)
+{
+    int64_t n = p->z.hidden;
+    float *r = g + n, *candidate = g + 2 * n;
+    add(g, x, 2 * n);
+    activate(p, 0, g, 2 * n);
+    if (!p->linear_before_reset) {
+        for (int64_t k = 0; k < n; k++)
+            tmp[k] = r[k] * h[k];
+        return;
+    }
+    if (p->rec_bias)
+        add(candidate, p->rec_bias, n);
+    for (int64_t k = 0; k < n; k++)
+        candidate[k] = r[k] * candidate[k];
+}
+
+static void gru_row_h(const pass *p, float *g, const float *x, float *h)
+{
+    int64_t n = p->z.hidden;
+    float *z = g, *candidate = g + 2 * n;
+    add(candidate, x + 2 * n, n);
+    activate(p, 1, candidate, n);
+    for (int64_t k = 0; k < n; k++)
+        h[k] = (1 - z[k]) * candidate[k] + z[k] * h[k];
+}
+
+/* Step s of sequence b is at this time; -1: it has ended. */
+static int64_t time_of(const pass *p, int64_t s, int64_t b)
+{
+    const rq_tensor *lens = p->a->n_in > 4 ? p->a->in[4] : NULL;
+    int64_t len = lens ? rq_tensor_get_int(lens, b) : p->z.steps;
+    return s >= len ? -1 : p->backwards ? len - 1 - s : s;
+}
+
+static rq_status step(const pass *p, int64_t s)
+{
+    cell kind = cell_of(p->a->node);
+    const sizes *z = &p->z;
+    int64_t n = z->hidden, gates = cell_gates[kind] * n;
+    bool in_one = kind != GRU || p->linear_before_reset;
+    RQ_TRY(recur(p, p->r.gate, gates, p->r.h, 0, in_one ? gates : 2 * n));
+    for (int64_t b = 0; b < z->batch; b++) {
+        int64_t t = time_of(p, s, b);
+        float *g = p->r.gate + b * gates, *h = p->r.h + b * n;
+        if (t < 0)
+            continue;
+        const float *x = p->r.pre + (t * z->batch + b) * gates;
+        if (kind == LSTM) {
+            lstm_row(p, g, x, h, p->r.c + b * n, p->r.tmp);
+        } else if (kind == RNN) {
+            add(g, x, n);
+            activate(p, 0, g, n);
+            memcpy(h, g, (size_t)n * sizeof *h);
+        } else {
+            gru_row_zr(p, g, x, h, p->r.tmp + b * n);
+        }
+    }
+    if (kind != GRU)
+        return RQ_OK;
+    if (!in_one)
+        RQ_TRY(recur(p, p->r.gate + 2 * n, gates, p->r.tmp, 2 * n, n));
+    for (int64_t b = 0; b < z->batch; b++) {
+        int64_t t = time_of(p, s, b);
+        if (t >= 0)
+            gru_row_h(p, p->r.gate + b * gates, p->r.pre + (t * z->batch + b) * gates, p->r.h + b * n);
+    }
+    return RQ_OK;
+}
+
+/* Bias of W and R together, but for the part of R that linear_before_reset keeps inside the reset. */
+static void read_bias(pass *p)
+{
+    cell kind = cell_of(p->a->node);
+    int64_t gates = cell_gates[kind] * p->z.hidden, apart = p->linear_before_reset ? 2 * p->z.hidden : gates;
+    const rq_tensor *b = p->a->n_in > 3 ? p->a->in[3] : NULL;
+    memset(p->r.bias, 0, (size_t)gates * sizeof *p->r.bias);
+    p->rec_bias = NULL;
+    if (!b)
+        return;
+    const float *v = b->f32 + p->dir * 2 * gates;
+    memcpy(p->r.bias, v, (size_t)gates * sizeof *v);
+    add(p->r.bias, v + gates, apart);
+    if (apart < gates)
+        p->rec_bias = v + gates + apart;
+}
+
+/* [batch][hidden] of this direction to or from a state tensor, [dirs][batch][hidden] or [batch][dirs][hidden]. */
+static float *state_row(const pass *p, const rq_tensor *t, int64_t b)
+{
+    int64_t row = p->z.batch_first ? b * p->z.dirs + p->dir : p->dir * p->z.batch + b;
+    return t->f32 + row * p->z.hidden;
+}
+
+static void load_state(const pass *p, float *to, int i)
+{
+    const rq_tensor *t = i < p->a->n_in ? p->a->in[i] : NULL;
+    size_t bytes = (size_t)p->z.hidden * sizeof *to;
+    for (int64_t b = 0; b < p->z.batch; b++)
+        if (t)
+            memcpy(to + b * p->z.hidden, state_row(p, t, b), bytes);
+        else
+            memset(to + b * p->z.hidden, 0, bytes);
+}
+
+static void store_state(const pass *p, const float *from, int i)
+{
+    rq_tensor *t = i < p->a->n_out ? p->a->out[i] : NULL;
+    for (int64_t b = 0; t && b < p->z.batch; b++)
+        memcpy(state_row(p, t, b), from + b * p->z.hidden, (size_t)p->z.hidden * sizeof *from);
+}
+
+static void store_step(const pass *p, int64_t s)
+{
+    rq_tensor *y = p->a->out[0];
+    const sizes *z = &p->z;
+    for (int64_t b = 0; y && b < z->batch; b++) {
+        int64_t t = time_of(p, s, b);
+        int64_t row = z->batch_first ? (b * z->steps + t) * z->dirs + p->dir : (t * z->dirs + p->dir) * z->batch + b;
+        if (t >= 0)
+            memcpy(y->f32 + row * z->hidden, p->r.h + b * z->hidden, (size_t)z->hidden * sizeof(float));
+    }
+}
+
+static rq_status run_direction(pass *p, const float *x)
+{
+    const sizes *z = &p->z;
+    int64_t gates = cell_gates[cell_of(p->a->node)] * z->hidden, rows = z->steps * z->batch;
+    read_bias(p);
+    if (rows == 0 || gates == 0)
+        rows = 0;
+    else
+        RQ_TRY(rq_gemm_f32(p->r.pre, x, p->w, false, true, rows, gates, z->input, 1, z->input, z->input, 0, gates,
+                           p->a->threads));
+    for (int64_t i = 0; i < rows; i++)
+        add(p->r.pre + i * gates, p->r.bias, gates);
+    load_state(p, p->r.h, 5);
+    load_state(p, p->r.c, 6);
+    for (int64_t s = 0; s < z->steps; s++) {
+        RQ_TRY(step(p, s));
+        store_step(p, s);
+    }
+    store_state(p, p->r.h, 1);
+    store_state(p, p->r.c, 2);
+    return RQ_OK;
+}
+
+static rq_status recurrent_f32(const rq_op_args *a)
+{
+    pass p = { .a = a,
+               .clip = rq_attr_float(a->node, "clip", 0),
+               .input_forget = rq_attr_int(a->node, "input_forget", 0) != 0,
+               .linear_before_reset = cell_of(a->node) == GRU && rq_attr_int(a->node, "linear_before_reset", 0) != 0 };
+    activation f[MAX_ACTIVATIONS];
+    const char *bad, *direction = rq_attr_string(a->node, "direction", "forward");
+    cell kind = cell_of(a->node);
+    int per_dir = kind == LSTM ? 3 : kind == GRU ? 2 : 1;
+    RQ_TRY(run_sizes(a, &p.z));
+    lay_out(&p.z, kind, a->scratch, &p.r);
+    RQ_TRY(read_activations(a->node, p.z.dirs, f, &bad));
+    const sizes *z = &p.z;
+    for (int64_t b = 0; a->n_in > 4 && a->in[4] && b < z->batch; b++)
+        if (rq_tensor_get_int(a->in[4], b) < 0 || rq_tensor_get_int(a->in[4], b) > z->steps)
+            return rq_op_fail(a, RQ_BAD_DATA, "sequence_lens has %lld for a sequence of %lld",
+                              (long long)rq_tensor_get_int(a->in[4], b), (long long)z->steps);
+    const float *x = a->in[0]->f32;
+    if (z->batch_first) {
+        rq_move_nd(p.r.x, x, sizeof(float), 3, (int64_t[]) { z->steps, z->batch, z->input },
+                   (int64_t[]) { z->batch * z->input, z->input, 1 }, (int64_t[]) { z->input, z->steps * z->input, 1 });
+        x = p.r.x;
+    }
+    if (a->out[0]) /* what lies past the end of a short sequence is 0 */
+        memset(a->out[0]->data, 0, rq_shape_bytes(&a->out[0]->shape, RQ_DTYPE_F32));
+    for (p.dir = 0; p.dir < z->dirs; p.dir++) {
+        int64_t gates = cell_gates[kind] * z->hidden;
+        p.backwards = p.dir == 1 || strcmp(direction, "reverse") == 0;
+        memcpy(p.f, f + p.dir * per_dir, (size_t)per_dir * sizeof *f);
+        p.w = a->in[1]->f32 + p.dir * gates * z->input;
+        p.rec = a->in[2]->f32 + p.dir * gates * z->hidden;
+        p.peep = kind == LSTM && a->n_in > 7 && a->in[7] ? a->in[7]->f32 + p.dir * 3 * z->hidden : NULL;
+        rq_status s = run_direction(&p, x);
+        if (s != RQ_OK)
+            return rq_op_fail(a, s, "a matrix product failed");
+    }
+    return RQ_OK;
+}
+
+static rq_status recurrent_forward(const rq_op_args *a)
+{
+    if (!rq_dtype_is_float(a->in[0]->dtype))
+        return rq_op_fail(a, RQ_BAD_DTYPE, "the input is %s", rq_dtype_name(a->in[0]->dtype));
+    return rq_elements_run_f32(a, recurrent_f32);
+}
+
+static double recurrent_macs(const rq_op_args *a)
+{
+    sizes z;
+    if (run_sizes(a, &z))
+        return 0;
+    return (double)z.dirs * (double)(z.steps * z.batch) * (double)(cell_gates[cell_of(a->node)] * z.hidden) *
+           (double)(z.input + z.hidden);
+}
+
+#define RECURRENT                                                                                                      \
+    .domain = "", .since = 7, .known = 25, .min_in = 3, .min_out = 0, .place = RQ_PLACE_FLOAT,                         \
+    .check = recurrent_check, .infer = recurrent_infer, .forward = recurrent_forward, .scratch = recurrent_scratch,    \
+    .macs = recurrent_macs
+
+const rq_op rq_op_rnn = { .name = "RNN", .max_in = 6, .max_out = 2, RECURRENT };
+const rq_op rq_op_gru = { .name = "GRU", .max_in = 6, .max_out = 2, RECURRENT };
+const rq_op rq_op_lstm = { .name = "LSTM", .max_in = 8, .max_out = 3, RECURRENT };
