@@ -110,7 +110,7 @@ typedef struct rq_onnx_value_extra {
     bool listed;                 /* a constant that was listed among the inputs (IR versions before 4) */
     rq_onnx_tensor_extra tensor; /* of the initializer */
     rq_onnx_fields sparse;       /* SparseTensorProto as it was, while the constant is the one read */
-    const void *sparse_data;
+    uint64_t sparse_hash;        /* of the dense bytes it stands for */
 } rq_onnx_value_extra;
 
 /* Copy the unknown fields of a message to k. RQ_NO_MEMORY. */
@@ -142,6 +142,9 @@ rq_status rq_onnx_tensor_read(rq_tensor *out, Onnx__TensorProto *t, rq_onnx_sour
 rq_status rq_onnx_sparse_read(rq_tensor *out, Onnx__SparseTensorProto *t, rq_onnx_source *src, rq_err *err);
 /* Fill in type, sizes and data (raw_data points at x's bytes; the rest is in `a`). RQ_NO_MEMORY. */
 rq_status rq_onnx_tensor_write(Onnx__TensorProto *t, const rq_tensor *x, rq_arena *a);
+
+/* A hash of the tensor's bytes (FNV-1a, 64 bits). */
+uint64_t rq_onnx_tensor_hash(const rq_tensor *t);
 
 /* Bytes as a string of the graph; RQ_BAD_FILE when there is a NUL inside. `what` names the field. */
 rq_status rq_onnx_string(const char **out, rq_graph *g, const ProtobufCBinaryData *b, const char *what, rq_err *err);

@@ -3,6 +3,7 @@
  * understood put back where it was. */
 #include "formats/onnx.h"
 
+#include <stdio.h>
 #include <string.h>
 
 typedef struct builder {
@@ -30,6 +31,29 @@ static void *make_list(builder *b, size_t n, const ProtobufCMessageDescriptor *d
         if (!(list[i] = make(b, desc)))
             return NULL;
     return list;
+}
+
+/* What a reader has kept aside: ours only when the reader was ours. */
+static const void *kept(const builder *b, const void *extra)
+{
+    return strcmp(b->model->format, "onnx") == 0 ? extra : NULL;
+}
+
+/* The name a value is written with. ONNX captures by name, so a captured value has its origin's; a value without a
+ * name gets one. NULL: memory is out. */
+static const char *name_of(builder *b, const rq_graph *g, rq_id id)
+{
+    while (g->values[id].kind == RQ_VALUE_CAPTURED) {
+        id = g->values[id].outer;
+        g = g->outer;
+    }
+    if (g->values[id].name[0])
+        return g->values[id].name;
+    enum { ROOM = 32 };
+    char *name = rq_arena_alloc(b->a, ROOM, 1);
+    for (int i = 0; name && (i == 0 || rq_graph_find(g, name) != RQ_NONE); i++)
+        snprintf(name, ROOM, i ? "value_%d_%d" : "value_%d", (int)id, i);
+    return name;
 }
 
 /* A string lives as long as the graph, so it is pointed at. */
@@ -95,8 +119,11 @@ static rq_status build_type(builder *b, Onnx__TypeProto **out, rq_dtype d, const
 static rq_status build_info(builder *b, Onnx__ValueInfoProto *p, const rq_graph *g, rq_id id)
 {
     const rq_value *v = &g->values[id];
-    const rq_onnx_value_extra *x = v->extra;
-    SET_TEXT(p, name, v->name);
+    const rq_onnx_value_extra *x = kept(b, v->extra);
+    const char *name = name_of(b, g, id);
+    if (!name)
+        return RQ_NO_MEMORY;
+    SET_TEXT(p, name, name);
     p->has_name = true;
     if (v->kind != RQ_VALUE_CONST)
         SET_TEXT(p, doc_string, v->doc);
@@ -119,10 +146,10 @@ static rq_status build_tensor(builder *b, Onnx__TensorProto *p, const rq_tensor 
     return rq_onnx_tensor_write(p, t, b->a);
 }
 
-static bool is_sparse(const rq_value *v)
+static bool is_sparse(const builder *b, const rq_value *v)
 {
-    const rq_onnx_value_extra *x = v->extra;
-    return x && x->sparse.n && x->sparse_data == v->constant.data;
+    const rq_onnx_value_extra *x = kept(b, v->extra);
+    return x && x->sparse.n && x->sparse_hash == rq_onnx_tensor_hash(&v->constant);
 }
 
 static bool has_tensor(const rq_value *v)
@@ -137,30 +164,31 @@ static rq_status build_constants(builder *b, Onnx__GraphProto *p, const rq_graph
         return RQ_NO_MEMORY;
     for (rq_id i = 0; i < g->n_values; i++) {
         const rq_value *v = &g->values[i];
-        const rq_onnx_value_extra *x = v->extra;
+        const rq_onnx_value_extra *x = kept(b, v->extra);
         if (!has_tensor(v))
             continue;
         if (v->kind == RQ_VALUE_CONST && (!x || !x->listed))
             need_ir(b, 4); /* not among the inputs */
-        if (is_sparse(v)) {
+        if (is_sparse(b, v)) {
             RQ_TRY(put_back(b, &p->base, &x->sparse));
             continue;
         }
         Onnx__TensorProto *t = make(b, &onnx__tensor_proto__descriptor);
         if (!t)
             return RQ_NO_MEMORY;
-        RQ_TRY(build_tensor(b, t, &v->constant, v->name, x ? &x->tensor : NULL));
+        const char *name = name_of(b, g, i);
+        RQ_TRY(name ? build_tensor(b, t, &v->constant, name, x ? &x->tensor : NULL) : RQ_NO_MEMORY);
         p->initializer[p->n_initializer++] = t;
     }
     return RQ_OK;
 }
 
 /* What is worth saying of values between inputs and outputs. */
-static bool wants_info(const rq_graph *g, rq_id id)
+static bool wants_info(const builder *b, const rq_graph *g, rq_id id)
 {
     const rq_value *v = &g->values[id];
-    const rq_onnx_value_extra *x = v->extra;
-    if (v->kind != RQ_VALUE_NODE || !v->name[0])
+    const rq_onnx_value_extra *x = kept(b, v->extra);
+    if (v->kind != RQ_VALUE_NODE)
         return false;
     return (v->dtype != RQ_DTYPE_NONE && (v->shape.rank >= 0 || (x && x->stated))) || (x && (x->info.n || x->type.n)) ||
            (v->doc && v->doc[0]);
@@ -181,7 +209,7 @@ static rq_status build_infos(builder *b, Onnx__GraphProto *p, const rq_graph *g)
         RQ_TRY(build_info(b, p->output[p->n_output++], g, g->outputs[i]));
     }
     for (rq_id i = 0; i < g->n_values; i++) {
-        if (is_output[i] || !wants_info(g, i))
+        if (is_output[i] || !wants_info(b, g, i))
             continue;
         Onnx__ValueInfoProto *info = make(b, &onnx__value_info_proto__descriptor);
         if (!info)
@@ -289,7 +317,7 @@ static rq_status build_payload(builder *b, Onnx__AttributeProto *p, const rq_att
 
 static rq_status build_attr(builder *b, Onnx__AttributeProto *p, const rq_attr *a)
 {
-    const rq_onnx_attr_extra *x = a->extra;
+    const rq_onnx_attr_extra *x = kept(b, a->extra);
     SET_TEXT(p, name, a->name);
     SET_TEXT(p, doc_string, a->doc);
     SET_TEXT(p, ref_attr_name, a->ref);
@@ -307,9 +335,10 @@ static rq_status build_names(builder *b, ProtobufCBinaryData **out, size_t *n_ou
         return RQ_NO_MEMORY;
     *n_out = (size_t)n;
     for (int i = 0; i < n; i++) {
-        if (id[i] != RQ_NONE && !g->values[id[i]].name[0])
-            return rq_fail(b->err, RQ_INTERNAL, "a value has no name to be written with");
-        (*out)[i] = text_of(id[i] == RQ_NONE ? "" : g->values[id[i]].name);
+        const char *name = id[i] == RQ_NONE ? "" : name_of(b, g, id[i]);
+        if (!name)
+            return RQ_NO_MEMORY;
+        (*out)[i] = text_of(name);
     }
     return RQ_OK;
 }
@@ -321,7 +350,7 @@ static rq_status build_node(builder *b, Onnx__NodeProto *p, const rq_graph *g, c
     SET_TEXT(p, name, n->name);
     SET_TEXT(p, doc_string, n->doc);
     SET_TEXT(p, overload, n->overload);
-    if (n->extra)
+    if (kept(b, n->extra))
         RQ_TRY(put_back(b, &p->base, n->extra));
     RQ_TRY(build_names(b, &p->input, &p->n_input, g, n->in, n->n_in));
     RQ_TRY(build_names(b, &p->output, &p->n_output, g, n->out, n->n_out));
@@ -335,7 +364,7 @@ static rq_status build_node(builder *b, Onnx__NodeProto *p, const rq_graph *g, c
 
 static rq_status build_graph(builder *b, Onnx__GraphProto *p, const rq_graph *g)
 {
-    const rq_onnx_graph_extra *x = g->extra;
+    const rq_onnx_graph_extra *x = kept(b, g->extra);
     rq_id *order = NULL;
     int n = 0;
     SET_TEXT(p, name, g->name[0] ? g->name : "graph"); /* ONNX wants one */
@@ -420,7 +449,7 @@ static rq_status build_meta(builder *b, Onnx__ModelProto *m, const rq_graph *g)
 rq_status rq_onnx_build(Onnx__ModelProto **out, const rq_graph *g, rq_arena *a, rq_err *err)
 {
     builder b = { .a = a, .model = g, .ir = g->ir_version, .err = err };
-    const rq_onnx_graph_extra *x = g->extra;
+    const rq_onnx_graph_extra *x = kept(&b, g->extra);
     const int64_t opset = rq_graph_opset(g, "");
     Onnx__ModelProto *m = make(&b, &onnx__model_proto__descriptor);
     if (!m || !(m->graph = make(&b, &onnx__graph_proto__descriptor)))

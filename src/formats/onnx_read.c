@@ -208,7 +208,7 @@ static rq_status read_initializer(rq_onnx_reader *r, rq_graph *g, Onnx__TensorPr
         return RQ_NO_MEMORY;
     x->listed = r->ir < 4 && g->values[id].kind == RQ_VALUE_CONST;
     if (sparse) {
-        x->sparse_data = g->values[id].constant.data;
+        x->sparse_hash = rq_onnx_tensor_hash(&g->values[id].constant);
         return rq_onnx_keep_message(&x->sparse, r->src.kept, 15, &sparse->base);
     }
     x->tensor.doc = kept_string(r, &p->doc_string);
@@ -390,8 +390,8 @@ static rq_status read_opsets(rq_onnx_reader *r, rq_graph *g, const Onnx__ModelPr
         const char *shown = domain[0] ? domain : "ai.onnx";
         const int64_t version = p->opset_import[i]->version;
         if (version <= 0)
-            return rq_fail(r->err, RQ_BAD_FILE, "the model imports version %lld of %s; versions begin at 1", (long long)version,
-                           shown);
+            return rq_fail(r->err, RQ_BAD_FILE, "the model imports version %lld of %s; versions begin at 1",
+                           (long long)version, shown);
         if (rq_graph_opset(g, domain))
             return rq_fail(r->err, RQ_BAD_FILE, "the model imports %s twice, as version %lld and %lld", shown,
                            (long long)rq_graph_opset(g, domain), (long long)version);

@@ -57,6 +57,14 @@ int rq_onnx_dtype_ir(rq_dtype d)
     return elements[rq_onnx_dtype_code(d)].ir;
 }
 
+uint64_t rq_onnx_tensor_hash(const rq_tensor *t)
+{
+    uint64_t h = 14695981039346656037u;
+    for (size_t i = 0; i < t->bytes; i++)
+        h = (h ^ t->u8[i]) * 1099511628211u;
+    return h;
+}
+
 rq_status rq_onnx_string(const char **out, rq_graph *g, const ProtobufCBinaryData *b, const char *what, rq_err *err)
 {
     if (b->len && memchr(b->data, 0, b->len))

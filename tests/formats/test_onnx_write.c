@@ -320,6 +320,59 @@ static void large_models_are_split(void **state)
     unlink(OUT ".data");
 }
 
+/* If(c) { Neg(a) } else { Abs(a) }, both capturing a. */
+static pb branch(const char *op, const char *y)
+{
+    pb g = { .n = 0 }, node = pb_node(op, "a", NULL, y), out = pb_value(y, 4, 0);
+    pb_msg(&g, 1, &node);
+    pb_str(&g, 2, op);
+    pb_msg(&g, 12, &out);
+    return g;
+}
+
+/* ONNX captures by name: a renamed or nameless value must still be found from inside. */
+static void captures_follow_renames(void **state)
+{
+    (void)state;
+    static pb g;
+    pb node = pb_node("Relu", "x", NULL, "a"), in = pb_value("x", 4, 0), out = pb_value("y", 4, 0);
+    pb then_branch = branch("Neg", "p"), else_branch = branch("Abs", "q"), a, cond = { .n = 0 };
+    g.n = 0;
+    pb_msg(&g, 1, &node);
+    node = pb_node("Identity", "flag", NULL, "c");
+    pb_msg(&g, 1, &node);
+    node = pb_node("If", "c", NULL, "y");
+    for (int i = 0; i < 2; i++) {
+        a.n = 0;
+        pb_str(&a, 1, i ? "else_branch" : "then_branch");
+        pb_msg(&a, 6, i ? &else_branch : &then_branch);
+        pb_int(&a, 20, 5);
+        pb_msg(&node, 5, &a);
+    }
+    pb_msg(&g, 1, &node);
+    pb_str(&g, 2, "g");
+    pb_str(&cond, 8, "flag");
+    pb_int(&cond, 2, 9);
+    pb_bytes(&cond, 9, "\1", 1);
+    pb_msg(&g, 5, &cond);
+    pb_msg(&g, 11, &in);
+    pb_msg(&g, 12, &out);
+    pb m = pb_model(&g, 8, 17);
+    for (int nameless = 0; nameless < 2; nameless++) {
+        rq_err err = { 0 };
+        rq_graph *read, *again;
+        must(rq_load_memory(&read, m.b, m.n, &err), &err);
+        rq_id id = rq_graph_find(read, "a");
+        must(rq_graph_rename(read, id, nameless ? "" : "renamed", &err), &err);
+        must(rq_save(read, OUT, &err), &err);
+        must(rq_load(&again, OUT, &err), &err);
+        assert_int_equal(rq_graph_find(again, "a"), RQ_NONE);
+        rq_graph_destroy(read);
+        rq_graph_destroy(again);
+        check_model(OUT);
+    }
+}
+
 static void the_suffix_names_the_format(void **state)
 {
     (void)state;
@@ -335,9 +388,10 @@ static void the_suffix_names_the_format(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_model_survives),   cmocka_unit_test(what_is_not_understood_is_kept),
-        cmocka_unit_test(names_are_bytes),        cmocka_unit_test(old_files_list_their_constants),
-        cmocka_unit_test(large_models_are_split), cmocka_unit_test(the_suffix_names_the_format),
+        cmocka_unit_test(every_model_survives),    cmocka_unit_test(what_is_not_understood_is_kept),
+        cmocka_unit_test(names_are_bytes),         cmocka_unit_test(old_files_list_their_constants),
+        cmocka_unit_test(large_models_are_split),  cmocka_unit_test(the_suffix_names_the_format),
+        cmocka_unit_test(captures_follow_renames),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
