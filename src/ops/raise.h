@@ -51,8 +51,10 @@ rq_status rq_raise_params(rq_raise_state *r, rq_id scale, rq_id zero_point, rq_d
 bool rq_raise_is_plain(const rq_qparams *q);
 /* Every scale a positive normal number? */
 bool rq_raise_is_sound(const rq_qparams *q);
-/* An annotated float value for the integer value `codes`: a constant, or the output of a DequantizeLinear. */
-rq_status rq_raise_real(rq_raise_state *r, rq_id codes, rq_id scale, rq_id zero_point, int64_t axis, rq_id *real);
+/* A float value for the integer value `codes`: the output of a DequantizeLinear with these parameters, there already or new.
+ * axis RQ_PER_TENSOR: one scale. */
+rq_status rq_raise_real(rq_raise_state *r, rq_id codes, rq_id scale, rq_id zero_point, int64_t axis, int64_t block,
+                        rq_id *real);
 
 rq_status rq_raise_qoperator(rq_raise_state *r);
 rq_status rq_raise_qdq(rq_raise_state *r);

@@ -80,24 +80,22 @@ static rq_status params_of(rq_raise_state *r, const rq_node *n, rq_id *quant)
 
 /* ---- constants ---- */
 
-/* A name for the reals that the constant `codes` stands for: without the "_quantized" that ONNX Runtime appends. */
-static const char *real_name(rq_graph *g, const char *codes, const char *fallback)
+/* `name` without the suffix that ONNX Runtime's quantizer appends, if it has it and the rest is free; else `fallback`.
+ * NULL: memory is out. */
+static const char *stem(rq_graph *g, const char *name, const char *suffix, const char *fallback)
 {
-    static const char suffix[] = "_quantized";
-    size_t n = strlen(codes), m = sizeof suffix - 1;
-    if (n > m && !strcmp(codes + n - m, suffix)) {
-        const char *stem = rq_graph_strn(g, codes, n - m);
-        if (!stem || rq_graph_find(g, stem) == RQ_NONE)
-            return stem;
-    }
-    return fallback;
+    size_t n = strlen(name), m = strlen(suffix);
+    if (n <= m || strcmp(name + n - m, suffix) != 0)
+        return fallback;
+    const char *kept = rq_graph_strn(g, name, n - m);
+    return !kept || rq_graph_find(g, kept) == RQ_NONE ? kept : fallback;
 }
 
 /* A constant of reals, stored as the codes of constant c. */
 static rq_status add_code_const(rq_raise_state *r, rq_id c, rq_id quant, const char *fallback, rq_id *id)
 {
     rq_graph *g = r->g;
-    const char *name = real_name(g, g->values[c].name, fallback);
+    const char *name = stem(g, g->values[c].name, "_quantized", fallback);
     if (!name)
         return rq_fail(r->err, RQ_NO_MEMORY, "out of memory raising '%s'", g->values[c].name);
     if (name[0] && rq_graph_find(g, name) != RQ_NONE && !(name = rq_graph_fresh_name(g, name)))
@@ -230,7 +228,7 @@ static rq_status merge_dq(rq_raise_state *r, rq_id node, rq_id v)
     rq_graph *g = r->g;
     rq_node *n = &g->nodes[node];
     rq_id d = n->out[0];
-    const rq_value was = g->values[d];
+    rq_value was = g->values[d];
     bool output = rq_graph_is_output(g, d);
     if (output && (g->values[v].kind != RQ_VALUE_NODE || rq_graph_is_output(g, v))) {
         /* both names are the user's: the node becomes a copy */
@@ -245,7 +243,10 @@ static rq_status merge_dq(rq_raise_state *r, rq_id node, rq_id v)
     }
     rq_graph_replace_uses(g, d, v, RQ_NONE);
     rq_graph_remove_node(g, node);
-    return rq_rewrite_inherit(g, v, &was, output || !g->values[v].name[0], r->err);
+    bool nameless = !g->values[v].name[0];
+    if (!output && nameless && !(was.name = stem(g, was.name, "_DequantizeLinear_Output", was.name)))
+        return rq_fail(r->err, RQ_NO_MEMORY, "out of memory raising '%s'", g->values[v].name);
+    return rq_rewrite_inherit(g, v, &was, output || nameless, r->err);
 }
 
 /* QuantizeLinear of a value that is no constant. */
@@ -382,7 +383,7 @@ static rq_status lift(rq_raise_state *r, rq_id node)
     if (quant == RQ_NONE || !rq_raise_is_plain(&g->quants[quant].q))
         return RQ_OK;
     rq_id scale = q->in[1], zero_point = q->n_in > 2 ? q->in[2] : RQ_NONE;
-    RQ_TRY(rq_raise_real(r, codes, scale, zero_point, RQ_PER_TENSOR, &real));
+    RQ_TRY(rq_raise_real(r, codes, scale, zero_point, RQ_PER_TENSOR, 0, &real));
     if (rq_graph_set_input(g, node, 0, real))
         return rq_fail(r->err, RQ_NO_MEMORY, "out of memory raising '%s'", g->values[y].name);
     RQ_TRY(rq_rewrite_detach(g, node, 0, "_QuantizeLinear_Input", &made, r->err));

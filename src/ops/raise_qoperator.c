@@ -53,7 +53,8 @@ static int64_t count_of(const rq_graph *g, rq_id v)
     return rq_shape_is_known(s) ? rq_shape_count(s) : -1;
 }
 
-rq_status rq_raise_real(rq_raise_state *r, rq_id codes, rq_id scale, rq_id zero_point, int64_t axis, rq_id *real)
+rq_status rq_raise_real(rq_raise_state *r, rq_id codes, rq_id scale, rq_id zero_point, int64_t axis, int64_t block,
+                        rq_id *real)
 {
     rq_graph *g = r->g;
     for (int i = 0; i < g->n_nodes; i++) {
@@ -69,7 +70,8 @@ rq_status rq_raise_real(rq_raise_state *r, rq_id codes, rq_id scale, rq_id zero_
     RQ_TRY(rq_rewrite_add(g, "DequantizeLinear", in, zero_point == RQ_NONE ? 2 : 3, g->values[codes].name,
                           "_DequantizeLinear_Output", RQ_DTYPE_F32, real, &node, r->err));
     g->values[*real].shape = shape;
-    if (axis != RQ_PER_TENSOR && rq_attr_set_int(g, node, "axis", axis))
+    if ((axis != RQ_PER_TENSOR && rq_attr_set_int(g, node, "axis", axis)) ||
+        (block && rq_attr_set_int(g, node, "block_size", block)))
         return rq_fail(r->err, RQ_NO_MEMORY, "out of memory raising '%s'", g->values[codes].name);
     return RQ_OK;
 }
@@ -86,19 +88,29 @@ static rq_status quantize_output(rq_raise_state *r, rq_id node, rq_id scale, rq_
                               r->err);
 }
 
-/* The axis that the scales of operand `i` belong to; false when the node has no plain spelling. */
-static bool data_axis(const rq_graph *g, const rq_node *n, const form *f, int i, rq_id scale, int64_t *axis)
+/* The axis (and block) that the scales of operand `i` belong to; false when the node has no plain spelling. */
+static bool data_axis(const rq_graph *g, const rq_node *n, const form *f, int i, rq_id scale, int64_t *axis,
+                      int64_t *block)
 {
     rq_id codes = input(n, f->data[i]);
     int64_t count = count_of(g, scale);
     int rank = rank_of(g, codes), scale_rank = rank_of(g, scale);
     *axis = RQ_PER_TENSOR;
+    *block = 0;
     if (count == 1)
         return true;
     if (count < 0)
         return scale_rank == 0;
+    if (!strcmp(f->plain, "MatMul") && scale_rank == rank && rank >= 2) {
+        /* one scale per matrix and row of A ([.., M, 1]) or column of B ([.., 1, N]): blocks as long as what is summed */
+        const rq_value *v = &g->values[codes];
+        const rq_shape *s = v->kind == RQ_VALUE_CONST ? &v->constant.shape : &v->shape;
+        *axis = i == 0 ? rank - 1 : rank - 2;
+        *block = s->dim[*axis];
+        return *block > 0;
+    }
     if (i == 0 || scale_rank != 1)
-        return false; /* parameters per row, or per batch and column */
+        return false; /* parameters per row */
     if (!strcmp(f->plain, "Conv"))
         *axis = 0;
     else if (!strcmp(f->plain, "ConvTranspose"))
@@ -154,7 +166,7 @@ static rq_status real_bias(rq_raise_state *r, rq_id c, rq_id x_scale, rq_id w_sc
                           : rq_rewrite_floats(g, scale, n, g->values[c].name, "_scale", &id, r->err);
     rq_mem_free(scale);
     RQ_TRY(st);
-    return rq_raise_real(r, c, id, RQ_NONE, n == 1 ? RQ_PER_TENSOR : rank - 1, real);
+    return rq_raise_real(r, c, id, RQ_NONE, n == 1 ? RQ_PER_TENSOR : rank - 1, 0, real);
 }
 
 /* Wrap the node in transpositions: it works on channels-last tensors, its plain form on channels-first ones. */
@@ -220,7 +232,7 @@ static rq_status raise_form(rq_raise_state *r, rq_id node, const form *f)
 {
     rq_graph *g = r->g;
     const rq_node *n = &g->nodes[node];
-    int64_t axis[2] = { RQ_PER_TENSOR, RQ_PER_TENSOR };
+    int64_t axis[2] = { RQ_PER_TENSOR, RQ_PER_TENSOR }, block[2] = { 0 };
     if (n->n_in < f->min_in || n->n_out != 1 || n->out[0] == RQ_NONE)
         return RQ_OK;
     for (int i = 0; i < f->n_data; i++)
@@ -246,7 +258,7 @@ static rq_status raise_form(rq_raise_state *r, rq_id node, const form *f)
     }
     n = &g->nodes[node];
     for (int i = 0; i < f->n_data; i++)
-        if (!data_axis(g, n, f, i, scale[i], &axis[i]))
+        if (!data_axis(g, n, f, i, scale[i], &axis[i], &block[i]))
             return RQ_OK;
     int bias_at = gemm ? 6 : !strncmp(f->plain, "Conv", 4) ? 8 : !strcmp(f->op, "MatMulIntegerToFloat") ? 6 : -1;
     rq_id bias = input(n, bias_at), bias_real = RQ_NONE;
@@ -256,7 +268,7 @@ static rq_status raise_form(rq_raise_state *r, rq_id node, const form *f)
             return RQ_OK;
     }
     for (int i = 0; i < f->n_data; i++)
-        RQ_TRY(rq_raise_real(r, g->nodes[node].in[f->data[i]], scale[i], zero_point[i], axis[i], &in[i]));
+        RQ_TRY(rq_raise_real(r, g->nodes[node].in[f->data[i]], scale[i], zero_point[i], axis[i], block[i], &in[i]));
     int n_in = f->n_data;
     if (bias_real != RQ_NONE)
         in[n_in++] = bias_real;
@@ -289,7 +301,7 @@ static rq_status raise_concat(rq_raise_state *r, rq_id node)
         return rq_fail(r->err, RQ_NO_MEMORY, "out of memory raising '%s'", n->name);
     for (int i = 0; i < parts; i++) {
         n = &g->nodes[node];
-        RQ_TRY(rq_raise_real(r, n->in[2 + 3 * i], n->in[3 + 3 * i], n->in[4 + 3 * i], RQ_PER_TENSOR, &in[i]));
+        RQ_TRY(rq_raise_real(r, n->in[2 + 3 * i], n->in[3 + 3 * i], n->in[4 + 3 * i], RQ_PER_TENSOR, 0, &in[i]));
     }
     n = &g->nodes[node];
     rq_id scale = n->in[0], zero_point = n->in[1];
@@ -305,9 +317,9 @@ static rq_status raise_where(rq_raise_state *r, rq_id node)
     if (n->n_in != 9 || n->n_out != 1 || n->out[0] == RQ_NONE)
         return RQ_OK;
     rq_id scale = n->in[7], zero_point = n->in[8], in[3] = { n->in[0] };
-    RQ_TRY(rq_raise_real(r, n->in[1], n->in[2], n->in[3], RQ_PER_TENSOR, &in[1]));
+    RQ_TRY(rq_raise_real(r, n->in[1], n->in[2], n->in[3], RQ_PER_TENSOR, 0, &in[1]));
     n = &g->nodes[node];
-    RQ_TRY(rq_raise_real(r, n->in[4], n->in[5], n->in[6], RQ_PER_TENSOR, &in[2]));
+    RQ_TRY(rq_raise_real(r, n->in[4], n->in[5], n->in[6], RQ_PER_TENSOR, 0, &in[2]));
     RQ_TRY(rq_rewrite_become(g, node, "Where", in, 3, r->err));
     return quantize_output(r, node, scale, zero_point);
 }
