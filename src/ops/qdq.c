@@ -206,7 +206,12 @@ static rq_status dequantize_forward(const rq_op_args *a)
     RQ_TRY(read_params(a, x->dtype, &q));
     if (out->dtype != RQ_DTYPE_F32)
         y = rq_tensor_view(RQ_DTYPE_F32, &out->shape, (char *)a->scratch + params_bytes(a));
-    if (rq_dtype_is_integer(x->dtype)) {
+    if (x->dtype == RQ_DTYPE_S32) { /* the difference wraps, as in ONNX Runtime */
+        for (int64_t i = 0, n = rq_tensor_count(x); i < n; i++) {
+            int64_t s = rq_codes_scale_index(&q, &x->shape, i);
+            y.f32[i] = rq_dequantize_one((int32_t)(x->u32[i] - (uint32_t)q.zero_point[s]), q.scale[s], 0);
+        }
+    } else if (rq_dtype_is_integer(x->dtype)) {
         rq_codes_to_reals(&y, x, &q, a->k);
     } else {
         for (int64_t i = 0, n = rq_tensor_count(x); i < n; i++)

@@ -131,7 +131,8 @@ uint8_t rq_convert_f32_to_f8(rq_dtype d, float f, bool saturate)
     float r = isfinite(a) ? nearbyintf(a / step) * step : a;
     if (r > t.max) {
         if (!saturate && d != RQ_DTYPE_F4E2M1)
-            return t.has_inf ? (uint8_t)(sign | 0x7c) : nan;
+            /* what rounds up out of the top binade is NaN, what lies past it infinity: as ONNX Runtime computes */
+            return t.has_inf && !(a < 0x1p16f) ? (uint8_t)(sign | 0x7c) : nan;
         r = t.max;
     }
     if (r == 0)
