@@ -177,6 +177,8 @@ rq_status rq_int_conv_prepare(const rq_op_args *a, void **state)
 static rq_gemm_out finishing(const rq_op_args *a, const conv_state *s)
 {
     rq_gemm_out o = { .kind = RQ_GEMM_F32, .ld = s->g.out[0] * s->g.out[1] * s->g.out[2] };
+    if (a->out[0]->dtype == RQ_DTYPE_S32)
+        o.kind = RQ_GEMM_S32;
     if (a->out_q[0]) {
         o.kind = RQ_GEMM_CODES;
         o.zp = a->out_q[0]->zero_point[0];
@@ -185,10 +187,10 @@ static rq_gemm_out finishing(const rq_op_args *a, const conv_state *s)
     return o;
 }
 
-/* Element p of y, whatever its type. */
+/* Element p of y: a byte, or 4 of f32 or s32. */
 static void *output_at(const rq_op_args *a, int64_t p)
 {
-    return a->out_q[0] ? (void *)(a->out[0]->u8 + p) : (void *)(a->out[0]->f32 + p);
+    return a->out[0]->u8 + (a->out_q[0] ? p : 4 * p);
 }
 
 /* ---- depthwise ---- */

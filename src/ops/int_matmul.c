@@ -326,13 +326,13 @@ static void run_one(const rq_op_args *a, const matmul_state *s, int64_t batch)
     rq_gemm job = { .k = a->k, .rows = p->rows, .depth = p->depth, .columns = p->columns, .a = scratch, .b = b };
     job.out = (rq_gemm_out) { .kind = RQ_GEMM_F32, .ld = p->columns, .col_add = col_add, .col_m = s->m };
     const int64_t at_y = batch * p->rows * p->columns;
-    job.out.y = a->out[0]->u8 + at_y;
+    job.out.y = a->out[0]->u8 + (a->out_q[0] ? at_y : 4 * at_y);
+    if (a->out[0]->dtype == RQ_DTYPE_S32)
+        job.out.kind = RQ_GEMM_S32;
     if (a->out_q[0]) {
         job.out.kind = RQ_GEMM_CODES;
         job.out.zp = a->out_q[0]->zero_point[0];
         rq_qparams_limits(a->out_q[0], &job.out.lo, &job.out.hi);
-    } else {
-        job.out.y = a->out[0]->f32 + at_y;
     }
     if (s->col_zero) {
         job.out.col_zero = s->col_zero;

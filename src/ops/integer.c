@@ -1,176 +1,304 @@
-/* ops/integer.c — MatMulInteger and ConvInteger: products of codes into s32, as models quantized dynamically have them.
+/* ops/integer.c — operators that are integer in the file itself: MatMulInteger, ConvInteger (s32 sums, spec onnx.md
+ * 2.6), and QLinearMatMul, QLinearConv (2.7, 2.8) as far as they could not be raised into annotated MatMul and Conv,
+ * because a scale is computed or stands per matrix of a batch.
  *
- * y = sum of (a - a_zero) * (b - b_zero), exact: u8 or s8 operands, sums modulo 2^32 (spec onnx.md 2.6). These are
- * ordinary operators on integer tensors; no annotation is involved. */
-#include <string.h>
-
-#include "ops/op.h"
+ * Their parameters are ordinary inputs, so nothing is known before the run: each run makes annotations of them and goes
+ * through the integer forms of Conv and MatMul, packing the weights every time. */
+#include "ops/int_ops.h"
 #include "ops/window.h"
 
-static bool is_code8(rq_dtype d)
+/* Inputs by role; -1: the operator has none. */
+typedef struct roles {
+    int x, x_scale, x_zero, w, w_scale, w_zero, y_scale, y_zero, bias;
+} roles;
+
+static const roles integer_roles = { 0, -1, 2, 1, -1, 3, -1, -1, -1 };
+static const roles qlinear_roles = { 0, 1, 2, 3, 4, 5, 6, 7, 8 };
+
+static bool is_qlinear(const rq_node *n)
+{
+    return n->op[0] == 'Q';
+}
+
+static bool is_byte(rq_dtype d)
 {
     return d == RQ_DTYPE_U8 || d == RQ_DTYPE_S8;
 }
 
-/* Types of both operands and their zero points (inputs 2 and 3). */
-static rq_status check_types(const rq_infer *a)
+static const rq_tensor *input(const rq_op_args *a, int i)
 {
-    for (int i = 0; i < 2; i++) {
-        const rq_dtype d = a->in[i]->dtype;
-        const rq_tensor *zp = i + 2 < a->n_in ? a->in[i + 2] : NULL;
-        if (d != RQ_DTYPE_NONE && !is_code8(d))
-            return rq_infer_fail(a, RQ_BAD_DTYPE, "input %d is %s, expected u8 or s8", i, rq_dtype_name(d));
-        if (zp && zp->dtype != RQ_DTYPE_NONE && d != RQ_DTYPE_NONE && zp->dtype != d)
-            return rq_infer_fail(a, RQ_BAD_DTYPE, "the zero point of input %d is %s, the input %s", i,
-                                 rq_dtype_name(zp->dtype), rq_dtype_name(d));
+    return i >= 0 && i < a->n_in ? a->in[i] : NULL;
+}
+
+/* Entries from..from+n-1 of scale and zero point (NULL: 1 and 0; one entry serves all) for codes of type d. */
+static rq_status annotation(rq_qparams *q, rq_dtype d, int axis, int64_t from, int64_t n, const rq_tensor *scale,
+                            const rq_tensor *zero)
+{
+    RQ_TRY(rq_qparams_init(q, d, n == 1 ? RQ_PER_TENSOR : axis, 0, n));
+    for (int64_t i = 0; i < n; i++) {
+        q->scale[i] = scale ? (float)rq_tensor_get(scale, rq_tensor_count(scale) == 1 ? 0 : from + i) : 1;
+        q->zero_point[i] = zero ? (int32_t)rq_tensor_get_int(zero, rq_tensor_count(zero) == 1 ? 0 : from + i) : 0;
     }
-    a->out_dtype[0] = RQ_DTYPE_S32;
     return RQ_OK;
 }
 
-static inline int32_t code(const rq_tensor *t, int64_t i)
+static int64_t count_or_1(const rq_tensor *t)
 {
-    return t->dtype == RQ_DTYPE_U8 ? t->u8[i] : t->s8[i];
+    return t ? rq_tensor_count(t) : 1;
 }
 
-/* sum[j] += x * (t[from + j] - zp), modulo 2^32 */
-static void add_scaled(int32_t *sum, const rq_tensor *t, int64_t from, int64_t n, int32_t x, int32_t zp)
+/* x, w and y with their annotations through the form that prepare and forward belong to. */
+typedef struct form {
+    rq_status (*prepare)(const rq_op_args *a, void **state);
+    rq_status (*forward)(const rq_op_args *a);
+    size_t (*scratch)(const rq_op_args *a);
+    void (*release)(void *state);
+} form;
+
+static const form conv_form = { rq_int_conv_prepare, rq_int_conv_forward, rq_int_conv_scratch, rq_int_conv_release };
+static const form matmul_form = { rq_int_matmul_prepare, rq_int_matmul_forward, rq_int_matmul_scratch,
+                                  rq_int_matmul_release };
+
+static rq_status run_form(const rq_op_args *a, const form *f, const rq_tensor *const *in, int n_in, rq_tensor *y,
+                          const rq_qparams *xq, const rq_qparams *wq, const rq_qparams *yq)
 {
-    if (t->dtype == RQ_DTYPE_U8)
-        for (int64_t j = 0; j < n; j++)
-            sum[j] = (int32_t)((uint32_t)sum[j] + (uint32_t)(x * (t->u8[from + j] - zp)));
-    else
-        for (int64_t j = 0; j < n; j++)
-            sum[j] = (int32_t)((uint32_t)sum[j] + (uint32_t)(x * (t->s8[from + j] - zp)));
+    rq_op_args b = *a;
+    const rq_qparams *in_q[3] = { xq, wq, NULL }, *out_q[1] = { yq };
+    rq_tensor *out[1] = { y };
+    b.in = in;
+    b.n_in = n_in;
+    b.in_q = in_q;
+    b.out_q = out_q;
+    b.out = out;
+    b.state = NULL;
+    RQ_TRY(f->prepare(&b, &b.state));
+    b.scratch = rq_mem_alloc(f->scratch(&b), 1);
+    rq_status st = b.scratch ? f->forward(&b) : RQ_NO_MEMORY;
+    rq_mem_free(b.scratch);
+    f->release(b.state);
+    return st;
 }
 
-/* ---- MatMulInteger ---- */
-
-/* Shapes of a and b with the axes that MatMul adds to vectors. */
-static void as_matrices(rq_shape *a, rq_shape *b, bool *a_vector, bool *b_vector)
+/* Parameters of y stand for the whole tensor, and those of x too where they are not `per_row`. */
+static rq_status check_scalars(const rq_op_args *a, const roles *r, bool per_row)
 {
-    *a_vector = a->rank == 1;
-    *b_vector = b->rank == 1;
-    if (*a_vector)
-        *a = rq_shape_of(2, (int64_t[]) { 1, a->dim[0] });
-    if (*b_vector)
-        *b = rq_shape_of(2, (int64_t[]) { b->dim[0], 1 });
+    const int one[4] = { r->y_scale, r->y_zero, r->x_scale, r->x_zero };
+    for (int i = 0; i < (per_row ? 2 : 4); i++)
+        if (count_or_1(input(a, one[i])) != 1)
+            return rq_op_fail(a, RQ_UNSUPPORTED,
+                              "input %d has %lld entries, expected one scale or zero point for the tensor", one[i],
+                              (long long)count_or_1(input(a, one[i])));
+    return RQ_OK;
 }
 
-static rq_status matmul_infer(const rq_infer *p)
+/* ---- MatMulInteger, QLinearMatMul ---- */
+
+static rq_status matmul_shape(const rq_infer *a, const rq_shape *x, const rq_shape *w, rq_shape *y)
 {
-    RQ_TRY(check_types(p));
-    rq_shape a = p->in[0]->shape, b = p->in[1]->shape, batch;
-    bool a_vector, b_vector;
-    if (a.rank < 0 || b.rank < 0)
+    if (x->rank < 0 || w->rank < 0)
         return RQ_OK;
-    if (!a.rank || !b.rank)
-        return rq_infer_fail(p, RQ_BAD_SHAPE, "an operand has no axes");
-    as_matrices(&a, &b, &a_vector, &b_vector);
-    int64_t depth = a.dim[a.rank - 1];
-    if (!rq_infer_dim_join(&depth, b.dim[b.rank - 2]))
-        return rq_infer_fail(p, RQ_BAD_SHAPE, "the first operand has %lld columns, the second %lld rows",
-                             (long long)a.dim[a.rank - 1], (long long)b.dim[b.rank - 2]);
-    const int64_t m = a.dim[a.rank - 2], n = b.dim[b.rank - 1];
-    a.rank -= 2;
-    b.rank -= 2;
-    if (!rq_infer_broadcast_shapes(&a, &b, &batch) || batch.rank + 2 > RQ_MAX_RANK)
-        return rq_infer_fail(p, RQ_BAD_SHAPE, "the leading axes of the operands do not fit together");
-    if (!a_vector)
-        batch.dim[batch.rank++] = m;
-    if (!b_vector)
-        batch.dim[batch.rank++] = n;
-    p->out_shape[0] = batch;
+    if (x->rank == 0 || w->rank == 0)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "an operand is a scalar, expected at least one axis");
+    const int64_t k = x->dim[x->rank - 1], k2 = w->dim[w->rank > 1 ? w->rank - 2 : 0];
+    if (k >= 0 && k2 >= 0 && k != k2)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "A has %lld columns and B %lld rows, expected as many", (long long)k,
+                             (long long)k2);
+    rq_shape xb = { .rank = x->rank > 2 ? x->rank - 2 : 0 }, wb = { .rank = w->rank > 2 ? w->rank - 2 : 0 };
+    for (int i = 0; i < xb.rank; i++)
+        xb.dim[i] = x->dim[i];
+    for (int i = 0; i < wb.rank; i++)
+        wb.dim[i] = w->dim[i];
+    if (!rq_infer_broadcast_shapes(&xb, &wb, y))
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "the leading axes of A and B do not broadcast");
+    if (x->rank > 1)
+        y->dim[y->rank++] = x->dim[x->rank - 2];
+    if (w->rank > 1)
+        y->dim[y->rank++] = w->dim[w->rank - 1];
     return RQ_OK;
 }
 
-typedef struct matmul {
-    const rq_tensor *a, *b, *a_zp, *b_zp;
-    int32_t *y;
-    rq_shape a_lead, b_lead, lead; /* leading axes */
-    int64_t m, k, n;
-} matmul;
-
-/* Which matrix of an operand with leading axes `own` stands at matrix i of `lead` (numpy broadcasting). */
-static int64_t matrix_at(const rq_shape *own, const rq_shape *lead, int64_t i)
+static rq_status check_types(const rq_infer *a, const roles *r)
 {
-    int64_t at = 0, stride = 1;
-    for (int d = lead->rank - 1; d >= 0; d--) {
-        const int64_t here = i % lead->dim[d];
-        const int o = d - (lead->rank - own->rank);
-        i /= lead->dim[d];
-        if (o < 0)
-            break;
-        at += own->dim[o] == 1 ? 0 : here * stride;
-        stride *= own->dim[o];
+    const rq_dtype x = a->in[r->x]->dtype, w = a->in[r->w]->dtype;
+    if ((x != RQ_DTYPE_NONE && !is_byte(x)) || (w != RQ_DTYPE_NONE && !is_byte(w)))
+        return rq_infer_fail(a, RQ_BAD_DTYPE, "operands are %s and %s, expected u8 or s8", rq_dtype_name(x),
+                             rq_dtype_name(w));
+    const int zero[2] = { r->x_zero, r->w_zero }, of[2] = { r->x, r->w };
+    for (int i = 0; i < 2; i++) {
+        const rq_tensor *z = zero[i] < a->n_in ? a->in[zero[i]] : NULL, *t = a->in[of[i]];
+        if (z && z->dtype != RQ_DTYPE_NONE && t->dtype != RQ_DTYPE_NONE && z->dtype != t->dtype)
+            return rq_infer_fail(a, RQ_BAD_DTYPE, "the zero point of input %d is %s, the input %s", of[i],
+                                 rq_dtype_name(z->dtype), rq_dtype_name(t->dtype));
+    }
+    if (r->y_zero < 0)
+        a->out_dtype[0] = RQ_DTYPE_S32;
+    else if (a->in[r->y_zero] && a->in[r->y_zero]->dtype != RQ_DTYPE_NONE && !is_byte(a->in[r->y_zero]->dtype))
+        return rq_infer_fail(a, RQ_BAD_DTYPE, "the zero point of the output is %s, expected u8 or s8",
+                             rq_dtype_name(a->in[r->y_zero]->dtype));
+    else if (a->in[r->y_zero])
+        a->out_dtype[0] = a->in[r->y_zero]->dtype;
+    return RQ_OK;
+}
+
+static rq_status matmul_infer(const rq_infer *a)
+{
+    const roles *r = is_qlinear(a->node) ? &qlinear_roles : &integer_roles;
+    RQ_TRY(check_types(a, r));
+    return matmul_shape(a, &a->in[r->x]->shape, &a->in[r->w]->shape, &a->out_shape[0]);
+}
+
+/* Number of the matrix of t that batch i of y uses. */
+static int64_t matrix_at(const rq_shape *t, const rq_shape *y, int64_t i)
+{
+    int64_t at = 0, step = 1;
+    for (int d = 3; d <= y->rank; d++) {
+        const int64_t k = i % y->dim[y->rank - d], n = d <= t->rank ? t->dim[t->rank - d] : 1;
+        i /= y->dim[y->rank - d];
+        at += (n == 1 ? 0 : k) * step;
+        step *= n;
     }
     return at;
 }
 
-/* Zero point of row or column i of matrix `at`: one for all, one per line, or one per line of each matrix. */
-static int32_t zero_of(const rq_tensor *zp, int64_t at, int64_t lines, int64_t i)
+/* Parameters of A and B, how many there are of each. */
+typedef struct matmul_params {
+    const rq_tensor *x_scale, *x_zero, *w_scale, *w_zero;
+    int64_t n_x, n_w;
+    rq_qparams y;
+} matmul_params;
+
+static int64_t larger(int64_t a, int64_t b)
 {
-    const int64_t n = zp ? rq_tensor_count(zp) : 0;
-    if (!n)
-        return 0;
-    return code(zp, n == 1 ? 0 : n == lines ? i : at * lines + i);
+    return a > b ? a : b;
 }
 
-static void matmul_row(void *arg, int64_t item)
+/* y = x w with parameters from entry at_x of A and at_w of B on. */
+static rq_status run_product(const rq_op_args *a, const matmul_params *p, const rq_tensor *x, int64_t at_x,
+                             const rq_tensor *w, int64_t at_w, rq_tensor *y)
 {
-    const matmul *p = arg;
-    const int64_t matrix = item / p->m, i = item % p->m;
-    const int64_t a_at = matrix_at(&p->a_lead, &p->lead, matrix), b_at = matrix_at(&p->b_lead, &p->lead, matrix);
-    int32_t *y = p->y + item * p->n;
-    const int32_t za = zero_of(p->a_zp, a_at, p->m, i);
-    const bool per_column = p->b_zp && rq_tensor_count(p->b_zp) > 1;
-    const int32_t zb = per_column ? 0 : zero_of(p->b_zp, b_at, p->n, 0);
-    int32_t row_sum = 0;
-    memset(y, 0, (size_t)p->n * sizeof *y);
-    for (int64_t k = 0; k < p->k; k++) {
-        const int32_t x = code(p->a, (a_at * p->m + i) * p->k + k) - za;
-        row_sum += x;
-        add_scaled(y, p->b, (b_at * p->k + k) * p->n, p->n, x, zb);
+    const int64_t columns = w->shape.rank > 1 ? w->shape.dim[w->shape.rank - 1] : 1;
+    const rq_tensor *in[2] = { x, w };
+    rq_qparams xq = { 0 }, wq = { 0 };
+    rq_status st = annotation(&xq, x->dtype, 0, at_x, 1, p->x_scale, p->x_zero);
+    if (!st)
+        st = annotation(&wq, w->dtype, w->shape.rank - 1, at_w, p->n_w > 1 ? columns : 1, p->w_scale, p->w_zero);
+    if (!st)
+        st = run_form(a, &matmul_form, in, 2, y, &xq, &wq, p->y.n ? &p->y : NULL);
+    rq_qparams_release(&xq);
+    rq_qparams_release(&wq);
+    return st;
+}
+
+/* Matrix after matrix, and row after row where each has a zero point of its own. */
+static rq_status run_matrices(const rq_op_args *a, const matmul_params *p, const rq_tensor *x, const rq_tensor *w,
+                              rq_tensor *y)
+{
+    const bool x_vector = x->shape.rank == 1, w_vector = w->shape.rank == 1;
+    const int64_t rows = x_vector ? 1 : x->shape.dim[x->shape.rank - 2], k = x->shape.dim[x->shape.rank - 1];
+    const int64_t columns = w_vector ? 1 : w->shape.dim[w->shape.rank - 1],
+                  matrices = rq_tensor_count(y) / (rows * columns);
+    const int64_t per_item = p->n_x > 1 ? 1 : rows, y_bytes = rq_dtype_bits(y->dtype) / 8;
+    rq_shape lead = y->shape; /* with both axes of the matrix, which vectors lack */
+    for (int i = 0; i < (int)x_vector + (int)w_vector; i++)
+        lead.dim[lead.rank++] = 1;
+    for (int64_t i = 0; i < matrices; i++) {
+        const int64_t mx = matrix_at(&x->shape, &lead, i), mw = matrix_at(&w->shape, &lead, i);
+        const rq_shape ws = rq_shape_of(2, (int64_t[]) { k, columns }),
+                       xs = rq_shape_of(2, (int64_t[]) { per_item, k }),
+                       ys = rq_shape_of(2, (int64_t[]) { per_item, columns });
+        const rq_tensor wi = rq_tensor_view(w->dtype, &ws, w->u8 + mw * k * columns);
+        for (int64_t r = 0; r < rows; r += per_item) {
+            const rq_tensor xi = rq_tensor_view(x->dtype, &xs, x->u8 + (mx * rows + r) * k);
+            rq_tensor yi = rq_tensor_view(y->dtype, &ys, y->u8 + (i * rows + r) * columns * y_bytes);
+            RQ_TRY(run_product(a, p, &xi, p->n_x > rows ? mx * rows + r : r, &wi, p->n_w > columns ? mw * columns : 0,
+                               &yi));
+        }
     }
-    for (int64_t j = 0; per_column && j < p->n; j++)
-        y[j] = (int32_t)((uint32_t)y[j] - (uint32_t)row_sum * (uint32_t)zero_of(p->b_zp, b_at, p->n, j));
-}
-
-static bool zero_fits(const rq_tensor *zp, int64_t lines, int64_t matrices)
-{
-    const int64_t n = zp ? rq_tensor_count(zp) : 1;
-    return n == 1 || n == lines || n == lines * matrices;
+    return RQ_OK;
 }
 
 static rq_status matmul_forward(const rq_op_args *a)
 {
-    rq_shape x = a->in[0]->shape, y = a->in[1]->shape;
-    bool x_vector, y_vector;
-    matmul p = { .a = a->in[0],
-                 .b = a->in[1],
-                 .a_zp = a->n_in > 2 ? a->in[2] : NULL,
-                 .b_zp = a->n_in > 3 ? a->in[3] : NULL,
-                 .y = a->out[0]->s32 };
-    as_matrices(&x, &y, &x_vector, &y_vector);
-    p.m = x.dim[x.rank - 2];
-    p.k = x.dim[x.rank - 1];
-    p.n = y.dim[y.rank - 1];
-    p.a_lead = rq_shape_of(x.rank - 2, x.dim);
-    p.b_lead = rq_shape_of(y.rank - 2, y.dim);
-    if (!rq_infer_broadcast_shapes(&p.a_lead, &p.b_lead, &p.lead))
-        return rq_op_fail(a, RQ_BAD_SHAPE, "the leading axes of the operands do not fit together");
-    if (!zero_fits(p.a_zp, p.m, rq_shape_count(&p.a_lead)) || !zero_fits(p.b_zp, p.n, rq_shape_count(&p.b_lead)))
-        return rq_op_fail(a, RQ_BAD_SHAPE, "a zero point fits neither the matrix, nor its rows or columns");
-    if (p.n)
-        rq_threads_for(a->threads, rq_shape_count(&p.lead) * p.m, matmul_row, &p);
+    const roles *r = is_qlinear(a->node) ? &qlinear_roles : &integer_roles;
+    const rq_tensor *x = a->in[r->x], *w = a->in[r->w];
+    matmul_params p = { .x_scale = input(a, r->x_scale),
+                        .x_zero = input(a, r->x_zero),
+                        .w_scale = input(a, r->w_scale),
+                        .w_zero = input(a, r->w_zero) };
+    p.n_x = larger(count_or_1(p.x_scale), count_or_1(p.x_zero));
+    p.n_w = larger(count_or_1(p.w_scale), count_or_1(p.w_zero));
+    const int64_t rows = x->shape.rank > 1 ? x->shape.dim[x->shape.rank - 2] : 1;
+    const int64_t columns = w->shape.rank > 1 ? w->shape.dim[w->shape.rank - 1] : 1;
+    const int64_t all_rows = rq_shape_span(&x->shape, 0, x->shape.rank - 1);
+    const int64_t all_columns = w->shape.rank > 2 ? rq_shape_span(&w->shape, 0, w->shape.rank - 2) * columns : columns;
+    RQ_TRY(check_scalars(a, r, true));
+    if (p.n_x != 1 && p.n_x != rows && p.n_x != all_rows)
+        return rq_op_fail(a, RQ_UNSUPPORTED, "%lld scales or zero points of A, expected 1, %lld or %lld",
+                          (long long)p.n_x, (long long)rows, (long long)all_rows);
+    if (p.n_w != 1 && p.n_w != columns && p.n_w != all_columns)
+        return rq_op_fail(a, RQ_UNSUPPORTED, "%lld scales or zero points of B, expected 1, %lld or %lld",
+                          (long long)p.n_w, (long long)columns, (long long)all_columns);
+    if (rq_tensor_count(a->out[0]) == 0)
+        return RQ_OK;
+    if (is_qlinear(a->node))
+        RQ_TRY(annotation(&p.y, a->out[0]->dtype, 0, 0, 1, input(a, r->y_scale), input(a, r->y_zero)));
+    rq_status st =
+        p.n_x > 1 || p.n_w > columns ? run_matrices(a, &p, x, w, a->out[0]) : run_product(a, &p, x, 0, w, 0, a->out[0]);
+    rq_qparams_release(&p.y);
+    return st;
+}
+
+/* ---- ConvInteger, QLinearConv ---- */
+
+static rq_status conv_infer(const rq_infer *a)
+{
+    const roles *r = is_qlinear(a->node) ? &qlinear_roles : &integer_roles;
+    const rq_shape *x = &a->in[r->x]->shape, *w = &a->in[r->w]->shape;
+    rq_window win;
+    int64_t group;
+    RQ_TRY(check_types(a, r));
+    RQ_TRY(rq_window_group(a->node, &group, a->err));
+    if (x->rank < 0 || w->rank < 0)
+        return RQ_OK;
+    if (w->rank != x->rank)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "input has %d axes and weight %d, expected as many", x->rank, w->rank);
+    RQ_TRY(rq_window_conv(&win, a->node, x, w, a->err));
+    if (x->dim[1] >= 0 && w->dim[1] >= 0 && (x->dim[1] != w->dim[1] * group || w->dim[0] % group))
+        return rq_infer_fail(a, RQ_BAD_SHAPE,
+                             "weight %lld x %lld in %lld groups does not fit an input of %lld channels",
+                             (long long)w->dim[0], (long long)w->dim[1], (long long)group, (long long)x->dim[1]);
+    a->out_shape[0] = rq_window_out_shape(&win, x, w->dim[0]);
     return RQ_OK;
 }
 
-static double matmul_macs(const rq_op_args *a)
+static rq_status conv_forward(const rq_op_args *a)
 {
-    const rq_shape *x = &a->in[0]->shape;
-    return (double)rq_tensor_count(a->out[0]) * (double)x->dim[x->rank - 1];
+    const roles *r = is_qlinear(a->node) ? &qlinear_roles : &integer_roles;
+    const rq_tensor *x = a->in[r->x], *w = a->in[r->w], *scale = input(a, r->w_scale), *zero = input(a, r->w_zero);
+    const rq_tensor *in[3] = { x, w, input(a, r->bias) };
+    const int64_t params = count_or_1(scale) > count_or_1(zero) ? count_or_1(scale) : count_or_1(zero);
+    rq_qparams xq = { 0 }, wq = { 0 }, yq = { 0 };
+    RQ_TRY(check_scalars(a, r, false));
+    if (params != 1 && params != w->shape.dim[0])
+        return rq_op_fail(a, RQ_UNSUPPORTED, "%lld scales or zero points of the weight, expected 1 or %lld",
+                          (long long)params, (long long)w->shape.dim[0]);
+    if (in[2] && (in[2]->dtype != RQ_DTYPE_S32 || rq_tensor_count(in[2]) != w->shape.dim[0]))
+        return rq_op_fail(a, RQ_BAD_SHAPE, "the bias is %s of %lld, expected s32 of %lld", rq_dtype_name(in[2]->dtype),
+                          (long long)rq_tensor_count(in[2]), (long long)w->shape.dim[0]);
+    rq_status st = annotation(&xq, x->dtype, 0, 0, 1, input(a, r->x_scale), input(a, r->x_zero));
+    if (!st)
+        st = annotation(&wq, w->dtype, 0, 0, params, scale, zero);
+    if (!st && is_qlinear(a->node))
+        st = annotation(&yq, a->out[0]->dtype, 0, 0, 1, input(a, r->y_scale), input(a, r->y_zero));
+    if (!st)
+        st = run_form(a, &conv_form, in, in[2] ? 3 : 2, a->out[0], &xq, &wq, is_qlinear(a->node) ? &yq : NULL);
+    rq_qparams_release(&xq);
+    rq_qparams_release(&wq);
+    rq_qparams_release(&yq);
+    return st;
 }
+
+/* ---- rows ---- */
 
 const rq_op rq_op_matmul_integer = {
     .name = "MatMulInteger",
@@ -184,112 +312,7 @@ const rq_op rq_op_matmul_integer = {
     .place = RQ_PLACE_FLOAT,
     .infer = matmul_infer,
     .forward = matmul_forward,
-    .macs = matmul_macs,
 };
-
-/* ---- ConvInteger ---- */
-
-static rq_status conv_infer(const rq_infer *p)
-{
-    RQ_TRY(check_types(p));
-    const rq_shape *x = &p->in[0]->shape, *w = &p->in[1]->shape;
-    rq_window win;
-    int64_t group;
-    if (x->rank < 0 || w->rank < 0)
-        return RQ_OK;
-    RQ_TRY(rq_window_conv(&win, p->node, x, w, p->err));
-    RQ_TRY(rq_window_group(p->node, &group, p->err));
-    if (x->dim[1] >= 0 && w->dim[1] >= 0 && w->dim[1] * group != x->dim[1])
-        return rq_infer_fail(p, RQ_BAD_SHAPE, "the weight wants %lld input channels, the input has %lld",
-                             (long long)(w->dim[1] * group), (long long)x->dim[1]);
-    if (w->dim[0] >= 0 && w->dim[0] % group)
-        return rq_infer_fail(p, RQ_BAD_SHAPE, "%lld output channels in %lld groups", (long long)w->dim[0],
-                             (long long)group);
-    p->out_shape[0] = rq_window_out_shape(&win, x, w->dim[0]);
-    return RQ_OK;
-}
-
-typedef struct conv {
-    const rq_tensor *x, *w;
-    int32_t x_zp;
-    const rq_tensor *w_zp;
-    int32_t *y;
-    rq_window win;
-    int64_t channels, out_channels, per_group, group;
-} conv;
-
-/* First and one past the last window along axis d whose tap t lies inside the input. */
-static void inside(const rq_window *w, int d, int64_t t, int64_t *from, int64_t *to)
-{
-    const int64_t off = t * w->dilation[d] - w->pad_lo[d], s = w->stride[d];
-    *from = off >= 0 ? 0 : (-off + s - 1) / s;
-    *to = w->in[d] - off <= 0 ? 0 : (w->in[d] - off + s - 1) / s;
-    *to = *to > w->out[d] ? w->out[d] : *to;
-}
-
-/* One output plane: batch and output channel. Padding is the zero point, so it adds nothing. */
-static void conv_plane(void *arg, int64_t item)
-{
-    const conv *p = arg;
-    const rq_window *w = &p->win;
-    const int64_t n = item / p->out_channels, oc = item % p->out_channels,
-                  first = oc / (p->out_channels / p->group) * p->per_group;
-    const int64_t plane = rq_window_span(w->out), in_plane = rq_window_span(w->in), taps = rq_window_span(w->kernel);
-    const int64_t zw_n = p->w_zp ? rq_tensor_count(p->w_zp) : 0;
-    const int32_t zw = zw_n ? code(p->w_zp, zw_n == 1 ? 0 : oc) : 0;
-    int32_t *y = p->y + item * plane;
-    memset(y, 0, (size_t)plane * sizeof *y);
-    for (int64_t c = 0; c < p->per_group; c++)
-        for (int64_t t = 0; t < taps; t++) {
-            const int32_t f = code(p->w, (oc * p->per_group + c) * taps + t) - zw;
-            const int64_t t0 = t / (w->kernel[1] * w->kernel[2]), t1 = t / w->kernel[2] % w->kernel[1],
-                          t2 = t % w->kernel[2];
-            const int64_t x0 = (n * p->channels + first + c) * in_plane;
-            int64_t a0, b0, a1, b1, a2, b2;
-            inside(w, 0, t0, &a0, &b0);
-            inside(w, 1, t1, &a1, &b1);
-            inside(w, 2, t2, &a2, &b2);
-            for (int64_t i = a0; i < b0; i++)
-                for (int64_t j = a1; j < b1; j++) {
-                    const int64_t row = ((i * w->stride[0] + t0 * w->dilation[0] - w->pad_lo[0]) * w->in[1] +
-                                         j * w->stride[1] + t1 * w->dilation[1] - w->pad_lo[1]) *
-                                            w->in[2] +
-                                        t2 * w->dilation[2] - w->pad_lo[2];
-                    int32_t *out = y + (i * w->out[1] + j) * w->out[2];
-                    for (int64_t k = a2; k < b2; k++)
-                        out[k] = (int32_t)((uint32_t)out[k] +
-                                           (uint32_t)f * (uint32_t)(code(p->x, x0 + row + k * w->stride[2]) - p->x_zp));
-                }
-        }
-}
-
-static rq_status conv_forward(const rq_op_args *a)
-{
-    const rq_tensor *x = a->in[0], *w = a->in[1], *x_zp = a->n_in > 2 ? a->in[2] : NULL;
-    conv p = { .x = x,
-               .w = w,
-               .w_zp = a->n_in > 3 ? a->in[3] : NULL,
-               .y = a->out[0]->s32,
-               .channels = x->shape.dim[1],
-               .out_channels = w->shape.dim[0],
-               .per_group = w->shape.dim[1] };
-    if (x_zp && rq_tensor_count(x_zp) != 1)
-        return rq_op_fail(a, RQ_BAD_SHAPE, "the zero point of the input has %lld elements, expected 1",
-                          (long long)rq_tensor_count(x_zp));
-    if (p.w_zp && rq_tensor_count(p.w_zp) != 1 && rq_tensor_count(p.w_zp) != p.out_channels)
-        return rq_op_fail(a, RQ_BAD_SHAPE, "the zero point of the weight has %lld elements, expected 1 or %lld",
-                          (long long)rq_tensor_count(p.w_zp), (long long)p.out_channels);
-    p.x_zp = x_zp ? code(x_zp, 0) : 0;
-    RQ_TRY(rq_window_conv(&p.win, a->node, &x->shape, &w->shape, a->err));
-    RQ_TRY(rq_window_group(a->node, &p.group, a->err));
-    rq_threads_for(a->threads, x->shape.dim[0] * p.out_channels, conv_plane, &p);
-    return RQ_OK;
-}
-
-static double conv_macs(const rq_op_args *a)
-{
-    return (double)rq_tensor_count(a->out[0]) * (double)rq_shape_span(&a->in[1]->shape, 1, a->in[1]->shape.rank);
-}
 
 const rq_op rq_op_conv_integer = {
     .name = "ConvInteger",
@@ -303,5 +326,32 @@ const rq_op rq_op_conv_integer = {
     .place = RQ_PLACE_FLOAT,
     .infer = conv_infer,
     .forward = conv_forward,
-    .macs = conv_macs,
+};
+
+const rq_op rq_op_qlinear_matmul = {
+    .name = "QLinearMatMul",
+    .domain = "",
+    .since = 10,
+    .known = 25,
+    .min_in = 8,
+    .max_in = 8,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .infer = matmul_infer,
+    .forward = matmul_forward,
+};
+
+const rq_op rq_op_qlinear_conv = {
+    .name = "QLinearConv",
+    .domain = "",
+    .since = 10,
+    .known = 25,
+    .min_in = 8,
+    .max_in = 9,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .infer = conv_infer,
+    .forward = conv_forward,
 };
