@@ -7,6 +7,7 @@
 #include "kernels/float_dnnl.h"
 #include "ops/eltwise.h"
 #include "ops/half.h"
+#include "ops/int_ops.h"
 #include "ops/window.h"
 
 static bool is_transposed(const rq_node *n)
@@ -160,6 +161,8 @@ static void conv_release(void *state)
 
 static size_t conv_scratch(const rq_op_args *a, bool integer)
 {
+    if (integer)
+        return rq_int_conv_scratch(a);
     const conv_state *s = a->state;
     return s && s->conv ? rq_conv_f32_scratch(s->conv) : 0;
 }
@@ -229,7 +232,11 @@ const rq_op rq_op_conv = {
     .infer = conv_infer,
     .forward = conv_forward,
     .prepare = conv_prepare,
+    .accepts_int = rq_int_conv_accepts,
+    .prepare_int = rq_int_conv_prepare,
+    .forward_int = rq_int_conv_forward,
     .release = conv_release,
+    .release_int = rq_int_conv_release,
     .scratch = conv_scratch,
     .weight_axis = conv_weight_axis,
     .macs = conv_macs,

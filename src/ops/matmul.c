@@ -6,6 +6,7 @@
 #include "ops/bcast.h"
 #include "ops/eltwise.h"
 #include "ops/half.h"
+#include "ops/int_ops.h"
 
 static bool flag(const rq_node *n, const char *name)
 {
@@ -246,6 +247,12 @@ static int gemm_weight_axis(const rq_node *n, const rq_shape *w)
     return flag(n, "transB") ? 0 : 1;
 }
 
+/* Float products need none. */
+static size_t scratch(const rq_op_args *a, bool integer)
+{
+    return integer ? rq_int_matmul_scratch(a) : 0;
+}
+
 const rq_op rq_op_matmul = {
     .name = "MatMul",
     .domain = "",
@@ -258,6 +265,11 @@ const rq_op rq_op_matmul = {
     .place = RQ_PLACE_WEIGHTED,
     .infer = matmul_infer,
     .forward = matmul_forward,
+    .accepts_int = rq_int_matmul_accepts,
+    .prepare_int = rq_int_matmul_prepare,
+    .forward_int = rq_int_matmul_forward,
+    .release_int = rq_int_matmul_release,
+    .scratch = scratch,
     .weight_axis = matmul_weight_axis,
     .macs = matmul_macs,
 };
@@ -274,6 +286,11 @@ const rq_op rq_op_gemm = {
     .place = RQ_PLACE_WEIGHTED,
     .infer = gemm_infer,
     .forward = gemm_forward,
+    .accepts_int = rq_int_gemm_accepts,
+    .prepare_int = rq_int_gemm_prepare,
+    .forward_int = rq_int_matmul_forward,
+    .release_int = rq_int_matmul_release,
+    .scratch = scratch,
     .weight_axis = gemm_weight_axis,
     .macs = gemm_macs,
 };
