@@ -7,6 +7,7 @@
 #include <zip.h>
 
 #include "base/cpu.h"
+#include "kernels/float_dnnl.h"
 #include "requant/ops.h"
 
 const char *rq_version(void)
@@ -43,6 +44,7 @@ void rq_version_print(FILE *to)
     int major, minor, patch;
     fprintf(to, "requant %s\ncommit %s\n", RQ_VERSION, RQ_COMMIT);
     print_cpu(to);
+    fprintf(to, "onednn %s\n", rq_float_dnnl_version());
     fprintf(to, "libzip %s\n", zip_libzip_version());
     fprintf(to, "jansson %s\n", jansson_version_str());
     yaml_get_version(&major, &minor, &patch);
