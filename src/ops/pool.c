@@ -133,7 +133,8 @@ static rq_status max_forward(const rq_op_args *a)
     return rq_half_run(a, max_wide);
 }
 
-/* ---- AveragePool, LpPool: a sum over the window, then one function of it ---- */
+/* ---- AveragePool, LpPool: a sum over the window, then one function of it. The average adds the rows of a window first,
+ * then across, as the runtimes do that it is compared with: codes that meet in a tie round alike. ---- */
 
 typedef struct sum_job {
     const rq_kernels *k;
@@ -155,50 +156,92 @@ static void taps(const rq_window *w, int d, int64_t o, int64_t *inside, int64_t 
     }
 }
 
+/* LpPool, and rows too long to join: one element at a time. */
+static float window_sum(const sum_job *j, const float *x, const int64_t o[3])
+{
+    const rq_window *w = j->w;
+    int64_t t[3];
+    float sum = 0;
+    for (t[0] = 0; t[0] < w->kernel[0]; t[0]++)
+        for (t[1] = 0; t[1] < w->kernel[1]; t[1]++)
+            for (t[2] = 0; t[2] < w->kernel[2]; t[2]++) {
+                const int64_t at = position(w, o, t);
+                if (at < 0)
+                    continue;
+                float v = x[at];
+                if (j->p == 2) {
+                    v = v * v;
+                } else if (j->p != 0) {
+                    v = fabsf(v);
+                    if (j->p != 1)
+                        j->k->zip[RQ_ZIP_POW](&v, &v, 1, &j->p, 0, 1);
+                }
+                sum += v;
+            }
+    return sum;
+}
+
+static float window_norm(const sum_job *j, float sum)
+{
+    if (j->p == 1)
+        return sum;
+    if (j->p == 2)
+        return sqrtf(sum);
+    const float root = 1 / j->p;
+    j->k->zip[RQ_ZIP_POW](&sum, &sum, 1, &root, 0, 1);
+    return sum;
+}
+
+/* The rows that output line o[0], o[1] covers, added up; false when the row is too long for that. */
+static bool join_rows(const sum_job *j, float *joined, const float *x, const int64_t o[3])
+{
+    const rq_window *w = j->w;
+    const int64_t width = w->in[2];
+    if (width > MAX_ROW || j->p != 0)
+        return false;
+    memset(joined, 0, (size_t)width * sizeof *joined);
+    int64_t t[2];
+    for (t[0] = 0; t[0] < w->kernel[0]; t[0]++)
+        for (t[1] = 0; t[1] < w->kernel[1]; t[1]++) {
+            const int64_t z = o[0] * w->stride[0] - w->pad_lo[0] + t[0] * w->dilation[0];
+            const int64_t v = o[1] * w->stride[1] - w->pad_lo[1] + t[1] * w->dilation[1];
+            if (z >= 0 && z < w->in[0] && v >= 0 && v < w->in[1])
+                j->k->zip[RQ_ZIP_ADD](joined, joined, 1, x + (z * w->in[1] + v) * width, 1, (size_t)width);
+        }
+    return true;
+}
+
 static void sum_item(void *arg, int64_t item)
 {
     const sum_job *j = arg;
     const rq_window *w = j->w;
     const float *x = j->x + item * rq_window_span(w->in);
-    float *y = j->y + item * rq_window_span(w->out);
-    int64_t o[3], t[3];
+    float *y = j->y + item * rq_window_span(w->out), joined[MAX_ROW];
+    int64_t o[3];
     for (o[0] = 0; o[0] < w->out[0]; o[0]++)
         for (o[1] = 0; o[1] < w->out[1]; o[1]++) {
             int64_t rows[2], padded_rows[2];
             taps(w, 0, o[0], &rows[0], &padded_rows[0]);
             taps(w, 1, o[1], &rows[1], &padded_rows[1]);
+            const bool fast = join_rows(j, joined, x, o);
             for (o[2] = 0; o[2] < w->out[2]; o[2]++) {
                 float sum = 0;
-                for (t[0] = 0; t[0] < w->kernel[0]; t[0]++)
-                    for (t[1] = 0; t[1] < w->kernel[1]; t[1]++)
-                        for (t[2] = 0; t[2] < w->kernel[2]; t[2]++) {
-                            const int64_t at = position(w, o, t);
-                            if (at < 0)
-                                continue;
-                            float v = x[at];
-                            if (j->p == 2)
-                                v = v * v;
-                            else if (j->p == 1)
-                                v = fabsf(v);
-                            else if (j->p != 0) {
-                                v = fabsf(v);
-                                j->k->zip[RQ_ZIP_POW](&v, &v, 1, &j->p, 0, 1);
-                            }
-                            sum += v;
-                        }
-                if (j->p == 2) {
-                    sum = sqrtf(sum);
-                } else if (j->p != 0 && j->p != 1) {
-                    const float root = 1 / j->p;
-                    j->k->zip[RQ_ZIP_POW](&sum, &sum, 1, &root, 0, 1);
-                } else if (j->p == 0) {
-                    int64_t columns, padded;
-                    taps(w, 2, o[2], &columns, &padded);
-                    const int64_t n =
-                        j->with_pad ? padded_rows[0] * padded_rows[1] * padded : rows[0] * rows[1] * columns;
-                    sum /= (float)n;
+                int64_t columns, padded;
+                if (fast) {
+                    int64_t at = o[2] * w->stride[2] - w->pad_lo[2];
+                    for (int64_t t = 0; t < w->kernel[2]; t++, at += w->dilation[2])
+                        if (at >= 0 && at < w->in[2])
+                            sum += joined[at];
+                } else {
+                    sum = window_sum(j, x, o);
                 }
-                *y++ = sum;
+                if (j->p != 0) {
+                    *y++ = window_norm(j, sum);
+                    continue;
+                }
+                taps(w, 2, o[2], &columns, &padded);
+                *y++ =
+                    sum / (float)(j->with_pad ? padded_rows[0] * padded_rows[1] * padded : rows[0] * rows[1] * columns);
             }
         }
 }
