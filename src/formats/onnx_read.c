@@ -58,6 +58,12 @@ static const char *kept_string(rq_onnx_reader *r, const ProtobufCBinaryData *b)
 
 /* ---- types ---- */
 
+/* "?" is what some exporters call every size they do not know: two of them need not be equal. */
+static bool names_a_size(const ProtobufCBinaryData *b)
+{
+    return b->len && !(b->len == 1 && b->data[0] == '?');
+}
+
 /* Does the type say more than an element type, known sizes, names and unknown sizes? */
 static bool type_is_odd(const Onnx__TypeProto *t)
 {
@@ -72,7 +78,7 @@ static bool type_is_odd(const Onnx__TypeProto *t)
     for (size_t i = 0; i < s->n_dim; i++) {
         const Onnx__DimensionProto *d = s->dim[i];
         if (d->base.n_unknown_fields || (d->has_dim_value && d->dim_value <= 0) ||
-            (d->has_dim_value && d->has_dim_param) || (d->has_dim_param && !d->dim_param.len))
+            (d->has_dim_value && d->has_dim_param) || (d->has_dim_param && !names_a_size(&d->dim_param)))
             return true;
     }
     return false;
@@ -82,7 +88,7 @@ static bool type_is_odd(const Onnx__TypeProto *t)
 static rq_status read_dim(int64_t *out, rq_graph *g, const Onnx__DimensionProto *d, rq_err *err)
 {
     *out = RQ_DIM_UNKNOWN;
-    if (d->has_dim_param && d->dim_param.len) {
+    if (d->has_dim_param && names_a_size(&d->dim_param)) {
         const char *name;
         RQ_TRY(rq_onnx_string(&name, g, &d->dim_param, "the name of an axis", err));
         *out = rq_graph_symbol(g, name);
