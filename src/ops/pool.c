@@ -5,6 +5,7 @@
 #include "ops/bcast.h"
 #include "ops/eltwise.h"
 #include "ops/half.h"
+#include "ops/int_ops.h"
 #include "ops/window.h"
 
 enum { MAX_ROW = 4096 }; /* elements of a row that is joined on the stack */
@@ -370,6 +371,8 @@ const rq_op rq_op_average_pool = {
     .place = RQ_PLACE_SAME,
     .infer = pool_infer,
     .forward = sum_forward,
+    .accepts_int = rq_int_pool_accepts,
+    .forward_int = rq_int_average_pool_forward,
     .macs = pool_macs,
 };
 
@@ -401,6 +404,8 @@ const rq_op rq_op_global_average_pool = {
     .place = RQ_PLACE_OWN,
     .infer = global_infer,
     .forward = global_forward,
+    .accepts_int = rq_int_pool_accepts,
+    .forward_int = rq_int_global_average_pool_forward,
     .macs = global_macs,
 };
 
