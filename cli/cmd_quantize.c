@@ -189,6 +189,7 @@ static int run(void *args)
         .output = a->output,
         .threads = (int)a->common.threads,
         .layers = true,
+        .origin = g,
         .progress = cli_progress_step,
         .progress_arg = &progress,
     };

@@ -57,6 +57,8 @@ typedef struct rq_report_cfg {
     bool layers; /* fill layers (a float run with taps; slower) */
     rq_progress_fn progress;
     void *progress_arg;
+    const rq_graph
+        *origin; /* the quantized graph before it was saved, which still knows how each range was chosen; NULL: none */
 } rq_report_cfg;
 
 /* Compare two models of one shape on data. *out is yours: rq_report_release. */

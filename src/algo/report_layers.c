@@ -98,8 +98,15 @@ static char *dup_or_null(const char *s, bool *failed)
     return p;
 }
 
+/* Who chose the range of a value: a file does not tell, the graph it was written from does. */
+static const char *method_of(const rq_graph *origin, const char *value, const rq_quant *q)
+{
+    const rq_id v = origin && value ? rq_graph_find(origin, value) : RQ_NONE;
+    return v >= 0 && origin->values[v].quant >= 0 ? origin->quants[origin->values[v].quant].method : q->method;
+}
+
 /* A row for each step of the plan that computes on reals or on codes for them. */
-static rq_status make_rows(rq_report *out, rq_session *quantized, rq_err *err)
+static rq_status make_rows(rq_report *out, rq_session *quantized, const rq_graph *origin, rq_err *err)
 {
     const rq_layer_info *info;
     const int n = rq_session_layers(quantized, &info);
@@ -121,11 +128,11 @@ static rq_status make_rows(rq_report *out, rq_session *quantized, rq_err *err)
         l->name = dup_or_null(info[i].name, &failed);
         l->op = dup_or_null(info[i].op, &failed);
         l->value = dup_or_null(info[i].output ? info[i].output : "", &failed);
-        if (!info[i].integer)
+        if (!info[i].integer && (info[i].reason_float || !q)) /* without a reason it is the step that makes the codes */
             l->reason_float =
                 dup_or_null(info[i].reason_float ? info[i].reason_float : "none of its values is quantized", &failed);
         if (q) {
-            l->method = dup_or_null(q->method, &failed);
+            l->method = dup_or_null(method_of(origin, info[i].output, q), &failed);
             l->dtype = q->q.dtype;
             l->bits = rq_dtype_bits(q->q.dtype);
             l->scale = q->q.scale[0];
@@ -287,7 +294,7 @@ rq_status rq_report_fill_layers(rq_report *out, rq_session *model, rq_session *q
                                 rq_err *err)
 {
     pass p = { 0 };
-    rq_status status = make_rows(out, quantized, err);
+    rq_status status = make_rows(out, quantized, cfg->origin, err);
     if (!status)
         status = tap_all(&p, out, model, quantized, err);
     if (!status)

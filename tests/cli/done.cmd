@@ -1,11 +1,11 @@
 # the main job, with what varies between machines masked
-requant quantize models/digits-cnn.onnx -d models/digits-train.npz --eval models/digits-test.npz -o int8.onnx --json v.json | mask
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz --eval models/digits-test.npz -o int8.onnx --json v.json | mask | grep -vE '^(Time|Most|Verdict)'
 requant info int8.onnx | mask
 requant eval int8.onnx -d models/digits-test.npz | mask
 requant eval models/digits-cnn.onnx -d models/digits-test.npz | mask
 requant compare models/digits-cnn.onnx int8.onnx -d models/digits-test.npz -q
 requant run int8.onnx -d models/digits-test.npz -o out.npz
-requant bench models/digits-cnn.onnx --against int8.onnx --runs 10 | mask
+requant bench models/digits-cnn.onnx --against int8.onnx --runs 10 | tail -4 | mask | sed -E 's/the first.*|.*faster.*/the ratio/'
 requant quantize int8.onnx -d models/digits-train.npz -o again.onnx
 requant quantize int8.onnx -d models/digits-train.npz -o again.onnx --requantize -q
 requant ops | head -2
