@@ -68,7 +68,7 @@ static bool names_a_size(const ProtobufCBinaryData *b)
 static bool type_is_odd(const Onnx__TypeProto *t)
 {
     const Onnx__TensorTypeProto *tensor = t->tensor_type;
-    if (t->base.n_unknown_fields || !tensor || tensor->base.n_unknown_fields)
+    if (t->base.n_unknown_fields || !tensor || tensor->base.n_unknown_fields || !tensor->elem_type)
         return true;
     const Onnx__TensorShapeProto *s = tensor->shape;
     if (!s)
@@ -376,6 +376,8 @@ rq_status rq_onnx_read_graph(rq_onnx_reader *r, rq_graph *g, Onnx__GraphProto *p
         return RQ_NO_MEMORY;
     RQ_TRY(rq_onnx_keep(&x->graph, r->src.kept, &p->base));
     RQ_TRY(rq_onnx_string(&g->name, g, &p->name, "the name of the graph", r->err));
+    if (!g->name[0])
+        g->name = "graph"; /* ONNX wants one */
     RQ_TRY(rq_onnx_string(&g->doc, g, &p->doc_string, "the doc string of the graph", r->err));
     RQ_TRY(read_inputs(r, g, p));
     RQ_TRY(read_initializers(r, g, p));
