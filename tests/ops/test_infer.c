@@ -1,0 +1,368 @@
+/* tests/ops/test_infer.c — rows in order, checks of nodes, shapes with symbols, contents followed through shape
+ * arithmetic, stale statements; and the shapes of all golden models against the arrays other systems computed. */
+#include "build.h"
+
+#include <jansson.h>
+#include <stdio.h>
+
+#include "formats/npy.h"
+#include "ops/op.h"
+
+static rq_err err;
+
+static rq_status infer(rq_graph *g)
+{
+    err = (rq_err) { 0 };
+    rq_ops_bind(g);
+    rq_status s = rq_ops_check(g, true, &err);
+    return s ? s : rq_ops_infer(g, &err);
+}
+
+static void expect_shape(const rq_graph *g, rq_id v, int rank, const int64_t *dim)
+{
+    char got[RQ_SHAPE_TEXT], want[RQ_SHAPE_TEXT];
+    rq_shape s = rq_shape_of(rank, dim);
+    if (!rq_shape_equal(&g->values[v].shape, &s))
+        fail_msg("%s is %s, expected %s", g->values[v].name, rq_shape_text(&g->values[v].shape, got, sizeof got),
+                 rq_shape_text(&s, want, sizeof want));
+}
+
+#define SHAPE(g, v, ...)                                                                                               \
+    expect_shape(g, v, (int)(sizeof((int64_t[]) { __VA_ARGS__ }) / sizeof(int64_t)), (const int64_t[]) { __VA_ARGS__ })
+#define DIMS(...)                                                                                                      \
+    (int)(sizeof((int64_t[]) { __VA_ARGS__ }) / sizeof(int64_t)), (const int64_t[])                                    \
+    {                                                                                                                  \
+        __VA_ARGS__                                                                                                    \
+    }
+
+static rq_id ints(rq_graph *g, const char *name, int n, const double *v)
+{
+    return build_const(g, name, RQ_DTYPE_S64, 1, &(int64_t) { n }, v);
+}
+
+#define INTS(g, name, ...)                                                                                             \
+    ints(g, name, (int)(sizeof((double[]) { __VA_ARGS__ }) / sizeof(double)), (const double[]) { __VA_ARGS__ })
+
+static rq_id node(rq_graph *g, const char *op, const char *out, int n_in, const rq_id *in)
+{
+    return build_node(g, op, out, RQ_DTYPE_NONE, n_in, in);
+}
+
+static void set_int(rq_graph *g, rq_id value, const char *attr, int64_t v)
+{
+    assert_int_equal(rq_attr_set_int(g, g->values[value].producer, attr, v), RQ_OK);
+}
+
+/* ---- rows ---- */
+
+static void rows_are_sorted_and_complete(void **state)
+{
+    (void)state;
+    for (int i = 0; rq_op_at(i); i++) {
+        const rq_op *row = rq_op_at(i);
+        assert_non_null(row->infer);
+        assert_true(row->since >= 1 && row->known >= row->since && row->min_in >= 0 && row->max_out != 0);
+        assert_ptr_equal(rq_op_find(row->domain, row->name), row);
+        if (i == 0)
+            continue;
+        const rq_op *last = rq_op_at(i - 1);
+        int c = strcmp(last->domain, row->domain);
+        if (c > 0 || (c == 0 && strcmp(last->name, row->name) >= 0))
+            fail_msg("row %s stands before %s", last->name, row->name);
+    }
+    assert_null(rq_op_find("", "Frobnicate"));
+    assert_ptr_equal(rq_op_find("ai.onnx", "Reshape"), rq_op_find("", "Reshape"));
+}
+
+/* ---- checks ---- */
+
+static rq_status one_node(int64_t opset, const char *op, int n_in, bool omit_first, const char *attr, int64_t v)
+{
+    rq_graph *g = build_graph(opset);
+    rq_id x = build_input(g, "x", RQ_DTYPE_F32, DIMS(2, 3, 4)), in[4] = { x, x, x, x };
+    if (omit_first)
+        in[0] = RQ_NONE;
+    rq_id y = node(g, op, "y", n_in, in);
+    if (attr)
+        set_int(g, y, attr, v);
+    rq_status s = infer(g);
+    rq_graph_destroy(g);
+    return s;
+}
+
+static void bad_nodes_are_refused_by_name(void **state)
+{
+    (void)state;
+    assert_int_equal(one_node(19, "Gelu", 1, false, NULL, 0), RQ_BAD_GRAPH);
+    assert_non_null(strstr(err.text, "node 'y' (Gelu)"));
+    assert_non_null(strstr(err.text, "20"));
+    assert_int_equal(one_node(17, "Relu", 3, false, NULL, 0), RQ_BAD_GRAPH);
+    assert_int_equal(one_node(17, "Reshape", 1, false, NULL, 0), RQ_BAD_GRAPH);
+    assert_int_equal(one_node(17, "Concat", 2, false, NULL, 0), RQ_BAD_GRAPH);
+    assert_non_null(strstr(err.text, "axis"));
+    assert_int_equal(one_node(17, "Concat", 2, false, "axis", 3), RQ_BAD_SHAPE);
+    assert_int_equal(one_node(17, "Concat", 2, false, "axis", -3), RQ_OK);
+    assert_int_equal(one_node(17, "Relu", 1, true, NULL, 0), RQ_BAD_GRAPH);
+    assert_int_equal(one_node(17, "Upsample", 1, false, NULL, 0), RQ_UNSUPPORTED);
+    assert_int_equal(one_node(17, "Transpose", 1, false, "perm", 1), RQ_BAD_GRAPH); /* an integer, not a list */
+    assert_non_null(strstr(err.text, "list of integers"));
+    assert_int_equal(one_node(17, "Frobnicate", 1, false, NULL, 0), RQ_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "Frobnicate"));
+}
+
+/* ---- shapes ---- */
+
+/* x.view(x.size(0), -1) as torch writes it, and again with the batch multiplied by 1. */
+static void sizes_are_followed_through_the_graph(void **state)
+{
+    (void)state;
+    rq_graph *g = build_graph(17);
+    int64_t n = rq_graph_symbol(g, "N");
+    rq_id x = build_input(g, "x", RQ_DTYPE_F32, DIMS(n, 3, 8, 8));
+    rq_id shape = node(g, "Shape", "shape", BUILD_IN(x));
+    rq_id zero = build_scalar(g, "zero", RQ_DTYPE_S64, 0), one = build_scalar(g, "one", RQ_DTYPE_S64, 1);
+    rq_id batch = node(g, "Gather", "batch", BUILD_IN(shape, zero));
+    rq_id same = node(g, "Mul", "same", BUILD_IN(batch, one));
+    rq_id axes = INTS(g, "axes", 0), minus = INTS(g, "minus", -1);
+    rq_id list = node(g, "Unsqueeze", "list", BUILD_IN(same, axes));
+    rq_id target = node(g, "Concat", "target", BUILD_IN(list, minus));
+    set_int(g, target, "axis", 0);
+    rq_id y = node(g, "Reshape", "y", BUILD_IN(x, target));
+    rq_id back = node(g, "Reshape", "back", BUILD_IN(y, shape));
+    rq_id cut = node(g, "Slice", "cut", BUILD_IN(shape, INTS(g, "from", 2), INTS(g, "to", 4)));
+    rq_id filled = node(g, "ConstantOfShape", "filled", BUILD_IN(cut));
+    build_output(g, back);
+    build_output(g, filled);
+    assert_int_equal(infer(g), RQ_OK);
+    SHAPE(g, y, n, 192);
+    SHAPE(g, back, n, 3, 8, 8);
+    SHAPE(g, filled, 8, 8);
+    rq_graph_destroy(g);
+}
+
+/* Expand as torch writes it: Where(shape == -1, 1, shape). A size is never -1, symbolic or not. */
+static void a_symbol_is_not_minus_one(void **state)
+{
+    (void)state;
+    rq_graph *g = build_graph(17);
+    int64_t n = rq_graph_symbol(g, "N");
+    rq_id x = build_input(g, "x", RQ_DTYPE_F32, DIMS(n, 5)), row = build_input(g, "row", RQ_DTYPE_F32, DIMS(1, 5));
+    rq_id shape = node(g, "Shape", "shape", BUILD_IN(x));
+    rq_id is = node(g, "Equal", "is", BUILD_IN(shape, INTS(g, "minus", -1, -1)));
+    rq_id to = node(g, "Where", "to", BUILD_IN(is, INTS(g, "ones", 1, 1), shape));
+    rq_id y = node(g, "Expand", "y", BUILD_IN(row, to));
+    rq_id all = node(g, "Range", "all",
+                     BUILD_IN(build_scalar(g, "a", RQ_DTYPE_S64, 0),
+                              node(g, "Gather", "n", BUILD_IN(shape, build_scalar(g, "i", RQ_DTYPE_S64, 0))),
+                              build_scalar(g, "b", RQ_DTYPE_S64, 1)));
+    build_output(g, y);
+    build_output(g, all);
+    assert_int_equal(infer(g), RQ_OK);
+    SHAPE(g, y, n, 5);
+    SHAPE(g, all, n);
+    rq_graph_destroy(g);
+}
+
+static void symbols_cancel_in_reshape(void **state)
+{
+    (void)state;
+    rq_graph *g = build_graph(17);
+    int64_t n = rq_graph_symbol(g, "N"), t = rq_graph_symbol(g, "T");
+    rq_id x = build_input(g, "x", RQ_DTYPE_F32, DIMS(n, 64, 7, 7)),
+          u = build_input(g, "u", RQ_DTYPE_F32, DIMS(n, t, 8));
+    rq_id a = node(g, "Reshape", "a", BUILD_IN(x, INTS(g, "sa", -1, 3136)));
+    rq_id b = node(g, "Reshape", "b", BUILD_IN(x, INTS(g, "sb", 0, -1)));
+    rq_id c = node(g, "Reshape", "c", BUILD_IN(x, INTS(g, "sc", -1, 49)));
+    rq_id d = node(g, "Reshape", "d", BUILD_IN(u, INTS(g, "sd", 0, 0, 2, -1)));
+    rq_id e = node(g, "Flatten", "e", BUILD_IN(x));
+    SHAPE(g, x, n, 64, 7, 7);
+    assert_int_equal(infer(g), RQ_OK);
+    SHAPE(g, a, n, 3136);
+    SHAPE(g, b, n, 3136);
+    SHAPE(g, c, -1, 49);
+    SHAPE(g, d, n, t, 2, 4);
+    SHAPE(g, e, n, 3136);
+    rq_graph_destroy(g);
+}
+
+static void impossible_shapes_are_refused(void **state)
+{
+    (void)state;
+    static const double bad[][2] = { { 7, -1 }, { -1, -1 }, { 5, 5 }, { -2, 3 } };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        rq_graph *g = build_graph(17);
+        rq_id x = build_input(g, "x", RQ_DTYPE_F32, DIMS(3, 4));
+        node(g, "Reshape", "y", BUILD_IN(x, ints(g, "s", 2, bad[i])));
+        assert_int_equal(infer(g), RQ_BAD_SHAPE);
+        assert_non_null(strstr(err.text, "node 'y' (Reshape)"));
+        rq_graph_destroy(g);
+    }
+    rq_graph *g = build_graph(17); /* 2^80 elements, and 2^40 of them: before anything is allocated */
+    node(g, "ConstantOfShape", "y", BUILD_IN(INTS(g, "s", 0x1p40, 0x1p40)));
+    assert_int_equal(infer(g), RQ_BAD_SHAPE);
+    rq_graph_destroy(g);
+    g = build_graph(17);
+    node(g, "Expand", "y", BUILD_IN(build_scalar(g, "v", RQ_DTYPE_F32, 1), INTS(g, "s", 0x1p40)));
+    assert_int_equal(infer(g), RQ_BAD_SHAPE);
+    rq_graph_destroy(g);
+}
+
+static void slices_of_symbols(void **state)
+{
+    (void)state;
+    rq_graph *g = build_graph(17);
+    int64_t n = rq_graph_symbol(g, "N");
+    rq_id x = build_input(g, "x", RQ_DTYPE_F32, DIMS(n, 10));
+    rq_id a =
+        node(g, "Slice", "a", BUILD_IN(x, INTS(g, "a0", 0), INTS(g, "a1", 9223372036854775807.0), INTS(g, "a2", 0)));
+    rq_id b =
+        node(g, "Slice", "b", BUILD_IN(x, INTS(g, "b0", -1), INTS(g, "b1", 9223372036854775807.0), INTS(g, "b2", 0)));
+    rq_id c = node(
+        g, "Slice", "c",
+        BUILD_IN(x, INTS(g, "c0", -1), INTS(g, "c1", -9223372036854775807.0), INTS(g, "c2", 1), INTS(g, "c3", -3)));
+    rq_id d = node(g, "Slice", "d", BUILD_IN(x, INTS(g, "d0", 1), INTS(g, "d1", 5), INTS(g, "d2", 0)));
+    assert_int_equal(infer(g), RQ_OK);
+    SHAPE(g, a, n, 10);
+    SHAPE(g, b, 1, 10);
+    SHAPE(g, c, n, 4);
+    SHAPE(g, d, -1, 10);
+    rq_graph_destroy(g);
+}
+
+/* A file that states a fixed batch between nodes is old news, not an error. */
+static void stale_statements_lose(void **state)
+{
+    (void)state;
+    rq_graph *g = build_graph(17);
+    int64_t n = rq_graph_symbol(g, "N");
+    rq_id x = build_input(g, "x", RQ_DTYPE_F32, DIMS(n, 4));
+    rq_id y = node(g, "Relu", "y", BUILD_IN(x));
+    g->values[y].shape = rq_shape_of(2, (int64_t[]) { 1, 4 });
+    assert_int_equal(infer(g), RQ_OK);
+    SHAPE(g, y, n, 4);
+    rq_graph_destroy(g);
+
+    g = build_graph(17); /* nothing says how long z is but the file, wrongly: Concat cannot work with it */
+    x = build_input(g, "x", RQ_DTYPE_F32, DIMS(6, 4));
+    rq_id s = build_input(g, "s", RQ_DTYPE_S64, DIMS(2));
+    rq_id z = node(g, "Reshape", "z", BUILD_IN(x, s));
+    g->values[z].shape = rq_shape_of(2, (int64_t[]) { 5, 4 });
+    rq_id both = node(g, "Concat", "both", BUILD_IN(x, z));
+    set_int(g, both, "axis", 1);
+    assert_int_equal(infer(g), RQ_OK);
+    SHAPE(g, both, 6, -1);
+    rq_graph_destroy(g);
+}
+
+static void types_must_agree(void **state)
+{
+    (void)state;
+    rq_graph *g = build_graph(17);
+    rq_id x = build_input(g, "x", RQ_DTYPE_F32, DIMS(2, 2));
+    build_node(g, "Shape", "y", RQ_DTYPE_F32, BUILD_IN(x));
+    assert_int_equal(infer(g), RQ_BAD_DTYPE);
+    rq_graph_destroy(g);
+}
+
+/* ---- golden models ---- */
+
+static bool array_shape(rq_shape *out, const char *npz, const char *key)
+{
+    rq_npy *a = NULL;
+    rq_err quiet;
+    if (rq_npy_open(&a, npz, key, &quiet))
+        return false;
+    *out = rq_npy_info_of(a)->shape;
+    rq_npy_close(a);
+    return true;
+}
+
+/* Every size inferred for an output is the one another system computed. */
+static void golden_shapes(void **state)
+{
+    (void)state;
+    static const char *const topics[] = { "float_ops", "qdq", "qops" };
+    int compared = 0, known = 0, wrong = 0;
+    for (size_t t = 0; t < sizeof topics / sizeof topics[0]; t++) {
+        char path[256], npz[256];
+        snprintf(path, sizeof path, "tests/golden/onnx/%s/cases.json", topics[t]);
+        snprintf(npz, sizeof npz, "tests/golden/onnx/%s/data.npz", topics[t]);
+        json_t *cases = json_load_file(path, 0, NULL), *c;
+        size_t i;
+        assert_non_null(cases);
+        json_array_foreach(cases, i, c)
+        {
+            rq_graph *g = NULL;
+            snprintf(path, sizeof path, "tests/golden/onnx/%s/%s", topics[t],
+                     json_string_value(json_object_get(c, "model")));
+            if (rq_load(&g, path, &err))
+                continue; /* the golden runner says so */
+            for (int o = 0; o < g->n_outputs; o++) {
+                const rq_value *v = &g->values[g->outputs[o]];
+                const char *key = json_string_value(json_object_get(json_object_get(c, "outputs"), v->name));
+                rq_shape want;
+                char text[2][RQ_SHAPE_TEXT];
+                if (!key || !array_shape(&want, npz, key) || v->shape.rank < 0)
+                    continue;
+                bool fits = v->shape.rank == want.rank, all = true;
+                for (int d = 0; d < want.rank && fits; d++) {
+                    fits = v->shape.dim[d] < 0 || v->shape.dim[d] == want.dim[d];
+                    all = all && v->shape.dim[d] >= 0;
+                }
+                compared++;
+                known += all;
+                wrong += !fits;
+                if (!fits)
+                    print_error("%s %s: inferred %s, computed %s\n", path, v->name,
+                                rq_shape_text(&v->shape, text[0], sizeof text[0]),
+                                rq_shape_text(&want, text[1], sizeof text[1]));
+            }
+            rq_graph_destroy(g);
+        }
+        json_decref(cases);
+    }
+    print_message("%d outputs compared, %d known whole\n", compared, known);
+    assert_int_equal(wrong, 0);
+    assert_true(known > 500);
+}
+
+/* ---- allocation failures ---- */
+
+static void running_out_of_memory_leaks_nothing(void **state)
+{
+    (void)state;
+    for (size_t n = 1;; n++) {
+        rq_graph *g = NULL;
+        size_t before = rq_mem_live();
+        assert_int_equal(rq_load(&g, "models/digits-cnn.onnx", &err), RQ_OK);
+        size_t loaded = rq_mem_live();
+        rq_ops_bind(g);
+        rq_mem_fail_after(n, false);
+        rq_status s = rq_ops_infer(g, &err);
+        size_t left = rq_mem_fail_after(0, false);
+        assert_true(s == RQ_OK || s == RQ_NO_MEMORY);
+        assert_int_equal(rq_mem_live(), loaded);
+        rq_graph_destroy(g);
+        assert_int_equal(rq_mem_live(), before);
+        if (s == RQ_OK && left < n)
+            break;
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_are_sorted_and_complete),
+        cmocka_unit_test(bad_nodes_are_refused_by_name),
+        cmocka_unit_test(sizes_are_followed_through_the_graph),
+        cmocka_unit_test(a_symbol_is_not_minus_one),
+        cmocka_unit_test(symbols_cancel_in_reshape),
+        cmocka_unit_test(impossible_shapes_are_refused),
+        cmocka_unit_test(slices_of_symbols),
+        cmocka_unit_test(stale_statements_lose),
+        cmocka_unit_test(types_must_agree),
+        cmocka_unit_test(golden_shapes),
+        cmocka_unit_test(running_out_of_memory_leaks_nothing),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
