@@ -12,11 +12,9 @@
 static const struct op_skip {
     const char *domain, *op, *reason;
 } op_skips[] = {
-    { "", "GridSample", NO_ROW },
     { "", "Einsum", NO_ROW },
     { "", "Attention", NO_ROW },
     { "", "RotaryEmbedding", NO_ROW },
-    { "", "RoiAlign", NO_ROW },
     { "com.microsoft", "Attention", NO_ROW },
     { "com.microsoft", "DynamicQuantizeLSTM", NO_ROW },
     { "com.microsoft", "DynamicQuantizeMatMul", NO_ROW },
