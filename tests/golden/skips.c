@@ -21,7 +21,6 @@ static const struct op_skip {
     { "com.microsoft", "EmbedLayerNormalization", NO_ROW },
     { "com.microsoft", "GatherBlockQuantized", NO_ROW },
     { "com.microsoft", "GroupQueryAttention", NO_ROW },
-    { "com.microsoft", "MatMulIntegerToFloat", NO_ROW },
     { "com.microsoft", "MatMulNBits", NO_ROW },
     { "com.microsoft", "MultiHeadAttention", NO_ROW },
     { "com.microsoft", "RotaryEmbedding", NO_ROW },
