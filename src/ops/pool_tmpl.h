@@ -2,7 +2,7 @@
  * ROW_MAX(k, acc, x, n): acc[i] = max(acc[i], x[i]).
  *
  * A window is taken apart: rows that lie under each other are joined whole, then neighbours within the joined row. So a
- * 3x3 window costs three long passes and three steps per output instead of nine. */
+ * 3x3 window costs four passes over whole rows. */
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 #define F(name) JOIN(name##_, SUFFIX)
@@ -12,17 +12,34 @@ static inline T F(larger)(T a, T b)
     return b > a || IS_NAN(b) ? b : a;
 }
 
-/* One line of outputs (fixed o[0], o[1]) from the joined row; width is the input's last axis. */
-static void F(across)(const rq_window *w, T *y, const T *row)
+/* One line of outputs (fixed o[0], o[1]) from the joined row. Windows inside the input are picked from the row's maxima
+ * over kernel[2] neighbours, made in whole passes; those at the borders are walked. */
+static void F(across)(const rq_kernels *kernels, const rq_window *w, T *y, const T *row)
 {
-    const int64_t s = w->stride[2], d = w->dilation[2], k = w->kernel[2], in = w->in[2];
+    const int64_t s = w->stride[2], d = w->dilation[2], k = w->kernel[2], in = w->in[2], pad = w->pad_lo[2];
+    const int64_t starts = in - (k - 1) * d; /* positions where a whole window fits */
+    T best[MAX_ROW];
+    int64_t lo = (pad + s - 1) / s, hi = lo;
+    if (starts > 0) {
+        memcpy(best, row, (size_t)starts * sizeof *best);
+        for (int64_t t = 1; t < k; t++)
+            ROW_MAX(kernels, best, row + t * d, (size_t)starts);
+        hi = (starts - 1 + pad) / s + 1;
+        hi = hi < w->out[2] ? hi : w->out[2];
+    }
+    for (int64_t o = lo; o < hi; o++)
+        y[o] = best[o * s - pad];
     for (int64_t o = 0; o < w->out[2]; o++) {
-        T best = LOWEST;
-        int64_t at = o * s - w->pad_lo[2];
+        if (o == lo && lo < hi) {
+            o = hi - 1;
+            continue;
+        }
+        T most = LOWEST;
+        int64_t at = o * s - pad;
         for (int64_t t = 0; t < k; t++, at += d)
             if (at >= 0 && at < in)
-                best = F(larger)(best, row[at]);
-        y[o] = best;
+                most = F(larger)(most, row[at]);
+        y[o] = most;
     }
 }
 
@@ -53,7 +70,7 @@ static void F(max_plane)(const rq_kernels *kernels, const rq_window *w, T *y, co
                     }
                 }
             if (row)
-                F(across)(w, y, row);
+                F(across)(kernels, w, y, row);
             else
                 for (int64_t i = 0; i < w->out[2]; i++)
                     y[i] = LOWEST;
