@@ -260,7 +260,7 @@ static const char *node_text(char *buf, size_t size, const Onnx__NodeProto *p, s
         snprintf(buf, size, "node %zu (%.*s)", i, op, op ? (char *)p->op_type.data : "");
     return buf;
 }
-enum { NODE_TEXT = 200, MAX_ATTRS = 4096, MAX_META = 65536 };
+enum { NODE_TEXT = 200, MAX_ATTRS = 4096 };
 
 static rq_status define_outputs(rq_onnx_reader *r, rq_graph *g, const Onnx__GraphProto *p)
 {
@@ -433,13 +433,13 @@ static rq_status read_model(rq_onnx_reader *r, rq_graph *g, Onnx__ModelProto *p)
     RQ_TRY(rq_onnx_string(&g->domain, g, &p->domain, "the domain", r->err));
     RQ_TRY(rq_onnx_inline(p, r->src.mem, r->err)); /* may add imports */
     RQ_TRY(read_opsets(r, g, p));
-    if (p->n_metadata_props > MAX_META)
-        return rq_fail(r->err, RQ_BAD_FILE, "has %zu metadata entries", p->n_metadata_props);
     for (size_t i = 0; i < p->n_metadata_props; i++) {
-        const char *key, *value;
-        RQ_TRY(rq_onnx_string(&key, g, &p->metadata_props[i]->key, "a metadata key", r->err));
-        RQ_TRY(rq_onnx_string(&value, g, &p->metadata_props[i]->value, "a metadata value", r->err));
-        RQ_TRY(rq_graph_set_meta(g, key, value));
+        rq_pair pair;
+        RQ_TRY(rq_onnx_string(&pair.key, g, &p->metadata_props[i]->key, "a metadata key", r->err));
+        RQ_TRY(rq_onnx_string(&pair.value, g, &p->metadata_props[i]->value, "a metadata value", r->err));
+        if (!rq_mem_grow(&g->meta, g->n_meta, &g->cap_meta, sizeof *g->meta))
+            return RQ_NO_MEMORY;
+        g->meta[g->n_meta++] = pair; /* as it stands; rq_graph_set_meta would look for the key each time */
     }
     rq_onnx_graph_extra *x = graph_extra(r, g);
     if (!x)

@@ -61,7 +61,7 @@ static void must(rq_status st, const rq_err *err)
         fail_msg("%s", err->text);
 }
 
-static void check_model(const char *path)
+static void check_model(const char *path, bool twice)
 {
     rq_err err = { 0 };
     rq_graph *a, *b;
@@ -72,8 +72,10 @@ static void check_model(const char *path)
     if (strcmp(ta, tb) != 0)
         fail_msg("%s reads differently once written:\n%s----\n%s", path, ta, tb);
     check_constants(a, b, path);
-    must(rq_save(b, OUT2, &err), &err);
-    check_bytes(OUT, OUT2);
+    if (twice) {
+        must(rq_save(b, OUT2, &err), &err);
+        check_bytes(OUT, OUT2);
+    }
     free(ta);
     free(tb);
     rq_graph_destroy(a);
@@ -96,7 +98,7 @@ static int check_folder(const char *folder)
         if (S_ISDIR(st.st_mode)) {
             n += check_folder(path);
         } else if (len > 5 && !strcmp(e->d_name + len - 5, ".onnx")) {
-            check_model(path);
+            check_model(path, n % 8 == 0); /* each file written is a wait for the disk */
             n++;
         }
     }
@@ -239,7 +241,7 @@ static void what_is_not_understood_is_kept(void **state)
         if (!memmem(map.data, map.size, markers[i], strlen(markers[i])))
             fail_msg("'%s' is not in the written file", markers[i]);
     rq_file_unmap(&map);
-    check_model(OUT);
+    check_model(OUT, true);
 }
 
 /* Names are bytes: what is not UTF-8 comes back unchanged. */
@@ -258,7 +260,7 @@ static void names_are_bytes(void **state)
     assert_string_equal(rq_graph_output(a, 0).name, "\xff\xfe:0");
     must(rq_save(a, OUT, &err), &err);
     rq_graph_destroy(a);
-    check_model(OUT);
+    check_model(OUT, true);
 }
 
 /* Before IR version 4 initializers are inputs, too; that is not a default that callers may replace. */
@@ -369,7 +371,7 @@ static void captures_follow_renames(void **state)
         assert_int_equal(rq_graph_find(again, "a"), RQ_NONE);
         rq_graph_destroy(read);
         rq_graph_destroy(again);
-        check_model(OUT);
+        check_model(OUT, true);
     }
 }
 
