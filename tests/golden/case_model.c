@@ -49,8 +49,18 @@ void golden_feeds_release(golden_feeds *f)
     f->n = 0;
 }
 
+static bool any_integer(const rq_session *s)
+{
+    const rq_layer_info *l;
+    const int n = rq_session_layers(s, &l);
+    for (int i = 0; i < n; i++)
+        if (l[i].integer)
+            return true;
+    return false;
+}
+
 void golden_check_run(golden_case *c, const rq_graph *g, const rq_session_cfg *cfg, const golden_feeds *f,
-                      const json_t *outputs, const json_t *tolerance, const char *suffix)
+                      const json_t *outputs, const json_t *in_float, const json_t *tolerance, const char *suffix)
 {
     rq_err err = { 0 };
     rq_session *s = NULL;
@@ -63,6 +73,10 @@ void golden_check_run(golden_case *c, const rq_graph *g, const rq_session_cfg *c
         rq_session_destroy(s);
         free(out);
         return;
+    }
+    if (in_float && !any_integer(s)) {
+        outputs = in_float;
+        suffix = "[float]";
     }
     const char *name;
     json_t *key;
@@ -107,10 +121,10 @@ golden_verdict golden_run_model(golden_case *c)
         return GOLDEN_FAIL;
     }
     if (golden_feeds_load(c, &feeds, g, json_object_get(c->json, "inputs"))) {
-        golden_check_run(c, g, &(rq_session_cfg) { .threads = 1 }, &feeds, outputs, tolerance, "");
+        golden_check_run(c, g, &(rq_session_cfg) { .threads = 1 }, &feeds, outputs, literal, tolerance, "");
         if (literal)
-            golden_check_run(c, g, &(rq_session_cfg) { .threads = 1, .literal = true }, &feeds, literal, tolerance,
-                             "[literal]");
+            golden_check_run(c, g, &(rq_session_cfg) { .threads = 1, .literal = true }, &feeds, literal, NULL,
+                             tolerance, "[literal]");
     }
     golden_feeds_release(&feeds);
     rq_graph_destroy(g);

@@ -56,9 +56,10 @@ typedef struct golden_feeds {
 } golden_feeds;
 bool golden_feeds_load(golden_case *c, golden_feeds *f, const rq_graph *g, const json_t *inputs);
 void golden_feeds_release(golden_feeds *f);
-/* Run g on feeds and compare its outputs with the arrays `outputs` names. suffix is put behind output names. */
+/* Run g on feeds and compare its outputs with the arrays `outputs` names. suffix is put behind output names. in_float
+ * (or NULL) takes the place of outputs where no operator ran in integers: what the peer computes without fusing. */
 void golden_check_run(golden_case *c, const rq_graph *g, const rq_session_cfg *cfg, const golden_feeds *f,
-                      const json_t *outputs, const json_t *tolerance, const char *suffix);
+                      const json_t *outputs, const json_t *in_float, const json_t *tolerance, const char *suffix);
 
 /* ---- static_params.c ---- */
 

@@ -154,7 +154,8 @@ def raised(tmp):
             off.append((rel, t + '/' + c['id']))
         step = c['params'].get('output_step')
         for o in want:
-            d = np.abs(np.asarray(got[o], np.float64) - np.asarray(want[o], np.float64))
+            with np.errstate(invalid='ignore'):
+                d = np.abs(np.asarray(got[o], np.float64) - np.asarray(want[o], np.float64))
             within = d.max(initial=0) <= 1.001 * step if step else d.max(initial=0) <= 1 if want[o].dtype.kind in 'iu' else rel <= 0.02
             if not within:
                 fail(f'raised {t}/{c["id"]}: {o} rel_to_max={rel:.4g}, more than a step off')

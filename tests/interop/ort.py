@@ -27,7 +27,8 @@ def relative(got, want):
     if not want.size:
         return 0.0
     same = (got == want) | (np.isnan(got) & np.isnan(want))
-    d = np.where(same, 0, np.abs(got - want))
+    with np.errstate(invalid='ignore'):
+        d = np.where(same, 0, np.abs(got - want))
     d = np.where(np.isnan(d), np.inf, d)
     top = np.abs(want[np.isfinite(want)]).max(initial=0)
     return float(d.max() / top) if top > 0 else float(d.max())
