@@ -74,7 +74,7 @@ golden_verdict golden_run_static(golden_case *c)
         return GOLDEN_FAIL;
     }
     if (golden_feeds_load(c, &feeds, g, json_object_get(c->json, "inputs")))
-        golden_check_run(c, g, &(rq_session_cfg) { .threads = 1 }, &feeds, json_object_get(c->json, "outputs"),
+        golden_check_run(c, g, &(rq_session_cfg) { .threads = 1 }, &feeds, json_object_get(c->json, "outputs"), NULL,
                          tolerance, "");
     if (accuracy && rq_graph_n_inputs(g) == 1)
         check_accuracy(c, g, json_number_value(accuracy), json_number_value(json_object_get(tolerance, "accuracy")));
