@@ -76,6 +76,11 @@ bool rq_int_eltwise_accepts(const rq_op_args *a, const char **why)
     *why = "an input is not quantized";
     if (!a->in_q[0] || !a->in_q[1] || !rq_int_is_activation(a->in_q[0], why) || !rq_int_is_activation(a->in_q[1], why))
         return false;
+    /* on x86 ONNX Runtime makes u8 of s8 activations, not of constants: the types differ and it stays with f32 */
+    *why = "a constant s8 operand";
+    for (int i = 0; i < 2; i++)
+        if (a->in[i]->data && a->in_q[i]->dtype == RQ_DTYPE_S8)
+            return false;
     return rq_int_is_output(a->out_q[0], a->out[0], false, why);
 }
 
