@@ -257,9 +257,22 @@ static rq_status raise_form(rq_raise_state *r, rq_id node, const form *f)
             RQ_TRY(flat_params(r, zero_point[i], &zero_point[i]));
     }
     n = &g->nodes[node];
-    for (int i = 0; i < f->n_data; i++)
+    for (int i = 0; i < f->n_data; i++) {
+        const rq_dtype d = g->values[n->in[f->data[i]]].dtype;
+        const rq_dtype z = zero_point[i] == RQ_NONE ? d : g->values[zero_point[i]].dtype;
+        if (d != z && d != RQ_DTYPE_NONE && z != RQ_DTYPE_NONE)
+            return rq_node_fail(g, n, r->err, RQ_BAD_DTYPE, "input %d is %s, its zero point %s", f->data[i],
+                                rq_dtype_name(d), rq_dtype_name(z));
         if (!data_axis(g, n, f, i, scale[i], &axis[i], &block[i]))
             return RQ_OK;
+    }
+    /* The specification lets x and y of QLinearConv differ in type; ONNX Runtime has no such kernel and refuses, and so
+     * far only broken files had it. */
+    const rq_id x = n->in[f->data[0]], y_zero = input(n, f->out_scale + 1);
+    if (!strcmp(f->op, "QLinearConv") && y_zero != RQ_NONE && g->values[x].dtype != RQ_DTYPE_NONE &&
+        g->values[y_zero].dtype != RQ_DTYPE_NONE && g->values[y_zero].dtype != g->values[x].dtype)
+        return rq_node_fail(g, n, r->err, RQ_UNSUPPORTED, "the input is %s and the output %s: expected one type",
+                            rq_dtype_name(g->values[x].dtype), rq_dtype_name(g->values[y_zero].dtype));
     int bias_at = gemm ? 6 : !strncmp(f->plain, "Conv", 4) ? 8 : !strcmp(f->op, "MatMulIntegerToFloat") ? 6 : -1;
     rq_id bias = input(n, bias_at), bias_real = RQ_NONE;
     if (bias != RQ_NONE && f->out_scale >= 0) {
