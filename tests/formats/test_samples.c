@@ -583,6 +583,38 @@ static void sizes_are_checked_first(void **state)
     assert_int_equal(rq_npz_load(&t, NPZ, "image", &err), RQ_BAD_FILE);
 }
 
+/* An entry of some 100 bytes whose header and whose archive agree that it holds a gigabyte. */
+static void zip_bombs_are_refused(void **state)
+{
+    (void)state;
+    rq_err err = { 0 };
+    rq_tensor t;
+    int code;
+    uint8_t buf[RQ_NPY_WRITTEN];
+    const rq_shape s = rq_shape_of(2, (int64_t[]) { 1 << 20, 256 });
+    const size_t head = rq_npy_write(buf, RQ_DTYPE_F32, &s);
+    unlink(NPZ);
+    zip_t *z = zip_open(NPZ, ZIP_CREATE | ZIP_TRUNCATE, &code);
+    zip_int64_t k = zip_file_add(z, "x.npy", zip_source_buffer(z, buf, head, 0), 0);
+    zip_set_file_compression(z, (zip_uint64_t)k, ZIP_CM_DEFLATE, 9);
+    assert_int_equal(zip_close(z), 0);
+    rq_map map;
+    must(rq_file_map(&map, NPZ, &err), &err);
+    const size_t size = map.size;
+    uint8_t *copy = malloc(size);
+    memcpy(copy, map.data, size);
+    rq_file_unmap(&map);
+    const uint32_t claimed = (uint32_t)head + (1u << 30);
+    uint8_t *central = memmem(copy, size, "PK\1\2", 4);
+    assert_non_null(central);
+    memcpy(central + 24, &claimed, 4);
+    memcpy(copy + 22, &claimed, 4);
+    write_file(NPZ, copy, size);
+    free(copy);
+    assert_int_equal(rq_npz_load(&t, NPZ, "x", &err), RQ_BAD_FILE);
+    assert_non_null(strstr(err.text, "deflate"));
+}
+
 static void memory_can_run_out_anywhere(void **state)
 {
     (void)state;
@@ -622,12 +654,19 @@ static void memory_can_run_out_anywhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(headers_are_read),          cmocka_unit_test(headers_are_written_as_numpy_does),
-        cmocka_unit_test(archives_come_back),        cmocka_unit_test(batches_are_cut),
-        cmocka_unit_test(whole_feeds_are_rows),      cmocka_unit_test(a_lone_array_needs_no_name),
-        cmocka_unit_test(folders_are_joined),        cmocka_unit_test(deflated_archives_are_read_anywhere),
-        cmocka_unit_test(what_does_not_fit_is_said), cmocka_unit_test(values_are_looked_at),
-        cmocka_unit_test(sizes_are_checked_first),   cmocka_unit_test(memory_can_run_out_anywhere),
+        cmocka_unit_test(headers_are_read),
+        cmocka_unit_test(headers_are_written_as_numpy_does),
+        cmocka_unit_test(archives_come_back),
+        cmocka_unit_test(batches_are_cut),
+        cmocka_unit_test(whole_feeds_are_rows),
+        cmocka_unit_test(a_lone_array_needs_no_name),
+        cmocka_unit_test(folders_are_joined),
+        cmocka_unit_test(deflated_archives_are_read_anywhere),
+        cmocka_unit_test(what_does_not_fit_is_said),
+        cmocka_unit_test(values_are_looked_at),
+        cmocka_unit_test(sizes_are_checked_first),
+        cmocka_unit_test(zip_bombs_are_refused),
+        cmocka_unit_test(memory_can_run_out_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
