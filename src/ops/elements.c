@@ -76,14 +76,13 @@ static void put_bits(rq_tensor *t, int64_t i, int bits, unsigned v)
 void rq_elements_store_int(rq_tensor *t, int64_t from, const int64_t *src, int n)
 {
     switch (rq_dtype_is_float(t->dtype) ? 0 : t->dtype == RQ_DTYPE_BOOL ? 1 : rq_dtype_bits(t->dtype)) {
-    case 0:
-        for (int i = 0; i < n; i++) /* one rounding: s64 to f32 not by way of f64 */
-            if (t->dtype == RQ_DTYPE_F64)
-                t->f64[from + i] = (double)src[i];
-            else if (t->dtype == RQ_DTYPE_F32)
-                t->f32[from + i] = (float)src[i];
-            else
-                rq_tensor_set(t, from + i, (float)src[i]);
+    case 0: /* one rounding: s64 to f32 not by way of f64 */
+        for (int i = 0; i < n && t->dtype == RQ_DTYPE_F32; i++)
+            t->f32[from + i] = (float)src[i];
+        for (int i = 0; i < n && t->dtype == RQ_DTYPE_F64; i++)
+            t->f64[from + i] = (double)src[i];
+        for (int i = 0; i < n && t->dtype != RQ_DTYPE_F32 && t->dtype != RQ_DTYPE_F64; i++)
+            rq_tensor_set(t, from + i, (float)src[i]);
         break;
     case 1:
         for (int i = 0; i < n; i++)
@@ -159,6 +158,30 @@ void rq_elements_store_f64(rq_tensor *t, int64_t from, const double *src, int n,
     }
 }
 
+/* The pairs that networks convert most, as one loop each; false for others. */
+static bool convert_fast(rq_tensor *dst, const rq_tensor *src, int64_t n)
+{
+    if (dst->dtype != RQ_DTYPE_F32)
+        return false;
+    switch (src->dtype) {
+    case RQ_DTYPE_BOOL:
+    case RQ_DTYPE_U8:
+        for (int64_t i = 0; i < n; i++)
+            dst->f32[i] = src->u8[i];
+        return true;
+    case RQ_DTYPE_S8:
+        for (int64_t i = 0; i < n; i++)
+            dst->f32[i] = src->s8[i];
+        return true;
+    case RQ_DTYPE_S32:
+        for (int64_t i = 0; i < n; i++)
+            dst->f32[i] = (float)src->s32[i];
+        return true;
+    default:
+        return false;
+    }
+}
+
 void rq_elements_convert(rq_tensor *dst, const rq_tensor *src, bool saturate)
 {
     int64_t n = rq_tensor_count(src);
@@ -168,6 +191,8 @@ void rq_elements_convert(rq_tensor *dst, const rq_tensor *src, bool saturate)
             memcpy(dst->data, src->data, bytes);
         return;
     }
+    if (convert_fast(dst, src, n))
+        return;
     for (int64_t at = 0; at < n; at += RQ_BLOCK) {
         int m = n - at < RQ_BLOCK ? (int)(n - at) : RQ_BLOCK;
         if (rq_dtype_is_float(src->dtype)) {

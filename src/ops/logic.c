@@ -16,30 +16,99 @@ typedef struct compare {
     relation rel;
 } compare;
 
-/* One loop per relation, for both kinds of number. */
-static void compare_f64(uint8_t *out, const double *x, const double *y, int n, relation rel)
+static inline __attribute__((always_inline)) bool holds_f64(double x, double y, relation rel)
+{
+    return rel == EQUAL ? x == y : rel == LESS ? x < y : rel == LESS_EQUAL ? x <= y : rel == GREATER ? x > y : x >= y;
+}
+
+static inline __attribute__((always_inline)) bool holds_int(int64_t x, int64_t y, relation rel)
+{
+    return rel == EQUAL ? x == y : rel == LESS ? x < y : rel == LESS_EQUAL ? x <= y : rel == GREATER ? x > y : x >= y;
+}
+
+/* Inlined with a constant relation: one loop each. */
+static inline __attribute__((always_inline)) void compare_f64_by(uint8_t *out, const double *x, const double *y, int n,
+                                                                 relation rel)
 {
     for (int i = 0; i < n; i++)
-        out[i] = rel == EQUAL        ? x[i] == y[i]
-                 : rel == LESS       ? x[i] < y[i]
-                 : rel == LESS_EQUAL ? x[i] <= y[i]
-                 : rel == GREATER    ? x[i] > y[i]
-                                     : x[i] >= y[i];
+        out[i] = holds_f64(x[i], y[i], rel);
+}
+
+static inline __attribute__((always_inline)) void compare_int_by(uint8_t *out, const int64_t *x, const int64_t *y,
+                                                                 int n, relation rel)
+{
+    for (int i = 0; i < n; i++)
+        out[i] = holds_int(x[i], y[i], rel);
+}
+
+static void compare_f64(uint8_t *out, const double *x, const double *y, int n, relation rel)
+{
+    switch (rel) {
+    case EQUAL:
+        compare_f64_by(out, x, y, n, EQUAL);
+        break;
+    case LESS:
+        compare_f64_by(out, x, y, n, LESS);
+        break;
+    case LESS_EQUAL:
+        compare_f64_by(out, x, y, n, LESS_EQUAL);
+        break;
+    case GREATER:
+        compare_f64_by(out, x, y, n, GREATER);
+        break;
+    default:
+        compare_f64_by(out, x, y, n, GREATER_EQUAL);
+    }
 }
 
 static void compare_int(uint8_t *out, const int64_t *x, const int64_t *y, int n, relation rel)
 {
-    for (int i = 0; i < n; i++)
-        out[i] = rel == EQUAL        ? x[i] == y[i]
-                 : rel == LESS       ? x[i] < y[i]
-                 : rel == LESS_EQUAL ? x[i] <= y[i]
-                 : rel == GREATER    ? x[i] > y[i]
-                                     : x[i] >= y[i];
+    switch (rel) {
+    case EQUAL:
+        compare_int_by(out, x, y, n, EQUAL);
+        break;
+    case LESS:
+        compare_int_by(out, x, y, n, LESS);
+        break;
+    case LESS_EQUAL:
+        compare_int_by(out, x, y, n, LESS_EQUAL);
+        break;
+    case GREATER:
+        compare_int_by(out, x, y, n, GREATER);
+        break;
+    default:
+        compare_int_by(out, x, y, n, GREATER_EQUAL);
+    }
+}
+
+/* Equality of S32, what models of bytes and tokens compare most: straight from memory; sx and sy are 0 or 1. */
+static inline __attribute__((always_inline)) void compare_s32_by(uint8_t *out, const int32_t *x, const int32_t *y,
+                                                                 int sx, int sy, int64_t n, relation rel)
+{
+    for (int64_t i = 0; i < n; i++)
+        out[i] = holds_int(x[i * sx], y[i * sy], rel);
+}
+
+static bool compare_s32(const compare *c, int64_t o, const int64_t *at, const int64_t *step, int64_t n)
+{
+    const int32_t *x = c->x->s32 + at[0], *y = c->y->s32 + at[1];
+    uint8_t *out = c->out + o;
+    if (c->x->dtype != RQ_DTYPE_S32 || c->rel != EQUAL || step[0] > 1 || step[1] > 1)
+        return false;
+    if (step[0] == 1 && step[1] == 1)
+        compare_s32_by(out, x, y, 1, 1, n, EQUAL);
+    else if (step[0] == 1)
+        compare_s32_by(out, x, y, 1, 0, n, EQUAL);
+    else
+        compare_s32_by(out, x, y, 0, (int)step[1], n, EQUAL);
+    return true;
 }
 
 static void compare_run(void *arg, int64_t o, const int64_t *at, const int64_t *step, int64_t n)
 {
     const compare *c = arg;
+    if (compare_s32(c, o, at, step, n))
+        return;
     for (int64_t i = 0; i < n; i += RQ_BLOCK) {
         int m = n - i < RQ_BLOCK ? (int)(n - i) : RQ_BLOCK;
         if (rq_dtype_is_float(c->x->dtype)) {

@@ -318,14 +318,44 @@ typedef struct nearest_job {
     const axis_plan *p;
     const int64_t *index[RQ_MAX_RANK]; /* [out] per axis; -1: outside */
     size_t in_step[RQ_MAX_RANK], out_step[RQ_MAX_RANK], elem;
-    int rank; /* axes walked; below, runs are copied whole */
+    int first, rank; /* axes first..rank-1 are walked; below, runs are copied whole; above, items are independent */
     const void *outside;
+    char *dst;
+    const char *src;
 } nearest_job;
+
+/* The last axis walked, runs of constant size. */
+static inline __attribute__((always_inline)) void nearest_runs(char *dst, const char *src, const int64_t *index,
+                                                               int64_t n, size_t run)
+{
+    for (int64_t i = 0; i < n; i++)
+        memcpy(dst + (size_t)i * run, src + (size_t)index[i] * run, run);
+}
+
+static void nearest_last(const nearest_job *j, int d, char *dst, const char *src)
+{
+    const int64_t *index = j->index[d];
+    int64_t n = j->p[d].out;
+    switch (j->out_step[d]) {
+    case 1:
+        nearest_runs(dst, src, index, n, 1);
+        break;
+    case 4:
+        nearest_runs(dst, src, index, n, 4);
+        break;
+    default:
+        nearest_runs(dst, src, index, n, j->out_step[d]);
+    }
+}
 
 static void nearest_axis(const nearest_job *j, int d, char *dst, const char *src)
 {
     const int64_t *index = j->index[d];
     size_t out = j->out_step[d], in = j->in_step[d];
+    if (d + 1 == j->rank && !j->outside) {
+        nearest_last(j, d, dst, src);
+        return;
+    }
     for (int64_t i = 0; i < j->p[d].out; i++, dst += out) {
         if (index[i] < 0)
             rq_move_fill(dst, j->outside, j->elem, (int64_t)(out / j->elem));
@@ -333,13 +363,17 @@ static void nearest_axis(const nearest_job *j, int d, char *dst, const char *src
             memcpy(dst, dst - out, out);
         else if (d + 1 < j->rank)
             nearest_axis(j, d + 1, dst, src + (size_t)index[i] * in);
-        else if (out == 4)
-            memcpy(dst, src + (size_t)index[i] * 4, 4);
-        else if (out == 1)
-            *dst = src[index[i]];
         else
             memcpy(dst, src + (size_t)index[i] * in, out);
     }
+}
+
+static void nearest_item(void *arg, int64_t i)
+{
+    const nearest_job *j = arg;
+    size_t out = j->out_step[j->first] * (size_t)j->p[j->first].out;
+    size_t in = j->in_step[j->first] * (size_t)j->p[j->first].in;
+    nearest_axis(j, j->first, j->dst + (size_t)i * out, j->src + (size_t)i * in);
 }
 
 static rq_status nearest_move(const rq_op_args *a)
@@ -351,7 +385,12 @@ static rq_status nearest_move(const rq_op_args *a)
     uint64_t outside[2] = { 0 };
     int64_t *index = a->scratch;
     RQ_TRY(run_plan(a, &o, p));
-    nearest_job j = { .p = p, .elem = rq_moves_size(x->dtype), .outside = outside };
+    nearest_job j = { .p = p,
+                      .elem = rq_moves_size(x->dtype),
+                      .first = x->shape.rank,
+                      .dst = y->data,
+                      .src = x->data,
+                      .outside = o.coords == TF_CROP_AND_RESIZE ? outside : NULL };
     rq_tensor one = rq_tensor_view(x->dtype, &(rq_shape) { 0 }, outside);
     rq_tensor_set(&one, 0, (double)o.extrapolation);
     for (int d = 0; d < x->shape.rank; d++) {
@@ -361,18 +400,19 @@ static rq_status nearest_move(const rq_op_args *a)
         bool same = p[d].in == p[d].out;
         for (int64_t i = 0; i < p[d].out; i++) {
             float c = coordinate(&p[d], i, o.coords);
-            index[i] =
-                o.coords == TF_CROP_AND_RESIZE && is_outside(c, &p[d]) ? -1 : nearest_index(c, &p[d], o.rounding);
+            index[i] = j.outside && is_outside(c, &p[d]) ? -1 : nearest_index(c, &p[d], o.rounding);
             same = same && index[i] == i;
         }
         index += p[d].out;
-        if (!same)
-            j.rank = d + 1;
+        if (same)
+            continue;
+        j.rank = d + 1;
+        j.first = d < j.first ? d : j.first;
     }
     if (j.rank == 0)
         rq_moves_copy(y, x);
-    else if (rq_tensor_count(y))
-        nearest_axis(&j, 0, y->data, x->data);
+    else
+        rq_threads_for(a->threads, rq_shape_span(&y->shape, 0, j.first), nearest_item, &j);
     return RQ_OK;
 }
 
@@ -420,30 +460,58 @@ static int taps(const axis_plan *p, const options *o, int64_t i, int64_t *index,
     return n;
 }
 
-/* One axis: x [outer][in][inner] to y [outer][out][inner]. */
-static void blend(float *y, const float *x, const axis_plan *p, int64_t outer, int64_t inner, const options *o,
-                  int64_t *index, float *weight, int cap)
+/* One axis: x [outer][in][inner] to y [outer][out][inner], outer in items of `rows`. */
+typedef struct blend_job {
+    float *y;
+    const float *x;
+    int64_t in, out, outer, inner, rows;
+    const int64_t *index; /* [out][cap] */
+    const float *weight;  /* [out][cap] */
+    const int *n;         /* [out] */
+    int cap;
+} blend_job;
+
+static void blend_row(const blend_job *j, float *to, const float *from, int64_t i)
 {
-    for (int64_t i = 0; i < p->out; i++) {
-        int n = taps(p, o, i, index, weight, cap);
-        for (int64_t r = 0; r < outer; r++) {
-            float *to = y + (r * p->out + i) * inner;
-            const float *from = x + r * p->in * inner;
-            if (n == 2) {
-                const float *u = from + index[0] * inner, *v = from + index[1] * inner;
-                for (int64_t k = 0; k < inner; k++)
-                    to[k] = weight[0] * u[k] + weight[1] * v[k];
-                continue;
-            }
-            for (int64_t k = 0; k < inner; k++)
-                to[k] = n ? weight[0] * from[index[0] * inner + k] : 0;
-            for (int t = 1; t < n; t++) {
-                const float *u = from + index[t] * inner;
-                for (int64_t k = 0; k < inner; k++)
-                    to[k] += weight[t] * u[k];
-            }
-        }
+    const int64_t *index = j->index + i * j->cap;
+    const float *weight = j->weight + i * j->cap;
+    int n = j->n[i];
+    if (n == 2) {
+        const float *u = from + index[0] * j->inner, *v = from + index[1] * j->inner;
+        for (int64_t k = 0; k < j->inner; k++)
+            to[k] = weight[0] * u[k] + weight[1] * v[k];
+        return;
     }
+    for (int64_t k = 0; k < j->inner; k++)
+        to[k] = n ? weight[0] * from[index[0] * j->inner + k] : 0;
+    for (int t = 1; t < n; t++) {
+        const float *u = from + index[t] * j->inner;
+        for (int64_t k = 0; k < j->inner; k++)
+            to[k] += weight[t] * u[k];
+    }
+}
+
+static void blend_item(void *arg, int64_t item)
+{
+    const blend_job *j = arg;
+    int64_t to = (item + 1) * j->rows < j->outer ? (item + 1) * j->rows : j->outer;
+    for (int64_t r = item * j->rows; r < to; r++)
+        for (int64_t i = 0; i < j->out; i++)
+            blend_row(j, j->y + (r * j->out + i) * j->inner, j->x + r * j->in * j->inner, i);
+}
+
+static void blend(blend_job *j, const axis_plan *p, const options *o, int64_t *index, float *weight, int *n,
+                  rq_threads *threads)
+{
+    for (int64_t i = 0; i < p->out; i++)
+        n[i] = taps(p, o, i, index + i * j->cap, weight + i * j->cap, j->cap);
+    j->in = p->in;
+    j->out = p->out;
+    j->index = index;
+    j->weight = weight;
+    j->n = n;
+    j->rows = (j->outer + 63) / 64;
+    rq_threads_for(threads, j->rows ? (j->outer + j->rows - 1) / j->rows : 0, blend_item, j);
 }
 
 /* The most taps an axis needs, from the sizes alone: scale is at least (out - 1) / in. */
@@ -453,34 +521,37 @@ static int most_taps(int64_t in, int64_t out)
     return (int)(4 * (ratio < in ? ratio : in) + 8);
 }
 
-/* Scratch: index tables of all axes (nearest); or taps of one axis and two f32 tensors (others). */
-static void blend_room(const rq_shape *x, const rq_shape *y, size_t *n_taps, size_t *elements)
+/* Scratch: index tables of all axes (nearest); or taps of one axis (*n_taps of all its outputs together, at most
+ * *n_out outputs) and two f32 tensors. */
+static void blend_room(const rq_shape *x, const rq_shape *y, size_t *n_taps, size_t *n_out, size_t *elements)
 {
     rq_shape at = *x;
-    *n_taps = 0;
+    *n_taps = *n_out = 0;
     *elements = (size_t)rq_shape_count(x);
     for (int d = 0; d < x->rank; d++) {
-        size_t n = (size_t)most_taps(x->dim[d], y->dim[d]);
+        size_t out = (size_t)y->dim[d], n = (size_t)most_taps(x->dim[d], y->dim[d]) * out;
         *n_taps = n > *n_taps ? n : *n_taps;
+        *n_out = out > *n_out ? out : *n_out;
         at.dim[d] = y->dim[d];
         size_t count = (size_t)rq_shape_count(&at);
         *elements = count > *elements ? count : *elements;
     }
     *elements = (*elements + 15) & ~(size_t)15;
     *n_taps = (*n_taps + 15) & ~(size_t)15;
+    *n_out = (*n_out + 15) & ~(size_t)15;
 }
 
 static size_t resize_scratch(const rq_op_args *a, bool integer)
 {
     const rq_shape *x = &a->in[0]->shape, *y = &a->out[0]->shape;
-    size_t n_taps, elements, indices = 0;
+    size_t n_taps, n_out, elements, indices = 0;
     if (read_options(a->node, a->opset).method == NEAREST) {
         for (int d = 0; d < y->rank; d++)
             indices += (size_t)y->dim[d];
         return indices * sizeof(int64_t) + 8;
     }
-    blend_room(x, y, &n_taps, &elements);
-    return n_taps * (sizeof(int64_t) + sizeof(float)) + 2 * elements * sizeof(float);
+    blend_room(x, y, &n_taps, &n_out, &elements);
+    return n_taps * (sizeof(int64_t) + sizeof(float)) + n_out * sizeof(int) + 2 * elements * sizeof(float);
 }
 
 static void extrapolate(rq_tensor *y, const axis_plan *p, const options *o)
@@ -501,12 +572,15 @@ static rq_status blend_forward(const rq_op_args *a)
     const rq_tensor *x = a->in[0];
     rq_tensor *y = a->out[0];
     rq_shape at = x->shape;
-    size_t n_taps, elements;
+    size_t n_taps, n_out, elements;
     int last = -1;
     RQ_TRY(run_plan(a, &o, p));
-    blend_room(&x->shape, &y->shape, &n_taps, &elements);
+    blend_room(&x->shape, &y->shape, &n_taps, &n_out, &elements);
     int64_t *index = a->scratch;
-    float *weight = (float *)(index + n_taps), *room[2] = { weight + n_taps, weight + n_taps + elements };
+    float *weight = (float *)(index + n_taps), *room[2];
+    int *n = (int *)(weight + n_taps);
+    room[0] = (float *)(n + n_out);
+    room[1] = room[0] + elements;
     bool active[RQ_MAX_RANK] = { false };
     for (int d = 0; d < at.rank; d++) {
         active[d] = p[d].in != p[d].out || o.coords == TF_CROP_AND_RESIZE || p[d].scale != 1;
@@ -522,8 +596,12 @@ static rq_status blend_forward(const rq_op_args *a)
         if (!active[d])
             continue;
         float *to = d == last ? y->f32 : from == room[0] ? room[1] : room[0];
-        blend(to, from, &p[d], rq_shape_span(&at, 0, d), rq_shape_span(&at, d + 1, at.rank), &o, index, weight,
-              (int)n_taps);
+        blend_job j = { .y = to,
+                        .x = from,
+                        .outer = rq_shape_span(&at, 0, d),
+                        .inner = rq_shape_span(&at, d + 1, at.rank),
+                        .cap = most_taps(p[d].in, p[d].out) };
+        blend(&j, &p[d], &o, index, weight, n, a->threads);
         at.dim[d] = p[d].out;
         from = to;
     }
