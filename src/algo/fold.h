@@ -27,8 +27,7 @@ rq_status rq_fold_copies(rq_graph *g, int *n, rq_err *err);
 /* BatchNormalization, and Mul, Div, Add, Sub by a constant per channel, into the weights and bias of the Conv, ConvTranspose
  * or Gemm before them; MatMul and Add of 2-D operands into Gemm. */
 rq_status rq_fold_scales(rq_graph *g, int *n, rq_err *err);
-/* Operators that exporters wrote out: HardSigmoid from Add, Clip, Div; HardSwish (opset 14) and LayerNormalization (17)
- * where the opset has them. */
+/* Operators that exporters wrote out: HardSigmoid from Add, Clip, Div; LayerNormalization where the opset has it (17). */
 rq_status rq_fold_patterns(rq_graph *g, int *n, rq_err *err);
 
 #endif

@@ -111,24 +111,6 @@ static rq_status fold_hard_sigmoid(rq_graph *g, rq_id node, bool *done, rq_err *
     return RQ_OK;
 }
 
-/* x * HardSigmoid(x) with slope 1/6 and offset 1/2 is HardSwish. */
-static rq_status fold_hard_swish(rq_graph *g, rq_id node, bool *done, rq_err *err)
-{
-    const rq_node *n = &g->nodes[node];
-    if (!rq_rewrite_is(n, "Mul") || n->n_in != 2 || rq_graph_opset(g, "") < 14)
-        return RQ_OK;
-    for (int i = 0; i < 2; i++) {
-        rq_id gate = only_maker(g, n->in[i], "HardSigmoid"), x = n->in[1 - i];
-        if (gate == RQ_NONE || g->nodes[gate].in[0] != x ||
-            !near_to(rq_attr_float(&g->nodes[gate], "alpha", 0.2f), 1.0 / 6) ||
-            !near_to(rq_attr_float(&g->nodes[gate], "beta", 0.5f), 0.5))
-            continue;
-        *done = true;
-        return rq_rewrite_become(g, node, "HardSwish", &x, 1, err);
-    }
-    return RQ_OK;
-}
-
 /* ---- LayerNormalization ---- */
 
 /* mean over the last axis, kept: its input. */
@@ -231,8 +213,6 @@ rq_status rq_fold_patterns(rq_graph *g, int *n, rq_err *err)
         if (!node->op || node->n_out != 1 || node->out[0] == RQ_NONE || g->values[node->out[0]].quant != RQ_NONE)
             continue;
         RQ_TRY(fold_hard_sigmoid(g, i, &done, err));
-        if (!done)
-            RQ_TRY(fold_hard_swish(g, i, &done, err));
         if (!done)
             RQ_TRY(fold_layer_norm(g, i, &done, err));
         if (done && n)

@@ -3,7 +3,9 @@
 
 quantized  the networks in models/, quantized by `requant` in several ways: same top-1, outputs within 2 % of the maximum
 copies     golden models read and written: the checker accepts what it accepted before, ONNX Runtime gives the same bytes
-raised     golden QDQ and QOperator models raised to annotations and lowered again: within the tolerance of their case
+raised     golden QDQ and QOperator models raised to annotations and lowered again: QDQ the same bits unoptimised, all within a step
+folded     golden float models folded for quantization, and in the words of opsets 13 and 21: the same function
+floated    golden quantized networks without their quantization: top-1 of the float network they were made from
 theirs     golden models quantized by ONNX Runtime, run by `requant`, tensor by tensor (tensors.py)"""
 import glob, json, os, subprocess, sys, tempfile
 import numpy as np, onnx
@@ -147,6 +149,11 @@ def raised(tmp):
             got = ort.run(out, f)
         except Exception as e:
             fail(f'raised {t}/{c["id"]}: onnxruntime: {str(e)[:200]}'); continue
+        if not any(x.op_type.startswith(('QLinear', 'QGemm', 'MatMulInteger')) for x in onnx.load(p).graph.node):
+            a, b = ort.run(p, f, False), ort.run(out, f, False)
+            for o in a:
+                if not ort.same_bytes(b[o], a[o]):
+                    fail(f'raised {t}/{c["id"]}: {o} is other bits without optimisations')
         n += 1
         rel = max((ort.relative(got[o], want[o]) for o in want), default=0.0)
         exact += rel == 0
@@ -160,6 +167,61 @@ def raised(tmp):
             if not within:
                 fail(f'raised {t}/{c["id"]}: {o} rel_to_max={rel:.4g}, more than a step off')
     print(f'raised: {n} models raised and lowered, {exact} run to the same bits, the others within one step or 2 %' + (f' (most: {max(off)[1]} {max(off)[0]:.2g})' if off else '') + (f'; {refused} the peer does not run' if refused else ''))
+
+
+def folded(tmp):
+    L = [x for x in golden_cases('float_ops', 'static_quant') if 'quantized' not in x[1]]
+    for what, allowed in ('fold', 1e-5), ('opset-13', 2e-6), ('opset-21', 2e-6):
+        said = rewrite([(what, p, f'{tmp}/f{i}.onnx') for i, (_, _, p, _) in enumerate(L)], tmp)
+        n = old = 0; most = (0, '')
+        for i, ((t, c, p, data), s) in enumerate(zip(L, said)):
+            out, before = f'{tmp}/f{i}.onnx', onnx.load(p)
+            opset = max((o.version for o in before.opset_import if o.domain in ('', 'ai.onnx')), default=0)
+            if s != 'ok' and what != 'fold' and opset < 7:
+                old += 1
+                continue
+            if s != 'ok':
+                fail(f'{what} {t}/{c["id"]}: {s}'); continue
+            f = feeds(before, c, data)
+            try:
+                want = ort.run(p, f, False) if f else None
+            except Exception:
+                want = None
+            if want is None:
+                continue
+            why = checker(out)
+            if why and not checker(p):
+                fail(f'{what} {t}/{c["id"]}: onnx.checker: {why}'); continue
+            try:
+                got = ort.run(out, f, False)
+            except Exception as e:
+                fail(f'{what} {t}/{c["id"]}: onnxruntime: {str(e)[:200]}'); continue
+            n += 1
+            for o in want:
+                if isinstance(want[o], list) or np.asarray(want[o]).dtype.kind not in 'fiub':
+                    continue
+                rel = ort.relative(got[o], want[o])
+                most = max(most, (rel, t + '/' + c['id']))
+                if not rel <= allowed:
+                    fail(f'{what} {t}/{c["id"]}: {o} rel_to_max={rel:.4g} allowed={allowed}')
+        print(f'{what}: {n} models run as before' + (f' (most: {most[1]} {most[0]:.2g})' if most[0] else '') + (f'; {old} of opsets before 7 left' if old else ''))
+
+
+def floated(tmp):
+    L = [x for x in golden_cases('static_quant') if x[1]['params'].get('api') == 'quantize_static' and x[1]['params']['accuracy'] > 0.8] # the others are broken as they are
+    said = rewrite([('dequantize', p, f'{tmp}/d{i}.onnx') for i, (_, _, p, _) in enumerate(L)], tmp)
+    least = (1, '')
+    for i, ((t, c, p, data), s) in enumerate(zip(L, said)):
+        if s != 'ok':
+            fail(f'floated {c["id"]}: {s}'); continue
+        f = feeds(onnx.load(p), c, data)
+        want, got = ort.run(f'{GOLDEN}/static_quant/{c["source"]}', f), ort.run(f'{tmp}/d{i}.onnx', f)
+        for o in want:
+            same = (got[o].argmax(-1) == want[o].argmax(-1)).mean()
+            least = min(least, (same, c['id']))
+            if not same >= 0.91: # of 24 rows
+                fail(f'floated {c["id"]}: {o} has the top-1 of the float network for {100 * same:.1f} % of rows, allowed 91')
+    print(f'floated: {len(L)} networks without their quantization, the top-1 of the float network for at least {100 * least[0]:.1f} % ({least[1]})')
 
 
 def theirs(tmp):
@@ -177,7 +239,7 @@ def theirs(tmp):
 
 
 with tempfile.TemporaryDirectory() as tmp:
-    for part in sys.argv[2:] or ['quantized', 'copies', 'raised', 'theirs']:
+    for part in sys.argv[2:] or ['quantized', 'copies', 'raised', 'folded', 'floated', 'theirs']:
         globals()[part](tmp)
 print('interop:', f'{bad} failures' if bad else 'all within bounds')
 sys.exit(1 if bad else 0)

@@ -1,11 +1,19 @@
-/* rewrite.c — rewrite LIST: a job per line, `copy|raise IN OUT`: read IN and write it to OUT as it was, or raised to
- * annotations and lowered again. Prints a line per job, "ok" or why not; exit 0 when the list could be read.
+/* rewrite.c — rewrite LIST: a job per line, `JOB IN OUT`: read IN and write it to OUT
+ *   copy        as it was
+ *   raise       raised to annotations and lowered again
+ *   fold        folded for quantization
+ *   dequantize  without its quantization
+ *   opset-N     in the words of opset N
+ * Prints a line per job, "ok" or why not; exit 0 when the list could be read.
  * For tests/interop/check.py, which compares what comes out with what went in. */
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "algo/fold.h"
 #include "graph/graph.h"
 #include "ops/op.h"
+#include "ops/upgrade.h"
 #include "requant/requant.h"
 
 static rq_status job(const char *what, const char *in, const char *out, rq_err *err)
@@ -20,7 +28,19 @@ static rq_status job(const char *what, const char *in, const char *out, rq_err *
             status = rq_graph_check(g, err);
         if (!status)
             status = rq_lower_qdq(g, err);
+    } else if (!status && !strcmp(what, "fold")) {
+        status = rq_fold_graph(g, NULL, err);
+    } else if (!status && !strcmp(what, "dequantize")) {
+        status = rq_dequantize(g, err);
+        if (!status && rq_graph_is_quantized(g))
+            status = rq_fail(err, RQ_INTERNAL, "it is quantized still");
+    } else if (!status && !strncmp(what, "opset-", 6)) {
+        status = rq_ops_infer(g, err);
+        if (!status && rq_graph_opset(g, "") < atoi(what + 6))
+            status = rq_upgrade(g, atoi(what + 6), err);
     }
+    if (!status)
+        status = rq_graph_check(g, err);
     if (!status)
         status = rq_save(g, out, err);
     rq_graph_destroy(g);
