@@ -52,7 +52,7 @@ typedef struct rq_kernels {
      * < n. |w[t]| <= 255; sums wrap. Reads n bytes per tap. ---- */
     void (*dwconv)(int32_t *acc, const uint8_t *const *taps, const int16_t *w, int n_taps, size_t n);
 
-    /* ---- qeltwise_*.c: codes to codes, both bit patterns of s8 where signed; spec onnx.md 6.3. The zero point is
+    /* ---- qeltwise_*.c: u8 codes to u8 codes (qeltwise.h says how s8 ones join), spec onnx.md 6.3. The zero point is
      * inside the rounding. ---- */
     /* y[i] = clamp(rne(fma(a[i], ra, fma(b[i], rb, k)))) */
     void (*qadd)(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p);

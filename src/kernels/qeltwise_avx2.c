@@ -6,30 +6,29 @@
 #include <immintrin.h>
 #include <string.h>
 
-static inline __m256i load8(const uint8_t *p, int is_signed)
+static inline __m256i load8(const uint8_t *p, uint8_t flip)
 {
     const __m128i x = _mm_loadl_epi64((const __m128i *)p);
-    return is_signed ? _mm256_cvtepi8_epi32(x) : _mm256_cvtepu8_epi32(x);
+    return _mm256_cvtepu8_epi32(_mm_xor_si128(x, _mm_set1_epi8((char)flip)));
 }
 
-/* clamp(rne(v)) to bytes; v is clamped as float first, NaN gives lo */
-static inline void store8(uint8_t *y, __m256 v, __m256 lo, __m256 hi)
+/* clamp(rne(v)) to bytes; v is clamped as float first, NaN gives 0 */
+static inline void store8(uint8_t *y, __m256 v, uint8_t flip)
 {
-    const __m256i q = _mm256_cvtps_epi32(_mm256_min_ps(_mm256_max_ps(v, lo), hi));
-    const __m256i low =
-        _mm256_shuffle_epi8(q, _mm256_setr_epi8(0, 4, 8, 12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, 0, 4, 8,
-                                                12, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1));
-    const __m256i both = _mm256_permutevar8x32_epi32(low, _mm256_setr_epi32(0, 4, 1, 1, 1, 1, 1, 1));
-    _mm_storel_epi64((__m128i *)y, _mm256_castsi256_si128(both));
+    v = _mm256_min_ps(_mm256_max_ps(v, _mm256_setzero_ps()), _mm256_set1_ps(255));
+    const __m256i q = _mm256_cvtps_epi32(v);
+    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
+    const __m128i bytes = _mm_packus_epi16(words, words);
+    _mm_storel_epi64((__m128i *)y, _mm_xor_si128(bytes, _mm_set1_epi8((char)flip)));
 }
 
 static inline void add8(uint8_t *y, const uint8_t *a, const uint8_t *b, const rq_qadd *p)
 {
     __m256 sum = _mm256_set1_ps(p->k);
     if (b)
-        sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(load8(b, p->b_signed)), _mm256_set1_ps(p->rb), sum);
-    sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(load8(a, p->a_signed)), _mm256_set1_ps(p->ra), sum);
-    store8(y, sum, _mm256_set1_ps((float)p->lo), _mm256_set1_ps((float)p->hi));
+        sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(load8(b, p->flip_b)), _mm256_set1_ps(p->rb), sum);
+    sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(load8(a, p->flip_a)), _mm256_set1_ps(p->ra), sum);
+    store8(y, sum, p->flip_y);
 }
 
 void rq_qadd_avx2(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p)
@@ -61,10 +60,10 @@ void rq_qadd_one_avx2(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p)
 
 static inline void mul8(uint8_t *y, const uint8_t *a, const uint8_t *b, const rq_qmul *p)
 {
-    const __m256i va = _mm256_sub_epi32(load8(a, p->a_signed), _mm256_set1_epi32(p->za));
-    const __m256i vb = _mm256_sub_epi32(load8(b, p->b_signed), _mm256_set1_epi32(p->zb));
+    const __m256i va = _mm256_sub_epi32(load8(a, p->flip_a), _mm256_set1_epi32(p->za));
+    const __m256i vb = _mm256_sub_epi32(load8(b, p->flip_b), _mm256_set1_epi32(p->zb));
     const __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_mullo_epi32(va, vb)), _mm256_set1_ps(p->r));
-    store8(y, _mm256_add_ps(v, _mm256_set1_ps(p->zc)), _mm256_set1_ps((float)p->lo), _mm256_set1_ps((float)p->hi));
+    store8(y, _mm256_add_ps(v, _mm256_set1_ps(p->zc)), p->flip_y);
 }
 
 void rq_qmul_avx2(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p)

@@ -17,11 +17,6 @@ typedef struct job {
     rq_qmul mul;
 } job;
 
-static float code_of(uint8_t v, int is_signed)
-{
-    return is_signed ? (float)(int8_t)v : (float)v;
-}
-
 static void add_row(const job *j, uint8_t *y, const uint8_t *a, bool move_a, const uint8_t *b, bool move_b, size_t n)
 {
     const rq_kernels *k = j->args->k;
@@ -29,12 +24,12 @@ static void add_row(const job *j, uint8_t *y, const uint8_t *a, bool move_a, con
     if (move_a && move_b) {
         k->qadd(y, a, b, n, &p);
     } else if (move_a) {
-        p.k += code_of(*b, p.b_signed) * p.rb;
+        p.k += (float)(*b ^ p.flip_b) * p.rb;
         k->qadd_one(y, a, n, &p);
     } else {
-        p.k += code_of(*a, p.a_signed) * p.ra;
+        p.k += (float)(*a ^ p.flip_a) * p.ra;
         p.ra = p.rb;
-        p.a_signed = p.b_signed;
+        p.flip_a = p.flip_b;
         k->qadd_one(y, b, n, &p);
     }
 }
@@ -84,6 +79,12 @@ bool rq_int_eltwise_accepts(const rq_op_args *a, const char **why)
     return rq_int_is_output(a->out_q[0], a->out[0], false, why);
 }
 
+/* Zero point of the codes after flipping. */
+static int32_t zero_of(const rq_qparams *q)
+{
+    return q->zero_point[0] + (rq_int_flip_to_u8(q->dtype) ? 128 : 0);
+}
+
 rq_status rq_int_add_forward(const rq_op_args *a)
 {
     const rq_qparams *qa = a->in_q[0], *qb = a->in_q[1], *qc = a->out_q[0];
@@ -91,11 +92,11 @@ rq_status rq_int_add_forward(const rq_op_args *a)
     rq_qadd *p = &j.add;
     p->ra = qa->scale[0] / qc->scale[0];
     p->rb = qb->scale[0] / qc->scale[0];
-    const float fa = p->ra * (float)qa->zero_point[0], fb = p->rb * (float)qb->zero_point[0], zeros = fa + fb;
-    p->k = (float)qc->zero_point[0] - zeros;
-    p->a_signed = qa->dtype == RQ_DTYPE_S8;
-    p->b_signed = qb->dtype == RQ_DTYPE_S8;
-    rq_qparams_limits(qc, &p->lo, &p->hi);
+    const float fa = p->ra * (float)zero_of(qa), fb = p->rb * (float)zero_of(qb), zeros = fa + fb;
+    p->k = (float)zero_of(qc) - zeros;
+    p->flip_a = rq_int_flip_to_u8(qa->dtype);
+    p->flip_b = rq_int_flip_to_u8(qb->dtype);
+    p->flip_y = rq_int_flip_to_u8(qc->dtype);
     return run(&j);
 }
 
@@ -106,11 +107,11 @@ rq_status rq_int_mul_forward(const rq_op_args *a)
     rq_qmul *p = &j.mul;
     const float both = qa->scale[0] * qb->scale[0];
     p->r = both / qc->scale[0];
-    p->za = qa->zero_point[0];
-    p->zb = qb->zero_point[0];
-    p->zc = (float)qc->zero_point[0];
-    p->a_signed = qa->dtype == RQ_DTYPE_S8;
-    p->b_signed = qb->dtype == RQ_DTYPE_S8;
-    rq_qparams_limits(qc, &p->lo, &p->hi);
+    p->za = zero_of(qa);
+    p->zb = zero_of(qb);
+    p->zc = (float)zero_of(qc);
+    p->flip_a = rq_int_flip_to_u8(qa->dtype);
+    p->flip_b = rq_int_flip_to_u8(qb->dtype);
+    p->flip_y = rq_int_flip_to_u8(qc->dtype);
     return run(&j);
 }

@@ -22,9 +22,7 @@ typedef struct pool_args {
     rq_window w;
     bool include_pad;
     float real[256]; /* of each code */
-    int32_t
-        shift; /* s8 is rounded as the u8 that ONNX Runtime makes of it on x86: the zero point is inside the rounding */
-    int32_t lo, hi;
+    uint8_t flip;    /* of the result: it is rounded as u8, see kernels/qeltwise.h */
 } pool_args;
 
 /* Taps of window position o along axis i: those inside the input (first..last), and how many count as elements when
@@ -56,7 +54,7 @@ static void average_plane(void *arg, int64_t plane)
     const rq_window *w = &p->w;
     const uint8_t *x = p->a->in[0]->u8 + plane * rq_window_span(w->in);
     uint8_t *y = p->a->out[0]->u8 + plane * rq_window_span(w->out);
-    const float sy = p->a->out_q[0]->scale[0], zy = (float)(p->a->out_q[0]->zero_point[0] + p->shift);
+    const float sy = p->a->out_q[0]->scale[0], zy = (float)(p->a->out_q[0]->zero_point[0] + (p->flip ? 128 : 0));
     for (int64_t o0 = 0; o0 < w->out[0]; o0++) {
         const reach r0 = reach_of(w, 0, o0);
         for (int64_t o1 = 0; o1 < w->out[1]; o1++) {
@@ -77,7 +75,7 @@ static void average_plane(void *arg, int64_t plane)
                 if (p->include_pad)
                     count = r0.all * r1.all * r2.all;
                 const float mean = count ? sum / (float)count : 0;
-                *y++ = (uint8_t)(rq_quantize_zp_inside(mean / sy + zy, p->lo, p->hi) - p->shift);
+                *y++ = (uint8_t)rq_quantize_zp_inside(mean / sy + zy, 0, 255) ^ p->flip;
             }
         }
     }
@@ -91,10 +89,7 @@ rq_status rq_int_average_pool_forward(const rq_op_args *a)
     RQ_TRY(rq_window_pool(&p.w, a->node, x, a->err));
     for (int i = 0; i < 256; i++)
         p.real[i] = rq_dequantize_one(q->dtype == RQ_DTYPE_S8 ? (int8_t)(uint8_t)i : i, q->scale[0], q->zero_point[0]);
-    rq_qparams_limits(a->out_q[0], &p.lo, &p.hi);
-    p.shift = a->out_q[0]->dtype == RQ_DTYPE_S8 ? 128 : 0;
-    p.lo += p.shift;
-    p.hi += p.shift;
+    p.flip = rq_int_flip_to_u8(a->out_q[0]->dtype);
     rq_threads_for(a->threads, x->dim[0] * x->dim[1], average_plane, &p);
     return RQ_OK;
 }

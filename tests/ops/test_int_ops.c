@@ -449,7 +449,8 @@ static void eltwise_case(rq_rng *rng, int number)
         if (is_mul) {
             const float both = qa->scale[0] * qb->scale[0], r = both / qc->scale[0];
             const float v = (float)((a - qa->zero_point[0]) * (b - qb->zero_point[0])) * r;
-            want[i] = rq_quantize_zp_inside(v + (float)qc->zero_point[0], lo, hi);
+            const int32_t shift = qc->dtype == RQ_DTYPE_S8 ? 128 : 0; /* rounded as u8 */
+            want[i] = rq_quantize_zp_inside(v + (float)(qc->zero_point[0] + shift), 0, 255) - shift;
         } else { /* in double: the form may differ where it rounds, so only near ties */
             want[i] =
                 ((double)(a - qa->zero_point[0]) * qa->scale[0] + (double)(b - qb->zero_point[0]) * qb->scale[0]) /
