@@ -1,6 +1,9 @@
 /* ops/int_eltwise.c — Add and Mul on codes, with ONNX Runtime's arithmetic (spec onnx.md 6.3): floats made of codes,
  * the zero point of the result inside the rounding.
  *
+ * An s8 sum with a constant is the exception: there ONNX Runtime on x64 turns the activations into u8 and not the
+ * constant, so that the types differ and its Add stays in float between DQ and Q; this one gives the same numbers.
+ *
  * A side that stands still along a row of the broadcast is one number of its own in Add, and a short row of copies in
  * Mul. */
 #include "ops/bcast.h"
@@ -12,7 +15,7 @@ enum { COPIES = 256 };
 
 typedef struct job {
     const rq_op_args *args;
-    bool is_mul;
+    bool is_mul, is_literal;
     rq_qadd add;
     rq_qmul mul;
 } job;
@@ -47,13 +50,43 @@ static void mul_row(const job *j, uint8_t *y, const uint8_t *a, bool move_a, con
         k->qmul(y + i, move_a ? a + i : copies, move_a ? copies : b + i, n - i < COPIES ? n - i : COPIES, &j->mul);
 }
 
+static void to_reals(const rq_kernels *k, float *y, const uint8_t *x, bool moves, size_t n, const rq_qparams *q)
+{
+    const size_t some = moves ? n : 1;
+    if (q->dtype == RQ_DTYPE_S8)
+        k->dequantize_s8(y, (const int8_t *)x, some, q->scale[0], q->zero_point[0]);
+    else
+        k->dequantize_u8(y, x, some, q->scale[0], q->zero_point[0]);
+    for (size_t i = some; i < n; i++)
+        y[i] = y[0];
+}
+
+/* Sums of reals, then quantized. */
+static void add_row_literally(const job *j, uint8_t *y, const uint8_t *a, bool move_a, const uint8_t *b, bool move_b,
+                              size_t n)
+{
+    const rq_kernels *k = j->args->k;
+    const rq_qparams *qy = j->args->out_q[0];
+    float ra[COPIES], rb[COPIES];
+    for (size_t i = 0; i < n; i += COPIES) {
+        const size_t some = n - i < COPIES ? n - i : COPIES;
+        to_reals(k, ra, move_a ? a + i : a, move_a, some, j->args->in_q[0]);
+        to_reals(k, rb, move_b ? b + i : b, move_b, some, j->args->in_q[1]);
+        for (size_t l = 0; l < some; l++)
+            ra[l] += rb[l];
+        k->quantize_s8((int8_t *)y + i, ra, some, qy->scale[0], qy->zero_point[0], -128, 127);
+    }
+}
+
 static void row(void *arg, int64_t y, int64_t a, int sa, int64_t b, int sb, int64_t n)
 {
     const job *j = arg;
     const rq_op_args *t = j->args;
     const bool move_a = sa || !sb, move_b = sb || !sa; /* one element: as if both moved */
     const uint8_t *pa = t->in[0]->u8 + a, *pb = t->in[1]->u8 + b;
-    (j->is_mul ? mul_row : add_row)(j, t->out[0]->u8 + y, pa, move_a, pb, move_b, (size_t)n);
+    (j->is_literal ? add_row_literally
+     : j->is_mul   ? mul_row
+                   : add_row)(j, t->out[0]->u8 + y, pa, move_a, pb, move_b, (size_t)n);
 }
 
 static rq_status run(job *j)
@@ -71,11 +104,6 @@ bool rq_int_eltwise_accepts(const rq_op_args *a, const char **why)
     *why = "an input is not quantized";
     if (!a->in_q[0] || !a->in_q[1] || !rq_int_is_activation(a->in_q[0], why) || !rq_int_is_activation(a->in_q[1], why))
         return false;
-    /* on x86 ONNX Runtime makes u8 of s8 activations, not of constants: the types differ and it stays with f32 */
-    *why = "a constant s8 operand";
-    for (int i = 0; i < 2; i++)
-        if (a->in[i]->data && a->in_q[i]->dtype == RQ_DTYPE_S8)
-            return false;
     return rq_int_is_output(a->out_q[0], a->out[0], false, why);
 }
 
@@ -83,6 +111,11 @@ bool rq_int_eltwise_accepts(const rq_op_args *a, const char **why)
 static int32_t zero_of(const rq_qparams *q)
 {
     return q->zero_point[0] + (rq_int_flip_to_u8(q->dtype) ? 128 : 0);
+}
+
+static bool is_constant(const rq_op_args *a, int i)
+{
+    return a->graph->values[a->node->in[i]].kind == RQ_VALUE_CONST;
 }
 
 rq_status rq_int_add_forward(const rq_op_args *a)
@@ -97,6 +130,7 @@ rq_status rq_int_add_forward(const rq_op_args *a)
     p->flip_a = rq_int_flip_to_u8(qa->dtype);
     p->flip_b = rq_int_flip_to_u8(qb->dtype);
     p->flip_y = rq_int_flip_to_u8(qc->dtype);
+    j.is_literal = qc->dtype == RQ_DTYPE_S8 && (is_constant(a, 0) || is_constant(a, 1));
     return run(&j);
 }
 
