@@ -141,6 +141,7 @@ rq_status rq_ptq_each_batch(rq_ptq_state *q, rq_session *session, const char *ph
         s = rq_walk_next(&walk, &feeds, &n_feeds, &rows, &n, err);
         if (s || !n)
             break;
+        q->batch_rows = n;
         s = rq_session_run(session, feeds, n_feeds, out, err);
         if (!s && fn)
             s = fn(arg, out, n_out, err);
@@ -162,6 +163,25 @@ rq_status rq_ptq_each_batch(rq_ptq_state *q, rq_session *session, const char *ph
     return s;
 }
 
+/* The first outputs are kept, to judge trials by: some samples, little memory. */
+enum { REFERENCE_ROWS = 24, REFERENCE_BYTES = 32 << 20 };
+
+static rq_status keep_reference(void *arg, const rq_tensor *out, int n_out, rq_err *err)
+{
+    rq_ptq_state *q = arg;
+    if (q->reference_rows >= REFERENCE_ROWS || q->reference_bytes >= REFERENCE_BYTES)
+        return RQ_OK;
+    for (int i = 0; i < n_out; i++) {
+        if (!rq_mem_grow(&q->reference, q->n_reference, &q->cap_reference, sizeof *q->reference))
+            return no_memory(err);
+        if (rq_tensor_copy(&q->reference[q->n_reference], &out[i]))
+            return no_memory(err);
+        q->reference_bytes += q->reference[q->n_reference++].bytes;
+    }
+    q->reference_rows += q->batch_rows;
+    return RQ_OK;
+}
+
 static rq_status calibrate(rq_ptq_state *q, rq_err *err)
 {
     rq_session *session;
@@ -169,7 +189,7 @@ static rq_status calibrate(rq_ptq_state *q, rq_err *err)
     RQ_TRY(rq_session_create(&session, q->g, &cfg, err));
     rq_status s = tap_all(q, session, err);
     if (!s)
-        s = rq_ptq_each_batch(q, session, "calibrate", 0, NULL, NULL, err);
+        s = rq_ptq_each_batch(q, session, "calibrate", 0, keep_reference, q, err);
     rq_session_destroy(session);
     return s;
 }
@@ -190,9 +210,24 @@ static rq_annotate_range range_of(void *arg, rq_id value, const rq_settings *s)
     return a;
 }
 
-/* What the histograms say that a user should hear. */
+const rq_histogram *rq_ptq_histogram(const rq_ptq_state *q, rq_id value)
+{
+    const rq_observer *o = value < q->n_values ? q->observers[source_of(q->g, value)] : NULL;
+    return o ? rq_observer_histogram(o) : NULL;
+}
+
+rq_status rq_ptq_group_range(const rq_ptq_state *q, const rq_place_group *g, rq_range *r)
+{
+    const rq_observer *o = g->value < q->n_values ? q->observers[source_of(q->g, g->value)] : NULL;
+    return o ? rq_observer_range(o, r, 1) : RQ_NOT_FOUND;
+}
+
+/* What the histograms say that a user should hear; of one kind at most so many sentences. */
+enum { MOST_NOTES = 8 };
+
 static rq_status note_observations(rq_ptq_state *q)
 {
+    int n_saturated = 0;
     for (int v = 0; v < q->n_values; v++) {
         const rq_observer *o = q->observers[v];
         const char *name = q->g->values[v].name;
@@ -207,18 +242,25 @@ static rq_status note_observations(rq_ptq_state *q)
             continue;
         if (h->lo == h->hi)
             RQ_TRY(rq_notes_add(q->notes, "'%s' never varied: it was always %g", name, h->lo));
-        double outside = rq_calibrate_outside(h, r);
-        if (outside > 0.01)
-            RQ_TRY(rq_notes_add(q->notes, "'%s': %.1f %% of its values lie beyond the chosen range and will saturate",
+        double outside =
+            rq_calibrate_outside(h, r, 0.05 * (r.hi - r.lo)); /* what is cut by less is rounded, so to say */
+        if (outside > 0.001 && ++n_saturated <= MOST_NOTES)
+            RQ_TRY(rq_notes_add(q->notes, "'%s': %.2g %% of its values lie far beyond the chosen range and saturate",
                                 name, 100 * outside));
     }
+    if (n_saturated > MOST_NOTES)
+        RQ_TRY(rq_notes_add(q->notes, "%d more tensors saturate", n_saturated - MOST_NOTES));
     return RQ_OK;
 }
 
 /* ---- together ---- */
 
-static void release(rq_ptq_state *q)
+void rq_ptq_release(rq_ptq_state *q)
 {
+    for (int i = 0; i < q->n_reference; i++)
+        rq_tensor_release(&q->reference[i]);
+    rq_mem_free(q->reference);
+    rq_mem_free(q->ban);
     for (int v = 0; q->observers && v < q->n_values; v++)
         rq_observer_destroy(q->observers[v]);
     rq_mem_free(q->observers);
@@ -227,7 +269,7 @@ static void release(rq_ptq_state *q)
     rq_graph_destroy(q->g);
 }
 
-static rq_status prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err)
+rq_status rq_ptq_prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err)
 {
     if (rq_graph_copy(&q->g, g))
         return no_memory(err);
@@ -240,7 +282,8 @@ static rq_status prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err)
     q->n_values = q->g->n_values;
     q->observers = rq_mem_zalloc((size_t)q->n_values, sizeof *q->observers);
     q->taps = rq_mem_zalloc((size_t)q->n_values, sizeof *q->taps);
-    return q->observers && q->taps ? RQ_OK : no_memory(err);
+    q->ban = rq_mem_zalloc((size_t)q->n_values, sizeof *q->ban);
+    return q->observers && q->taps && q->ban ? RQ_OK : no_memory(err);
 }
 
 /* A copy of the folded graph, annotated by the placement in force. */
@@ -261,24 +304,25 @@ rq_status rq_ptq_annotated(rq_ptq_state *q, rq_graph **out, rq_notes *notes, rq_
     return s;
 }
 
-static rq_status quantize(rq_ptq_state *q, rq_graph **out, rq_err *err)
+rq_status rq_ptq_calibrate(rq_ptq_state *q, rq_err *err)
 {
-    const rq_ptq_cfg *cfg = q->cfg;
-    RQ_TRY(rq_placement_create(&q->placement, q->g, &cfg->settings, cfg->recipe, NULL, err));
-    if (q->placement->n_uses == 0)
-        RQ_TRY(rq_notes_add(q->notes,
-                            "nothing was quantized: the model has no operator with constant weights that can run "
-                            "in integers"));
+    RQ_TRY(rq_placement_create(&q->placement, q->g, &q->cfg->settings, q->cfg->recipe, NULL, err));
     RQ_TRY(observe_groups(q, err));
-    RQ_TRY(calibrate(q, err));
-    RQ_TRY(note_observations(q));
-    return rq_ptq_annotated(q, out, q->notes, err);
+    return calibrate(q, err);
+}
+
+static rq_status move_notes(rq_notes *to, const rq_notes *from)
+{
+    for (int i = 0; i < from->n; i++)
+        RQ_TRY(rq_notes_add(to, "%s", from->text[i]));
+    return RQ_OK;
 }
 
 rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes *notes, rq_err *err)
 {
     rq_ptq_state q = { .cfg = cfg, .data = data, .notes = notes };
     rq_graph *made = NULL;
+    rq_notes found = { 0 }; /* of the graph that is kept */
     unsigned cpu;
     if (rq_graph_is_quantized(g))
         return rq_fail(err, RQ_BAD_GRAPH, "the model is quantized already");
@@ -286,12 +330,23 @@ rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes 
         RQ_TRY(rq_recipe_check(cfg->recipe, g, err));
     RQ_TRY(rq_cpu_pinned(&cpu, err));
     rq_kernels_init(&q.k, cpu);
-    rq_status s = prepare(&q, g, err);
+    rq_status s = rq_ptq_prepare(&q, g, err);
     if (!s)
-        s = quantize(&q, &made, err);
+        s = rq_ptq_calibrate(&q, err);
+    if (!s && q.placement->n_uses == 0)
+        s = rq_notes_add(notes, "nothing was quantized: no operator here has constant weights and an integer form");
+    if (!s)
+        s = rq_ptq_annotated(&q, &made, &found, err);
+    if (!s && q.placement->n_uses)
+        s = rq_ptq_improve(&q, &made, &found, err);
+    if (!s)
+        s = note_observations(&q);
+    if (!s)
+        s = move_notes(notes, &found);
     if (!s)
         rq_graph_swap(g, made);
+    rq_notes_release(&found);
     rq_graph_destroy(made);
-    release(&q);
+    rq_ptq_release(&q);
     return s;
 }

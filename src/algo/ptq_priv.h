@@ -21,6 +21,12 @@ typedef struct rq_ptq_state {
     rq_observer **observers; /* [n_values] NULL: not watched */
     rq_ptq_tap *taps;        /* [n_values] */
     rq_placement *placement; /* in force */
+    const char **ban;        /* [n_values] why a value must stay in float, or NULL; strings of g */
+    rq_tensor *reference;    /* [n_reference][outputs] of the float model on the first samples */
+    int n_reference, cap_reference;
+    int64_t reference_rows; /* samples that these are */
+    size_t reference_bytes;
+    int64_t batch_rows; /* samples in the batch that runs */
     char method_text[40];
 } rq_ptq_state;
 
@@ -30,7 +36,26 @@ typedef rq_status (*rq_ptq_outputs_fn)(void *arg, const rq_tensor *out, int n_ou
 rq_status rq_ptq_each_batch(rq_ptq_state *q, rq_session *session, const char *phase, int64_t most, rq_ptq_outputs_fn fn,
                             void *arg, rq_err *err);
 
+/* Fold a copy of g and make room. */
+rq_status rq_ptq_prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err);
+/* Place, and watch the samples go by. */
+rq_status rq_ptq_calibrate(rq_ptq_state *q, rq_err *err);
+void rq_ptq_release(rq_ptq_state *q);
+
 /* A copy of g, annotated by the placement in force; yours. */
 rq_status rq_ptq_annotated(rq_ptq_state *q, rq_graph **out, rq_notes *notes, rq_err *err);
+
+/* What was seen of a value, and the range chosen for a group; NULL and RQ_NOT_FOUND when it was not watched. */
+const rq_histogram *rq_ptq_histogram(const rq_ptq_state *q, rq_id value);
+rq_status rq_ptq_group_range(const rq_ptq_state *q, const rq_place_group *g, rq_range *r);
+
+/* ---- ptq_trial.c ---- */
+
+/* Outputs of the annotated graph against the float model's on the reference samples: the least signal to noise of any
+ * float output, in dB. */
+rq_status rq_ptq_measure(rq_ptq_state *q, const rq_graph *annotated, double *db, rq_err *err);
+/* Where the outputs are too noisy, try what may help and keep what does: equalizing channels, leaving tensors in float that eight
+ * bits serve badly. *made and *found: the annotated graph so far and what annotating it noted; replaced by better ones. */
+rq_status rq_ptq_improve(rq_ptq_state *q, rq_graph **made, rq_notes *found, rq_err *err);
 
 #endif

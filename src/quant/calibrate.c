@@ -105,11 +105,11 @@ double rq_calibrate_power(const rq_histogram *h)
     return h->total ? sum / (double)h->total : 0;
 }
 
-double rq_calibrate_outside(const rq_histogram *h, rq_range r)
+double rq_calibrate_outside(const rq_histogram *h, rq_range r, double margin)
 {
     uint64_t n = 0;
     for (int i = 0; i < h->n; i++)
-        if ((h->first + i) * h->width >= r.hi + h->width || (h->first + i + 1) * h->width <= r.lo - h->width)
+        if ((h->first + i) * h->width >= r.hi + margin || (h->first + i + 1) * h->width <= r.lo - margin)
             n += h->count[i];
     return h->total ? (double)n / (double)h->total : 0;
 }

@@ -27,8 +27,8 @@ rq_range rq_calibrate_entropy(const rq_histogram *h, int levels, bool symmetric)
 rq_range rq_calibrate_mse(const rq_histogram *h, int levels, bool symmetric);
 /* Mean squared error of `levels` codes over lo..hi, zero exact, for an element of h. */
 double rq_calibrate_error(const rq_histogram *h, rq_range r, int levels);
-/* Share of the elements of h that lie in bins beyond r. */
-double rq_calibrate_outside(const rq_histogram *h, rq_range r);
+/* Share of the elements of h that lie in bins beyond r by `margin` or more. */
+double rq_calibrate_outside(const rq_histogram *h, rq_range r, double margin);
 /* Mean square of an element of h. */
 double rq_calibrate_power(const rq_histogram *h);
 
