@@ -113,11 +113,6 @@ static int64_t find_nan(const void *data, rq_dtype d, int64_t n)
 
 /* ---- binding arrays to inputs ---- */
 
-static bool is_reference(const char *name)
-{
-    return !strncmp(name, "ref_", 4);
-}
-
 static binding *find_binding(rq_dataset *d, const rq_samples_array *a)
 {
     for (int i = 0; i < d->n_bind; i++)
@@ -140,7 +135,7 @@ static rq_samples_array *lone_array(opening *o)
     rq_samples_array *lone = NULL;
     for (int i = 0; i < o->d->samples.n; i++) {
         rq_samples_array *a = &o->d->samples.array[i];
-        if (!o->d->samples.is_npy && (is_reference(a->name) || !strcmp(a->name, "labels")))
+        if (!o->d->samples.is_npy && (rq_samples_is_reference(a->name) || !strcmp(a->name, "labels")))
             continue;
         if (lone)
             return NULL;
@@ -184,7 +179,7 @@ static rq_status check_unknown(opening *o)
     rq_dataset *d = o->d;
     for (int i = 0; i < d->samples.n; i++) {
         const rq_samples_array *a = &d->samples.array[i];
-        if (find_binding(d, a) || is_reference(a->name) || !strcmp(a->name, "labels"))
+        if (find_binding(d, a) || rq_samples_is_reference(a->name) || !strcmp(a->name, "labels"))
             continue;
         rq_nearest near = rq_nearest_to(a->name);
         char hint[RQ_NEAREST_HINT];

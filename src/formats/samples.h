@@ -34,6 +34,8 @@ typedef struct rq_samples {
  * RQ_UNSUPPORTED, RQ_NO_MEMORY; sentences begin with the file. */
 rq_status rq_samples_open(rq_samples *s, const char *path, rq_err *err);
 void rq_samples_close(rq_samples *s);
+/* Is it somebody's reference (its name begins with ref_)? Such an array need not be readable. */
+bool rq_samples_is_reference(const char *name);
 rq_samples_array *rq_samples_find(rq_samples *s, const char *name);
 /* Rows first..first+n-1 of a (rank 0: the number), n * row_bytes bytes to dst. */
 rq_status rq_samples_read(rq_samples_array *a, int64_t first, int64_t n, void *dst, rq_err *err);

@@ -322,6 +322,36 @@ static void a_lone_array_needs_no_name(void **state)
     rq_graph_destroy(g);
 }
 
+/* A .npz of two entries given as bytes. */
+static void zip_bytes(const char *a, const void *pa, size_t na, const char *b, const void *pb, size_t nb)
+{
+    int code;
+    unlink(NPZ);
+    zip_t *z = zip_open(NPZ, ZIP_CREATE | ZIP_TRUNCATE, &code);
+    zip_file_add(z, a, zip_source_buffer(z, pa, na, 0), 0);
+    zip_file_add(z, b, zip_source_buffer(z, pb, nb, 0), 0);
+    assert_int_equal(zip_close(z), 0);
+}
+
+static void references_may_be_anything(void **state)
+{
+    (void)state;
+    static const char text[] = "\x93NUMPY\1\0\x3a\0{'descr': '<U1', 'fortran_order': False, 'shape': (1,), }    \nabcd";
+    rq_err err = { 0 };
+    rq_graph *g = graph_of(image, 1);
+    rq_dataset *d;
+    uint8_t buf[RQ_NPY_WRITTEN + 32] = { 0 };
+    const rq_shape s = rq_shape_of(3, (int64_t[]) { 2, 2, 2 });
+    const size_t n = rq_npy_write(buf, RQ_DTYPE_F32, &s);
+    zip_bytes("image.npy", buf, n + 32, "ref_text.npy", text, sizeof text - 1);
+    must(rq_dataset_open(&d, NPZ, g, NULL, &err), &err);
+    rq_dataset_close(d);
+    zip_bytes("image.npy", buf, n + 32, "text.npy", text, sizeof text - 1);
+    assert_int_equal(rq_dataset_open(&d, NPZ, g, NULL, &err), RQ_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "text"));
+    rq_graph_destroy(g);
+}
+
 /* numpy.save(range(24).reshape(6, 2, 2)) by hand, as f32. */
 static void write_npy(const char *path, int rows)
 {
@@ -654,19 +684,13 @@ static void memory_can_run_out_anywhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(headers_are_read),
-        cmocka_unit_test(headers_are_written_as_numpy_does),
-        cmocka_unit_test(archives_come_back),
-        cmocka_unit_test(batches_are_cut),
-        cmocka_unit_test(whole_feeds_are_rows),
-        cmocka_unit_test(a_lone_array_needs_no_name),
-        cmocka_unit_test(folders_are_joined),
-        cmocka_unit_test(deflated_archives_are_read_anywhere),
-        cmocka_unit_test(what_does_not_fit_is_said),
-        cmocka_unit_test(values_are_looked_at),
-        cmocka_unit_test(sizes_are_checked_first),
-        cmocka_unit_test(zip_bombs_are_refused),
-        cmocka_unit_test(memory_can_run_out_anywhere),
+        cmocka_unit_test(headers_are_read),           cmocka_unit_test(headers_are_written_as_numpy_does),
+        cmocka_unit_test(archives_come_back),         cmocka_unit_test(batches_are_cut),
+        cmocka_unit_test(whole_feeds_are_rows),       cmocka_unit_test(a_lone_array_needs_no_name),
+        cmocka_unit_test(folders_are_joined),         cmocka_unit_test(deflated_archives_are_read_anywhere),
+        cmocka_unit_test(what_does_not_fit_is_said),  cmocka_unit_test(values_are_looked_at),
+        cmocka_unit_test(references_may_be_anything), cmocka_unit_test(sizes_are_checked_first),
+        cmocka_unit_test(zip_bombs_are_refused),      cmocka_unit_test(memory_can_run_out_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
