@@ -454,10 +454,17 @@ static bool is_tapped(planner *b, rq_id value)
     return false;
 }
 
-/* A tapped value is made by a step of its own, after which the tap is called. */
-static bool is_view(planner *b, const rq_node *n)
+/* A Cast to the type the input has already, as exporters leave them around everything. */
+static bool is_idle_cast(planner *b, const rq_node *n, const sizes *s)
 {
-    return n->row->flags & RQ_OP_VIEW && n->n_in > 0 && n->in[0] != RQ_NONE && n->n_out >= 1 && n->out[0] != RQ_NONE &&
+    return strcmp(n->op, "Cast") == 0 && n->in[0] != RQ_NONE && n->out[0] != RQ_NONE &&
+           !rq_graph_qparams(b->p->g, n->in[0]) && any_form(b, n->in[0])->t.dtype == s->dtype[0];
+}
+
+/* A tapped value is made by a step of its own, after which the tap is called. */
+static bool is_view(planner *b, const rq_node *n, const sizes *s)
+{
+    return (n->row->flags & RQ_OP_VIEW || is_idle_cast(b, n, s)) && n->n_in > 0 && n->in[0] != RQ_NONE && n->n_out >= 1 && n->out[0] != RQ_NONE &&
            (n->n_out == 1 || n->out[1] == RQ_NONE) && !is_tapped(b, n->out[0]);
 }
 
@@ -666,7 +673,7 @@ static rq_status plan_node(planner *b, bool first, bool *end)
     }
     if (all_known(b, n) && bytes <= FOLD_BYTES) {
         RQ_TRY(evaluate(b, n, &s));
-    } else if (is_view(b, n)) {
+    } else if (is_view(b, n, &s)) {
         const rq_qparams *iq = rq_graph_qparams(g, n->in[0]), *oq = rq_graph_qparams(g, n->out[0]);
         if (iq && oq && iq->axis == RQ_PER_TENSOR && rq_qparams_equal(iq, oq))
             RQ_TRY(add_view(b, n->in[0], RQ_FORM_CODE, n->out[0], RQ_FORM_CODE, iq->dtype, &s.shape[0]));
