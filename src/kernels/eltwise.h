@@ -86,6 +86,12 @@ typedef void (*rq_map_fn)(float *y, const float *x, size_t n, float a, float b);
 /* y[i] = f(a[i * sa], b[i * sb]) for i < n; each stride is 1 or 0; y may be an operand of stride 1. */
 typedef void (*rq_zip_fn)(float *y, const float *a, int sa, const float *b, int sb, size_t n);
 
+/* A weighted sum of rows; see rq_kernels.taps_f32. */
+typedef void (*rq_taps_fn)(float *y, const float *const *x, const float *w, int taps, float bias, size_t n);
+void rq_taps_f32_scalar(float *y, const float *const *x, const float *w, int taps, float bias, size_t n);
+void rq_taps_f32_avx2(float *y, const float *const *x, const float *w, int taps, float bias, size_t n);
+void rq_taps_f32_avx512(float *y, const float *const *x, const float *w, int taps, float bias, size_t n);
+
 extern const rq_map_fn rq_map_scalar[RQ_N_MAPS], rq_map_avx2[RQ_N_MAPS], rq_map_avx512[RQ_N_MAPS];
 extern const rq_zip_fn rq_zip_scalar[RQ_N_ZIPS], rq_zip_avx2[RQ_N_ZIPS], rq_zip_avx512[RQ_N_ZIPS];
 

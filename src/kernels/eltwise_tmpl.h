@@ -363,3 +363,40 @@ const ZIP_FN JOIN(rq_zip_, SUFFIX)[RQ_N_ZIPS] = {
     RQ_ZIP_LIST(ZIP_ENTRY)
 #undef ZIP_ENTRY
 };
+
+#ifndef VEC_F64
+void JOIN(rq_taps_f32_, SUFFIX)(float *y, const float *const *x, const float *w, int taps, float bias, size_t n)
+{
+    const vf start = vsplat(bias);
+    size_t i = 0;
+    for (; i + 4 * VEC_WIDTH <= n; i += 4 * VEC_WIDTH) { /* four sums at a time hide what an addition takes */
+        vf a = start, b = start, c = start, d = start;
+        for (int t = 0; t < taps; t++) {
+            const vf v = vsplat(w[t]);
+            const float *p = x[t] + i;
+            a = vadd(a, vmul(v, vload(p)));
+            b = vadd(b, vmul(v, vload(p + VEC_WIDTH)));
+            c = vadd(c, vmul(v, vload(p + 2 * VEC_WIDTH)));
+            d = vadd(d, vmul(v, vload(p + 3 * VEC_WIDTH)));
+        }
+        vstore(y + i, a);
+        vstore(y + i + VEC_WIDTH, b);
+        vstore(y + i + 2 * VEC_WIDTH, c);
+        vstore(y + i + 3 * VEC_WIDTH, d);
+    }
+    while (i < n && n >= VEC_WIDTH) { /* the last vector may overlap the one before */
+        i = i + VEC_WIDTH <= n ? i : n - VEC_WIDTH;
+        vf a = start;
+        for (int t = 0; t < taps; t++)
+            a = vadd(a, vmul(vsplat(w[t]), vload(x[t] + i)));
+        vstore(y + i, a);
+        i += VEC_WIDTH;
+    }
+    for (; i < n; i++) {
+        float a = bias;
+        for (int t = 0; t < taps; t++)
+            a += w[t] * x[t][i];
+        y[i] = a;
+    }
+}
+#endif

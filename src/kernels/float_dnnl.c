@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernels/slots.h"
 
 /* ---- one OpenMP thread per call: the pool is ours ---- */
 
@@ -371,12 +372,33 @@ static rq_status status_of(dnnl_status_t s)
     return s == dnnl_success ? RQ_OK : s == dnnl_out_of_memory ? RQ_NO_MEMORY : RQ_INTERNAL;
 }
 
-rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_conv_geom *g, const float *w, bool bias, int threads)
+/* Drop axes along which there is one position and nothing to choose: a column [512][1] is a row [512], and oneDNN is
+ * fast along the last axis. */
+static void squeeze(rq_conv_geom *g)
+{
+    int64_t *const fields[] = { g->in, g->out, g->kernel, g->stride, g->dilation, g->pad_lo, g->pad_hi };
+    int to = 2;
+    for (int d = 2; d >= 0; d--) {
+        if (g->in[d] == 1 && g->out[d] == 1 && g->kernel[d] == 1 && g->pad_lo[d] == 0 && g->pad_hi[d] == 0)
+            continue;
+        for (int f = 0; f < 7; f++)
+            fields[f][to] = fields[f][d];
+        to--;
+    }
+    g->nd = to == 2 ? 1 : 2 - to;
+    for (; to >= 0; to--)
+        for (int f = 0; f < 7; f++)
+            fields[f][to] = f < 5; /* sizes and steps 1, pads 0 */
+}
+
+rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_conv_geom *geom, const float *w, bool bias, int threads)
 {
     rq_conv_f32 *c = rq_mem_zalloc(1, sizeof *c);
     if (!c)
         return RQ_NO_MEMORY;
-    c->g = *g;
+    c->g = *geom;
+    squeeze(&c->g);
+    const rq_conv_geom *g = &c->g;
     c->bias = bias;
     c->in_area = area(g->in);
     c->out_area = area(g->out);
@@ -393,8 +415,8 @@ rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_conv_geom *g, const flo
     c->shared_src = g->groups == 1 && c->pieces > 1;
     const int64_t items = g->batch * c->pieces;
     c->slots = (int)(items < threads ? items : threads);
-    if (c->slots > 64) /* bits of conv_job.busy */
-        c->slots = 64;
+    if (c->slots > RQ_SLOTS_MAX)
+        c->slots = RQ_SLOTS_MAX;
     c->how = HOW_GEMM;
     if (is_gemm(g)) {
         *out = c;
@@ -472,8 +494,8 @@ typedef struct conv_job {
     const rq_conv_f32 *c;
     float *y;
     const float *x, *w, *bias;
-    char *shared, *slots;
-    atomic_uint_least64_t busy; /* slots in use, a bit each */
+    char *shared, *scratch; /* src of every image; a part for each slot */
+    rq_slots slots;
     atomic_int failed;
 } conv_job;
 
@@ -481,17 +503,6 @@ static void fail(conv_job *j, dnnl_status_t s)
 {
     if (s != dnnl_success)
         atomic_store(&j->failed, (int)status_of(s));
-}
-
-/* At most c->slots calls are under way, so one is free. */
-static int take_slot(conv_job *j)
-{
-    for (;;)
-        for (int i = 0; i < j->c->slots; i++) {
-            const uint64_t bit = UINT64_C(1) << i;
-            if (!(atomic_fetch_or(&j->busy, bit) & bit))
-                return i;
-        }
 }
 
 static void share_src(void *arg, int64_t image)
@@ -519,8 +530,8 @@ static void conv_item(void *arg, int64_t item)
     float *y = j->y + image * c->g.out_ch * c->out_area + p * c->dst_step;
     const float *w =
         c->weights_bytes ? (const float *)((const char *)j->w + (size_t)p * c->weights_bytes) : j->w + p * c->w_step;
-    const int slot = take_slot(j);
-    char *mine = j->slots + (size_t)slot * slot_bytes(c);
+    const int slot = rq_slots_take(&j->slots);
+    char *mine = j->scratch + (size_t)slot * slot_bytes(c);
     const int omp = omp_enter();
     dnnl_stream_t stream;
     dnnl_status_t s = dnnl_stream_create(&stream, c->engine, dnnl_stream_default_flags);
@@ -561,7 +572,7 @@ static void conv_item(void *arg, int64_t item)
         dnnl_stream_destroy(stream);
     omp_leave(omp);
     fail(j, s);
-    atomic_fetch_and(&j->busy, ~(UINT64_C(1) << slot));
+    rq_slots_give(&j->slots, slot);
 }
 
 /* 1x1: for each image and group, y [out_ch/groups][area] = w x, cut into blocks of output channels. */
@@ -615,68 +626,10 @@ rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const 
         at += c->src_bytes * (size_t)g->batch;
         rq_threads_for(t, g->batch, share_src, &j);
     }
-    j.slots = at;
+    j.scratch = at;
+    j.slots.n = c->slots;
     rq_threads_for(t, g->batch * c->pieces, conv_item, &j);
     return (rq_status)atomic_load(&j.failed);
-}
-
-/* ---- loops of our own ---- */
-
-typedef struct plain_job {
-    const rq_conv_geom *g;
-    float *y;
-    const float *x, *w, *bias;
-} plain_job;
-
-/* One channel of one image. */
-static void plain_item(void *arg, int64_t item)
-{
-    const plain_job *j = arg;
-    const rq_conv_geom *g = j->g;
-    const int64_t image = item / g->out_ch, oc = item % g->out_ch, icg = g->in_ch / g->groups;
-    const int64_t ocg = g->out_ch / g->groups, group = oc / ocg, k = area(g->kernel), in_area = area(g->in);
-    const float *x = j->x + (image * g->in_ch + group * icg) * in_area;
-    float *y = j->y + item * area(g->out);
-    int64_t o[3], t[3];
-    for (o[0] = 0; o[0] < g->out[0]; o[0]++)
-        for (o[1] = 0; o[1] < g->out[1]; o[1]++)
-            for (o[2] = 0; o[2] < g->out[2]; o[2]++) {
-                double sum = j->bias ? j->bias[oc] : 0;
-                for (t[0] = 0; t[0] < g->kernel[0]; t[0]++)
-                    for (t[1] = 0; t[1] < g->kernel[1]; t[1]++)
-                        for (t[2] = 0; t[2] < g->kernel[2]; t[2]++) {
-                            int64_t at = 0;
-                            bool inside = true;
-                            for (int d = 0; d < 3; d++) {
-                                int64_t i;
-                                if (g->transposed) { /* o + pad = i * stride + t * dilation */
-                                    const int64_t v = o[d] + g->pad_lo[d] - t[d] * g->dilation[d];
-                                    inside = inside && v >= 0 && v % g->stride[d] == 0;
-                                    i = v / g->stride[d];
-                                } else {
-                                    i = o[d] * g->stride[d] - g->pad_lo[d] + t[d] * g->dilation[d];
-                                }
-                                inside = inside && i >= 0 && i < g->in[d];
-                                at = at * g->in[d] + i;
-                            }
-                            if (!inside)
-                                continue;
-                            const int64_t tap = (t[0] * g->kernel[1] + t[1]) * g->kernel[2] + t[2];
-                            for (int64_t c = 0; c < icg; c++) {
-                                const int64_t wi = g->transposed ? ((group * icg + c) * ocg + oc % ocg) * k + tap
-                                                                 : (oc * icg + c) * k + tap;
-                                sum += (double)x[c * in_area + at] * (double)j->w[wi];
-                            }
-                        }
-                *y++ = (float)sum;
-            }
-}
-
-void rq_conv_f32_plain(const rq_conv_geom *g, float *y, const float *x, const float *w, const float *bias,
-                       rq_threads *t)
-{
-    plain_job j = { .g = g, .y = y, .x = x, .w = w, .bias = bias };
-    rq_threads_for(t, g->batch * g->out_ch, plain_item, &j);
 }
 
 /* ---- matrix products ---- */

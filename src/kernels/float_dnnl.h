@@ -12,16 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/threads.h"
-
-/* A convolution, or a transposed one. Three spatial axes always; missing ones are in front, with size 1. */
-typedef struct rq_conv_geom {
-    int nd;                               /* spatial axes in use, 1..3: the last nd of the arrays */
-    int64_t batch, groups, in_ch, out_ch; /* channels in all, not per group */
-    int64_t in[3], out[3], kernel[3], stride[3], dilation[3];
-    int64_t pad_lo[3], pad_hi[3]; /* may be negative when transposed */
-    bool transposed;              /* weights [in_ch][out_ch/groups][kernel], else [out_ch][in_ch/groups][kernel] */
-} rq_conv_geom;
+#include "kernels/conv_f32.h"
 
 typedef struct rq_conv_f32 rq_conv_f32;
 
@@ -36,10 +27,6 @@ rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const 
                           void *scratch, rq_threads *t);
 /* How it computes: "gemm", "direct" (oneDNN's choice), "plain" (loops of our own); for tests and profiles. */
 const char *rq_conv_f32_how(const rq_conv_f32 *c);
-
-/* The definition, in double loops, for what oneDNN refuses and for tests: the same, for any geometry. */
-void rq_conv_f32_plain(const rq_conv_geom *g, float *y, const float *x, const float *w, const float *bias,
-                       rq_threads *t);
 
 /* c [m][n] = alpha * op(a) op(b) + beta * c, row-major; op(a) is m x k: a is [m][k], or [k][m] when trans_a; b likewise.
  * lda, ldb, ldc: elements from row to row as stored. k = 0 gives beta * c. Rows (or columns, where there are few rows)

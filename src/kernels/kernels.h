@@ -72,6 +72,9 @@ typedef struct rq_kernels {
     const rq_map_fn *map; /* [RQ_N_MAPS] */
     const rq_zip_fn *zip; /* [RQ_N_ZIPS] */
 
+    /* y[i] = bias + sum over t of w[t] * x[t][i], i < n, taps added in order (multiplied, then added: no fused step) */
+    rq_taps_fn taps_f32;
+
     /* ---- reduce_*.c: one fixed lane tree (kernels/reduce.h). Element i goes to lane i % 16; lanes are then added
      * 8 apart, 4 apart, 2, 1. The same bits at every vector width. ---- */
     float (*sum_f32)(const float *x, size_t n);

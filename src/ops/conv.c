@@ -83,8 +83,13 @@ static bool is_empty(const rq_op_args *a)
 
 /* ---- the activation of FusedConv ---- */
 
+typedef enum way { WAY_EMPTY, WAY_DEPTHWISE, WAY_BLOCKS, WAY_DNNL } way;
+
 typedef struct conv_state {
-    rq_conv_f32 *conv; /* NULL: nothing to compute */
+    way way;
+    rq_conv_geom g;
+    int threads;
+    rq_conv_f32 *conv; /* WAY_DNNL */
     bool active;       /* an activation follows */
     rq_map_id f;
     float p, q;
@@ -135,12 +140,12 @@ static rq_status conv_prepare(const rq_op_args *a, void **state)
         return RQ_NO_MEMORY;
     rq_status status = read_activation(a, s);
     if (status == RQ_OK && !is_empty(a)) {
-        rq_conv_geom g;
         const bool fixed = w->data && w->dtype == RQ_DTYPE_F32;
-        status = geometry(a, &g);
-        if (status == RQ_OK)
-            status = rq_conv_f32_create(&s->conv, &g, fixed ? w->f32 : NULL, input(a, 2) != NULL,
-                                        rq_threads_count(a->threads));
+        s->threads = rq_threads_count(a->threads);
+        status = geometry(a, &s->g);
+        s->way = rq_dwconv_f32_fits(&s->g) ? WAY_DEPTHWISE : rq_deconv_f32_fits(&s->g) ? WAY_BLOCKS : WAY_DNNL;
+        if (status == RQ_OK && s->way == WAY_DNNL)
+            status = rq_conv_f32_create(&s->conv, &s->g, fixed ? w->f32 : NULL, input(a, 2) != NULL, s->threads);
         if (status == RQ_INTERNAL)
             status = rq_op_fail(a, RQ_INTERNAL, "oneDNN failed");
     }
@@ -161,28 +166,50 @@ static void conv_release(void *state)
 
 static size_t conv_scratch(const rq_op_args *a, bool integer)
 {
-    if (integer)
-        return rq_int_conv_scratch(a);
     const conv_state *s = a->state;
-    return s && s->conv ? rq_conv_f32_scratch(s->conv) : 0;
+    switch (s ? s->way : WAY_EMPTY) {
+    case WAY_DEPTHWISE:
+        return rq_dwconv_f32_scratch(&s->g, s->threads);
+    case WAY_BLOCKS:
+        return rq_deconv_f32_scratch(&s->g, s->threads);
+    case WAY_DNNL:
+        return rq_conv_f32_scratch(s->conv);
+    default:
+        return 0;
+    }
+}
+
+/* An empty side: sums of nothing, so only the bias. */
+static void fill_bias(rq_tensor *y, const rq_tensor *b)
+{
+    const int64_t n = rq_tensor_count(y), c = y->shape.dim[1],
+                  area = n ? rq_shape_span(&y->shape, 2, y->shape.rank) : 1;
+    for (int64_t i = 0; i < n; i++)
+        y->f32[i] = b ? b->f32[i / area % c] : 0;
 }
 
 static rq_status conv_wide(const rq_op_args *a)
 {
     const conv_state *s = a->state;
     const rq_tensor *b = input(a, 2), *z = input(a, 3);
+    const float *x = a->in[0]->f32, *w = a->in[1]->f32, *bias = b ? b->f32 : NULL;
     rq_tensor *y = a->out[0];
-    if (!s->conv) { /* an empty side: sums of nothing */
-        for (int64_t i = 0, n = rq_tensor_count(y),
-                     area = n && y->shape.dim[1] ? rq_shape_span(&y->shape, 2, y->shape.rank) : 1;
-             i < n; i++)
-            y->f32[i] = b ? b->f32[i / area % y->shape.dim[1]] : 0;
-    } else {
-        const rq_status status =
-            rq_conv_f32_run(s->conv, y->f32, a->in[0]->f32, a->in[1]->f32, b ? b->f32 : NULL, a->scratch, a->threads);
-        if (status != RQ_OK)
-            return rq_op_fail(a, status, "oneDNN failed: %s", rq_status_text(status));
+    rq_status status = RQ_OK;
+    switch (s->way) {
+    case WAY_DEPTHWISE:
+        rq_dwconv_f32_run(a->k, &s->g, y->f32, x, w, bias, a->scratch, s->threads, a->threads);
+        break;
+    case WAY_BLOCKS:
+        status = rq_deconv_f32_run(&s->g, y->f32, x, w, bias, a->scratch, s->threads, a->threads);
+        break;
+    case WAY_DNNL:
+        status = rq_conv_f32_run(s->conv, y->f32, x, w, bias, a->scratch, a->threads);
+        break;
+    default:
+        fill_bias(y, b);
     }
+    if (status != RQ_OK)
+        return rq_op_fail(a, status, "oneDNN failed: %s", rq_status_text(status));
     if (z && strcmp(a->node->op, "FusedConv") == 0)
         RQ_TRY(rq_eltwise_zip(a, y, y, z, RQ_ZIP_ADD));
     return s->active ? rq_eltwise_map(a, y, y, s->f, s->p, s->q) : RQ_OK;

@@ -9,9 +9,12 @@
 
 #include <cmocka.h>
 
+#include "base/cpu.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "kernels/float_dnnl.h"
+
+static int own_seen[2]; /* shapes that took our own kernels: depthwise, blocks */
 
 static float *noise(rq_rng *r, int64_t n)
 {
@@ -43,6 +46,45 @@ static bool finish(rq_conv_geom *g)
     return true;
 }
 
+/* Depthwise and block-wise kernels of our own, where they fit: on every instruction set. */
+static void check_own(const rq_conv_geom *g, rq_rng *r, const float *x, const float *w, const float *b,
+                      const float *want, rq_threads *two, int64_t ny)
+{
+    float *one = malloc((size_t)ny * sizeof *one), *y = malloc((size_t)ny * sizeof *y);
+    const char *level;
+    unsigned flags;
+    if (rq_dwconv_f32_fits(g)) {
+        rq_kernels k;
+        void *scratch = rq_mem_alloc(rq_dwconv_f32_scratch(g, 2), 1);
+        rq_kernels_init(&k, 0);
+        rq_dwconv_f32_run(&k, g, one, x, w, b, scratch, 2, NULL);
+        for (int64_t i = 0; i < ny; i++)
+            if (!(fabs((double)one[i] - want[i]) <= 1e-5))
+                fail_msg("depthwise: [%d] is %g, not %g", (int)i, one[i], want[i]);
+        for (int i = 0; (level = rq_cpu_level(i, &flags)); i++) {
+            if (flags & ~rq_cpu_detect())
+                continue;
+            rq_kernels_init(&k, flags);
+            rq_dwconv_f32_run(&k, g, y, x, w, b, scratch, 2, two);
+            assert_memory_equal(one, y, (size_t)ny * sizeof *y);
+        }
+        own_seen[0]++;
+        rq_mem_free(scratch);
+    }
+    if (rq_deconv_f32_fits(g)) {
+        void *scratch = rq_mem_alloc(rq_deconv_f32_scratch(g, 2), 1);
+        assert_int_equal(rq_deconv_f32_run(g, one, x, w, b, scratch, 2, NULL), RQ_OK);
+        assert_int_equal(rq_deconv_f32_run(g, y, x, w, b, scratch, 2, two), RQ_OK);
+        for (int64_t i = 0; i < ny; i++)
+            if (!(fabs((double)one[i] - want[i]) <= 1e-5))
+                fail_msg("blocks: [%d] is %g, not %g", (int)i, one[i], want[i]);
+        assert_memory_equal(one, y, (size_t)ny * sizeof *y);
+        own_seen[1]++;
+        rq_mem_free(scratch);
+    }
+    free(one), free(y);
+}
+
 static void check_conv(const rq_conv_geom *g, rq_rng *r, bool bias, bool fixed, rq_threads *two, int how_seen[3])
 {
     const int64_t nx = g->batch * g->in_ch * area(g->in), ny = g->batch * g->out_ch * area(g->out);
@@ -50,6 +92,7 @@ static void check_conv(const rq_conv_geom *g, rq_rng *r, bool bias, bool fixed, 
     float *x = noise(r, nx), *w = noise(r, nw), *b = noise(r, g->out_ch);
     float *want = noise(r, ny), *one = noise(r, ny), *y = noise(r, ny);
     rq_conv_f32_plain(g, want, x, w, bias ? b : NULL, NULL);
+    check_own(g, r, x, w, bias ? b : NULL, want, two, ny);
     rq_conv_f32 *c;
     assert_int_equal(rq_conv_f32_create(&c, g, fixed ? w : NULL, bias, 2), RQ_OK);
     const char *how = rq_conv_f32_how(c);
@@ -80,7 +123,7 @@ static void convolutions_match_plain_loops(void **state)
     int how[3] = { 0 };
     rq_rng_seed(&r, 7);
     assert_int_equal(rq_threads_create(&two, 2), RQ_OK);
-    for (int n = 0; n < 400; n++) {
+    for (int n = 0; n < 600; n++) {
         rq_conv_geom g = { .nd = 1 + (int)rq_rng_below(&r, 3),
                            .batch = 1 + (int64_t)rq_rng_below(&r, 3),
                            .transposed = rq_rng_below(&r, 4) == 0 };
@@ -99,11 +142,19 @@ static void convolutions_match_plain_loops(void **state)
             if (used && g.transposed && rq_rng_below(&r, 3) == 0)
                 g.pad_hi[i] = -(int64_t)rq_rng_below(&r, (uint64_t)g.stride[i] + 1);
         }
+        const uint64_t kind = rq_rng_below(&r, 12);
+        for (int i = 0; i < 3 && kind < 2; i++) { /* 1x1, and blocks */
+            g.kernel[i] = kind == 0 || g.transposed == 0 ? 1 : g.stride[i];
+            g.stride[i] = kind == 0 ? 1 : g.kernel[i];
+            g.dilation[i] = 1;
+            g.pad_lo[i] = g.pad_hi[i] = 0;
+        }
         if (finish(&g))
             check_conv(&g, &r, rq_rng_below(&r, 2), rq_rng_below(&r, 3) != 0, two, how);
     }
-    print_message("gemm %d, direct %d, plain %d\n", how[0], how[1], how[2]);
-    assert_true(how[0] > 0 && how[1] > 0);
+    print_message("gemm %d, direct %d, plain %d; depthwise %d, blocks %d\n", how[0], how[1], how[2], own_seen[0],
+                  own_seen[1]);
+    assert_true(how[0] > 0 && how[1] > 0 && own_seen[0] > 10 && own_seen[1] > 5);
     rq_threads_destroy(two);
 }
 

@@ -1,0 +1,45 @@
+/* kernels/conv_f32.h — the shape of a float convolution, and the two kinds that need no matrix product of their own
+ * kind: depthwise ones, and transposed ones whose windows do not overlap. The rest is in kernels/float_dnnl. */
+#ifndef RQ_KERNELS_CONV_F32_H
+#define RQ_KERNELS_CONV_F32_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/threads.h"
+#include "kernels/kernels.h"
+
+/* A convolution, or a transposed one. Three spatial axes always; missing ones are in front, with size 1. */
+typedef struct rq_conv_geom {
+    int nd;                               /* spatial axes in use, 1..3: the last nd of the arrays */
+    int64_t batch, groups, in_ch, out_ch; /* channels in all, not per group */
+    int64_t in[3], out[3], kernel[3], stride[3], dilation[3];
+    int64_t pad_lo[3], pad_hi[3]; /* may be negative when transposed */
+    bool transposed;              /* weights [in_ch][out_ch/groups][kernel], else [out_ch][in_ch/groups][kernel] */
+} rq_conv_geom;
+
+/* ---- depthwise: one input channel per group ---- */
+
+bool rq_dwconv_f32_fits(const rq_conv_geom *g);
+/* Bytes of scratch for a pool of that many threads. */
+size_t rq_dwconv_f32_scratch(const rq_conv_geom *g, int threads);
+/* y [batch][out_ch][out] = conv(x, w) + bias (or NULL). The same bits on every instruction set, with any number of threads;
+ * threads is what scratch was asked for. */
+void rq_dwconv_f32_run(const rq_kernels *k, const rq_conv_geom *g, float *y, const float *x, const float *w,
+                       const float *bias, void *scratch, int threads, rq_threads *t);
+
+/* ---- transposed, kernel = stride, no pads: every output has one tap ---- */
+
+bool rq_deconv_f32_fits(const rq_conv_geom *g);
+size_t rq_deconv_f32_scratch(const rq_conv_geom *g, int threads);
+/* RQ_INTERNAL: oneDNN failed. */
+rq_status rq_deconv_f32_run(const rq_conv_geom *g, float *y, const float *x, const float *w, const float *bias,
+                            void *scratch, int threads, rq_threads *t);
+
+/* ---- any: the definition, in loops of double ---- */
+
+void rq_conv_f32_plain(const rq_conv_geom *g, float *y, const float *x, const float *w, const float *bias,
+                       rq_threads *t);
+
+#endif
