@@ -94,7 +94,7 @@ extern const cli_command cmd_quantize, cmd_run, cmd_eval, cmd_compare, cmd_bench
  * given. CLI_OK; CLI_USAGE or CLI_FAILED after a sentence on stderr. args->help set: nothing else was checked. */
 int cli_parse(const cli_command *c, int argc, char **argv, void *args);
 /* Give back what parsing made. */
-void cli_release(void *args);
+void cli_release(const cli_command *c, void *args);
 /* Was this long option on the command line or in the recipe? */
 bool cli_given(const cli_common *a, const char *name);
 void cli_print_help(const cli_command *c);

@@ -56,7 +56,7 @@ static int run_command(const cli_command *c, int argc, char **argv)
         else
             rc = c->run(args);
     }
-    cli_release(args);
+    cli_release(c, args);
     free(args);
     return rc;
 }

@@ -285,9 +285,12 @@ int cli_parse(const cli_command *c, int argc, char **argv, void *args)
     return a->recipe_path ? apply_recipe(c, a) : CLI_OK;
 }
 
-void cli_release(void *args)
+void cli_release(const cli_command *c, void *args)
 {
     cli_common *a = args;
+    for (const cli_opt *o = c->opts; o->kind != CLI_END; o++)
+        if (o->kind == CLI_LIST)
+            free(((cli_list *)(void *)((char *)args + o->to))->items);
     for (int i = 0; i < a->dims.n; i++)
         free((char *)a->dims.items[i].name);
     free(a->dims.items);
