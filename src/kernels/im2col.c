@@ -63,9 +63,8 @@ static void pad_row(const rq_im2col *g, uint8_t *dst, const uint8_t *src, uint8_
             if (hi > lo)
                 memcpy(dst + lo, src + lo + offset, (size_t)(hi - lo));
         } else if (s == 1) {
-            const uint8_t *from = src + offset;
             for (int64_t i = lo; i < hi; i++)
-                dst[i] = from[i] ^ flip;
+                dst[i] = src[i + offset] ^ flip;
         } else {
             for (int64_t i = lo; i < hi; i++)
                 dst[i] = src[i * s + offset] ^ flip;
