@@ -166,6 +166,8 @@ static void conv_release(void *state)
 
 static size_t conv_scratch(const rq_op_args *a, bool integer)
 {
+    if (integer)
+        return rq_int_conv_scratch(a);
     const conv_state *s = a->state;
     if (integer)
         return rq_int_conv_scratch(a);
