@@ -2,23 +2,24 @@
  * against the float model's. Where they are noisy, two remedies are tried, and each is kept only if it helps:
  *
  *   - equalizing channels (equalize.h), followed by a second calibration;
- *   - leaving tensors in float that 256 codes serve worst, by the error that their histograms foretell.
+ *   - leaving those tensors in float that 256 codes serve worst, by the error that their histograms foretell: the worst
+ *     one, then two, three ... since noise often has to leave a chain of tensors before it leaves the output.
  *
  * A model whose outputs are clean is not touched, so its calibration takes one pass. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "algo/equalize.h"
 #include "algo/ptq_priv.h"
 #include "algo/report_priv.h"
 
-/* Outputs with less noise than this are left alone. */
-static const double clean_db = 15;
+/* Outputs with more noise than this call for remedies; with less than that they are clean. */
+static const double noisy_db = 15, clean_db = 25;
 /* A remedy must bring this much to be kept. */
 static const double gain_db = 1;
 /* Tensors that are served better than this are no suspects. */
 static const double suspect_db = 32;
-enum { MOST_BANS = 12, MOST_FAILURES = 4 };
 
 /* ---- judging ---- */
 
@@ -182,22 +183,30 @@ static double served_db(const rq_ptq_state *q, const rq_place_group *g)
     return power > 0 && error > 0 ? 10 * log10(power / error) : INFINITY;
 }
 
-/* The worst group that has not been tried, or -1. */
-static int worst_group(const rq_ptq_state *q, const bool *tried, double *db)
+typedef struct suspect {
+    rq_id value;
+    double db;
+} suspect;
+
+static int by_db(const void *a, const void *b)
 {
-    int at = -1;
-    *db = suspect_db;
-    for (int i = 0; i < q->placement->n_groups; i++) {
-        const rq_place_group *g = &q->placement->groups[i];
-        if (tried[g->value])
-            continue;
-        double d = served_db(q, g);
-        if (d < *db) {
-            *db = d;
-            at = i;
-        }
+    const suspect *x = a, *y = b;
+    return x->db != y->db ? (x->db > y->db) - (x->db < y->db) : (x->value > y->value) - (x->value < y->value);
+}
+
+/* The groups that are served worst, worst first; *n of them, freed with rq_mem_free. */
+static suspect *find_suspects(const rq_ptq_state *q, int *n)
+{
+    suspect *all = rq_mem_alloc((size_t)q->placement->n_groups, sizeof *all);
+    *n = 0;
+    for (int i = 0; all && i < q->placement->n_groups; i++) {
+        const suspect s = { q->placement->groups[i].value, served_db(q, &q->placement->groups[i]) };
+        if (s.db < suspect_db)
+            all[(*n)++] = s;
     }
-    return at;
+    if (all)
+        qsort(all, (size_t)*n, sizeof *all, by_db);
+    return all;
 }
 
 static rq_status place_again(rq_ptq_state *q, rq_placement **out, rq_err *err)
@@ -206,54 +215,68 @@ static rq_status place_again(rq_ptq_state *q, rq_placement **out, rq_err *err)
     return rq_placement_create(out, q->g, &q->cfg->settings, q->cfg->recipe, &ban, err);
 }
 
-static rq_status try_bans(rq_ptq_state *q, rq_graph **made, rq_notes *found, double *db, rq_err *err)
+/* Place with the bans in force, annotate, measure; the better graph stays in *made, with its placement. */
+static rq_status try_bans(rq_ptq_state *q, rq_graph **made, rq_notes *found, double *db, bool *better, rq_err *err)
 {
-    bool *tried = rq_mem_zalloc((size_t)q->n_values, sizeof *tried);
-    rq_status s = tried ? RQ_OK : rq_fail(err, RQ_NO_MEMORY, "out of memory judging the quantized model");
-    for (int bans = 0, failures = 0; !s && *db < clean_db && bans < MOST_BANS && failures < MOST_FAILURES;) {
-        double served;
-        int i = worst_group(q, tried, &served);
-        if (i < 0)
-            break;
-        rq_id v = q->placement->groups[i].value;
-        rq_placement *old = q->placement;
-        rq_graph *other = NULL;
-        rq_notes notes = { 0 };
-        double other_db = -INFINITY;
-        tried[v] = true;
-        q->ban[v] = "a tensor of it needs more than 8 bits";
-        s = place_again(q, &q->placement, err);
-        if (s) {
-            q->placement = old;
-            break;
-        }
-        if (q->placement->n_uses)
-            s = rq_ptq_annotated(q, &other, &notes, err);
-        if (!s && other)
-            s = rq_ptq_measure(q, other, &other_db, err);
-        bool better = !s && other_db > *db + gain_db;
-        if (better) {
-            s = rq_notes_add(q->notes, "'%s' stays in float: 8 bits leave it %.1f dB; outputs gain %.1f dB",
-                             q->g->values[v].name, served, other_db - *db);
-            rq_graph *g = *made;
-            *made = other;
-            other = g;
-            rq_notes n = *found;
-            *found = notes;
-            notes = n;
-            *db = other_db;
-            bans++;
-            rq_placement_destroy(old);
-        } else {
-            q->ban[v] = NULL;
-            rq_placement_destroy(q->placement);
-            q->placement = old;
-            failures++;
-        }
-        rq_graph_destroy(other);
-        rq_notes_release(&notes);
+    rq_placement *old = q->placement;
+    rq_graph *other = NULL;
+    rq_notes notes = { 0 };
+    double other_db = -INFINITY;
+    *better = false;
+    q->placement = NULL;
+    rq_status s = place_again(q, &q->placement, err);
+    if (!s && q->placement->n_uses) /* all in float is no quantized model */
+        s = rq_ptq_annotated(q, &other, &notes, err);
+    if (!s && other)
+        s = rq_ptq_measure(q, other, &other_db, err);
+    if (!s && other_db > *db + gain_db) {
+        rq_graph *g = *made;
+        *made = other;
+        other = g;
+        rq_notes n = *found;
+        *found = notes;
+        notes = n;
+        *db = other_db;
+        *better = true;
+        rq_placement_destroy(old);
+    } else {
+        rq_placement_destroy(q->placement);
+        q->placement = old;
     }
-    rq_mem_free(tried);
+    rq_graph_destroy(other);
+    rq_notes_release(&notes);
+    return s;
+}
+
+/* Leave the worst one, two, three, five ... tensors in float, until the outputs are clean or two steps brought nothing; what
+ * brought most stays. */
+static rq_status leave_in_float(rq_ptq_state *q, rq_graph **made, rq_notes *found, double *db, rq_err *err)
+{
+    static const int steps[] = { 1, 2, 3, 5, 8, 12 };
+    int n, kept = 0, idle = 0;
+    const double before = *db;
+    suspect *all = find_suspects(q, &n);
+    rq_status s = all ? RQ_OK : rq_fail(err, RQ_NO_MEMORY, "out of memory judging the quantized model");
+    for (size_t k = 0; !s && k < sizeof steps / sizeof steps[0] && steps[k] <= n && *db < clean_db && idle < 2; k++) {
+        bool better;
+        for (int i = 0; i < steps[k]; i++)
+            q->ban[all[i].value] = "a tensor of it needs more than 8 bits";
+        s = try_bans(q, made, found, db, &better, err);
+        kept = better ? steps[k] : kept;
+        idle = better ? 0 : idle + 1;
+    }
+    for (int i = 0; all && i < n; i++) {
+        if (i >= kept)
+            q->ban[all[i].value] = NULL;
+        else if (!s)
+            s = rq_notes_add(q->notes, "'%s' stays in float: 8 bits would leave it %.1f dB",
+                             q->g->values[all[i].value].name, all[i].db);
+    }
+    if (!s && kept)
+        s = rq_notes_add(q->notes,
+                         "with %d tensors in float the outputs have %.1f dB on calibration samples instead of %.1f",
+                         kept, *db, before);
+    rq_mem_free(all);
     return s;
 }
 
@@ -261,9 +284,10 @@ rq_status rq_ptq_improve(rq_ptq_state *q, rq_graph **made, rq_notes *found, rq_e
 {
     double db;
     RQ_TRY(rq_ptq_measure(q, *made, &db, err));
-    if (db < clean_db)
-        RQ_TRY(try_equalizing(q, made, found, &db, err));
-    if (db < clean_db)
-        RQ_TRY(try_bans(q, made, found, &db, err));
+    if (db >= noisy_db)
+        return RQ_OK;
+    RQ_TRY(try_equalizing(q, made, found, &db, err));
+    if (db < noisy_db)
+        RQ_TRY(leave_in_float(q, made, found, &db, err));
     return RQ_OK;
 }
