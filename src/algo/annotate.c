@@ -106,10 +106,20 @@ static rq_status annotate_range(work *w, rq_annotate_range a, const rq_settings 
     return add_entry(w, scale, zero_point, s->activations, a.method, id);
 }
 
+/* Samples need not show how far a probability reaches; but where all stay below a half, a quarter ... its bits are not wasted
+ * on the rest. */
+static rq_annotate_range probability(rq_annotate_range seen)
+{
+    rq_annotate_range a = { .r = { 0, 1 }, .method = "fixed", .seen = true };
+    while (seen.seen && seen.r.hi > 0 && seen.r.hi <= a.r.hi / 2)
+        a.r.hi /= 2;
+    return a;
+}
+
 static rq_status annotate_group(work *w, int i)
 {
     const rq_place_group *grp = &w->p->groups[i];
-    rq_annotate_range a = { .r = { 0, 1 }, .method = "fixed", .seen = true };
+    rq_annotate_range a = { .seen = true };
     if (grp->s.pinned) {
         int64_t lo, hi;
         rq_dtype_limits(grp->s.activations, &lo, &hi);
@@ -123,8 +133,10 @@ static rq_status annotate_group(work *w, int i)
     if (grp->constant) {
         a.method = "minmax";
         minmax_of(w, &w->g->values[grp->value].constant, &a.r);
-    } else if (!grp->unit) {
+    } else {
         a = w->range(w->arg, grp->value, &grp->s);
+        if (grp->unit)
+            a = probability(a);
     }
     if (!a.seen)
         RQ_TRY(rq_notes_add(w->notes, "'%s' was never seen in calibration; its scale is 1", name_of(w, grp->value)));
@@ -186,11 +198,9 @@ static rq_status settle_clamp(work *w, int i)
     double lo, hi;
     if (rq_place_clamp_bounds(w->g, n, &lo, &hi) && ends_inside(&w->g->quants[w->quant[i]].q, lo, hi))
         return swallow(w, grp->clamp);
-    /* it stays, between codes of its own */
-    rq_id x = n->in[0];
-    rq_settings s = grp->s;
-    s.pinned = false;
-    return annotate_range(w, w->range(w->arg, x, &s), &s, &w->g->values[x].quant);
+    /* It stays. What it cuts off need not be told apart before it, so its input takes the parameters of its output. */
+    w->g->values[n->in[0]].quant = w->quant[i];
+    return RQ_OK;
 }
 
 /* ---- weights ---- */

@@ -27,7 +27,7 @@ typedef struct work {
     bool *anchor;        /* [n_nodes] */
     bool *adds_bias;     /* [n_nodes] Add behind an anchor's MatMul: the pair is rounded once, after it */
     bool *from, *to;     /* [n_values] */
-    bool *coded, *unit;  /* [n_values] becomes codes; range [0, 1] */
+    bool *coded;         /* [n_values] becomes codes */
     rq_id *clamp, *user; /* [n_values] swallowed clamp, or RQ_NONE; the node that first asked for codes */
     rq_err *err;
 } work;
@@ -306,12 +306,15 @@ static void quantize_output(work *w, rq_id node, rq_id value)
     w->p->integer[clamp] = true;
 }
 
-/* Does nobody but the caller of the model want this value? A Gemm or MatMul can leave it in float (spec 5.1 rules 5 and
- * 6): that costs nothing there and spares a rounding. */
+/* A Gemm or MatMul hands over reals as cheaply as codes (spec 5.1 rules 5 and 6), so where no integer operator waits for its
+ * output, directly or behind others, a rounding is spared. Its pair with a bias Add can only do so at the end of the model:
+ * elsewhere ONNX Runtime would run it in float. */
 static bool output_stays_float(const work *w, const rq_node *n)
 {
-    bool can = !strcmp(n->op, "Gemm") || !strcmp(n->op, "MatMul") || !strcmp(n->op, "Add");
-    return can && rq_graph_is_output(w->g, n->out[0]) && w->uses[n->out[0]] == 1;
+    const rq_id y = n->out[0];
+    if (!strcmp(n->op, "Gemm") || !strcmp(n->op, "MatMul"))
+        return !w->to[y];
+    return !strcmp(n->op, "Add") && rq_graph_is_output(w->g, y) && w->uses[y] == 1;
 }
 
 static void choose_codes(work *w, rq_id id)
@@ -338,12 +341,10 @@ static void choose_codes(work *w, rq_id id)
     w->p->integer[id] = true;
     for (int i = 0; i < n_data_inputs(n); i++)
         quantize(w, n->in[i], id);
-    if (n->row->place == RQ_PLACE_UNIT) {
+    if (n->row->place == RQ_PLACE_UNIT)
         quantize(w, n->out[0], id);
-        w->unit[n->out[0]] = true;
-    } else {
+    else
         quantize_output(w, id, n->out[0]);
-    }
 }
 
 /* Moving codes is cheaper than moving reals, whatever comes after. */
@@ -361,6 +362,14 @@ static void pass_codes(work *w, rq_id id)
     w->p->integer[id] = true;
 }
 
+/* A probability, whoever makes codes of it? */
+static bool is_unit(const work *w, rq_id value)
+{
+    const rq_value *v = value_at(w, value);
+    const rq_op *row = v->kind == RQ_VALUE_NODE ? w->g->nodes[v->producer].row : NULL;
+    return row && row->place == RQ_PLACE_UNIT;
+}
+
 static rq_status add_group(work *w, rq_id value)
 {
     rq_placement *p = w->p;
@@ -369,7 +378,7 @@ static rq_status add_group(work *w, rq_id value)
     p->groups[p->n_groups] = (rq_place_group) {
         .value = value,
         .s = settings_of(w, value, &w->g->nodes[w->user[value]]),
-        .unit = w->unit[value],
+        .unit = is_unit(w, value),
         .clamp = w->clamp[value],
         .constant = is_const(w, value),
     };
@@ -483,12 +492,11 @@ static rq_status walk(work *w)
     w->from = rq_arena_alloc(a, values, sizeof *w->from);
     w->to = rq_arena_alloc(a, values, sizeof *w->to);
     w->coded = rq_arena_alloc(a, values, sizeof *w->coded);
-    w->unit = rq_arena_alloc(a, values, sizeof *w->unit);
     w->clamp = rq_arena_alloc(a, values, sizeof *w->clamp);
     w->user = rq_arena_alloc(a, values, sizeof *w->user);
     w->uses = rq_graph_use_counts(w->g);
     if (!p->group || !p->integer || !p->reason || !w->anchor || !w->adds_bias || !w->from || !w->to || !w->coded ||
-        !w->unit || !w->clamp || !w->user || !w->uses)
+        !w->clamp || !w->user || !w->uses)
         return no_memory(w);
     for (size_t i = 0; i < values; i++) {
         p->group[i] = -1;
@@ -514,7 +522,7 @@ static rq_status walk(work *w)
 }
 
 rq_status rq_placement_create(rq_placement **out, const rq_graph *g, const rq_settings *base, const rq_recipe *recipe,
-                   const rq_place_ban *ban, rq_err *err)
+                              const rq_place_ban *ban, rq_err *err)
 {
     work w = { .g = g, .base = base, .recipe = recipe, .ban = ban, .err = err };
     w.p = rq_mem_zalloc(1, sizeof *w.p);

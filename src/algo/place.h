@@ -13,7 +13,7 @@
 typedef struct rq_place_group {
     rq_id value; /* gives the group its name and settings: the one made first */
     rq_settings s;
-    bool unit;     /* range [0, 1] whatever was seen */
+    bool unit;     /* a probability: the range is [0, 1], or [0, 2^-k] where calibration saw no more */
     rq_id clamp;   /* swallowed into this group's range: node that goes if the range allows, or RQ_NONE */
     bool constant; /* `value` is a constant operand: the range is its own */
 } rq_place_group;
@@ -57,7 +57,7 @@ typedef struct rq_place_ban {
 
 /* g must be bound and inferred. RQ_NO_MEMORY. */
 rq_status rq_placement_create(rq_placement **out, const rq_graph *g, const rq_settings *base, const rq_recipe *recipe,
-                   const rq_place_ban *ban, rq_err *err);
+                              const rq_place_ban *ban, rq_err *err);
 void rq_placement_destroy(rq_placement *p);
 
 /* Bounds of a Relu or Clip whose bounds are known; false when they are not. */

@@ -70,14 +70,11 @@ static rq_status observe_groups(rq_ptq_state *q, rq_err *err)
     const rq_placement *p = q->placement;
     for (int i = 0; i < p->n_groups; i++) {
         const rq_place_group *grp = &p->groups[i];
-        if (grp->clamp != RQ_NONE) { /* where the clamp cannot be swallowed its input has codes as well */
-            double lo, hi;
-            rq_place_clamp_bounds(q->g, &q->g->nodes[grp->clamp], &lo, &hi);
-            if (grp->s.symmetric_activations || grp->s.pinned || lo > 0 || hi < 0)
-                RQ_TRY(observe(q, q->g->nodes[grp->clamp].in[0], &grp->s, err));
-        }
-        if (!grp->unit && !grp->s.pinned && !grp->constant)
-            RQ_TRY(observe(q, grp->value, &grp->s, err));
+        rq_settings s = grp->s;
+        if (grp->unit)
+            s.method = RQ_METHOD_MINMAX;
+        if (!s.pinned && !grp->constant)
+            RQ_TRY(observe(q, grp->value, &s, err));
     }
     return RQ_OK;
 }
