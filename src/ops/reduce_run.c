@@ -194,6 +194,10 @@ static void store_int(rq_tensor *y, int64_t i, int64_t v)
         y->s64[i] = v;
         return;
     }
+    if (y->dtype == RQ_DTYPE_BOOL) {
+        y->u8[i] = v > 0;
+        return;
+    }
     /* wrapped into the type, except that the neutral elements of Max and Min become its limits */
     int64_t lo, hi;
     rq_dtype_limits(y->dtype, &lo, &hi);
