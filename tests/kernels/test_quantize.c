@@ -1,0 +1,159 @@
+/* Reals to codes and back on every instruction set against numbers worked out by hand from the rules (spec onnx.md 2.2
+ * to 2.4), and against each other bit for bit: ties, NaN, infinities, odd scales, every length up to some vectors. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/cpu.h"
+#include "base/rng.h"
+#include "kernels/kernels.h"
+#include "kernels/quantize.h"
+
+static void known_answers(void **state)
+{
+    (void)state;
+    static const struct {
+        float x, scale;
+        int32_t zp, u8, s8;
+    } cases[] = {
+        { 0.5f, 1, 3, 3, 3 }, /* ties go to even before the zero point is added */
+        { 1.5f, 1, 3, 5, 5 },         { 2.5f, 1, 3, 5, 5 },
+        { -0.5f, 1, 3, 3, 3 },        { -1.5f, 1, 3, 1, 1 },
+        { 1e20f, 1, 3, 255, 127 },    { -1e20f, 1, 3, 0, -128 },
+        { INFINITY, 1, 3, 255, 127 }, { -INFINITY, 1, 3, 0, -128 },
+        { NAN, 1, 3, 0, -128 },       { 0, 0, 3, 0, -128 }, /* 0 / 0 */
+        { 1, 0, 3, 255, 127 },        { -1, 0, 3, 0, -128 },
+        { 1, INFINITY, 3, 3, 3 },     { INFINITY, INFINITY, 3, 0, -128 },
+        { 1, NAN, 3, 0, -128 },       { 1, -0.5f, 3, 1, 1 },
+        { 1e-40f, 1e-40f, 3, 4, 4 },  { 0.3f, 0.1f, 0, 3, 3 },
+    };
+    unsigned flags;
+    for (int level = 0; rq_cpu_level(level, &flags); level++) {
+        if ((rq_cpu_detect() & flags) != flags)
+            continue;
+        rq_kernels k;
+        rq_kernels_init(&k, flags);
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            float x[17];
+            uint8_t u8[17];
+            int8_t s8[17];
+            uint16_t u16[17];
+            int16_t s16[17];
+            for (int j = 0; j < 17; j++)
+                x[j] = cases[i].x;
+            k.quantize_u8(u8, x, 17, cases[i].scale, cases[i].zp, 0, 255);
+            k.quantize_s8(s8, x, 17, cases[i].scale, cases[i].zp, -128, 127);
+            k.quantize_u16(u16, x, 17, cases[i].scale, cases[i].zp, 0, 255);
+            k.quantize_s16(s16, x, 17, cases[i].scale, cases[i].zp, -128, 127);
+            for (int j = 0; j < 17; j++) {
+                assert_int_equal(u8[j], cases[i].u8);
+                assert_int_equal(s8[j], cases[i].s8);
+                assert_int_equal(u16[j], cases[i].u8);
+                assert_int_equal(s16[j], cases[i].s8);
+            }
+        }
+    }
+    assert_int_equal(rq_quantize_zp_inside(2.5f, 0, 255), 2); /* 0.5 + 2 */
+    assert_int_equal(rq_quantize_real(0.5f, 3, 0, 255), 3);
+    assert_int_equal(rq_quantize_zp_inside(0.5f + 3, 0, 255), 4);
+    assert_int_equal(rq_quantize_bias(1e10f, 1, 1), INT32_MAX);
+    assert_int_equal(rq_quantize_bias(-1e10f, 1, 1), INT32_MIN);
+    assert_int_equal(rq_quantize_bias_f32(NAN, 1, 1), INT32_MIN);
+    assert_int_equal(rq_quantize_acc(16777217, 1, 0, -128, 127), 127);
+    const float real = rq_dequantize_one(16777217, 0.1f, 0);
+    assert_true(real == 1677721.625f); /* the code is rounded to f32 first */
+}
+
+/* Every bit pattern class of a float: normal, subnormal, infinite, NaN, and values around ties. */
+static float odd_float(rq_rng *rng)
+{
+    const uint64_t r = rq_rng_u64(rng);
+    if (r % 4 == 0)
+        return (float)((int32_t)(r >> 8) % 600) / 2;
+    uint32_t bits = (uint32_t)(r >> 32);
+    if (r % 4 == 1)
+        bits = (bits & 0x80ffffff) | 0x40000000;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+static void every_isa_gives_the_same_bits(void **state)
+{
+    (void)state;
+    rq_kernels ref;
+    rq_kernels_init(&ref, 0);
+    unsigned flags;
+    for (int level = 1; rq_cpu_level(level, &flags); level++) {
+        if ((rq_cpu_detect() & flags) != flags)
+            continue;
+        rq_kernels k;
+        rq_kernels_init(&k, flags);
+        rq_rng rng;
+        rq_rng_seed(&rng, 11);
+        for (size_t n = 0; n <= 100; n++) {
+            /* exact sizes: a sanitizer guards the ends */
+            float *x = malloc(n * sizeof *x), *m = malloc(n * sizeof *m), *f = malloc(n * sizeof *f),
+                  *f2 = malloc(n * sizeof *f2);
+            int32_t *acc = malloc(n * sizeof *acc), *add = malloc(n * sizeof *add);
+            uint8_t *a = malloc(n), *b = malloc(n), *y = malloc(n), *y2 = malloc(n), table[256];
+            for (size_t i = 0; i < n; i++) {
+                x[i] = odd_float(&rng);
+                m[i] = (float)(1 + rq_rng_below(&rng, 64)) / 1024; /* many ties */
+                acc[i] = (int32_t)rq_rng_u64(&rng) >> rq_rng_below(&rng, 32);
+                add[i] = (int32_t)rq_rng_u64(&rng) >> rq_rng_below(&rng, 32);
+                a[i] = (uint8_t)rq_rng_u64(&rng);
+                b[i] = (uint8_t)rq_rng_u64(&rng);
+            }
+            for (int i = 0; i < 256; i++)
+                table[i] = (uint8_t)rq_rng_u64(&rng);
+            const float scale = n % 3 ? 0.5f : odd_float(&rng);
+            const int32_t zp = (int32_t)rq_rng_below(&rng, 256), one = (int32_t)rq_rng_u64(&rng) >> 10;
+#define SAME(call)                                                                                                     \
+    do {                                                                                                               \
+        memset(y, 1, n), memset(y2, 2, n);                                                                             \
+        rq_kernels *t = &ref;                                                                                          \
+        uint8_t *out = y;                                                                                              \
+        call;                                                                                                          \
+        t = &k, out = y2;                                                                                              \
+        call;                                                                                                          \
+        assert_memory_equal(y, y2, n);                                                                                 \
+    } while (0)
+            SAME(t->quantize_u8(out, x, n, scale, zp, 0, 255));
+            SAME(t->quantize_s8((int8_t *)out, x, n, scale, zp - 128, -128, 127));
+            SAME(t->quantize_s8((int8_t *)out, x, n, scale, 0, -8, 7));
+            SAME(t->requantize_row(out, acc, n, one, n ? m[0] : 1, zp, 0, 255));
+            SAME(t->requantize_cols(out, acc, n, one, add, m, zp - 128, -128, 127));
+            SAME(t->lut8(out, a, n, table));
+            const rq_qadd sum = { .ra = 0.25f, .rb = 0.5f, .k = 3, .flip_a = (uint8_t)(n % 2 * 128), .flip_y = 0x80 };
+            SAME(t->qadd(out, a, b, n, &sum));
+            SAME(t->qadd_one(out, a, n, &sum));
+            const rq_qmul product = { .za = zp, .zb = 255 - zp, .r = 1.0f / 64, .zc = 7, .flip_b = 0x80 };
+            SAME(t->qmul(out, a, b, n, &product));
+#undef SAME
+            ref.dequantize_u8(f, a, n, scale, zp);
+            k.dequantize_u8(f2, a, n, scale, zp);
+            for (size_t i = 0; i < n; i++)
+                assert_true(f[i] == f2[i] || (isnan(f[i]) && isnan(f2[i])));
+            ref.dequantize_s8(f, (int8_t *)a, n, scale, zp);
+            k.dequantize_s8(f2, (int8_t *)a, n, scale, zp);
+            for (size_t i = 0; i < n; i++)
+                assert_true(f[i] == f2[i] || (isnan(f[i]) && isnan(f2[i])));
+            free(x), free(m), free(f), free(f2), free(acc), free(add), free(a), free(b), free(y), free(y2);
+        }
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(known_answers),
+        cmocka_unit_test(every_isa_gives_the_same_bits),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
