@@ -198,7 +198,7 @@ void rq_gemm_finish(const rq_kernels *k, const rq_gemm_out *o, int32_t *c, int64
         if (o->col_m)
             k->requantize_cols(y, c, (size_t)n, add, o->col_add + j0, o->col_m + j0, o->zp, o->lo, o->hi);
         else
-            k->requantize_row(y, c, (size_t)n, add, o->row_m[i], o->zp, o->lo, o->hi);
+            k->requantize_rows(y, 0, c, 0, 1, (size_t)n, &add, o->row_m + i, o->zp, o->lo, o->hi);
     }
 }
 
@@ -217,12 +217,20 @@ static void run_panel(const rq_gemm *g, const uint8_t *panel, int64_t p, int64_t
     }
     _Alignas(64) int32_t c[RQ_GEMM_MAX_MR * RQ_GEMM_MAX_COLUMNS];
     const size_t row_bytes = (size_t)(steps * isa->kr * isa->a_bytes);
+    const rq_gemm_out *o = &g->out; /* plain: a convolution's, with everything per row */
+    const bool plain = o->kind == RQ_GEMM_CODES && o->row_add && o->row_m && !col_sum && !o->col_zero && !o->add;
     for (int64_t i = from; i < to; i += isa->mr) {
         const int rows = block_rows(isa, g->rows - i);
         isa->tile(c, RQ_GEMM_MAX_COLUMNS, (const char *)g->a + (size_t)i * row_bytes, panel, (size_t)steps, rows,
                   vectors);
-        for (int64_t r = 0; r < rows && i + r < to; r++)
-            rq_gemm_finish(g->k, &g->out, c + r * RQ_GEMM_MAX_COLUMNS, i + r, j0, n, col_sum);
+        const int64_t n_rows = min64(rows, to - i);
+        if (plain) {
+            g->k->requantize_rows((uint8_t *)o->y + i * o->ld + j0, (size_t)o->ld, c, RQ_GEMM_MAX_COLUMNS,
+                                  (size_t)n_rows, (size_t)n, o->row_add + i, o->row_m + i, o->zp, o->lo, o->hi);
+            continue;
+        }
+        for (int64_t r = 0; r < n_rows; r++)
+            rq_gemm_finish(g->k, o, c + r * RQ_GEMM_MAX_COLUMNS, i + r, j0, n, col_sum);
     }
 }
 

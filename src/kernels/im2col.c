@@ -47,28 +47,34 @@ int64_t rq_im2col_tap(const rq_im2col *g, int64_t c, const int64_t k[3])
 }
 
 /* One padded row from the input row src (NULL: all border). */
-static void pad_row(const rq_im2col *g, uint8_t *dst, const uint8_t *src, uint8_t flip, uint8_t fill)
+static void pad_row(const rq_im2col *g, uint8_t *restrict dst, const uint8_t *restrict src, uint8_t flip, uint8_t fill)
 {
     const int64_t s = g->stride[2];
+    if (!src) {
+        memset(dst, fill, (size_t)g->row_stride);
+        return;
+    }
     for (int64_t p = 0; p < g->phases; p++, dst += g->width) {
-        /* dst[i] is input column i * s + p - pad */
+        /* dst[i] is input column i * s + offset */
         const int64_t offset = p - g->pad[2];
-        int64_t lo = src ? clamp((-offset + s - 1) / s, 0, g->width) : g->width;
-        if (offset > 0)
-            lo = src ? 0 : g->width;
-        int64_t hi = src && g->in[2] > offset ? clamp((g->in[2] - offset + s - 1) / s, lo, g->width) : lo;
+        const int64_t lo = offset < 0 ? clamp((-offset + s - 1) / s, 0, g->width) : 0;
+        const int64_t hi = g->in[2] > offset ? clamp((g->in[2] - offset + s - 1) / s, lo, g->width) : lo;
+        const uint8_t *from = src + lo * s + offset;
+        uint8_t *to = dst + lo;
+        const int64_t n = hi - lo;
         memset(dst, fill, (size_t)lo);
         memset(dst + hi, fill, (size_t)(g->width - hi));
-        if (s == 1 && !flip) {
-            if (hi > lo)
-                memcpy(dst + lo, src + lo + offset, (size_t)(hi - lo));
-        } else if (s == 1) {
-            for (int64_t i = lo; i < hi; i++)
-                dst[i] = src[i + offset] ^ flip;
-        } else {
-            for (int64_t i = lo; i < hi; i++)
-                dst[i] = src[i * s + offset] ^ flip;
-        }
+        if (s == 1 && !flip && n > 0)
+            memcpy(to, from, (size_t)n);
+        else if (s == 1)
+            for (int64_t i = 0; i < n; i++)
+                to[i] = from[i] ^ flip;
+        else if (s == 2) /* told apart so that it becomes vector code */
+            for (int64_t i = 0; i < n; i++)
+                to[i] = from[2 * i] ^ flip;
+        else
+            for (int64_t i = 0; i < n; i++)
+                to[i] = from[i * s] ^ flip;
     }
 }
 

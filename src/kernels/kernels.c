@@ -18,7 +18,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .dequantize_u8 = rq_dequantize_u8_scalar,
         .dequantize_s8 = rq_dequantize_s8_scalar,
         .lut8 = rq_lut8_scalar,
-        .requantize_row = rq_requantize_row_scalar,
+        .requantize_rows = rq_requantize_rows_scalar,
         .requantize_cols = rq_requantize_cols_scalar,
         /* gemm_*.c, dwconv_*.c, qeltwise_*.c */
         .gemm = rq_gemm_scalar,
@@ -45,7 +45,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->quantize_s8 = rq_quantize_s8_avx2;
     k->dequantize_u8 = rq_dequantize_u8_avx2;
     k->dequantize_s8 = rq_dequantize_s8_avx2;
-    k->requantize_row = rq_requantize_row_avx2;
+    k->requantize_rows = rq_requantize_rows_avx2;
     k->requantize_cols = rq_requantize_cols_avx2;
     k->gemm = rq_gemm_avx2;
     k->dwconv = rq_dwconv_avx2;
@@ -66,9 +66,12 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->quantize_s8 = rq_quantize_s8_avx512;
     k->dequantize_u8 = rq_dequantize_u8_avx512;
     k->dequantize_s8 = rq_dequantize_s8_avx512;
-    k->requantize_row = rq_requantize_row_avx512;
+    k->requantize_rows = rq_requantize_rows_avx512;
     k->requantize_cols = rq_requantize_cols_avx512;
     k->dwconv = rq_dwconv_avx512;
+    k->qadd = rq_qadd_avx512;
+    k->qadd_one = rq_qadd_one_avx512;
+    k->qmul = rq_qmul_avx512;
     k->map = rq_map_avx512;
     k->zip = rq_zip_avx512;
     k->taps_f32 = rq_taps_f32_avx512;

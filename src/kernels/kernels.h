@@ -37,11 +37,12 @@ typedef struct rq_kernels {
     void (*dequantize_s8)(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
     /* y[i] = table[x[i]]: any unary function of 8-bit codes (s8 codes are indexed by their bit pattern) */
     void (*lut8)(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
-    /* s32 sums to 8-bit codes: y[i] = low byte of clamp(rne(f32(acc[i] + add) * m) + zp), spec onnx.md 6.2; acc + add
-     * wraps. lo..hi is the code range, u8 or s8 (or inside). */
-    void (*requantize_row)(uint8_t *y, const int32_t *acc, size_t n, int32_t add, float m, int32_t zp, int32_t lo,
-                           int32_t hi);
-    /* The same with an addend and a multiplier per element: acc[i] + add + col_add[i], m[i]. */
+    /* A block of s32 sums to 8-bit codes, row i with an addend and a multiplier of its own: y[i * ldy + j] = low byte of
+     * clamp(rne(f32(acc[i * lda + j] + add[i]) * m[i]) + zp), i < rows, j < n; spec onnx.md 6.2; acc + add wraps. lo..hi
+     * is the code range, u8 or s8 (or inside). */
+    void (*requantize_rows)(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                            const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
+    /* One row with an addend and a multiplier per element: acc[j] + add + col_add[j], m[j]. */
     void (*requantize_cols)(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
                             const float *m, int32_t zp, int32_t lo, int32_t hi);
 

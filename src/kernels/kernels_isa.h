@@ -19,24 +19,24 @@ void rq_quantize_s16_scalar(int16_t *y, const float *x, size_t n, float scale, i
 void rq_dequantize_u8_scalar(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
 void rq_dequantize_s8_scalar(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
 void rq_lut8_scalar(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
-void rq_requantize_row_scalar(uint8_t *y, const int32_t *acc, size_t n, int32_t add, float m, int32_t zp, int32_t lo,
-                              int32_t hi);
+void rq_requantize_rows_scalar(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                               const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_requantize_cols_scalar(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
                                const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_u8_avx2(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_s8_avx2(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_dequantize_u8_avx2(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
 void rq_dequantize_s8_avx2(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
-void rq_requantize_row_avx2(uint8_t *y, const int32_t *acc, size_t n, int32_t add, float m, int32_t zp, int32_t lo,
-                            int32_t hi);
+void rq_requantize_rows_avx2(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                             const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_requantize_cols_avx2(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
                              const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_u8_avx512(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_s8_avx512(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_dequantize_u8_avx512(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
 void rq_dequantize_s8_avx512(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
-void rq_requantize_row_avx512(uint8_t *y, const int32_t *acc, size_t n, int32_t add, float m, int32_t zp, int32_t lo,
-                              int32_t hi);
+void rq_requantize_rows_avx512(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                               const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_requantize_cols_avx512(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
                                const float *m, int32_t zp, int32_t lo, int32_t hi);
 
@@ -52,6 +52,9 @@ void rq_dwconv_avx512(int32_t *acc, const uint8_t *const *taps, const int16_t *w
 void rq_qadd_scalar(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p);
 void rq_qadd_one_scalar(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p);
 void rq_qmul_scalar(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p);
+void rq_qadd_avx512(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p);
+void rq_qadd_one_avx512(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p);
+void rq_qmul_avx512(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p);
 void rq_qadd_avx2(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p);
 void rq_qadd_one_avx2(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p);
 void rq_qmul_avx2(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p);

@@ -44,11 +44,12 @@ void rq_lut8_scalar(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[
         y[i] = table[x[i]];
 }
 
-void rq_requantize_row_scalar(uint8_t *y, const int32_t *acc, size_t n, int32_t add, float m, int32_t zp, int32_t lo,
-                              int32_t hi)
+void rq_requantize_rows_scalar(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                               const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi)
 {
-    for (size_t i = 0; i < n; i++)
-        y[i] = (uint8_t)rq_quantize_acc((int32_t)((uint32_t)acc[i] + (uint32_t)add), m, zp, lo, hi);
+    for (size_t i = 0; i < rows; i++, y += ldy, acc += lda)
+        for (size_t j = 0; j < n; j++)
+            y[j] = (uint8_t)rq_quantize_acc((int32_t)((uint32_t)acc[j] + (uint32_t)add[i]), m[i], zp, lo, hi);
 }
 
 void rq_requantize_cols_scalar(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
