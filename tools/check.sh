@@ -1,10 +1,10 @@
 #!/bin/sh
 # Everything before pushing: the test suite under sanitizers, both compilers with warnings as errors, valgrind on
 # the demo, the slow sweeps. In shards, so that machines can share the work:
-#   tools/check.sh [asan|ubsan|tsan|clang|valgrind|slow]...   default: asan ubsan clang valgrind slow
+#   tools/check.sh [asan|ubsan|tsan|clang|valgrind|slow|fuzz]...   default: asan ubsan clang valgrind slow fuzz
 set -u
 cd "$(dirname "$0")/.."
-shards=${*:-asan ubsan clang valgrind slow}
+shards=${*:-asan ubsan clang valgrind slow fuzz}
 jobs=${JOBS:-$(nproc)}
 gen=$(command -v ninja >/dev/null 2>&1 && echo "-G Ninja")
 failed=
@@ -33,7 +33,14 @@ for shard in $shards; do
         cmake -S . -B build $gen >/dev/null && cmake --build build -j "$jobs" &&
             RQ_SLOW=1 ctest --test-dir build -j "$jobs" --output-on-failure -L slow
         ;;
-    *) echo "check: no shard '$shard'; there are asan ubsan tsan clang valgrind slow" >&2; exit 2 ;;
+    fuzz) # damaged files for FUZZ_SECONDS, begun from the golden ones
+        cmake -S . -B build-fuzz $gen -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Release -DRQ_FUZZ=ON -DRQ_TESTS=OFF \
+            -DRQ_SANITIZE=address,undefined >/dev/null && cmake --build build-fuzz -j "$jobs" --target fuzz_files &&
+            mkdir -p build-fuzz/corpus && build-fuzz/fuzz_files -max_total_time="${FUZZ_SECONDS:-60}" -max_len=4096 -timeout=20 \
+                -rss_limit_mb=3000 -print_final_stats=1 -verbosity=0 -artifact_prefix=build-fuzz/ build-fuzz/corpus \
+                tests/golden/onnx/bad_models tests/golden/onnx/qdq tests/golden/onnx/float_ops
+        ;;
+    *) echo "check: no shard '$shard'; there are asan ubsan tsan clang valgrind slow fuzz" >&2; exit 2 ;;
     esac || failed="$failed $shard"
 done
 [ -z "$failed" ] && echo "check: clean ($shards)" && exit 0

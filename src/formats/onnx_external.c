@@ -5,6 +5,7 @@
  * lengths are checked against the file before anything is touched. */
 #include "formats/onnx.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "base/beneath.h"
@@ -115,6 +116,7 @@ rq_status rq_onnx_external_read(rq_tensor *out, rq_dtype d, const rq_shape *shap
         return rq_fail(err, RQ_UNSUPPORTED, "has external data, which a model in memory cannot have");
     rq_onnx_file *f = NULL;
     RQ_TRY(find_file(&f, src, location, err));
+    assert(f);
     if (offset > f->map.size || want > f->map.size - offset)
         return rq_fail(err, RQ_BAD_FILE, "wants %zu bytes at offset %llu of '%s', which has %zu", want,
                        (unsigned long long)offset, f->location, f->map.size);
