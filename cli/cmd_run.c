@@ -116,6 +116,14 @@ static rq_status save(const char *path, const column *cols, int n, rq_err *err)
     return s;
 }
 
+static bool has_column(const column *cols, int n, const char *name)
+{
+    for (int i = 0; i < n; i++)
+        if (strcmp(cols[i].name, name) == 0)
+            return true;
+    return false;
+}
+
 static int run(void *args)
 {
     run_args *a = args;
@@ -147,12 +155,15 @@ static int run(void *args)
         rq_fail(&err, RQ_NO_MEMORY, "out of memory");
         goto done;
     }
-    for (; n < n_out + a->taps.n; n++) {
-        const char *name = n < n_out ? rq_graph_output(g, n).name : a->taps.items[n - n_out];
+    for (int i = 0; i < n_out + a->taps.n; i++) {
+        const char *name = i < n_out ? rq_graph_output(g, i).name : a->taps.items[i - n_out];
+        if (i >= n_out && has_column(cols, n, name))
+            continue; /* an output, or named twice: it is written anyway */
         cols[n].name = strdup(name);
         cols[n].stack = rq_dataset_whole_feeds(data);
-        if (n >= n_out && rq_session_tap(s, name, tap, &cols[n], &err))
+        if (i >= n_out && rq_session_tap(s, name, tap, &cols[n], &err))
             goto done;
+        n++;
     }
     int64_t count = rq_dataset_count(data), batch = rq_dataset_batch_size(data);
     for (int64_t first = 0; first < count; first += batch) {
