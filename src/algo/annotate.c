@@ -106,13 +106,16 @@ static rq_status annotate_range(work *w, rq_annotate_range a, const rq_settings 
     return add_entry(w, scale, zero_point, s->activations, a.method, id);
 }
 
-/* Samples need not show how far a probability reaches; but where all stay below a half, a quarter ... its bits are not wasted
- * on the rest. */
+/* Samples need not show how far a probability reaches: what they show is rounded up, to sixteenths of the next power of two, and
+ * from 15/16 on it is [0, 1]. Where all stay below, codes are not wasted on the rest. */
 static rq_annotate_range probability(rq_annotate_range seen)
 {
     rq_annotate_range a = { .r = { 0, 1 }, .method = "fixed", .seen = true };
-    while (seen.seen && seen.r.hi > 0 && seen.r.hi <= a.r.hi / 2)
-        a.r.hi /= 2;
+    double most = fmin(seen.r.hi, 1);
+    if (seen.seen && most > 0) {
+        double unit = exp2(ceil(log2(most)));
+        a.r.hi = ceil(most / unit * 16) / 16 * unit;
+    }
     return a;
 }
 

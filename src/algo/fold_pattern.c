@@ -86,7 +86,8 @@ static rq_status become_hard_sigmoid(rq_graph *g, rq_id node, rq_id x, double to
     return RQ_OK;
 }
 
-/* clip(x + 3, 0, 6) / 6 is HardSigmoid(x); x * clip(x + 3, 0, 6) / 6 is x * HardSigmoid(x). */
+/* clip(x + 3, 0, 6) / 6 is HardSigmoid(x); x * clip(x + 3, 0, 6) / 6 is x * HardSigmoid(x), and has a name of its
+ * own from opset 14 on. */
 static rq_status fold_hard_sigmoid(rq_graph *g, rq_id node, bool *done, rq_err *err)
 {
     rq_id h, x;
@@ -102,11 +103,16 @@ static rq_status fold_hard_sigmoid(rq_graph *g, rq_id node, bool *done, rq_err *
         rq_id clipped = g->nodes[mul].in[i], other = g->nodes[mul].in[1 - i];
         if (!ramp(g, clipped, &x, &shift, &top) || !near_to(by, top))
             continue;
-        rq_id in[2] = { other, clipped };
-        RQ_TRY(become_hard_sigmoid(g, g->values[clipped].producer, x, top, shift, err));
-        RQ_TRY(rq_rewrite_become(g, node, "Mul", in, 2, err));
         *done = true;
-        return RQ_OK;
+        if (other == x && near_to(top, 6) && near_to(shift, 3) && rq_graph_opset(g, "") >= 14)
+            return rq_rewrite_become(g, node, "HardSwish", &x, 1, err);
+        rq_id in[2] = { other, clipped };
+        const char *name = rq_rewrite_name(g, g->values[clipped].name, "_scaled"); /* it is 1 / top of what it was */
+        if (!name)
+            return rq_fail(err, RQ_NO_MEMORY, "out of memory folding '%s'", g->nodes[node].name);
+        RQ_TRY(rq_graph_rename(g, clipped, name, err));
+        RQ_TRY(become_hard_sigmoid(g, g->values[clipped].producer, x, top, shift, err));
+        return rq_rewrite_become(g, node, "Mul", in, 2, err);
     }
     return RQ_OK;
 }
