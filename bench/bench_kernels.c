@@ -17,25 +17,22 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-/* Seconds of one call of fn: the best of several rounds of at least 20 ms. */
+/* Seconds of one call of fn: the fastest of those that fit in 200 ms, so that a busy machine disturbs little. */
 static double seconds_of(void (*fn)(void *), void *arg)
 {
-    double best = 1e9;
+    const double start = now();
+    double best = 1e9, at = start;
     fn(arg);
-    for (int round = 0; round < 5; round++) {
-        int n = 0;
-        const double start = now();
-        double spent;
-        do {
-            fn(arg);
-            n++;
-            spent = now() - start;
-        } while (spent < 0.02);
-        if (spent / n < best)
-            best = spent / n;
+    while (at - start < 0.2) {
+        at = now();
+        fn(arg);
+        const double spent = now() - at;
+        best = spent < best ? spent : best;
     }
     return best;
 }
+
+enum { CALLS = 20 };
 
 typedef struct tile_arg {
     const rq_gemm_isa *g;
@@ -48,7 +45,7 @@ typedef struct tile_arg {
 static void run_tile(void *arg)
 {
     const tile_arg *t = arg;
-    for (int i = 0; i < 100; i++)
+    for (int i = 0; i < CALLS; i++)
         t->g->tile(t->c, RQ_GEMM_MAX_COLUMNS, t->a, t->b, t->steps, t->g->mr, t->g->max_vectors);
 }
 
@@ -62,7 +59,7 @@ static double peak_of(const rq_kernels *k)
     t.c = calloc(RQ_GEMM_MAX_MR, RQ_GEMM_MAX_COLUMNS * sizeof *t.c);
     const double s = seconds_of(run_tile, &t);
     free(t.a), free(t.b), free(t.c);
-    return 100.0 * 256 * g->mr * g->max_vectors * g->lanes / s;
+    return (double)CALLS * 256 * g->mr * g->max_vectors * g->lanes / s;
 }
 
 typedef struct conv_arg {
