@@ -12,7 +12,6 @@
 static const struct op_skip {
     const char *domain, *op, *reason;
 } op_skips[] = {
-    { "", "Einsum", NO_ROW },
     { "", "Attention", NO_ROW },
     { "", "RotaryEmbedding", NO_ROW },
     { "com.microsoft", "Attention", NO_ROW },
