@@ -74,6 +74,8 @@ static rq_id in_at(const rq_node *n, int i)
  * with one data operand). */
 static int n_data_inputs(const rq_node *n)
 {
+    if (!n->row)
+        return 0;
     switch (n->row->place) {
     case RQ_PLACE_OWN:
     case RQ_PLACE_JOIN:

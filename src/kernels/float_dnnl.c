@@ -200,7 +200,8 @@ static bool is_gemm(const rq_conv_geom *g)
 /* Blocks of output channels or groups per image, by size alone: enough work each, whole blocks of channels. */
 static int64_t choose_pieces(const rq_conv_geom *g)
 {
-    const double macs = (double)g->out_ch * (double)(g->in_ch / g->groups) * (double)area(g->kernel) *
+    const int64_t depth = g->in_ch / g->groups;
+    const double macs = (double)g->out_ch * (double)depth * (double)area(g->kernel) *
                         (double)(g->transposed ? area(g->in) : area(g->out));
     int64_t best = 1;
     if (g->batch >= 4)

@@ -1,6 +1,7 @@
 /* kernels/im2col.c — see im2col.h. */
 #include "kernels/im2col.h"
 
+#include <assert.h>
 #include <string.h>
 
 /* Runs are copied in chunks of this many bytes, so that many short runs cost a load and a store each; what a chunk
@@ -137,6 +138,7 @@ static int runs_of(const rq_im2col *g, int64_t first, int64_t n, run *runs)
 void rq_im2col_panel(const rq_im2col *g, const rq_gemm_isa *isa, uint8_t *panel, const uint8_t *base,
                      const int64_t *tap, int64_t depth, int64_t first, int64_t n, uint8_t flip)
 {
+    assert(n > 0);
     run runs[RQ_GEMM_MAX_COLUMNS];
     const int n_runs = runs_of(g, first, n, runs);
     const int64_t step_bytes = (n + isa->lanes - 1) / isa->lanes * isa->lanes * isa->kr;

@@ -34,7 +34,7 @@ static rq_status fail_at(const rq_graph *g, const rq_node *n, rq_err *err, rq_st
     return rq_fail(err, code, "%s: %s", who, what);
 }
 
-rq_status rq_infer_fail(const rq_infer *a, rq_status code, const char *fmt, ...)
+rq_status(rq_infer_fail)(const rq_infer *a, rq_status code, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -43,7 +43,7 @@ rq_status rq_infer_fail(const rq_infer *a, rq_status code, const char *fmt, ...)
     return s;
 }
 
-rq_status rq_op_fail(const rq_op_args *a, rq_status code, const char *fmt, ...)
+rq_status(rq_op_fail)(const rq_op_args *a, rq_status code, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);

@@ -9,6 +9,7 @@
  *
  * A free QuantizeLinear or DequantizeLinear (ops/raise.h) stays the node it is, and Requantize is only the pair that
  * its output's annotation becomes. */
+#include <assert.h>
 #include <string.h>
 
 #include "base/cpu.h"
@@ -106,6 +107,7 @@ static rq_status lower_params(lowering *l, rq_id v, const rq_shape *shape, param
 /* Do the constant parameters of a Q or DQ node say what q says? Then it is free. */
 static bool is_free(const rq_graph *g, const rq_node *n, const rq_qparams *q)
 {
+    assert(q);
     rq_id s = n->n_in > 1 ? n->in[1] : RQ_NONE, z = n->n_in > 2 ? n->in[2] : RQ_NONE;
     if (s == RQ_NONE || g->values[s].kind != RQ_VALUE_CONST || (z != RQ_NONE && g->values[z].kind != RQ_VALUE_CONST))
         return false;

@@ -64,6 +64,7 @@ static void product_of(const rq_op_args *a, product *p)
 {
     const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
     const bool row = x->rank == 1, column = w->rank == 1;
+    *p = (product) { 0 };
     p->ta = trans_of(a->node, 0) && !row;
     p->tb = trans_of(a->node, 1) && !column;
     p->m = row ? 1 : x->dim[x->rank - (p->ta ? 1 : 2)];

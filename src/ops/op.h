@@ -153,6 +153,10 @@ rq_status rq_node_fail(const rq_graph *g, const rq_node *n, rq_err *err, rq_stat
     RQ_PRINTF(5, 6);
 /* Put "node 'x' (Conv): " before a sentence: for forward functions. */
 rq_status rq_op_fail(const rq_op_args *a, rq_status code, const char *fmt, ...) RQ_PRINTF(3, 4);
+#ifdef __clang_analyzer__ /* as for rq_fail */
+#define rq_op_fail(a, code, ...) ((void)(rq_op_fail)(a, code, __VA_ARGS__), (code))
+#define rq_infer_fail(a, code, ...) ((void)(rq_infer_fail)(a, code, __VA_ARGS__), (code))
+#endif
 
 /* ---- ops/int_table.c: the integer form of RQ_OP_TABLE rows and of Requantize, used by the executor in place of the
  * row's own accepts_int, prepare_int and forward_int. The table of Q(f(DQ(code))) is made by running row.forward on
