@@ -46,7 +46,8 @@ typedef struct rq_split {
     int64_t *calibrate, *judge;
     int64_t n_calibrate, n_judge;
 } rq_split;
-RQ_API rq_status rq_dataset_split(rq_split *out, const rq_dataset *d, uint64_t seed, double share, int64_t n, int64_t unit, rq_err *err);
+RQ_API rq_status rq_dataset_split(rq_split *out, const rq_dataset *d, uint64_t seed, double share, int64_t n,
+                                  int64_t unit, rq_err *err);
 RQ_API void rq_split_release(rq_split *s);
 
 /* Read samples rows[0..n) (ascending; n <= batch size) as feeds[*n_feeds], owned by d and valid until the next call.

@@ -17,7 +17,7 @@ static inline rq_status rq_cursor_part(rq_cursor *c, uint64_t n, rq_cursor *out)
 {
     if (n > (uint64_t)(c->end - c->p)) /* compare lengths, never p + n */
         return RQ_BAD_FILE;
-    *out = (rq_cursor){ c->p, c->p + n };
+    *out = (rq_cursor) { c->p, c->p + n };
     c->p += n;
     return RQ_OK;
 }

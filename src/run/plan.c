@@ -464,8 +464,8 @@ static bool is_idle_cast(planner *b, const rq_node *n, const sizes *s)
 /* A tapped value is made by a step of its own, after which the tap is called. */
 static bool is_view(planner *b, const rq_node *n, const sizes *s)
 {
-    return (n->row->flags & RQ_OP_VIEW || is_idle_cast(b, n, s)) && n->n_in > 0 && n->in[0] != RQ_NONE && n->n_out >= 1 && n->out[0] != RQ_NONE &&
-           (n->n_out == 1 || n->out[1] == RQ_NONE) && !is_tapped(b, n->out[0]);
+    return (n->row->flags & RQ_OP_VIEW || is_idle_cast(b, n, s)) && n->n_in > 0 && n->in[0] != RQ_NONE &&
+           n->n_out >= 1 && n->out[0] != RQ_NONE && (n->n_out == 1 || n->out[1] == RQ_NONE) && !is_tapped(b, n->out[0]);
 }
 
 /* Let the operator prepare. Of its inputs it sees the content only where that never changes. */

@@ -10,11 +10,11 @@
 
 #include "algo/report_priv.h"
 
-#define CHECK_CLOSE(got, want, tol)                                                             \
-    do {                                                                                        \
-        const double g_ = (got), w_ = (want);                                                   \
-        if (!(fabs(g_ - w_) <= (tol)))                                                          \
-            fail_msg("%s = %.9g, want %.9g", #got, g_, w_);                                     \
+#define CHECK_CLOSE(got, want, tol)                                                                                    \
+    do {                                                                                                               \
+        const double g_ = (got), w_ = (want);                                                                          \
+        if (!(fabs(g_ - w_) <= (tol)))                                                                                 \
+            fail_msg("%s = %.9g, want %.9g", #got, g_, w_);                                                            \
     } while (0)
 
 static rq_tensor view(float *x, int64_t n)
