@@ -216,6 +216,7 @@ static void written_out_hard_sigmoids_become_one(void **state)
         build_output(g, y);
         assert_int_equal(fold(g).patterns, 1);
         assert_int_equal(count_op(g, "HardSigmoid"), 1);
+        assert_int_equal(rq_graph_find(g, "c"), RQ_NONE); /* 0..6: no value of the new graph */
         assert_int_equal(count_nodes(g), form ? 2 : 1);
         rq_graph_destroy(g);
     }
