@@ -245,7 +245,9 @@ static rq_status raise_form(rq_raise_state *r, rq_id node, const form *f)
     int kernel = 0;
     if (last && rank < 0 && rq_attr_ints(n, "kernel_shape", &kernel))
         rank = kernel + 2;
-    if ((last && (rank < 3 || !strncmp(f->plain, "Conv", 4))) ||
+    if (last && rank < 0 && !strcmp(f->plain, "Conv"))
+        rank = rank_of(g, n->in[f->data[1]]); /* weights are [M, C / group, ..] in either order */
+    if ((last && (rank < 3 || !strcmp(f->plain, "ConvTranspose"))) ||
         (softmax && opset_attr >= 13 && rq_graph_opset(g, "") < 13 && rq_attr_int(n, "axis", -1) != -1))
         return RQ_OK;
 

@@ -6,12 +6,13 @@ copies     golden models read and written: the checker accepts what it accepted 
 raised     golden QDQ and QOperator models raised to annotations and lowered again: QDQ the same bits unoptimised, all within a step
 folded     golden float models folded for quantization, and in the words of opsets 13 and 21: the same function
 floated    golden quantized networks without their quantization: top-1 of the float network they were made from
+qlinear    QOperator models made here, run by `requant`: the same codes (qlinear.py)
 theirs     golden models quantized by ONNX Runtime, run by `requant`, tensor by tensor (tensors.py)"""
 import glob, json, os, subprocess, sys, tempfile
 import numpy as np, onnx
 HERE = os.path.dirname(os.path.abspath(__file__)); REPO = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
-import ort, tensors
+import ort, qlinear as qlinear_models, tensors
 
 BUILD = os.path.abspath(sys.argv[1]); TOOL = BUILD + '/requant'; GOLDEN = REPO + '/tests/golden/onnx'
 bad = 0
@@ -224,6 +225,23 @@ def floated(tmp):
     print(f'floated: {len(L)} networks without their quantization, the top-1 of the float network for at least {100 * least[0]:.1f} % ({least[1]})')
 
 
+def qlinear(tmp):
+    n = 0
+    for name, model, x in qlinear_models.models():
+        path = f'{tmp}/{name}.onnx'
+        onnx.save(model, path)
+        np.savez(tmp + '/x.npz', x=x[None])
+        want = ort.run(path, {'x': x})['y']
+        p = subprocess.run([TOOL, 'run', path, '-d', tmp + '/x.npz', '-o', tmp + '/y.npz'], capture_output=True, text=True)
+        if p.returncode:
+            fail(f'qlinear {name}: {p.stderr.strip()[-300:]}'); continue
+        got = np.load(tmp + '/y.npz')['y'][0]
+        n += 1
+        if not ort.same_bytes(got, want):
+            fail(f'qlinear {name}: {(got != want).sum()} of {want.size} codes differ')
+    print(f'qlinear: {n} models give the same codes')
+
+
 def theirs(tmp):
     for t, c, p, data in golden_cases('static_quant'):
         q = c['params']
@@ -239,7 +257,7 @@ def theirs(tmp):
 
 
 with tempfile.TemporaryDirectory() as tmp:
-    for part in sys.argv[2:] or ['quantized', 'copies', 'raised', 'folded', 'floated', 'theirs']:
+    for part in sys.argv[2:] or ['quantized', 'copies', 'raised', 'folded', 'floated', 'qlinear', 'theirs']:
         globals()[part](tmp)
 print('interop:', f'{bad} failures' if bad else 'all within bounds')
 sys.exit(1 if bad else 0)

@@ -1,0 +1,29 @@
+"""QOperator models that the golden data lacks: channels-last forms, integers between operators, scales that are computed."""
+import numpy as np
+from onnx import TensorProto, helper as h, numpy_helper as nh
+
+MS = {'domain': 'com.microsoft'}
+
+
+def models():
+    """name, model, input"""
+    rng = np.random.default_rng(0)
+    act = {'xs': np.float32(.05), 'xz': np.uint8(120), 'ys': np.float32(.03), 'yz': np.uint8(110)}
+    w = {'w': rng.integers(-100, 100, (4, 7, 3, 3)).astype(np.int8), 'ws': rng.uniform(.005, .02, 4).astype(np.float32),
+         'wz': np.zeros(4, np.int8), 'b': rng.integers(-1000, 1000, 4).astype(np.int32)}
+    conv = ['x', 'xs', 'xz', 'w', 'ws', 'wz', 'ys', 'yz', 'b']
+    pool = ['x', 'xs', 'xz', 'ys', 'yz']
+
+    def make(name, nodes, shape, consts):
+        g = h.make_graph(nodes, name, [h.make_tensor_value_info('x', TensorProto.UINT8, shape)], [h.make_tensor_value_info('y', TensorProto.UINT8, None)],
+                         [nh.from_array(v, k) for k, v in consts.items()])
+        m = h.make_model(g, opset_imports=[h.make_opsetid('', 13), h.make_opsetid('com.microsoft', 1)])
+        m.ir_version = 8
+        return name, m, rng.integers(0, 256, shape).astype(np.uint8)
+
+    yield make('global_average_pool_last', [h.make_node('QLinearGlobalAveragePool', pool, ['y'], channels_last=1, **MS)], (2, 5, 6, 7), act)
+    yield make('average_pool_last', [h.make_node('QLinearAveragePool', pool, ['y'], channels_last=1, kernel_shape=[3, 3], strides=[2, 2], pads=[1, 1, 1, 1], **MS)], (2, 5, 6, 7), act)
+    yield make('conv_last', [h.make_node('QLinearConv', conv, ['y'], channels_last=1, pads=[1, 1, 1, 1], **MS)], (2, 5, 6, 7), act | w)
+    yield make('integers_between', [h.make_node('QLinearConv', conv, ['t'], pads=[1, 1, 1, 1]), h.make_node('MaxPool', ['t'], ['m'], kernel_shape=[2, 2], strides=[2, 2]),
+                                    h.make_node('Transpose', ['m'], ['n'], perm=[0, 2, 3, 1]), h.make_node('QLinearSigmoid', ['n', 'ys', 'yz', 'xs', 'xz'], ['y'], **MS)], (2, 7, 6, 5), act | w)
+    yield make('computed_scale', [h.make_node('Mul', ['xs', 'one'], ['s']), h.make_node('QLinearConv', ['x', 's'] + conv[2:8], ['y'], pads=[1, 1, 1, 1])], (2, 7, 6, 5), act | w | {'one': np.float32(1)})
