@@ -25,7 +25,7 @@ demo: deps all     ## the main job on the digits network: ends in a verdict
 test: deps build     ## every test
 	@ctest --test-dir $(BUILD) --output-on-failure -j $(JOBS) --no-tests=error
 
-check: deps          ## sanitizers, valgrind, slow sweeps; one part of it: make check SHARD=asan
+check: deps          ## sanitizers, clang, valgrind, a fuzzer; one part of it: make check SHARD=asan
 	@tools/check.sh $(SHARD)
 
 lint:                ## layers, format, clang-tidy, cppcheck

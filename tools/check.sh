@@ -1,10 +1,10 @@
 #!/bin/sh
 # Everything before pushing: the test suite under sanitizers, both compilers with warnings as errors, valgrind on
-# the demo, the slow sweeps. In shards, so that machines can share the work:
-#   tools/check.sh [asan|ubsan|tsan|clang|valgrind|slow|fuzz]...   default: asan ubsan clang valgrind slow fuzz
+# the demo, the readers under a fuzzer. In shards, so that machines can share the work:
+#   tools/check.sh [asan|ubsan|tsan|clang|valgrind|fuzz|fuzz]...   default: asan ubsan clang valgrind fuzz fuzz
 set -u
 cd "$(dirname "$0")/.."
-shards=${*:-asan ubsan clang valgrind slow fuzz}
+shards=${*:-asan ubsan clang valgrind fuzz fuzz}
 jobs=${JOBS:-$(nproc)}
 gen=$(command -v ninja >/dev/null 2>&1 && echo "-G Ninja")
 failed=
@@ -20,7 +20,7 @@ for shard in $shards; do
     asan | ubsan | tsan) suite $shard ;;
     clang) # the other compiler: builds without a warning, passes the quick tests
         cmake -S . -B build-clang $gen -DCMAKE_C_COMPILER=clang -DRQ_WERROR=ON >/dev/null &&
-            cmake --build build-clang -j "$jobs" && ctest --test-dir build-clang -j "$jobs" --output-on-failure -LE 'slow|nosan' --no-tests=error
+            cmake --build build-clang -j "$jobs" && ctest --test-dir build-clang -j "$jobs" --output-on-failure -LE nosan --no-tests=error
         ;;
     valgrind) # the demo on few samples; valgrind knows AVX2 but not AVX-512, which oneDNN is told through its own switch
         cmake -S . -B build $gen >/dev/null && cmake --build build -j "$jobs" --target requant &&
@@ -29,18 +29,13 @@ for shard in $shards; do
                 build/requant quantize models/digits-cnn.onnx -d models/digits-train.npz --samples 32 \
                 --eval models/digits-test.npz --threads 1 -q -o build/valgrind-int8.onnx >/dev/null
         ;;
-    slow) # tests too slow for every run carry the label "slow" and are off unless RQ_SLOW=1
-        cmake -S . -B build $gen >/dev/null && cmake --build build -j "$jobs" &&
-            RQ_SLOW=1 ctest --test-dir build -j "$jobs" --output-on-failure -L slow
+    fuzz) # any bytes as a file, for FUZZ_SECONDS; what it finds lies in build-fuzz/corpus and ./crash-*
+        cmake -S . -B build-fuzz $gen -DCMAKE_C_COMPILER=clang -DRQ_FUZZ=ON -DRQ_TESTS=OFF -DRQ_SANITIZE=address >/dev/null &&
+            cmake --build build-fuzz -j "$jobs" --target fuzz_files && mkdir -p build-fuzz/corpus &&
+            build-fuzz/fuzz_files -max_len=4096 -max_total_time="${FUZZ_SECONDS:-60}" -verbosity=0 -print_final_stats=1 \
+                build-fuzz/corpus tests/golden/onnx/bad_models tests/golden/onnx/qdq
         ;;
-    fuzz) # damaged files for FUZZ_SECONDS, begun from the golden ones
-        cmake -S . -B build-fuzz $gen -DCMAKE_C_COMPILER=clang -DCMAKE_BUILD_TYPE=Release -DRQ_FUZZ=ON -DRQ_TESTS=OFF \
-            -DRQ_SANITIZE=address,undefined >/dev/null && cmake --build build-fuzz -j "$jobs" --target fuzz_files &&
-            mkdir -p build-fuzz/corpus && build-fuzz/fuzz_files -max_total_time="${FUZZ_SECONDS:-60}" -max_len=4096 -timeout=20 \
-                -rss_limit_mb=3000 -print_final_stats=1 -verbosity=0 -artifact_prefix=build-fuzz/ build-fuzz/corpus \
-                tests/golden/onnx/bad_models tests/golden/onnx/qdq tests/golden/onnx/float_ops
-        ;;
-    *) echo "check: no shard '$shard'; there are asan ubsan tsan clang valgrind slow fuzz" >&2; exit 2 ;;
+    *) echo "check: no shard '$shard'; there are asan ubsan tsan clang valgrind fuzz fuzz" >&2; exit 2 ;;
     esac || failed="$failed $shard"
 done
 [ -z "$failed" ] && echo "check: clean ($shards)" && exit 0
