@@ -24,6 +24,7 @@ static void print_cpu(FILE *to)
         { RQ_CPU_AVX2, "avx2+fma" },
         { RQ_CPU_AVX512, "avx512" },
         { RQ_CPU_VNNI, "avx512-vnni" },
+        { RQ_CPU_VBMI, "avx512-vbmi" },
         { RQ_CPU_NEON, "neon" },
     };
     unsigned flags;

@@ -11,14 +11,14 @@
 /* Lowest first; each level has all of those before it. */
 static const struct level {
     const char *name;
-    unsigned flags;
+    unsigned flags, optional; /* used where the CPU has it */
 } levels[] = {
-    { "scalar", 0 },
+    { "scalar", 0, 0 },
 #if defined(__x86_64__)
-    { "avx2", RQ_CPU_AVX2 },
-    { "vnni", RQ_CPU_AVX2 | RQ_CPU_AVX512 | RQ_CPU_VNNI },
+    { "avx2", RQ_CPU_AVX2, 0 },
+    { "vnni", RQ_CPU_AVX2 | RQ_CPU_AVX512 | RQ_CPU_VNNI, RQ_CPU_VBMI },
 #elif defined(__aarch64__)
-    { "neon", RQ_CPU_NEON },
+    { "neon", RQ_CPU_NEON, 0 },
 #endif
 };
 enum { N_LEVELS = sizeof levels / sizeof levels[0] };
@@ -35,6 +35,8 @@ unsigned rq_cpu_detect(void)
         flags |= RQ_CPU_AVX512;
     if ((flags & RQ_CPU_AVX512) && __builtin_cpu_supports("avx512vnni"))
         flags |= RQ_CPU_VNNI;
+    if ((flags & RQ_CPU_VNNI) && __builtin_cpu_supports("avx512vbmi"))
+        flags |= RQ_CPU_VBMI;
 #elif defined(__aarch64__)
     flags |= RQ_CPU_NEON; /* part of the base architecture */
 #endif
@@ -54,7 +56,7 @@ rq_status rq_cpu_pinned(unsigned *flags, rq_err *err)
         if (strcmp(want, levels[i].name) == 0) {
             if ((have & levels[i].flags) != levels[i].flags)
                 return rq_fail(err, RQ_BAD_ARG, "RQ_CPU=%s: this machine has no %s", want, want);
-            *flags = levels[i].flags;
+            *flags = levels[i].flags | (levels[i].optional & have);
             return RQ_OK;
         }
         strcat(known, i ? ", " : "");
@@ -67,7 +69,7 @@ const char *rq_cpu_level(int i, unsigned *flags)
 {
     if (i < 0 || i >= N_LEVELS)
         return NULL;
-    *flags = levels[i].flags;
+    *flags = levels[i].flags | (levels[i].optional & rq_cpu_detect());
     return levels[i].name;
 }
 

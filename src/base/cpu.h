@@ -9,6 +9,7 @@ enum {
     RQ_CPU_AVX2 = 1u << 0,   /* with FMA */
     RQ_CPU_AVX512 = 1u << 1, /* F, BW, DQ, VL */
     RQ_CPU_VNNI = 1u << 2,   /* AVX-512 VNNI, with all of AVX512 */
+    RQ_CPU_VBMI = 1u << 3,   /* AVX-512 VBMI: byte permutations; part of the level vnni where the CPU has it */
     RQ_CPU_NEON = 1u << 8,
 };
 

@@ -41,6 +41,47 @@ size_t rq_gemm_a_bytes(const rq_gemm_isa *g, int64_t rows, int64_t depth)
     return (size_t)padded * (size_t)steps_of(g, depth) * (size_t)(g->kr * g->a_bytes);
 }
 
+/* A block whose rows are all there and contiguous: whole steps at once. Returns how much depth it packed. */
+static int64_t pack_block(const rq_gemm_isa *g, void *dst, const uint8_t *src, int64_t row_stride, int block,
+                          int64_t depth, uint8_t flip)
+{
+    const int64_t steps = depth / g->kr;
+    if (g->kr == 4 && g->a_bytes == 1) {
+        const uint32_t flips = flip * 0x01010101u;
+        uint8_t *d = dst;
+        for (int64_t s = 0; s < steps; s++, src += 4)
+            for (int r = 0; r < block; r++, d += 4) {
+                uint32_t quad;
+                memcpy(&quad, src + r * row_stride, 4);
+                quad ^= flips;
+                memcpy(d, &quad, 4);
+            }
+        return steps * 4;
+    }
+    if (g->kr == 2 && g->a_bytes == 2) {
+        int16_t *d = dst;
+        for (int64_t s = 0; s < steps; s++, src += 2)
+            for (int r = 0; r < block; r++, d += 2) {
+                d[0] = (int8_t)(src[r * row_stride] ^ flip);
+                d[1] = (int8_t)(src[r * row_stride + 1] ^ flip);
+            }
+        return steps * 2;
+    }
+    return 0;
+}
+
+static int32_t sum_row(const uint8_t *src, int64_t k_stride, int64_t depth, uint8_t flip)
+{
+    int32_t sum = 0; /* fits: depth is far below 2^24 */
+    if (k_stride == 1)
+        for (int64_t k = 0; k < depth; k++)
+            sum += (int8_t)(src[k] ^ flip);
+    else
+        for (int64_t k = 0; k < depth; k++)
+            sum += (int8_t)(src[k * k_stride] ^ flip);
+    return sum;
+}
+
 void rq_gemm_pack_a(const rq_gemm_isa *g, void *dst, const uint8_t *src, int64_t row_stride, int64_t k_stride,
                     int64_t rows, int64_t depth, uint8_t flip, int32_t *row_sum)
 {
@@ -50,21 +91,22 @@ void rq_gemm_pack_a(const rq_gemm_isa *g, void *dst, const uint8_t *src, int64_t
     int16_t *d16 = dst;
     for (int64_t i0 = 0; i0 < rows; i0 += g->mr) {
         const int block = block_rows(g, rows - i0);
+        const uint8_t *s = src + i0 * row_stride;
+        int64_t done = 0;
+        if (k_stride == 1 && rows - i0 >= block)
+            done = pack_block(g, g->a_bytes == 1 ? (void *)d8 : d16, s, row_stride, block, depth, flip);
         for (int r = 0; r < block; r++) {
-            const uint8_t *s = src + (i0 + r) * row_stride;
             const bool real = i0 + r < rows;
-            uint32_t sum = 0;
-            for (int64_t k = 0; k < steps * kr; k++) {
-                const int8_t v = real && k < depth ? (int8_t)(s[k * k_stride] ^ flip) : 0;
+            for (int64_t k = done; k < steps * kr; k++) {
+                const int8_t v = real && k < depth ? (int8_t)(s[r * row_stride + k * k_stride] ^ flip) : 0;
                 const int64_t at = (k / kr * block + r) * kr + k % kr;
                 if (g->a_bytes == 1)
                     d8[at] = v;
                 else
                     d16[at] = v;
-                sum += (uint32_t)v;
             }
             if (real && row_sum)
-                row_sum[i0 + r] = (int32_t)sum;
+                row_sum[i0 + r] = sum_row(s + r * row_stride, k_stride, depth, flip);
         }
         d8 += steps * kr * block;
         d16 += steps * kr * block;
@@ -137,12 +179,18 @@ void rq_gemm_pack_b(const rq_gemm_isa *g, uint8_t *dst, const uint8_t *src, int6
 void rq_gemm_panel_sums(const rq_gemm_isa *g, int32_t *sum, const uint8_t *panel, int vectors, int64_t depth,
                         int64_t columns)
 {
-    const int64_t padded = (int64_t)vectors * g->lanes;
+    enum { PART = 256 }; /* depth at a time; a multiple of every kr */
+    int16_t ones[PART];  /* a row of A: the sums are its product with B */
+    int32_t part[RQ_GEMM_MAX_COLUMNS];
     memset(sum, 0, (size_t)columns * sizeof *sum);
-    for (int64_t k = 0; k < depth; k++) {
-        const uint8_t *p = panel + (k / g->kr * padded) * g->kr + k % g->kr;
+    for (int k = 0; k < PART; k++)
+        ones[k] = g->a_bytes == 2 ? 1 : 0x0101;
+    for (int64_t k = 0; k < depth; k += PART) {
+        const int64_t steps = steps_of(g, min64(PART, depth - k));
+        g->tile(part, RQ_GEMM_MAX_COLUMNS, ones, panel, (size_t)steps, 1, vectors);
+        panel += steps * g->kr * vectors * g->lanes;
         for (int64_t j = 0; j < columns; j++)
-            sum[j] = (int32_t)((uint32_t)sum[j] + p[j * g->kr]);
+            sum[j] = (int32_t)((uint32_t)sum[j] + (uint32_t)part[j]);
     }
 }
 
@@ -168,17 +216,30 @@ static void correct(const rq_gemm_out *o, int32_t *c, int64_t i, int64_t j0, int
     }
 }
 
-/* f32(sum) * m, then + bias where there is one: two roundings (spec onnx.md 6.2). */
-static void finish_f32(const rq_gemm_out *o, const int32_t *c, int64_t i, int64_t j0, int64_t n, uint32_t add)
+/* f32(sum) * m, then + bias where there is one: two roundings (spec onnx.md 6.2). Loops with nothing to decide in them. */
+static void finish_f32(const rq_gemm_out *o, int32_t *restrict c, int64_t i, int64_t j0, int64_t n, uint32_t add)
 {
-    float *y = (float *)o->y + i * o->ld + j0;
-    for (int64_t j = 0; j < n; j++) {
-        const uint32_t s = (uint32_t)c[j] + add + (uint32_t)(o->col_add ? o->col_add[j0 + j] : 0);
-        y[j] = (float)(int32_t)s * (o->col_m ? o->col_m[j0 + j] : o->row_m[i]);
-        if (o->col_bias)
-            y[j] += o->col_bias[j0 + j];
-        if (o->row_bias)
-            y[j] += o->row_bias[i];
+    float *restrict y = (float *)o->y + i * o->ld + j0;
+    const int32_t *col_add = o->col_add ? o->col_add + j0 : NULL;
+    const float *col_m = o->col_m ? o->col_m + j0 : NULL, *col_bias = o->col_bias ? o->col_bias + j0 : NULL;
+    if (col_add)
+        for (int64_t j = 0; j < n; j++)
+            c[j] = (int32_t)((uint32_t)c[j] + (uint32_t)col_add[j]);
+    if (col_m) {
+        for (int64_t j = 0; j < n; j++)
+            y[j] = (float)(int32_t)((uint32_t)c[j] + add) * col_m[j];
+    } else {
+        const float m = o->row_m[i];
+        for (int64_t j = 0; j < n; j++)
+            y[j] = (float)(int32_t)((uint32_t)c[j] + add) * m;
+    }
+    if (col_bias)
+        for (int64_t j = 0; j < n; j++)
+            y[j] += col_bias[j];
+    if (o->row_bias) {
+        const float bias = o->row_bias[i];
+        for (int64_t j = 0; j < n; j++)
+            y[j] += bias;
     }
 }
 

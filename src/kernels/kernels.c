@@ -47,6 +47,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->dequantize_s8 = rq_dequantize_s8_avx2;
     k->requantize_rows = rq_requantize_rows_avx2;
     k->requantize_cols = rq_requantize_cols_avx2;
+    k->lut8 = rq_lut8_avx2;
     k->gemm = rq_gemm_avx2;
     k->dwconv = rq_dwconv_avx2;
     k->qadd = rq_qadd_avx2;
@@ -84,5 +85,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         return;
     k->isa = "vnni";
     k->gemm = rq_gemm_vnni;
+    if (cpu & RQ_CPU_VBMI)
+        k->lut8 = rq_lut8_vbmi;
 #endif
 }

@@ -19,6 +19,8 @@ void rq_quantize_s16_scalar(int16_t *y, const float *x, size_t n, float scale, i
 void rq_dequantize_u8_scalar(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
 void rq_dequantize_s8_scalar(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
 void rq_lut8_scalar(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
+void rq_lut8_avx2(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
+void rq_lut8_vbmi(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
 void rq_requantize_rows_scalar(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
                                const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_requantize_cols_scalar(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,

@@ -45,13 +45,14 @@ void rq_qadd_one_avx512(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p
 
 void rq_qmul_avx512(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p)
 {
+    /* differences of codes and their products are integers below 2^24: exact as floats */
     const __m512i za = _mm512_set1_epi32(p->za), zb = _mm512_set1_epi32(p->zb);
     const __m512 r = _mm512_set1_ps(p->r), zc = _mm512_set1_ps(p->zc);
     for (size_t i = 0; i < n; i += 16) {
         const __mmask16 m = mask_of(n - i);
-        const __m512i va = _mm512_sub_epi32(load16(a + i, m, p->flip_a), za);
-        const __m512i vb = _mm512_sub_epi32(load16(b + i, m, p->flip_b), zb);
-        const __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_mullo_epi32(va, vb)), r);
+        const __m512 va = _mm512_cvtepi32_ps(_mm512_sub_epi32(load16(a + i, m, p->flip_a), za));
+        const __m512 vb = _mm512_cvtepi32_ps(_mm512_sub_epi32(load16(b + i, m, p->flip_b), zb));
+        const __m512 v = _mm512_mul_ps(_mm512_mul_ps(va, vb), r);
         store16(y + i, m, _mm512_add_ps(v, zc), p->flip_y);
     }
 }

@@ -96,7 +96,7 @@ static void every_isa_gives_the_same_bits(void **state)
         rq_kernels_init(&k, flags);
         rq_rng rng;
         rq_rng_seed(&rng, 11);
-        for (size_t n = 0; n <= 100; n++) {
+        for (size_t n = 0; n <= 150; n++) {
             /* exact sizes: a sanitizer guards the ends */
             float *x = malloc(n * sizeof *x), *m = malloc(n * sizeof *m), *f = malloc(n * sizeof *f),
                   *f2 = malloc(n * sizeof *f2);
