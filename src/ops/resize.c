@@ -636,11 +636,22 @@ static rq_status blend_integers(const rq_op_args *a)
     return s;
 }
 
+/* Where no size changes nothing is resampled, whatever the scales (3 times 1.3 is 3 again), as in ONNX Runtime. */
+static bool keeps_size(const rq_op_args *a)
+{
+    return rq_shape_equal(&a->in[0]->shape, &a->out[0]->shape) && a->in[0]->dtype != RQ_DTYPE_STRING &&
+           read_options(a->node, a->opset).coords != TF_CROP_AND_RESIZE;
+}
+
 static rq_status resize_forward(const rq_op_args *a)
 {
     rq_dtype d = a->in[0]->dtype;
     if (rq_tensor_count(a->out[0]) == 0)
         return RQ_OK;
+    if (keeps_size(a)) {
+        rq_moves_copy(a->out[0], a->in[0]);
+        return RQ_OK;
+    }
     if (read_options(a->node, a->opset).method == NEAREST)
         return rq_moves_run(a, nearest_move);
     if (rq_dtype_is_float(d))
@@ -669,6 +680,10 @@ static bool resize_accepts_int(const rq_op_args *a, const char **why)
 
 static rq_status resize_forward_int(const rq_op_args *a)
 {
+    if (keeps_size(a)) {
+        rq_moves_copy(a->out[0], a->in[0]);
+        return RQ_OK;
+    }
     return rq_tensor_count(a->out[0]) ? rq_moves_run(a, nearest_move) : RQ_OK;
 }
 

@@ -160,19 +160,25 @@ typedef struct cut { /* per axis */
     int64_t start, step, count;
 } cut;
 
-/* Output indices of one axis of size dim >= 0, numpy's rules. */
+/* Output indices of one axis of size dim >= 0. As the specification clamps: going back, start lies within 0..dim-1 and
+ * end within -1..dim-1. The largest s32 and s64 as end mean "as far as it goes" whatever the direction, as in ONNX
+ * Runtime. */
 static cut cut_axis(int64_t dim, int64_t start, int64_t end, int64_t step)
 {
-    int64_t lo = step > 0 ? 0 : -1, hi = step > 0 ? dim : dim - 1;
+    int64_t last = step > 0 ? dim : dim - 1, least = step > 0 ? 0 : -1;
+    cut c = { .step = step };
+    if (dim == 0)
+        return c;
+    if (step < 0 && (end == INT32_MAX || end == INT64_MAX))
+        end = INT64_MIN;
     start = start < 0 ? start + dim : start;
     end = end < 0 ? end + dim : end;
-    start = start < lo ? lo : start > hi ? hi : start;
-    end = end < lo ? lo : end > hi ? hi : end;
-    cut c = { .start = start, .step = step };
-    if (step > 0 && end > start)
-        c.count = (end - start - 1) / step + 1;
-    else if (step < 0 && end < start)
-        c.count = (start - end - 1) / -(step + (step == INT64_MIN)) + 1;
+    c.start = start < 0 ? 0 : start > last ? last : start;
+    end = end < least ? least : end > last ? last : end;
+    if (step > 0 && end > c.start)
+        c.count = (end - c.start - 1) / step + 1;
+    else if (step < 0 && end < c.start)
+        c.count = (c.start - end - 1) / -(step + (step == INT64_MIN)) + 1;
     return c;
 }
 
