@@ -1,0 +1,231 @@
+/* Post-training quantization of the digit nets in models/, and what happens when it must not or cannot. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "algo/equalize.h"
+#include "algo/fold.h"
+#include "base/mem.h"
+#include "graph/graph.h"
+#include "ops/op.h"
+#include "requant/requant.h"
+
+static rq_err err;
+
+static void ok(rq_status s)
+{
+    if (s)
+        fail_msg("%s", err.text);
+}
+
+static rq_graph *load(const char *path)
+{
+    rq_graph *g;
+    ok(rq_load(&g, path, &err));
+    return g;
+}
+
+static rq_dataset *data_of(const rq_graph *g, const char *path)
+{
+    rq_dataset *d;
+    ok(rq_dataset_open(&d, path, g, NULL, &err));
+    return d;
+}
+
+/* Share of right answers over the test digits. */
+static double accuracy(const rq_graph *g)
+{
+    rq_eval e;
+    const rq_report_cfg cfg = { .threads = 1 };
+    rq_dataset *d = data_of(g, "models/digits-test.npz");
+    ok(rq_eval_run(&e, g, d, &cfg, &err));
+    double a = e.accuracy;
+    rq_eval_release(&e);
+    rq_dataset_close(d);
+    return a;
+}
+
+static void digits_lose_next_to_nothing(void **state)
+{
+    static const char *const nets[] = { "models/digits-cnn.onnx", "models/digits-uneven.onnx" };
+    for (int n = 0; n < 2; n++)
+        for (int m = 0; m < RQ_N_METHODS; m++) {
+            rq_graph *g = load(nets[n]);
+            rq_dataset *d = data_of(g, "models/digits-train.npz");
+            rq_ptq_cfg cfg = rq_ptq_defaults();
+            rq_notes notes = { 0 };
+            int64_t rows[256];
+            for (int i = 0; i < 256; i++)
+                rows[i] = i;
+            const double before = accuracy(g);
+            cfg.settings.method = (rq_method)m;
+            cfg.threads = 1;
+            cfg.rows = rows;
+            cfg.n_rows = 256;
+            ok(rq_ptq(g, d, &cfg, &notes, &err));
+            assert_true(rq_graph_is_quantized(g));
+            const double after = accuracy(g);
+            if (!(after >= before - 0.004))
+                fail_msg("%s by %s: %.4f instead of %.4f", nets[n], rq_method_name((rq_method)m), after, before);
+            bool equalized = false;
+            for (int i = 0; i < notes.n; i++)
+                equalized |= strstr(notes.text[i], "equalized") != NULL;
+            assert_true(equalized == (n == 1));
+            rq_notes_release(&notes);
+            rq_dataset_close(d);
+            rq_graph_destroy(g);
+        }
+}
+
+/* Equalizing by powers of two changes no bit of the float model. */
+static void equalizing_keeps_the_function(void **state)
+{
+    rq_graph *g = load("models/digits-uneven.onnx"), *e;
+    rq_equalize_pair *pairs;
+    int n;
+    rq_ops_bind(g);
+    ok(rq_fold_graph(g, NULL, &err));
+    rq_ops_bind(g);
+    ok(rq_ops_infer(g, &err));
+    assert_int_equal(rq_graph_copy(&e, g), RQ_OK);
+    rq_ops_bind(e);
+    ok(rq_equalize_find(e, &pairs, &n, &err));
+    assert_true(n >= 8);
+    for (int i = 0; i < n; i++) {
+        double reach[512], s[512];
+        assert_true(pairs[i].channels <= 512);
+        for (int64_t c = 0; c < pairs[i].channels; c++)
+            reach[c] = c == 0 ? 0 : exp2((double)(c * 7 % 11) - 5); /* channel 0 sleeps */
+        const double spread = rq_equalize_factors(e, &pairs[i], reach, s);
+        assert_true(spread > 4 && s[0] == 1);
+        for (int64_t c = 0; c < pairs[i].channels; c++)
+            assert_true(s[c] == exp2(rint(log2(s[c]))));
+        ok(rq_equalize_apply(e, &pairs[i], s, &err));
+    }
+    rq_mem_free(pairs);
+    rq_dataset *d = data_of(g, "models/digits-test.npz");
+    rq_session *a, *b;
+    const rq_session_cfg cfg = { .threads = 1 };
+    ok(rq_session_create(&a, g, &cfg, &err));
+    ok(rq_session_create(&b, e, &cfg, &err));
+    int64_t rows[16];
+    for (int i = 0; i < 16; i++)
+        rows[i] = i;
+    const rq_feed *feeds;
+    int n_feeds;
+    rq_tensor x, y;
+    ok(rq_dataset_read(d, rows, 16, &feeds, &n_feeds, &err));
+    ok(rq_session_run(a, feeds, n_feeds, &x, &err));
+    ok(rq_session_run(b, feeds, n_feeds, &y, &err));
+    assert_int_equal(x.bytes, y.bytes);
+    for (int64_t i = 0; i < rq_tensor_count(&x); i++)
+        assert_true(x.f32[i] == y.f32[i]);
+    rq_tensor_release(&x);
+    rq_tensor_release(&y);
+    rq_session_destroy(a);
+    rq_session_destroy(b);
+    rq_dataset_close(d);
+    rq_graph_destroy(g);
+    rq_graph_destroy(e);
+}
+
+static char *text_of(const rq_graph *g)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *f = open_memstream(&text, &size);
+    ok(rq_graph_print(g, f));
+    fclose(f);
+    return text;
+}
+
+static bool cancel_at(void *arg, const char *phase, int64_t done, int64_t total, double eta_s)
+{
+    (void)phase, (void)total, (void)eta_s;
+    return done < *(int64_t *)arg;
+}
+
+static void an_error_leaves_the_graph_as_it_was(void **state)
+{
+    rq_graph *g = load("models/digits-cnn.onnx");
+    rq_dataset *d = data_of(g, "models/digits-train.npz");
+    rq_ptq_cfg cfg = rq_ptq_defaults();
+    int64_t stop = 48;
+    char *before = text_of(g), *after;
+    cfg.threads = 1;
+    cfg.progress = cancel_at;
+    cfg.progress_arg = &stop;
+    assert_int_equal(rq_ptq(g, d, &cfg, NULL, &err), RQ_CANCELLED);
+    after = text_of(g);
+    assert_string_equal(before, after);
+    free(after);
+
+    cfg.progress = NULL;
+    int64_t rows[32];
+    for (int i = 0; i < 32; i++)
+        rows[i] = i;
+    cfg.rows = rows;
+    cfg.n_rows = 32;
+    size_t live = rq_mem_live();
+    bool done = false;
+    for (size_t n = 1; !done; n += n < 200 ? 7 : 61) { /* every allocation: tests/oom */
+        rq_mem_fail_after(n, true);
+        rq_status s = rq_ptq(g, d, &cfg, NULL, &err);
+        rq_mem_fail_after(0, false);
+        done = s == RQ_OK;
+        if (done)
+            break;
+        assert_int_equal(s, RQ_NO_MEMORY);
+        after = text_of(g);
+        assert_string_equal(before, after);
+        free(after);
+        assert_true(rq_mem_live() <= live + (1 << 20)); /* the dataset may keep its buffers */
+        assert_true(n < 100000);
+    }
+    assert_int_equal(rq_ptq(g, d, &cfg, NULL, &err), RQ_BAD_GRAPH);
+    assert_non_null(strstr(err.text, "quantized already"));
+    free(before);
+    rq_dataset_close(d);
+    rq_graph_destroy(g);
+}
+
+/* The same input and options give the same bits, whatever the number of threads. */
+static void results_do_not_depend_on_threads(void **state)
+{
+    char *text[2];
+    for (int k = 0; k < 2; k++) {
+        rq_graph *g = load("models/digits-cnn.onnx");
+        rq_dataset *d;
+        const rq_dataset_cfg batches = { .batch = 30 };
+        ok(rq_dataset_open(&d, "models/digits-test.npz", g, &batches, &err));
+        rq_ptq_cfg cfg = rq_ptq_defaults();
+        cfg.threads = k + 1;
+        ok(rq_ptq(g, d, &cfg, NULL, &err));
+        const rq_qparams *q = rq_graph_qparams(g, rq_graph_find(g, "image"));
+        assert_true(q && q->scale[0] == 1 / 255.0f && q->zero_point[0] == 0);
+        text[k] = text_of(g);
+        rq_dataset_close(d);
+        rq_graph_destroy(g);
+    }
+    assert_string_equal(text[0], text[1]);
+    free(text[0]);
+    free(text[1]);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(digits_lose_next_to_nothing),
+        cmocka_unit_test(equalizing_keeps_the_function),
+        cmocka_unit_test(an_error_leaves_the_graph_as_it_was),
+        cmocka_unit_test(results_do_not_depend_on_threads),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
