@@ -198,11 +198,9 @@ static rq_status copy_into(rq_graph *g, const rq_graph *src, rq_graph *outer)
             return RQ_NO_MEMORY;
         g->meta[g->n_meta++] = (rq_pair) { dup_str(g, src->meta[i].key, &ok), dup_str(g, src->meta[i].value, &ok) };
     }
-    for (int i = 0; i < src->n_symbols && ok; i++) {
-        if (!rq_mem_grow(&g->symbols, g->n_symbols, &g->cap_symbols, sizeof *g->symbols))
+    for (int i = 0; i < src->n_symbols; i++) /* in order, so that they get the same numbers */
+        if (rq_graph_symbol(g, src->symbols[i]) == RQ_DIM_UNKNOWN)
             return RQ_NO_MEMORY;
-        g->symbols[g->n_symbols++] = (char *)dup_str(g, src->symbols[i], &ok);
-    }
     if (!ok)
         return RQ_NO_MEMORY;
     RQ_TRY(copy_values(g, src));

@@ -149,6 +149,7 @@ void rq_graph_destroy(rq_graph *g)
     rq_mem_free(g->opsets);
     rq_mem_free(g->meta);
     rq_mem_free(g->symbols);
+    rq_mem_free(g->symbol_slot);
     rq_arena_release(&g->names);
     rq_mem_free(g);
 }
@@ -234,17 +235,51 @@ static rq_graph *outermost(const rq_graph *g)
     return (rq_graph *)g;
 }
 
+/* Where the symbol of that name stands in the index, or the empty slot where it would. */
+static uint32_t symbol_at(const rq_graph *g, const char *name)
+{
+    uint32_t i = hash_name(name) & g->symbol_mask;
+    while (g->symbol_slot[i] >= 0 && strcmp(g->symbols[g->symbol_slot[i]], name) != 0)
+        i = (i + 1) & g->symbol_mask;
+    return i;
+}
+
+/* Room for one more symbol: the index is never more than half full. */
+static bool reserve_symbol(rq_graph *g)
+{
+    if (!rq_mem_grow(&g->symbols, g->n_symbols, &g->cap_symbols, sizeof *g->symbols))
+        return false;
+    if (g->symbol_slot && (uint32_t)g->n_symbols < g->symbol_mask / 2)
+        return true;
+    uint32_t size = 16;
+    while (size / 4 < (uint32_t)g->n_symbols + 1)
+        size *= 2;
+    int32_t *slot = rq_mem_alloc(size, sizeof *slot);
+    if (!slot)
+        return false;
+    memset(slot, -1, size * sizeof *slot);
+    rq_mem_free(g->symbol_slot);
+    g->symbol_slot = slot;
+    g->symbol_mask = size - 1;
+    for (int i = 0; i < g->n_symbols; i++)
+        slot[symbol_at(g, g->symbols[i])] = i;
+    return true;
+}
+
 int64_t rq_graph_symbol(rq_graph *g, const char *name)
 {
     g = outermost(g);
-    for (int i = 0; i < g->n_symbols; i++)
-        if (!strcmp(g->symbols[i], name))
-            return -2 - (int64_t)i;
-    const char *kept = rq_graph_str(g, name);
-    if (!kept || !rq_mem_grow(&g->symbols, g->n_symbols, &g->cap_symbols, sizeof *g->symbols))
+    if (!reserve_symbol(g))
         return RQ_DIM_UNKNOWN;
-    g->symbols[g->n_symbols++] = (char *)kept;
-    return -2 - (int64_t)(g->n_symbols - 1);
+    uint32_t at = symbol_at(g, name);
+    if (g->symbol_slot[at] < 0) {
+        const char *kept = rq_graph_str(g, name);
+        if (!kept)
+            return RQ_DIM_UNKNOWN;
+        g->symbols[g->n_symbols] = (char *)kept;
+        g->symbol_slot[at] = g->n_symbols++;
+    }
+    return -2 - (int64_t)g->symbol_slot[at];
 }
 
 const char *rq_graph_symbol_name(const rq_graph *g, int64_t dim)

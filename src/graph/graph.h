@@ -138,6 +138,8 @@ struct rq_graph {
     void (*extra_unref)(void *extra);
     char **symbols; /* names of symbolic sizes: dim -2-k is symbols[k]; kept by the outermost graph */
     int n_symbols, cap_symbols;
+    int32_t *symbol_slot; /* open addressing: hash of a name -> symbol; -1: empty */
+    uint32_t symbol_mask;
     struct rq_name_index *index; /* name -> value id, made on demand */
 };
 
