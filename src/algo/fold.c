@@ -9,7 +9,7 @@
 #include "ops/op.h"
 #include "ops/rewrite.h"
 
-enum { SMALL_BYTES = 64 << 10, LARGEST_BYTES = 1 << 30, ROUNDS = 4 };
+enum { SMALL_BYTES = 64 << 10, LARGEST_BYTES = 1 << 30, ROUNDS = 16 };
 
 /* ---- constants ---- */
 
@@ -164,17 +164,19 @@ rq_status rq_fold_graph(rq_graph *g, rq_fold_counts *counts, rq_err *err)
         rq_ops_bind(g);
         RQ_TRY(rq_ops_infer(g, err));
         RQ_TRY(rq_fold_constants(g, &now.constants, err));
+        RQ_TRY(rq_fold_branches(g, &now.branches, err));
         RQ_TRY(rq_fold_copies(g, &now.copies, err));
         RQ_TRY(rq_push_transposes(g, &now.transposes, err));
         RQ_TRY(rq_fold_scales(g, &now.scales, err));
         RQ_TRY(rq_fold_patterns(g, &now.patterns, err));
         rq_graph_prune(g);
         total.constants += now.constants;
+        total.branches += now.branches;
         total.copies += now.copies;
         total.transposes += now.transposes;
         total.scales += now.scales;
         total.patterns += now.patterns;
-        if (!now.constants && !now.copies && !now.transposes && !now.scales && !now.patterns)
+        if (!now.constants && !now.branches && !now.copies && !now.transposes && !now.scales && !now.patterns)
             break;
     }
     rq_ops_bind(g);

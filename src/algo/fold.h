@@ -9,6 +9,7 @@ typedef struct rq_fold_counts {
     int constants;  /* nodes computed now */
     int copies;     /* Identity, Dropout, casts to the same type */
     int transposes; /* Transposes that met their inverse (algo/transpose.h) */
+    int branches;   /* If nodes whose condition is a constant */
     int scales;     /* BatchNormalization, Mul, Add ... by constants taken into the weights before them */
     int patterns;   /* groups of operators that became one */
 } rq_fold_counts;
@@ -24,6 +25,8 @@ rq_status rq_fold_graph(rq_graph *g, rq_fold_counts *counts, rq_err *err);
 rq_status rq_fold_constants(rq_graph *g, int *n, rq_err *err);
 /* Identity, Dropout that is not training, Cast to the type that is there: consumers read their input. */
 rq_status rq_fold_copies(rq_graph *g, int *n, rq_err *err);
+/* If with a constant condition: the nodes of the branch that is taken. */
+rq_status rq_fold_branches(rq_graph *g, int *n, rq_err *err);
 /* BatchNormalization, and Mul, Div, Add, Sub by a constant per channel, into the weights and bias of the Conv, ConvTranspose
  * or Gemm before them; MatMul and Add of 2-D operands into Gemm. */
 rq_status rq_fold_scales(rq_graph *g, int *n, rq_err *err);

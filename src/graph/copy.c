@@ -97,6 +97,12 @@ static rq_status copy_attr(rq_graph *g, rq_attr *dst, const rq_attr *src)
     return RQ_OK;
 }
 
+rq_status rq_attr_copy(rq_graph *g, rq_id node, const rq_attr *src)
+{
+    rq_attr *a = rq_attr_add(g, node, src->name, RQ_ATTR_NONE);
+    return a ? copy_attr(g, a, src) : RQ_NO_MEMORY;
+}
+
 static rq_status copy_node(rq_graph *g, rq_node *dst, const rq_node *src)
 {
     bool ok = true;

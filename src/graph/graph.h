@@ -221,6 +221,8 @@ rq_status rq_attr_set_ints(rq_graph *g, rq_id node, const char *name, const int6
 rq_status rq_attr_set_string(rq_graph *g, rq_id node, const char *name, const char *v);
 rq_status rq_attr_set_tensor(rq_graph *g, rq_id node, const char *name, const rq_tensor *t);
 void rq_attr_remove(rq_graph *g, rq_id node, const char *name);
+/* A deep copy of `src` at the end of the node's list. Its subgraphs belong to g; what they capture keeps its ids (graph/copy.c). */
+rq_status rq_attr_copy(rq_graph *g, rq_id node, const rq_attr *src);
 /* A zeroed attribute of that name at the end of the node's list, for readers to fill; NULL: memory is out. */
 rq_attr *rq_attr_add(rq_graph *g, rq_id node, const char *name, rq_attr_type type);
 

@@ -197,6 +197,58 @@ static void copies_go_and_names_of_outputs_stay(void **state)
 }
 
 /* clip(x + 3, 0, 6) / 6 alone, and times x before or after the division. */
+/* A branch: reads the outer value `v`, makes `out` of it by `op`. */
+static rq_graph *branch(rq_graph *outer, rq_id v, const char *op, const char *out)
+{
+    rq_graph *b;
+    rq_id seen;
+    assert_int_equal(rq_graph_create(&b), RQ_OK);
+    b->outer = outer;
+    assert_int_equal(rq_graph_add_value(b, &seen, RQ_VALUE_CAPTURED, outer->values[v].name, RQ_DTYPE_F32, NULL, NULL),
+                     RQ_OK);
+    b->values[seen].outer = v;
+    build_output(b, build_node(b, op, out, RQ_DTYPE_F32, BUILD_IN(seen)));
+    return b;
+}
+
+static rq_id add_if(rq_graph *g, rq_id condition, const char *out, rq_graph *then_branch, rq_graph *else_branch)
+{
+    rq_id y = build_node(g, "If", out, RQ_DTYPE_F32, BUILD_IN(condition));
+    rq_graph *const both[] = { then_branch, else_branch };
+    for (int i = 0; i < 2; i++) {
+        rq_attr *a = rq_attr_add(g, g->values[y].producer, i ? "else_branch" : "then_branch", RQ_ATTR_GRAPH);
+        assert_non_null(a);
+        a->g = rq_arena_alloc(&g->names, 1, sizeof *a->g);
+        a->g[0] = both[i];
+    }
+    return y;
+}
+
+/* An If in the branch of an If, both decided by constants: two plain nodes are left. */
+static void a_decided_if_becomes_its_branch(void **state)
+{
+    rq_graph *g = build_graph(13), *then_branch, *inner;
+    rq_id x = build_input(g, "x", RQ_DTYPE_F32, 4, image), r = build_node(g, "Relu", "r", RQ_DTYPE_F32, BUILD_IN(x)),
+          seen, y;
+    const double no = 0;
+    assert_int_equal(rq_graph_create(&then_branch), RQ_OK);
+    then_branch->outer = g;
+    assert_int_equal(rq_graph_add_value(then_branch, &seen, RQ_VALUE_CAPTURED, "r", RQ_DTYPE_F32, NULL, NULL), RQ_OK);
+    then_branch->values[seen].outer = r;
+    rq_id never = build_const(then_branch, "no", RQ_DTYPE_BOOL, 0, NULL, &no);
+    inner = branch(then_branch, seen, "Neg", "wrong");
+    y = add_if(then_branch, never, "t", inner, branch(then_branch, seen, "Exp", "e"));
+    build_output(then_branch, y);
+    rq_id yes = build_scalar(g, "yes", RQ_DTYPE_BOOL, 1);
+    build_output(g, add_if(g, yes, "y", then_branch, branch(g, r, "Abs", "a")));
+    rq_fold_counts n = fold(g);
+    assert_int_equal(n.branches, 2);
+    assert_int_equal(count_nodes(g), 2);
+    assert_int_equal(count_op(g, "Exp"), 1);
+    assert_string_equal(g->values[g->outputs[0]].name, "y");
+    rq_graph_destroy(g);
+}
+
 static void written_out_hard_sigmoids_become_one(void **state)
 {
     for (int form = 0; form < 3; form++) {
@@ -326,6 +378,7 @@ int main(void)
         cmocka_unit_test(shared_weights_stay_for_the_other),
         cmocka_unit_test(constants_are_computed_and_huge_ones_are_not),
         cmocka_unit_test(copies_go_and_names_of_outputs_stay),
+        cmocka_unit_test(a_decided_if_becomes_its_branch),
         cmocka_unit_test(written_out_hard_sigmoids_become_one),
         cmocka_unit_test(a_written_out_layer_norm_becomes_one_where_the_opset_has_it),
         cmocka_unit_test(a_quantized_network_becomes_a_float_one),
