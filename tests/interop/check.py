@@ -249,7 +249,7 @@ def theirs(tmp):
             continue
         print('theirs', c['id'])
         try:
-            b, n = tensors.check(TOOL, p, {k: data[v] for k, v in c['inputs'].items()}, 24)
+            b, n = tensors.check(TOOL, p, {k: data[v] for k, v in c['inputs'].items()})
         except Exception as e:
             fail(f'theirs {c["id"]}: {type(e).__name__} {str(e)[:300]}'); continue
         if b:
