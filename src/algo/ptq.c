@@ -123,7 +123,7 @@ rq_status rq_ptq_each_batch(rq_ptq_state *q, rq_session *session, const char *ph
     rq_tensor *out = rq_mem_zalloc((size_t)n_out + 1, sizeof *out);
     int64_t n_rows = cfg->rows ? cfg->n_rows : rq_dataset_count(q->data);
     n_rows = most > 0 && most < n_rows ? most : n_rows;
-    if (!out || rq_walk_init(&walk, q->data, q->g, cfg->rows, n_rows, 0)) {
+    if (!out || rq_walk_init(&walk, q->data, q->g, cfg->rows, n_rows, q->step)) {
         rq_mem_free(out);
         return no_memory(err);
     }
@@ -180,12 +180,30 @@ static rq_status keep_reference(void *arg, const rq_tensor *out, int n_out, rq_e
     return RQ_OK;
 }
 
+/* Samples at a time for every pass, so that memory does not grow with the batch. A moving average is defined by the
+ * batches it sees: there the caller's stay. */
+static rq_status choose_step(rq_ptq_state *q, rq_session *session, rq_err *err)
+{
+    rq_walk walk;
+    const rq_graph *g = q->g;
+    if (q->cfg->settings.method == RQ_METHOD_EMA)
+        return RQ_OK;
+    if (rq_walk_init(&walk, q->data, g, q->cfg->rows, q->cfg->n_rows, 0))
+        return no_memory(err);
+    rq_status s = rq_walk_fit(&walk, &session, &g, 1, err);
+    q->step = walk.step;
+    rq_walk_release(&walk);
+    return s;
+}
+
 static rq_status calibrate(rq_ptq_state *q, rq_err *err)
 {
     rq_session *session;
     const rq_session_cfg cfg = { .threads = q->cfg->threads };
     RQ_TRY(rq_session_create(&session, q->g, &cfg, err));
-    rq_status s = tap_all(q, session, err);
+    rq_status s = choose_step(q, session, err);
+    if (!s)
+        s = tap_all(q, session, err);
     if (!s)
         s = rq_ptq_each_batch(q, session, "calibrate", 0, keep_reference, q, err);
     rq_session_destroy(session);

@@ -27,6 +27,7 @@ typedef struct rq_ptq_state {
     int64_t reference_rows; /* samples that these are */
     size_t reference_bytes;
     int64_t batch_rows; /* samples in the batch that runs */
+    int64_t step;       /* samples at a time; 0: the dataset's batch */
     char method_text[40];
 } rq_ptq_state;
 

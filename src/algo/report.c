@@ -157,6 +157,12 @@ static rq_status run_all(rq_report *out, compare *c, rq_dataset *data, const rq_
     rq_status status = rq_walk_init(&w, data, c->s[0].graph, cfg->rows, cfg->n_rows, 0);
     if (status)
         return rq_fail(err, status, "out of memory for the report");
+    rq_session *const sessions[] = { c->s[0].session, c->s[1].session };
+    const rq_graph *const graphs[] = { c->s[0].graph, c->s[1].graph };
+    if ((status = rq_walk_fit(&w, sessions, graphs, 2, err))) {
+        rq_walk_release(&w);
+        return status;
+    }
     const int64_t total = rq_walk_total(&w);
     for (int batch = 0;; batch++) {
         if ((status = tell(cfg, "comparing", out->samples, total, start, err)) ||

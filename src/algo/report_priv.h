@@ -48,6 +48,10 @@ typedef struct rq_walk {
 rq_status rq_walk_init(rq_walk *w, rq_dataset *data, const rq_graph *g, const int64_t *rows, int64_t n_rows,
                        int64_t step);
 void rq_walk_release(rq_walk *w);
+/* Make batches small enough that the activations of the sessions stay within a fixed number of bytes, however many samples
+ * there are: runs the first sample through each and looks at what it took. Taps would see that sample, so before they
+ * are set. */
+rq_status rq_walk_fit(rq_walk *w, rq_session *const *sessions, const rq_graph *const *graphs, int n, rq_err *err);
 /* The next batch: *n samples, *rows of them (for labels); *n == 0 at the end. A last batch that a model with a fixed
  * batch cannot take is left out. */
 rq_status rq_walk_next(rq_walk *w, const rq_feed **feeds, int *n_feeds, const int64_t **rows, int64_t *n, rq_err *err);

@@ -19,6 +19,35 @@ rq_status rq_walk_init(rq_walk *w, rq_dataset *data, const rq_graph *g, const in
     return w->buf ? RQ_OK : RQ_NO_MEMORY;
 }
 
+enum { FIT_BYTES = 24 << 20 };
+
+rq_status rq_walk_fit(rq_walk *w, rq_session *const *sessions, const rq_graph *const *graphs, int n, rq_err *err)
+{
+    if (w->fixed || w->step <= 1 || w->n_rows < 1)
+        return RQ_OK;
+    const rq_feed *feeds;
+    int n_feeds;
+    size_t bytes = 1;
+    const int64_t first = w->rows ? w->rows[0] : 0;
+    RQ_TRY(rq_dataset_read(w->data, &first, 1, &feeds, &n_feeds, err));
+    for (int i = 0; i < n; i++) {
+        const int n_out = rq_graph_n_outputs(graphs[i]);
+        rq_tensor *out = rq_mem_zalloc((size_t)n_out + 1, sizeof *out);
+        if (!out)
+            return rq_fail(err, RQ_NO_MEMORY, "out of memory for outputs");
+        rq_status status = rq_session_run(sessions[i], feeds, n_feeds, out, err);
+        for (int k = 0; k < n_out; k++)
+            rq_tensor_release(&out[k]);
+        rq_mem_free(out);
+        if (status)
+            return status;
+        bytes += rq_session_arena_bytes(sessions[i]);
+    }
+    const int64_t most = (int64_t)(FIT_BYTES / bytes);
+    w->step = most < 1 ? 1 : most < w->step ? most : w->step;
+    return RQ_OK;
+}
+
 void rq_walk_release(rq_walk *w)
 {
     rq_mem_free(w->buf);
