@@ -1,5 +1,5 @@
-/* kernels/qeltwise_avx512.c — Add and Mul on codes, 16 at a time, the tail under a mask. Compiled with AVX-512 F, BW, DQ
- * and VL. */
+/* kernels/qeltwise_avx512.c — Add and Mul on codes, 16 at a time, the tail under a mask (and only the tail: masked
+ * accesses cost more). Compiled with AVX-512 F, BW, DQ and VL. */
 #include "kernels/kernels_isa.h"
 
 #ifdef __AVX512BW__
@@ -8,52 +8,91 @@
 
 static inline __mmask16 mask_of(size_t left)
 {
-    return left >= 16 ? 0xffff : (__mmask16)((1u << left) - 1);
+    return (__mmask16)((1u << left) - 1);
 }
 
-static inline __m512i load16(const uint8_t *p, __mmask16 m, uint8_t flip)
+/* The 16 u8 codes of x, flipped, as integers. */
+static inline __m512i widen(__m128i x, __m128i flip)
 {
-    return _mm512_cvtepu8_epi32(_mm_xor_si128(_mm_maskz_loadu_epi8(m, p), _mm_set1_epi8((char)flip)));
+    return _mm512_cvtepu8_epi32(_mm_xor_si128(x, flip));
 }
 
-/* clamp(rne(v)) to bytes; v is clamped as float first, NaN gives 0 */
-static inline void store16(uint8_t *y, __mmask16 m, __m512 v, uint8_t flip)
+/* clamp(rne(v)) as bytes; v is clamped as float first, NaN gives 0 */
+static inline __m128i narrow(__m512 v, __m128i flip)
 {
     v = _mm512_min_ps(_mm512_max_ps(v, _mm512_setzero_ps()), _mm512_set1_ps(255));
-    const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v));
-    _mm_mask_storeu_epi8(y, m, _mm_xor_si128(bytes, _mm_set1_epi8((char)flip)));
+    return _mm_xor_si128(_mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v)), flip);
+}
+
+typedef struct flips {
+    __m128i a, b, y;
+} flips;
+
+static inline flips flips_of(uint8_t a, uint8_t b, uint8_t y)
+{
+    return (flips) { _mm_set1_epi8((char)a), _mm_set1_epi8((char)b), _mm_set1_epi8((char)y) };
+}
+
+static inline __m128i add16(__m128i a, __m128i b, const flips *f, __m512 ra, __m512 rb, __m512 k)
+{
+    const __m512 sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(widen(b, f->b)), rb, k);
+    return narrow(_mm512_fmadd_ps(_mm512_cvtepi32_ps(widen(a, f->a)), ra, sum), f->y);
 }
 
 void rq_qadd_avx512(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p)
 {
     const __m512 ra = _mm512_set1_ps(p->ra), rb = _mm512_set1_ps(p->rb), k = _mm512_set1_ps(p->k);
-    for (size_t i = 0; i < n; i += 16) {
+    const flips f = flips_of(p->flip_a, p->flip_b, p->flip_y);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m128i va = _mm_loadu_si128((const __m128i *)(a + i)), vb = _mm_loadu_si128((const __m128i *)(b + i));
+        _mm_storeu_si128((__m128i *)(y + i), add16(va, vb, &f, ra, rb, k));
+    }
+    if (i < n) {
         const __mmask16 m = mask_of(n - i);
-        const __m512 sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(load16(b + i, m, p->flip_b)), rb, k);
-        store16(y + i, m, _mm512_fmadd_ps(_mm512_cvtepi32_ps(load16(a + i, m, p->flip_a)), ra, sum), p->flip_y);
+        const __m128i va = _mm_maskz_loadu_epi8(m, a + i), vb = _mm_maskz_loadu_epi8(m, b + i);
+        _mm_mask_storeu_epi8(y + i, m, add16(va, vb, &f, ra, rb, k));
     }
 }
 
 void rq_qadd_one_avx512(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p)
 {
     const __m512 ra = _mm512_set1_ps(p->ra), k = _mm512_set1_ps(p->k);
-    for (size_t i = 0; i < n; i += 16) {
-        const __mmask16 m = mask_of(n - i);
-        store16(y + i, m, _mm512_fmadd_ps(_mm512_cvtepi32_ps(load16(a + i, m, p->flip_a)), ra, k), p->flip_y);
+    const flips f = flips_of(p->flip_a, 0, p->flip_y);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m512 va = _mm512_cvtepi32_ps(widen(_mm_loadu_si128((const __m128i *)(a + i)), f.a));
+        _mm_storeu_si128((__m128i *)(y + i), narrow(_mm512_fmadd_ps(va, ra, k), f.y));
     }
+    if (i < n) {
+        const __mmask16 m = mask_of(n - i);
+        const __m512 va = _mm512_cvtepi32_ps(widen(_mm_maskz_loadu_epi8(m, a + i), f.a));
+        _mm_mask_storeu_epi8(y + i, m, narrow(_mm512_fmadd_ps(va, ra, k), f.y));
+    }
+}
+
+/* Differences of codes and their products are integers below 2^24: exact as floats. */
+static inline __m128i mul16(__m128i a, __m128i b, const flips *f, __m512i za, __m512i zb, __m512 r, __m512 zc)
+{
+    const __m512 va = _mm512_cvtepi32_ps(_mm512_sub_epi32(widen(a, f->a), za));
+    const __m512 vb = _mm512_cvtepi32_ps(_mm512_sub_epi32(widen(b, f->b), zb));
+    return narrow(_mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(va, vb), r), zc), f->y);
 }
 
 void rq_qmul_avx512(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p)
 {
-    /* differences of codes and their products are integers below 2^24: exact as floats */
     const __m512i za = _mm512_set1_epi32(p->za), zb = _mm512_set1_epi32(p->zb);
     const __m512 r = _mm512_set1_ps(p->r), zc = _mm512_set1_ps(p->zc);
-    for (size_t i = 0; i < n; i += 16) {
+    const flips f = flips_of(p->flip_a, p->flip_b, p->flip_y);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m128i va = _mm_loadu_si128((const __m128i *)(a + i)), vb = _mm_loadu_si128((const __m128i *)(b + i));
+        _mm_storeu_si128((__m128i *)(y + i), mul16(va, vb, &f, za, zb, r, zc));
+    }
+    if (i < n) {
         const __mmask16 m = mask_of(n - i);
-        const __m512 va = _mm512_cvtepi32_ps(_mm512_sub_epi32(load16(a + i, m, p->flip_a), za));
-        const __m512 vb = _mm512_cvtepi32_ps(_mm512_sub_epi32(load16(b + i, m, p->flip_b), zb));
-        const __m512 v = _mm512_mul_ps(_mm512_mul_ps(va, vb), r);
-        store16(y + i, m, _mm512_add_ps(v, zc), p->flip_y);
+        const __m128i va = _mm_maskz_loadu_epi8(m, a + i), vb = _mm_maskz_loadu_epi8(m, b + i);
+        _mm_mask_storeu_epi8(y + i, m, mul16(va, vb, &f, za, zb, r, zc));
     }
 }
 

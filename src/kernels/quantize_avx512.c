@@ -22,10 +22,15 @@ static void quantize(uint8_t *y, const float *x, size_t n, float scale, int32_t 
     const __m512 s = _mm512_set1_ps(scale), vlo = _mm512_set1_ps((float)(lo - zp)),
                  vhi = _mm512_set1_ps((float)(hi - zp));
     const __m512i z = _mm512_set1_epi32(zp);
-    for (size_t i = 0; i < n; i += 16) {
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const __m512i q = codes_of(_mm512_div_ps(_mm512_loadu_ps(x + i), s), vlo, vhi, z);
+        _mm_storeu_si128((__m128i *)(y + i), _mm512_cvtepi32_epi8(q));
+    }
+    if (i < n) {
         const __mmask16 m = mask_of(n - i);
-        const __m512 v = _mm512_div_ps(_mm512_maskz_loadu_ps(m, x + i), s);
-        _mm512_mask_cvtepi32_storeu_epi8(y + i, m, codes_of(v, vlo, vhi, z));
+        const __m512i q = codes_of(_mm512_div_ps(_mm512_maskz_loadu_ps(m, x + i), s), vlo, vhi, z);
+        _mm_mask_storeu_epi8(y + i, m, _mm512_cvtepi32_epi8(q));
     }
 }
 
@@ -39,14 +44,21 @@ void rq_quantize_s8_avx512(int8_t *y, const float *x, size_t n, float scale, int
     quantize((uint8_t *)y, x, n, scale, zp, lo, hi);
 }
 
+static inline __m512 reals_of(__m512i q, __m512i z, __m512 s)
+{
+    return _mm512_mul_ps(_mm512_cvtepi32_ps(_mm512_sub_epi32(q, z)), s);
+}
+
 void rq_dequantize_u8_avx512(float *y, const uint8_t *x, size_t n, float scale, int32_t zp)
 {
     const __m512 s = _mm512_set1_ps(scale);
     const __m512i z = _mm512_set1_epi32(zp);
-    for (size_t i = 0; i < n; i += 16) {
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        _mm512_storeu_ps(y + i, reals_of(_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(x + i))), z, s));
+    if (i < n) {
         const __mmask16 m = mask_of(n - i);
-        const __m512i q = _mm512_sub_epi32(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(m, x + i)), z);
-        _mm512_mask_storeu_ps(y + i, m, _mm512_mul_ps(_mm512_cvtepi32_ps(q), s));
+        _mm512_mask_storeu_ps(y + i, m, reals_of(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(m, x + i)), z, s));
     }
 }
 
@@ -54,10 +66,12 @@ void rq_dequantize_s8_avx512(float *y, const int8_t *x, size_t n, float scale, i
 {
     const __m512 s = _mm512_set1_ps(scale);
     const __m512i z = _mm512_set1_epi32(zp);
-    for (size_t i = 0; i < n; i += 16) {
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        _mm512_storeu_ps(y + i, reals_of(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)(x + i))), z, s));
+    if (i < n) {
         const __mmask16 m = mask_of(n - i);
-        const __m512i q = _mm512_sub_epi32(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(m, x + i)), z);
-        _mm512_mask_storeu_ps(y + i, m, _mm512_mul_ps(_mm512_cvtepi32_ps(q), s));
+        _mm512_mask_storeu_ps(y + i, m, reals_of(_mm512_cvtepi8_epi32(_mm_maskz_loadu_epi8(m, x + i)), z, s));
     }
 }
 
