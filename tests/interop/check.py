@@ -7,12 +7,13 @@ raised     golden QDQ and QOperator models raised to annotations and lowered aga
 folded     golden float models folded for quantization, and in the words of opsets 13 and 21: the same function
 floated    golden quantized networks without their quantization: top-1 of the float network they were made from
 qlinear    QOperator models made here, run by `requant`: the same codes (qlinear.py)
+random     single operators with random shapes and attributes, run by both; RQ_RANDOM_OPS of them, default 140 (random_ops.py)
 theirs     golden models quantized by ONNX Runtime, run by `requant`, tensor by tensor (tensors.py)"""
 import glob, json, os, subprocess, sys, tempfile
 import numpy as np, onnx
 HERE = os.path.dirname(os.path.abspath(__file__)); REPO = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
-import ort, qlinear as qlinear_models, tensors
+import ort, qlinear as qlinear_models, random_ops, tensors
 
 BUILD = os.path.abspath(sys.argv[1]); TOOL = BUILD + '/requant'; GOLDEN = REPO + '/tests/golden/onnx'
 bad = 0
@@ -242,6 +243,28 @@ def qlinear(tmp):
     print(f'qlinear: {n} models give the same codes')
 
 
+def random(tmp):
+    ran = refused = 0
+    for name, model, feeds in random_ops.models(int(os.environ.get('RQ_RANDOM_OPS', 140))):
+        try:
+            want = ort.run(model.SerializeToString(), feeds)
+        except Exception:
+            refused += 1  # a combination that ONNX Runtime has no kernel for
+            continue
+        onnx.save(model, tmp + '/random.onnx')
+        np.savez(tmp + '/x.npz', **{k: v[None] for k, v in feeds.items()})
+        p = subprocess.run([TOOL, 'run', tmp + '/random.onnx', '-d', tmp + '/x.npz', '-o', tmp + '/y.npz', '--threads', '1'], capture_output=True, text=True)
+        if p.returncode:
+            fail(f'random {name}: {p.stderr.strip()[-300:]}'); continue
+        ran += 1
+        with np.load(tmp + '/y.npz') as got:
+            for o, w in want.items():
+                why = random_ops.differs(got[o][0], w)
+                if why:
+                    fail(f'random {name}: {o} {why}')
+    print(f'random: {ran} operators compared, {refused} refused by ONNX Runtime')
+
+
 def theirs(tmp):
     for t, c, p, data in golden_cases('static_quant'):
         q = c['params']
@@ -257,7 +280,7 @@ def theirs(tmp):
 
 
 with tempfile.TemporaryDirectory() as tmp:
-    for part in sys.argv[2:] or ['quantized', 'copies', 'raised', 'folded', 'floated', 'qlinear', 'theirs']:
+    for part in sys.argv[2:] or ['quantized', 'copies', 'raised', 'folded', 'floated', 'qlinear', 'random', 'theirs']:
         globals()[part](tmp)
 print('interop:', f'{bad} failures' if bad else 'all within bounds')
 sys.exit(1 if bad else 0)
