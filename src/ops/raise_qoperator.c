@@ -251,7 +251,7 @@ static rq_status raise_form(rq_raise_state *r, rq_id node, const form *f)
         (softmax && opset_attr >= 13 && rq_graph_opset(g, "") < 13 && rq_attr_int(n, "axis", -1) != -1))
         return RQ_OK;
 
-    rq_id in[3], scale[2], zero_point[2];
+    rq_id in[3] = { RQ_NONE, RQ_NONE, RQ_NONE }, scale[2] = { RQ_NONE, RQ_NONE }, zero_point[2] = { RQ_NONE, RQ_NONE };
     for (int i = 0; i < f->n_data; i++) {
         RQ_TRY(flat_params(r, input(n, f->scale[i]), &scale[i]));
         zero_point[i] = input(&g->nodes[node], f->zero_point[i]);
