@@ -1,10 +1,10 @@
 #!/bin/sh
 # Everything before pushing: the test suite under sanitizers, both compilers with warnings as errors, valgrind on
 # the demo, the readers under a fuzzer. In shards, so that machines can share the work:
-#   tools/check.sh [asan|ubsan|tsan|clang|valgrind|fuzz|fuzz]...   default: asan ubsan clang valgrind fuzz fuzz
+#   tools/check.sh [asan|ubsan|tsan|clang|valgrind|fuzz]...   default: asan ubsan clang valgrind fuzz
 set -u
 cd "$(dirname "$0")/.."
-shards=${*:-asan ubsan clang valgrind fuzz fuzz}
+shards=${*:-asan ubsan clang valgrind fuzz}
 jobs=${JOBS:-$(nproc)}
 gen=$(command -v ninja >/dev/null 2>&1 && echo "-G Ninja")
 failed=
@@ -35,7 +35,7 @@ for shard in $shards; do
             build-fuzz/fuzz_files -max_len=4096 -max_total_time="${FUZZ_SECONDS:-60}" -verbosity=0 -print_final_stats=1 \
                 build-fuzz/corpus tests/golden/onnx/bad_models tests/golden/onnx/qdq
         ;;
-    *) echo "check: no shard '$shard'; there are asan ubsan tsan clang valgrind fuzz fuzz" >&2; exit 2 ;;
+    *) echo "check: no shard '$shard'; there are asan ubsan tsan clang valgrind fuzz" >&2; exit 2 ;;
     esac || failed="$failed $shard"
 done
 [ -z "$failed" ] && echo "check: clean ($shards)" && exit 0
