@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""check.py BUILD [PART ...]: files we write against onnx.checker (full) and ONNX Runtime. Parts: quantized, copies, raised, theirs.
+"""check.py BUILD [PART ...]: files we write against onnx.checker (full) and ONNX Runtime. Parts: quantized, verdict, copies, raised, theirs.
 
 quantized  the networks in models/, quantized by `requant` in several ways: same top-1, outputs within 2 % of the maximum
+verdict    the report's numbers against numpy's
 copies     golden models read and written: the checker accepts what it accepted before, ONNX Runtime gives the same bytes
 raised     golden QDQ and QOperator models raised to annotations and lowered again: QDQ the same bits unoptimised, all within a step
 folded     golden float models folded for quantization, and in the words of opsets 13 and 21: the same function
@@ -61,6 +62,31 @@ def quantized(tmp):
                 print(f'quantized {name}: output {o} within {100 * rel:.3f} % of the maximum, top-1 same for {100 * same:.2f} %{share}')
                 if not rel <= 0.02 or same < 1:
                     fail(f'quantized {name}: {o} rel_to_max={rel:.4g} allowed=0.02, same top-1 {same:.4f} allowed=1')
+
+
+def verdict(tmp):
+    """what `compare` measures, worked out again with numpy from the outputs of ONNX Runtime and of `requant run`"""
+    data, net = REPO + '/models/digits-test.npz', REPO + '/models/digits-cnn.onnx'
+    test = np.load(data); out, js = tmp + '/v.onnx', tmp + '/v.json'
+    for args in (['quantize', net, '-d', REPO + '/models/digits-train.npz', '-o', out, '--samples', '64', '-q'],
+                 ['run', out, '-d', data, '-o', tmp + '/v.npz'], ['compare', net, out, '-d', data, '--json', js, '-q']):
+        p = subprocess.run([TOOL, *args], capture_output=True, text=True)
+        if p.returncode:
+            return fail(f'verdict: {args[0]}: {p.stderr.strip()[-300:]}')
+    v = json.load(open(js)); a = ort.run(net, {'image': test['image']})['logits'].astype(np.float64); b = np.load(tmp + '/v.npz')['logits'].astype(np.float64)
+    y = test['labels']
+    want = {'sqnr_db': 10 * np.log10((a ** 2).sum() / ((a - b) ** 2).sum()), 'cosine': (a * b).sum() / np.sqrt((a * a).sum() * (b * b).sum()),
+            'float accuracy': (a.argmax(-1) == y).mean(), 'int8 accuracy': (b.argmax(-1) == y).mean(), 'agreement': (a.argmax(-1) == b.argmax(-1)).mean()}
+    got = {'sqnr_db': v['outputs']['logits']['sqnr_db'], 'cosine': v['outputs']['logits']['cosine'], 'float accuracy': v['float']['accuracy'],
+           'int8 accuracy': v['int8']['accuracy'], 'agreement': v['agreement']}
+    for k in want:
+        if not abs(got[k] - want[k]) <= (1e-3 if k == 'sqnr_db' else 1e-6):
+            fail(f'verdict: {k} is {got[k]:.6g} in the report, {want[k]:.6g} by numpy')
+    missing = {'float', 'int8', 'agreement', 'drop', 'outputs', 'layers', 'warnings', 'peak_rss_mb', 'seconds'} - set(v)
+    missing |= {'name', 'op', 'dtype', 'bits', 'scale', 'zero_point', 'sqnr_db', 'cosine', 'saturated', 'reason_float'} - set(v['layers'][0])
+    if missing:
+        fail(f'verdict: the JSON lacks {sorted(missing)}')
+    print('verdict: the numbers of the report are those of numpy:', ', '.join(f'{k} {x:.6g}' for k, x in want.items()))
 
 
 def golden_cases(*topics):
@@ -280,7 +306,7 @@ def theirs(tmp):
 
 
 with tempfile.TemporaryDirectory() as tmp:
-    for part in sys.argv[2:] or ['quantized', 'copies', 'raised', 'folded', 'floated', 'qlinear', 'random', 'theirs']:
+    for part in sys.argv[2:] or ['quantized', 'verdict', 'copies', 'raised', 'folded', 'floated', 'qlinear', 'random', 'theirs']:
         globals()[part](tmp)
 print('interop:', f'{bad} failures' if bad else 'all within bounds')
 sys.exit(1 if bad else 0)
