@@ -13,7 +13,7 @@
 typedef struct rq_place_group {
     rq_id value; /* gives the group its name and settings: the one made first */
     rq_settings s;
-    bool unit;      /* a probability: the range is [0, 1], or what was seen, rounded up */
+    bool unit;     /* a probability: the range is [0, 1], or what was seen, rounded up */
     rq_id clamp;   /* swallowed into this group's range: node that goes if the range allows, or RQ_NONE */
     bool constant; /* `value` is a constant operand: the range is its own */
 } rq_place_group;
