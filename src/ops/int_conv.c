@@ -202,6 +202,30 @@ typedef struct dw_args {
     rq_gemm_out out; /* of one image */
 } dw_args;
 
+enum { MAX_TAPS = 64 };
+
+/* acc[j] = taps k0.. of channel c at `row`, as many as the kernel takes at a time; n columns. */
+static void dw_part(const dw_args *d, int32_t *acc, const uint8_t *row, int64_t c, int64_t k0, int64_t n)
+{
+    const conv_state *s = d->s;
+    const uint8_t *taps[MAX_TAPS];
+    const int64_t n_taps = s->depth - k0 < MAX_TAPS ? s->depth - k0 : MAX_TAPS;
+    for (int64_t k = 0; k < n_taps; k++)
+        taps[k] = row + s->tap[k0 + k];
+    d->a->k->dwconv(acc, taps, s->dw + c * s->depth + k0, (int)n_taps, (size_t)n);
+}
+
+static void dw_sums(const dw_args *d, int32_t *acc, const uint8_t *row, int64_t c, int64_t n)
+{
+    int32_t part[DW_COLUMNS];
+    dw_part(d, acc, row, c, 0, n);
+    for (int64_t k0 = MAX_TAPS; k0 < d->s->depth; k0 += MAX_TAPS) {
+        dw_part(d, part, row, c, k0, n);
+        for (int64_t j = 0; j < n; j++)
+            acc[j] = (int32_t)((uint32_t)acc[j] + (uint32_t)part[j]);
+    }
+}
+
 /* One output channel. */
 static void dw_channel(void *arg, int64_t c)
 {
@@ -209,20 +233,12 @@ static void dw_channel(void *arg, int64_t c)
     const conv_state *s = d->s;
     const rq_im2col *g = &s->g;
     const uint8_t *x = d->base + c / (s->outputs / s->group) * g->channel_stride;
-    const uint8_t *taps[64];
-    int32_t acc[DW_COLUMNS], part[DW_COLUMNS];
+    int32_t acc[DW_COLUMNS];
     for (int64_t o = 0; o < g->out[0] * g->out[1]; o++) {
         const uint8_t *row = x + rq_im2col_row(g, o / g->out[1], o % g->out[1]);
         for (int64_t j0 = 0; j0 < g->out[2]; j0 += DW_COLUMNS) {
             const int64_t n = g->out[2] - j0 < DW_COLUMNS ? g->out[2] - j0 : DW_COLUMNS;
-            for (int64_t k0 = 0; k0 < s->depth; k0 += 64) {
-                const int64_t n_taps = s->depth - k0 < 64 ? s->depth - k0 : 64;
-                for (int64_t k = 0; k < n_taps; k++)
-                    taps[k] = row + s->tap[k0 + k] + j0;
-                d->a->k->dwconv(k0 ? part : acc, taps, s->dw + c * s->depth + k0, (int)n_taps, (size_t)n);
-                for (int64_t j = 0; k0 && j < n; j++)
-                    acc[j] = (int32_t)((uint32_t)acc[j] + (uint32_t)part[j]);
-            }
+            dw_sums(d, acc, row + j0, c, n);
             rq_gemm_finish(d->a->k, &d->out, acc, c, o * g->out[2] + j0, n, NULL);
         }
     }

@@ -17,6 +17,8 @@ bool rq_int_pool_accepts(const rq_op_args *a, const char **why)
     return rq_int_is_output(a->out_q[0], a->out[0], false, why);
 }
 
+enum { ROW = 128 }; /* windows at a time */
+
 typedef struct pool_args {
     const rq_op_args *a;
     rq_window w;
@@ -25,11 +27,10 @@ typedef struct pool_args {
     uint8_t flip;    /* of the result: it is rounded as u8, see kernels/qeltwise.h */
 } pool_args;
 
-/* Taps of window position o along axis i: those inside the input (first..last), and how many count as elements when
- * padding does. */
+/* Taps of window o along axis i: from..to lie inside the input, `all` of them inside input and padding; tap t is at
+ * start + t * dilation. */
 typedef struct reach {
-    int64_t from, to, all; /* input index of tap t is from0 + t * dilation; from..to are tap numbers */
-    int64_t start;
+    int64_t from, to, all, start;
 } reach;
 
 static reach reach_of(const rq_window *w, int i, int64_t o)
@@ -47,6 +48,45 @@ static reach reach_of(const rq_window *w, int i, int64_t o)
     return r;
 }
 
+static int64_t at_least_0(int64_t v)
+{
+    return v > 0 ? v : 0;
+}
+
+/* sum[j] += the real of row[...] under tap t of windows first..first+n-1 along the last axis, where it is inside */
+static void add_tap(const pool_args *p, float *sum, const uint8_t *row, int64_t t, int64_t first, int64_t n)
+{
+    const rq_window *w = &p->w;
+    const int64_t s = w->stride[2], offset = t * w->dilation[2] - w->pad_lo[2]; /* window o is at o * s + offset */
+    const int64_t lo = at_least_0((at_least_0(-offset) + s - 1) / s - first);
+    const int64_t last = w->in[2] - 1 - offset, end = last < 0 ? 0 : last / s + 1 - first, hi = end < n ? end : n;
+    for (int64_t j = lo; j < hi; j++)
+        sum[j] += p->real[row[(first + j) * s + offset]];
+}
+
+/* n windows of output row (o0, o1) from window `first` on; every sum is made in window order. */
+static void average_row(const pool_args *p, uint8_t *y, const uint8_t *x, int64_t o0, int64_t o1, int64_t first,
+                        int64_t n)
+{
+    const rq_window *w = &p->w;
+    const reach r0 = reach_of(w, 0, o0), r1 = reach_of(w, 1, o1);
+    const float sy = p->a->out_q[0]->scale[0], zy = (float)(p->a->out_q[0]->zero_point[0] + (p->flip ? 128 : 0));
+    float sum[ROW] = { 0 };
+    for (int64_t t0 = r0.from; t0 < r0.to; t0++)
+        for (int64_t t1 = r1.from; t1 < r1.to; t1++) {
+            const int64_t at0 = r0.start + t0 * w->dilation[0], at1 = r1.start + t1 * w->dilation[1];
+            for (int64_t t2 = 0; t2 < w->kernel[2]; t2++)
+                add_tap(p, sum, x + (at0 * w->in[1] + at1) * w->in[2], t2, first, n);
+        }
+    for (int64_t j = 0; j < n; j++) {
+        const reach r2 = reach_of(w, 2, first + j);
+        const int64_t taps = at_least_0(r0.to - r0.from) * at_least_0(r1.to - r1.from) * at_least_0(r2.to - r2.from);
+        const int64_t count = p->include_pad ? r0.all * r1.all * r2.all : taps;
+        const float mean = count ? sum[j] / (float)count : 0;
+        y[j] = (uint8_t)rq_quantize_zp_inside(mean / sy + zy, 0, 255) ^ p->flip;
+    }
+}
+
 /* One channel of one image. */
 static void average_plane(void *arg, int64_t plane)
 {
@@ -54,31 +94,10 @@ static void average_plane(void *arg, int64_t plane)
     const rq_window *w = &p->w;
     const uint8_t *x = p->a->in[0]->u8 + plane * rq_window_span(w->in);
     uint8_t *y = p->a->out[0]->u8 + plane * rq_window_span(w->out);
-    const float sy = p->a->out_q[0]->scale[0], zy = (float)(p->a->out_q[0]->zero_point[0] + (p->flip ? 128 : 0));
-    for (int64_t o0 = 0; o0 < w->out[0]; o0++) {
-        const reach r0 = reach_of(w, 0, o0);
-        for (int64_t o1 = 0; o1 < w->out[1]; o1++) {
-            const reach r1 = reach_of(w, 1, o1);
-            for (int64_t o2 = 0; o2 < w->out[2]; o2++) {
-                const reach r2 = reach_of(w, 2, o2);
-                float sum = 0;
-                int64_t count = 0;
-                for (int64_t t0 = r0.from; t0 < r0.to; t0++)
-                    for (int64_t t1 = r1.from; t1 < r1.to; t1++) {
-                        const uint8_t *row =
-                            x +
-                            ((r0.start + t0 * w->dilation[0]) * w->in[1] + r1.start + t1 * w->dilation[1]) * w->in[2] +
-                            r2.start;
-                        for (int64_t t2 = r2.from; t2 < r2.to; t2++, count++)
-                            sum += p->real[row[t2 * w->dilation[2]]];
-                    }
-                if (p->include_pad)
-                    count = r0.all * r1.all * r2.all;
-                const float mean = count ? sum / (float)count : 0;
-                *y++ = (uint8_t)rq_quantize_zp_inside(mean / sy + zy, 0, 255) ^ p->flip;
-            }
-        }
-    }
+    for (int64_t o0 = 0; o0 < w->out[0]; o0++)
+        for (int64_t o1 = 0; o1 < w->out[1]; o1++, y += w->out[2])
+            for (int64_t o2 = 0; o2 < w->out[2]; o2 += ROW)
+                average_row(p, y + o2, x, o0, o1, o2, w->out[2] - o2 < ROW ? w->out[2] - o2 : ROW);
 }
 
 rq_status rq_int_average_pool_forward(const rq_op_args *a)
@@ -94,22 +113,36 @@ rq_status rq_int_average_pool_forward(const rq_op_args *a)
     return RQ_OK;
 }
 
+typedef struct global_args {
+    const rq_op_args *a;
+    int64_t n; /* elements of a plane */
+    uint8_t flip;
+    uint32_t zx;
+    float m;
+    int32_t lo, hi;
+} global_args;
+
+static void global_plane(void *arg, int64_t plane)
+{
+    const global_args *p = arg;
+    const uint8_t *v = p->a->in[0]->u8 + plane * p->n, flip = p->flip;
+    uint32_t sum = 0;
+    for (int64_t i = 0; i < p->n; i++)
+        sum += v[i] ^ flip;
+    p->a->out[0]->u8[plane] = (uint8_t)rq_quantize_acc((int32_t)(sum - p->zx * (uint32_t)p->n), p->m,
+                                                       p->a->out_q[0]->zero_point[0], p->lo, p->hi);
+}
+
 rq_status rq_int_global_average_pool_forward(const rq_op_args *a)
 {
     const rq_shape *x = &a->in[0]->shape;
     const rq_qparams *xq = a->in_q[0], *yq = a->out_q[0];
-    const int64_t planes = x->dim[0] * x->dim[1], n = rq_shape_span(x, 2, x->rank);
-    const uint8_t flip = rq_int_flip_to_u8(xq->dtype);
-    const uint32_t zx = (uint32_t)(xq->zero_point[0] + (flip ? 128 : 0));
-    const float per = yq->scale[0] * (float)n, m = xq->scale[0] / per;
-    int32_t lo, hi;
-    rq_qparams_limits(yq, &lo, &hi);
-    for (int64_t p = 0; p < planes; p++) {
-        const uint8_t *v = a->in[0]->u8 + p * n;
-        uint32_t sum = 0;
-        for (int64_t i = 0; i < n; i++)
-            sum += v[i] ^ flip;
-        a->out[0]->u8[p] = (uint8_t)rq_quantize_acc((int32_t)(sum - zx * (uint32_t)n), m, yq->zero_point[0], lo, hi);
-    }
+    global_args p = { .a = a, .n = rq_shape_span(x, 2, x->rank), .flip = rq_int_flip_to_u8(xq->dtype) };
+    const float per = yq->scale[0] * (float)p.n;
+    p.zx = (uint32_t)(xq->zero_point[0] + (p.flip ? 128 : 0));
+    p.m = xq->scale[0] / per;
+    rq_qparams_limits(yq, &p.lo, &p.hi);
+    const int64_t planes = x->dim[0] * x->dim[1];
+    rq_threads_for(planes * p.n < 1 << 16 ? NULL : a->threads, planes, global_plane, &p);
     return RQ_OK;
 }

@@ -111,6 +111,11 @@ static const form matmul = { rq_int_matmul_accepts, rq_int_matmul_prepare, rq_in
 static const form gemm = { rq_int_gemm_accepts, rq_int_gemm_prepare, rq_int_matmul_forward, rq_int_matmul_scratch,
                            rq_int_matmul_release };
 static const form add = { rq_int_eltwise_accepts, NULL, rq_int_add_forward, NULL, NULL };
+static const form average = { rq_int_pool_accepts, NULL, rq_int_average_pool_forward, NULL, NULL };
+static const form global_average = { rq_int_pool_accepts, NULL, rq_int_global_average_pool_forward, NULL, NULL };
+static const form concat = { rq_int_concat_accepts, NULL, rq_int_concat_forward, NULL, NULL };
+static const form table = { rq_int_table_accepts, rq_int_table_prepare, rq_int_table_forward, NULL,
+                            rq_int_table_release };
 static const form mul = { rq_int_eltwise_accepts, NULL, rq_int_mul_forward, NULL, NULL };
 
 /* The threads of all tests: none, two. */
@@ -496,6 +501,148 @@ static void sums_and_products_of_elements(void **state)
         eltwise_case(&rng, i);
 }
 
+static void pool_case(rq_rng *rng, int number)
+{
+    fixture f;
+    start(&f, rng, "AveragePool");
+    const int nd = (int)draw(&f, 1, 3);
+    int64_t x[5] = { draw(&f, 1, 2), draw(&f, 1, 3) }, kernel[3], stride[3], dilation[3], pads[6];
+    for (int i = 0; i < nd; i++) {
+        kernel[i] = draw(&f, 1, 4);
+        stride[i] = draw(&f, 1, 3);
+        dilation[i] = draw(&f, 1, 2);
+        pads[i] = draw(&f, 0, kernel[i] - 1);
+        pads[nd + i] = draw(&f, 0, kernel[i] - 1);
+        x[2 + i] = (kernel[i] - 1) * dilation[i] + 1 + draw(&f, 0, i == nd - 1 ? 300 : 5);
+    }
+    const bool include = draw(&f, 0, 1);
+    set_ints(&f, "kernel_shape", kernel, nd);
+    set_ints(&f, "strides", stride, nd);
+    set_ints(&f, "dilations", dilation, nd);
+    set_ints(&f, "pads", pads, 2 * nd);
+    set_int(&f, "count_include_pad", include);
+    set_int(&f, "ceil_mode", draw(&f, 0, 1));
+    const rq_dtype xd = byte_types[draw(&f, 0, 1)], yd = byte_types[draw(&f, 0, 1)];
+    add_input(&f, xd, nd + 2, x);
+    set_q(&f, 0, xd, RQ_PER_TENSOR, 1, false, 0.02f);
+    set_q(&f, MAX_IN, yd, RQ_PER_TENSOR, 1, false, 0.02f);
+    rq_window w;
+    assert_int_equal(rq_window_pool(&w, &f.g->nodes[f.node], &f.in[0].shape, NULL), RQ_OK);
+    const rq_shape y = rq_window_out_shape(&w, &f.in[0].shape, x[1]);
+    set_output(&f, yd, &y);
+    double *want = malloc((size_t)rq_shape_count(&y) * sizeof *want), *next = want;
+    const int32_t shift = yd == RQ_DTYPE_S8 ? 128 : 0; /* rounded as u8 */
+    for (int64_t p = 0; p < x[0] * x[1]; p++)
+        for (int64_t o = 0; o < rq_window_span(w.out); o++) {
+            const int64_t at[3] = { o / (w.out[1] * w.out[2]), o / w.out[2] % w.out[1], o % w.out[2] };
+            float sum = 0;
+            int64_t inside = 0, padded = 0;
+            for (int64_t t = 0; t < rq_window_span(w.kernel); t++) {
+                const int64_t tap[3] = { t / (w.kernel[1] * w.kernel[2]), t / w.kernel[2] % w.kernel[1],
+                                         t % w.kernel[2] };
+                bool in = true, near = true;
+                int64_t from = p;
+                for (int i = 0; i < 3; i++) {
+                    const int64_t v = at[i] * w.stride[i] - w.pad_lo[i] + tap[i] * w.dilation[i];
+                    in = in && v >= 0 && v < w.in[i];
+                    near = near && v < w.in[i] + w.pad_hi[i];
+                    from = from * w.in[i] + v;
+                }
+                padded += near;
+                inside += in;
+                if (in)
+                    sum += rq_dequantize_one(code(&f.in[0], from), f.q[0].scale[0], f.q[0].zero_point[0]);
+            }
+            const int64_t count = include ? padded : inside;
+            const float mean = count ? sum / (float)count : 0, zy = (float)(f.q[MAX_IN].zero_point[0] + shift);
+            *next++ = rq_quantize_zp_inside(mean / f.q[MAX_IN].scale[0] + zy, 0, 255) - shift;
+        }
+    char what[80];
+    snprintf(what, sizeof what, "pool %d: %d axes", number, nd);
+    on_every_isa(&f, &average, false, want, what);
+    int64_t plane = rq_window_span(w.in);
+    const int64_t one[5] = { x[0], x[1], 1, 1, 1 };
+    const rq_shape gs = rq_shape_of(nd + 2, one);
+    rq_tensor_release(&f.out);
+    set_output(&f, yd, &gs);
+    for (int64_t p = 0; p < x[0] * x[1]; p++) {
+        int32_t sum = 0, lo, hi;
+        for (int64_t i = 0; i < plane; i++)
+            sum += code(&f.in[0], p * plane + i) - f.q[0].zero_point[0];
+        const float per = f.q[MAX_IN].scale[0] * (float)plane;
+        rq_qparams_limits(&f.q[MAX_IN], &lo, &hi);
+        want[p] = rq_quantize_acc(sum, f.q[0].scale[0] / per, f.q[MAX_IN].zero_point[0], lo, hi);
+    }
+    on_every_isa(&f, &global_average, false, want, what);
+    free(want);
+    finish(&f);
+}
+
+static void averages(void **state)
+{
+    (void)state;
+    rq_rng rng;
+    rq_rng_seed(&rng, 5);
+    for (int i = 0; i < 200; i++)
+        pool_case(&rng, i);
+}
+
+/* Concat of three, the second with the output's own parameters; then Relu as a table. */
+static void tables(void **state)
+{
+    (void)state;
+    rq_rng rng;
+    rq_rng_seed(&rng, 6);
+    for (int number = 0; number < 40; number++) {
+        fixture f;
+        start(&f, &rng, "Concat");
+        f.g->nodes[f.node].n_in = 3;
+        set_int(&f, "axis", 1);
+        const rq_dtype d = byte_types[number % 2];
+        double *want = malloc(2 * 60 * 7 * sizeof *want);
+        int64_t channels = 0;
+        set_q(&f, MAX_IN, d, RQ_PER_TENSOR, 1, false, 0.03f);
+        for (int i = 0; i < 3; i++) {
+            const int64_t x[3] = { 2, draw(&f, 1, 20), 7 };
+            add_input(&f, i == 2 ? byte_types[1 - number % 2] : d, 3, x);
+            if (i == 1) {
+                assert_int_equal(rq_qparams_copy(&f.q[1], &f.q[MAX_IN]), RQ_OK);
+                f.has_q[1] = true;
+            } else {
+                set_q(&f, i, f.in[i].dtype, RQ_PER_TENSOR, 1, false, 0.02f);
+            }
+            channels += x[1];
+        }
+        const int64_t y[3] = { 2, channels, 7 };
+        const rq_shape ys = rq_shape_of(3, y);
+        set_output(&f, d, &ys);
+        int32_t lo, hi;
+        rq_qparams_limits(&f.q[MAX_IN], &lo, &hi);
+        double *next = want;
+        for (int64_t n = 0; n < 2; n++)
+            for (int i = 0; i < 3; i++)
+                for (int64_t k = 0, per = rq_tensor_count(&f.in[i]) / 2; k < per; k++) {
+                    const float real =
+                        rq_dequantize_one(code(&f.in[i], n * per + k), f.q[i].scale[0], f.q[i].zero_point[0]);
+                    *next++ = rq_quantize_one(real, f.q[MAX_IN].scale[0], f.q[MAX_IN].zero_point[0], lo, hi);
+                }
+        on_every_isa(&f, &concat, false, want, "concat");
+        /* one input, through the row's own forward */
+        f.g->nodes[f.node].op = "Relu";
+        f.g->nodes[f.node].row = rq_op_find("", "Relu");
+        f.g->nodes[f.node].n_in = f.n_in = 1;
+        rq_tensor_release(&f.out);
+        set_output(&f, d, &f.in[0].shape);
+        for (int64_t k = 0; k < rq_tensor_count(&f.in[0]); k++) {
+            const float real = rq_dequantize_one(code(&f.in[0], k), f.q[0].scale[0], f.q[0].zero_point[0]);
+            want[k] = rq_quantize_one(real > 0 ? real : 0, f.q[MAX_IN].scale[0], f.q[MAX_IN].zero_point[0], lo, hi);
+        }
+        on_every_isa(&f, &table, false, want, "table");
+        free(want);
+        finish(&f);
+    }
+}
+
 static int make_pools(void **state)
 {
     (void)state;
@@ -512,10 +659,9 @@ static int drop_pools(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(convolutions),
-        cmocka_unit_test(products),
-        cmocka_unit_test(products_with_bias),
-        cmocka_unit_test(sums_and_products_of_elements),
+        cmocka_unit_test(convolutions),       cmocka_unit_test(products),
+        cmocka_unit_test(products_with_bias), cmocka_unit_test(sums_and_products_of_elements),
+        cmocka_unit_test(averages),           cmocka_unit_test(tables),
     };
     return cmocka_run_group_tests(tests, make_pools, drop_pools);
 }
