@@ -169,8 +169,6 @@ static size_t conv_scratch(const rq_op_args *a, bool integer)
     if (integer)
         return rq_int_conv_scratch(a);
     const conv_state *s = a->state;
-    if (integer)
-        return rq_int_conv_scratch(a);
     switch (s ? s->way : WAY_EMPTY) {
     case WAY_DEPTHWISE:
         return rq_dwconv_f32_scratch(&s->g, s->threads);

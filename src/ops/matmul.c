@@ -92,12 +92,51 @@ static int64_t batch_at(const rq_shape *y, const rq_shape *b, int64_t i, int64_t
     return at;
 }
 
+/* Products that no network is made of, f64 and whole numbers (which wrap): y[m][n] += x op w, element by element. */
+static void plain_product(const product *p, rq_tensor *y, int64_t y_at, const rq_tensor *x, int64_t x_at,
+                          const rq_tensor *w, int64_t w_at)
+{
+    for (int64_t i = 0; i < p->m; i++)
+        for (int64_t j = 0; j < p->n; j++) {
+            double sum = 0;
+            uint64_t whole = 0;
+            for (int64_t q = 0; q < p->k; q++) {
+                const int64_t u = x_at + (p->ta ? q * p->lda + i : i * p->lda + q);
+                const int64_t v = w_at + (p->tb ? j * p->ldb + q : q * p->ldb + j);
+                if (y->dtype == RQ_DTYPE_F64)
+                    sum += x->f64[u] * w->f64[v];
+                else if (rq_dtype_bits(y->dtype) == 64)
+                    whole += x->u64[u] * w->u64[v];
+                else
+                    whole += (uint64_t)x->u32[u] * w->u32[v];
+            }
+            const int64_t o = y_at + i * p->n + j;
+            if (y->dtype == RQ_DTYPE_F64)
+                y->f64[o] = sum;
+            else if (rq_dtype_bits(y->dtype) == 64)
+                y->u64[o] = whole;
+            else
+                y->u32[o] = (uint32_t)whole;
+        }
+}
+
+static rq_status matmul_plain(const rq_op_args *a, const product *p)
+{
+    const rq_dtype d = a->in[0]->dtype;
+    if (d != RQ_DTYPE_F64 && !(rq_dtype_is_integer(d) && rq_dtype_bits(d) >= 32))
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(d));
+    for (int64_t i = 0, n = rq_shape_count(&p->yb); i < n; i++)
+        plain_product(p, a->out[0], i * p->m * p->n, a->in[0], batch_at(&p->yb, &p->xb, i, p->m * p->k), a->in[1],
+                      batch_at(&p->yb, &p->wb, i, p->k * p->n));
+    return RQ_OK;
+}
+
 static rq_status matmul_wide(const rq_op_args *a)
 {
-    if (a->in[0]->dtype != RQ_DTYPE_F32)
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[0]->dtype));
     product p;
     product_of(a, &p);
+    if (a->in[0]->dtype != RQ_DTYPE_F32)
+        return matmul_plain(a, &p);
     const float alpha = strcmp(a->node->op, "FusedMatMul") == 0 ? rq_attr_float(a->node, "alpha", 1) : 1;
     float *y = a->out[0]->f32;
     const float *x = a->in[0]->f32, *w = a->in[1]->f32;
