@@ -21,11 +21,8 @@ static void print_cpu(FILE *to)
         unsigned flag;
         const char *name;
     } names[] = {
-        { RQ_CPU_AVX2, "avx2+fma" },
-        { RQ_CPU_AVX512, "avx512" },
-        { RQ_CPU_VNNI, "avx512-vnni" },
-        { RQ_CPU_VBMI, "avx512-vbmi" },
-        { RQ_CPU_NEON, "neon" },
+        { RQ_CPU_AVX2, "avx2+fma" },    { RQ_CPU_AVX512, "avx512" }, { RQ_CPU_VNNI, "avx512-vnni" },
+        { RQ_CPU_VBMI, "avx512-vbmi" }, { RQ_CPU_NEON, "neon" },
     };
     unsigned flags;
     rq_err err = { 0 };

@@ -3,6 +3,7 @@
  * Every mode is separable. An output index of an axis is mapped to a real coordinate of the input (in f32, as ONNX
  * Runtime does: nearest depends on its last bit); nearest then moves whole runs, on any type, codes included; linear
  * and cubic are a weighted sum of a few input indices per axis ("taps"), one axis after the other in f32. */
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -571,6 +572,7 @@ static rq_status blend_forward(const rq_op_args *a)
     options o = read_options(a->node, a->opset);
     const rq_tensor *x = a->in[0];
     rq_tensor *y = a->out[0];
+    assert(x && y); /* rows with min_in 1 always have them */
     rq_shape at = x->shape;
     size_t n_taps, n_out, elements;
     int last = -1;

@@ -207,7 +207,7 @@ static bool same_as_inputs(planner *b, const rq_node *n, const rq_qparams *q, rq
         return false;
     const rq_form *s = form_of(b, n->in[1], RQ_FORM_REAL);
     if (!s->known || s->t.dtype != RQ_DTYPE_F32 || rq_tensor_count(&s->t) != 1 ||
-        memcmp(s->t.f32, q->scale, sizeof(float)) != 0)
+        memcmp(s->t.data, q->scale, sizeof(float)) != 0) /* NOLINT(bugprone-suspicious-memory-comparison): bits */
         return false;
     if (n->n_in < 3 || n->in[2] == RQ_NONE)
         return q->zero_point[0] == 0;
