@@ -7,7 +7,7 @@ PREFIX ?= /usr/local
 .PHONY: all build demo test check lint fmt bench golden install deps transcripts clean help
 
 all: $(BUILD)/CMakeCache.txt  ## build the library and the command, build/requant
-	@cmake --build $(BUILD) -j $(JOBS) --target requant requant_shared requant_static
+	@cmake --build $(BUILD) -j $(JOBS) --target requant requant_shared requant_static man
 
 build: $(BUILD)/CMakeCache.txt
 	@cmake --build $(BUILD) -j $(JOBS)
@@ -41,10 +41,11 @@ GOLDEN ?= tests/golden
 golden: build        ## compare with a set of golden data: make golden GOLDEN=DIR
 	@$(BUILD)/tests/golden $(GOLDEN)
 
-transcripts: build   ## compare the command line's transcripts; UPDATE=1 rewrites them
+transcripts: all     ## compare the command line's transcripts and README.md's table; UPDATE=1 rewrites them
 	@tests/cli/run.sh $(BUILD)/requant $(if $(UPDATE),--update)
+	@tools/readme.sh $(abspath $(BUILD))/requant $(if $(UPDATE),--update)
 
-install: build       ## PREFIX=/usr/local
+install: all         ## PREFIX=/usr/local
 	cmake --install $(BUILD) --prefix $(PREFIX)
 
 clean:               ## remove the build folders

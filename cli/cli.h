@@ -11,6 +11,7 @@ typedef enum cli_kind {
     CLI_END,
     CLI_FLAG,   /* bool */
     CLI_STR,    /* const char * */
+    CLI_IN,     /* const char *, a file or folder we read: no output may take its place */
     CLI_OUT,    /* const char *, a file we write: "-" means standard output */
     CLI_INT,    /* int64_t in lo..hi */
     CLI_NUM,    /* double in lo..hi */
@@ -76,7 +77,7 @@ extern const cli_command cmd_quantize, cmd_run, cmd_eval, cmd_compare, cmd_bench
       NULL,    1, 1 << 20 },                                                                                                \
         { CLI_DIM, 0, "dim", "NAME=N", offsetof(cli_common, dims), "size of a dynamic axis; may be repeated", NULL, 0, 0 }, \
     {                                                                                                                       \
-        CLI_STR, 0, "recipe", "FILE", offsetof(cli_common, recipe_path),                                                    \
+        CLI_IN, 0, "recipe", "FILE", offsetof(cli_common, recipe_path),                                                     \
             "YAML file of settings; its keys are long option names, what stands on the command line wins", NULL, 0, 0       \
     }
 #define CLI_ROWS_COMMON                                                                                                  \

@@ -11,8 +11,8 @@ typedef struct bench_args {
 
 #define TO(field) offsetof(bench_args, field)
 static const cli_opt opts[] = {
-    { CLI_STR, 0, "against", "MODEL2", TO(against), "time this model too, the two taking turns", NULL, 0, 0 },
-    { CLI_STR, 'd', "data", "DATA", TO(data), "samples to run on (default: made-up noise)", NULL, 0, 0 },
+    { CLI_IN, 0, "against", "MODEL2", TO(against), "time this model too, the two taking turns", NULL, 0, 0 },
+    { CLI_IN, 'd', "data", "DATA", TO(data), "samples to run on (default: made-up noise)", NULL, 0, 0 },
     { CLI_INT, 0, "runs", "N", TO(runs), "runs to time (default: about two seconds of them, at least 10)", NULL, 1,
       1e6 },
     { CLI_OUT, 0, "json", "FILE", TO(json), "write the result as JSON (-: standard output)", NULL, 0, 0 },

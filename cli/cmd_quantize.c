@@ -22,7 +22,7 @@ typedef struct quantize_args {
 
 #define TO(field) offsetof(quantize_args, field)
 static const cli_opt opts[] = {
-    { CLI_STR, 'd', "data", "DATA", TO(data), "samples: .npz, .npy or a folder of either", NULL, 0, 0 },
+    { CLI_IN, 'd', "data", "DATA", TO(data), "samples: .npz, .npy or a folder of either", NULL, 0, 0 },
     { CLI_OUT, 'o', "out", "OUT", TO(out), "write the int8 model here; the suffix names the format", NULL, 0, 0 },
     { CLI_ENUM, 0, "method", "NAME", TO(method), "how ranges are chosen: minmax, ema, percentile, entropy or mse",
       "minmax|ema|percentile|entropy|mse", 0, 0 },
@@ -40,7 +40,7 @@ static const cli_opt opts[] = {
       NULL, 0, 0 },
     { CLI_INT, 'n', "samples", "N", TO(samples), "calibrate on N samples (default: all that do not judge)", NULL, 1,
       1e15 },
-    { CLI_STR, 0, "eval", "DATA", TO(eval), "judge on these samples (default: one fifth of DATA, held out)", NULL, 0,
+    { CLI_IN, 0, "eval", "DATA", TO(eval), "judge on these samples (default: one fifth of DATA, held out)", NULL, 0,
       0 },
     { CLI_NUM, 0, "max-drop", "X", TO(max_drop),
       "exit 3 when more than X points of accuracy are lost (of agreement, without labels)", NULL, 0, 100 },
@@ -86,14 +86,11 @@ static rq_settings settle(const quantize_args *a)
 /* Everything that can be refused before the work begins. */
 static int refuse(const cli_command *c, const quantize_args *a)
 {
-    const char *model = a->common.operand[0];
     rq_err err = { 0 };
     if (!a->data)
         return cli_usage(c, "samples are missing: -d DATA");
     if (!a->out)
         return cli_usage(c, "the output is missing: -o OUT");
-    if (strcmp(model, a->out) == 0 || rq_file_same(model, a->out))
-        return cli_usage(c, "OUT is MODEL: %s would be overwritten; name another file", model);
     if (rq_file_check_output(a->out, &err) || (a->json && rq_file_check_output(a->json, &err)))
         return cli_fail(c->name, &err);
     return CLI_OK;

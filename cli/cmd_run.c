@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "cli.h"
 
@@ -13,7 +14,7 @@ typedef struct run_args {
 
 #define TO(field) offsetof(run_args, field)
 static const cli_opt opts[] = {
-    { CLI_STR, 'd', "data", "DATA", TO(data), "samples: .npz, .npy or a folder of either", NULL, 0, 0 },
+    { CLI_IN, 'd', "data", "DATA", TO(data), "samples: .npz, .npy or a folder of either", NULL, 0, 0 },
     { CLI_OUT, 'o', "out", "OUT.npz", TO(out), "write the outputs here, by name", NULL, 0, 0 },
     { CLI_LIST, 0, "tap", "VALUE", TO(taps), "write this value of the graph too; may be repeated", NULL, 0, 0 },
     CLI_ROWS_DATA,
@@ -124,6 +125,13 @@ static bool has_column(const column *cols, int n, const char *name)
     return false;
 }
 
+static double now(void)
+{
+    struct timespec ts;
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
+}
+
 static int run(void *args)
 {
     run_args *a = args;
@@ -166,11 +174,13 @@ static int run(void *args)
         n++;
     }
     int64_t count = rq_dataset_count(data), batch = rq_dataset_batch_size(data);
+    const double begin = now();
     for (int64_t first = 0; first < count; first += batch) {
         int64_t take = count - first < batch ? count - first : batch;
-        cli_progress_step(&progress, "running", first, count, -1);
         if (run_batch(s, data, first, take, cols, n_out, out, &err))
             goto done;
+        const int64_t did = first + take;
+        cli_progress_step(&progress, "running", did, count, (now() - begin) / (double)did * (double)(count - did));
     }
     cli_progress_end(&progress);
     if (save(a->out, cols, n, &err))

@@ -27,7 +27,12 @@ int64_t cli_model_bytes(const char *path, const rq_graph *g)
 rq_status cli_open_data(rq_dataset **out, const char *path, const rq_graph *g, const cli_common *a, rq_err *err)
 {
     rq_dataset_cfg cfg = { .batch = a->batch, .dims = a->dims.items, .n_dims = a->dims.n };
-    return rq_dataset_open(out, path, g, &cfg, err);
+    RQ_TRY(rq_dataset_open(out, path, g, &cfg, err));
+    const long long left = rq_dataset_left_out(*out), used = rq_dataset_count(*out);
+    if (left && !a->quiet)
+        fprintf(stderr, "requant: %s: the last %lld of %lld samples are left out, the model takes %lld at a time\n",
+                path, left, used + left, (long long)rq_dataset_batch_size(*out));
+    return RQ_OK;
 }
 
 bool cli_is_stdout(const char *path)

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli.h"
 
@@ -125,6 +126,7 @@ static bool store(const cli_opt *o, void *args, const char *text, char *why, siz
         *(bool *)to = !text || text[0] == 't';
         return true;
     case CLI_STR:
+    case CLI_IN:
         *(const char **)to = text;
         return true;
     case CLI_OUT:
@@ -261,6 +263,33 @@ static int apply_recipe(const cli_command *c, cli_common *a)
     return CLI_OK;
 }
 
+/* Would writing `out` destroy `other`? Pipes and devices are nobody's file. */
+static bool overwrites(const char *out, const char *other)
+{
+    struct stat st;
+    if (!out || !other || (stat(out, &st) == 0 && !S_ISREG(st.st_mode)))
+        return false;
+    return strcmp(out, other) == 0 || rq_file_same(out, other);
+}
+
+/* Nothing we write may take the place of what we read, or of something else we write. */
+static int check_outputs(const cli_command *c, const cli_common *a)
+{
+    for (const cli_opt *o = c->opts; o->kind != CLI_END; o++) {
+        const char *out = o->kind == CLI_OUT ? *(const char *const *)((const char *)a + o->to) : NULL;
+        for (int i = 0; i < a->n_operands; i++)
+            if (overwrites(out, a->operand[i]))
+                return cli_usage(c, "--%s is the model itself: %s would be overwritten; name another file", o->name,
+                                 out);
+        for (const cli_opt *p = c->opts; p->kind != CLI_END; p++)
+            if ((p->kind == CLI_IN || (p->kind == CLI_OUT && p < o)) &&
+                overwrites(out, *(const char *const *)((const char *)a + p->to)))
+                return cli_usage(c, "--%s and --%s are one file: %s would be overwritten; name another", o->name,
+                                 p->name, out);
+    }
+    return CLI_OK;
+}
+
 int cli_parse(const cli_command *c, int argc, char **argv, void *args)
 {
     cli_common *a = args;
@@ -282,7 +311,8 @@ int cli_parse(const cli_command *c, int argc, char **argv, void *args)
         return CLI_OK;
     if (a->n_operands < c->min_operands)
         return cli_usage(c, "%s", c->min_operands == 1 ? "a model is missing" : "two models are wanted");
-    return a->recipe_path ? apply_recipe(c, a) : CLI_OK;
+    int rc = a->recipe_path ? apply_recipe(c, a) : CLI_OK;
+    return rc ? rc : check_outputs(c, a);
 }
 
 void cli_release(const cli_command *c, void *args)

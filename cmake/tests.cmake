@@ -74,5 +74,6 @@ set_tests_properties(interop PROPERTIES SKIP_RETURN_CODE 77)
 add_test(NAME determinism COMMAND tests/determinism/run.sh $<TARGET_FILE:requant> ${RQ_TEST_TMP} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(golden interop determinism PROPERTIES TIMEOUT 600)
 add_test(NAME transcripts COMMAND tests/cli/run.sh $<TARGET_FILE:requant> WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+add_test(NAME readme COMMAND tools/readme.sh $<TARGET_FILE:requant> WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 add_test(NAME install COMMAND tests/install/test_install.sh ${CMAKE_BINARY_DIR} ${CMAKE_C_COMPILER} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(headers layers install PROPERTIES LABELS nosan) # nothing of ours runs instrumented there

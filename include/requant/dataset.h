@@ -31,7 +31,9 @@ RQ_API rq_status rq_dataset_open(rq_dataset **out, const char *path, const rq_gr
                                  rq_err *err);
 RQ_API void rq_dataset_close(rq_dataset *d);
 
-RQ_API int64_t rq_dataset_count(const rq_dataset *d);      /* samples */
+RQ_API int64_t rq_dataset_count(const rq_dataset *d); /* samples */
+/* Samples at the end that do not fill a batch of a model whose batch is fixed; not in the count. */
+RQ_API int64_t rq_dataset_left_out(const rq_dataset *d);
 RQ_API int64_t rq_dataset_batch_size(const rq_dataset *d); /* 1 when each sample is a whole feed */
 RQ_API bool rq_dataset_whole_feeds(const rq_dataset *d);   /* a row is a whole feed: outputs are stacked, not joined */
 RQ_API const char *rq_dataset_path(const rq_dataset *d);

@@ -28,11 +28,32 @@ static int64_t free_size(const rq_graph *g, int64_t dim, int axis, const rq_benc
     return axis == 0 && cfg->batch > 0 ? cfg->batch : 1;
 }
 
+/* A size for an axis that no input has, or a batch the model does not take, is a mistake, not a wish. */
+static rq_status check_sizes(const rq_graph *g, const rq_bench_cfg *cfg, rq_err *err)
+{
+    for (int i = 0; i < cfg->n_dims; i++) {
+        bool found = false;
+        for (int k = 0; k < rq_graph_n_inputs(g) && !found; k++) {
+            const rq_shape s = rq_graph_input(g, k).shape;
+            for (int a = 0; a < s.rank && !found; a++)
+                found = s.dim[a] < -1 && !strcmp(cfg->dims[i].name, rq_graph_dim_name(g, s.dim[a]));
+        }
+        if (!found)
+            return rq_fail(err, RQ_BAD_ARG, "no input of the model has an axis called '%s'", cfg->dims[i].name);
+    }
+    const rq_shape first = rq_graph_n_inputs(g) > 0 ? rq_graph_input(g, 0).shape : rq_shape_unknown();
+    if (cfg->batch > 0 && first.rank > 0 && first.dim[0] >= 0 && first.dim[0] != cfg->batch)
+        return rq_fail(err, RQ_BAD_ARG, "batches of %lld were asked for, the model takes %lld", (long long)cfg->batch,
+                       (long long)first.dim[0]);
+    return RQ_OK;
+}
+
 static rq_status make_feeds(rq_feed **feeds, int *n, const rq_graph *g, const rq_bench_cfg *cfg, rq_err *err)
 {
     rq_rng rng;
     rq_rng_seed(&rng, 1);
     *n = 0;
+    RQ_TRY(check_sizes(g, cfg, err));
     *feeds = rq_mem_zalloc((size_t)rq_graph_n_inputs(g) + 1, sizeof **feeds);
     if (!*feeds)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for inputs");

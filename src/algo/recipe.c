@@ -75,8 +75,9 @@ static const struct {
 };
 
 /* Global keys that are no setting of a tensor: kept as text for whoever runs the command. */
-static const char *const option_names[] = { "samples", "eval",  "max-drop", "seed",   "json",
-                                            "threads", "batch", "dim",      "output", "requantize" };
+static const char *const option_names[] = { "samples", "eval",    "max-drop", "seed",  "json",       "threads",
+                                            "batch",   "dim",     "output",   "tap",   "requantize", "runs",
+                                            "data",    "against", "out",      "quiet", "verbose" };
 enum { N_OPTIONS = sizeof option_names / sizeof option_names[0] };
 
 static bool read_double(const char *text, double *out)
@@ -301,6 +302,15 @@ static rq_status read_set(reader *in, values *v, const yaml_node_t *map)
     return RQ_OK;
 }
 
+/* A share is asked for only by who wants the method that reads it, as with the option. */
+static void imply_method(values *v)
+{
+    if ((v->has & 1u << KEY_PERCENTILE) && !(v->has & 1u << KEY_METHOD)) {
+        v->s.method = RQ_METHOD_PERCENTILE;
+        v->has |= 1u << KEY_METHOD;
+    }
+}
+
 static rq_status read_match(reader *in, rule *r, const yaml_node_t *map)
 {
     if (map->type != YAML_MAPPING_NODE || map->data.mapping.pairs.start == map->data.mapping.pairs.top)
@@ -338,6 +348,7 @@ static rq_status read_rule(reader *in, const yaml_node_t *map)
             has_match = true;
         } else if (!strcmp(word, "set") && !has_set) {
             RQ_TRY(read_set(in, &r.set, value));
+            imply_method(&r.set);
             has_set = true;
         } else {
             rq_nearest near = rq_nearest_to(word);
@@ -430,6 +441,7 @@ static rq_status read_top(reader *in, const yaml_node_t *map)
                            line_of(at), word);
         RQ_TRY(k < N_KEYS ? read_key(in, &r->global, (key)k, value) : read_option(in, o, value));
     }
+    imply_method(&r->global);
     return RQ_OK;
 }
 

@@ -32,10 +32,13 @@ json_t *rq_report_json_text(const char *s)
 rq_status rq_report_json_write(json_t *root, const char *path, rq_err *err)
 {
     char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(9)) : NULL;
-    rq_status status = text ? rq_file_write_all(path, text, strlen(text), err)
-                            : rq_fail(err, RQ_NO_MEMORY, "%s: out of memory for the JSON", path);
-    free(text);
     json_decref(root);
+    if (!text)
+        return rq_fail(err, RQ_NO_MEMORY, "%s: out of memory for the JSON", path);
+    const size_t n = strlen(text);
+    text[n] = '\n'; /* a text file ends in one; it takes the place of the 0 */
+    rq_status status = rq_file_write_all(path, text, n + 1, err);
+    free(text);
     return status;
 }
 

@@ -127,7 +127,8 @@ rq_status rq_file_create(rq_file *f, const char *path, rq_err *err)
     f->path = direct ? rq_mem_strdup(path) : target_of(path);
     size_t room = f->path ? strlen(f->path) + 48 : 1;
     f->tmp = rq_mem_zalloc(room, 1); /* "" when direct */
-    if (!f->path || !f->tmp) {
+    f->name = rq_mem_strdup(path);
+    if (!f->path || !f->tmp || !f->name) {
         rq_file_abandon(f);
         return rq_fail(err, RQ_NO_MEMORY, "%s: out of memory", path);
     }
@@ -163,7 +164,7 @@ rq_status rq_file_write(rq_file *f, const void *data, size_t n, rq_err *err)
         if (did < 0 && errno == EINTR)
             continue;
         if (did < 0)
-            return fail_write(err, f->path);
+            return fail_write(err, f->name);
         p += did;
         n -= (size_t)did;
     }
@@ -176,13 +177,13 @@ rq_status rq_file_commit(rq_file *f, rq_err *err)
     rq_status s = RQ_OK;
     bool direct = !f->tmp[0];
     if (!direct && fsync(f->fd) && errno != EINVAL)
-        s = fail_write(err, f->path);
+        s = fail_write(err, f->name);
     if (close(f->fd) && s == RQ_OK)
-        s = fail_write(err, f->path);
+        s = fail_write(err, f->name);
     f->fd = -1;
     if (s == RQ_OK && !direct) {
         if (rename(f->tmp, f->path)) {
-            s = fail_write(err, f->path);
+            s = fail_write(err, f->name);
         } else {
             unlist_tmp(f->tmp);
             f->tmp[0] = 0;
@@ -194,7 +195,7 @@ rq_status rq_file_commit(rq_file *f, rq_err *err)
 
 void rq_file_abandon(rq_file *f)
 {
-    if (!f->tmp && !f->path)
+    if (!f->tmp && !f->path && !f->name)
         return;
     if (f->fd >= 0)
         close(f->fd);
@@ -204,6 +205,7 @@ void rq_file_abandon(rq_file *f)
     }
     rq_mem_free(f->tmp);
     rq_mem_free(f->path);
+    rq_mem_free(f->name);
     *f = (rq_file) { .fd = -1 };
 }
 

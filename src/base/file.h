@@ -24,6 +24,7 @@ void rq_file_unmap(rq_map *m);
 typedef struct rq_file {
     int fd;     /* valid while tmp is set */
     char *path; /* final name, symbolic links followed */
+    char *name; /* as the caller gave it: what errors say */
     char *tmp;  /* temporary name; "" for a pipe or device, written as it stands; NULL when nothing is open */
 } rq_file;
 rq_status rq_file_create(rq_file *f, const char *path, rq_err *err);

@@ -33,7 +33,7 @@ struct rq_dataset {
     binding *bind;
     rq_feed *feeds;
     int n_bind;
-    int64_t count, batch;
+    int64_t count, batch, left_out;
     bool whole, fixed;
     int64_t *labels;
 };
@@ -144,6 +144,22 @@ static rq_samples_array *lone_array(opening *o)
     return needed == 1 ? lone : NULL;
 }
 
+/* No array for an input: name the nearest, or else what there is. */
+static rq_status fail_missing(opening *o, const char *input)
+{
+    const rq_samples *all = &o->d->samples;
+    rq_nearest near = rq_nearest_to(input);
+    char hint[RQ_NEAREST_HINT], found[160] = "";
+    size_t n = 0;
+    for (int k = 0; k < all->n; k++) {
+        rq_nearest_try(&near, all->array[k].name);
+        if (n < sizeof found - 1)
+            n += (size_t)snprintf(found + n, sizeof found - n, "%s'%.40s'", k ? ", " : "; found ", all->array[k].name);
+    }
+    const char *end = rq_nearest_hint(&near, hint);
+    return rq_fail(o->err, RQ_BAD_DATA, "%s: no array for input '%s'%s", o->d->path, input, *end ? end : found);
+}
+
 static rq_status bind_inputs(opening *o)
 {
     rq_dataset *d = o->d;
@@ -156,14 +172,8 @@ static rq_status bind_inputs(opening *o)
             a = lone;
         if (!a && has_default(g, i))
             continue;
-        if (!a) {
-            rq_nearest near = rq_nearest_to(v->name);
-            char hint[RQ_NEAREST_HINT];
-            for (int k = 0; k < d->samples.n; k++)
-                rq_nearest_try(&near, d->samples.array[k].name);
-            return rq_fail(o->err, RQ_BAD_DATA, "%s: no array for input '%s'%s", d->path, v->name,
-                           rq_nearest_hint(&near, hint));
-        }
+        if (!a)
+            return fail_missing(o, v->name);
         binding *b = &d->bind[d->n_bind++];
         *b = (binding) { .array = a, .dtype = v->dtype == RQ_DTYPE_NONE ? a->dtype : v->dtype };
         b->name = rq_arena_strndup(&d->samples.names, v->name, strlen(v->name));
@@ -303,8 +313,8 @@ static rq_status settle_count(opening *o)
     if (d->fixed && d->count < d->batch)
         return rq_fail(o->err, RQ_BAD_DATA, "%s: holds %" PRId64 " samples, the model takes batches of %" PRId64,
                        d->path, d->count, d->batch);
-    if (d->fixed)
-        d->count -= d->count % d->batch;
+    d->left_out = d->fixed ? d->count % d->batch : 0;
+    d->count -= d->left_out;
     return RQ_OK;
 }
 
@@ -332,10 +342,10 @@ static rq_status read_labels(opening *o)
     const int64_t n = a->shape.rank > 0 ? a->shape.dim[0] : 0;
     if (!rq_dtype_is_integer(a->dtype))
         return rq_fail(o->err, RQ_BAD_DATA, "%s: labels are %s; expected integers", d->path, rq_dtype_name(a->dtype));
-    if (n < d->count || rq_shape_count(&a->shape) != n)
+    if (n != d->count + d->left_out || rq_shape_count(&a->shape) != n)
         return rq_fail(o->err, RQ_BAD_DATA,
                        "%s: labels have shape %s; expected one number for each of %" PRId64 " samples", d->path,
-                       rq_shape_text(&a->shape, text, sizeof text), d->count);
+                       rq_shape_text(&a->shape, text, sizeof text), d->count + d->left_out);
     void *raw = rq_mem_alloc((size_t)n, a->row_bytes);
     d->labels = rq_mem_alloc((size_t)n, sizeof *d->labels);
     rq_status st = raw && d->labels ? rq_samples_read(a, 0, n, raw, o->err) : RQ_NO_MEMORY;
@@ -427,6 +437,11 @@ int64_t rq_dataset_count(const rq_dataset *d)
 int64_t rq_dataset_batch_size(const rq_dataset *d)
 {
     return d->batch;
+}
+
+int64_t rq_dataset_left_out(const rq_dataset *d)
+{
+    return d->left_out;
 }
 
 bool rq_dataset_whole_feeds(const rq_dataset *d)

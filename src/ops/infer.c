@@ -346,6 +346,7 @@ static rq_status check_node(const rq_graph *g, const rq_node *n, rq_err *err)
 typedef struct check {
     rq_buf missing; /* names of operators without a row, each once */
     int n_missing;
+    const char *first; /* name of the first node that has one of them */
     rq_status status;
     rq_err *err;
 } check;
@@ -371,7 +372,8 @@ static void check_graph(void *arg, rq_graph *g)
             const char *at = c->missing.data ? strstr(c->missing.data, name) : NULL;
             if (!at || (at[strlen(name)] && at[strlen(name)] != ',')) {
                 rq_buf_adds(&c->missing, name);
-                c->n_missing++;
+                if (c->n_missing++ == 0)
+                    c->first = n->name ? n->name : "";
             }
         }
         each_subgraph(n, check_graph, c);
@@ -387,8 +389,9 @@ rq_status rq_ops_check(const rq_graph *g, bool strict, rq_err *err)
     if (c.status == RQ_OK && c.missing.failed)
         c.status = rq_fail(err, RQ_NO_MEMORY, "out of memory while checking operators");
     if (c.status == RQ_OK && strict && c.n_missing)
-        c.status = rq_fail(err, RQ_UNSUPPORTED, "the model uses %s not known here: %s",
-                           c.n_missing > 1 ? "operators" : "an operator", c.missing.data + 2);
+        c.status = rq_fail(err, RQ_UNSUPPORTED, "the model uses %s not known here: %s (%snode '%.60s')",
+                           c.n_missing > 1 ? "operators" : "an operator", c.missing.data + 2,
+                           c.n_missing > 1 ? "the first in " : "", c.first);
     rq_buf_release(&c.missing);
     return c.status;
 }

@@ -40,6 +40,32 @@ static rq_graph *make_graph(void)
     return g;
 }
 
+static void a_percentile_means_its_method(void **state)
+{
+    rq_recipe *r;
+    rq_err err;
+    (void)state;
+    assert_int_equal(load(&r,
+                          "percentile: 99.5\n"
+                          "rules:\n"
+                          "  - match: {type: Conv}\n"
+                          "    set: {method: minmax}\n"
+                          "  - match: {type: Gemm}\n"
+                          "    set: {percentile: 90}\n",
+                          &err),
+                     RQ_OK);
+    rq_settings base = rq_settings_defaults(), mse = base;
+    const char *const set[] = { "method", NULL };
+    rq_recipe_apply_global(r, &mse, set);
+    assert_int_equal(mse.method, base.method); /* the command line names one */
+    rq_recipe_apply_global(r, &base, NULL);
+    assert_int_equal(base.method, RQ_METHOD_PERCENTILE);
+    assert_int_equal(rq_recipe_resolve(r, &base, "Conv", "a", "b").method, RQ_METHOD_MINMAX);
+    base.method = RQ_METHOD_ENTROPY;
+    assert_int_equal(rq_recipe_resolve(r, &base, "Gemm", "a", "b").method, RQ_METHOD_PERCENTILE);
+    rq_recipe_destroy(r);
+}
+
 static void the_most_specific_rule_wins(void **state)
 {
     rq_recipe *r;
@@ -182,6 +208,7 @@ static void failing_memory_leaves_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_percentile_means_its_method),
         cmocka_unit_test(the_most_specific_rule_wins),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(rules_that_match_nothing_are_errors),

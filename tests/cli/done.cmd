@@ -18,3 +18,7 @@ requant quantize models/digits-cnn.onnx -d models/digits-train.npz --eval models
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o a.onnx -q; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o b.onnx -q --threads 1; cmp a.onnx b.onnx && echo same
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz --samples 16 --seed 1 -o b.onnx -q; cmp -s a.onnx b.onnx || echo differs
 ls
+# as JSON
+requant eval models/digits-cnn.onnx -d models/digits-test.npz --json - | mask
+requant bench models/digits-cnn.onnx --runs 3 --json - | head -5 | mask
+requant compare models/digits-cnn.onnx a.onnx -d models/digits-test.npz --json - | mask | sed -E 's/^ +//' | head -20

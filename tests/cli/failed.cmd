@@ -10,4 +10,13 @@ requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -
 requant eval models/digits-cnn.onnx -d models/digits-test.npz --dim nosuch=3
 RQ_CPU=486 requant eval models/digits-cnn.onnx -d models/digits-test.npz
 requant eval models/digits-cnn.onnx -d models/digits-test.npz --recipe no-such-recipe.yaml
+requant bench models/digits-cnn.onnx --dim nosuch=3
+requant eval models/digits-cnn.onnx -d .
+head -c 50000 models/digits-cnn.onnx >cut.onnx; requant info cut.onnx
+: >empty.onnx; requant info empty.onnx; : >empty.npz; requant eval models/digits-cnn.onnx -d empty.npz
+requant run models/digits-cnn.onnx -d models/digits-test.npz -o models
+requant eval models/digits-cnn.onnx -d models/digits-test.npz -q --json /dev/full
+# no room for the new file: the old one stays, and nothing half-written beside it
+echo old >out.onnx; trap '' XFSZ; ulimit -f 8; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q; cat out.onnx
+echo old >out.npz; trap '' XFSZ; ulimit -f 8; requant run models/digits-cnn.onnx -d models/digits-test.npz -o out.npz; cat out.npz
 ls

@@ -7,3 +7,7 @@ printf 'threads: many\n' >r.yaml; requant eval models/digits-cnn.onnx -d models/
 printf 'a: [\n' >r.yaml; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --recipe r.yaml
 printf 'method: minmax\nsamples: 64\nrules:\n  - match: {type: Conv}\n    set: {weights: u8}\n' >r.yaml; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --recipe r.yaml -q
 ls
+# a percentile means the method, as it does on the command line
+printf 'percentile: 90\n' >r.yaml; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o a.onnx --recipe r.yaml -q; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o b.onnx --percentile 90 -q; cmp a.onnx b.onnx && echo same
+# any long option may stand in it; samples that fill no batch are left out, and that is said
+printf 'data: models/digits-test.npz\nout: o.npz\ndim: {batch: 3}\ntap: /2/Relu_output_0\n' >r.yaml; requant run models/digits-cnn.onnx --recipe r.yaml; test -s o.npz

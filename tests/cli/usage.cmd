@@ -21,3 +21,8 @@ requant compare models/digits-cnn.onnx -d models/digits-test.npz
 requant info
 requant ops --xyz
 requant eval -x
+# what is written never takes the place of what is read, or of something else that is written
+cp models/digits-test.npz d.npz; requant run models/digits-cnn.onnx -d d.npz -o ./d.npz; requant eval models/digits-cnn.onnx -d d.npz --json d.npz; cmp d.npz models/digits-test.npz && echo unharmed
+requant info here.onnx --json here.onnx
+requant quantize models/digits-cnn.onnx -d d.npz -o out.onnx --json out.onnx
+requant bench models/digits-cnn.onnx --batch 0
