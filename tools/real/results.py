@@ -67,9 +67,10 @@ def table(path):
         C.append(f"| {task} | {x(v.get('wall_s'))} | {x(s('minmax_u8s8', 'wall_s'))} | {x(s(pct, 'wall_s'))} | {x(v.get('peak_rss_mb'))} | {x(s('minmax_u8s8', 'peak_rss_mb'))} | {x(s(pct, 'peak_rss_mb'))} | {f['size'] / 1e3:.0f} | {v.get('size', 0) / 1e3:.0f} | {x(v.get('float_ms'))} | {x(v.get('ms'))} | {x(f.get('ms_quiet', f.get('ms')))} | {x(p.get('minmax_u8s8', {}).get('ms_quiet', p.get('minmax_u8s8', {}).get('ms')))} |")
     M = [f"| {k} | {v.get('peak_rss_mb', v.get('error'))} | {v.get('wall_s', '-')} |" for k, v in sorted(ours.get('memory', {}).items(), key=lambda kv: int(kv[0]))]
     M = ['', '| samples, percentile calibration of opennsfw | peak MB | s |', '|---|---|---|'] + M if M else []
-    mark = '<!-- table: tools/real/results.py --table -->'
+    mark, end = '<!-- table: tools/real/results.py --table -->', '<!-- end of table -->'
     s = open(path).read() if os.path.exists(path) else ''
-    open(path, 'w').write((s.split(mark)[0] if mark in s else s) + mark + '\n' + '\n'.join(L + [''] + C + M) + '\n')
+    head, tail = (s.split(mark)[0], s.split(end)[1] if end in s else '\n') if mark in s else (s, '\n')
+    open(path, 'w').write(head + mark + '\n' + '\n'.join(L + [''] + C + M) + '\n' + end + tail)
 
 
 def method_table(path):
