@@ -86,8 +86,8 @@ static rq_status become_hard_sigmoid(rq_graph *g, rq_id node, rq_id x, double to
     return RQ_OK;
 }
 
-/* clip(x + 3, 0, 6) / 6 is HardSigmoid(x); x * clip(x + 3, 0, 6) / 6 is x * HardSigmoid(x), and has a name of its
- * own from opset 14 on. */
+/* clip(x + 3, 0, 6) / 6 is HardSigmoid(x); x * clip(x + 3, 0, 6) / 6 is x * HardSigmoid(x). It is not made a HardSwish: measured on
+ * PP-OCR, the int8 model is worse for it (detector IoU 0.965 instead of 0.977, recogniser 0.963 instead of 0.971). */
 static rq_status fold_hard_sigmoid(rq_graph *g, rq_id node, bool *done, rq_err *err)
 {
     rq_id h, x;
@@ -104,8 +104,6 @@ static rq_status fold_hard_sigmoid(rq_graph *g, rq_id node, bool *done, rq_err *
         if (!ramp(g, clipped, &x, &shift, &top) || !near_to(by, top))
             continue;
         *done = true;
-        if (other == x && near_to(top, 6) && near_to(shift, 3) && rq_graph_opset(g, "") >= 14)
-            return rq_rewrite_become(g, node, "HardSwish", &x, 1, err);
         rq_id in[2] = { other, clipped };
         const char *name = rq_rewrite_name(g, g->values[clipped].name, "_scaled"); /* it is 1 / top of what it was */
         if (!name)

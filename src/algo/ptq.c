@@ -11,7 +11,6 @@
 #include "algo/ptq_priv.h"
 #include "algo/report_priv.h"
 #include "base/cpu.h"
-#include "ops/upgrade.h"
 #include "quant/observer.h"
 #include "requant/session.h"
 
@@ -285,58 +284,12 @@ void rq_ptq_release(rq_ptq_state *q)
     rq_graph_destroy(q->g);
 }
 
-static int count_ops(const rq_graph *g, const char *op)
-{
-    int n = 0;
-    for (int i = 0; i < g->n_nodes; i++)
-        n += g->nodes[i].op && !g->nodes[i].domain[0] && !strcmp(g->nodes[i].op, op);
-    return n;
-}
-
-static rq_status folded(rq_graph **out, const rq_graph *g, int64_t opset, rq_err *err)
-{
-    rq_graph *made;
-    if (rq_graph_copy(&made, g))
-        return no_memory(err);
-    rq_status s = opset ? rq_upgrade(made, opset, err) : RQ_OK;
-    rq_ops_bind(made);
-    if (!s)
-        s = rq_fold_graph(made, NULL, err);
-    if (s)
-        rq_graph_destroy(made);
-    else
-        *out = made;
-    return s;
-}
-
-/* Fold a copy of g. Exporters of older opsets wrote HardSwish out as four operators, each of which would round; from opset 14
- * on it has a name, and is rounded once. */
-static rq_status fold(rq_ptq_state *q, const rq_graph *g, rq_err *err)
-{
-    enum { HARD_SWISH = 14 };
-    int64_t opset = rq_graph_opset(g, "");
-    rq_graph *newer = NULL;
-    rq_err ignored;
-    RQ_TRY(folded(&q->g, g, 0, err));
-    if (opset >= HARD_SWISH || opset < 7 || !count_ops(q->g, "HardSigmoid"))
-        return RQ_OK;
-    if (folded(&newer, g, HARD_SWISH, &ignored)) /* a node has no equal there: well, then not */
-        return ignored.code == RQ_NO_MEMORY ? no_memory(err) : RQ_OK;
-    int n = count_ops(newer, "HardSwish");
-    if (n) {
-        rq_graph_destroy(q->g);
-        q->g = newer;
-        return rq_notes_add(q->notes,
-                            "opset raised from %lld to %d for %d HardSwish that stood as several operators each",
-                            (long long)opset, HARD_SWISH, n);
-    }
-    rq_graph_destroy(newer);
-    return RQ_OK;
-}
-
 rq_status rq_ptq_prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err)
 {
-    RQ_TRY(fold(q, g, err));
+    if (rq_graph_copy(&q->g, g))
+        return no_memory(err);
+    rq_ops_bind(q->g);
+    RQ_TRY(rq_fold_graph(q->g, NULL, err));
     rq_ops_bind(q->g);
     RQ_TRY(rq_ops_check(q->g, true, err));
     RQ_TRY(rq_ops_infer(q->g, err));
