@@ -81,6 +81,7 @@ typedef struct rq_eval_output {
 typedef struct rq_eval {
     double accuracy, lo, hi; /* NaN without labels */
     int64_t samples;
+    int64_t strange_labels; /* that name no place on the output's last axis: data of another model, most likely */
     rq_eval_output *outputs;
     int n_outputs;
     double ms;

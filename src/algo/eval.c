@@ -49,6 +49,7 @@ static rq_status add_batch(rq_eval *e, evaluation *v, const int64_t *labels, con
     if (labels && classes > 0 && rq_tensor_count(t) == n * classes)
         for (int64_t i = 0; i < n; i++) {
             v->right += rq_sums_top1(t, i * classes, classes) == labels[rows[i]];
+            e->strange_labels += labels[rows[i]] < 0 || labels[rows[i]] >= classes;
             v->labelled++;
         }
     e->samples += n;
@@ -153,6 +154,9 @@ void rq_eval_print(const rq_eval *e, FILE *to)
                 (long long)e->samples, 100 * e->lo, 100 * e->hi);
     else
         fprintf(to, "%lld samples, no labels that fit: what the outputs look like\n", (long long)e->samples);
+    if (e->strange_labels)
+        fprintf(to, "labels: %lld of %lld name no place on the last axis of the output\n", (long long)e->strange_labels,
+                (long long)e->samples);
     for (int i = 0; i < e->n_outputs; i++) {
         const rq_eval_output *o = &e->outputs[i];
         fprintf(to, "output '%s': %lld numbers, min %.6g, max %.6g, mean %.6g, std %.6g", o->name,

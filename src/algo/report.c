@@ -29,7 +29,7 @@ typedef struct compare {
     rq_sums *sums;
     int judged;   /* output for top-1 */
     int64_t full; /* samples of a full batch */
-    int64_t same, judged_rows, labelled;
+    int64_t same, judged_rows, labelled, strange;
 } compare;
 
 static void side_clear(side *s)
@@ -129,6 +129,7 @@ static rq_status add_batch(compare *c, const int64_t *labels, const int64_t *row
         if (labels && places == n) {
             c->s[0].right += x == labels[rows[p]];
             c->s[1].right += y == labels[rows[p]];
+            c->strange += labels[rows[p]] < 0 || labels[rows[p]] >= classes;
             c->labelled++;
         }
     }
@@ -195,6 +196,10 @@ static rq_status run_all(rq_report *out, compare *c, rq_dataset *data, const rq_
             &out->warnings,
             "labels: one per sample, but output '%s' has several places per sample: accuracy is not measured",
             rq_graph_output(c->s[0].graph, c->judged).name);
+    if (!status && c->strange)
+        status =
+            rq_notes_add(&out->warnings, "labels: %lld of %lld name no place on the last axis of output '%s'",
+                         (long long)c->strange, (long long)c->labelled, rq_graph_output(c->s[0].graph, c->judged).name);
     return status;
 }
 

@@ -122,6 +122,8 @@ rq_status rq_file_create(rq_file *f, const char *path, rq_err *err)
     bool exists = stat(path, &st) == 0;
     if (exists && S_ISDIR(st.st_mode))
         return rq_fail(err, RQ_IO, "%s: is a folder, cannot write a file there", path);
+    if (exists && access(path, W_OK)) /* rename would replace even what its owner made read-only */
+        return fail_write(err, path);
     bool direct =
         (exists && !S_ISREG(st.st_mode)) || strncmp(path, "/dev/std", 8) == 0 || strncmp(path, "/dev/fd/", 8) == 0;
     f->path = direct ? rq_mem_strdup(path) : target_of(path);
@@ -228,6 +230,8 @@ rq_status rq_file_check_output(const char *path, rq_err *err)
     if (stat(path, &st) == 0) {
         if (S_ISDIR(st.st_mode))
             return rq_fail(err, RQ_IO, "%s: is a folder, cannot write a file there", path);
+        if (access(path, W_OK))
+            return fail_write(err, path);
         if (!S_ISREG(st.st_mode))
             return RQ_OK;
     }

@@ -5,10 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "algo/report_priv.h"
+#include "requant/requant.h"
 
 #define CHECK_CLOSE(got, want, tol)                                                                                    \
     do {                                                                                                               \
@@ -114,6 +116,32 @@ static void worst_layers_first(void **state)
     assert_int_equal(worst[0], 0);
 }
 
+/* Labels of some other model are counted, not just taken for mistakes. */
+static void labels_beyond_the_classes_are_counted(void **state)
+{
+    static const char path[] = RQ_TEST_TMP "/strange-labels.npz";
+    static float x[4 * 64];
+    static int64_t labels[] = { 3, 11, -1, 9 };
+    const rq_shape shape = { .rank = 4, .dim = { 4, 1, 8, 8 } }, row = { .rank = 1, .dim = { 4 } };
+    const rq_feed arrays[] = { { "image", rq_tensor_view(RQ_DTYPE_F32, &shape, x) },
+                               { "labels", rq_tensor_view(RQ_DTYPE_S64, &row, labels) } };
+    rq_err err = { 0 };
+    rq_graph *g = NULL;
+    rq_dataset *d = NULL;
+    rq_eval e;
+    (void)state;
+    assert_int_equal(rq_npz_save(path, arrays, 2, &err), RQ_OK);
+    assert_int_equal(rq_load(&g, "models/digits-cnn.onnx", &err), RQ_OK);
+    assert_int_equal(rq_dataset_open(&d, path, g, NULL, &err), RQ_OK);
+    assert_int_equal(rq_eval_run(&e, g, d, NULL, &err), RQ_OK);
+    assert_int_equal(e.samples, 4);
+    assert_int_equal(e.strange_labels, 2);
+    rq_eval_release(&e);
+    rq_dataset_close(d);
+    rq_graph_destroy(g);
+    unlink(path);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -124,6 +152,7 @@ int main(void)
         cmocka_unit_test(top1_never_picks_nan),
         cmocka_unit_test(quantiles),
         cmocka_unit_test(worst_layers_first),
+        cmocka_unit_test(labels_beyond_the_classes_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -252,6 +252,16 @@ static void file_errors_name_the_path(void **state)
     struct stat st;
     assert_int_equal(stat("/dev/null", &st), 0);
     assert_true(S_ISCHR(st.st_mode));
+    char path[512];
+    fill_path(path, "read-only");
+    assert_int_equal(rq_file_write_all(path, "old", 3, &err), RQ_OK);
+    assert_int_equal(chmod(path, 0444), 0);
+    if (access(path, W_OK)) { /* root may write it all the same */
+        assert_int_equal(rq_file_write_all(path, "x", 1, &err), RQ_IO);
+        assert_int_equal(rq_file_check_output(path, &err), RQ_IO);
+        assert_non_null(strstr(err.text, path));
+    }
+    unlink(path);
 }
 
 static void every_failed_allocation_leaves_nothing(void **state)
