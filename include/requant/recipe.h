@@ -56,7 +56,7 @@ RQ_API void rq_recipe_destroy(rq_recipe *r);
 /* Let its global keys override *s; keys the caller set himself (command line) are passed in `set` and stay: a list of long
  * option names that ends in NULL, or NULL. */
 RQ_API void rq_recipe_apply_global(const rq_recipe *r, rq_settings *s, const char *const *set);
-/* Settings of one tensor of a node (either name may be NULL), starting from base. Marks the rules that matched. */
+/* Settings of one tensor of a node (either name may be NULL), starting from base. */
 RQ_API rq_settings rq_recipe_resolve(const rq_recipe *r, const rq_settings *base, const char *op, const char *node,
                                      const char *tensor);
 /* RQ_BAD_RECIPE when a rule matched nothing in g: names the pattern and the nearest name there is. */

@@ -79,7 +79,7 @@ RQ_API bool rq_shape_is_known(const rq_shape *s);
 RQ_API int64_t rq_shape_count(const rq_shape *s);
 /* Product of the sizes of axes from..to-1. */
 RQ_API int64_t rq_shape_span(const rq_shape *s, int from, int to);
-/* Sizes non-negative, product below 2^47: RQ_BAD_SHAPE otherwise. */
+/* Sizes non-negative, product of those that are not 0 at most 2^47: RQ_BAD_SHAPE otherwise. */
 RQ_API rq_status rq_shape_check(const rq_shape *s);
 /* "[1,3,224,224]"; symbols as "?"; returns buf. */
 RQ_API const char *rq_shape_text(const rq_shape *s, char *buf, size_t n);

@@ -133,7 +133,7 @@ static rq_status equalize(rq_ptq_state *q, int *n_done, rq_err *err)
 /* A second state on an equalized copy; taken over if its outputs are cleaner. */
 static rq_status try_equalizing(rq_ptq_state *q, rq_graph **made, rq_notes *found, double *db, rq_err *err)
 {
-    rq_ptq_state e = { .cfg = q->cfg, .data = q->data, .k = q->k };
+    rq_ptq_state e = { .cfg = q->cfg, .data = q->data, .k = q->k, .step = q->step };
     rq_graph *other = NULL;
     rq_notes notes = { 0 };
     int pairs = 0;

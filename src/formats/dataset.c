@@ -470,6 +470,7 @@ static rq_status make_room(binding *b, int64_t n)
     rq_mem_free(b->buf);
     rq_mem_free(b->raw);
     b->raw = NULL;
+    b->room = 0; /* until both are there */
     size_t all;
     if (!rq_mem_mul((size_t)n, elements, &all)) {
         b->buf = NULL;
@@ -478,8 +479,10 @@ static rq_status make_room(binding *b, int64_t n)
     b->buf = rq_mem_alloc(all, ((size_t)rq_dtype_bits(b->dtype) + 7) / 8);
     if (converts)
         b->raw = rq_mem_alloc(all, ((size_t)rq_dtype_bits(b->array->dtype) + 7) / 8);
+    if (!b->buf || (converts && !b->raw))
+        return RQ_NO_MEMORY;
     b->room = n;
-    return b->buf && (!converts || b->raw) ? RQ_OK : RQ_NO_MEMORY;
+    return RQ_OK;
 }
 
 /* Rows of one array; neighbours are read together. */

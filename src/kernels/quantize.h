@@ -57,13 +57,6 @@ static inline int32_t rq_quantize_acc(int32_t acc, float m, int32_t zp, int32_t 
     return rq_quantize_real((float)acc * m, zp, lo, hi);
 }
 
-/* The multiplier of the line above. */
-static inline float rq_quantize_multiplier(float sx, float sw, float sy)
-{
-    float s = sx * sw;
-    return s / sy;
-}
-
 /* A bias that we quantize: rne(b / (sx * sw)) in double, clamped to s32 (spec onnx.md A3). */
 static inline int32_t rq_quantize_bias(float b, float sx, float sw)
 {

@@ -57,6 +57,9 @@ bool rq_int_conv_accepts(const rq_op_args *a, const char **why)
     *why = "bias is neither float nor of 32 bits";
     if (b && ((b->dtype != RQ_DTYPE_S32 && b->dtype != RQ_DTYPE_F32) || rq_tensor_count(b) != a->in[1]->shape.dim[0]))
         return false;
+    *why = "bias has a scale of its own";
+    if (b && a->in_q[2] && !rq_int_is_bias(a->in_q[2], a->in_q[0], w, 1))
+        return false;
     *why = "more than three spatial axes";
     if (a->in[0]->shape.rank < 3 || a->in[0]->shape.rank > 5)
         return false;

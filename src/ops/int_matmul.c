@@ -119,7 +119,10 @@ bool rq_int_gemm_accepts(const rq_op_args *a, const char **why)
     *why = "bias is neither float nor of 32 bits";
     if (c && c->dtype != RQ_DTYPE_F32 && c->dtype != RQ_DTYPE_S32)
         return false;
-    return accepts(a, rq_attr_int(a->node, "transB", 0) ? 0 : 1, why);
+    if (!accepts(a, rq_attr_int(a->node, "transB", 0) ? 0 : 1, why))
+        return false;
+    *why = "bias has a scale of its own";
+    return !c || !a->in_q[2] || rq_int_is_bias(a->in_q[2], a->in_q[0], a->in_q[1], rq_attr_float(a->node, "alpha", 1));
 }
 
 /* ---- preparing ---- */

@@ -42,6 +42,9 @@ rq_status rq_int_concat_forward(const rq_op_args *a);
 bool rq_int_is_activation(const rq_qparams *q, const char **why);
 /* Every output annotated like that, or f32 when `or_real`. */
 bool rq_int_is_output(const rq_qparams *q, const rq_tensor *t, bool or_real, const char **why);
+/* Does b say that a bias counts in units of the sums of x (one pair) and w: s32, zero points 0, scale f32(f32(alpha sx) sw[c])?
+ * Then its codes are added as they are. */
+bool rq_int_is_bias(const rq_qparams *b, const rq_qparams *x, const rq_qparams *w, float alpha);
 /* The zero point of codes turned into u8 by flipping the top bit of s8, and the flip. */
 static inline uint8_t rq_int_flip_to_u8(rq_dtype d)
 {

@@ -61,8 +61,8 @@ static rq_status pad_infer(const rq_infer *a)
         int64_t sum;
         bool fits = !__builtin_add_overflow(p.begin[i], p.end[i], &sum);
         if (fits && x->dim[i] >= 0)
-            fits = !__builtin_add_overflow(x->dim[i], sum, &sum) && sum >= 0 && -p.begin[i] <= x->dim[i] &&
-                   -p.end[i] <= x->dim[i];
+            fits = !__builtin_add_overflow(x->dim[i], sum, &sum) && sum >= 0 && p.begin[i] >= -x->dim[i] &&
+                   p.end[i] >= -x->dim[i];
         else
             sum = RQ_DIM_UNKNOWN;
         if (fits && x->dim[i] == 0 && sum > 0 && strcmp(mode, "constant") != 0)

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "ops/eval.h"
+#include "ops/int_ops.h"
 #include "ops/rewrite.h"
 #include "quant/codes.h"
 
@@ -326,18 +327,10 @@ static rq_status derive_bias(rq_graph *g, const rq_node *n)
         return RQ_OK;
     const rq_qparams *x = rq_graph_qparams(g, n->in[0]), *w = rq_graph_qparams(g, n->in[1]),
                      *b = rq_graph_qparams(g, n->in[2]);
-    if (!x || !w || !b || b->dtype != RQ_DTYPE_S32 || x->n != 1 || (w->n != 1 && b->n != 1 && w->n != b->n))
-        return RQ_OK;
     bool gemm = !strcmp(n->op, "Gemm");
-    float alpha = gemm ? rq_attr_float(n, "alpha", 1) : 1;
-    if (gemm && rq_attr_float(n, "beta", 1) != 1)
+    if (!x || !w || !b || (gemm && rq_attr_float(n, "beta", 1) != 1) ||
+        !rq_int_is_bias(b, x, w, gemm ? rq_attr_float(n, "alpha", 1) : 1))
         return RQ_OK;
-    for (int64_t i = 0; i < (w->n > b->n ? w->n : b->n); i++) {
-        float sx = alpha == 1 ? x->scale[0] : alpha * x->scale[0];
-        float product_scale = sx * w->scale[w->n == 1 ? 0 : i];
-        if (product_scale != b->scale[b->n == 1 ? 0 : i] || b->zero_point[b->n == 1 ? 0 : i])
-            return RQ_OK;
-    }
     rq_value *bias = &g->values[n->in[2]];
     const rq_quant *was = &g->quants[bias->quant];
     if (was->derived_x != RQ_NONE && (was->derived_x != n->in[0] || was->derived_w != n->in[1])) {

@@ -42,6 +42,9 @@ static rq_status build(rq_session *s, const rq_graph *g, rq_err *err)
         RQ_TRY(rq_raise(s->g, NULL, err));
     rq_ops_bind(s->g);
     RQ_TRY(rq_ops_check(s->g, true, err));
+    if (s->cfg.threads < 0)
+        return rq_fail(err, RQ_BAD_ARG, "%d threads were asked for, expected at least 1, or 0 for one per core",
+                       s->cfg.threads);
     if (rq_threads_create(&s->threads, s->cfg.threads))
         return rq_fail(err, RQ_NO_MEMORY, "out of memory starting threads");
     s->feeds = rq_mem_zalloc((size_t)s->g->n_inputs + 1, sizeof *s->feeds);

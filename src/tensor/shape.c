@@ -60,14 +60,11 @@ rq_status rq_shape_check(const rq_shape *s)
     for (int i = 0; i < s->rank; i++)
         if (s->dim[i] < 0 || s->dim[i] > most)
             return RQ_BAD_SHAPE;
-    for (int i = 0; i < s->rank; i++) {
-        if (s->dim[i] == 0)
-            return RQ_OK;
-    }
-    for (int i = 0; i < s->rank; i++) {
-        if (n > most / s->dim[i])
+    for (int i = 0; i < s->rank; i++) { /* an empty tensor's other sizes too: spans of them must not overflow */
+        const int64_t size = s->dim[i] ? s->dim[i] : 1;
+        if (n > most / size)
             return RQ_BAD_SHAPE;
-        n *= s->dim[i];
+        n *= size;
     }
     return RQ_OK;
 }

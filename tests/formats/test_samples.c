@@ -67,6 +67,8 @@ static void headers_are_read(void **state)
         { "{'descr': '|b1', 'fortran_order': False, 'shape': (), }", RQ_OK, RQ_DTYPE_BOOL, 0, 0 },
         { "{\"shape\": (2L, 3L), \"fortran_order\": False, \"descr\": \"|u1\"}", RQ_OK, RQ_DTYPE_U8, 2, 2 },
         { "{'descr': '<c16', 'fortran_order': False, 'shape': (0, 3), }", RQ_OK, RQ_DTYPE_C128, 2, 0 },
+        { "{'descr': '|i1', 'fortran_order': False, 'shape': (0, 70368744177664, 70368744177664), }", RQ_BAD_FILE, 0, 0,
+          0 },
         { "{'descr': '<f4', 'fortran_order': True, 'shape': (7,), }", RQ_OK, RQ_DTYPE_F32, 1, 7 },
         { "{'descr': '<f4', 'fortran_order': True, 'shape': (7, 2), }", RQ_UNSUPPORTED, 0, 0, 0 },
         { "{'descr': '>f4', 'fortran_order': False, 'shape': (7,), }", RQ_UNSUPPORTED, 0, 0, 0 },

@@ -250,6 +250,52 @@ static void each_failing_allocation_is_an_error_without_a_leak(void **state)
     fail_msg("never succeeded");
 }
 
+/* x[1,1,1,1] -> Q -> DQ -> Conv with codes of w and b -> Q -> DQ -> y */
+static float one_product(float bias_scale)
+{
+    rq_graph *g;
+    rq_session *s;
+    rq_tensor y;
+    float half = 0.5f, got;
+    const int64_t one[4] = { 1, 1, 1, 1 };
+    assert_int_equal(rq_graph_create(&g), RQ_OK);
+    rq_id x = add(g, RQ_VALUE_INPUT, "x", RQ_DTYPE_F32, 4, one), v[7];
+    static const rq_dtype types[7] = { RQ_DTYPE_U8,  RQ_DTYPE_F32, RQ_DTYPE_F32, RQ_DTYPE_F32,
+                                       RQ_DTYPE_F32, RQ_DTYPE_U8,  RQ_DTYPE_F32 };
+    static const char *const names[7] = { "xq", "xd", "wd", "bd", "c", "cq", "y" };
+    for (int i = 0; i < 7; i++)
+        v[i] = add(g, RQ_VALUE_NODE, names[i], types[i], -1, NULL);
+    rq_id sx = constant(g, "sx", RQ_DTYPE_F32, 0, NULL, (double[]) { 0.01 });
+    rq_id zx = constant(g, "zx", RQ_DTYPE_U8, 0, NULL, (double[]) { 0 });
+    rq_id sb = constant(g, "sb", RQ_DTYPE_F32, 0, NULL, (double[]) { (double)bias_scale });
+    rq_id w = constant(g, "w", RQ_DTYPE_S8, 4, one, (double[]) { 50 });
+    rq_id b = constant(g, "b", RQ_DTYPE_S32, 1, one, (double[]) { 7 });
+    node(g, "QuantizeLinear", (rq_id[]) { x, sx, zx }, 3, v[0]);
+    node(g, "DequantizeLinear", (rq_id[]) { v[0], sx, zx }, 3, v[1]);
+    node(g, "DequantizeLinear", (rq_id[]) { w, sx }, 2, v[2]);
+    node(g, "DequantizeLinear", (rq_id[]) { b, sb }, 2, v[3]);
+    node(g, "Conv", (rq_id[]) { v[1], v[2], v[3] }, 3, v[4]);
+    node(g, "QuantizeLinear", (rq_id[]) { v[4], sx, zx }, 3, v[5]);
+    node(g, "DequantizeLinear", (rq_id[]) { v[5], sx, zx }, 3, v[6]);
+    ends(g, x, v[6]);
+    assert_int_equal(rq_session_create(&s, g, &(rq_session_cfg) { .threads = 1 }, NULL), RQ_OK);
+    const rq_shape shape = rq_shape_of(4, one);
+    const rq_feed feed = { "x", rq_tensor_view(RQ_DTYPE_F32, &shape, &half) };
+    assert_int_equal(rq_session_run(s, &feed, 1, &y, NULL), RQ_OK);
+    got = y.f32[0];
+    rq_tensor_release(&y);
+    rq_session_destroy(s);
+    rq_graph_destroy(g);
+    return got;
+}
+
+static void a_bias_counts_by_its_own_scale(void **state)
+{
+    (void)state;
+    assert_float_equal(one_product(0.01f * 0.01f), 0.25f, 1e-6); /* 0.2507, in units of the product */
+    assert_float_equal(one_product(0.1f), 0.95f, 1e-6);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -258,6 +304,7 @@ int main(void)
         cmocka_unit_test(sizes_that_depend_on_data_are_planned_anew),
         cmocka_unit_test(wrong_feeds_are_refused_with_what_was_wanted),
         cmocka_unit_test(an_unknown_operator_is_named),
+        cmocka_unit_test(a_bias_counts_by_its_own_scale),
         cmocka_unit_test(each_failing_allocation_is_an_error_without_a_leak),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
