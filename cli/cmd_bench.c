@@ -53,6 +53,9 @@ static int run(void *args)
 done:
     if (rc)
         cli_fail("bench", &err);
+    if (rc && err.code == RQ_BAD_SHAPE && !a->data)
+        fprintf(stderr,
+                "without samples every dynamic axis has size 1: --dim NAME=N gives another, -d DATA real samples\n");
     rq_bench_release(&result);
     rq_dataset_close(data);
     rq_graph_destroy(against);

@@ -1,5 +1,6 @@
 /* cli/cmd_compare.c — requant compare: the verdict table for any two models of one shape. */
 #include <stdio.h>
+#include <string.h>
 
 #include "cli.h"
 
@@ -20,6 +21,21 @@ static const cli_opt opts[] = {
 };
 #undef TO
 
+/* Models without an input in common were not meant for each other. (Inputs that have a default may be missing.) */
+static rq_status check_inputs(const rq_graph *q, const rq_graph *g, const char *const *model, rq_err *err)
+{
+    const int n = rq_graph_n_inputs(g);
+    bool found = n == 0;
+    for (int i = 0; i < n; i++)
+        for (int k = 0; k < rq_graph_n_inputs(q); k++)
+            found |= strcmp(rq_graph_input(g, i).name, rq_graph_input(q, k).name) == 0;
+    if (found)
+        return RQ_OK;
+    return rq_fail(err, RQ_BAD_GRAPH,
+                   "%s has an input '%s', %s has none of that name: they are not two models of one shape", model[0],
+                   rq_graph_input(g, 0).name, model[1]);
+}
+
 static int run(void *args)
 {
     compare_args *a = args;
@@ -35,7 +51,7 @@ static int run(void *args)
     int rc = CLI_FAILED;
     if (a->json && rq_file_check_output(a->json, &err))
         goto done;
-    if (rq_load(&g, model[0], &err) || rq_load(&q, model[1], &err))
+    if (rq_load(&g, model[0], &err) || rq_load(&q, model[1], &err) || check_inputs(q, g, model, &err))
         goto done;
     if (cli_open_data(&data, a->data, g, &a->common, &err))
         goto done;

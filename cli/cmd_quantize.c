@@ -160,7 +160,7 @@ static int run(void *args)
 
     if (open_float(&original, a, &err) || rq_graph_copy(&g, original))
         goto done;
-    if (cli_open_data(&data, a->data, g, &a->common, &err))
+    if (rq_report_check_output(original, a->output, &err) || cli_open_data(&data, a->data, g, &a->common, &err))
         goto done;
     if (a->eval && cli_open_data(&other, a->eval, g, &a->common, &err))
         goto done;

@@ -19,7 +19,7 @@ RQ_API rq_status rq_file_write_all(const char *path, const void *data, size_t n,
  * compute long before they write. RQ_IO. */
 RQ_API rq_status rq_file_check_output(const char *path, rq_err *err);
 
-/* Install handlers that remove what is half-written on SIGINT, SIGTERM and SIGHUP, then die of the signal. For
+/* Install handlers that remove what is half-written on SIGINT, SIGTERM and the like, then die of the signal. For
  * programs; the library itself never touches signals. */
 RQ_API void rq_file_guard_signals(void);
 

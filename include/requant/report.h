@@ -61,6 +61,10 @@ typedef struct rq_report_cfg {
         *origin; /* the quantized graph before it was saved, which still knows how each range was chosen; NULL: none */
 } rq_report_cfg;
 
+/* Has g an output called `output` (NULL: the first) to judge by? For programs that work long before they judge.
+ * RQ_NOT_FOUND, RQ_BAD_GRAPH. */
+RQ_API rq_status rq_report_check_output(const rq_graph *g, const char *output, rq_err *err);
+
 /* Compare two models of one shape on data. *out is yours: rq_report_release. */
 RQ_API rq_status rq_report_compare(rq_report *out, const rq_graph *model, const rq_graph *quantized, rq_dataset *data,
                                    const rq_report_cfg *cfg, rq_err *err);

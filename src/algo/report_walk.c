@@ -95,3 +95,9 @@ rq_status rq_walk_output(const rq_graph *g, const char *name, int *index, rq_err
     return rq_fail(err, RQ_NOT_FOUND, "the model has no output '%s'; its first is '%s'", name,
                    rq_graph_output(g, 0).name);
 }
+
+rq_status rq_report_check_output(const rq_graph *g, const char *output, rq_err *err)
+{
+    int index;
+    return rq_walk_output(g, output, &index, err);
+}

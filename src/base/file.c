@@ -89,7 +89,7 @@ static void remove_and_die(int sig)
 
 void rq_file_guard_signals(void)
 {
-    static const int sigs[] = { SIGINT, SIGTERM, SIGHUP };
+    static const int sigs[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGPIPE, SIGXCPU, SIGXFSZ };
     for (size_t i = 0; i < sizeof sigs / sizeof sigs[0]; i++) {
         struct sigaction was, sa = { .sa_handler = remove_and_die, .sa_flags = (int)SA_RESETHAND };
         sigemptyset(&sa.sa_mask);

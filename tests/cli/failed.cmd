@@ -20,3 +20,5 @@ requant eval models/digits-cnn.onnx -d models/digits-test.npz -q --json /dev/ful
 echo old >out.onnx; trap '' XFSZ; ulimit -f 8; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q; cat out.onnx
 echo old >out.npz; trap '' XFSZ; ulimit -f 8; requant run models/digits-cnn.onnx -d models/digits-test.npz -o out.npz; cat out.npz
 ls
+# said before the work begins
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --output logitz; ls never.onnx
