@@ -119,7 +119,9 @@ static void sizes_that_overflow_are_refused(void **state)
     rq_tensor t;
     rq_shape s = rq_shape_of(3, (int64_t[]) { 1ll << 40, 1ll << 40, 2 });
     assert_int_equal(rq_tensor_create(&t, RQ_DTYPE_F32, &s, false), RQ_BAD_SHAPE);
-    s.dim[2] = 0;
+    s.dim[2] = 0; /* empty, but the sizes before it overflow */
+    assert_int_equal(rq_tensor_create(&t, RQ_DTYPE_F32, &s, false), RQ_BAD_SHAPE);
+    s.dim[1] = 3;
     assert_int_equal(rq_tensor_create(&t, RQ_DTYPE_F32, &s, false), RQ_OK);
     assert_int_equal(rq_tensor_count(&t), 0);
     rq_tensor_release(&t);
