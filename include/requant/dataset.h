@@ -1,4 +1,5 @@
-/* requant/dataset.h — samples for a model: .npz, .npy, or a folder of either, read a batch at a time. */
+/* requant/dataset.h — samples for a model: .npz, .npy, or a folder of either, read a batch at a time. A dataset is for one thread
+ * at a time; different ones are independent. */
 #ifndef REQUANT_DATASET_H
 #define REQUANT_DATASET_H
 

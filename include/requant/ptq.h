@@ -31,12 +31,14 @@ typedef struct rq_notes {
     char **text;
     int n, cap;
 } rq_notes;
+/* Add a sentence; notes NULL: nothing happens. RQ_NO_MEMORY. */
 RQ_API rq_status rq_notes_add(rq_notes *notes, const char *fmt, ...) RQ_PRINTF(2, 3);
 RQ_API void rq_notes_release(rq_notes *notes);
 
 /* Quantize g in place: fold (BatchNormalization, constants), calibrate on `data`, annotate values, round weights
  * and biases to codes. notes may be NULL. On error g is unchanged.
- * RQ_BAD_GRAPH: g is quantized already; RQ_BAD_RECIPE: a rule matches nothing; RQ_BAD_DATA; RQ_CANCELLED. */
+ * RQ_BAD_GRAPH: g is quantized already; RQ_BAD_RECIPE: a rule matches nothing; RQ_NUMERIC: a weight is not finite;
+ * RQ_UNSUPPORTED: an operator cannot run; RQ_BAD_DATA; RQ_CANCELLED; RQ_NO_MEMORY. */
 RQ_API rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes *notes, rq_err *err);
 
 /* Remove quantization: Q/DQ pairs go, integer weights become float ones (for --requantize). */

@@ -25,7 +25,7 @@ typedef struct rq_qparams {
     int32_t *zero_point; /* [n] */
 } rq_qparams;
 
-/* n scales, cleared. RQ_NO_MEMORY; then *q is zeroed. */
+/* n scales, cleared. RQ_BAD_ARG: n < 1; RQ_NO_MEMORY; then *q is zeroed. */
 RQ_API rq_status rq_qparams_init(rq_qparams *q, rq_dtype d, int axis, int64_t block, int64_t n);
 /* Per tensor, from one pair. */
 RQ_API rq_status rq_qparams_init_one(rq_qparams *q, rq_dtype d, float scale, int32_t zero_point);

@@ -65,13 +65,17 @@ typedef struct rq_report_cfg {
  * RQ_NOT_FOUND, RQ_BAD_GRAPH. */
 RQ_API rq_status rq_report_check_output(const rq_graph *g, const char *output, rq_err *err);
 
-/* Compare two models of one shape on data. *out is yours: rq_report_release. */
+/* Compare two models of one shape on data. *out is yours: rq_report_release; on error it is empty. cfg NULL: defaults, with
+ * layers. RQ_NOT_FOUND: no output cfg->output; RQ_BAD_GRAPH, RQ_BAD_SHAPE: outputs of the two do not match; RQ_BAD_DATA,
+ * RQ_CANCELLED, and what rq_session_create and rq_session_run say. Uses data's buffers: nobody else may read it meanwhile. */
 RQ_API rq_status rq_report_compare(rq_report *out, const rq_graph *model, const rq_graph *quantized, rq_dataset *data,
                                    const rq_report_cfg *cfg, rq_err *err);
 RQ_API void rq_report_release(rq_report *r);
 /* The table and the verdict as text. */
 RQ_API void rq_report_print(const rq_report *r, FILE *to);
-/* The same as a JSON file (the schema is the README's). */
+/* The same as a JSON file: an object with float, int8, samples, agreement, drop, outputs (by name), layers, warnings,
+ * peak_rss_mb, seconds; members are called as the fields above (lo and hi together: interval), and what was not measured is
+ * null. RQ_IO, RQ_NO_MEMORY. */
 RQ_API rq_status rq_report_save_json(const rq_report *r, const char *path, rq_err *err);
 /* The three layers that harm most, worst first, as indices into layers; returns how many. */
 RQ_API int rq_report_worst(const rq_report *r, int worst[3]);
@@ -90,6 +94,7 @@ typedef struct rq_eval {
     int n_outputs;
     double ms;
 } rq_eval;
+/* Of cfg: rows, output, threads, progress; NULL: defaults. *out is yours: rq_eval_release; errors as rq_report_compare. */
 RQ_API rq_status rq_eval_run(rq_eval *out, const rq_graph *g, rq_dataset *data, const rq_report_cfg *cfg, rq_err *err);
 RQ_API void rq_eval_release(rq_eval *e);
 RQ_API void rq_eval_print(const rq_eval *e, FILE *to);
@@ -117,7 +122,8 @@ typedef struct rq_bench_cfg {
     const rq_dim_value *dims;
     int n_dims;
 } rq_bench_cfg;
-/* data NULL: inputs are made up (seeded noise; dynamic sizes from dims, else batch and 1). */
+/* data NULL: inputs are made up (seeded noise; dynamic sizes from dims, else batch and 1). *out is yours: rq_bench_release; on
+ * error it is empty. RQ_BAD_DATA: no samples, or an input without shape or type to make data for. */
 RQ_API rq_status rq_bench_run(rq_bench *out, const rq_graph *g, const rq_graph *against, rq_dataset *data,
                               const rq_bench_cfg *cfg, rq_err *err);
 RQ_API void rq_bench_release(rq_bench *b);

@@ -182,6 +182,9 @@ static rq_status loop_turns(const rq_op_args *a, rq_tensor *carried, int n_carri
                             const rq_tensor **in, turn_feed *feed, stack *stacks, int n_stacks)
 {
     const rq_tensor *trip = a->n_in > 0 ? a->in[0] : NULL, *cond = a->n_in > 1 ? a->in[1] : NULL;
+    if (trip && rq_tensor_count(trip) != 1)
+        return rq_op_fail(a, RQ_BAD_SHAPE, "the trip count has %lld elements, expected 1",
+                          (long long)rq_tensor_count(trip));
     int64_t most = trip ? rq_tensor_get_int(trip, 0) : INT64_MAX;
     bool go_on = cond ? read_flag(cond) : true;
     for (; feed->turn < most && go_on; feed->turn++) {
