@@ -43,7 +43,8 @@ static int64_t channels_made(const rq_graph *g, const rq_node *n)
     int64_t c = is_op(n, "Conv") || rq_attr_int(n, "transB", 0) ? w->shape.dim[0] : w->shape.dim[1];
     bool has_bias = n->n_in > 2 && n->in[2] != RQ_NONE;
     const rq_tensor *b = own_constant(g, n, 2);
-    return !has_bias || (b && rq_tensor_count(b) == c) ? c : 0;
+    /* [M, 1] is a number per row, even where M is c */
+    return !has_bias || (b && rq_tensor_count(b) == c && (c == 1 || b->shape.dim[b->shape.rank - 1] == c)) ? c : 0;
 }
 
 /* How the elements of a second layer's weight depend on input channels. */

@@ -51,8 +51,11 @@ static bool is_product(const rq_graph *g, rq_id node, product *p)
                                   : w->shape.dim[rq_attr_int(n, "transB", 0) ? 0 : 1];
     if (p->transposed && w->shape.dim[0] % group)
         return false;
-    if (p->gemm && (w->shape.rank != 2 || (b && rq_attr_float(n, "beta", 1) != 0 && rq_tensor_count(b) != p->channels &&
-                                           rq_tensor_count(b) != 1)))
+    if (p->gemm && w->shape.rank != 2)
+        return false;
+    if (p->gemm && b &&
+        rq_tensor_count(b) != 1 && /* [M, 1] is a number per row, even where M is the number of columns */
+        (rq_tensor_count(b) != p->channels || b->shape.dim[b->shape.rank - 1] != p->channels))
         return false;
     if (!p->gemm && b && rq_tensor_count(b) != p->channels)
         return false;

@@ -143,7 +143,7 @@ static const char *not_an_anchor(const work *w, const rq_node *n)
     if (!strcmp(n->op, "Gemm") && bias != RQ_NONE) {
         const rq_tensor *b = &value_at(w, bias)->constant, *t = &value_at(w, weight)->constant;
         int64_t channels = t->shape.dim[rq_attr_int(n, "transB", 0) ? 0 : 1];
-        if (rq_tensor_count(b) != channels)
+        if (rq_tensor_count(b) != channels || (channels > 1 && b->shape.dim[b->shape.rank - 1] != channels))
             return "its bias is not one number per output";
     }
     for (int i = 0; i < 2; i++)

@@ -127,6 +127,20 @@ static void matmul_and_add_are_gemm_and_take_a_batch_norm(void **state)
     rq_graph_destroy(g);
 }
 
+/* C of a Gemm may hold a number per row; where there are as many rows as columns it still is none per column. */
+static void a_bias_per_row_takes_no_scale(void **state)
+{
+    const int64_t in[] = { 4, 6 }, w[] = { 6, 4 }, c[] = { 4, 1 }, four[] = { 4 };
+    rq_graph *g = build_graph(13);
+    rq_id x = build_input(g, "x", RQ_DTYPE_F32, 2, in);
+    rq_id p =
+        build_node(g, "Gemm", "p", RQ_DTYPE_F32, BUILD_IN(x, noise(g, "W", 2, w, -1, 1), noise(g, "C", 2, c, -1, 1)));
+    build_output(g, build_node(g, "Mul", "y", RQ_DTYPE_F32, BUILD_IN(p, noise(g, "v", 1, four, -1, 1))));
+    assert_int_equal(fold(g).scales, 0);
+    assert_int_equal(count_nodes(g), 2);
+    rq_graph_destroy(g);
+}
+
 /* A value that somebody else reads, and a constant that is not per channel, stay. */
 static void what_does_not_fit_stays(void **state)
 {
@@ -374,6 +388,7 @@ int main(void)
         cmocka_unit_test(what_follows_a_conv_goes_into_it),
         cmocka_unit_test(what_follows_a_grouped_conv_transpose_goes_into_it),
         cmocka_unit_test(matmul_and_add_are_gemm_and_take_a_batch_norm),
+        cmocka_unit_test(a_bias_per_row_takes_no_scale),
         cmocka_unit_test(what_does_not_fit_stays),
         cmocka_unit_test(shared_weights_stay_for_the_other),
         cmocka_unit_test(constants_are_computed_and_huge_ones_are_not),
