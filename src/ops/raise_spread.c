@@ -107,17 +107,26 @@ static bool is_private(const rq_graph *g, rq_id v)
            rq_graph_uses(g, v, NULL, 0) == 1;
 }
 
-static void spread_up(rq_raise_state *r, rq_id node)
+/* clamped[v]: v took over the value behind a Relu or Clip. What it is moved from then has those reals too, not the ones its
+ * name stood for, and gets another name. */
+static rq_status spread_up(rq_raise_state *r, rq_id node, bool *clamped)
 {
     rq_graph *g = r->g;
     const rq_node *n = &g->nodes[node];
     rq_id y = n->n_out == 1 ? n->out[0] : RQ_NONE;
     if (y == RQ_NONE || g->values[y].quant == RQ_NONE || !moves(n) || !is_private(g, n->in[0]) ||
         !rq_raise_is_plain(&g->quants[g->values[y].quant].q))
-        return;
-    g->values[n->in[0]].quant = g->values[y].quant;
-    g->values[n->in[0]].dtype = RQ_DTYPE_F32;
+        return RQ_OK;
+    rq_id x = n->in[0];
+    if (clamped[y]) {
+        const char *name = rq_rewrite_name(g, g->values[x].name, "_clamped");
+        RQ_TRY(name ? rq_graph_rename(g, x, name, r->err) : RQ_NO_MEMORY);
+        clamped[x] = true;
+    }
+    g->values[x].quant = g->values[y].quant;
+    g->values[x].dtype = RQ_DTYPE_F32;
     r->n_raised++;
+    return RQ_OK;
 }
 
 /* The limits of a Relu or Clip; false: not one, or limits that are not constant. */
@@ -145,7 +154,7 @@ static bool clip_limits(const rq_graph *g, const rq_node *n, float *lo, float *h
 }
 
 /* Relu or Clip whose annotated output can hold nothing outside the limits. */
-static void swallow(rq_raise_state *r, rq_id node)
+static void swallow(rq_raise_state *r, rq_id node, bool *clamped)
 {
     rq_graph *g = r->g;
     const rq_node *n = &g->nodes[node];
@@ -169,6 +178,7 @@ static void swallow(rq_raise_state *r, rq_id node)
     g->values[y].producer = maker; /* before the node goes, so that its output stays */
     rq_graph_remove_node(g, node);
     rq_graph_remove_value(g, x);
+    clamped[y] = true;
 }
 
 rq_status rq_raise_spread(rq_raise_state *r)
@@ -181,11 +191,16 @@ rq_status rq_raise_spread(rq_raise_state *r)
     for (int i = 0; i < n && !st; i++)
         if (g->nodes[order[i]].n_in && g->nodes[order[i]].in[0] != RQ_NONE)
             st = spread_down(r, order[i]);
+    bool *clamped = rq_mem_zalloc((size_t)g->n_values + 1, sizeof *clamped); /* no value is added from here on */
+    if (!st && !clamped)
+        st = RQ_NO_MEMORY;
     for (int i = n - 1; i >= 0 && !st; i--) {
         if (g->nodes[order[i]].n_in && g->nodes[order[i]].in[0] != RQ_NONE)
-            spread_up(r, order[i]);
-        swallow(r, order[i]);
+            st = spread_up(r, order[i], clamped);
+        if (!st)
+            swallow(r, order[i], clamped);
     }
+    rq_mem_free(clamped);
     rq_mem_free(order);
     return st == RQ_NO_MEMORY ? rq_fail(r->err, st, "out of memory spreading annotations") : st;
 }

@@ -282,8 +282,9 @@ static rq_status roi_f32(const rq_op_args *a)
             const float *img = x->f32 + (b * channels + c) * h * w;
             float sum = largest ? -INFINITY : 0;
             for (int64_t s = 0; s < gh * gw; s++) {
-                float py = y0 + (float)i * bh + ((float)(s / gw) + 0.5f) * bh / (float)gh;
-                float px = x0 + (float)j * bw + ((float)(s % gw) + 0.5f) * bw / (float)gw, v = 0, weight[4];
+                const int64_t row = s / gw, column = s % gw; /* of the grid of samples in a bin */
+                float py = y0 + (float)i * bh + ((float)row + 0.5f) * bh / (float)gh;
+                float px = x0 + (float)j * bw + ((float)column + 0.5f) * bw / (float)gw, v = 0, weight[4];
                 int64_t at[4];
                 around(py, px, h, w, at, weight);
                 for (int k = 0; k < 4; k++) {

@@ -31,7 +31,7 @@ def one(task, method):
     r.update(wall_s=round(s, 2), peak_rss_mb=round(mb))
     if code:
         return dict(r, error=f'quantize ended with {code}: {said}')
-    r['size'] = os.path.getsize(out)
+    r['size'] = os.path.getsize(out); r['peak_rss_mb'] = round(json.load(open(f'{w}/{key}.json'))['peak_rss_mb'])  # its own: ru_maxrss starts at this script's size
     code, s, mb, said = measured([A.tool, 'run', out, '-d', d + '/eval.npz', '-o', w + '/out.npz', *common_opts])
     if code:
         r['error'] = f'run ended with {code}: {said}'
