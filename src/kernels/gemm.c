@@ -13,7 +13,7 @@
 
 enum {
     FEW_PANELS = 16,      /* below this B is packed whole, and A is cut so that there are about as many items */
-    SMALL_WORK = 1 << 17, /* multiply-adds below which a second thread costs more than it brings */
+    SMALL_WORK = 1 << 20, /* multiply-adds below which a second thread costs more than it brings */
 };
 
 static int64_t min64(int64_t a, int64_t b)

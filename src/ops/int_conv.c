@@ -11,9 +11,14 @@
 #include "ops/int_ops.h"
 #include "ops/window.h"
 
+#include <stdatomic.h>
 #include <string.h>
 
-enum { DW_COLUMNS = 256 }; /* sums of a depthwise row computed at a time */
+enum {
+    DW_COLUMNS = 256,       /* sums of a depthwise row computed at a time */
+    FEW_PRODUCTS = 1 << 20, /* multiply-adds of a batch below which waking a thread costs more than it brings */
+    MANY_PRODUCTS = 1 << 23 /* of one image, from which threads share the image; below it each takes whole ones */
+};
 
 /* What prepare leaves. Arrays are [outputs] unless said otherwise. */
 typedef struct conv_state {
@@ -272,58 +277,106 @@ static size_t pad_bytes(const conv_state *s)
     return (rq_im2col_bytes(&s->g) + 63) & ~(size_t)63;
 }
 
-size_t rq_int_conv_scratch(const rq_op_args *a)
+/* Scratch for one image on `threads` threads: the padded planes, then what the product asks for. */
+static size_t image_bytes(const rq_op_args *a, int threads)
 {
     const conv_state *s = a->state;
     const int64_t columns = s->g.out[0] * s->g.out[1] * s->g.out[2];
-    if (columns == 0)
-        return 0;
-    return pad_bytes(s) +
-           (s->depthwise ? 0 : rq_gemm_scratch(&a->k->gemm, s->depth, columns, rq_threads_count(a->threads)));
+    size_t n = pad_bytes(s) + (s->depthwise ? 0 : rq_gemm_scratch(&a->k->gemm, s->depth, columns, threads));
+    return (n + 63) & ~(size_t)63;
+}
+
+static size_t flags_bytes(int slots)
+{
+    return ((size_t)slots * sizeof(atomic_flag) + 63) & ~(size_t)63;
+}
+
+size_t rq_int_conv_scratch(const rq_op_args *a)
+{
+    const int threads = rq_threads_count(a->threads);
+    size_t shared = image_bytes(a, threads), each = flags_bytes(threads) + (size_t)threads * image_bytes(a, 1);
+    return shared > each ? shared : each;
+}
+
+/* Image n of the batch, with this scratch, on these threads. */
+static void conv_image(const rq_op_args *a, int64_t n, char *scratch, rq_threads *t)
+{
+    const conv_state *s = a->state;
+    const rq_im2col *g = &s->g;
+    const int64_t columns = g->out[0] * g->out[1] * g->out[2], rows = s->outputs / s->group;
+    const uint8_t *base = a->in[0]->u8 + n * g->channels * g->in[0] * g->in[1] * g->in[2];
+    if (!g->direct) {
+        rq_im2col_pad(g, (uint8_t *)scratch, base, s->flip, s->fill, t);
+        base = (const uint8_t *)scratch;
+    }
+    rq_gemm_out out = finishing(a, s);
+    out.row_add = s->add;
+    out.row_zero = s->zero;
+    out.row_m = s->m;
+    if (s->depthwise) {
+        dw_args d = { .a = a, .s = s, .base = base, .out = out };
+        d.out.y = output_at(a, n * s->outputs * columns);
+        rq_threads_for(t, s->outputs, dw_channel, &d);
+        return;
+    }
+    for (int64_t i = 0; i < s->group; i++) {
+        fill_args f = {
+            .a = a, .s = s, .base = base + i * (g->channels / s->group) * g->channel_stride, .columns = columns
+        };
+        rq_gemm job = { .k = a->k,
+                        .rows = rows,
+                        .depth = s->depth,
+                        .columns = columns,
+                        .fill = fill_panel,
+                        .fill_arg = &f,
+                        .out = out };
+        job.a = (const char *)s->a + (size_t)i * s->a_bytes;
+        job.scratch = scratch + pad_bytes(s);
+        job.out.row_add += i * rows;
+        job.out.row_m += i * rows;
+        if (s->zero)
+            job.out.row_zero += i * rows;
+        job.out.y = output_at(a, (n * s->outputs + i * rows) * columns);
+        rq_gemm_run(&job, t);
+    }
+}
+
+/* Images side by side: each takes one of as many scratches as there are threads. */
+typedef struct images {
+    const rq_op_args *a;
+    atomic_flag *busy; /* [slots] */
+    char *scratch;
+    size_t bytes; /* of one */
+    int slots;
+} images;
+
+static void image_item(void *arg, int64_t n)
+{
+    const images *im = arg;
+    int slot = 0; /* at most `slots` threads are here, so one is free */
+    while (atomic_flag_test_and_set_explicit(&im->busy[slot], memory_order_acquire))
+        slot = (slot + 1) % im->slots;
+    conv_image(im->a, n, im->scratch + (size_t)slot * im->bytes, NULL);
+    atomic_flag_clear_explicit(&im->busy[slot], memory_order_release);
 }
 
 rq_status rq_int_conv_forward(const rq_op_args *a)
 {
     const conv_state *s = a->state;
-    const rq_im2col *g = &s->g;
-    const int64_t columns = g->out[0] * g->out[1] * g->out[2], rows = s->outputs / s->group;
-    const int64_t image = g->channels * g->in[0] * g->in[1] * g->in[2];
-    for (int64_t n = 0; n < a->in[0]->shape.dim[0] && columns > 0; n++) {
-        const uint8_t *base = a->in[0]->u8 + n * image;
-        if (!g->direct) {
-            rq_im2col_pad(g, a->scratch, base, s->flip, s->fill, a->threads);
-            base = a->scratch;
-        }
-        rq_gemm_out out = finishing(a, s);
-        out.row_add = s->add;
-        out.row_zero = s->zero;
-        out.row_m = s->m;
-        if (s->depthwise) {
-            dw_args d = { .a = a, .s = s, .base = base, .out = out };
-            d.out.y = output_at(a, n * s->outputs * columns);
-            rq_threads_for(a->threads, s->outputs, dw_channel, &d);
-            continue;
-        }
-        for (int64_t i = 0; i < s->group; i++) {
-            fill_args f = {
-                .a = a, .s = s, .base = base + i * (g->channels / s->group) * g->channel_stride, .columns = columns
-            };
-            rq_gemm job = { .k = a->k,
-                            .rows = rows,
-                            .depth = s->depth,
-                            .columns = columns,
-                            .fill = fill_panel,
-                            .fill_arg = &f,
-                            .out = out };
-            job.a = (const char *)s->a + (size_t)i * s->a_bytes;
-            job.scratch = (char *)a->scratch + pad_bytes(s);
-            job.out.row_add += i * rows;
-            job.out.row_m += i * rows;
-            if (s->zero)
-                job.out.row_zero += i * rows;
-            job.out.y = output_at(a, (n * s->outputs + i * rows) * columns);
-            rq_gemm_run(&job, a->threads);
-        }
+    const int64_t batch = a->in[0]->shape.dim[0], columns = s->g.out[0] * s->g.out[1] * s->g.out[2];
+    const double products = (double)s->outputs * (double)s->depth * (double)columns; /* of one image */
+    if (columns == 0)
+        return RQ_OK;
+    if (batch > 1 && products < MANY_PRODUCTS && products * (double)batch >= FEW_PRODUCTS) {
+        images im = { .a = a, .busy = a->scratch, .bytes = image_bytes(a, 1), .slots = rq_threads_count(a->threads) };
+        im.scratch = (char *)a->scratch + flags_bytes(im.slots);
+        for (int i = 0; i < im.slots; i++)
+            atomic_flag_clear(&im.busy[i]);
+        rq_threads_for(a->threads, batch, image_item, &im);
+        return RQ_OK;
     }
+    rq_threads *t = products < FEW_PRODUCTS ? NULL : a->threads;
+    for (int64_t n = 0; n < batch; n++)
+        conv_image(a, n, a->scratch, t);
     return RQ_OK;
 }
