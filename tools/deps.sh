@@ -21,9 +21,11 @@ if ! command -v dpkg-query >/dev/null 2>&1; then
     exit 0
 fi
 missing=
+arch=$(dpkg --print-architecture)
 for p in $need; do
-    status=$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null || true)
-    [ "$status" = installed ] || missing="$missing $p"
+    # a line per architecture; this machine's own counts, and "all"
+    dpkg-query -W -f '${Architecture} ${db:Status-Status}\n' "$p" 2>/dev/null | grep -qE "^($arch|all) installed$" ||
+        missing="$missing $p"
 done
 [ -n "$missing" ] || exit 0
 
