@@ -78,7 +78,9 @@ extern const cli_command cmd_quantize, cmd_run, cmd_eval, cmd_compare, cmd_bench
         { CLI_DIM, 0, "dim", "NAME=N", offsetof(cli_common, dims), "size of a dynamic axis; may be repeated", NULL, 0, 0 }, \
     {                                                                                                                       \
         CLI_IN, 0, "recipe", "FILE", offsetof(cli_common, recipe_path),                                                     \
-            "YAML file of settings; its keys are long option names, what stands on the command line wins", NULL, 0, 0       \
+            "YAML file of settings; its keys are long option names, what stands on the command line wins; its rules "       \
+            "matter to quantize only",                                                                                      \
+            NULL, 0, 0                                                                                                      \
     }
 #define CLI_ROWS_COMMON                                                                                                  \
     { CLI_INT, 0, "threads", "N", offsetof(cli_common, threads), "threads (default: one per core)", NULL, 1, 512 },      \

@@ -158,8 +158,12 @@ static int run(void *args)
     cli_progress_init(&progress, &a->common);
     rc = CLI_FAILED;
 
-    if (open_float(&original, a, &err) || rq_graph_copy(&g, original))
+    if (open_float(&original, a, &err))
         goto done;
+    if (rq_graph_copy(&g, original)) {
+        rq_fail(&err, RQ_NO_MEMORY, "%s: out of memory copying the model", model);
+        goto done;
+    }
     if (rq_report_check_output(original, a->output, &err) || cli_open_data(&data, a->data, g, &a->common, &err))
         goto done;
     if (a->eval && cli_open_data(&other, a->eval, g, &a->common, &err))

@@ -30,8 +30,8 @@ rq_status cli_open_data(rq_dataset **out, const char *path, const rq_graph *g, c
     RQ_TRY(rq_dataset_open(out, path, g, &cfg, err));
     const long long left = rq_dataset_left_out(*out), used = rq_dataset_count(*out);
     if (left && !a->quiet)
-        fprintf(stderr, "requant: %s: the last %lld of %lld samples are left out, the model takes %lld at a time\n",
-                path, left, used + left, (long long)rq_dataset_batch_size(*out));
+        fprintf(stderr, "requant: %s: the last %lld of %lld samples %s left out, the model takes %lld at a time\n",
+                path, left, used + left, left == 1 ? "is" : "are", (long long)rq_dataset_batch_size(*out));
     return RQ_OK;
 }
 

@@ -41,8 +41,8 @@ RQ_API void rq_notes_release(rq_notes *notes);
  * RQ_UNSUPPORTED: an operator cannot run; RQ_BAD_DATA; RQ_CANCELLED; RQ_NO_MEMORY. */
 RQ_API rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes *notes, rq_err *err);
 
-/* Remove quantization: Q/DQ pairs go, integer weights become float ones (for --requantize). RQ_BAD_GRAPH, RQ_BAD_SHAPE: an
- * annotation does not fit its tensor; RQ_NO_MEMORY. After an error g may be half changed: destroy it. */
+/* Remove quantization: Q/DQ pairs go, integer weights become float ones (for --requantize). On error g is unchanged.
+ * RQ_BAD_GRAPH, RQ_BAD_SHAPE: an annotation does not fit its tensor; RQ_NO_MEMORY. */
 RQ_API rq_status rq_dequantize(rq_graph *g, rq_err *err);
 
 #ifdef __cplusplus

@@ -61,6 +61,8 @@ RQ_API rq_settings rq_recipe_resolve(const rq_recipe *r, const rq_settings *base
                                      const char *tensor);
 /* RQ_BAD_RECIPE when a rule matched nothing in g: names the pattern and the nearest name there is. */
 RQ_API rq_status rq_recipe_check(const rq_recipe *r, const rq_graph *g, rq_err *err);
+/* Are there rules in it, beside global keys? They matter to rq_ptq only. */
+RQ_API bool rq_recipe_has_rules(const rq_recipe *r);
 /* A global key that is not a tensor setting (threads, samples, batch, seed ...) as text, or NULL. */
 RQ_API const char *rq_recipe_option(const rq_recipe *r, const char *key);
 

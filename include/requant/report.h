@@ -27,7 +27,9 @@ typedef struct rq_report_layer {
 
 typedef struct rq_report_output {
     char *name;
-    double sqnr_db, cosine;
+    double sqnr_db, cosine; /* of the numbers that are finite in both models; NaN when there are none */
+    int64_t nonfinite;      /* how many are NaN or infinite in one model or both */
+    int64_t lost;           /* of these: finite in the float model */
 } rq_report_output;
 
 typedef struct rq_report_side {
@@ -39,7 +41,7 @@ typedef struct rq_report_side {
 typedef struct rq_report {
     rq_report_side model, quantized; /* float, int8 */
     int64_t samples;
-    double agreement; /* share of samples with the same top-1 */
+    double agreement; /* share of samples with the same top-1; outputs all NaN agree with nothing */
     double drop;      /* points: 100 * loss of accuracy, of agreement without labels */
     rq_report_output *outputs;
     int n_outputs;

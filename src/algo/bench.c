@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "algo/report_priv.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
 
@@ -88,9 +89,9 @@ static void release_feeds(rq_feed *feeds, int n)
 
 static rq_status run(bench_side *s, const rq_feed *feeds, int n_feeds, double *ms, rq_err *err)
 {
-    const double start = rq_sums_now_ms();
+    const double start = rq_clock_ms();
     RQ_TRY(rq_session_run(s->session, feeds, n_feeds, s->out, err));
-    *ms = rq_sums_now_ms() - start;
+    *ms = rq_clock_ms() - start;
     for (int i = 0; i < rq_graph_n_outputs(s->graph); i++)
         rq_tensor_release(&s->out[i]);
     return RQ_OK;

@@ -169,7 +169,7 @@ static rq_status take_off(rq_graph *g, const rq_kernels *k, rq_err *err)
     return RQ_OK;
 }
 
-rq_status rq_dequantize(rq_graph *g, rq_err *err)
+static rq_status dequantize(rq_graph *g, rq_err *err)
 {
     unsigned cpu;
     rq_kernels k;
@@ -180,12 +180,20 @@ rq_status rq_dequantize(rq_graph *g, rq_err *err)
     for (int i = 0; i < g->n_quants; i++)
         rq_qparams_release(&g->quants[i].q);
     g->n_quants = 0;
-    for (int i = 0; i < g->n_opsets; i++)
-        if (!strcmp(g->opsets[i].domain, "requant")) {
-            memmove(&g->opsets[i], &g->opsets[i + 1], (size_t)(g->n_opsets - i - 1) * sizeof *g->opsets);
-            g->n_opsets--;
-        }
+    rq_graph_drop_opset(g, "requant");
     rq_graph_prune(g);
     rq_ops_bind(g);
     return RQ_OK;
+}
+
+rq_status rq_dequantize(rq_graph *g, rq_err *err)
+{
+    rq_graph *work;
+    if (rq_graph_copy(&work, g))
+        return no_memory(err);
+    rq_status s = dequantize(work, err);
+    if (!s)
+        rq_graph_swap(g, work);
+    rq_graph_destroy(work);
+    return s;
 }

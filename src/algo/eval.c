@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "algo/report_priv.h"
+#include "base/clock.h"
 #include "base/mem.h"
 
 typedef struct totals {
@@ -48,7 +49,8 @@ static rq_status add_batch(rq_eval *e, evaluation *v, const int64_t *labels, con
     const int64_t classes = t->shape.rank > 0 ? t->shape.dim[t->shape.rank - 1] : 1;
     if (labels && classes > 0 && rq_tensor_count(t) == n * classes)
         for (int64_t i = 0; i < n; i++) {
-            v->right += rq_sums_top1(t, i * classes, classes) == labels[rows[i]];
+            const int64_t x = rq_sums_top1(t, i * classes, classes);
+            v->right += x >= 0 && x == labels[rows[i]];
             e->strange_labels += labels[rows[i]] < 0 || labels[rows[i]] >= classes;
             v->labelled++;
         }
@@ -68,22 +70,22 @@ static rq_status run_all(rq_eval *e, evaluation *v, const rq_graph *g, rq_datase
     if (status)
         return rq_fail(err, status, "out of memory for the evaluation");
     const int64_t total = rq_walk_total(&w);
-    for (const double start = rq_sums_now_ms(); !(status = rq_walk_next(&w, &feeds, &n_feeds, &rows, &n, err)) && n;) {
-        const double before = rq_sums_now_ms();
+    for (const double start = rq_clock_ms(); !(status = rq_walk_next(&w, &feeds, &n_feeds, &rows, &n, err)) && n;) {
+        const double before = rq_clock_ms();
         if ((status = rq_session_run(v->session, feeds, n_feeds, v->out, err)))
             break;
         if (n == full || w.n_rows <= n) { /* the first batch makes the plan */
             if (!rq_mem_grow(&v->ms, v->n_ms, &v->cap_ms, sizeof *v->ms))
                 status = rq_fail(err, RQ_NO_MEMORY, "out of memory for the evaluation");
             else
-                v->ms[v->n_ms++] = rq_sums_now_ms() - before;
+                v->ms[v->n_ms++] = rq_clock_ms() - before;
         }
         full = full ? full : n;
         if (!status)
             status = add_batch(e, v, rq_dataset_labels(data), rows, n);
         for (int i = 0; i < e->n_outputs; i++)
             rq_tensor_release(&v->out[i]);
-        const double eta = (rq_sums_now_ms() - start) / 1e3 / (double)e->samples * (double)(total - e->samples);
+        const double eta = (rq_clock_ms() - start) / 1e3 / (double)e->samples * (double)(total - e->samples);
         if (!status && cfg->progress && !cfg->progress(cfg->progress_arg, "evaluating", e->samples, total, eta))
             status = rq_fail(err, RQ_CANCELLED, "cancelled while evaluating");
         if (status)
@@ -150,10 +152,11 @@ void rq_eval_release(rq_eval *e)
 void rq_eval_print(const rq_eval *e, FILE *to)
 {
     if (!isnan(e->accuracy))
-        fprintf(to, "accuracy %.2f %% on %lld samples (95 %% interval %.1f to %.1f)\n", 100 * e->accuracy,
-                (long long)e->samples, 100 * e->lo, 100 * e->hi);
+        fprintf(to, "accuracy %.2f %% on %lld sample%s (95 %% interval %.1f to %.1f)\n", 100 * e->accuracy,
+                (long long)e->samples, e->samples == 1 ? "" : "s", 100 * e->lo, 100 * e->hi);
     else
-        fprintf(to, "%lld samples, no labels that fit: what the outputs look like\n", (long long)e->samples);
+        fprintf(to, "%lld sample%s, no labels that fit: what the outputs look like\n", (long long)e->samples,
+                e->samples == 1 ? "" : "s");
     if (e->strange_labels)
         fprintf(to, "labels: %lld of %lld name no place on the last axis of the output\n", (long long)e->strange_labels,
                 (long long)e->samples);

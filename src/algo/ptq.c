@@ -10,6 +10,7 @@
 #include "algo/fold.h"
 #include "algo/ptq_priv.h"
 #include "algo/report_priv.h"
+#include "base/clock.h"
 #include "base/cpu.h"
 #include "quant/observer.h"
 #include "requant/session.h"
@@ -128,7 +129,7 @@ rq_status rq_ptq_each_batch(rq_ptq_state *q, rq_session *session, const char *ph
     }
     walk.n_rows = n_rows;
     int64_t done = 0, total = rq_walk_total(&walk);
-    double start = rq_sums_now_ms();
+    double start = rq_clock_ms();
     rq_status s = RQ_OK;
     for (;;) {
         const rq_feed *feeds;
@@ -147,7 +148,7 @@ rq_status rq_ptq_each_batch(rq_ptq_state *q, rq_session *session, const char *ph
         if (s)
             break;
         done += n;
-        double each = (rq_sums_now_ms() - start) / 1000 / (double)done;
+        double each = (rq_clock_ms() - start) / 1000 / (double)done;
         if (cfg->progress && !cfg->progress(cfg->progress_arg, phase, done, total, each * (double)(total - done))) {
             s = rq_fail(err, RQ_CANCELLED, "cancelled");
             break;

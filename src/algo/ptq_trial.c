@@ -51,7 +51,9 @@ rq_status rq_ptq_measure(rq_ptq_state *q, const rq_graph *annotated, double *db,
         s = rq_ptq_each_batch(q, session, "judge", q->reference_rows, compare, &j, err);
     *db = 200;
     for (int i = 0; i < n_out; i++)
-        if (j.sums[i].n && j.sums[i].aa > 0)
+        if (j.sums[i].lost) /* NaN or infinite where the float model is not: no sum can say how bad that is */
+            *db = -INFINITY;
+        else if (j.sums[i].n && j.sums[i].aa > 0)
             *db = fmin(*db, rq_sums_sqnr_db(&j.sums[i]));
     rq_session_destroy(session);
     rq_mem_free(j.sums);
@@ -150,8 +152,9 @@ static rq_status try_equalizing(rq_ptq_state *q, rq_graph **made, rq_notes *foun
     }
     if (!s && other_db > *db + gain_db) {
         s = rq_notes_add(&notes,
-                         "channels of %d layer pairs were equalized: outputs gain %.1f dB on calibration samples",
-                         pairs, other_db - *db);
+                         "channels of %d layer pair%s were equalized: the outputs have %.1f dB on calibration samples "
+                         "instead of %.1f",
+                         pairs, pairs == 1 ? "" : "s", other_db, *db);
         rq_graph *g = *made;
         *made = other;
         other = g;
@@ -274,8 +277,8 @@ static rq_status leave_in_float(rq_ptq_state *q, rq_graph **made, rq_notes *foun
     }
     if (!s && kept)
         s = rq_notes_add(q->notes,
-                         "with %d tensors in float the outputs have %.1f dB on calibration samples instead of %.1f",
-                         kept, *db, before);
+                         "with %d tensor%s in float the outputs have %.1f dB on calibration samples instead of %.1f",
+                         kept, kept == 1 ? "" : "s", *db, before);
     rq_mem_free(all);
     return s;
 }

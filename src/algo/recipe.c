@@ -606,6 +606,11 @@ rq_status rq_recipe_check(const rq_recipe *r, const rq_graph *g, rq_err *err)
     return RQ_OK;
 }
 
+bool rq_recipe_has_rules(const rq_recipe *r)
+{
+    return r->n_rules > 0;
+}
+
 const char *rq_recipe_option(const rq_recipe *r, const char *name)
 {
     for (int i = 0; i < N_OPTIONS; i++)

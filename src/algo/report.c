@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "algo/report_priv.h"
+#include "base/clock.h"
 #include "base/file.h"
 #include "base/mem.h"
 
@@ -66,13 +67,13 @@ static rq_status side_open(side *s, const rq_graph *g, int threads, const char *
 static rq_status side_run(side *s, const rq_feed *feeds, int n_feeds, bool timed, rq_err *err)
 {
     side_clear(s);
-    const double start = rq_sums_now_ms();
+    const double start = rq_clock_ms();
     RQ_TRY(rq_session_run(s->session, feeds, n_feeds, s->out, err));
     if (!timed)
         return RQ_OK;
     if (!rq_mem_grow(&s->ms, s->n_ms, &s->cap_ms, sizeof *s->ms))
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for the report");
-    s->ms[s->n_ms++] = rq_sums_now_ms() - start;
+    s->ms[s->n_ms++] = rq_clock_ms() - start;
     return RQ_OK;
 }
 
@@ -125,10 +126,10 @@ static rq_status add_batch(compare *c, const int64_t *labels, const int64_t *row
     const int64_t places = classes > 0 ? rq_tensor_count(a) / classes : 0;
     for (int64_t p = 0; p < places; p++) {
         const int64_t x = rq_sums_top1(a, p * classes, classes), y = rq_sums_top1(b, p * classes, classes);
-        c->same += x == y;
+        c->same += x == y && x >= 0;
         if (labels && places == n) {
-            c->s[0].right += x == labels[rows[p]];
-            c->s[1].right += y == labels[rows[p]];
+            c->s[0].right += x >= 0 && x == labels[rows[p]];
+            c->s[1].right += y >= 0 && y == labels[rows[p]];
             c->strange += labels[rows[p]] < 0 || labels[rows[p]] >= classes;
             c->labelled++;
         }
@@ -140,7 +141,7 @@ static rq_status add_batch(compare *c, const int64_t *labels, const int64_t *row
 static rq_status tell(const rq_report_cfg *cfg, const char *phase, int64_t done, int64_t total, double start_ms,
                       rq_err *err)
 {
-    const double eta = done ? (rq_sums_now_ms() - start_ms) / 1e3 / (double)done * (double)(total - done) : -1;
+    const double eta = done ? (rq_clock_ms() - start_ms) / 1e3 / (double)done * (double)(total - done) : -1;
     if (cfg->progress && !cfg->progress(cfg->progress_arg, phase, done, total, eta))
         return rq_fail(err, RQ_CANCELLED, "cancelled while %s", phase);
     return RQ_OK;
@@ -154,7 +155,7 @@ static rq_status run_all(rq_report *out, compare *c, rq_dataset *data, const rq_
     const rq_feed *feeds;
     int n_feeds;
     int64_t n;
-    const double start = rq_sums_now_ms();
+    const double start = rq_clock_ms();
     rq_status status = rq_walk_init(&w, data, c->s[0].graph, cfg->rows, cfg->n_rows, 0);
     if (status)
         return rq_fail(err, status, "out of memory for the report");
@@ -182,7 +183,7 @@ static rq_status run_all(rq_report *out, compare *c, rq_dataset *data, const rq_
         out->samples += n;
         /* few batches: run the last full one again until the median has something to stand on */
         if (n == c->full && w.at + c->full > w.n_rows)
-            for (int k = 0; c->s[0].n_ms < TIMED_RUNS && rq_sums_now_ms() - start < TIMED_MOST_MS && !status; k++)
+            for (int k = 0; c->s[0].n_ms < TIMED_RUNS && rq_clock_ms() - start < TIMED_MOST_MS && !status; k++)
                 if (!(status = side_run(&c->s[k % 2], feeds, n_feeds, true, err)))
                     status = side_run(&c->s[1 - k % 2], feeds, n_feeds, true, err);
         if (status)
@@ -219,9 +220,8 @@ static rq_status settle(rq_report *out, compare *c)
     for (int i = 0; i < out->n_outputs; i++) {
         out->outputs[i].sqnr_db = rq_sums_sqnr_db(&c->sums[i]);
         out->outputs[i].cosine = rq_sums_cosine(&c->sums[i]);
-        if (c->sums[i].nonfinite)
-            RQ_TRY(rq_notes_add(&out->warnings, "output '%s': %lld numbers are not finite", out->outputs[i].name,
-                                (long long)c->sums[i].nonfinite));
+        out->outputs[i].nonfinite = c->sums[i].nonfinite;
+        out->outputs[i].lost = c->sums[i].lost;
     }
     return RQ_OK;
 }
@@ -231,7 +231,7 @@ rq_status rq_report_compare(rq_report *out, const rq_graph *model, const rq_grap
 {
     const rq_report_cfg none = { .layers = true };
     compare c = { 0 };
-    const double start = rq_sums_now_ms();
+    const double start = rq_clock_ms();
     cfg = cfg ? cfg : &none;
     *out = (rq_report) { 0 };
     rq_status status = side_open(&c.s[0], model, cfg->threads, "float", err);
@@ -249,7 +249,7 @@ rq_status rq_report_compare(rq_report *out, const rq_graph *model, const rq_grap
         status = rq_report_inspect_constants(out, rq_session_graph(c.s[1].session));
     compare_release(&c);
     out->peak_rss_mb = rq_file_peak_rss_mb();
-    out->seconds = (rq_sums_now_ms() - start) / 1e3;
+    out->seconds = (rq_clock_ms() - start) / 1e3;
     if (status) {
         if (status == RQ_NO_MEMORY)
             rq_fail(err, status, "out of memory for the report");

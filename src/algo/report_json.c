@@ -67,8 +67,9 @@ rq_status rq_report_save_json(const rq_report *r, const char *path, rq_err *err)
 {
     json_t *outputs = json_object(), *layers = json_array(), *warnings = json_array();
     for (int i = 0; i < r->n_outputs; i++) {
-        json_t *one = json_pack("{s:o, s:o}", "sqnr_db", rq_report_json_real(r->outputs[i].sqnr_db), "cosine",
-                                rq_report_json_real(r->outputs[i].cosine));
+        json_t *one = json_pack("{s:o, s:o, s:I, s:I}", "sqnr_db", rq_report_json_real(r->outputs[i].sqnr_db), "cosine",
+                                rq_report_json_real(r->outputs[i].cosine), "nonfinite",
+                                (json_int_t)r->outputs[i].nonfinite, "lost", (json_int_t)r->outputs[i].lost);
         json_t *name = rq_report_json_text(r->outputs[i].name);
         if (!one || !name || json_object_set_new(outputs, json_string_value(name), one))
             json_decref(one);

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "algo/report_priv.h"
+#include "base/clock.h"
 #include "base/mem.h"
 #include "graph/graph.h"
 
@@ -210,7 +211,7 @@ static rq_status run_taps(pass *p, rq_session *model, rq_session *quantized, con
     int64_t n, done = 0;
     rq_status status = scratch ? rq_walk_init(&w, data, model_graph, cfg->rows, cfg->n_rows, 1) : RQ_NO_MEMORY;
     const int64_t total = rq_walk_total(&w) < MOST_SAMPLES ? rq_walk_total(&w) : MOST_SAMPLES;
-    const double start = rq_sums_now_ms();
+    const double start = rq_clock_ms();
     while (!status && done < total) {
         if ((status = rq_walk_next(&w, &feeds, &n_feeds, &rows, &n, err)) || !n)
             break;
@@ -226,7 +227,7 @@ static rq_status run_taps(pass *p, rq_session *model, rq_session *quantized, con
                 status = run_once(quantized, quantized_graph, scratch, feeds, n_feeds, err);
         }
         done += n;
-        const double eta = (rq_sums_now_ms() - start) / 1e3 / (double)done * (double)(total - done);
+        const double eta = (rq_clock_ms() - start) / 1e3 / (double)done * (double)(total - done);
         if (!status && cfg->progress &&
             !cfg->progress(cfg->progress_arg, "layers", done < total ? done : total, total, eta))
             status = rq_fail(err, RQ_CANCELLED, "cancelled while measuring layers");

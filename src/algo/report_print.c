@@ -77,7 +77,7 @@ static const char *bytes_text(char *buf, size_t n, int64_t bytes)
 static void print_loss(const rq_report *r, FILE *to)
 {
     const rq_report_side *a = &r->model, *b = &r->quantized;
-    fprintf(to, "Verdict on %lld samples: ", (long long)r->samples);
+    fprintf(to, "Verdict on %lld sample%s: ", (long long)r->samples, r->samples == 1 ? "" : "s");
     if (!isnan(a->accuracy)) {
         if (r->drop > 0)
             fprintf(to, "the int8 model loses %.2f points of accuracy", r->drop);
@@ -96,22 +96,38 @@ static void print_loss(const rq_report *r, FILE *to)
             "the int8 model gives the float model's top-1 answer for %.2f %% (no labels: accuracy is not measured).\n",
             100 * r->agreement);
     }
-    for (int i = 0; i < r->n_outputs; i++)
-        if (!isnan(r->outputs[i].sqnr_db))
-            fprintf(to, "  output '%s': %.1f dB signal to quantization noise, cosine %.6f\n", r->outputs[i].name,
-                    r->outputs[i].sqnr_db, r->outputs[i].cosine);
+    for (int i = 0; i < r->n_outputs; i++) {
+        const rq_report_output *o = &r->outputs[i];
+        if (!isnan(o->sqnr_db))
+            fprintf(to, "  output '%s': %.1f dB signal to quantization noise, cosine %.6f\n", o->name, o->sqnr_db,
+                    o->cosine);
+        if (o->nonfinite)
+            fprintf(to, "  output '%s': nonfinite outputs: %lld NaN or infinite, %lld of them in the int8 model only\n",
+                    o->name, (long long)o->nonfinite, (long long)o->lost);
+    }
+}
+
+/* "2.31 times faster", but "as fast" within 2 %. */
+static void print_ratio(FILE *to, double ratio, const char *more, const char *less, const char *same)
+{
+    if (ratio > 1 / 1.02 && ratio < 1.02)
+        fprintf(to, "as %s.\n", same);
+    else
+        fprintf(to, "%.2f times %s.\n", ratio > 1 ? ratio : 1 / ratio, ratio > 1 ? more : less);
 }
 
 static void print_gain(const rq_report *r, FILE *to)
 {
     char a[32], b[32];
     const rq_report_side *f = &r->model, *q = &r->quantized;
-    if (f->bytes > 0 && q->bytes > 0)
-        fprintf(to, "Size: %s instead of %s, %.2f times smaller.\n", bytes_text(a, sizeof a, q->bytes),
-                bytes_text(b, sizeof b, f->bytes), (double)f->bytes / (double)q->bytes);
-    if (q->ms > 0 && f->ms > 0)
-        fprintf(to, "Time: %.3g ms a batch instead of %.3g, %.2f times %s.\n", q->ms, f->ms,
-                q->ms <= f->ms ? f->ms / q->ms : q->ms / f->ms, q->ms <= f->ms ? "faster" : "slower");
+    if (f->bytes > 0 && q->bytes > 0) {
+        fprintf(to, "Size: %s instead of %s, ", bytes_text(a, sizeof a, q->bytes), bytes_text(b, sizeof b, f->bytes));
+        print_ratio(to, (double)f->bytes / (double)q->bytes, "smaller", "larger", "large");
+    }
+    if (q->ms > 0 && f->ms > 0) {
+        fprintf(to, "Time: %.3g ms a batch instead of %.3g, ", q->ms, f->ms);
+        print_ratio(to, f->ms / q->ms, "faster", "slower", "fast");
+    }
 }
 
 /* Layers that stayed float, a line for each reason. */

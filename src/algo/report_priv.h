@@ -13,6 +13,7 @@ struct json_t;
 typedef struct rq_sums {
     double aa, bb, ab, ee; /* of a^2, b^2, a b, (a - b)^2 */
     int64_t n, nonfinite;
+    int64_t lost; /* of nonfinite: those where a is finite and b is not */
 } rq_sums;
 /* a is the original. RQ_BAD_SHAPE: element counts differ. Any element types. */
 rq_status rq_sums_add(rq_sums *s, const rq_tensor *a, const rq_tensor *b);
@@ -21,7 +22,7 @@ double rq_sums_sqnr_db(const rq_sums *s); /* -200..200; NaN when nothing was add
 double rq_sums_cosine(const rq_sums *s);  /* NaN when nothing was added; 1 for two silent signals */
 
 /* Index of the largest of n elements from `first`; n == 1: is it above one half (a probability) ? 1 : 0. NaN never
- * wins. */
+ * wins; -1: all are NaN, which is no answer, so it is not the same as any. */
 int64_t rq_sums_top1(const rq_tensor *t, int64_t first, int64_t n);
 
 /* 95 % interval of k successes in n (Wilson 1927); NaN for n == 0. */
@@ -29,9 +30,6 @@ void rq_sums_wilson(int64_t k, int64_t n, double *lo, double *hi);
 
 /* Median and others of n values, sorted in place; NaN for n == 0. share 0.5 is the median, 0.95 the nearest rank. */
 double rq_sums_quantile(double *v, int64_t n, double share);
-
-/* Milliseconds of a clock that only goes forward. */
-double rq_sums_now_ms(void);
 
 /* ---- report_walk.c ---- */
 

@@ -3,7 +3,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
 
 enum { DB_LIMIT = 200 };
 
@@ -11,6 +10,7 @@ void rq_sums_add_one(rq_sums *s, double a, double b)
 {
     if (!isfinite(a) || !isfinite(b)) {
         s->nonfinite++;
+        s->lost += isfinite(a);
         return;
     }
     s->aa += a * a;
@@ -57,18 +57,16 @@ double rq_sums_cosine(const rq_sums *s)
 
 int64_t rq_sums_top1(const rq_tensor *t, int64_t first, int64_t n)
 {
-    if (n == 1)
-        return rq_tensor_get(t, first) > 0.5;
-    int64_t best = 0;
-    double top = rq_tensor_get(t, first);
-    for (int64_t i = 1; i < n; i++) {
+    int64_t best = -1;
+    double top = 0;
+    for (int64_t i = 0; i < n; i++) {
         const double v = rq_tensor_get(t, first + i);
-        if (v > top || (isnan(top) && !isnan(v))) {
+        if (!isnan(v) && (best < 0 || v > top)) {
             top = v;
             best = i;
         }
     }
-    return best;
+    return n == 1 && best == 0 ? top > 0.5 : best;
 }
 
 void rq_sums_wilson(int64_t k, int64_t n, double *lo, double *hi)
@@ -99,11 +97,4 @@ double rq_sums_quantile(double *v, int64_t n, double share)
         return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
     int64_t i = (int64_t)ceil(share * (double)n) - 1;
     return v[i < 0 ? 0 : i >= n ? n - 1 : i];
-}
-
-double rq_sums_now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }

@@ -25,7 +25,7 @@ static const uint8_t nothing[1];
 rq_status rq_file_map(rq_map *out, const char *path, rq_err *err)
 {
     *out = (rq_map) { nothing, 0 };
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe nobody writes to would make us wait for ever */
     if (fd < 0)
         return rq_fail(err, RQ_IO, "%s: cannot open: %s", path, strerror(errno));
     struct stat st;

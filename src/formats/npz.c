@@ -168,7 +168,7 @@ static rq_status open_file(rq_npy *a, const char *path, const char *entry, rq_er
         return stat_entry(a, err);
     }
     struct stat s;
-    a->fd = open(path, O_RDONLY | O_CLOEXEC);
+    a->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe in the folder is refused, not waited for */
     if (a->fd < 0 || fstat(a->fd, &s))
         return rq_fail(err, RQ_IO, "cannot be opened: %s", strerror(errno));
     if (!S_ISREG(s.st_mode))

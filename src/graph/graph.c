@@ -396,6 +396,16 @@ rq_status rq_graph_set_opset(rq_graph *g, const char *domain, int64_t version)
     return RQ_OK;
 }
 
+void rq_graph_drop_opset(rq_graph *g, const char *domain)
+{
+    int n = 0;
+    g = outermost(g);
+    for (int i = 0; i < g->n_opsets; i++)
+        if (strcmp(plain_domain(g->opsets[i].domain), plain_domain(domain)) != 0)
+            g->opsets[n++] = g->opsets[i];
+    g->n_opsets = n;
+}
+
 rq_status rq_graph_set_meta(rq_graph *g, const char *key, const char *value)
 {
     const char *v = rq_graph_str(g, value);

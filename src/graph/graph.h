@@ -243,6 +243,8 @@ rq_status rq_graph_check(const rq_graph *g, rq_err *err);
 /* Imported version of `domain` ("" for the default); 0 when not imported. Asks the outermost graph. */
 int64_t rq_graph_opset(const rq_graph *g, const char *domain);
 rq_status rq_graph_set_opset(rq_graph *g, const char *domain, int64_t version);
+/* Import `domain` no longer; no node of it is left. Not importing it is fine. */
+void rq_graph_drop_opset(rq_graph *g, const char *domain);
 rq_status rq_graph_set_meta(rq_graph *g, const char *key, const char *value);
 
 #endif

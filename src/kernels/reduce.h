@@ -35,6 +35,5 @@ float rq_sum_f32_avx512(const float *x, size_t n);
 /* The same over doubles; one version, the definition. */
 typedef double (*rq_fold_f64_fn)(const double *x, size_t n, double c);
 extern const rq_fold_f64_fn rq_fold_f64[RQ_N_FOLDS];
-double rq_exp_sum_f64(double *y, const double *x, size_t n, double c);
 
 #endif

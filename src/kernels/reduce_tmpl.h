@@ -122,12 +122,12 @@ const FOLD_FN JOIN(rq_fold_, SUFFIX)[RQ_N_FOLDS] = {
     [RQ_FOLD_MAX] = fold_max, [RQ_FOLD_MIN] = fold_min, [RQ_FOLD_PROD] = fold_prod,
 };
 
+#ifndef VEC_F64
 real JOIN(rq_exp_sum_, SUFFIX)(real *y, const real *x, size_t n, real c)
 {
     return fold_loop(y, x, n, c, 0, -INFINITY, exp_v, vadd);
 }
 
-#ifndef VEC_F64
 real JOIN(rq_sum_f32_, SUFFIX)(const real *x, size_t n)
 {
     return fold_loop(NULL, x, n, 0, 0, 0, same_v, vadd);

@@ -38,6 +38,7 @@ rq_status rq_int_concat_forward(const rq_op_args *a);
 
 /* ---- what they share ---- */
 
+bool rq_int_is_byte(rq_dtype d); /* u8 or s8 */
 /* Codes of 8 bits with one pair of parameters. */
 bool rq_int_is_activation(const rq_qparams *q, const char **why);
 /* Every output annotated like that, or f32 when `or_real`. */

@@ -1,7 +1,7 @@
 /* ops/int_shared.c — what the integer forms ask of annotations. */
 #include "ops/int_ops.h"
 
-static bool is_byte(rq_dtype d)
+bool rq_int_is_byte(rq_dtype d)
 {
     return d == RQ_DTYPE_U8 || d == RQ_DTYPE_S8;
 }
@@ -12,7 +12,7 @@ bool rq_int_is_activation(const rq_qparams *q, const char **why)
     if (q->axis != RQ_PER_TENSOR)
         return false;
     *why = "codes are not of 8 bits";
-    return is_byte(q->dtype);
+    return rq_int_is_byte(q->dtype);
 }
 
 bool rq_int_is_output(const rq_qparams *q, const rq_tensor *t, bool or_real, const char **why)

@@ -20,11 +20,6 @@ static bool is_qlinear(const rq_node *n)
     return n->op[0] == 'Q';
 }
 
-static bool is_byte(rq_dtype d)
-{
-    return d == RQ_DTYPE_U8 || d == RQ_DTYPE_S8;
-}
-
 static const rq_tensor *input(const rq_op_args *a, int i)
 {
     return i >= 0 && i < a->n_in ? a->in[i] : NULL;
@@ -120,7 +115,7 @@ static rq_status matmul_shape(const rq_infer *a, const rq_shape *x, const rq_sha
 static rq_status check_types(const rq_infer *a, const roles *r)
 {
     const rq_dtype x = a->in[r->x]->dtype, w = a->in[r->w]->dtype;
-    if ((x != RQ_DTYPE_NONE && !is_byte(x)) || (w != RQ_DTYPE_NONE && !is_byte(w)))
+    if ((x != RQ_DTYPE_NONE && !rq_int_is_byte(x)) || (w != RQ_DTYPE_NONE && !rq_int_is_byte(w)))
         return rq_infer_fail(a, RQ_BAD_DTYPE, "operands are %s and %s, expected u8 or s8", rq_dtype_name(x),
                              rq_dtype_name(w));
     const int zero[2] = { r->x_zero, r->w_zero }, of[2] = { r->x, r->w };
@@ -132,7 +127,7 @@ static rq_status check_types(const rq_infer *a, const roles *r)
     }
     if (r->y_zero < 0)
         a->out_dtype[0] = RQ_DTYPE_S32;
-    else if (a->in[r->y_zero] && a->in[r->y_zero]->dtype != RQ_DTYPE_NONE && !is_byte(a->in[r->y_zero]->dtype))
+    else if (a->in[r->y_zero] && a->in[r->y_zero]->dtype != RQ_DTYPE_NONE && !rq_int_is_byte(a->in[r->y_zero]->dtype))
         return rq_infer_fail(a, RQ_BAD_DTYPE, "the zero point of the output is %s, expected u8 or s8",
                              rq_dtype_name(a->in[r->y_zero]->dtype));
     else if (a->in[r->y_zero])

@@ -278,11 +278,7 @@ static rq_status drop_requantize(lowering *l)
         rq_graph_replace_uses(g, n->out[0], x, RQ_NONE);
         rq_graph_remove_node(g, i);
     }
-    for (int i = 0; i < g->n_opsets; i++)
-        if (!strcmp(g->opsets[i].domain, "requant")) {
-            memmove(&g->opsets[i], &g->opsets[i + 1], (size_t)(g->n_opsets - i - 1) * sizeof *g->opsets);
-            g->n_opsets--;
-        }
+    rq_graph_drop_opset(g, "requant");
     return RQ_OK;
 }
 

@@ -179,7 +179,10 @@ static rq_status plan_sizes(const rq_infer *a, axis_plan *p, const int *axes, in
     for (int i = 0; i < n && (smaller || larger); i++) {
         axis_plan *x = &p[axes[i]];
         x->scale = isnan(common) ? 1 : common;
-        x->out = isnan(common) ? RQ_DIM_UNKNOWN : (int64_t)floorf((float)x->in * common + 0.5f);
+        float out = floorf((float)x->in * x->scale + 0.5f);
+        if (out > 0x1p46f)
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "scale %g of axis %d makes it too long", (double)x->scale, axes[i]);
+        x->out = isnan(common) ? RQ_DIM_UNKNOWN : (int64_t)out;
     }
     return RQ_OK;
 }
@@ -259,9 +262,10 @@ static float coordinate(const axis_plan *p, int64_t i, coords mode)
         return x / p->scale;
     case TF_HALF_PIXEL_FOR_NN:
         return (x + 0.5f) / p->scale;
-    case TF_CROP_AND_RESIZE:
-        return p->out > 1 ? p->roi0 * (in - 1) + x * (p->roi1 - p->roi0) * (in - 1) / (out - 1)
-                          : 0.5f * (p->roi0 + p->roi1) * (in - 1);
+    case TF_CROP_AND_RESIZE: /* a roi may say anything: what is no number, or no int64, is far outside */
+        x = p->out > 1 ? p->roi0 * (in - 1) + x * (p->roi1 - p->roi0) * (in - 1) / (out - 1)
+                       : 0.5f * (p->roi0 + p->roi1) * (in - 1);
+        return x > -0x1p60f ? fminf(x, 0x1p60f) : -0x1p60f;
     default:
         return (x + 0.5f) / p->scale - 0.5f;
     }

@@ -235,7 +235,8 @@ static bool is_alias(planner *b, const rq_node *n, rq_form_kind *from, rq_form_k
     return false;
 }
 
-/* Can row.forward move the codes as they are: input 0 and every output share one pair per tensor? */
+/* Can row.forward move the codes as they are: input 0 and every output share one pair per tensor? Outputs that are
+ * positions (TopK, MaxPool) hold no reals and need no pair: they stay what they are. */
 static bool moves_codes(const rq_op_args *a, const char **why)
 {
     const rq_qparams *q = a->n_in ? a->in_q[0] : NULL;
@@ -247,7 +248,8 @@ static bool moves_codes(const rq_op_args *a, const char **why)
         return false;
     *why = "input and output have different scales";
     for (int i = 0; i < a->n_out; i++)
-        if (a->node->out[i] != RQ_NONE && (!a->out_q[i] || !rq_qparams_equal(q, a->out_q[i])))
+        if (a->node->out[i] != RQ_NONE && (a->out_q[i] || rq_dtype_is_float(a->out[i]->dtype)) &&
+            (!a->out_q[i] || !rq_qparams_equal(q, a->out_q[i])))
             return false;
     *why = "another input is quantized";
     for (int i = 1; i < a->n_in; i++)

@@ -4,8 +4,8 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "quant/codes.h"
 
 typedef struct last_use {
@@ -241,16 +241,9 @@ static rq_status run_operator(rq_program *p, rq_step *s, rq_err *err)
     return st;
 }
 
-static double now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
-
 static rq_status run_step(rq_program *p, rq_step *s, rq_err *err)
 {
-    double start = p->cfg->profile ? now_ms() : 0;
+    double start = p->cfg->profile ? rq_clock_ms() : 0;
     if (s->kind == RQ_STEP_OP)
         RQ_TRY(run_operator(p, s, err));
     else if (s->kind == RQ_STEP_QUANTIZE)
@@ -260,7 +253,7 @@ static rq_status run_step(rq_program *p, rq_step *s, rq_err *err)
         rq_codes_to_reals(&p->forms[s->out_form[0]].t, &p->forms[s->in_form[0]].t, rq_graph_qparams(p->g, s->value),
                           p->k);
     if (p->cfg->profile)
-        s->ms = now_ms() - start;
+        s->ms = rq_clock_ms() - start;
     for (int i = 0; i < s->args.n_out && p->n_taps; i++)
         if (s->out_form[i] >= 0)
             RQ_TRY(call_taps(p, s->out_form[i] / RQ_N_FORMS, (rq_form_kind)(s->out_form[i] % RQ_N_FORMS), err));

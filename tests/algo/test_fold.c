@@ -336,6 +336,41 @@ static void a_quantized_network_becomes_a_float_one(void **state)
     rq_graph_destroy(g);
 }
 
+static char *text_of(const rq_graph *g)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    assert_non_null(f);
+    assert_int_equal(rq_graph_print(g, f), RQ_OK);
+    fclose(f);
+    return text;
+}
+
+static void a_network_that_cannot_become_a_float_one_stays_as_it_was(void **state)
+{
+    rq_err err = { 0 };
+    rq_graph *g = load("tests/golden/onnx/static_quant/cnn_qop_u8u8.onnx");
+    char *before = text_of(g);
+    const size_t live = rq_mem_live();
+    size_t n = 1;
+    for (;; n++) {
+        rq_mem_fail_after(n, true);
+        const rq_status s = rq_dequantize(g, &err);
+        rq_mem_fail_after(0, false);
+        if (s == RQ_OK)
+            break;
+        assert_int_equal(s, RQ_NO_MEMORY);
+        char *after = text_of(g);
+        assert_string_equal(before, after);
+        assert_int_equal(rq_mem_live(), live);
+        free(after);
+    }
+    assert_true(n > 10);
+    free(before);
+    rq_graph_destroy(g);
+}
+
 static void a_summary_sees_through_quantization(void **state)
 {
     rq_graph_summary f, q;
@@ -397,6 +432,7 @@ int main(void)
         cmocka_unit_test(written_out_hard_sigmoids_become_one),
         cmocka_unit_test(a_written_out_layer_norm_becomes_one_where_the_opset_has_it),
         cmocka_unit_test(a_quantized_network_becomes_a_float_one),
+        cmocka_unit_test(a_network_that_cannot_become_a_float_one_stays_as_it_was),
         cmocka_unit_test(a_summary_sees_through_quantization),
         cmocka_unit_test(running_out_of_memory_is_an_error),
     };

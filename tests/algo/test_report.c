@@ -5,10 +5,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include "algo/ptq_priv.h"
 #include "algo/report_priv.h"
 #include "requant/requant.h"
 
@@ -48,6 +50,7 @@ static void numbers_that_are_not_finite_are_counted_not_folded(void **state)
     assert_true(isnan(rq_sums_sqnr_db(&s)) && isnan(rq_sums_cosine(&s)));
     rq_sums_add_one(&s, 2, 2);
     assert_int_equal(s.nonfinite, 2);
+    assert_int_equal(s.lost, 1);
     CHECK_CLOSE(rq_sums_sqnr_db(&s), 200, 0);
 }
 
@@ -89,6 +92,11 @@ static void top1_never_picks_nan(void **state)
     assert_int_equal(rq_sums_top1(&t, 0, 5), 2);
     assert_int_equal(rq_sums_top1(&t, 5, 1), 1);
     assert_int_equal(rq_sums_top1(&t, 6, 1), 0);
+    float none[] = { NAN, NAN, -INFINITY };
+    t = view(none, 3);
+    assert_int_equal(rq_sums_top1(&t, 0, 2), -1);
+    assert_int_equal(rq_sums_top1(&t, 0, 1), -1);
+    assert_int_equal(rq_sums_top1(&t, 0, 3), 2);
 }
 
 static void quantiles(void **state)
@@ -142,6 +150,95 @@ static void labels_beyond_the_classes_are_counted(void **state)
     unlink(path);
 }
 
+/* models/digits-cnn.onnx, which answers NaN when `broken`. */
+static rq_graph *digits(bool broken)
+{
+    rq_graph *g;
+    rq_err err = { 0 };
+    if (rq_load(&g, "models/digits-cnn.onnx", &err))
+        fail_msg("%s", err.text);
+    const rq_node *last = &g->nodes[g->values[g->outputs[0]].producer];
+    rq_tensor nan;
+    assert_int_equal(g->values[last->in[2]].kind, RQ_VALUE_CONST); /* the bias of a Gemm */
+    assert_int_equal(rq_tensor_create(&nan, RQ_DTYPE_F32, &g->values[last->in[2]].constant.shape, false), RQ_OK);
+    for (int64_t i = 0; i < rq_tensor_count(&nan); i++)
+        nan.f32[i] = NAN;
+    if (broken) {
+        rq_tensor_release(&g->values[last->in[2]].constant);
+        g->values[last->in[2]].constant = nan;
+    } else {
+        rq_tensor_release(&nan);
+    }
+    return g;
+}
+
+/* No answer is not the same answer as any, and never the right one. */
+static void a_model_of_nan_agrees_with_nothing(void **state)
+{
+    (void)state;
+    rq_err err = { 0 };
+    rq_graph *whole = digits(false), *broken = digits(true);
+    int64_t rows[32];
+    for (int i = 0; i < 32; i++)
+        rows[i] = i;
+    for (int both = 0; both < 2; both++) {
+        const rq_graph *model = both ? broken : whole;
+        const rq_report_cfg cfg = { .rows = rows, .n_rows = 32, .threads = 1 };
+        rq_dataset *d;
+        rq_report r;
+        assert_int_equal(rq_dataset_open(&d, "models/digits-test.npz", model, NULL, &err), RQ_OK);
+        if (rq_report_compare(&r, model, broken, d, &cfg, &err))
+            fail_msg("%s", err.text);
+        CHECK_CLOSE(r.agreement, 0, 0);
+        CHECK_CLOSE(r.quantized.accuracy, 0, 0);
+        CHECK_CLOSE(r.drop, 100 * r.model.accuracy, 0);
+        assert_true(both ? r.model.accuracy == 0 : r.model.accuracy > 0.5);
+        assert_int_equal(r.outputs[0].nonfinite, 320);
+        assert_int_equal(r.outputs[0].lost, both ? 0 : 320);
+        char *text = NULL;
+        size_t n = 0;
+        FILE *f = open_memstream(&text, &n);
+        assert_non_null(f);
+        rq_report_print(&r, f);
+        fclose(f);
+        assert_non_null(strstr(text, "nonfinite outputs: 320"));
+        free(text);
+        rq_report_release(&r);
+        rq_dataset_close(d);
+    }
+    rq_graph_destroy(whole);
+    rq_graph_destroy(broken);
+}
+
+/* When quantized outputs are judged, none that are numbers are the worst there is, not the best. */
+static void outputs_lost_are_the_worst(void **state)
+{
+    (void)state;
+    rq_err err = { 0 };
+    rq_graph *whole = digits(false), *broken = digits(true);
+    rq_ptq_cfg cfg = rq_ptq_defaults();
+    int64_t rows[32];
+    for (int i = 0; i < 32; i++)
+        rows[i] = i;
+    cfg.rows = rows;
+    cfg.n_rows = 32;
+    cfg.threads = 1;
+    rq_ptq_state q = { .cfg = &cfg };
+    double db;
+    assert_int_equal(rq_dataset_open(&q.data, "models/digits-train.npz", whole, NULL, &err), RQ_OK);
+    rq_kernels_init(&q.k, 0);
+    if (rq_ptq_prepare(&q, whole, &err) || rq_ptq_calibrate(&q, &err) || rq_ptq_measure(&q, whole, &db, &err))
+        fail_msg("%s", err.text);
+    assert_true(db > 60);
+    if (rq_ptq_measure(&q, broken, &db, &err))
+        fail_msg("%s", err.text);
+    assert_true(db == -INFINITY);
+    rq_ptq_release(&q);
+    rq_dataset_close(q.data);
+    rq_graph_destroy(whole);
+    rq_graph_destroy(broken);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -153,6 +250,8 @@ int main(void)
         cmocka_unit_test(quantiles),
         cmocka_unit_test(worst_layers_first),
         cmocka_unit_test(labels_beyond_the_classes_are_counted),
+        cmocka_unit_test(a_model_of_nan_agrees_with_nothing),
+        cmocka_unit_test(outputs_lost_are_the_worst),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -246,6 +246,12 @@ static void file_errors_name_the_path(void **state)
     assert_non_null(strstr(err.text, "/nonexistent/a"));
     assert_int_equal(rq_file_map(&m, RQ_TEST_TMP, &err), RQ_IO);
     assert_non_null(strstr(err.text, "folder"));
+    char pipe_path[512];
+    fill_path(pipe_path, "pipe");
+    assert_int_equal(mkfifo(pipe_path, 0600), 0); /* refused, not waited for */
+    assert_int_equal(rq_file_map(&m, pipe_path, &err), RQ_IO);
+    assert_non_null(strstr(err.text, "not a regular file"));
+    unlink(pipe_path);
     assert_int_equal(rq_file_write_all("/nonexistent/a", "x", 1, &err), RQ_IO);
     assert_int_equal(rq_file_write_all(RQ_TEST_TMP, "x", 1, &err), RQ_IO);
     assert_int_equal(rq_file_write_all("/dev/null", "x", 1, &err), RQ_OK); /* written, not replaced */

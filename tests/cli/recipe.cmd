@@ -11,3 +11,7 @@ ls
 printf 'percentile: 90\n' >r.yaml; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o a.onnx --recipe r.yaml -q; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o b.onnx --percentile 90 -q; cmp a.onnx b.onnx && echo same
 # any long option may stand in it; samples that fill no batch are left out, and that is said
 printf 'data: models/digits-test.npz\nout: o.npz\ndim: {batch: 3}\ntap: /2/Relu_output_0\n' >r.yaml; requant run models/digits-cnn.onnx --recipe r.yaml; test -s o.npz
+# rules are for quantize; where they change nothing, that is said
+printf 'rules:\n  - match: {type: Conv}\n    set: {weights: u8}\n' >r.yaml; requant run models/digits-cnn.onnx -d models/digits-test.npz -o o.npz --recipe r.yaml; requant run models/digits-cnn.onnx -d models/digits-test.npz -o o.npz --recipe r.yaml -q
+# a pipe is refused, not waited for
+mkfifo p; requant info p; requant eval models/digits-cnn.onnx -d p

@@ -526,6 +526,34 @@ static void layer_normalization_is_what_it_says(void **state)
     }
 }
 
+/* ---- resizing ---- */
+
+/* No part of the image is at a coordinate that is no number, or beyond every integer: the value for outside. */
+static void a_roi_that_makes_no_sense_is_outside(void **state)
+{
+    static const float lo[] = { NAN, -INFINITY, 1e30f, -1e30f, 1e38f }, hi[] = { 1, INFINITY, 2e30f, 1e30f, -1e38f };
+    static const char *const modes[] = { "nearest", "linear", "cubic" };
+    for (size_t i = 0; i < 3 * sizeof lo / sizeof lo[0]; i++) {
+        fixture f;
+        start(&f, "Resize", 18, 4, 1);
+        assert_int_equal(rq_attr_set_string(f.g, f.node, "mode", modes[i % 3]), RQ_OK);
+        assert_int_equal(rq_attr_set_string(f.g, f.node, "coordinate_transformation_mode", "tf_crop_and_resize"),
+                         RQ_OK);
+        assert_int_equal(rq_attr_set_float(f.g, f.node, "extrapolation_value", 7), RQ_OK);
+        assert_int_equal(rq_attr_set_ints(f.g, f.node, "axes", (int64_t[]) { 1 }, 1), RQ_OK);
+        add_input(&f, RQ_DTYPE_F32, &(rq_shape) { .rank = 2, .dim = { 2, 5 } });
+        rq_tensor *roi = add_input(&f, RQ_DTYPE_F32, &(rq_shape) { .rank = 1, .dim = { 2 } });
+        roi->f32[0] = lo[i / 3];
+        roi->f32[1] = hi[i / 3];
+        add_input(&f, RQ_DTYPE_F32, &(rq_shape) { .rank = 1, .dim = { 0 } });
+        add_ints(&f, (int64_t[]) { 4 }, 1);
+        run(&f);
+        for (int64_t k = 0; k < 8; k++)
+            expect(&f, 0, k, 7, 0);
+        finish(&f);
+    }
+}
+
 static int set_up(void **state)
 {
     rq_rng_seed(&rng, 11);
@@ -541,9 +569,10 @@ static int tear_down(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(operands_broadcast_as_in_numpy),  cmocka_unit_test(reductions_agree_for_all_axes),
-        cmocka_unit_test(pools_agree_with_plain_windows),  cmocka_unit_test(products_broadcast_their_batches),
-        cmocka_unit_test(softmax_reads_its_axis_by_opset), cmocka_unit_test(layer_normalization_is_what_it_says),
+        cmocka_unit_test(operands_broadcast_as_in_numpy),       cmocka_unit_test(reductions_agree_for_all_axes),
+        cmocka_unit_test(pools_agree_with_plain_windows),       cmocka_unit_test(products_broadcast_their_batches),
+        cmocka_unit_test(softmax_reads_its_axis_by_opset),      cmocka_unit_test(layer_normalization_is_what_it_says),
+        cmocka_unit_test(a_roi_that_makes_no_sense_is_outside),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

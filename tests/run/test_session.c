@@ -296,6 +296,70 @@ static void a_bias_counts_by_its_own_scale(void **state)
     assert_float_equal(one_product(0.1f), 0.95f, 1e-6);
 }
 
+/* x -> Q -> DQ -> op -> Q -> DQ -> y, and positions i: values are moved as codes, positions stay what they are. */
+static void codes_move_beside_positions(void **state)
+{
+    static const char *const ops[] = { "TopK", "MaxPool" };
+    static const int64_t dim[] = { 1, 1, 2, 4 };
+    static const float want[2][4] = { { 0.75f, 0.5f, 1, 0.25f }, { 0.75f, 0.5f, 0.25f, 1 } };
+    static const int64_t at[2][4] = { { 1, 2, 3, 0 }, { 1, 2, 4, 7 } };
+    float x[8] = { 0.26f, 0.74f, 0.51f, -1, 0.25f, 0.2f, 0, 2 }; /* 2 is cut to 1 */
+    (void)state;
+    for (int o = 0; o < 2; o++) {
+        rq_graph *g;
+        rq_session *s;
+        rq_tensor y[2];
+        rq_err err = { 0 };
+        assert_int_equal(rq_graph_create(&g), RQ_OK);
+        rq_id in = add(g, RQ_VALUE_INPUT, "x", RQ_DTYPE_F32, 4, dim), v[6], op;
+        static const rq_dtype types[6] = { RQ_DTYPE_U8,  RQ_DTYPE_F32, RQ_DTYPE_F32,
+                                           RQ_DTYPE_S64, RQ_DTYPE_U8,  RQ_DTYPE_F32 };
+        static const char *const names[6] = { "xq", "xd", "v", "i", "vq", "y" };
+        for (int i = 0; i < 6; i++)
+            v[i] = add(g, RQ_VALUE_NODE, names[i], types[i], -1, NULL);
+        rq_id scale = constant(g, "s", RQ_DTYPE_F32, 0, NULL, (double[]) { 0.25 });
+        rq_id zero = constant(g, "z", RQ_DTYPE_U8, 0, NULL, (double[]) { 251 });
+        rq_id k = constant(g, "k", RQ_DTYPE_S64, 1, (int64_t[]) { 1 }, (double[]) { 2 });
+        node(g, "QuantizeLinear", (rq_id[]) { in, scale, zero }, 3, v[0]);
+        node(g, "DequantizeLinear", (rq_id[]) { v[0], scale, zero }, 3, v[1]);
+        assert_int_equal(rq_graph_add_node(g, &op, ops[o], "", "op", (rq_id[]) { v[1], k }, o ? 1 : 2, &v[2], 2, NULL),
+                         RQ_OK);
+        if (o) { /* windows of 1 x 2, side by side */
+            assert_int_equal(rq_attr_set_ints(g, op, "kernel_shape", (int64_t[]) { 1, 2 }, 2), RQ_OK);
+            assert_int_equal(rq_attr_set_ints(g, op, "strides", (int64_t[]) { 1, 2 }, 2), RQ_OK);
+        }
+        node(g, "QuantizeLinear", (rq_id[]) { v[2], scale, zero }, 3, v[4]);
+        node(g, "DequantizeLinear", (rq_id[]) { v[4], scale, zero }, 3, v[5]);
+        ends(g, in, v[5]);
+        assert_true(rq_mem_grow(&g->outputs, g->n_outputs, &g->cap_outputs, sizeof *g->outputs));
+        g->outputs[g->n_outputs++] = v[3];
+        rq_status st = rq_session_create(&s, g, &(rq_session_cfg) { .threads = 1 }, &err);
+        assert_string_equal(st ? err.text : "", "");
+        const rq_shape shape = rq_shape_of(4, dim);
+        st = rq_session_run(s, &(rq_feed) { "x", rq_tensor_view(RQ_DTYPE_F32, &shape, x) }, 1, y, &err);
+        assert_string_equal(st ? err.text : "", "");
+        const rq_layer_info *layers;
+        bool found = false;
+        for (int i = 0, n = rq_session_layers(s, &layers); i < n; i++)
+            if (!strcmp(layers[i].op, ops[o])) {
+                found = true;
+                assert_string_equal(layers[i].reason_float ? layers[i].reason_float : "", "");
+                assert_true(layers[i].integer);
+            }
+        assert_true(found);
+        assert_int_equal(rq_tensor_count(&y[0]), 4);
+        assert_int_equal(y[1].dtype, RQ_DTYPE_S64);
+        for (int i = 0; i < 4; i++) {
+            assert_true(y[0].f32[i] == want[o][i]);
+            assert_int_equal(y[1].s64[i], at[o][i]);
+        }
+        rq_tensor_release(&y[0]);
+        rq_tensor_release(&y[1]);
+        rq_session_destroy(s);
+        rq_graph_destroy(g);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -305,6 +369,7 @@ int main(void)
         cmocka_unit_test(wrong_feeds_are_refused_with_what_was_wanted),
         cmocka_unit_test(an_unknown_operator_is_named),
         cmocka_unit_test(a_bias_counts_by_its_own_scale),
+        cmocka_unit_test(codes_move_beside_positions),
         cmocka_unit_test(each_failing_allocation_is_an_error_without_a_leak),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
