@@ -1,6 +1,6 @@
 #!/bin/sh
 # Every #include in src/ goes to the own folder or to one with a smaller number in src/LAYERS, and is written
-# from src/; cli/ and examples/ include nothing of ours but <requant/...>.
+# from src/; cli/ and examples/ include nothing of ours but <requant/...>. Sections of docs/ that comments cite exist.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -30,6 +30,20 @@ only() { # only PATTERN FILE: the one file that may include a library
 }
 more=$(only 'dnnl' 'kernels/float_dnnl\.c'; only 'pthreadpool' 'base/threads\.c'; only '(cblas|lapacke)' 'kernels/linalg\.c')
 bad="$bad$more"
+
+# What comments cite (a file and numbers, across line ends too) is a heading there.
+cited=$(find src include cli tests tools docs bench -type f \( -name '*.[ch]' -o -name '*.inc' -o -name '*.sh' -o -name '*.py' -o -name '*.md' \) |
+    while read -r f; do
+        tr '\n' ' ' <"$f" | sed 's/  *[*#] / /g' |
+            grep -oE 'docs/[a-z]+-facts\.md +[A-Z]?[0-9]+(\.[0-9]+)*((, | and | to |-)[A-Z]?[0-9]+(\.[0-9]+)*)*' |
+            while read -r doc numbers; do
+                for n in $(echo "$numbers" | tr -s ',-' '  ' | sed 's/and//g; s/to//g'); do
+                    grep -q "^## $n " "$doc" || echo "$f: $doc has no section $n"
+                done
+            done
+    done)
+[ -z "$cited" ] || bad="$bad
+$cited"
 
 [ -z "$bad" ] && exit 0
 echo "$bad" >&2

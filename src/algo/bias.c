@@ -1,5 +1,6 @@
-/* algo/bias.c — biases as s32 with the scale of the products they are added to: scale(x) * scale(w)[c], zero point 0.
- * Spec onnx.md 4.7. Where that scale is so small that the bias would not fit, annotate.c has raised the weight's. */
+/* algo/bias.c — biases as s32 with the scale of the products they are added to: scale(x) * scale(w)[c], zero point 0
+ * (docs/onnx-facts.md 4.7). Where that scale is so small that the bias would not fit, annotate.c has raised the
+ * weight's. */
 #include "algo/annotate.h"
 
 #include <math.h>

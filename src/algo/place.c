@@ -308,9 +308,9 @@ static void quantize_output(work *w, rq_id node, rq_id value)
     w->p->integer[clamp] = true;
 }
 
-/* A Gemm or MatMul hands over reals as cheaply as codes (spec 5.1 rules 5 and 6), so where no integer operator waits for its
- * output, directly or behind others, a rounding is spared. Its pair with a bias Add can only do so at the end of the model:
- * elsewhere ONNX Runtime would run it in float. */
+/* A Gemm or MatMul hands over reals as cheaply as codes (docs/onnx-facts.md 5.1 rules 5 and 6), so where no integer
+ * operator waits for its output, directly or behind others, a rounding is spared. Its pair with a bias Add can only do
+ * so at the end of the model: elsewhere ONNX Runtime would run it in float. */
 static bool output_stays_float(const work *w, const rq_node *n)
 {
     const rq_id y = n->out[0];

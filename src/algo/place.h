@@ -1,5 +1,5 @@
 /* algo/place.h — which values become codes, which of them share parameters, and what each weight and bias is.
- * Profile ort-cpu: spec onnx.md 4.6, 5.1, 5.3. docs/numerics.md, "Placement", has the rules in prose.
+ * Profile ort-cpu: docs/onnx-facts.md 4.6, 5.1, 5.3. docs/numerics.md, "Placement", has the rules in prose.
  *
  * Placing looks at a folded float graph and changes nothing; ptq.c calibrates the groups it names and then applies it. */
 #ifndef RQ_ALGO_PLACE_H

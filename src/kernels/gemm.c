@@ -216,7 +216,8 @@ static void correct(const rq_gemm_out *o, int32_t *c, int64_t i, int64_t j0, int
     }
 }
 
-/* f32(sum) * m, then + bias where there is one: two roundings (spec onnx.md 6.2). Loops with nothing to decide in them. */
+/* f32(sum) * m, then + bias where there is one: two roundings (docs/onnx-facts.md 6.2). Loops with nothing to decide in
+ * them. */
 static void finish_f32(const rq_gemm_out *o, int32_t *restrict c, int64_t i, int64_t j0, int64_t n, uint32_t add)
 {
     float *restrict y = (float *)o->y + i * o->ld + j0;

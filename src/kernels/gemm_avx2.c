@@ -2,7 +2,7 @@
  *
  * Both sides are widened to s16 (A when it is packed) and multiplied by vpmaddwd, whose pair sum is at most
  * 2 * 128 * 255: nothing saturates. vpmaddubsw would do twice the work per instruction and saturate in the corners
- * (spec onnx.md 6.4). One register of C holds 8 columns; the pair that vpmaddwd adds is the step of depth. */
+ * (docs/onnx-facts.md 6.4). One register of C holds 8 columns; the pair that vpmaddwd adds is the step of depth. */
 #ifdef __AVX2__
 #include "kernels/kernels_isa.h"
 

@@ -26,7 +26,7 @@ typedef struct rq_kernels {
     const char *isa; /* "scalar", "avx2", "vnni" */
     unsigned cpu;    /* the flags it was made for */
 
-    /* ---- quantize_*.c: reals and codes. lo..hi is the code range; NaN gives lo (spec onnx.md 2.4) ---- */
+    /* ---- quantize_*.c: reals and codes. lo..hi is the code range; NaN gives lo (docs/onnx-facts.md 2.4) ---- */
     /* y[i] = clamp(rne(x[i] / scale) + zp), true division, rounded half to even before zp is added */
     void (*quantize_u8)(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
     void (*quantize_s8)(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
@@ -38,8 +38,8 @@ typedef struct rq_kernels {
     /* y[i] = table[x[i]]: any unary function of 8-bit codes (s8 codes are indexed by their bit pattern) */
     void (*lut8)(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
     /* A block of s32 sums to 8-bit codes, row i with an addend and a multiplier of its own: y[i * ldy + j] = low byte of
-     * clamp(rne(f32(acc[i * lda + j] + add[i]) * m[i]) + zp), i < rows, j < n; spec onnx.md 6.2; acc + add wraps. lo..hi
-     * is the code range, u8 or s8 (or inside). */
+     * clamp(rne(f32(acc[i * lda + j] + add[i]) * m[i]) + zp), i < rows, j < n; docs/onnx-facts.md 6.2; acc + add wraps.
+     * lo..hi is the code range, u8 or s8 (or inside). */
     void (*requantize_rows)(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
                             const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
     /* One row with an addend and a multiplier per element: acc[j] + add + col_add[j], m[j]. */
@@ -53,8 +53,8 @@ typedef struct rq_kernels {
      * < n. |w[t]| <= 255; sums wrap. Reads n bytes per tap. ---- */
     void (*dwconv)(int32_t *acc, const uint8_t *const *taps, const int16_t *w, int n_taps, size_t n);
 
-    /* ---- qeltwise_*.c: u8 codes to u8 codes (qeltwise.h says how s8 ones join), spec onnx.md 6.3. The zero point is
-     * inside the rounding. ---- */
+    /* ---- qeltwise_*.c: u8 codes to u8 codes (qeltwise.h says how s8 ones join), docs/onnx-facts.md 6.3. The zero
+     * point is inside the rounding. ---- */
     /* y[i] = clamp(rne(fma(a[i], ra, fma(b[i], rb, k)))) */
     void (*qadd)(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p);
     /* y[i] = clamp(rne(fma(a[i], ra, k))): the other operand is one number, already in k */

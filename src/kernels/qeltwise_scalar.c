@@ -1,4 +1,5 @@
-/* kernels/qeltwise_scalar.c — the definition of Add and Mul on codes: ONNX Runtime's recipes, spec onnx.md 6.3. */
+/* kernels/qeltwise_scalar.c — the definition of Add and Mul on codes: ONNX Runtime's recipes,
+ * docs/onnx-facts.md 6.3. */
 #include "kernels/kernels_isa.h"
 #include "kernels/quantize.h"
 

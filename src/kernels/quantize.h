@@ -4,9 +4,9 @@
  * so the choices below are made once:
  *   - round half to even, by the default floating-point environment;
  *   - clamp as float *before* converting, so that 1e20, infinities and NaN never reach the conversion, which
- *     differs between CPUs; NaN gives the lowest code, as ONNX Runtime does (spec onnx.md 2.4);
+ *     differs between CPUs; NaN gives the lowest code, as ONNX Runtime does (docs/onnx-facts.md 2.4);
  *   - the scale is divided by, never multiplied by its reciprocal.
- * Where a system rounds after the zero point was added, the function says so in its name (spec onnx.md 6.3). */
+ * Where a system rounds after the zero point was added, the function says so in its name (docs/onnx-facts.md 6.3). */
 #ifndef RQ_KERNELS_QUANTIZE_H
 #define RQ_KERNELS_QUANTIZE_H
 
@@ -27,8 +27,8 @@ static inline int32_t rq_quantize_real(float v, int32_t zp, int32_t lo, int32_t 
     return rq_quantize_clamp(v, (float)(lo - zp), (float)(hi - zp)) + zp;
 }
 
-/* The definition (spec onnx.md 2.2): clamp(rne(x / scale) + zp). Any scale: 0, negative, infinite and NaN compute what
- * the formula gives. */
+/* The definition (docs/onnx-facts.md 2.2): clamp(rne(x / scale) + zp). Any scale: 0, negative, infinite and NaN compute
+ * what the formula gives. */
 static inline int32_t rq_quantize_one(float x, float scale, int32_t zp, int32_t lo, int32_t hi)
 {
     return rq_quantize_real(x / scale, zp, lo, hi);
@@ -44,34 +44,34 @@ static inline int64_t rq_quantize_real_f64(double v, int64_t zp, int64_t lo, int
 }
 
 /* clamp(rne(v)) for a v that holds the zero point already: a tie is decided after it was added. QLinearAdd,
- * QLinearMul and QLinearAveragePool of ONNX Runtime, spec onnx.md 6.3. */
+ * QLinearMul and QLinearAveragePool of ONNX Runtime, docs/onnx-facts.md 6.3. */
 static inline int32_t rq_quantize_zp_inside(float v, int32_t lo, int32_t hi)
 {
     return rq_quantize_clamp(v, (float)lo, (float)hi);
 }
 
-/* An s32 accumulator to a code: clamp(rne(f32(acc) * m) + zp), m = f32(f32(sx * sw) / sy); spec onnx.md 6.2.
+/* An s32 accumulator to a code: clamp(rne(f32(acc) * m) + zp), m = f32(f32(sx * sw) / sy); docs/onnx-facts.md 6.2.
  * f32(acc) rounds above 2^24, as it does there. */
 static inline int32_t rq_quantize_acc(int32_t acc, float m, int32_t zp, int32_t lo, int32_t hi)
 {
     return rq_quantize_real((float)acc * m, zp, lo, hi);
 }
 
-/* A bias that we quantize: rne(b / (sx * sw)) in double, clamped to s32 (spec onnx.md A3). */
+/* A bias that we quantize: rne(b / (sx * sw)) in double, clamped to s32 (docs/onnx-facts.md A3). */
 static inline int32_t rq_quantize_bias(float b, float sx, float sw)
 {
     return (int32_t)rq_quantize_real_f64((double)b / ((double)sx * (double)sw), 0, INT32_MIN, INT32_MAX);
 }
 
-/* A float bias that ONNX Runtime quantizes while it loads a model (spec onnx.md 5.1 rule 4): the same in f32, where
- * the scale sx * sw is one f32 and so is the quotient. */
+/* A float bias that ONNX Runtime quantizes while it loads a model (docs/onnx-facts.md 5.1 rule 4): the same in f32,
+ * where the scale sx * sw is one f32 and so is the quotient. */
 static inline int32_t rq_quantize_bias_f32(float b, float sx, float sw)
 {
     float s = sx * sw, v = b / s;
     return (int32_t)rq_quantize_real_f64((double)v, 0, INT32_MIN, INT32_MAX);
 }
 
-/* (q - zp) * scale: subtracted exactly, rounded to f32 once, one multiplication (spec onnx.md 2.3). */
+/* (q - zp) * scale: subtracted exactly, rounded to f32 once, one multiplication (docs/onnx-facts.md 2.3). */
 static inline float rq_dequantize_one(int32_t q, float scale, int32_t zp)
 {
     return (float)((int64_t)q - zp) * scale;

@@ -7,7 +7,7 @@
 
 enum { RQ_BLOCK = 256 }; /* elements worked on at once */
 
-/* The element type with this number in ONNX (TensorProto.DataType, spec onnx.md 1.3); NONE: there is none. */
+/* The element type with this number in ONNX (TensorProto.DataType, docs/onnx-facts.md 1.3); NONE: there is none. */
 rq_dtype rq_elements_dtype(int64_t onnx);
 
 /* dst[i] = t[from + i * step], i < n. Integer loads take integer and boolean types (U64 as its bits). */

@@ -1,5 +1,5 @@
 /* ops/int_concat.c — Concat on codes: an input whose parameters are the output's is copied, any other goes through a
- * table of 256 codes, rne(DQ(code) / sy) + zy (spec onnx.md 6.3). */
+ * table of 256 codes, rne(DQ(code) / sy) + zy (docs/onnx-facts.md 6.3). */
 #include "kernels/quantize.h"
 #include "ops/int_ops.h"
 

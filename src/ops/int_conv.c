@@ -1,4 +1,4 @@
-/* ops/int_conv.c — Conv on codes: sums of u8 * s8 products in s32, requantized per channel (spec onnx.md 6.2).
+/* ops/int_conv.c — Conv on codes: sums of u8 * s8 products in s32, requantized per channel (docs/onnx-facts.md 6.2).
  *
  *   sum (x - zx)(w - zw) + b  =  sum x w  +  [b - zx sum w + K zx zw]  -  zw sum x
  *

@@ -1,5 +1,5 @@
-/* ops/int_eltwise.c — Add and Mul on codes, with ONNX Runtime's arithmetic (spec onnx.md 6.3): floats made of codes,
- * the zero point of the result inside the rounding.
+/* ops/int_eltwise.c — Add and Mul on codes, with ONNX Runtime's arithmetic (docs/onnx-facts.md 6.3): floats made of
+ * codes, the zero point of the result inside the rounding.
  *
  * An s8 sum with a constant is the exception: there ONNX Runtime on x64 turns the activations into u8 and not the
  * constant, so that the types differ and its Add stays in float between DQ and Q; this one gives the same numbers.
@@ -9,6 +9,7 @@
 #include "ops/bcast.h"
 #include "ops/int_ops.h"
 
+#include <math.h>
 #include <string.h>
 
 enum { COPIES = 256 };
@@ -17,6 +18,7 @@ typedef struct job {
     const rq_op_args *args;
     bool is_mul, is_literal;
     rq_qadd add;
+    float k_swapped; /* add.k where B is taken first */
     rq_qmul mul;
 } job;
 
@@ -27,10 +29,10 @@ static void add_row(const job *j, uint8_t *y, const uint8_t *a, bool move_a, con
     if (move_a && move_b) {
         k->qadd(y, a, b, n, &p);
     } else if (move_a) {
-        p.k += (float)(*b ^ p.flip_b) * p.rb;
+        p.k = fmaf((float)(*b ^ p.flip_b), p.rb, p.k);
         k->qadd_one(y, a, n, &p);
     } else {
-        p.k += (float)(*a ^ p.flip_a) * p.ra;
+        p.k = fmaf((float)(*a ^ p.flip_a), p.ra, j->k_swapped); /* ONNX Runtime exchanges the two */
         p.ra = p.rb;
         p.flip_a = p.flip_b;
         k->qadd_one(y, b, n, &p);
@@ -125,8 +127,9 @@ rq_status rq_int_add_forward(const rq_op_args *a)
     rq_qadd *p = &j.add;
     p->ra = qa->scale[0] / qc->scale[0];
     p->rb = qb->scale[0] / qc->scale[0];
-    const float fa = p->ra * (float)zero_of(qa), fb = p->rb * (float)zero_of(qb), zeros = fa + fb;
-    p->k = (float)zero_of(qc) - zeros;
+    const float za = (float)zero_of(qa), zb = (float)zero_of(qb), zc = (float)zero_of(qc);
+    p->k = zc - fmaf(p->ra, za, p->rb * zb);
+    j.k_swapped = zc - fmaf(p->rb, zb, p->ra * za);
     p->flip_a = rq_int_flip_to_u8(qa->dtype);
     p->flip_b = rq_int_flip_to_u8(qb->dtype);
     p->flip_y = rq_int_flip_to_u8(qc->dtype);

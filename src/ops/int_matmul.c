@@ -1,5 +1,5 @@
 /* ops/int_matmul.c — MatMul and Gemm on codes: sums of s8 * u8 products in s32, requantized per column or handed over
- * as reals (spec onnx.md 6.2).
+ * as reals (docs/onnx-facts.md 6.2).
  *
  *   sum (a - za)(b - zb) + c  =  sum a b  +  [c - za sum b + K za zb]  -  zb sum a
  *

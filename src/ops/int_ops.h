@@ -1,6 +1,7 @@
 /* ops/int_ops.h — the integer forms of operators, for the rows that have them: accepts, prepare, forward, release and
  * scratch of each family. Tensors are codes (8 bits), in_q and out_q say what they mean; an output without out_q is
- * f32, or s32: the bare sums (Conv and MatMul). Bit for bit what ONNX Runtime's kernels give: spec onnx.md 6.2 and 6.3. */
+ * f32, or s32: the bare sums (Conv and MatMul). Bit for bit what ONNX Runtime's kernels give: docs/onnx-facts.md 6.2
+ * and 6.3. */
 #ifndef RQ_OPS_INT_OPS_H
 #define RQ_OPS_INT_OPS_H
 

@@ -1,4 +1,4 @@
-/* ops/int_pool.c — AveragePool and GlobalAveragePool on codes, with ONNX Runtime's arithmetic (spec onnx.md 6.3):
+/* ops/int_pool.c — AveragePool and GlobalAveragePool on codes, with ONNX Runtime's arithmetic (docs/onnx-facts.md 6.3):
  *   AveragePool        f32 mean of dequantized values, summed in window order; rne(mean / sy + zy), the zero point
  *                      inside the rounding
  *   GlobalAveragePool  s32 sum of (code - zx), then rne(sum * (sx / (sy * count))) + zy */

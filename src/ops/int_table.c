@@ -1,6 +1,6 @@
 /* ops/int_table.c — the integer form of every operator whose output element depends on one input element: a table of
  * Q(f(DQ(code))) over all codes, made when the plan is by running the row's own forward on the reals of all codes.
- * So the integer form is the float one, rounded once (spec onnx.md 6.3: QLinearSigmoid, QLinearLeakyRelu). */
+ * So the integer form is the float one, rounded once (docs/onnx-facts.md 6.3: QLinearSigmoid, QLinearLeakyRelu). */
 #include "kernels/quantize.h"
 #include "ops/op.h"
 

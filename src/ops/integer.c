@@ -1,6 +1,6 @@
-/* ops/integer.c — operators that are integer in the file itself: MatMulInteger, ConvInteger (s32 sums, spec onnx.md
- * 2.6), and QLinearMatMul, QLinearConv (2.7, 2.8) as far as they could not be raised into annotated MatMul and Conv,
- * because a scale is computed or stands per matrix of a batch.
+/* ops/integer.c — operators that are integer in the file itself: MatMulInteger, ConvInteger (s32 sums,
+ * docs/onnx-facts.md 2.6), and QLinearMatMul, QLinearConv (2.7, 2.8) as far as they could not be raised into annotated
+ * MatMul and Conv, because a scale is computed or stands per matrix of a batch.
  *
  * Their parameters are ordinary inputs, so nothing is known before the run: each run makes annotations of them and goes
  * through the integer forms of Conv and MatMul, packing the weights every time. */

@@ -1,5 +1,5 @@
 /* ops/lower.c — annotations become QuantizeLinear and DequantizeLinear nodes, with the names that ONNX Runtime's quantizer
- * gives (spec onnx.md 4.6):
+ * gives (docs/onnx-facts.md 4.6):
  *
  *   value T     T -> T_QuantizeLinear -> T_DequantizeLinear -> consumers; a graph output T is what the DequantizeLinear
  *               makes, and its producer makes T_QuantizeLinear_Input
@@ -282,8 +282,8 @@ static rq_status drop_requantize(lowering *l)
     return RQ_OK;
 }
 
-/* The opset whose QuantizeLinear and DequantizeLinear can express every annotation (spec onnx.md 2.2, 2.3); 0: there
- * is none. */
+/* The opset whose QuantizeLinear and DequantizeLinear can express every annotation (docs/onnx-facts.md 2.2, 2.3); 0:
+ * there is none. */
 static int64_t needed_opset(const rq_graph *g)
 {
     int64_t need = 0;

@@ -49,7 +49,7 @@ typedef struct rq_op_args {
     rq_err *err;
 } rq_op_args;
 
-typedef enum rq_place {                    /* what the quantizer does with the operator (spec onnx.md 4.6, 5.1) */
+typedef enum rq_place {                    /* what the quantizer does with the operator (docs/onnx-facts.md 4.6, 5.1) */
                         RQ_PLACE_FLOAT,    /* stays in float: no codes in or out */
                         RQ_PLACE_WEIGHTED, /* input 0 and output as activations, input 1 as weight (a second activation
                                               when it is no constant), input 2 as bias */

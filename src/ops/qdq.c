@@ -1,6 +1,6 @@
 /* ops/qdq.c — QuantizeLinear, DequantizeLinear (opsets 10 to 25, and com.microsoft) and DynamicQuantizeLinear as the
- * operators they are: what a literal run computes, and what is left when raising found no annotation in them. Spec
- * onnx.md 2.1 to 2.5. Rounding is the kernels' (kernels/quantize.h). */
+ * operators they are: what a literal run computes, and what is left when raising found no annotation in them
+ * (docs/onnx-facts.md 2.1 to 2.5). Rounding is the kernels' (kernels/quantize.h). */
 #include <math.h>
 #include <string.h>
 

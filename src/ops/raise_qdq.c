@@ -37,7 +37,7 @@ static rq_dtype q_dtype(const rq_graph *g, const rq_node *n)
         const rq_tensor *z = rq_raise_const(g, n->in[2]);
         return z ? z->dtype : RQ_DTYPE_NONE;
     }
-    switch (rq_attr_int(n, "output_dtype", 0)) { /* codes of TensorProto.DataType, spec onnx.md 1.3 */
+    switch (rq_attr_int(n, "output_dtype", 0)) { /* codes of TensorProto.DataType, docs/onnx-facts.md 1.3 */
     case 0:
     case 2:
         return RQ_DTYPE_U8;

@@ -1,6 +1,6 @@
 /* ops/raise_qoperator.c — QLinearConv and its kin become what they stand for: DequantizeLinear on every integer input,
- * the plain operator, QuantizeLinear on the output (spec onnx.md 2.7-2.9). The next step (raise_qdq.c) turns these into
- * annotations, so that both spellings of a model end as one. Forms we cannot spell stay as they are. */
+ * the plain operator, QuantizeLinear on the output (docs/onnx-facts.md 2.7-2.9). The next step (raise_qdq.c) turns
+ * these into annotations, so that both spellings of a model end as one. Forms we cannot spell stay as they are. */
 #include <string.h>
 
 #include "ops/raise.h"

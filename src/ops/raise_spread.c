@@ -1,5 +1,5 @@
-/* ops/raise_spread.c — annotations reach as far as they can without changing a bit of the result (spec onnx.md 5.1,
- * rules 8 and 9), so that integers run where ONNX Runtime runs integers:
+/* ops/raise_spread.c — annotations reach as far as they can without changing a bit of the result
+ * (docs/onnx-facts.md 5.1, rules 8 and 9), so that integers run where ONNX Runtime runs integers:
  *   down  what only moves elements of an annotated value makes elements of the same codes;
  *   up    what is rounded after it was only moved could as well have been rounded before;
  *   swallow  Relu or Clip before a rounding whose code range lies inside the clip range: saturation does the same.

@@ -189,7 +189,7 @@ static void code_span(void *arg, int64_t from, int64_t count)
 }
 
 /* One exp per distance of two codes. ONNX Runtime multiplies by floor(1 / scale), which for the scale 1/255 that its
- * quantizer gives (a little above, as f32) is 254: measured, like spec onnx.md 6.3. */
+ * quantizer gives (a little above, as f32) is 254: docs/onnx-facts.md 6.3. */
 static rq_status softmax_forward_int(const rq_op_args *a)
 {
     code_job c = { .args = a,

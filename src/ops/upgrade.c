@@ -364,7 +364,7 @@ rq_status rq_upgrade(rq_graph *g, int64_t opset, rq_err *err)
 {
     static const int ir[] = {
         [10] = 5, [11] = 6, 7, 7, 7, 8, 8, 8, 8, 9, 9, 10, 10, 11, 12, 13
-    }; /* spec onnx.md 1.7 */
+    }; /* docs/onnx-facts.md 1.7 */
     int64_t from = rq_graph_opset(g, "");
     if (opset > NEWEST || (from && from < OLDEST && from < opset))
         return rq_fail(err, RQ_UNSUPPORTED, "a model of opset %lld cannot be raised to opset %lld; %d to %d are known",

@@ -1,4 +1,5 @@
-/* ops/upgrade.h — nodes of older opsets in the words of newer ones (spec onnx.md 1.7, 3): same function, bit for bit. */
+/* ops/upgrade.h — nodes of older opsets in the words of newer ones (docs/onnx-facts.md 1.7, 3), bit for bit the same
+ * function. */
 #ifndef RQ_OPS_UPGRADE_H
 #define RQ_OPS_UPGRADE_H
 

@@ -1,5 +1,5 @@
-/* quant/amax.c — the tensor quantizer's ways from a histogram of |x| to the magnitude to keep: tensor-quantizer.md 4.3
- * (percentile), 4.4 (Kullback-Leibler), 4.5 (squared error), with its tables in 4.7. */
+/* quant/amax.c — the tensor quantizer's ways from a histogram of |x| to the magnitude to keep:
+ * docs/calibration-facts.md 4.3 (percentile), 4.4 (Kullback-Leibler), 4.5 (squared error), with its tables in 4.7. */
 #include "quant/calibrate.h"
 
 #include <math.h>

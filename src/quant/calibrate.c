@@ -205,9 +205,9 @@ rq_range rq_calibrate_mse(const rq_histogram *h, int levels, bool symmetric)
 
 /* ---- information ---- */
 
-/* As tensor-quantizer.md 4.4 with two ends: the mass beyond an end goes into the last kept bin there; kept bins fall into
- * `levels` groups; each group's mass is spread evenly over its occupied bins. The bin of zero holds what its fuller neighbour
- * holds: the spike after a Relu is exact at any scale and says nothing about it. */
+/* As docs/calibration-facts.md 4.4 with two ends: the mass beyond an end goes into the last kept bin there; kept bins
+ * fall into `levels` groups; each group's mass is spread evenly over its occupied bins. The bin of zero holds what its
+ * fuller neighbour holds: the spike after a Relu is exact at any scale and says nothing about it. */
 static double cost_kl(const void *arg, rq_range r)
 {
     const struct levels_arg *a = arg;

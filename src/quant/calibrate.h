@@ -21,7 +21,8 @@ rq_range rq_calibrate_minmax(const rq_histogram *h, bool symmetric);
  * symmetric: (100 - p) / 100 of |x|. 0 < p <= 100; 100 is minmax. */
 rq_range rq_calibrate_percentile(const rq_histogram *h, double p, bool symmetric);
 /* The range whose `levels` codes lose least information: Kullback-Leibler divergence between the clipped histogram and
- * its rounding to `levels` groups, as tensor-quantizer.md 4.4; the ends are searched in turn. O(bins + levels) per candidate. */
+ * its rounding to `levels` groups, as docs/calibration-facts.md 4.4; the ends are searched in turn. O(bins + levels)
+ * per candidate. */
 rq_range rq_calibrate_entropy(const rq_histogram *h, int levels, bool symmetric);
 /* The range with the least expected squared error of rounding and clipping to `levels` codes. */
 rq_range rq_calibrate_mse(const rq_histogram *h, int levels, bool symmetric);
@@ -32,7 +33,7 @@ double rq_calibrate_outside(const rq_histogram *h, rq_range r, double margin);
 /* Mean square of an element of h. */
 double rq_calibrate_power(const rq_histogram *h);
 
-/* ---- one-sided: histograms of |x|, tensor-quantizer.md 4.3 to 4.5. The answer is the largest magnitude to keep;
+/* ---- one-sided: histograms of |x|, docs/calibration-facts.md 4.3 to 4.5. The answer is the largest magnitude to keep;
  * *at (may be NULL) the index of the candidate that the tables there give. Negative: no candidate (fewer bins
  * than start). ---- */
 
@@ -48,7 +49,7 @@ double rq_calibrate_amax_mse(const rq_histogram *h, int limit, int start, int st
 double rq_calibrate_amax_kl(const rq_histogram *h, int levels, int i);
 double rq_calibrate_amax_error(const rq_histogram *h, int limit, double amax);
 
-/* ---- range -> parameters (spec onnx.md 4.5, appendix A1) ----
+/* ---- range -> parameters (docs/onnx-facts.md 4.5, A1) ----
  * Of an integer type of up to 16 bits. Affine: the whole code range over lo..hi. Symmetric: +-max(|lo|, |hi|); s8 uses
  * -127..127 (s16 alike) and zero point 0, u8 all codes and 128 (u16: 32768), s4 and u4 all codes.
  * A range too small for a normal f32 gives scale 1 and zero point 0, or the middle code. */

@@ -6,8 +6,8 @@
 #include "kernels/kernels.h"
 #include "requant/qparams.h"
 
-/* Does q fit a tensor of this shape: axis in range, n the number of scales that axis and block ask for (spec onnx.md 2.1)?
- * RQ_BAD_SHAPE otherwise; the sentence has both numbers. */
+/* Does q fit a tensor of this shape: axis in range, n the number of scales that axis and block ask for
+ * (docs/onnx-facts.md 2.1)? RQ_BAD_SHAPE otherwise; the sentence has both numbers. */
 rq_status rq_codes_check(const rq_qparams *q, const rq_shape *shape, rq_err *err);
 
 /* Index into q->scale of element i of a tensor of this shape, for callers that walk single elements. */

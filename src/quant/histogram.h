@@ -5,7 +5,7 @@
  *   signed   the width is a power of two, so that an index is exact and two neighbours merge into one bin of the
  *            next width without moving a count. The bins are always the finest of which `max_bins` cover 0 and all
  *            that was seen; the histogram is the same however the data was cut into batches, and takes the same memory.
- *   |x|      as tensor-quantizer.md 4.2: the first batch with a non-zero element sets `bins` bins over [0, max];
+ *   |x|      as docs/calibration-facts.md 4.2: the first batch with a non-zero element sets `bins` bins over [0, max];
  *            later ones append bins of that width (merged in pairs above RQ_HISTOGRAM_MOST). The width, and with it
  *            the result, depends on the first batch.
  * Counts are 64 bits wide; NaN and infinities are tallied beside them. */

@@ -1,6 +1,6 @@
 /* tensor/convert.c — narrow float formats by their fields: sign, exponent, mantissa, bias, and which codes
  * are NaN or infinite. One decoder and one encoder serve them all; the tables of formats are in
- * onnx.md 1.3 (from the ONNX and OCP specifications). */
+ * docs/onnx-facts.md 1.3 (from the ONNX and OCP specifications). */
 #include "tensor/convert.h"
 
 #include <math.h>

@@ -15,7 +15,7 @@ uint16_t rq_convert_f32_to_bf16(float f);
 /* d: one of the F8* types or F4E2M1 (low 4 bits of code). */
 float rq_convert_f8_to_f32(rq_dtype d, uint8_t code);
 /* saturate: values past the largest finite one become it (infinities too); otherwise NaN, or infinity
- * where the format has one (spec onnx.md 2.2). F4E2M1 and F8E8M0 always saturate. */
+ * where the format has one (docs/onnx-facts.md 2.2). F4E2M1 and F8E8M0 always saturate. */
 uint8_t rq_convert_f32_to_f8(rq_dtype d, float f, bool saturate);
 
 #endif

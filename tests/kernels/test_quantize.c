@@ -1,5 +1,6 @@
-/* Reals to codes and back on every instruction set against numbers worked out by hand from the rules (spec onnx.md 2.2
- * to 2.4), and against each other bit for bit: ties, NaN, infinities, odd scales, every length up to some vectors. */
+/* Reals to codes and back on every instruction set against numbers worked out by hand from the rules
+ * (docs/onnx-facts.md 2.2 to 2.4), and against each other bit for bit: ties, NaN, infinities, odd scales, every length
+ * up to some vectors. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

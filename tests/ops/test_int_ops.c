@@ -1,5 +1,5 @@
-/* Integer forms of operators against plain loops over the definition (spec onnx.md 6.2, 6.3), on every instruction
- * set this machine has, with one and two threads: random shapes, types, zero points. */
+/* Integer forms of operators against plain loops over the definition (docs/onnx-facts.md 6.2, 6.3), on every
+ * instruction set this machine has, with one and two threads: random shapes, types, zero points. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

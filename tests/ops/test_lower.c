@@ -1,5 +1,5 @@
 /* tests/ops/test_lower.c — annotations written as Q/DQ nodes: names, sharing, opsets. That the result computes the same
- * is tests/interop's to show, on the golden models; here is what a file looks like (spec onnx.md 4.6, 1.10). */
+ * is tests/interop's to show, on the golden models; here is what a file looks like (docs/onnx-facts.md 4.6, 1.10). */
 #include "build.h"
 #include "ops/op.h"
 #include "ops/upgrade.h"

@@ -1,4 +1,4 @@
-/* The tables of tensor-quantizer.md 4.7 (one-sided forms), and what the two-sided forms promise. */
+/* The tables of docs/calibration-facts.md 4.7 (one-sided forms), and what the two-sided forms promise. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,7 +15,7 @@
 #include "base/mem.h"
 #include "quant/observer.h"
 
-/* ---- data generators, tensor-quantizer.md 0 ---- */
+/* ---- data generators, docs/calibration-facts.md 0 ---- */
 
 static uint32_t lcg(uint32_t *x)
 {

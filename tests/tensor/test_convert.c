@@ -102,7 +102,7 @@ static void every_eight_bit_code_survives_a_round_trip(void **state)
 static void packed_elements_sit_low_bits_first(void **state)
 {
     (void)state;
-    uint8_t raw[2] = { 0xf1, 0x07 }; /* spec onnx.md 1.4: INT4[3] reads 1, -1, 7 */
+    uint8_t raw[2] = { 0xf1, 0x07 }; /* docs/onnx-facts.md 1.4: INT4[3] reads 1, -1, 7 */
     rq_shape s = rq_shape_of(1, (int64_t[]) { 3 });
     rq_tensor t = rq_tensor_view(RQ_DTYPE_S4, &s, raw);
     assert_int_equal(rq_tensor_get_int(&t, 0), 1);
