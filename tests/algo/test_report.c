@@ -150,6 +150,41 @@ static void labels_beyond_the_classes_are_counted(void **state)
     unlink(path);
 }
 
+static void assert_printed(const rq_report *r, const char *want)
+{
+    char *text = NULL;
+    size_t n = 0;
+    FILE *f = open_memstream(&text, &n);
+    assert_non_null(f);
+    rq_report_print(r, f);
+    fclose(f);
+    if (!strstr(text, want))
+        fail_msg("no '%s' in:\n%s", want, text);
+    free(text);
+}
+
+static void sentences_suit_their_numbers(void **state)
+{
+    (void)state;
+    rq_report r = { .samples = 1, .model = { .accuracy = NAN, .ms = 1, .bytes = 1000 }, .quantized = { .bytes = 500 } };
+    assert_printed(&r, "Verdict on 1 sample:");
+    assert_printed(&r, "0.5 kB instead of 1.0 kB, 2.00 times smaller.");
+    r.samples = 2;
+    assert_printed(&r, "Verdict on 2 samples:");
+    static const struct {
+        double ms;
+        const char *words;
+    } cases[] = { { 1.0, ", as fast." },
+                  { 1.019, ", as fast." },
+                  { 0.981, ", as fast." },
+                  { 1.03, ", 1.03 times slower." },
+                  { 0.5, ", 2.00 times faster." } };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        r.quantized.ms = cases[i].ms;
+        assert_printed(&r, cases[i].words);
+    }
+}
+
 /* models/digits-cnn.onnx, which answers NaN when `broken`. */
 static rq_graph *digits(bool broken)
 {
@@ -195,14 +230,7 @@ static void a_model_of_nan_agrees_with_nothing(void **state)
         assert_true(both ? r.model.accuracy == 0 : r.model.accuracy > 0.5);
         assert_int_equal(r.outputs[0].nonfinite, 320);
         assert_int_equal(r.outputs[0].lost, both ? 0 : 320);
-        char *text = NULL;
-        size_t n = 0;
-        FILE *f = open_memstream(&text, &n);
-        assert_non_null(f);
-        rq_report_print(&r, f);
-        fclose(f);
-        assert_non_null(strstr(text, "nonfinite outputs: 320"));
-        free(text);
+        assert_printed(&r, "nonfinite outputs: 320");
         rq_report_release(&r);
         rq_dataset_close(d);
     }
@@ -250,6 +278,7 @@ int main(void)
         cmocka_unit_test(quantiles),
         cmocka_unit_test(worst_layers_first),
         cmocka_unit_test(labels_beyond_the_classes_are_counted),
+        cmocka_unit_test(sentences_suit_their_numbers),
         cmocka_unit_test(a_model_of_nan_agrees_with_nothing),
         cmocka_unit_test(outputs_lost_are_the_worst),
     };
