@@ -492,6 +492,53 @@ static void eltwise_case(rq_rng *rng, int number)
     finish(&f);
 }
 
+/* Near ties with one operand a single number, codes by ONNX Runtime 1.31.1: the constant of the sum is made with a fused
+ * multiply-add, and B is taken first where A is the single one (docs/onnx-facts.md 6.3). */
+static void sums_with_a_single_number(void **state)
+{
+    (void)state;
+    static const struct {
+        bool a_is_one;
+        float sa, sb, sc;
+        int32_t za, zb, zc;
+        uint8_t a, b, y;
+    } rows[] = {
+        { false, 0.12109375f, 0.0390625f, 0.140625f, 160, 45, 36, 246, 169, 145 },
+        { false, 0.1875f, 0.015625f, 0.15625f, 222, 86, 162, 90, 55, 1 },
+        { true, 0.22265625f, 0.24609375f, 0.0546875f, 156, 8, 44, 51, 94, 3 },
+        { true, 0.1640625f, 0.2265625f, 0.171875f, 225, 199, 145, 237, 86, 8 },
+    };
+    enum { N = 37 };
+    rq_rng rng;
+    rq_rng_seed(&rng, 5);
+    for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++) {
+        fixture f;
+        const int64_t many[1] = { N }, one[1] = { 1 };
+        start(&f, &rng, "Add");
+        for (int i = 0; i < 2; i++) {
+            const bool is_one = rows[r].a_is_one == (i == 0);
+            add_input(&f, RQ_DTYPE_U8, 1, is_one ? one : many);
+            memset(f.in[i].data, i ? rows[r].b : rows[r].a, is_one ? 1 : N);
+            set_q(&f, i, RQ_DTYPE_U8, RQ_PER_TENSOR, 1, false, 1);
+        }
+        set_q(&f, MAX_IN, RQ_DTYPE_U8, RQ_PER_TENSOR, 1, false, 1);
+        f.q[0].scale[0] = rows[r].sa, f.q[0].zero_point[0] = rows[r].za;
+        f.q[1].scale[0] = rows[r].sb, f.q[1].zero_point[0] = rows[r].zb;
+        f.q[MAX_IN].scale[0] = rows[r].sc, f.q[MAX_IN].zero_point[0] = rows[r].zc;
+        const rq_shape ys = rq_shape_of(1, many);
+        set_output(&f, RQ_DTYPE_U8, &ys);
+        unsigned flags;
+        for (int level = 0; rq_cpu_level(level, &flags); level++) {
+            if ((rq_cpu_detect() & flags) != flags)
+                continue;
+            run(&f, &add, flags, pools[0], false);
+            for (int64_t i = 0; i < N; i++)
+                assert_int_equal(code(&f.out, i), rows[r].y);
+        }
+        finish(&f);
+    }
+}
+
 static void sums_and_products_of_elements(void **state)
 {
     (void)state;
@@ -659,9 +706,13 @@ static int drop_pools(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(convolutions),       cmocka_unit_test(products),
-        cmocka_unit_test(products_with_bias), cmocka_unit_test(sums_and_products_of_elements),
-        cmocka_unit_test(averages),           cmocka_unit_test(tables),
+        cmocka_unit_test(convolutions),
+        cmocka_unit_test(products),
+        cmocka_unit_test(products_with_bias),
+        cmocka_unit_test(sums_with_a_single_number),
+        cmocka_unit_test(sums_and_products_of_elements),
+        cmocka_unit_test(averages),
+        cmocka_unit_test(tables),
     };
     return cmocka_run_group_tests(tests, make_pools, drop_pools);
 }
