@@ -252,7 +252,7 @@ static void outputs_lost_are_the_worst(void **state)
     cfg.n_rows = 32;
     cfg.threads = 1;
     rq_ptq_state q = { .cfg = &cfg };
-    double db;
+    double db = -1;
     assert_int_equal(rq_dataset_open(&q.data, "models/digits-train.npz", whole, NULL, &err), RQ_OK);
     rq_kernels_init(&q.k, 0);
     if (rq_ptq_prepare(&q, whole, &err) || rq_ptq_calibrate(&q, &err) || rq_ptq_measure(&q, whole, &db, &err))
