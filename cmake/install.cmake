@@ -17,14 +17,20 @@ install(FILES src/algo/recipe.schema.json DESTINATION ${CMAKE_INSTALL_DATADIR}/r
 install(FILES LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
 
 # requant.pc names the prefix of the moment of installing, so that --prefix is honoured
-string(REPLACE ";" " " RQ_PC_REQUIRES "${RQ_PKG_MODULES}")
-set(RQ_PC_LIBS "-ldnnl -lsleef -lpthreadpool -lgomp -lm -pthread")
+# What a program linked with librequant.a needs beside it: the shared libraries we use, not what those use in turn, whose
+# development packages need not be there.
+set(RQ_PC_LIBS "")
+foreach(module ${RQ_PKG_MODULES})
+  foreach(library ${DEP_${module}_LIBRARIES})
+    string(APPEND RQ_PC_LIBS "-l${library} ")
+  endforeach()
+endforeach()
+string(APPEND RQ_PC_LIBS "-ldnnl -lsleef -lpthreadpool -lgomp -lm -pthread")
 install(CODE "
   set(PROJECT_VERSION ${PROJECT_VERSION})
   set(PROJECT_DESCRIPTION \"${PROJECT_DESCRIPTION}\")
   set(CMAKE_INSTALL_LIBDIR ${CMAKE_INSTALL_LIBDIR})
   set(CMAKE_INSTALL_INCLUDEDIR ${CMAKE_INSTALL_INCLUDEDIR})
-  set(RQ_PC_REQUIRES \"${RQ_PC_REQUIRES}\")
   set(RQ_PC_LIBS \"${RQ_PC_LIBS}\")
   get_filename_component(CMAKE_INSTALL_PREFIX \"\${CMAKE_INSTALL_PREFIX}\" ABSOLUTE)
   configure_file(${CMAKE_SOURCE_DIR}/cmake/requant.pc.in ${CMAKE_BINARY_DIR}/requant.pc @ONLY)
