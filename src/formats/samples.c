@@ -217,6 +217,8 @@ rq_status rq_samples_open(rq_samples *s, const char *path, rq_err *err)
     }
     if (n >= 4 && head[0] == 'P' && head[1] == 'K')
         return add_npz(s, path, err);
+    if (n == 0)
+        return rq_fail(err, RQ_BAD_FILE, "%s: is empty; expected a .npz or a .npy", path);
     return rq_fail(err, RQ_BAD_FILE, "%s: is neither a .npz nor a .npy", path);
 }
 
