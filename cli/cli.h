@@ -68,7 +68,7 @@ typedef struct cli_command {
     int (*run)(void *args);
 } cli_command;
 
-extern const cli_command cmd_quantize, cmd_run, cmd_eval, cmd_compare, cmd_bench, cmd_info, cmd_ops;
+extern const cli_command cmd_quantize, cmd_run, cmd_eval, cmd_compare, cmd_convert, cmd_bench, cmd_info, cmd_ops;
 
 /* ---- options that several commands have ---- */
 

@@ -14,7 +14,7 @@ typedef struct quantize_args {
     cli_common common;
     const char *data, *out, *eval, *json, *output;
     rq_settings settings;
-    int method, activations, weights; /* positions in the words below */
+    int method, activations, weights, format; /* positions in the words below */
     int64_t samples, seed;
     double max_drop;
     bool requantize, affine_weights;
@@ -24,6 +24,8 @@ typedef struct quantize_args {
 static const cli_opt opts[] = {
     { CLI_IN, 'd', "data", "DATA", TO(data), "samples: .npz, .npy or a folder of either", NULL, 0, 0 },
     { CLI_OUT, 'o', "out", "OUT", TO(out), "write the int8 model here; the suffix names the format", NULL, 0, 0 },
+    { CLI_ENUM, 0, "format", "qdq|qoperator", TO(format),
+      "write QuantizeLinear/DequantizeLinear pairs or QLinear operators (default qdq)", "qdq|qoperator", 0, 0 },
     { CLI_ENUM, 0, "method", "NAME", TO(method), "how ranges are chosen: minmax, ema, percentile, entropy or mse",
       "minmax|ema|percentile|entropy|mse", 0, 0 },
     { CLI_NUM, 0, "percentile", "P", TO(settings.percentile),
@@ -179,7 +181,9 @@ static int run(void *args)
     cfg.threads = (int)a->common.threads;
     cfg.progress = cli_progress_step;
     cfg.progress_arg = &progress;
-    if (rq_ptq(g, data, &cfg, &notes, &err) || rq_save(g, a->out, &err))
+    rq_save_cfg form = rq_save_defaults();
+    form.spelling = a->format ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_QDQ;
+    if (rq_ptq(g, data, &cfg, &notes, &err) || rq_save_as(g, a->out, &form, &err))
         goto done;
 
     if (rq_load(&saved, a->out, &err))

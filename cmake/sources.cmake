@@ -89,6 +89,7 @@ set(RQ_SOURCES
   src/ops/layout.c
   src/ops/logic.c
   src/ops/lower.c
+  src/ops/lower_qoperator.c
   src/ops/matmul.c
   src/ops/moves.c
   src/ops/names.c

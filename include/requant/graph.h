@@ -30,6 +30,21 @@ RQ_API rq_status rq_load_memory(rq_graph **out, const void *data, size_t size, r
  * a complete one. */
 RQ_API rq_status rq_save(const rq_graph *g, const char *path, rq_err *err);
 
+/* How a quantized graph is spelled in a file. */
+typedef enum rq_spelling {
+    RQ_SPELLING_KEEP,      /* as it was read; what rq_ptq chose: as RQ_SPELLING_QDQ */
+    RQ_SPELLING_QDQ,       /* QuantizeLinear and DequantizeLinear around ordinary operators */
+    RQ_SPELLING_QOPERATOR, /* QLinearConv and its kin where there is one; the others as QDQ */
+} rq_spelling;
+
+typedef struct rq_save_cfg {
+    rq_spelling spelling;
+} rq_save_cfg;
+RQ_API rq_save_cfg rq_save_defaults(void);
+/* rq_save, spelled as cfg (NULL: the defaults) says, whoever quantized the graph. g is not changed, and the file computes
+ * the same in integers either way. */
+RQ_API rq_status rq_save_as(const rq_graph *g, const char *path, const rq_save_cfg *cfg, rq_err *err);
+
 /* An input, output or other value as a user sees it. Strings live as long as the graph is unchanged. */
 typedef struct rq_value_info {
     const char *name;

@@ -14,7 +14,7 @@ typedef struct rq_format {
     /* data is the whole file and goes away after the call; folder holds the files it may refer to (NULL: none). */
     rq_status (*read)(rq_graph **out, const uint8_t *data, size_t size, const char *folder, rq_err *err);
     /* Whole or not at all. */
-    rq_status (*write)(const rq_graph *g, const char *path, rq_err *err);
+    rq_status (*write)(const rq_graph *g, const char *path, const rq_save_cfg *cfg, rq_err *err);
 } rq_format;
 
 /* ---- table.c ---- */

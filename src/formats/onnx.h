@@ -179,9 +179,9 @@ rq_status rq_onnx_attr_read(rq_onnx_reader *r, rq_graph *g, rq_id node, Onnx__At
 rq_status rq_onnx_inline(Onnx__ModelProto *model, rq_onnx_mem *m, rq_err *err);
 
 /* ---- onnx_write.c, onnx_build.c ---- */
-rq_status rq_onnx_write(const rq_graph *g, const char *path, rq_err *err);
+rq_status rq_onnx_write(const rq_graph *g, const char *path, const rq_save_cfg *cfg, rq_err *err);
 /* The same with data of 1 KiB and more moved to `path`.data when the message would exceed `most` bytes. */
-rq_status rq_onnx_write_split(const rq_graph *g, const char *path, size_t most, rq_err *err);
+rq_status rq_onnx_write_split(const rq_graph *g, const char *path, const rq_save_cfg *cfg, size_t most, rq_err *err);
 /* The graph as a message in `a`; tensors point at the graph's bytes. Adds the IR version it needs to *ir. */
 rq_status rq_onnx_build(Onnx__ModelProto **out, const rq_graph *g, rq_arena *a, rq_err *err);
 

@@ -165,11 +165,14 @@ static bool is_annotated(const rq_graph *g)
     return false;
 }
 
-/* Annotations are our own; ONNX says the same with QuantizeLinear and DequantizeLinear. */
-static rq_status lower(rq_graph **out, const rq_graph *g, rq_err *err)
+/* Annotations are our own; ONNX says the same with QuantizeLinear and DequantizeLinear, or with integer operators. */
+static rq_status lower(rq_graph **out, const rq_graph *g, rq_spelling spelling, rq_err *err)
 {
     RQ_TRY(rq_graph_copy(out, g));
-    rq_status st = rq_lower_qdq(*out, err);
+    rq_ops_bind(*out);
+    rq_status st = spelling == RQ_SPELLING_KEEP ? RQ_OK : rq_raise(*out, NULL, err);
+    if (!st)
+        st = spelling == RQ_SPELLING_QOPERATOR ? rq_lower_qoperator(*out, err) : rq_lower_qdq(*out, err);
     if (!st) {
         (*out)->producer = "requant";
         (*out)->producer_version = rq_graph_str(*out, rq_version());
@@ -181,11 +184,11 @@ static rq_status lower(rq_graph **out, const rq_graph *g, rq_err *err)
     return st;
 }
 
-rq_status rq_onnx_write_split(const rq_graph *g, const char *path, size_t most, rq_err *err)
+rq_status rq_onnx_write_split(const rq_graph *g, const char *path, const rq_save_cfg *cfg, size_t most, rq_err *err)
 {
     rq_graph *lowered = NULL;
-    if (is_annotated(g))
-        RQ_TRY(lower(&lowered, g, err));
+    if (is_annotated(g) || (cfg->spelling != RQ_SPELLING_KEEP && rq_graph_is_quantized(g)))
+        RQ_TRY(lower(&lowered, g, cfg->spelling, err));
     rq_arena a = { 0 };
     Onnx__ModelProto *m;
     rq_status st = rq_onnx_build(&m, lowered ? lowered : g, &a, err);
@@ -196,9 +199,9 @@ rq_status rq_onnx_write_split(const rq_graph *g, const char *path, size_t most, 
     return st;
 }
 
-rq_status rq_onnx_write(const rq_graph *g, const char *path, rq_err *err)
+rq_status rq_onnx_write(const rq_graph *g, const char *path, const rq_save_cfg *cfg, rq_err *err)
 {
-    return rq_onnx_write_split(g, path, ONNX_MAX_FILE, err);
+    return rq_onnx_write_split(g, path, cfg, ONNX_MAX_FILE, err);
 }
 
 /* ---- the row ---- */

@@ -175,6 +175,8 @@ rq_status rq_raise(rq_graph *g, int *n_raised, rq_err *err);
 /* The other way: every annotation becomes QuantizeLinear and DequantizeLinear nodes (constants: codes and a
  * DequantizeLinear), opset raised only when an annotation needs it. */
 rq_status rq_lower_qdq(rq_graph *g, rq_err *err);
+/* Every annotation becomes integer operators where there are such (QLinearConv ...), the others as rq_lower_qdq does. */
+rq_status rq_lower_qoperator(rq_graph *g, rq_err *err);
 /* Does the graph hold Q/DQ, integer operators or annotations? */
 bool rq_graph_is_quantized(const rq_graph *g);
 

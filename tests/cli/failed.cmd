@@ -1,6 +1,7 @@
 # exit 1: the world is not as it should be
 requant info no-such-model.onnx
 requant info models/README.md
+requant convert models/digits-cnn.onnx -o never.onnx
 requant eval models/digits-cnn.onnx -d no-such-data.npz
 requant eval models/digits-cnn.onnx -d models/digits-test.npz --output logitz
 requant run models/digits-cnn.onnx -d models/digits-test.npz -o out.npz --tap nothing

@@ -3,6 +3,7 @@ requant quantize --help
 requant run --help
 requant eval --help
 requant compare --help
+requant convert --help
 requant bench --help
 requant info --help
 requant ops --help

@@ -294,11 +294,12 @@ static void old_files_list_their_constants(void **state)
 static void large_models_are_split(void **state)
 {
     (void)state;
+    const rq_save_cfg usual = rq_save_defaults();
     const size_t live = rq_mem_live();
     rq_err err = { 0 };
     rq_graph *a, *b, *c;
     must(rq_load(&a, "models/digits-cnn.onnx", &err), &err);
-    must(rq_onnx_write_split(a, OUT, 40000, &err), &err);
+    must(rq_onnx_write_split(a, OUT, &usual, 40000, &err), &err);
     struct stat st;
     assert_int_equal(stat(OUT, &st), 0);
     assert_true(st.st_size < 40000);
@@ -306,7 +307,7 @@ static void large_models_are_split(void **state)
     must(rq_load(&b, OUT, &err), &err);
     check_constants(a, b, "split");
     /* over itself, while b still looks at the data file */
-    must(rq_onnx_write_split(b, OUT, 40000, &err), &err);
+    must(rq_onnx_write_split(b, OUT, &usual, 40000, &err), &err);
     must(rq_load(&c, OUT, &err), &err);
     check_constants(a, c, "split twice");
     check_constants(a, b, "split, old");
@@ -317,7 +318,7 @@ static void large_models_are_split(void **state)
     unlink(OUT ".data");
     assert_int_equal(symlink("elsewhere", OUT ".data"), 0);
     must(rq_load(&a, "models/digits-cnn.onnx", &err), &err);
-    assert_int_equal(rq_onnx_write_split(a, OUT, 40000, &err), RQ_IO);
+    assert_int_equal(rq_onnx_write_split(a, OUT, &usual, 40000, &err), RQ_IO);
     rq_graph_destroy(a);
     unlink(OUT ".data");
 }

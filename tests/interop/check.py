@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""check.py BUILD [PART ...]: files we write against onnx.checker (full) and ONNX Runtime. Parts: quantized, verdict, copies, raised, theirs.
+"""check.py BUILD [PART ...]: files we write against onnx.checker (full) and ONNX Runtime. Parts: quantized, verdict, copies, raised, spelled, theirs.
 
 quantized  the networks in models/, quantized by `requant` in several ways: same top-1, outputs within 2 % of the maximum
 verdict    the report's numbers against numpy's
 copies     golden models read and written: the checker accepts what it accepted before, ONNX Runtime gives the same bytes
+spelled    golden QDQ and QOperator models spelled with QLinear operators: the checker and ONNX Runtime take them, all within a step
 raised     golden QDQ and QOperator models raised to annotations and lowered again: QDQ the same bits unoptimised, all within a step
 folded     golden float models folded for quantization, and in the words of opsets 13 and 21: the same function
 floated    golden quantized networks without their quantization: top-1 of the float network they were made from
@@ -35,7 +36,7 @@ def checker(path):
 
 
 def quantized(tmp):
-    ways = {'default': [], 's8': ['--activations', 's8'], 'per-tensor': ['--per-tensor'], 'u8 weights': ['--weights', 'u8', '--per-tensor'],
+    ways = {'default': [], 's8': ['--activations', 's8'], 'per-tensor': ['--per-tensor'], 'u8 weights': ['--weights', 'u8', '--per-tensor'], 'QOperator': ['--format', 'qoperator'], 'QOperator s8': ['--format', 'qoperator', '--activations', 's8', '--symmetric'],
             **{m: ['--method', m] for m in ('minmax', 'ema', 'percentile', 'entropy', 'mse')}}
     test = np.load(REPO + '/models/digits-test.npz')
     for net in ('digits-cnn', 'digits-uneven'):
@@ -197,6 +198,47 @@ def raised(tmp):
     print(f'raised: {n} models raised and lowered, {exact} run to the same bits, the others within one step or 2 %' + (f' (most: {max(off)[1]} {max(off)[0]:.2g})' if off else '') + (f'; {refused} the peer does not run' if refused else ''))
 
 
+def spelled(tmp):
+    L = list(golden_cases('qdq', 'qops', 'static_quant'))
+    L = list({p: (t, c, p, d) for t, c, p, d in L}.values())
+    said = rewrite([('qoperator', p, f'{tmp}/s{i}.onnx') for i, (_, _, p, _) in enumerate(L)], tmp)
+    n = exact = refused = ints = floats = 0; off = []
+    for i, ((t, c, p, data), s) in enumerate(zip(L, said)):
+        out = f'{tmp}/s{i}.onnx'
+        if s != 'ok':
+            fail(f'spelled {t}/{c["id"]}: {s}'); continue
+        f = feeds(onnx.load(p), c, data)
+        try:
+            want = ort.run(p, f) if f else None
+        except Exception:
+            want = None
+        if want is None:
+            refused += 1
+            continue
+        why = checker(out)
+        if why and not checker(p):
+            fail(f'spelled {t}/{c["id"]}: onnx.checker: {why}'); continue
+        nodes = onnx.load(out).graph.node
+        try:
+            got = ort.run(out, f, False)  # no optimisation: each node as it is written
+        except Exception as e:
+            fail(f'spelled {t}/{c["id"]}: onnxruntime: {str(e)[:200]}'); continue
+        n += 1
+        ints += sum(x.op_type.startswith(('QLinear', 'QGemm', 'MatMulIntegerToFloat')) for x in nodes)
+        rel = max((ort.relative(got[o], want[o]) for o in want), default=0.0)
+        exact += rel == 0
+        if rel:
+            off.append((rel, t + '/' + c['id']))
+        step = c['params'].get('output_step')
+        for o in want:
+            with np.errstate(invalid='ignore'):
+                d = np.abs(np.asarray(got[o], np.float64) - np.asarray(want[o], np.float64))
+            within = d.max(initial=0) <= 1.001 * step if step else d.max(initial=0) <= 1 if want[o].dtype.kind in 'iu' else rel <= 0.02
+            if not within:
+                fail(f'spelled {t}/{c["id"]}: {o} rel_to_max={rel:.4g}, more than a step off')
+    print(f'spelled: {n} models with {ints} QLinear operators, {exact} run to the same bits, the others within one step or 2 %' + (f' (most: {max(off)[1]} {max(off)[0]:.2g})' if off else '') + (f'; {refused} the peer does not run' if refused else ''))
+
+
 def folded(tmp):
     L = [x for x in golden_cases('float_ops', 'static_quant') if 'quantized' not in x[1]]
     for what, allowed in ('fold', 1e-5), ('opset-13', 2e-6), ('opset-21', 2e-6):
@@ -306,7 +348,7 @@ def theirs(tmp):
 
 
 with tempfile.TemporaryDirectory() as tmp:
-    for part in sys.argv[2:] or ['quantized', 'verdict', 'copies', 'raised', 'folded', 'floated', 'qlinear', 'random', 'theirs']:
+    for part in sys.argv[2:] or ['quantized', 'verdict', 'copies', 'raised', 'spelled', 'folded', 'floated', 'qlinear', 'random', 'theirs']:
         globals()[part](tmp)
 print('interop:', f'{bad} failures' if bad else 'all within bounds')
 sys.exit(1 if bad else 0)

@@ -1,6 +1,7 @@
 /* rewrite.c — rewrite LIST: a job per line, `JOB IN OUT`: read IN and write it to OUT
  *   copy        as it was
  *   raise       raised to annotations and lowered again
+ *   qoperator   spelled with QLinear operators
  *   fold        folded for quantization
  *   dequantize  without its quantization
  *   opset-N     in the words of opset N
@@ -42,7 +43,8 @@ static rq_status job(const char *what, const char *in, const char *out, rq_err *
     if (!status)
         status = rq_graph_check(g, err);
     if (!status)
-        status = rq_save(g, out, err);
+        status = rq_save_as(
+            g, out, &(rq_save_cfg) { !strcmp(what, "qoperator") ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_KEEP }, err);
     rq_graph_destroy(g);
     return status;
 }

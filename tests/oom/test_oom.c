@@ -150,6 +150,12 @@ static rq_status save(rq_err *err)
     return rq_save(quantized, OUT, err);
 }
 
+static rq_status save_qoperator(rq_err *err)
+{
+    const rq_save_cfg cfg = { .spelling = RQ_SPELLING_QOPERATOR };
+    return rq_save_as(quantized, OUT, &cfg, err);
+}
+
 static int files_in(const char *dir)
 {
     int n = 0;
@@ -203,6 +209,7 @@ static const stage stages[] = {
     { "quantize, percentile", quantize_percentile },
     { "report", report },
     { "save", save },
+    { "save as QOperator", save_qoperator },
 };
 
 static void every_allocation_may_fail(void **state)
