@@ -56,6 +56,7 @@ set(RQ_SOURCES
   src/graph/edit.c
   src/graph/graph.c
   src/graph/order.c
+  src/graph/own.c
   src/graph/print.c
   src/quant/amax.c
   src/quant/calibrate.c
@@ -71,6 +72,7 @@ set(RQ_SOURCES
   src/ops/content.c
   src/ops/control.c
   src/ops/conv.c
+  src/ops/edit.c
   src/ops/einsum.c
   src/ops/elements.c
   src/ops/eltwise.c
@@ -94,6 +96,7 @@ set(RQ_SOURCES
   src/ops/moves.c
   src/ops/names.c
   src/ops/norm.c
+  src/ops/own.c
   src/ops/pad.c
   src/ops/pool.c
   src/ops/qdq.c

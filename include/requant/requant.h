@@ -3,9 +3,11 @@
 #define REQUANT_REQUANT_H
 
 #include <requant/dataset.h>
+#include <requant/edit.h>
 #include <requant/file.h>
 #include <requant/graph.h>
 #include <requant/ops.h>
+#include <requant/own.h>
 #include <requant/ptq.h>
 #include <requant/qparams.h>
 #include <requant/recipe.h>

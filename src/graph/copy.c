@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "graph/graph.h"
+#include "graph/own.h"
 
 /* A copy of n entries in the arena of g; ok stays false once memory was out. */
 static void *dup_list(rq_graph *g, const void *list, int n, size_t size, bool *ok)
@@ -223,6 +224,7 @@ static rq_status copy_into(rq_graph *g, const rq_graph *src, rq_graph *outer)
         g->n_nodes = i + 1;
         RQ_TRY(copy_node(g, &g->nodes[i], &src->nodes[i]));
     }
+    g->own = rq_own_ref(src->own);
     g->extra_ref = src->extra_ref;
     g->extra_unref = src->extra_unref;
     g->extra = src->extra;

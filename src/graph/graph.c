@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "graph/own.h"
+
 /* Open addressing from name to value id; a slot is EMPTY, GONE, or an id whose value has the name. */
 typedef struct rq_name_index {
     int32_t *slot;
@@ -138,6 +140,7 @@ void rq_graph_destroy(rq_graph *g)
         rq_qparams_release(&g->quants[i].q);
     if (g->extra && g->extra_unref)
         g->extra_unref(g->extra);
+    rq_own_unref(&g->own);
     if (g->index)
         rq_mem_free(g->index->slot);
     rq_mem_free(g->index);

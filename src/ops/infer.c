@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "base/buf.h"
+#include "graph/own.h"
 #include "ops/content.h"
 
 /* ---- sentences ---- */
@@ -201,11 +202,17 @@ static void bind_sub(void *arg, rq_graph *g)
 
 void rq_ops_bind(rq_graph *g)
 {
+    const rq_graph *top = g;
+    while (top->outer)
+        top = top->outer;
+    const rq_own *own = top->own;
     for (int i = 0; i < g->n_nodes; i++) {
         rq_node *n = &g->nodes[i];
         if (!n->op)
             continue;
         n->row = rq_op_find(n->domain, n->op);
+        if (!n->row && own)
+            n->row = rq_own_find(own, n->domain, n->op);
         each_subgraph(n, bind_sub, NULL);
     }
 }

@@ -111,6 +111,8 @@ typedef struct rq_op {
 /* ---- ops/table.c ---- */
 const rq_op *rq_op_find(const char *domain, const char *name); /* "ai.onnx" means ""; NULL: no such row */
 const rq_op *rq_op_at(int i);                                  /* NULL past the last; sorted by domain and name */
+/* ---- ops/own.c: the row of a program's own operator; NULL: o (may be NULL) has none of that name ---- */
+const rq_op *rq_own_find(const struct rq_own *o, const char *domain, const char *name);
 /* ---- ops/names.c: is there an operator of that name in the default domain, with a row or without? ---- */
 bool rq_op_name_exists(const char *name);
 

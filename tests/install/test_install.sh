@@ -20,6 +20,16 @@ readelf -d by_pkgconfig | grep -q 'NEEDED.*librequant\.so\.[0-9]' || { echo "no 
 $cc ten_lines.c -I"$tmp/prefix/include" "$libdir/librequant.a" $(pkg-config --static --libs requant) -o static
 ./static
 
+# the examples, against the installed package
+models="$here/../../models"
+for e in "$here"/../../examples/*.c; do
+    $cc -std=c17 -Wall -Wextra -Wno-unused-parameter -Werror "$e" $(pkg-config --cflags --libs requant) -lm -o "$(basename "$e" .c)"
+done
+./own_op >got
+printf 'as built, in float: -0.000 -0.333 0.000 0.667 4.000\nannotated, in integers: 0.000 -0.346 0.000 0.661 4.000\n' | diff - got
+./quantize_in_memory "$models/digits-cnn.onnx" "$models/digits-train.npz" "$models/digits-test.npz" 2>/dev/null >got
+grep -qx 'top-1 of the first sample: [0-9]' got || { echo "quantize_in_memory printed: $(cat got)"; exit 1; }
+
 cp "$here/outside.cmake" CMakeLists.txt
 cmake -S . -B build -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$tmp/prefix" >"$tmp/cmake.log" || { cat "$tmp/cmake.log"; exit 1; }
 cmake --build build >"$tmp/build.log" 2>&1 || { cat "$tmp/build.log"; exit 1; }
