@@ -40,6 +40,7 @@ typedef struct rq_settings {
     bool symmetric_activations;
     bool symmetric_weights; /* zero point 0 (s8) or 128 (u8) */
     bool per_tensor;        /* weights: one scale instead of one per output channel */
+    bool softmax_256;       /* Softmax outputs count in steps of 1/256, as in ONNX Runtime's QOperator models */
     bool keep_float;        /* do not quantize */
     bool pinned;            /* scale and zero_point below instead of a measured range */
     float scale;

@@ -119,6 +119,24 @@ static rq_annotate_range probability(rq_annotate_range seen)
     return a;
 }
 
+/* A Softmax with codes of 1/256 from the lowest on (symmetric s8: 1/127), docs/onnx-facts.md 4.6. */
+static rq_status annotate_softmax(work *w, int i)
+{
+    const rq_settings *s = &w->p->groups[i].s;
+    int64_t lo, hi;
+    rq_dtype_limits(s->activations, &lo, &hi);
+    const bool around_zero = s->symmetric_activations && lo < 0;
+    const float scale = (float)(1.0 / (around_zero ? (double)hi : (double)(hi - lo) + 1));
+    w->r[i] = (rq_range) { 0, 1 };
+    return add_entry(w, scale, around_zero ? 0 : (int32_t)lo, s->activations, "fixed", &w->quant[i]);
+}
+
+static bool is_softmax(const work *w, rq_id value)
+{
+    const rq_value *v = &w->g->values[value];
+    return v->kind == RQ_VALUE_NODE && !strcmp(w->g->nodes[v->producer].op, "Softmax");
+}
+
 static rq_status annotate_group(work *w, int i)
 {
     const rq_place_group *grp = &w->p->groups[i];
@@ -133,6 +151,8 @@ static rq_status annotate_group(work *w, int i)
         w->r[i].hi = (double)(hi - grp->s.zero_point) * grp->s.scale;
         return add_entry(w, grp->s.scale, grp->s.zero_point, grp->s.activations, "given", &w->quant[i]);
     }
+    if (grp->unit && grp->s.softmax_256 && is_softmax(w, grp->value))
+        return annotate_softmax(w, i);
     if (grp->constant) {
         a.method = "minmax";
         minmax_of(w, &w->g->values[grp->value].constant, &a.r);

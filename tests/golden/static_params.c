@@ -22,6 +22,8 @@ static rq_settings settings_of(const json_t *params)
     s.symmetric_activations = json_is_true(json_object_get(extra, "ActivationSymmetric"));
     const json_t *symmetric = json_object_get(extra, "WeightSymmetric");
     s.symmetric_weights = symmetric ? json_is_true(symmetric) : s.weights == RQ_DTYPE_S8;
+    const char *format = golden_str(params, "format");
+    s.softmax_256 = format && !strcmp(format, "QOperator");
     return s;
 }
 
@@ -120,9 +122,20 @@ static bool may_stay_float(const rq_graph *g, rq_id value)
     return true;
 }
 
+/* Where the peer's QOperator form drops a Relu, its input keeps the name; ours goes by its output's. `source`: the float
+ * model. */
+static rq_id find_value(const rq_graph *ours, const rq_graph *source, const char *name)
+{
+    rq_id user, v = rq_graph_find(ours, name), s = v == RQ_NONE ? rq_graph_find(source, name) : RQ_NONE;
+    if (s == RQ_NONE || rq_graph_uses(source, s, &user, 1) != 1 ||
+        (strcmp(source->nodes[user].op, "Relu") != 0 && strcmp(source->nodes[user].op, "Clip") != 0))
+        return v;
+    return rq_graph_find(ours, source->values[source->nodes[user].out[0]].name);
+}
+
 /* *compared and *left: tensors of the peer's that ours quantizes too, and that it leaves in float. */
-static void compare_all(golden_case *c, const rq_graph *ours, const rq_graph *theirs, const json_t *all, int *compared,
-                        int *left)
+static void compare_all(golden_case *c, const rq_graph *ours, const rq_graph *source, const rq_graph *theirs,
+                        const json_t *all, int *compared, int *left)
 {
     const json_t *tol = json_object_get(c->json, "tolerance");
     const double scale_rel = json_number_value(json_object_get(tol, "scale_rel")),
@@ -140,7 +153,7 @@ static void compare_all(golden_case *c, const rq_graph *ours, const rq_graph *th
         tail = strstr(name, "_QuantizeLinear_Input");
         if (tail)
             *tail = 0;
-        const rq_id v = rq_graph_find(ours, name);
+        const rq_id v = find_value(ours, source, name);
         const rq_qparams *q = v >= 0 ? rq_graph_qparams(ours, v) : NULL;
         if (!q && v >= 0 && may_stay_float(ours, v)) { /* there is nothing to compare */
             ++*left;
@@ -168,7 +181,7 @@ golden_verdict golden_check_params(golden_case *c)
     char path[4096], data_path[4096] = "";
     int compared = 0, left = 0;
     rq_err err = { 0 };
-    rq_graph *ours = NULL, *theirs = NULL;
+    rq_graph *ours = NULL, *source = NULL, *theirs = NULL;
     rq_dataset *data = NULL;
     json_error_t bad;
     json_t *all = json_load_file(golden_path(path, sizeof path, c, golden_str(c->json, "qparams")), 0, &bad);
@@ -182,15 +195,17 @@ golden_verdict golden_check_params(golden_case *c)
              rq_load(&theirs, golden_path(path, sizeof path, c, golden_str(c->json, "quantized")), &err))
         golden_fail(c, "load: %s", err.text);
     else if (calibration_file(c, data_path, rq_graph_input(ours, 0).name)) {
-        if (rq_dataset_open(&data, data_path, ours, &batches, &err) || rq_ptq(ours, data, &cfg, NULL, &err))
+        if (rq_graph_copy(&source, ours) || rq_dataset_open(&data, data_path, ours, &batches, &err) ||
+            rq_ptq(ours, data, &cfg, NULL, &err))
             golden_fail(c, "quantize: %s", err.text);
         else
-            compare_all(c, ours, theirs, all, &compared, &left);
+            compare_all(c, ours, source, theirs, all, &compared, &left);
     }
     rq_dataset_close(data);
     if (data_path[0])
         unlink(data_path);
     rq_graph_destroy(ours);
+    rq_graph_destroy(source);
     rq_graph_destroy(theirs);
     json_decref(all);
     if (!c->failed && left > compared)
