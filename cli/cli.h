@@ -49,6 +49,7 @@ typedef struct cli_common {
     int64_t threads; /* 0: one per core */
     bool quiet, verbose, help;
     int64_t batch; /* 0: the model's own, else 16 */
+    bool deterministic;
     cli_dims dims;
     const char *recipe_path;
     rq_recipe *recipe;
@@ -75,6 +76,15 @@ extern const cli_command cmd_quantize, cmd_run, cmd_eval, cmd_compare, cmd_conve
 #define CLI_ROWS_DATA                                                                                                       \
     { CLI_INT, 0, "batch", "N", offsetof(cli_common, batch), "samples at a time (default: the model's own, else 16)",       \
       NULL,    1, 1 << 20 },                                                                                                \
+        { CLI_FLAG,                                                                                                         \
+          0,                                                                                                                \
+          "deterministic",                                                                                                  \
+          NULL,                                                                                                             \
+          offsetof(cli_common, deterministic),                                                                              \
+          "sum float products in one fixed order: the same bits on every CPU",                                              \
+          NULL,                                                                                                             \
+          0,                                                                                                                \
+          0 },                                                                                                              \
         { CLI_DIM, 0, "dim", "NAME=N", offsetof(cli_common, dims), "size of a dynamic axis; may be repeated", NULL, 0, 0 }, \
     {                                                                                                                       \
         CLI_IN, 0, "recipe", "FILE", offsetof(cli_common, recipe_path),                                                     \

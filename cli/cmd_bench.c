@@ -38,6 +38,7 @@ static int run(void *args)
         goto done;
     rq_bench_cfg cfg = {
         .threads = (int)a->common.threads,
+        .deterministic = a->common.deterministic,
         .runs = (int)a->runs,
         .batch = a->common.batch,
         .dims = a->common.dims.items,

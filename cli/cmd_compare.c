@@ -58,6 +58,7 @@ static int run(void *args)
     rq_report_cfg how = {
         .output = a->output,
         .threads = (int)a->common.threads,
+        .deterministic = a->common.deterministic,
         .layers = true,
         .progress = cli_progress_step,
         .progress_arg = &progress,

@@ -179,6 +179,7 @@ static int run(void *args)
     cfg.rows = split.calibrate;
     cfg.n_rows = split.n_calibrate;
     cfg.threads = (int)a->common.threads;
+    cfg.deterministic = a->common.deterministic;
     cfg.progress = cli_progress_step;
     cfg.progress_arg = &progress;
     rq_save_cfg form = rq_save_defaults();
@@ -193,6 +194,7 @@ static int run(void *args)
         .n_rows = a->eval ? 0 : split.n_judge,
         .output = a->output,
         .threads = (int)a->common.threads,
+        .deterministic = a->common.deterministic,
         .layers = true,
         .origin = g,
         .progress = cli_progress_step,

@@ -153,7 +153,7 @@ static int run(void *args)
         goto done;
     if (cli_open_data(&data, a->data, g, &a->common, &err))
         goto done;
-    rq_session_cfg cfg = { .threads = (int)a->common.threads };
+    rq_session_cfg cfg = { .threads = (int)a->common.threads, .deterministic = a->common.deterministic };
     if (rq_session_create(&s, g, &cfg, &err))
         goto done;
     n_out = rq_graph_n_outputs(g);

@@ -11,6 +11,7 @@ set(RQ_SOURCES
   src/base/rng.c
   src/base/status.c
   src/base/threads.c
+  src/kernels/conv_f32.c
   src/kernels/conv_f32_plain.c
   src/kernels/deconv_f32.c
   src/kernels/dwconv_avx2.c
@@ -25,6 +26,11 @@ set(RQ_SOURCES
   src/kernels/float_dnnl.c
   src/kernels/gemm.c
   src/kernels/gemm_avx2.c
+  src/kernels/gemm_f32.c
+  src/kernels/gemm_f32_avx2.c
+  src/kernels/gemm_f32_avx512.c
+  src/kernels/gemm_f32_neon.c
+  src/kernels/gemm_f32_scalar.c
   src/kernels/gemm_scalar.c
   src/kernels/gemm_vnni.c
   src/kernels/im2col.c
@@ -32,6 +38,7 @@ set(RQ_SOURCES
   src/kernels/lut8_avx2.c
   src/kernels/lut8_vbmi.c
   src/kernels/move.c
+  src/kernels/planes.c
   src/kernels/qeltwise_avx2.c
   src/kernels/qeltwise_avx512.c
   src/kernels/qeltwise_scalar.c

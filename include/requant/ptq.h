@@ -20,6 +20,7 @@ typedef struct rq_ptq_cfg {
     const int64_t *rows;     /* which samples calibrate, ascending; NULL: all */
     int64_t n_rows;
     int threads;             /* 0: one per core */
+    bool deterministic;      /* rq_session_cfg.deterministic: the same file on every CPU */
     rq_progress_fn progress; /* NULL: none */
     void *progress_arg;
 } rq_ptq_cfg;

@@ -16,6 +16,9 @@ typedef struct rq_session_cfg {
     int threads;  /* 0: one per core */
     bool literal; /* run QuantizeLinear and DequantizeLinear as the float operators they are, raise nothing */
     bool profile; /* keep times per layer */
+    /* Sums of float products in one fixed order instead of oneDNN's: every output has the same bits on every CPU, at
+     * every RQ_CPU and thread count. */
+    bool deterministic;
 } rq_session_cfg;
 
 typedef struct rq_feed {

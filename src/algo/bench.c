@@ -97,13 +97,14 @@ static rq_status run(bench_side *s, const rq_feed *feeds, int n_feeds, double *m
     return RQ_OK;
 }
 
-static rq_status side_open(bench_side *s, const rq_graph *g, int threads, rq_err *err)
+static rq_status side_open(bench_side *s, const rq_graph *g, const rq_bench_cfg *cfg, rq_err *err)
 {
     s->graph = g;
     s->out = rq_mem_zalloc((size_t)rq_graph_n_outputs(g) + 1, sizeof *s->out);
     if (!s->out)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for the benchmark");
-    return rq_session_create(&s->session, g, &(rq_session_cfg) { .threads = threads, .profile = true }, err);
+    const rq_session_cfg how = { .threads = cfg->threads, .profile = true, .deterministic = cfg->deterministic };
+    return rq_session_create(&s->session, g, &how, err);
 }
 
 static void side_close(bench_side *s)
@@ -204,9 +205,9 @@ rq_status rq_bench_run(rq_bench *out, const rq_graph *g, const rq_graph *against
         n_feeds = n_made;
     }
     if (!status)
-        status = side_open(&s[0], g, cfg->threads, err);
+        status = side_open(&s[0], g, cfg, err);
     if (!status && against)
-        status = side_open(&s[1], against, cfg->threads, err);
+        status = side_open(&s[1], against, cfg, err);
     if (!status)
         status = measure(out, s, against ? 2 : 1, feeds, n_feeds, cfg->runs, err);
     side_close(&s[0]);

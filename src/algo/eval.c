@@ -119,7 +119,8 @@ rq_status rq_eval_run(rq_eval *out, const rq_graph *g, rq_dataset *data, const r
             status = rq_fail(err, RQ_NO_MEMORY, "out of memory for the evaluation");
     }
     if (!status)
-        status = rq_session_create(&v.session, g, &(rq_session_cfg) { .threads = cfg->threads }, err);
+        status = rq_session_create(
+            &v.session, g, &(rq_session_cfg) { .threads = cfg->threads, .deterministic = cfg->deterministic }, err);
     if (!status)
         status = run_all(out, &v, g, data, cfg, err);
     for (int i = 0; i < n && !status; i++) {

@@ -199,7 +199,7 @@ static rq_status choose_step(rq_ptq_state *q, rq_session *session, rq_err *err)
 static rq_status calibrate(rq_ptq_state *q, rq_err *err)
 {
     rq_session *session;
-    const rq_session_cfg cfg = { .threads = q->cfg->threads };
+    const rq_session_cfg cfg = { .threads = q->cfg->threads, .deterministic = q->cfg->deterministic };
     RQ_TRY(rq_session_create(&session, q->g, &cfg, err));
     rq_status s = choose_step(q, session, err);
     if (!s)

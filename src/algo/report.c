@@ -52,15 +52,15 @@ static void compare_release(compare *c)
     rq_mem_free(c->sums);
 }
 
-static rq_status side_open(side *s, const rq_graph *g, int threads, const char *what, rq_err *err)
+static rq_status side_open(side *s, const rq_graph *g, const rq_report_cfg *cfg, const char *what, rq_err *err)
 {
     s->graph = g;
     s->n_out = rq_graph_n_outputs(g);
     s->out = rq_mem_zalloc((size_t)s->n_out + 1, sizeof *s->out);
     if (!s->out)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for the report");
-    rq_status status =
-        rq_session_create(&s->session, g, &(rq_session_cfg) { .threads = threads, .profile = true }, err);
+    const rq_session_cfg how = { .threads = cfg->threads, .profile = true, .deterministic = cfg->deterministic };
+    const rq_status status = rq_session_create(&s->session, g, &how, err);
     return status ? rq_fail_in(err, status, "%s model", what) : RQ_OK;
 }
 
@@ -234,9 +234,9 @@ rq_status rq_report_compare(rq_report *out, const rq_graph *model, const rq_grap
     const double start = rq_clock_ms();
     cfg = cfg ? cfg : &none;
     *out = (rq_report) { 0 };
-    rq_status status = side_open(&c.s[0], model, cfg->threads, "float", err);
+    rq_status status = side_open(&c.s[0], model, cfg, "float", err);
     if (!status)
-        status = side_open(&c.s[1], quantized, cfg->threads, "quantized", err);
+        status = side_open(&c.s[1], quantized, cfg, "quantized", err);
     if (!status)
         status = match_outputs(out, &c, cfg->output, err);
     if (!status)

@@ -1,5 +1,5 @@
-/* kernels/conv_f32.h — the shape of a float convolution, and the two kinds that need no matrix product of their own
- * kind: depthwise ones, and transposed ones whose windows do not overlap. The rest is in kernels/float_dnnl. */
+/* kernels/conv_f32.h — float convolutions: the shape of one, any of them, and two kinds that have faster ways:
+ * depthwise ones, and transposed ones whose windows do not overlap. */
 #ifndef RQ_KERNELS_CONV_F32_H
 #define RQ_KERNELS_CONV_F32_H
 
@@ -19,6 +19,27 @@ typedef struct rq_conv_geom {
     bool transposed;              /* weights [in_ch][out_ch/groups][kernel], else [out_ch][in_ch/groups][kernel] */
 } rq_conv_geom;
 
+/* ---- any ---- */
+
+typedef struct rq_conv_f32 rq_conv_f32;
+
+/* Get ready to convolve; k must live as long. w: the weights when they are constant (kept in another form if k->library
+ * asks for one), else NULL. threads: of the pool that will run it. All sizes are at least 1. RQ_NO_MEMORY; RQ_INTERNAL:
+ * oneDNN failed. */
+rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_kernels *k, const rq_conv_geom *g, const float *w, bool bias,
+                             int threads);
+void rq_conv_f32_destroy(rq_conv_f32 *c); /* NULL is fine */
+/* Bytes that rq_conv_f32_run needs at `scratch`, 64-byte aligned. */
+size_t rq_conv_f32_scratch(const rq_conv_f32 *c);
+/* y [batch][out_ch][out] = conv(x [batch][in_ch][in], w) + bias [out_ch]. Each output is one chain of fused multiply-adds
+ * that starts at its bias (0 without) and takes the taps in the order of the weights: input channel, then kernel axes;
+ * padding takes part as zeros. The same bits on every instruction set, with any number of threads; k->library: oneDNN's order
+ * instead. */
+rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const float *w, const float *bias,
+                          void *scratch, rq_threads *t);
+/* How it computes: "library", "pixels" or "planes" (strips), "plain" (loops of double); for tests and profiles. */
+const char *rq_conv_f32_how(const rq_conv_f32 *c);
+
 /* ---- depthwise: one input channel per group ---- */
 
 bool rq_dwconv_f32_fits(const rq_conv_geom *g);
@@ -34,10 +55,10 @@ void rq_dwconv_f32_run(const rq_kernels *k, const rq_conv_geom *g, float *y, con
 bool rq_deconv_f32_fits(const rq_conv_geom *g);
 size_t rq_deconv_f32_scratch(const rq_conv_geom *g, int threads);
 /* RQ_INTERNAL: oneDNN failed. */
-rq_status rq_deconv_f32_run(const rq_conv_geom *g, float *y, const float *x, const float *w, const float *bias,
-                            void *scratch, int threads, rq_threads *t);
+rq_status rq_deconv_f32_run(const rq_kernels *k, const rq_conv_geom *g, float *y, const float *x, const float *w,
+                            const float *bias, void *scratch, int threads, rq_threads *t);
 
-/* ---- any: the definition, in loops of double ---- */
+/* ---- what a convolution is, in loops of double ---- */
 
 void rq_conv_f32_plain(const rq_conv_geom *g, float *y, const float *x, const float *w, const float *bias,
                        rq_threads *t);

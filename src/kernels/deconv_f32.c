@@ -4,7 +4,7 @@
 #include <stdatomic.h>
 
 #include "kernels/conv_f32.h"
-#include "kernels/float_dnnl.h"
+#include "kernels/gemm_f32.h"
 #include "kernels/slots.h"
 
 enum { BAND = 32768 }; /* floats of a product */
@@ -52,6 +52,7 @@ size_t rq_deconv_f32_scratch(const rq_conv_geom *g, int threads)
 }
 
 typedef struct job {
+    const rq_kernels *k;
     const rq_conv_geom *g;
     float *y;
     const float *x, *w, *bias;
@@ -73,7 +74,7 @@ static void band_item(void *arg, int64_t item)
     const int slot = rq_slots_take(&j->slots);
     float *p = j->scratch + slot * slot_floats(g);
     const float *x = j->x + (image * g->in_ch + group * icg) * area + first * g->in[2];
-    const rq_status s = rq_gemm_f32(p, j->w + group * icg * m, x, true, false, m, n, icg, 1, m, area, 0, n, NULL);
+    const rq_status s = rq_gemm_f32(j->k, p, j->w + group * icg * m, x, true, false, m, n, icg, 1, m, area, 0, n, NULL);
     if (s != RQ_OK)
         atomic_store(&j->failed, (int)s);
     for (int64_t c = 0; c < ocg && s == RQ_OK; c++) {
@@ -97,10 +98,10 @@ static void band_item(void *arg, int64_t item)
     rq_slots_give(&j->slots, slot);
 }
 
-rq_status rq_deconv_f32_run(const rq_conv_geom *g, float *y, const float *x, const float *w, const float *bias,
-                            void *scratch, int threads, rq_threads *t)
+rq_status rq_deconv_f32_run(const rq_kernels *k, const rq_conv_geom *g, float *y, const float *x, const float *w,
+                            const float *bias, void *scratch, int threads, rq_threads *t)
 {
-    job j = { .g = g, .y = y, .x = x, .w = w, .bias = bias, .scratch = scratch };
+    job j = { .k = k, .g = g, .y = y, .x = x, .w = w, .bias = bias, .scratch = scratch };
     j.slots.n = slot_count(g, threads);
     rq_threads_for(t, g->batch * g->groups * band_count(g), band_item, &j);
     return (rq_status)atomic_load(&j.failed);

@@ -2,7 +2,7 @@
  *
  * A convolution is cut into pieces: images, and within an image blocks of output channels (or of groups). All pieces of
  * a convolution have the same size, so one primitive serves them. A 1x1 convolution with stride 1 is a matrix product
- * on plain tensors and needs no reordering at all; what oneDNN has no kernel for runs in loops of our own. */
+ * on plain tensors and needs no reordering at all. */
 #include "kernels/float_dnnl.h"
 
 #include <dnnl.h>
@@ -146,7 +146,7 @@ static dnnl_status_t conv_pd(dnnl_primitive_desc_t *pd, bool transposed, const c
 
 /* ---- convolution ---- */
 
-typedef enum how { HOW_GEMM, HOW_DIRECT, HOW_PLAIN } how;
+typedef enum how { HOW_GEMM, HOW_DIRECT } how;
 
 enum {
     MAX_PIECES = 8,       /* of one image */
@@ -155,7 +155,7 @@ enum {
     ALIGN = 64,
 };
 
-struct rq_conv_f32 {
+struct rq_float_dnnl_conv {
     rq_conv_geom g;
     how how;
     bool bias, shared_src;
@@ -176,12 +176,6 @@ struct rq_conv_f32 {
 static size_t round_up(size_t n)
 {
     return (n + ALIGN - 1) / ALIGN * ALIGN;
-}
-
-const char *rq_conv_f32_how(const rq_conv_f32 *c)
-{
-    static const char *const names[] = { "gemm", "direct", "plain" };
-    return names[c->how];
 }
 
 static int64_t area(const int64_t v[3])
@@ -219,7 +213,7 @@ static int64_t choose_pieces(const rq_conv_geom *g)
 }
 
 /* Dims and plain layouts of one piece. */
-static dnnl_status_t describe(rq_conv_f32 *c)
+static dnnl_status_t describe(rq_float_dnnl_conv *c)
 {
     const rq_conv_geom *g = &c->g;
     const int nd = g->nd, at = 3 - nd;
@@ -301,7 +295,7 @@ static dnnl_status_t make_reorder(dnnl_primitive_t *out, md_ref from, md_ref to,
 }
 
 /* The primitive, and the reorders around it. */
-static dnnl_status_t build(rq_conv_f32 *c)
+static dnnl_status_t build(rq_float_dnnl_conv *c)
 {
     dnnl_status_t s = dnnl_primitive_create(&c->conv, c->pd);
     if (s != dnnl_success)
@@ -327,7 +321,7 @@ static dnnl_status_t build(rq_conv_f32 *c)
 }
 
 /* A memory object over p; checked by the caller with the rest. */
-static dnnl_memory_t wrap(const rq_conv_f32 *c, md_ref d, const void *p)
+static dnnl_memory_t wrap(const rq_float_dnnl_conv *c, md_ref d, const void *p)
 {
     dnnl_memory_t m = NULL;
     if (dnnl_memory_create(&m, d, c->engine, (void *)p) != dnnl_success)
@@ -341,7 +335,7 @@ static void unwrap(dnnl_memory_t m)
         dnnl_memory_destroy(m);
 }
 
-static dnnl_status_t reorder(const rq_conv_f32 *c, dnnl_stream_t stream, dnnl_primitive_t p, md_ref from_md,
+static dnnl_status_t reorder(const rq_float_dnnl_conv *c, dnnl_stream_t stream, dnnl_primitive_t p, md_ref from_md,
                              const void *from, md_ref to_md, void *to)
 {
     dnnl_exec_arg_t args[2] = { { DNNL_ARG_FROM, wrap(c, from_md, from) }, { DNNL_ARG_TO, wrap(c, to_md, to) } };
@@ -355,7 +349,7 @@ static dnnl_status_t reorder(const rq_conv_f32 *c, dnnl_stream_t stream, dnnl_pr
     return s;
 }
 
-static dnnl_status_t pack_weights(const rq_conv_f32 *c, float *to, const float *w)
+static dnnl_status_t pack_weights(const rq_float_dnnl_conv *c, float *to, const float *w)
 {
     dnnl_stream_t stream;
     dnnl_status_t s = dnnl_stream_create(&stream, c->engine, dnnl_stream_default_flags);
@@ -373,32 +367,13 @@ static rq_status status_of(dnnl_status_t s)
     return s == dnnl_success ? RQ_OK : s == dnnl_out_of_memory ? RQ_NO_MEMORY : RQ_INTERNAL;
 }
 
-/* Drop axes along which there is one position and nothing to choose: a column [512][1] is a row [512], and oneDNN is
- * fast along the last axis. */
-static void squeeze(rq_conv_geom *g)
+rq_status rq_float_dnnl_conv_create(rq_float_dnnl_conv **out, const rq_conv_geom *geom, const float *w, bool bias,
+                                    int threads)
 {
-    int64_t *const fields[] = { g->in, g->out, g->kernel, g->stride, g->dilation, g->pad_lo, g->pad_hi };
-    int to = 2;
-    for (int d = 2; d >= 0; d--) {
-        if (g->in[d] == 1 && g->out[d] == 1 && g->kernel[d] == 1 && g->pad_lo[d] == 0 && g->pad_hi[d] == 0)
-            continue;
-        for (int f = 0; f < 7; f++)
-            fields[f][to] = fields[f][d];
-        to--;
-    }
-    g->nd = to == 2 ? 1 : 2 - to;
-    for (; to >= 0; to--)
-        for (int f = 0; f < 7; f++)
-            fields[f][to] = f < 5; /* sizes and steps 1, pads 0 */
-}
-
-rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_conv_geom *geom, const float *w, bool bias, int threads)
-{
-    rq_conv_f32 *c = rq_mem_zalloc(1, sizeof *c);
+    rq_float_dnnl_conv *c = rq_mem_zalloc(1, sizeof *c);
     if (!c)
         return RQ_NO_MEMORY;
     c->g = *geom;
-    squeeze(&c->g);
     const rq_conv_geom *g = &c->g;
     c->bias = bias;
     c->in_area = area(g->in);
@@ -428,10 +403,10 @@ rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_conv_geom *geom, const 
     c->how = HOW_DIRECT;
     dnnl_status_t s = dnnl_engine_create(&c->engine, dnnl_cpu, 0);
     if (s == dnnl_success && describe(c) != dnnl_success)
-        c->how = HOW_PLAIN; /* no kernel for this: negative pads, odd dilations */
+        status = RQ_UNSUPPORTED; /* no kernel for this: negative pads, odd dilations */
     else if (s == dnnl_success)
         s = build(c);
-    if (s == dnnl_success && c->how == HOW_DIRECT && w) {
+    if (status == RQ_OK && s == dnnl_success && w) {
         const size_t bytes =
             c->weights_bytes ? c->weights_bytes * (size_t)c->pieces : (size_t)(g->out_ch * icg * k) * sizeof *w;
         c->packed = rq_mem_alloc(bytes, 1);
@@ -446,14 +421,14 @@ rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_conv_geom *geom, const 
     if (status == RQ_OK)
         status = status_of(s);
     if (status != RQ_OK) {
-        rq_conv_f32_destroy(c);
+        rq_float_dnnl_conv_destroy(c);
         return status;
     }
     *out = c;
     return RQ_OK;
 }
 
-void rq_conv_f32_destroy(rq_conv_f32 *c)
+void rq_float_dnnl_conv_destroy(rq_float_dnnl_conv *c)
 {
     if (!c)
         return;
@@ -474,12 +449,12 @@ void rq_conv_f32_destroy(rq_conv_f32 *c)
 }
 
 /* Scratch: [weights of all pieces][src of every image, when pieces share it][slots: src, dst, scratchpad]. */
-static size_t slot_bytes(const rq_conv_f32 *c)
+static size_t slot_bytes(const rq_float_dnnl_conv *c)
 {
     return (c->shared_src ? 0 : c->src_bytes) + c->dst_bytes + c->pad_bytes;
 }
 
-size_t rq_conv_f32_scratch(const rq_conv_f32 *c)
+size_t rq_float_dnnl_conv_scratch(const rq_float_dnnl_conv *c)
 {
     if (c->how != HOW_DIRECT)
         return 0;
@@ -492,7 +467,7 @@ size_t rq_conv_f32_scratch(const rq_conv_f32 *c)
 }
 
 typedef struct conv_job {
-    const rq_conv_f32 *c;
+    const rq_float_dnnl_conv *c;
     float *y;
     const float *x, *w, *bias;
     char *shared, *scratch; /* src of every image; a part for each slot */
@@ -509,7 +484,7 @@ static void fail(conv_job *j, dnnl_status_t s)
 static void share_src(void *arg, int64_t image)
 {
     conv_job *j = arg;
-    const rq_conv_f32 *c = j->c;
+    const rq_float_dnnl_conv *c = j->c;
     dnnl_stream_t stream;
     const int omp = omp_enter();
     dnnl_status_t s = dnnl_stream_create(&stream, c->engine, dnnl_stream_default_flags);
@@ -525,7 +500,7 @@ static void share_src(void *arg, int64_t image)
 static void conv_item(void *arg, int64_t item)
 {
     conv_job *j = arg;
-    const rq_conv_f32 *c = j->c;
+    const rq_float_dnnl_conv *c = j->c;
     const int64_t image = item / c->pieces, p = item % c->pieces;
     const float *x = j->x + image * c->g.in_ch * c->in_area + p * c->src_step;
     float *y = j->y + image * c->g.out_ch * c->out_area + p * c->dst_step;
@@ -580,7 +555,7 @@ static void conv_item(void *arg, int64_t item)
 static void gemm_item(void *arg, int64_t item)
 {
     conv_job *j = arg;
-    const rq_conv_f32 *c = j->c;
+    const rq_float_dnnl_conv *c = j->c;
     const rq_conv_geom *g = &c->g;
     const int64_t per_image = g->groups > 1 ? g->groups : c->pieces;
     const int64_t image = item / per_image, p = item % per_image;
@@ -598,15 +573,11 @@ static void gemm_item(void *arg, int64_t item)
     omp_leave(omp);
 }
 
-rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const float *w, const float *bias,
-                          void *scratch, rq_threads *t)
+rq_status rq_float_dnnl_conv_run(const rq_float_dnnl_conv *c, float *y, const float *x, const float *w,
+                                 const float *bias, void *scratch, rq_threads *t)
 {
     const rq_conv_geom *g = &c->g;
     conv_job j = { .c = c, .y = y, .x = x, .w = w, .bias = bias };
-    if (c->how == HOW_PLAIN) {
-        rq_conv_f32_plain(g, y, x, w, bias, t);
-        return RQ_OK;
-    }
     if (c->how == HOW_GEMM) {
         rq_threads_for(t, g->batch * (g->groups > 1 ? g->groups : c->pieces), gemm_item, &j);
         return (rq_status)atomic_load(&j.failed);
@@ -667,9 +638,9 @@ static void product_item(void *arg, int64_t item)
         atomic_store(&j->failed, (int)status_of(s));
 }
 
-rq_status rq_gemm_f32_batch(float *c, const float *a, const float *b, const int64_t *c_at, const int64_t *a_at,
-                            const int64_t *b_at, int64_t count, bool trans_a, bool trans_b, int64_t m, int64_t n,
-                            int64_t k, float alpha, int64_t lda, int64_t ldb, float beta, int64_t ldc, rq_threads *t)
+rq_status rq_float_dnnl_gemm(float *c, const float *a, const float *b, const int64_t *c_at, const int64_t *a_at,
+                             const int64_t *b_at, int64_t count, bool trans_a, bool trans_b, int64_t m, int64_t n,
+                             int64_t k, float alpha, int64_t lda, int64_t ldb, float beta, int64_t ldc, rq_threads *t)
 {
     gemm_job j = { .c = c,
                    .a = a,
@@ -688,9 +659,7 @@ rq_status rq_gemm_f32_batch(float *c, const float *a, const float *b, const int6
                    .beta = beta,
                    .trans_a = trans_a,
                    .trans_b = trans_b };
-    if (m == 0 || n == 0 || count == 0)
-        return RQ_OK;
-    if (k == 0 || alpha == 0) {
+    if (alpha == 0) {
         for (int64_t i = 0; i < count; i++)
             for (int64_t r = 0; r < m; r++)
                 for (int64_t q = 0; q < n; q++) {
@@ -714,12 +683,6 @@ rq_status rq_gemm_f32_batch(float *c, const float *a, const float *b, const int6
     }
     rq_threads_for(t, count * j.cuts, product_item, &j);
     return (rq_status)atomic_load(&j.failed);
-}
-
-rq_status rq_gemm_f32(float *c, const float *a, const float *b, bool trans_a, bool trans_b, int64_t m, int64_t n,
-                      int64_t k, float alpha, int64_t lda, int64_t ldb, float beta, int64_t ldc, rq_threads *t)
-{
-    return rq_gemm_f32_batch(c, a, b, NULL, NULL, NULL, 1, trans_a, trans_b, m, n, k, alpha, lda, ldb, beta, ldc, t);
 }
 
 const char *rq_float_dnnl_version(void)

@@ -1,4 +1,5 @@
-/* kernels/float_dnnl.h — float convolution and matrix products through oneDNN; no other file includes it.
+/* kernels/float_dnnl.h — float convolution and matrix products through oneDNN; no other file includes it. The order of
+ * its sums depends on the instruction set: gemm_f32 and conv_f32 come here only where rq_kernels.library allows that.
  *
  * Tensors are plain row-major outside. What oneDNN wants inside (weights in its own order, activations in blocks of
  * channels) is made here: weights once when they are constant, activations where it pays.
@@ -8,36 +9,24 @@
 #ifndef RQ_KERNELS_FLOAT_DNNL_H
 #define RQ_KERNELS_FLOAT_DNNL_H
 
-#include <stdbool.h>
-#include <stddef.h>
-#include <stdint.h>
-
 #include "kernels/conv_f32.h"
 
-typedef struct rq_conv_f32 rq_conv_f32;
+typedef struct rq_float_dnnl_conv rq_float_dnnl_conv;
 
-/* Get ready to convolve. w: the weights when they are constant (copied), else NULL. threads: of the pool that will run
- * it. RQ_NO_MEMORY; RQ_INTERNAL: oneDNN failed. All sizes are at least 1. */
-rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_conv_geom *g, const float *w, bool bias, int threads);
-void rq_conv_f32_destroy(rq_conv_f32 *c); /* NULL is fine */
-/* Bytes that rq_conv_f32_run needs at `scratch`, 64-byte aligned. */
-size_t rq_conv_f32_scratch(const rq_conv_f32 *c);
-/* y [batch][out_ch][out] = conv(x [batch][in_ch][in], w) + bias [out_ch]. w is read only when create had none. */
-rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const float *w, const float *bias,
-                          void *scratch, rq_threads *t);
-/* How it computes: "gemm", "direct" (oneDNN's choice), "plain" (loops of our own); for tests and profiles. */
-const char *rq_conv_f32_how(const rq_conv_f32 *c);
+/* As rq_conv_f32_*, for a geometry without needless axes. RQ_UNSUPPORTED: oneDNN has no kernel for it (negative pads, odd
+ * dilations); RQ_INTERNAL: it failed. */
+rq_status rq_float_dnnl_conv_create(rq_float_dnnl_conv **out, const rq_conv_geom *g, const float *w, bool bias,
+                                    int threads);
+void rq_float_dnnl_conv_destroy(rq_float_dnnl_conv *c);
+size_t rq_float_dnnl_conv_scratch(const rq_float_dnnl_conv *c);
+rq_status rq_float_dnnl_conv_run(const rq_float_dnnl_conv *c, float *y, const float *x, const float *w,
+                                 const float *bias, void *scratch, rq_threads *t);
 
-/* c [m][n] = alpha * op(a) op(b) + beta * c, row-major; op(a) is m x k: a is [m][k], or [k][m] when trans_a; b likewise.
- * lda, ldb, ldc: elements from row to row as stored. k = 0 gives beta * c. Rows (or columns, where there are few rows)
- * are spread over the pool. RQ_INTERNAL: oneDNN failed. */
-rq_status rq_gemm_f32(float *c, const float *a, const float *b, bool trans_a, bool trans_b, int64_t m, int64_t n,
-                      int64_t k, float alpha, int64_t lda, int64_t ldb, float beta, int64_t ldc, rq_threads *t);
-
-/* The same for `count` independent products: pointers are a + a_at[i] and so on (elements). */
-rq_status rq_gemm_f32_batch(float *c, const float *a, const float *b, const int64_t *c_at, const int64_t *a_at,
-                            const int64_t *b_at, int64_t count, bool trans_a, bool trans_b, int64_t m, int64_t n,
-                            int64_t k, float alpha, int64_t lda, int64_t ldb, float beta, int64_t ldc, rq_threads *t);
+/* As rq_gemm_f32_batch (kernels/gemm_f32.h), sizes at least 1. Rows (or columns, where there are few rows) are spread over
+ * the pool. */
+rq_status rq_float_dnnl_gemm(float *c, const float *a, const float *b, const int64_t *c_at, const int64_t *a_at,
+                             const int64_t *b_at, int64_t count, bool trans_a, bool trans_b, int64_t m, int64_t n,
+                             int64_t k, float alpha, int64_t lda, int64_t ldb, float beta, int64_t ldc, rq_threads *t);
 
 /* "2.6.3", for `requant --version`. */
 const char *rq_float_dnnl_version(void);

@@ -22,6 +22,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .requantize_cols = rq_requantize_cols_scalar,
         /* gemm_*.c, dwconv_*.c, qeltwise_*.c */
         .gemm = rq_gemm_scalar,
+        .gemm_f32 = rq_gemm_f32_scalar,
         .dwconv = rq_dwconv_scalar,
         .qadd = rq_qadd_scalar,
         .qadd_one = rq_qadd_one_scalar,
@@ -49,6 +50,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->requantize_cols = rq_requantize_cols_avx2;
     k->lut8 = rq_lut8_avx2;
     k->gemm = rq_gemm_avx2;
+    k->gemm_f32 = rq_gemm_f32_avx2;
     k->dwconv = rq_dwconv_avx2;
     k->qadd = rq_qadd_avx2;
     k->qadd_one = rq_qadd_one_avx2;
@@ -69,6 +71,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->dequantize_s8 = rq_dequantize_s8_avx512;
     k->requantize_rows = rq_requantize_rows_avx512;
     k->requantize_cols = rq_requantize_cols_avx512;
+    k->gemm_f32 = rq_gemm_f32_avx512;
     k->dwconv = rq_dwconv_avx512;
     k->qadd = rq_qadd_avx512;
     k->qadd_one = rq_qadd_one_avx512;
@@ -87,5 +90,10 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->gemm = rq_gemm_vnni;
     if (cpu & RQ_CPU_VBMI)
         k->lut8 = rq_lut8_vbmi;
+#elif RQ_ARM64
+    if (!(cpu & RQ_CPU_NEON))
+        return;
+    k->isa = "neon";
+    k->gemm_f32 = rq_gemm_f32_neon;
 #endif
 }

@@ -11,6 +11,7 @@
 
 #include "kernels/eltwise.h"
 #include "kernels/gemm.h"
+#include "kernels/gemm_f32.h"
 #include "kernels/qeltwise.h"
 #include "kernels/reduce.h"
 
@@ -48,6 +49,10 @@ typedef struct rq_kernels {
 
     /* ---- gemm_*.c ---- */
     rq_gemm_isa gemm;
+
+    /* ---- gemm_f32_*.c: products of floats in one fixed order ---- */
+    rq_gemm_f32_isa gemm_f32;
+    bool library; /* take oneDNN for them, whose order depends on the CPU; false from rq_kernels_init */
 
     /* ---- dwconv_*.c: one output row of a depthwise convolution. acc[j] = sum over t < n_taps of w[t] * taps[t][j], j
      * < n. |w[t]| <= 255; sums wrap. Reads n bytes per tap. ---- */

@@ -10,6 +10,11 @@
 #else
 #define RQ_X86 0
 #endif
+#if defined(__aarch64__)
+#define RQ_ARM64 1
+#else
+#define RQ_ARM64 0
+#endif
 
 /* ---- quantize_*.c ---- */
 void rq_quantize_u8_scalar(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
@@ -44,6 +49,7 @@ void rq_requantize_cols_avx512(uint8_t *y, const int32_t *acc, size_t n, int32_t
 
 /* ---- gemm_*.c ---- */
 extern const rq_gemm_isa rq_gemm_scalar, rq_gemm_avx2, rq_gemm_vnni;
+extern const rq_gemm_f32_isa rq_gemm_f32_scalar, rq_gemm_f32_avx2, rq_gemm_f32_avx512, rq_gemm_f32_neon;
 
 /* ---- dwconv_*.c ---- */
 void rq_dwconv_scalar(int32_t *acc, const uint8_t *const *taps, const int16_t *w, int n_taps, size_t n);

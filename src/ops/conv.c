@@ -1,10 +1,10 @@
 /* ops/conv.c — Conv and ConvTranspose in 1 to 3 dimensions, and FusedConv (Conv with an activation behind it).
  *
- * The loops are in kernels/float_dnnl; here attributes become a geometry, and weights that never change are packed
+ * The loops are in kernels/conv_f32; here attributes become a geometry, and weights that never change are packed
  * once per plan. */
 #include <string.h>
 
-#include "kernels/float_dnnl.h"
+#include "kernels/conv_f32.h"
 #include "ops/eltwise.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
@@ -83,13 +83,13 @@ static bool is_empty(const rq_op_args *a)
 
 /* ---- the activation of FusedConv ---- */
 
-typedef enum way { WAY_EMPTY, WAY_DEPTHWISE, WAY_BLOCKS, WAY_DNNL } way;
+typedef enum way { WAY_EMPTY, WAY_DEPTHWISE, WAY_BLOCKS, WAY_ANY } way;
 
 typedef struct conv_state {
     way way;
     rq_conv_geom g;
     int threads;
-    rq_conv_f32 *conv; /* WAY_DNNL */
+    rq_conv_f32 *conv; /* WAY_ANY */
     bool active;       /* an activation follows */
     rq_map_id f;
     float p, q;
@@ -143,9 +143,9 @@ static rq_status conv_prepare(const rq_op_args *a, void **state)
         const bool fixed = w->data && w->dtype == RQ_DTYPE_F32;
         s->threads = rq_threads_count(a->threads);
         status = geometry(a, &s->g);
-        s->way = rq_dwconv_f32_fits(&s->g) ? WAY_DEPTHWISE : rq_deconv_f32_fits(&s->g) ? WAY_BLOCKS : WAY_DNNL;
-        if (status == RQ_OK && s->way == WAY_DNNL)
-            status = rq_conv_f32_create(&s->conv, &s->g, fixed ? w->f32 : NULL, input(a, 2) != NULL, s->threads);
+        s->way = rq_dwconv_f32_fits(&s->g) ? WAY_DEPTHWISE : rq_deconv_f32_fits(&s->g) ? WAY_BLOCKS : WAY_ANY;
+        if (status == RQ_OK && s->way == WAY_ANY)
+            status = rq_conv_f32_create(&s->conv, a->k, &s->g, fixed ? w->f32 : NULL, input(a, 2) != NULL, s->threads);
         if (status == RQ_INTERNAL)
             status = rq_op_fail(a, RQ_INTERNAL, "oneDNN failed");
     }
@@ -174,7 +174,7 @@ static size_t conv_scratch(const rq_op_args *a, bool integer)
         return rq_dwconv_f32_scratch(&s->g, s->threads);
     case WAY_BLOCKS:
         return rq_deconv_f32_scratch(&s->g, s->threads);
-    case WAY_DNNL:
+    case WAY_ANY:
         return rq_conv_f32_scratch(s->conv);
     default:
         return 0;
@@ -202,9 +202,9 @@ static rq_status conv_wide(const rq_op_args *a)
         rq_dwconv_f32_run(a->k, &s->g, y->f32, x, w, bias, a->scratch, s->threads, a->threads);
         break;
     case WAY_BLOCKS:
-        status = rq_deconv_f32_run(&s->g, y->f32, x, w, bias, a->scratch, s->threads, a->threads);
+        status = rq_deconv_f32_run(a->k, &s->g, y->f32, x, w, bias, a->scratch, s->threads, a->threads);
         break;
-    case WAY_DNNL:
+    case WAY_ANY:
         status = rq_conv_f32_run(s->conv, y->f32, x, w, bias, a->scratch, a->threads);
         break;
     default:

@@ -3,7 +3,7 @@
 #include <ctype.h>
 #include <string.h>
 
-#include "kernels/float_dnnl.h"
+#include "kernels/gemm_f32.h"
 #include "ops/elements.h"
 #include "ops/moves.h"
 
@@ -232,8 +232,8 @@ static rq_status multiply(const rq_op_args *a, const equation *e, const product 
     reorder(x, a->in[0]->f32, e, p, e->label[0], e->rank[0], (int[]) { BATCH, ROWS, CONTRACTED }, false);
     reorder(y, a->in[1]->f32, e, p, e->label[1], e->rank[1], (int[]) { BATCH, CONTRACTED, COLUMNS }, false);
     for (int64_t b = 0; b < batch; b++) {
-        rq_status s =
-            rq_gemm_f32(z + b * m * n, x + b * m * k, y + b * k * n, false, false, m, n, k, 1, k, n, 0, n, a->threads);
+        rq_status s = rq_gemm_f32(a->k, z + b * m * n, x + b * m * k, y + b * k * n, false, false, m, n, k, 1, k, n, 0,
+                                  n, a->threads);
         if (s != RQ_OK)
             return rq_op_fail(a, s, "a matrix product failed");
     }

@@ -1,8 +1,8 @@
 /* ops/matmul.c — MatMul, Gemm, and the fused forms FusedMatMul and FusedGemm: how operands broadcast and which matrices
- * meet; the products themselves are in kernels/float_dnnl. */
+ * meet; the products themselves are in kernels/gemm_f32. */
 #include <string.h>
 
-#include "kernels/float_dnnl.h"
+#include "kernels/gemm_f32.h"
 #include "ops/bcast.h"
 #include "ops/eltwise.h"
 #include "ops/half.h"
@@ -147,7 +147,7 @@ static rq_status matmul_wide(const rq_op_args *a)
     }
     rq_status s;
     if (count == 1) {
-        s = rq_gemm_f32(y, x, w, p.ta, p.tb, p.m, p.n, p.k, alpha, p.lda, p.ldb, 0, p.n, a->threads);
+        s = rq_gemm_f32(a->k, y, x, w, p.ta, p.tb, p.m, p.n, p.k, alpha, p.lda, p.ldb, 0, p.n, a->threads);
     } else {
         int64_t *at = rq_mem_alloc((size_t)count, 3 * sizeof *at);
         if (!at)
@@ -157,8 +157,8 @@ static rq_status matmul_wide(const rq_op_args *a)
             at[count + i] = batch_at(&p.yb, &p.xb, i, p.m * p.k);
             at[2 * count + i] = batch_at(&p.yb, &p.wb, i, p.k * p.n);
         }
-        s = rq_gemm_f32_batch(y, x, w, at, at + count, at + 2 * count, count, p.ta, p.tb, p.m, p.n, p.k, alpha, p.lda,
-                              p.ldb, 0, p.n, a->threads);
+        s = rq_gemm_f32_batch(a->k, y, x, w, at, at + count, at + 2 * count, count, p.ta, p.tb, p.m, p.n, p.k, alpha,
+                              p.lda, p.ldb, 0, p.n, a->threads);
         rq_mem_free(at);
     }
     return s == RQ_OK ? RQ_OK : rq_op_fail(a, s, "oneDNN failed: %s", rq_status_text(s));
@@ -251,8 +251,8 @@ static rq_status gemm_wide(const rq_op_args *a)
         rq_bcast_for(&p, a->threads, spread_row, &j);
     }
     const rq_status s =
-        rq_gemm_f32(y->f32, a->in[0]->f32, a->in[1]->f32, ta, tb, y->shape.dim[0], y->shape.dim[1], x->dim[ta ? 0 : 1],
-                    alpha, x->dim[1], w->dim[1], c ? beta : 0, y->shape.dim[1], a->threads);
+        rq_gemm_f32(a->k, y->f32, a->in[0]->f32, a->in[1]->f32, ta, tb, y->shape.dim[0], y->shape.dim[1],
+                    x->dim[ta ? 0 : 1], alpha, x->dim[1], w->dim[1], c ? beta : 0, y->shape.dim[1], a->threads);
     if (s != RQ_OK)
         return rq_op_fail(a, s, "oneDNN failed: %s", rq_status_text(s));
     if (strcmp(a->node->op, "FusedGemm") == 0) {

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "kernels/float_dnnl.h"
+#include "kernels/gemm_f32.h"
 #include "ops/elements.h"
 #include "ops/moves.h"
 
@@ -265,8 +265,8 @@ static void activate(const pass *p, int f, float *x, int64_t n)
 /* y [batch][n] (rows `ld` apart) = state [batch][hidden] x rows first.. of R, transposed */
 static rq_status recur(const pass *p, float *y, int64_t ld, const float *state, int64_t first, int64_t n)
 {
-    return rq_gemm_f32(y, state, p->rec + first * p->z.hidden, false, true, p->z.batch, n, p->z.hidden, 1, p->z.hidden,
-                       p->z.hidden, 0, ld, p->a->threads);
+    return rq_gemm_f32(p->a->k, y, state, p->rec + first * p->z.hidden, false, true, p->z.batch, n, p->z.hidden, 1,
+                       p->z.hidden, p->z.hidden, 0, ld, p->a->threads);
 }
 
 /* The new state of one row from its gates [i o f c], x holding the input's share. */
@@ -429,8 +429,8 @@ static rq_status run_direction(pass *p, const float *x)
     if (rows == 0 || gates == 0)
         rows = 0;
     else
-        RQ_TRY(rq_gemm_f32(p->r.pre, x, p->w, false, true, rows, gates, z->input, 1, z->input, z->input, 0, gates,
-                           p->a->threads));
+        RQ_TRY(rq_gemm_f32(p->a->k, p->r.pre, x, p->w, false, true, rows, gates, z->input, 1, z->input, z->input, 0,
+                           gates, p->a->threads));
     for (int64_t i = 0; i < rows; i++)
         add(p->r.pre + i * gates, p->r.bias, gates);
     load_state(p, p->r.h, 5);

@@ -1,5 +1,6 @@
-/* tests/kernels/test_float_dnnl.c — convolutions and products through oneDNN against loops in double, over shapes that
- * take every road inside; and the same bits from one thread and from two. */
+/* tests/kernels/test_products_f32.c — float convolutions and products against loops in double, over shapes that take every
+ * road inside. Ours also against the chain that they promise, bit for bit, on every instruction set, with one thread and
+ * with two; oneDNN's with one and with two. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -12,7 +13,7 @@
 #include "base/cpu.h"
 #include "base/mem.h"
 #include "base/rng.h"
-#include "kernels/float_dnnl.h"
+#include "kernels/conv_f32.h"
 
 static int own_seen[2]; /* shapes that took our own kernels: depthwise, blocks */
 
@@ -72,55 +73,119 @@ static void check_own(const rq_conv_geom *g, rq_rng *r, const float *x, const fl
         rq_mem_free(scratch);
     }
     if (rq_deconv_f32_fits(g)) {
+        rq_kernels k;
         void *scratch = rq_mem_alloc(rq_deconv_f32_scratch(g, 2), 1);
-        assert_int_equal(rq_deconv_f32_run(g, one, x, w, b, scratch, 2, NULL), RQ_OK);
-        assert_int_equal(rq_deconv_f32_run(g, y, x, w, b, scratch, 2, two), RQ_OK);
+        rq_kernels_init(&k, 0);
+        assert_int_equal(rq_deconv_f32_run(&k, g, one, x, w, b, scratch, 2, NULL), RQ_OK);
         for (int64_t i = 0; i < ny; i++)
             if (!(fabs((double)one[i] - want[i]) <= 1e-5))
                 fail_msg("blocks: [%d] is %g, not %g", (int)i, one[i], want[i]);
-        assert_memory_equal(one, y, (size_t)ny * sizeof *y);
+        for (int i = 0; (level = rq_cpu_level(i, &flags)); i++) {
+            if (flags & ~rq_cpu_detect())
+                continue;
+            rq_kernels_init(&k, flags);
+            assert_int_equal(rq_deconv_f32_run(&k, g, y, x, w, b, scratch, 2, two), RQ_OK);
+            assert_memory_equal(one, y, (size_t)ny * sizeof *y);
+        }
         own_seen[1]++;
         rq_mem_free(scratch);
     }
     free(one), free(y);
 }
 
-static void check_conv(const rq_conv_geom *g, rq_rng *r, bool bias, bool fixed, rq_threads *two, int how_seen[3])
+/* What conv_f32 promises: one chain from the bias over input channels, then taps; padding is zeros. Not transposed. */
+static void chains(const rq_conv_geom *g, float *y, const float *x, const float *w, const float *b)
 {
-    const int64_t nx = g->batch * g->in_ch * area(g->in), ny = g->batch * g->out_ch * area(g->out);
-    const int64_t nw = g->in_ch / g->groups * g->out_ch * area(g->kernel);
-    float *x = noise(r, nx), *w = noise(r, nw), *b = noise(r, g->out_ch);
-    float *want = noise(r, ny), *one = noise(r, ny), *y = noise(r, ny);
-    rq_conv_f32_plain(g, want, x, w, bias ? b : NULL, NULL);
-    check_own(g, r, x, w, bias ? b : NULL, want, two, ny);
-    rq_conv_f32 *c;
-    assert_int_equal(rq_conv_f32_create(&c, g, fixed ? w : NULL, bias, 2), RQ_OK);
-    const char *how = rq_conv_f32_how(c);
-    how_seen[strcmp(how, "gemm") == 0 ? 0 : strcmp(how, "direct") == 0 ? 1 : 2]++;
-    void *scratch = rq_mem_alloc(rq_conv_f32_scratch(c), 1);
-    const float *given = fixed ? NULL : w;
-    if (strcmp(how, "direct") != 0)
-        given = w; /* only packed weights may go away */
-    assert_int_equal(rq_conv_f32_run(c, one, x, given, bias ? b : NULL, scratch, NULL), RQ_OK);
-    assert_int_equal(rq_conv_f32_run(c, y, x, given, bias ? b : NULL, scratch, two), RQ_OK);
+    const int64_t icg = g->in_ch / g->groups, ocg = g->out_ch / g->groups, taps = area(g->kernel), out = area(g->out);
+    for (int64_t item = 0; item < g->batch * g->out_ch * out; item++) {
+        const int64_t at = item % out, oc = item / out % g->out_ch, image = item / out / g->out_ch;
+        const int64_t o[3] = { at / (g->out[1] * g->out[2]), at / g->out[2] % g->out[1], at % g->out[2] };
+        float sum = b ? b[oc] : 0;
+        for (int64_t q = 0; q < icg * taps; q++) {
+            const int64_t t = q % taps;
+            const int64_t tap[3] = { t / (g->kernel[1] * g->kernel[2]), t / g->kernel[2] % g->kernel[1],
+                                     t % g->kernel[2] };
+            int64_t from = (image * g->in_ch + oc / ocg * icg + q / taps);
+            bool inside = true;
+            for (int d = 0; d < 3; d++) {
+                const int64_t i = o[d] * g->stride[d] - g->pad_lo[d] + tap[d] * g->dilation[d];
+                inside = inside && i >= 0 && i < g->in[d];
+                from = from * g->in[d] + i;
+            }
+            sum = fmaf(w[oc * icg * taps + q], inside ? x[from] : 0, sum);
+        }
+        y[item] = sum;
+    }
+}
+
+static void near(const rq_conv_geom *g, const char *how, const float *got, const float *want, int64_t n)
+{
     const double tol = 1e-6 * (double)(g->in_ch / g->groups * area(g->kernel)) + 1e-5;
-    for (int64_t i = 0; i < ny; i++)
-        if (!(fabs((double)one[i] - want[i]) <= tol))
+    for (int64_t i = 0; i < n; i++)
+        if (!(fabs((double)got[i] - want[i]) <= tol))
             fail_msg("%s %s: batch %d groups %d channels %d>%d in %d,%d,%d kernel %d,%d,%d: [%d] is %g, not %g", how,
                      g->transposed ? "transposed" : "", (int)g->batch, (int)g->groups, (int)g->in_ch, (int)g->out_ch,
                      (int)g->in[0], (int)g->in[1], (int)g->in[2], (int)g->kernel[0], (int)g->kernel[1],
-                     (int)g->kernel[2], (int)i, one[i], want[i]);
-    assert_memory_equal(one, y, (size_t)ny * sizeof *y);
+                     (int)g->kernel[2], (int)i, got[i], want[i]);
+}
+
+/* One way to compute: k's. Results of one thread and of two. */
+static void convolve(const rq_kernels *k, const rq_conv_geom *g, const float *x, const float *w, const float *b,
+                     bool fixed, float *one, float *y, rq_threads *two, char how[16])
+{
+    rq_conv_f32 *c;
+    assert_int_equal(rq_conv_f32_create(&c, k, g, fixed ? w : NULL, b != NULL, 2), RQ_OK);
+    strcpy(how, rq_conv_f32_how(c));
+    void *scratch = rq_mem_alloc(rq_conv_f32_scratch(c), 1);
+    assert_int_equal(rq_conv_f32_run(c, one, x, w, b, scratch, NULL), RQ_OK);
+    assert_int_equal(rq_conv_f32_run(c, y, x, w, b, scratch, two), RQ_OK);
     rq_conv_f32_destroy(c);
     rq_mem_free(scratch);
-    free(x), free(w), free(b), free(want), free(one), free(y);
+}
+
+static void check_conv(const rq_conv_geom *g, rq_rng *r, bool bias, bool fixed, rq_threads *two, int how_seen[4])
+{
+    const int64_t nx = g->batch * g->in_ch * area(g->in), ny = g->batch * g->out_ch * area(g->out);
+    const int64_t nw = g->in_ch / g->groups * g->out_ch * area(g->kernel);
+    float *x = noise(r, nx), *w = noise(r, nw), *some = noise(r, g->out_ch), *b = bias ? some : NULL;
+    float *want = noise(r, ny), *one = noise(r, ny), *y = noise(r, ny), *chain = noise(r, ny);
+    rq_conv_f32_plain(g, want, x, w, b, NULL);
+    check_own(g, r, x, w, b, want, two, ny);
+    const char *level;
+    unsigned flags;
+    char how[16];
+    rq_kernels k;
+    for (int i = 0; (level = rq_cpu_level(i, &flags)); i++) {
+        if (flags & ~rq_cpu_detect())
+            continue;
+        rq_kernels_init(&k, flags);
+        convolve(&k, g, x, w, b, fixed, one, y, two, how);
+        assert_memory_equal(one, y, (size_t)ny * sizeof *y);
+        if (i == 0) {
+            near(g, how, one, want, ny);
+            if (g->transposed)
+                memcpy(chain, one, (size_t)ny * sizeof *y);
+            else
+                chains(g, chain, x, w, b);
+        }
+        for (int64_t n = 0; n < ny; n++)
+            if (memcmp(&one[n], &chain[n], sizeof *one) != 0 && strcmp(how, "plain") != 0)
+                fail_msg("%s %s: [%d] is %a, the chain says %a", level, how, (int)n, one[n], chain[n]);
+    }
+    how_seen[strcmp(how, "pixels") == 0 ? 0 : strcmp(how, "planes") == 0 ? 1 : 2]++;
+    k.library = true;
+    convolve(&k, g, x, w, b, fixed, one, y, two, how);
+    near(g, how, one, want, ny);
+    assert_memory_equal(one, y, (size_t)ny * sizeof *y);
+    how_seen[3] += strcmp(how, "library") == 0;
+    free(x), free(w), free(some), free(want), free(one), free(y), free(chain);
 }
 
 static void convolutions_match_plain_loops(void **state)
 {
     rq_rng r;
     rq_threads *two;
-    int how[3] = { 0 };
+    int how[4] = { 0 };
     rq_rng_seed(&r, 7);
     assert_int_equal(rq_threads_create(&two, 2), RQ_OK);
     for (int n = 0; n < 600; n++) {
@@ -152,9 +217,9 @@ static void convolutions_match_plain_loops(void **state)
         if (finish(&g))
             check_conv(&g, &r, rq_rng_below(&r, 2), rq_rng_below(&r, 3) != 0, two, how);
     }
-    print_message("gemm %d, direct %d, plain %d; depthwise %d, blocks %d\n", how[0], how[1], how[2], own_seen[0],
-                  own_seen[1]);
-    assert_true(how[0] > 0 && how[1] > 0 && own_seen[0] > 10 && own_seen[1] > 5);
+    print_message("pixels %d, planes %d, plain %d, oneDNN %d; depthwise %d, blocks %d\n", how[0], how[1], how[2],
+                  how[3], own_seen[0], own_seen[1]);
+    assert_true(how[0] > 0 && how[1] > 0 && how[3] > 0 && own_seen[0] > 10 && own_seen[1] > 5);
     rq_threads_destroy(two);
 }
 
@@ -246,7 +311,7 @@ static void pieces_give_the_same_bits(void **state)
     };
     rq_rng r;
     rq_threads *two;
-    int how[3] = { 0 };
+    int how[4] = { 0 };
     rq_rng_seed(&r, 8);
     assert_int_equal(rq_threads_create(&two, 2), RQ_OK);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
@@ -272,11 +337,41 @@ static void products_match_plain_loops(void **state)
         const float alpha = n % 3 ? 1 : 0.5f, beta = n % 4 ? 0 : 2;
         float *a = noise(&r, m * k), *b = noise(&r, k * cols), *c = noise(&r, m * cols);
         float *one = malloc((size_t)(m * cols) * sizeof *one), *y = malloc((size_t)(m * cols) * sizeof *y);
+        float *chain = malloc((size_t)(m * cols) * sizeof *chain);
+        const int64_t lda = ta ? m : k, ldb = tb ? k : cols;
+        const char *level;
+        unsigned flags;
+        rq_kernels kernels;
+        for (int64_t i = 0; i < m; i++)
+            for (int64_t j = 0; j < cols; j++) {
+                float sum = 0, *to = &chain[i * cols + j];
+                for (int64_t q = 0; q < k; q++)
+                    sum = fmaf(a[ta ? q * m + i : i * k + q], b[tb ? j * k + q : q * cols + j], sum);
+                const float scaled = alpha * sum, kept = beta * c[i * cols + j];
+                *to = k == 0 ? (beta == 0 ? 0 : kept) : beta == 0 ? scaled : kept + scaled;
+            }
+        for (int l = 0; (level = rq_cpu_level(l, &flags)); l++) {
+            if (flags & ~rq_cpu_detect())
+                continue;
+            rq_kernels_init(&kernels, flags);
+            memcpy(one, c, (size_t)(m * cols) * sizeof *c);
+            memcpy(y, c, (size_t)(m * cols) * sizeof *c);
+            assert_int_equal(rq_gemm_f32(&kernels, one, a, b, ta, tb, m, cols, k, alpha, lda, ldb, beta, cols, NULL),
+                             RQ_OK);
+            assert_int_equal(rq_gemm_f32(&kernels, y, a, b, ta, tb, m, cols, k, alpha, lda, ldb, beta, cols, two),
+                             RQ_OK);
+            assert_memory_equal(one, y, (size_t)(m * cols) * sizeof *y);
+            for (int64_t i = 0; i < m * cols; i++)
+                if (memcmp(&one[i], &chain[i], sizeof *one) != 0)
+                    fail_msg("%s: %d x %d x %d, %d%d: [%d] is %a, the chain says %a", level, (int)m, (int)cols, (int)k,
+                             ta, tb, (int)i, one[i], chain[i]);
+        }
+        kernels.library = true;
         memcpy(one, c, (size_t)(m * cols) * sizeof *c);
         memcpy(y, c, (size_t)(m * cols) * sizeof *c);
-        const int64_t lda = ta ? m : k, ldb = tb ? k : cols;
-        assert_int_equal(rq_gemm_f32(one, a, b, ta, tb, m, cols, k, alpha, lda, ldb, beta, cols, NULL), RQ_OK);
-        assert_int_equal(rq_gemm_f32(y, a, b, ta, tb, m, cols, k, alpha, lda, ldb, beta, cols, two), RQ_OK);
+        assert_int_equal(rq_gemm_f32(&kernels, one, a, b, ta, tb, m, cols, k, alpha, lda, ldb, beta, cols, NULL),
+                         RQ_OK);
+        assert_int_equal(rq_gemm_f32(&kernels, y, a, b, ta, tb, m, cols, k, alpha, lda, ldb, beta, cols, two), RQ_OK);
         for (int64_t i = 0; i < m; i++)
             for (int64_t j = 0; j < cols; j++) {
                 double sum = 0;
@@ -288,7 +383,7 @@ static void products_match_plain_loops(void **state)
                              (int)j, one[i * cols + j], want);
             }
         assert_memory_equal(one, y, (size_t)(m * cols) * sizeof *y);
-        free(a), free(b), free(c), free(one), free(y);
+        free(a), free(b), free(c), free(one), free(y), free(chain);
     }
     rq_threads_destroy(two);
 }

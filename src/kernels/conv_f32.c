@@ -1,0 +1,295 @@
+/* kernels/conv_f32.c — float convolution as strips of a matrix product (kernels/gemm_f32): rows are output channels, columns
+ * are output positions, and the depth runs over input channels, then the kernel's rows and columns. Each output is one
+ * chain that starts at its bias.
+ *
+ * Weights are read where they lie. The pixels are never written out as a matrix: kernels/planes lays the input out so
+ * that a row of that matrix is a run at a fixed offset, and a convolution of single pixels reads the input itself. */
+#include "kernels/conv_f32.h"
+
+#include <string.h>
+
+#include "base/mem.h"
+#include "kernels/float_dnnl.h"
+#include "kernels/planes.h"
+
+enum {
+    ITEM_MACS = 1000000, /* work that is worth an item */
+    WIDE = 96,           /* output rows at least this long are run one by one, shorter ones together */
+    ALIGN = 16,          /* floats */
+    SLAB = 1 << 20,      /* floats of laid-out images at a time, or one image */
+};
+
+typedef enum how { HOW_LIBRARY, HOW_PIXELS, HOW_PLANES, HOW_PLAIN } how;
+
+struct rq_conv_f32 {
+    const rq_kernels *k;
+    rq_conv_geom g;
+    how how;
+    rq_float_dnnl_conv *library;
+    rq_planes planes;
+    int32_t *off;         /* [depth] of a group: where a tap finds the first output position */
+    int64_t depth, step;  /* step: floats from channel to channel of a laid-out image */
+    int64_t slab;         /* images laid out at a time */
+    int64_t runs, length; /* columns: this many runs per image, of this many elements (some of nothing) */
+    int64_t panels, chunk, chunks, strips; /* panels of a run; panels of an item, items of a run; strips of rows */
+};
+
+static int64_t area(const int64_t v[3])
+{
+    return v[0] * v[1] * v[2];
+}
+
+static int64_t round_up(int64_t n, int64_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+const char *rq_conv_f32_how(const rq_conv_f32 *c)
+{
+    static const char *const names[] = { "library", "pixels", "planes", "plain" };
+    return names[c->how];
+}
+
+/* Drop axes along which there is one position and nothing to choose: a column [512][1] is a row [512], and everybody is
+ * fast along the last axis. */
+static void squeeze(rq_conv_geom *g)
+{
+    int64_t *const fields[] = { g->in, g->out, g->kernel, g->stride, g->dilation, g->pad_lo, g->pad_hi };
+    int to = 2;
+    for (int d = 2; d >= 0; d--) {
+        if (g->in[d] == 1 && g->out[d] == 1 && g->kernel[d] == 1 && g->pad_lo[d] == 0 && g->pad_hi[d] == 0)
+            continue;
+        for (int f = 0; f < 7; f++)
+            fields[f][to] = fields[f][d];
+        to--;
+    }
+    g->nd = to == 2 ? 1 : 2 - to;
+    for (; to >= 0; to--)
+        for (int f = 0; f < 7; f++)
+            fields[f][to] = f < 5; /* sizes and steps 1, pads 0 */
+}
+
+static bool is_pixels(const rq_conv_geom *g)
+{
+    bool one = true;
+    for (int i = 0; i < 3; i++)
+        one = one && g->kernel[i] == 1 && g->stride[i] == 1 && g->pad_lo[i] == 0 && g->pad_hi[i] == 0;
+    return one;
+}
+
+/* How this is computed by strips, or not at all. */
+static how choose(const rq_conv_f32 *c)
+{
+    const rq_conv_geom *g = &c->g;
+    if (g->transposed)
+        return HOW_PLAIN;
+    if (is_pixels(g))
+        return HOW_PIXELS;
+    double size = (double)(g->in_ch / g->groups);
+    for (int d = 0; d < 3; d++) {
+        if (g->pad_lo[d] < 0 || g->pad_hi[d] < 0)
+            return HOW_PLAIN;
+        size *= (double)(rq_planes_reach(g, d) + g->stride[d]);
+    }
+    return size < (double)(INT32_MAX / 2) ? HOW_PLANES : HOW_PLAIN;
+}
+
+static rq_status lay_out(rq_conv_f32 *c)
+{
+    const rq_conv_geom *g = &c->g;
+    rq_planes_init(&c->planes, g);
+    c->step = round_up(c->planes.total, ALIGN);
+    if (c->step / ALIGN % 2 == 0)
+        c->step += ALIGN; /* channels fall into different sets of a cache */
+    c->slab = SLAB / (c->step * g->in_ch);
+    c->slab = c->slab < 1 ? 1 : c->slab < g->batch ? c->slab : g->batch;
+    c->off = rq_mem_alloc((size_t)c->depth, sizeof *c->off);
+    if (!c->off)
+        return RQ_NO_MEMORY;
+    int64_t n = 0;
+    for (int64_t i = 0; i < g->in_ch / g->groups; i++)
+        for (int64_t z = 0; z < g->kernel[0]; z++)
+            for (int64_t r = 0; r < g->kernel[1]; r++)
+                for (int64_t q = 0; q < g->kernel[2]; q++)
+                    c->off[n++] = (int32_t)(i * c->step + rq_planes_tap(&c->planes, g, z, r, q));
+    return RQ_OK;
+}
+
+/* Runs, panels, items. */
+static void cut(rq_conv_f32 *c)
+{
+    const rq_conv_geom *g = &c->g;
+    const int64_t rows = g->out_ch / g->groups;
+    if (c->how == HOW_PIXELS) {
+        c->runs = 1;
+        c->length = area(g->out);
+    } else if (g->out[2] >= WIDE) {
+        c->runs = g->out[0] * g->out[1];
+        c->length = g->out[2];
+    } else {
+        c->runs = g->out[0];
+        c->length = c->planes.sums;
+    }
+    const int64_t panel = rq_gemm_f32_panel(c->k, rows);
+    c->panels = (c->length + panel - 1) / panel;
+    c->strips = (rows + RQ_GEMM_F32_ROWS - 1) / RQ_GEMM_F32_ROWS;
+    const int64_t macs = (rows < RQ_GEMM_F32_ROWS ? rows : RQ_GEMM_F32_ROWS) * panel * c->depth;
+    c->chunk = ITEM_MACS / macs;
+    c->chunk = c->chunk < 1 ? 1 : c->chunk < c->panels ? c->chunk : c->panels;
+    c->chunks = (c->panels + c->chunk - 1) / c->chunk;
+}
+
+rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_kernels *k, const rq_conv_geom *geom, const float *w,
+                             bool bias, int threads)
+{
+    rq_conv_f32 *c = rq_mem_zalloc(1, sizeof *c);
+    if (!c)
+        return RQ_NO_MEMORY;
+    c->k = k;
+    c->g = *geom;
+    squeeze(&c->g);
+    c->depth = c->g.in_ch / c->g.groups * area(c->g.kernel);
+    c->how = HOW_LIBRARY;
+    rq_status s = k->library ? rq_float_dnnl_conv_create(&c->library, &c->g, w, bias, threads) : RQ_UNSUPPORTED;
+    if (s == RQ_UNSUPPORTED) {
+        s = RQ_OK;
+        c->how = choose(c);
+        if (c->how == HOW_PLANES)
+            s = lay_out(c);
+        if (s == RQ_OK && c->how != HOW_PLAIN)
+            cut(c);
+    }
+    if (s != RQ_OK) {
+        rq_conv_f32_destroy(c);
+        return s;
+    }
+    *out = c;
+    return RQ_OK;
+}
+
+void rq_conv_f32_destroy(rq_conv_f32 *c)
+{
+    if (!c)
+        return;
+    rq_float_dnnl_conv_destroy(c->library);
+    rq_mem_free(c->off);
+    rq_mem_free(c);
+}
+
+/* Behind the last plane: what the last panel reads of nothing. */
+static int64_t slab_floats(const rq_conv_f32 *c)
+{
+    return c->step * c->g.in_ch * c->slab + RQ_GEMM_F32_COLUMNS;
+}
+
+size_t rq_conv_f32_scratch(const rq_conv_f32 *c)
+{
+    if (c->how == HOW_LIBRARY)
+        return rq_float_dnnl_conv_scratch(c->library);
+    return c->how == HOW_PLANES ? (size_t)slab_floats(c) * sizeof(float) : 0;
+}
+
+typedef struct job {
+    const rq_conv_f32 *c;
+    float *y, *laid; /* laid: the images of a slab */
+    const float *x, *w, *bias;
+} job;
+
+static void lay_item(void *arg, int64_t item)
+{
+    const job *j = arg;
+    const rq_conv_f32 *c = j->c;
+    float *to = j->laid + item * c->step;
+    rq_planes_fill(&c->planes, &c->g, to, j->x + item * area(c->g.in));
+    memset(to + c->planes.total, 0, (size_t)(c->step - c->planes.total) * sizeof *to);
+}
+
+/* Columns j0..j0+columns-1 of a run for `rows` channels at y (the first channel, the first element of the run). */
+static void put(const rq_conv_f32 *c, float *y, const float *acc, int ld, int rows, int64_t j0, int columns)
+{
+    const int64_t step = area(c->g.out), width = c->g.out[2], pitch = c->planes.pitch;
+    if (c->how == HOW_PIXELS || c->runs == c->g.out[0] * c->g.out[1]) {
+        for (int i = 0; i < rows; i++)
+            memcpy(y + i * step + j0, acc + i * ld, (size_t)columns * sizeof *y);
+        return;
+    }
+    for (int64_t at = j0, end = j0 + columns; at < end;) {
+        const int64_t row = at / pitch, q = at % pitch, left = width - q, most = end - at;
+        const int64_t n = left < most ? left : most;
+        for (int i = 0; i < rows && n > 0; i++) {
+            float *to = y + i * step + row * width + q;
+            const float *from = acc + i * ld + (at - j0);
+            for (int64_t p = 0; p < n; p++)
+                to[p] = from[p];
+        }
+        at = (row + 1) * pitch;
+    }
+}
+
+static void strip_item(void *arg, int64_t item)
+{
+    const job *j = arg;
+    const rq_conv_f32 *c = j->c;
+    const rq_conv_geom *g = &c->g;
+    const int64_t chunk = item % c->chunks, run = item / c->chunks % c->runs,
+                  strip = item / c->chunks / c->runs % c->strips;
+    const int64_t which = item / c->chunks / c->runs / c->strips, group = which % g->groups, image = which / g->groups;
+    const int64_t per = g->out_ch / g->groups, icg = g->in_ch / g->groups, first = strip * RQ_GEMM_F32_ROWS;
+    const int rows = (int)(per - first < RQ_GEMM_F32_ROWS ? per - first : RQ_GEMM_F32_ROWS);
+    const int64_t oc = group * per + first;
+    float *y = j->y + (image * g->out_ch + oc) * area(g->out);
+    rq_gemm_f32_strip s = { .k = c->k, .a = j->w + oc * c->depth, .a_row = c->depth, .a_k = 1, .depth = c->depth };
+    const float *b;
+    if (c->how == HOW_PIXELS) {
+        b = j->x + (image * g->in_ch + group * icg) * c->length;
+        s.b_k = c->length;
+        s.b_j = 1;
+    } else {
+        b = j->laid + (image * g->in_ch + group * icg) * c->step;
+        s.off = c->off;
+        const bool joined = c->runs == g->out[0] && g->out[2] < WIDE;
+        const int64_t z = joined ? run : run / g->out[1], row = joined ? 0 : run % g->out[1];
+        b += z * g->stride[0] * c->planes.plane + row * c->planes.pitch;
+        y += (z * g->out[1] + row) * g->out[2];
+    }
+    const int lanes = c->k->gemm_f32.lanes;
+    const int64_t vectors = (c->length + lanes - 1) / lanes;
+    int64_t end = (chunk + 1) * c->chunk;
+    if (end > c->panels)
+        end = c->panels;
+    _Alignas(64) float acc[RQ_GEMM_F32_ROWS * 48];
+    for (int64_t p = chunk * c->chunk; p < end; p++) {
+        const int64_t j0 = vectors * p / c->panels * lanes, j1 = vectors * (p + 1) / c->panels * lanes;
+        const int columns = (int)((j1 < c->length ? j1 : c->length) - j0);
+        s.b = b + j0;
+        const int ld = rq_gemm_f32_strip_run(&s, acc, j->bias ? j->bias + oc : NULL, rows, columns);
+        put(c, y, acc, ld, rows, j0, columns);
+    }
+}
+
+rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const float *w, const float *bias,
+                          void *scratch, rq_threads *t)
+{
+    const rq_conv_geom *g = &c->g;
+    if (c->how == HOW_LIBRARY)
+        return rq_float_dnnl_conv_run(c->library, y, x, w, bias, scratch, t);
+    if (c->how == HOW_PLAIN) {
+        rq_conv_f32_plain(g, y, x, w, bias, t);
+        return RQ_OK;
+    }
+    const int64_t items = g->groups * c->strips * c->runs * c->chunks;
+    job j = { .c = c, .y = y, .x = x, .w = w, .bias = bias, .laid = scratch };
+    if (c->how == HOW_PIXELS) {
+        rq_threads_for(t, g->batch * items, strip_item, &j);
+        return RQ_OK;
+    }
+    memset(j.laid + slab_floats(c) - RQ_GEMM_F32_COLUMNS, 0, RQ_GEMM_F32_COLUMNS * sizeof *j.laid);
+    for (int64_t image = 0; image < g->batch; image += c->slab) {
+        const int64_t n = g->batch - image < c->slab ? g->batch - image : c->slab;
+        j.x = x + image * g->in_ch * area(g->in);
+        j.y = y + image * g->out_ch * area(g->out);
+        rq_threads_for(t, n * g->in_ch, lay_item, &j);
+        rq_threads_for(t, n * items, strip_item, &j);
+    }
+    return RQ_OK;
+}

@@ -1,0 +1,69 @@
+/* kernels/gemm_f32.h — float matrix products of one fixed order: the same bits on every machine.
+ *
+ *   C[i][j] = start[i] + A[i][0] B[0][j] + A[i][1] B[1][j] + ...
+ *
+ * as ONE chain of fused multiply-adds over k in ascending order. Vectors run across j and threads across outputs, so
+ * neither the width of a vector, nor how the work is cut, nor the orientation, can change a bit; what is cut along k
+ * goes on from the float it left. The tile of an instruction set is all there is to write for it. */
+#ifndef RQ_KERNELS_GEMM_F32_H
+#define RQ_KERNELS_GEMM_F32_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/threads.h"
+
+struct rq_kernels;
+
+enum {
+    RQ_GEMM_F32_ROWS = 64,     /* of a strip */
+    RQ_GEMM_F32_COLUMNS = 128, /* widest panel of any tile */
+    RQ_GEMM_F32_PACK = 12288,  /* floats of packed B: what fits beside the rest into a first-level cache */
+    RQ_GEMM_F32_DEPTH = 256,   /* of B at a time */
+};
+
+/* The tile of one instruction set. */
+typedef struct rq_gemm_f32_isa {
+    int rows;       /* most of a tile */
+    int lanes;      /* columns of one vector */
+    int vectors[3]; /* most vectors of a tile with 1 row, with 2, with more: enough chains to hide their latency */
+    /* For i < rows and j < vectors * lanes: c[i * ldc + j] = the chain c[i * ldc + j], then fma(a[i * a_row + k * a_k],
+     * b[off[k] + j], .) for k = 0 ... depth - 1. */
+    void (*tile)(float *c, size_t ldc, const float *a, ptrdiff_t a_row, ptrdiff_t a_k, const float *b,
+                 const int32_t *off, size_t depth, int rows, int vectors);
+} rq_gemm_f32_isa;
+
+/* Up to RQ_GEMM_F32_ROWS rows against one panel of columns. B is read at b + off[k] + j, whole vectors of it, when `off`
+ * is there; else at b + k * b_k + j * b_j, never behind column `columns`. */
+typedef struct rq_gemm_f32_strip {
+    const struct rq_kernels *k;
+    const float *a;
+    ptrdiff_t a_row, a_k;
+    const float *b;
+    const int32_t *off;
+    ptrdiff_t b_k, b_j;
+    int64_t depth;
+} rq_gemm_f32_strip;
+
+/* Widest panel for that many rows, a multiple of the lanes. */
+int rq_gemm_f32_panel(const struct rq_kernels *k, int64_t rows);
+/* acc[rows][ld], ld = columns rounded up to whole vectors: continue its chains over the whole depth. Returns ld. acc is
+ * set to the starts first (NULL: 0), one per row. 64-byte aligned; columns is at most a panel. */
+int rq_gemm_f32_strip_run(const rq_gemm_f32_strip *s, float *acc, const float *start, int rows, int columns);
+
+/* c [m][n] = alpha * (op(a) op(b)) + beta * c, row-major; op(a) is m x k: a is [m][k], or [k][m] when trans_a; b
+ * likewise. lda, ldb, ldc: elements from row to row as stored. The chain starts at 0; then come f32(alpha * chain) and, unless beta
+ * is 0, f32(f32(beta * c) + that). k = 0 gives beta * c. With K->library it is oneDNN's product instead, in whatever order
+ * (then RQ_INTERNAL: it failed). */
+rq_status rq_gemm_f32(const struct rq_kernels *K, float *c, const float *a, const float *b, bool trans_a, bool trans_b,
+                      int64_t m, int64_t n, int64_t k, float alpha, int64_t lda, int64_t ldb, float beta, int64_t ldc,
+                      rq_threads *t);
+
+/* The same for `count` independent products: pointers are a + a_at[i] and so on (elements). */
+rq_status rq_gemm_f32_batch(const struct rq_kernels *K, float *c, const float *a, const float *b, const int64_t *c_at,
+                            const int64_t *a_at, const int64_t *b_at, int64_t count, bool trans_a, bool trans_b,
+                            int64_t m, int64_t n, int64_t k, float alpha, int64_t lda, int64_t ldb, float beta,
+                            int64_t ldc, rq_threads *t);
+
+#endif

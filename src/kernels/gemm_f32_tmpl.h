@@ -1,0 +1,92 @@
+/* kernels/gemm_f32_tmpl.h — the float tile of kernels/gemm_f32.h, once for every instruction set. The file that includes
+ * this defines the vector (vf, vload, vstore, vsplat, vfma), TILE_LANES, TILE_ROWS, TILE_WIDE_1, TILE_WIDE_2, TILE_WIDE
+ * and SUFFIX. A tile is loops of constant length that the compiler turns into registers. */
+#include "kernels/gemm_f32.h"
+#include "kernels/kernels_isa.h"
+
+static inline __attribute__((always_inline)) void tile_of(float *c, size_t ldc, const float *a, ptrdiff_t a_row,
+                                                          ptrdiff_t a_k, const float *b, const int32_t *off,
+                                                          size_t depth, const int rows, const int vectors)
+{
+    vf acc[TILE_ROWS][TILE_WIDE_1];
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++)
+            acc[i][v] = vload(c + (size_t)i * ldc + v * TILE_LANES);
+    for (size_t k = 0; k < depth; k++, a += a_k) {
+        const float *at = b + off[k];
+        vf col[TILE_WIDE_1];
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++)
+            col[v] = vload(at + v * TILE_LANES);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) {
+            const vf x = vsplat(a[i * a_row]);
+#pragma GCC unroll 8
+            for (int v = 0; v < vectors; v++)
+                acc[i][v] = vfma(x, col[v], acc[i][v]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+        for (int v = 0; v < vectors; v++)
+            vstore(c + (size_t)i * ldc + v * TILE_LANES, acc[i][v]);
+}
+
+#define CASE(r, v)                                                                                                     \
+    case (r)*16 + (v):                                                                                                 \
+        tile_of(c, ldc, a, a_row, a_k, b, off, depth, r, v);                                                           \
+        break;
+
+static void tile(float *c, size_t ldc, const float *a, ptrdiff_t a_row, ptrdiff_t a_k, const float *b,
+                 const int32_t *off, size_t depth, int rows, int vectors)
+{
+    switch (rows * 16 + vectors) {
+        CASE(1, 1)
+        CASE(1, 2)
+        CASE(1, 3)
+        CASE(1, 4)
+        CASE(2, 1)
+        CASE(2, 2)
+        CASE(2, 3)
+        CASE(2, 4)
+        CASE(3, 1)
+        CASE(3, 2)
+        CASE(3, 3)
+        CASE(4, 1)
+        CASE(4, 2)
+        CASE(4, 3)
+#if TILE_WIDE_1 == 8
+        CASE(1, 5)
+        CASE(1, 6)
+        CASE(1, 7)
+        CASE(1, 8)
+#endif
+#if TILE_ROWS == 8
+        CASE(5, 1)
+        CASE(5, 2)
+        CASE(5, 3)
+        CASE(6, 1)
+        CASE(6, 2)
+        CASE(6, 3)
+        CASE(7, 1)
+        CASE(7, 2)
+        CASE(7, 3)
+        CASE(8, 1)
+        CASE(8, 2)
+        CASE(8, 3)
+#endif
+    }
+}
+
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+
+const rq_gemm_f32_isa JOIN(rq_gemm_f32_, SUFFIX) = {
+    .rows = TILE_ROWS,
+    .lanes = TILE_LANES,
+    .vectors = { TILE_WIDE_1, TILE_WIDE_2, TILE_WIDE },
+    .tile = tile,
+};
