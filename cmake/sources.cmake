@@ -85,16 +85,20 @@ set(RQ_SOURCES
   src/ops/eltwise.c
   src/ops/eval.c
   src/ops/gather.c
+  src/ops/gather_blocks.c
   src/ops/half.c
   src/ops/infer.c
+  src/ops/int_blocks.c
   src/ops/int_concat.c
   src/ops/int_conv.c
   src/ops/int_eltwise.c
   src/ops/int_matmul.c
   src/ops/int_pool.c
+  src/ops/int_product.c
   src/ops/int_shared.c
   src/ops/int_table.c
   src/ops/integer.c
+  src/ops/integer_conv.c
   src/ops/layout.c
   src/ops/logic.c
   src/ops/lower.c
@@ -102,6 +106,7 @@ set(RQ_SOURCES
   src/ops/matmul.c
   src/ops/moves.c
   src/ops/names.c
+  src/ops/nbits.c
   src/ops/norm.c
   src/ops/own.c
   src/ops/pad.c
@@ -112,6 +117,7 @@ set(RQ_SOURCES
   src/ops/raise_qoperator.c
   src/ops/raise_spread.c
   src/ops/recurrent.c
+  src/ops/recurrent_int.c
   src/ops/reduce.c
   src/ops/reduce_run.c
   src/ops/resize.c
@@ -123,6 +129,7 @@ set(RQ_SOURCES
   src/ops/softmax.c
   src/ops/table.c
   src/ops/upgrade.c
+  src/ops/weight_only.c
   src/ops/window.c
   src/formats/dataset.c
   src/formats/format.c

@@ -30,8 +30,10 @@ typedef struct conv_state {
     void *a;        /* packed weights, group after group */
     size_t a_bytes; /* of one group */
     int16_t *dw;    /* depthwise: [outputs][depth] w - zw */
+    int32_t *sum;   /* sum w */
     int32_t *add;   /* the bracket */
-    int32_t *zero;  /* zw; NULL where all are 0 */
+    int32_t *zero;  /* zw */
+    bool any_zero;  /* and one of them is not 0; depthwise weights hold zw already */
     float *m;
 } conv_state;
 
@@ -79,20 +81,19 @@ void rq_int_conv_release(void *state)
     rq_mem_free(s->tap);
     rq_mem_free(s->a);
     rq_mem_free(s->dw);
+    rq_mem_free(s->sum);
     rq_mem_free(s->add);
     rq_mem_free(s->zero);
     rq_mem_free(s->m);
     rq_mem_free(s);
 }
 
-/* Constants of output channel c from its weights. */
-static void fold_channel(const rq_op_args *a, conv_state *s, int64_t c)
+/* Sum of output channel c's weights, and zw; depthwise ones are copied. */
+static void pack_channel(const rq_op_args *a, conv_state *s, int64_t c)
 {
-    const rq_qparams *xq = a->in_q[0], *wq = a->in_q[1], *yq = a->out_q[0];
-    const int64_t at = wq->n > 1 ? c : 0;
+    const rq_qparams *wq = a->in_q[1];
     const uint8_t flip = rq_int_flip_to_s8(wq->dtype), *w = a->in[1]->u8 + c * s->depth;
-    const int32_t zx = xq->zero_point[0] + (s->flip ? 128 : 0), zw = wq->zero_point[at] - (flip ? 128 : 0);
-    const rq_tensor *b = a->n_in > 2 ? a->in[2] : NULL;
+    const int32_t zw = wq->zero_point[wq->n > 1 ? c : 0] - (flip ? 128 : 0);
     uint32_t sum = 0;
     for (int64_t k = 0; k < s->depth; k++) {
         const int8_t v = (int8_t)(w[k] ^ flip);
@@ -100,15 +101,48 @@ static void fold_channel(const rq_op_args *a, conv_state *s, int64_t c)
         if (s->depthwise)
             s->dw[c * s->depth + k] = (int16_t)(v - zw);
     }
-    uint32_t add = (uint32_t)s->depth * (uint32_t)(zx * zw) - (uint32_t)zx * sum;
+    s->sum[c] = (int32_t)sum;
+    s->zero[c] = zw;
+}
+
+void rq_int_conv_pack(const rq_op_args *a)
+{
+    conv_state *s = a->state;
+    s->any_zero = false;
+    for (int64_t c = 0; c < s->outputs; c++) {
+        pack_channel(a, s, c);
+        s->any_zero = s->any_zero || (s->zero[c] && !s->depthwise);
+    }
+    for (int64_t i = 0; i < s->group && !s->depthwise; i++) {
+        const int64_t rows = s->outputs / s->group;
+        rq_gemm_pack_a(&a->k->gemm, (char *)s->a + (size_t)i * s->a_bytes, a->in[1]->u8 + i * rows * s->depth, s->depth,
+                       1, rows, s->depth, rq_int_flip_to_s8(a->in[1]->dtype), NULL);
+    }
+}
+
+/* Constants of output channel c from what its weights add up to. */
+static void fold_channel(const rq_op_args *a, conv_state *s, int64_t c)
+{
+    const rq_qparams *xq = a->in_q[0], *wq = a->in_q[1], *yq = a->out_q[0];
+    const int64_t at = wq->n > 1 ? c : 0;
+    const int32_t zx = xq->zero_point[0] + (s->flip ? 128 : 0);
+    const rq_tensor *b = a->n_in > 2 ? a->in[2] : NULL;
+    uint32_t add = (uint32_t)s->depth * (uint32_t)(zx * s->zero[c]) - (uint32_t)zx * (uint32_t)s->sum[c];
     if (b && b->dtype == RQ_DTYPE_S32)
         add += (uint32_t)b->s32[c];
     else if (b)
         add += (uint32_t)rq_quantize_bias_f32(b->f32[c], xq->scale[0], wq->scale[at]);
     s->add[c] = (int32_t)add;
-    s->zero[c] = zw;
     const float scale = xq->scale[0] * wq->scale[at];
     s->m[c] = yq ? scale / yq->scale[0] : scale;
+}
+
+void rq_int_conv_fold(const rq_op_args *a)
+{
+    conv_state *s = a->state;
+    s->fill = (uint8_t)a->in_q[0]->zero_point[0] ^ s->flip;
+    for (int64_t c = 0; c < s->outputs; c++)
+        fold_channel(a, s, c);
 }
 
 static void fill_taps(conv_state *s)
@@ -148,10 +182,10 @@ rq_status rq_int_conv_prepare(const rq_op_args *a, void **state)
     s->flip = rq_int_flip_to_u8(a->in[0]->dtype);
     if (s->depthwise && s->flip)
         s->g.direct = false; /* the copy flips */
-    s->fill = (uint8_t)a->in_q[0]->zero_point[0] ^ s->flip;
     const size_t n = (size_t)s->outputs, depth = (size_t)s->depth;
     s->a_bytes = (rq_gemm_a_bytes(&a->k->gemm, s->outputs / group, s->depth) + 63) & ~(size_t)63;
     s->tap = rq_mem_alloc(depth, sizeof *s->tap);
+    s->sum = rq_mem_alloc(n, sizeof *s->sum);
     s->add = rq_mem_alloc(n, sizeof *s->add);
     s->zero = rq_mem_alloc(n, sizeof *s->zero);
     s->m = rq_mem_alloc(n, sizeof *s->m);
@@ -159,24 +193,16 @@ rq_status rq_int_conv_prepare(const rq_op_args *a, void **state)
         s->dw = rq_mem_alloc(n, depth * sizeof *s->dw);
     else
         s->a = rq_mem_alloc((size_t)group, s->a_bytes);
-    if (!s->tap || !s->add || !s->zero || !s->m || (s->depthwise ? !s->dw : !s->a)) {
+    if (!s->tap || !s->sum || !s->add || !s->zero || !s->m || (s->depthwise ? !s->dw : !s->a)) {
         rq_int_conv_release(s);
         return RQ_NO_MEMORY;
     }
     fill_taps(s);
-    bool any_zero = false;
-    for (int64_t c = 0; c < s->outputs; c++) {
-        fold_channel(a, s, c);
-        any_zero = any_zero || s->zero[c];
-    }
-    if (!any_zero || s->depthwise) { /* depthwise weights hold zw already */
-        rq_mem_free(s->zero);
-        s->zero = NULL;
-    }
-    for (int64_t i = 0; i < group && !s->depthwise; i++) {
-        const int64_t rows = s->outputs / group;
-        rq_gemm_pack_a(&a->k->gemm, (char *)s->a + (size_t)i * s->a_bytes, a->in[1]->u8 + i * rows * s->depth, s->depth,
-                       1, rows, s->depth, rq_int_flip_to_s8(a->in[1]->dtype), NULL);
+    if (a->in[1]->data) {
+        rq_op_args ready = *a;
+        ready.state = s;
+        rq_int_conv_pack(&ready);
+        rq_int_conv_fold(&ready);
     }
     *state = s;
     return RQ_OK;
@@ -311,7 +337,7 @@ static void conv_image(const rq_op_args *a, int64_t n, char *scratch, rq_threads
     }
     rq_gemm_out out = finishing(a, s);
     out.row_add = s->add;
-    out.row_zero = s->zero;
+    out.row_zero = s->any_zero ? s->zero : NULL;
     out.row_m = s->m;
     if (s->depthwise) {
         dw_args d = { .a = a, .s = s, .base = base, .out = out };
@@ -334,7 +360,7 @@ static void conv_image(const rq_op_args *a, int64_t n, char *scratch, rq_threads
         job.scratch = scratch + pad_bytes(s);
         job.out.row_add += i * rows;
         job.out.row_m += i * rows;
-        if (s->zero)
+        if (s->any_zero)
             job.out.row_zero += i * rows;
         job.out.y = output_at(a, (n * s->outputs + i * rows) * columns);
         rq_gemm_run(&job, t);

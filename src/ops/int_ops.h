@@ -13,6 +13,11 @@ rq_status rq_int_conv_prepare(const rq_op_args *a, void **state);
 rq_status rq_int_conv_forward(const rq_op_args *a);
 size_t rq_int_conv_scratch(const rq_op_args *a);
 void rq_int_conv_release(void *state);
+/* For operators whose parameters or weights are known only when they run: prepare without content of the weights, then
+ * before each forward, pack where weights or their zero points changed, and fold where any parameter or the bias did.
+ * Neither allocates. */
+void rq_int_conv_pack(const rq_op_args *a);
+void rq_int_conv_fold(const rq_op_args *a);
 
 /* ---- int_matmul.c: MatMul (either side variable), Gemm ---- */
 bool rq_int_matmul_accepts(const rq_op_args *a, const char **why);
@@ -47,6 +52,8 @@ bool rq_int_is_output(const rq_qparams *q, const rq_tensor *t, bool or_real, con
 /* Does b say that a bias counts in units of the sums of x (one pair) and w: s32, zero points 0, scale f32(f32(alpha sx) sw[c])?
  * Then its codes are added as they are. */
 bool rq_int_is_bias(const rq_qparams *b, const rq_qparams *x, const rq_qparams *w, float alpha);
+/* DynamicQuantizeLinear (docs/onnx-facts.md 2.5): u8 codes y of x [n], their scale and zero point. y may be NULL. */
+void rq_int_dynamic(uint8_t *y, const float *x, int64_t n, float *scale, uint8_t *zero, const rq_kernels *k);
 /* The zero point of codes turned into u8 by flipping the top bit of s8, and the flip. */
 static inline uint8_t rq_int_flip_to_u8(rq_dtype d)
 {

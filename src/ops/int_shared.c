@@ -1,4 +1,5 @@
 /* ops/int_shared.c — what the integer forms ask of annotations. */
+#include "kernels/quantize.h"
 #include "ops/int_ops.h"
 
 bool rq_int_is_byte(rq_dtype d)
@@ -35,4 +36,22 @@ bool rq_int_is_bias(const rq_qparams *b, const rq_qparams *x, const rq_qparams *
             return false;
     }
     return true;
+}
+
+void rq_int_dynamic(uint8_t *y, const float *x, int64_t n, float *scale, uint8_t *zero, const rq_kernels *k)
+{
+    float lo, hi;
+    size_t finite;
+    k->minmax(x, (size_t)n, &lo, &hi, &finite);
+    lo = lo < 0 ? lo : 0;
+    hi = hi > 0 ? hi : 0;
+    if (finite < (size_t)n)
+        for (int64_t i = 0; i < n; i++) { /* infinities count; NaN compares false: ignored */
+            lo = x[i] < lo ? x[i] : lo;
+            hi = x[i] > hi ? x[i] : hi;
+        }
+    *scale = hi == lo ? 1 : (hi - lo) / 255;
+    *zero = (uint8_t)rq_quantize_clamp(0 - lo / *scale, 0, 255);
+    if (y)
+        k->quantize_u8(y, x, (size_t)n, *scale, *zero, 0, 255);
 }

@@ -6,6 +6,7 @@
 
 #include "kernels/quantize.h"
 #include "ops/elements.h"
+#include "ops/int_ops.h"
 #include "quant/codes.h"
 #include "tensor/convert.h"
 
@@ -239,21 +240,13 @@ static rq_status dynamic_infer(const rq_infer *a)
 
 static rq_status dynamic_forward(const rq_op_args *a)
 {
-    const float *x = a->in[0]->f32;
-    int64_t n = rq_tensor_count(a->in[0]);
-    float lo = 0, hi = 0;
-    for (int64_t i = 0; i < n; i++) { /* NaN compares false: ignored */
-        lo = x[i] < lo ? x[i] : lo;
-        hi = x[i] > hi ? x[i] : hi;
-    }
-    float scale = hi == lo ? 1 : (hi - lo) / 255;
-    int32_t zp = rq_quantize_clamp(0 - lo / scale, 0, 255);
-    if (a->out[0])
-        a->k->quantize_u8(a->out[0]->u8, x, (size_t)n, scale, zp, 0, 255);
+    float scale;
+    uint8_t zp;
+    rq_int_dynamic(a->out[0] ? a->out[0]->u8 : NULL, a->in[0]->f32, rq_tensor_count(a->in[0]), &scale, &zp, a->k);
     if (a->n_out > 1 && a->out[1])
         a->out[1]->f32[0] = scale;
     if (a->n_out > 2 && a->out[2])
-        a->out[2]->u8[0] = (uint8_t)zp;
+        a->out[2]->u8[0] = zp;
     return RQ_OK;
 }
 

@@ -10,6 +10,7 @@
 #include "kernels/gemm_f32.h"
 #include "ops/elements.h"
 #include "ops/moves.h"
+#include "ops/recurrent.h"
 
 typedef enum cell { RNN, GRU, LSTM } cell;
 
@@ -17,7 +18,13 @@ static const int cell_gates[] = { [RNN] = 1, [GRU] = 3, [LSTM] = 4 };
 
 static cell cell_of(const rq_node *n)
 {
-    return strcmp(n->op, "LSTM") == 0 ? LSTM : strcmp(n->op, "GRU") == 0 ? GRU : RNN;
+    return strstr(n->op, "LSTM") ? LSTM : strcmp(n->op, "GRU") == 0 ? GRU : RNN;
+}
+
+/* DynamicQuantizeLSTM has its weights as [dirs][input][gates * hidden] and [dirs][hidden][gates * hidden]. */
+static bool is_transposed(const rq_node *n)
+{
+    return n->op[0] == 'D';
 }
 
 /* ---- activations ---- */
@@ -101,7 +108,7 @@ static int n_directions(const rq_node *n)
     return strcmp(rq_attr_string(n, "direction", "forward"), "bidirectional") == 0 ? 2 : 1;
 }
 
-static rq_status recurrent_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
+rq_status rq_recurrent_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
     const char *d = rq_attr_string(n, "direction", "forward"), *bad;
     activation f[MAX_ACTIVATIONS];
@@ -114,12 +121,7 @@ static rq_status recurrent_check(const rq_graph *g, const rq_node *n, int64_t op
     return RQ_OK;
 }
 
-/* Sizes of a node; what is not known is negative. */
-typedef struct sizes {
-    int64_t steps, batch, input, hidden;
-    int dirs;
-    bool batch_first;
-} sizes;
+typedef rq_recurrent_sizes sizes;
 
 /* Input i must have these sizes (negative: any). */
 static rq_status expect(const rq_infer *a, int i, const char *what, int rank, const int64_t *dim)
@@ -146,18 +148,20 @@ static rq_status read_sizes(const rq_infer *a, sizes *z)
                    RQ_DIM_UNKNOWN,        stated > 0 ? stated : RQ_DIM_UNKNOWN,
                    n_directions(a->node), rq_attr_int(a->node, "layout", 0) != 0 };
     RQ_TRY(expect(a, 0, "X", 3, (int64_t[]) { -1, -1, -1 }));
-    RQ_TRY(expect(a, 2, "R", 3, (int64_t[]) { z->dirs, -1, z->hidden }));
+    const bool transposed = is_transposed(a->node);
+    if (!transposed)
+        RQ_TRY(expect(a, 2, "R", 3, (int64_t[]) { z->dirs, -1, z->hidden }));
     if (x->rank == 3) {
         z->steps = x->dim[z->batch_first];
         z->batch = x->dim[!z->batch_first];
         z->input = x->dim[2];
     }
     if (r->rank == 3)
-        rq_infer_dim_join(&z->hidden, r->dim[2]);
+        rq_infer_dim_join(&z->hidden, r->dim[transposed ? 1 : 2]);
     int64_t d = z->dirs, b = z->batch, h = z->hidden, gates = h < 0 ? -1 : g * h;
     int64_t first = z->batch_first ? b : d, second = z->batch_first ? d : b;
-    RQ_TRY(expect(a, 1, "W", 3, (int64_t[]) { d, gates, z->input }));
-    RQ_TRY(expect(a, 2, "R", 3, (int64_t[]) { d, gates, h }));
+    RQ_TRY(expect(a, 1, "W", 3, (int64_t[]) { d, transposed ? z->input : gates, transposed ? gates : z->input }));
+    RQ_TRY(expect(a, 2, "R", 3, (int64_t[]) { d, transposed ? h : gates, transposed ? gates : h }));
     RQ_TRY(expect(a, 3, "B", 2, (int64_t[]) { d, gates < 0 ? -1 : 2 * gates }));
     RQ_TRY(expect(a, 4, "sequence_lens", 1, (int64_t[]) { b }));
     RQ_TRY(expect(a, 5, "initial_h", 3, (int64_t[]) { first, second, h }));
@@ -165,7 +169,7 @@ static rq_status read_sizes(const rq_infer *a, sizes *z)
     return expect(a, 7, "P", 2, (int64_t[]) { d, h < 0 ? -1 : 3 * h });
 }
 
-static rq_status recurrent_infer(const rq_infer *a)
+rq_status rq_recurrent_infer(const rq_infer *a)
 {
     sizes z;
     RQ_TRY(read_sizes(a, &z));
@@ -213,7 +217,7 @@ static size_t lay_out(const sizes *z, cell c, void *scratch, room *r)
     return (size_t)(at - (char *)scratch);
 }
 
-static rq_status run_sizes(const rq_op_args *a, sizes *z)
+rq_status rq_recurrent_sizes_of(const rq_op_args *a, sizes *z)
 {
     rq_infer as_infer = {
         .graph = a->graph, .node = a->node, .opset = a->opset, .in = a->in, .n_in = a->n_in, .err = a->err
@@ -221,12 +225,12 @@ static rq_status run_sizes(const rq_op_args *a, sizes *z)
     return read_sizes(&as_infer, z);
 }
 
-static size_t recurrent_scratch(const rq_op_args *a, bool integer)
+size_t rq_recurrent_scratch(const rq_op_args *a)
 {
     static char nowhere[1];
     sizes z;
     room r;
-    return run_sizes(a, &z) == RQ_OK ? lay_out(&z, cell_of(a->node), nowhere, &r) : 0;
+    return rq_recurrent_sizes_of(a, &z) == RQ_OK ? lay_out(&z, cell_of(a->node), nowhere, &r) : 0;
 }
 
 /* One direction of one node. */
@@ -242,6 +246,8 @@ typedef struct pass {
     const float *rec_bias; /* GRU with linear_before_reset: [hidden] of the h gate, or NULL */
     const float *peep;     /* LSTM: [3 * hidden] as i, o, f; or NULL */
     bool input_forget, linear_before_reset;
+    rq_recurrent_product product; /* instead of w and rec; or NULL */
+    void *arg;
 } pass;
 
 static void clamp(const pass *p, float *x, int64_t n)
@@ -265,6 +271,8 @@ static void activate(const pass *p, int f, float *x, int64_t n)
 /* y [batch][n] (rows `ld` apart) = state [batch][hidden] x rows first.. of R, transposed */
 static rq_status recur(const pass *p, float *y, int64_t ld, const float *state, int64_t first, int64_t n)
 {
+    if (p->product) /* an LSTM: all gates at once */
+        return p->product(p->arg, y, state, p->z.batch, p->dir, true);
     return rq_gemm_f32(p->a->k, y, state, p->rec + first * p->z.hidden, false, true, p->z.batch, n, p->z.hidden, 1,
                        p->z.hidden, p->z.hidden, 0, ld, p->a->threads);
 }
@@ -428,6 +436,8 @@ static rq_status run_direction(pass *p, const float *x)
     read_bias(p);
     if (rows == 0 || gates == 0)
         rows = 0;
+    else if (p->product)
+        RQ_TRY(p->product(p->arg, p->r.pre, x, rows, p->dir, false));
     else
         RQ_TRY(rq_gemm_f32(p->a->k, p->r.pre, x, p->w, false, true, rows, gates, z->input, 1, z->input, z->input, 0,
                            gates, p->a->threads));
@@ -444,9 +454,11 @@ static rq_status run_direction(pass *p, const float *x)
     return RQ_OK;
 }
 
-static rq_status recurrent_f32(const rq_op_args *a)
+rq_status rq_recurrent_run(const rq_op_args *a, rq_recurrent_product product, void *arg)
 {
     pass p = { .a = a,
+               .product = product,
+               .arg = arg,
                .clip = rq_attr_float(a->node, "clip", 0),
                .input_forget = rq_attr_int(a->node, "input_forget", 0) != 0,
                .linear_before_reset = cell_of(a->node) == GRU && rq_attr_int(a->node, "linear_before_reset", 0) != 0 };
@@ -454,7 +466,7 @@ static rq_status recurrent_f32(const rq_op_args *a)
     const char *bad, *direction = rq_attr_string(a->node, "direction", "forward");
     cell kind = cell_of(a->node);
     int per_dir = kind == LSTM ? 3 : kind == GRU ? 2 : 1;
-    RQ_TRY(run_sizes(a, &p.z));
+    RQ_TRY(rq_recurrent_sizes_of(a, &p.z));
     lay_out(&p.z, kind, a->scratch, &p.r);
     RQ_TRY(read_activations(a->node, p.z.dirs, f, &bad));
     const sizes *z = &p.z;
@@ -474,14 +486,26 @@ static rq_status recurrent_f32(const rq_op_args *a)
         int64_t gates = cell_gates[kind] * z->hidden;
         p.backwards = p.dir == 1 || strcmp(direction, "reverse") == 0;
         memcpy(p.f, f + p.dir * per_dir, (size_t)per_dir * sizeof *f);
-        p.w = a->in[1]->f32 + p.dir * gates * z->input;
-        p.rec = a->in[2]->f32 + p.dir * gates * z->hidden;
+        if (!product) {
+            p.w = a->in[1]->f32 + p.dir * gates * z->input;
+            p.rec = a->in[2]->f32 + p.dir * gates * z->hidden;
+        }
         p.peep = kind == LSTM && a->n_in > 7 && a->in[7] ? a->in[7]->f32 + p.dir * 3 * z->hidden : NULL;
         rq_status s = run_direction(&p, x);
         if (s != RQ_OK)
             return rq_op_fail(a, s, "a matrix product failed");
     }
     return RQ_OK;
+}
+
+static rq_status recurrent_f32(const rq_op_args *a)
+{
+    return rq_recurrent_run(a, NULL, NULL);
+}
+
+static size_t recurrent_scratch(const rq_op_args *a, bool integer)
+{
+    return rq_recurrent_scratch(a);
 }
 
 static rq_status recurrent_forward(const rq_op_args *a)
@@ -491,10 +515,10 @@ static rq_status recurrent_forward(const rq_op_args *a)
     return rq_elements_run_f32(a, recurrent_f32);
 }
 
-static double recurrent_macs(const rq_op_args *a)
+double rq_recurrent_macs(const rq_op_args *a)
 {
     sizes z;
-    if (run_sizes(a, &z))
+    if (rq_recurrent_sizes_of(a, &z))
         return 0;
     return (double)z.dirs * (double)(z.steps * z.batch) * (double)(cell_gates[cell_of(a->node)] * z.hidden) *
            (double)(z.input + z.hidden);
@@ -502,8 +526,8 @@ static double recurrent_macs(const rq_op_args *a)
 
 #define RECURRENT                                                                                                      \
     .domain = "", .since = 7, .known = 25, .min_in = 3, .min_out = 0, .place = RQ_PLACE_FLOAT,                         \
-    .check = recurrent_check, .infer = recurrent_infer, .forward = recurrent_forward, .scratch = recurrent_scratch,    \
-    .macs = recurrent_macs
+    .check = rq_recurrent_check, .infer = rq_recurrent_infer, .forward = recurrent_forward,                            \
+    .scratch = recurrent_scratch, .macs = rq_recurrent_macs
 
 const rq_op rq_op_rnn = { .name = "RNN", .max_in = 6, .max_out = 2, RECURRENT };
 const rq_op rq_op_gru = { .name = "GRU", .max_in = 6, .max_out = 2, RECURRENT };

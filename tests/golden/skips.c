@@ -15,12 +15,8 @@ static const struct op_skip {
     { "", "Attention", NO_ROW },
     { "", "RotaryEmbedding", NO_ROW },
     { "com.microsoft", "Attention", NO_ROW },
-    { "com.microsoft", "DynamicQuantizeLSTM", NO_ROW },
-    { "com.microsoft", "DynamicQuantizeMatMul", NO_ROW },
     { "com.microsoft", "EmbedLayerNormalization", NO_ROW },
-    { "com.microsoft", "GatherBlockQuantized", NO_ROW },
     { "com.microsoft", "GroupQueryAttention", NO_ROW },
-    { "com.microsoft", "MatMulNBits", NO_ROW },
     { "com.microsoft", "MultiHeadAttention", NO_ROW },
     { "com.microsoft", "RotaryEmbedding", NO_ROW },
 };
