@@ -214,7 +214,7 @@ static bool is_bridge(const work *w, rq_id id)
 /* Operators that carry codes on without parameters of their own choice. */
 static bool passes(const rq_node *n)
 {
-    return n->row->place == RQ_PLACE_SAME;
+    return n->row->place == RQ_PLACE_SAME && (!n->row->carries || n->row->carries(n));
 }
 
 /* An operator that makes its inputs and outputs codes, as opposed to one that is merely passed. */

@@ -284,7 +284,7 @@ static rq_status pow_forward(const rq_op_args *a)
 
 /* ---- rows ---- */
 
-#define BINARY(id, op_name, where, accepts, run_int)                                                                   \
+#define BINARY(id, op_name, where, accepts, prepare, run_int)                                                          \
     const rq_op rq_op_##id = {                                                                                         \
         .name = op_name,                                                                                               \
         .domain = "",                                                                                                  \
@@ -299,33 +299,40 @@ static rq_status pow_forward(const rq_op_args *a)
         .infer = same_types_infer,                                                                                     \
         .forward = binary_forward,                                                                                     \
         .accepts_int = accepts,                                                                                        \
+        .prepare_int = prepare,                                                                                        \
         .forward_int = run_int,                                                                                        \
+        .release_int = rq_int_zip_release,                                                                             \
     }
-BINARY(add, "Add", RQ_PLACE_OWN, rq_int_eltwise_accepts, rq_int_add_forward);
-BINARY(sub, "Sub", RQ_PLACE_FLOAT, NULL, NULL);
-BINARY(mul, "Mul", RQ_PLACE_OWN, rq_int_eltwise_accepts, rq_int_mul_forward);
-BINARY(div, "Div", RQ_PLACE_FLOAT, NULL, NULL);
+/* Sub and Div run on codes where a model has them so; the profile's runtime has no kernels (docs/onnx-facts.md 5.1), so
+ * the quantizer leaves them in float. */
+BINARY(add, "Add", RQ_PLACE_OWN, rq_int_eltwise_accepts, NULL, rq_int_add_forward);
+BINARY(sub, "Sub", RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_int_zip_forward);
+BINARY(mul, "Mul", RQ_PLACE_OWN, rq_int_eltwise_accepts, NULL, rq_int_mul_forward);
+BINARY(div, "Div", RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_int_zip_forward);
 #undef BINARY
 
-#define VARIADIC(id, op_name)                                                                                          \
-    const rq_op rq_op_##id = {                                                                                         \
-        .name = op_name,                                                                                               \
-        .domain = "",                                                                                                  \
-        .since = 1,                                                                                                    \
-        .known = 25,                                                                                                   \
-        .min_in = 1,                                                                                                   \
-        .max_in = -1,                                                                                                  \
-        .min_out = 1,                                                                                                  \
-        .max_out = 1,                                                                                                  \
-        .flags = RQ_OP_COMMUTES,                                                                                       \
-        .place = RQ_PLACE_FLOAT,                                                                                       \
-        .infer = same_types_infer,                                                                                     \
-        .forward = variadic_forward,                                                                                   \
-    }
-VARIADIC(min, "Min");
-VARIADIC(max, "Max");
-VARIADIC(sum, "Sum");
-VARIADIC(mean, "Mean");
+#define VARIADIC(id, op_name, ...)                                                                                     \
+    const rq_op rq_op_##id = { .name = op_name,                                                                        \
+                               .domain = "",                                                                           \
+                               .since = 1,                                                                             \
+                               .known = 25,                                                                            \
+                               .min_in = 1,                                                                            \
+                               .max_in = -1,                                                                           \
+                               .min_out = 1,                                                                           \
+                               .max_out = 1,                                                                           \
+                               .flags = RQ_OP_COMMUTES,                                                                \
+                               .place = RQ_PLACE_FLOAT,                                                                \
+                               .infer = same_types_infer,                                                              \
+                               .forward = variadic_forward,                                                            \
+                               __VA_ARGS__ }
+#define ON_CODES                                                                                                       \
+    .accepts_int = rq_int_zip_accepts, .prepare_int = rq_int_zip_prepare, .forward_int = rq_int_zip_forward,           \
+    .release_int = rq_int_zip_release
+VARIADIC(min, "Min", ON_CODES);
+VARIADIC(max, "Max", ON_CODES);
+VARIADIC(sum, "Sum", );
+VARIADIC(mean, "Mean", );
+#undef ON_CODES
 #undef VARIADIC
 
 const rq_op rq_op_pow = {
@@ -341,6 +348,10 @@ const rq_op rq_op_pow = {
     .place = RQ_PLACE_FLOAT,
     .infer = rq_infer_broadcast,
     .forward = pow_forward,
+    .accepts_int = rq_int_table_accepts, /* an exponent that is one constant number */
+    .prepare_int = rq_int_table_prepare,
+    .forward_int = rq_int_table_forward,
+    .release_int = rq_int_table_release,
 };
 
 const rq_op rq_op_mod = {
@@ -371,4 +382,8 @@ const rq_op rq_op_prelu = {
     .place = RQ_PLACE_FLOAT,
     .infer = prelu_infer,
     .forward = binary_forward,
+    .accepts_int = rq_int_zip_accepts,
+    .prepare_int = rq_int_zip_prepare,
+    .forward_int = rq_int_zip_forward,
+    .release_int = rq_int_zip_release,
 };

@@ -1,6 +1,7 @@
-/* ops/int_concat.c — Concat on codes: an input whose parameters are the output's is copied, any other goes through a
- * table of 256 codes, rne(DQ(code) / sy) + zy (docs/onnx-facts.md 6.3). */
+/* ops/int_concat.c — Concat and Where on codes: an input whose parameters are the output's is copied, any other goes
+ * through a table of 256 codes, rne(DQ(code) / sy) + zy (docs/onnx-facts.md 6.3; Where: 2.9). */
 #include "kernels/quantize.h"
+#include "ops/elements.h"
 #include "ops/int_ops.h"
 
 #include <string.h>
@@ -15,17 +16,6 @@ bool rq_int_concat_accepts(const rq_op_args *a, const char **why)
     return rq_int_is_output(a->out_q[0], a->out[0], false, why);
 }
 
-static void make_table(uint8_t table[256], const rq_qparams *x, const rq_qparams *y)
-{
-    int32_t lo, hi;
-    rq_qparams_limits(y, &lo, &hi);
-    for (int i = 0; i < 256; i++) {
-        const int32_t code = x->dtype == RQ_DTYPE_S8 ? (int8_t)(uint8_t)i : i;
-        const float real = rq_dequantize_one(code, x->scale[0], x->zero_point[0]);
-        table[i] = (uint8_t)rq_quantize_one(real, y->scale[0], y->zero_point[0], lo, hi);
-    }
-}
-
 rq_status rq_int_concat_forward(const rq_op_args *a)
 {
     const rq_shape *y = &a->out[0]->shape;
@@ -37,7 +27,7 @@ rq_status rq_int_concat_forward(const rq_op_args *a)
         const bool same = rq_qparams_equal(a->in_q[i], a->out_q[0]);
         uint8_t table[256];
         if (!same)
-            make_table(table, a->in_q[i], a->out_q[0]);
+            rq_int_requantize_table(table, a->in_q[i], a->out_q[0]);
         for (int64_t o = 0; o < outer && n > 0; o++) {
             uint8_t *to = a->out[0]->u8 + o * row + at;
             const uint8_t *from = a->in[i]->u8 + o * n;
@@ -48,5 +38,43 @@ rq_status rq_int_concat_forward(const rq_op_args *a)
         }
         at += n;
     }
+    return RQ_OK;
+}
+
+/* ---- Where ---- */
+
+bool rq_int_where_accepts(const rq_op_args *a, const char **why)
+{
+    for (int i = 1; i < 3; i++) {
+        *why = "an input is not quantized";
+        if (!a->in_q[i] || !rq_int_is_activation(a->in_q[i], why))
+            return false;
+    }
+    return rq_int_is_output(a->out_q[0], a->out[0], false, why);
+}
+
+typedef struct where_job {
+    const uint8_t *c, *x, *z;
+    uint8_t *y;
+    uint8_t of_x[256], of_z[256];
+} where_job;
+
+static void where_run(void *arg, int64_t o, const int64_t *at, const int64_t *step, int64_t n)
+{
+    const where_job *w = arg;
+    const uint8_t *c = w->c + at[0], *x = w->x + at[1], *z = w->z + at[2];
+    uint8_t *y = w->y + o;
+    for (int64_t i = 0; i < n; i++)
+        y[i] = c[i * step[0]] ? w->of_x[x[i * step[1]]] : w->of_z[z[i * step[2]]];
+}
+
+rq_status rq_int_where_forward(const rq_op_args *a)
+{
+    where_job w = { .c = a->in[0]->u8, .x = a->in[1]->u8, .z = a->in[2]->u8, .y = a->out[0]->u8 };
+    rq_int_requantize_table(w.of_x, a->in_q[1], a->out_q[0]);
+    rq_int_requantize_table(w.of_z, a->in_q[2], a->out_q[0]);
+    rq_elements_broadcast(&a->out[0]->shape,
+                          (const rq_shape *[]) { &a->in[0]->shape, &a->in[1]->shape, &a->in[2]->shape }, 3, where_run,
+                          &w);
     return RQ_OK;
 }

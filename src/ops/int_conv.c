@@ -39,38 +39,7 @@ typedef struct conv_state {
 
 bool rq_int_conv_accepts(const rq_op_args *a, const char **why)
 {
-    const rq_qparams *w = a->in_q[1];
-    *why = "input is not quantized";
-    if (!a->in_q[0] || !rq_int_is_activation(a->in_q[0], why))
-        return false;
-    *why = "weight is not quantized";
-    if (!w)
-        return false;
-    *why = "weight is not constant";
-    if (!a->in[1]->data)
-        return false;
-    *why = "weight codes are not of 8 bits";
-    if (w->dtype != RQ_DTYPE_S8 && w->dtype != RQ_DTYPE_U8)
-        return false;
-    *why = "weight is quantized along another axis";
-    if (w->axis != RQ_PER_TENSOR && (w->axis != 0 || w->block))
-        return false;
-    if (w->axis != RQ_PER_TENSOR && w->n != a->in[1]->shape.dim[0])
-        return false;
-    const rq_tensor *b = a->n_in > 2 ? a->in[2] : NULL;
-    *why = "bias is not constant";
-    if (b && !b->data)
-        return false;
-    *why = "bias is neither float nor of 32 bits";
-    if (b && ((b->dtype != RQ_DTYPE_S32 && b->dtype != RQ_DTYPE_F32) || rq_tensor_count(b) != a->in[1]->shape.dim[0]))
-        return false;
-    *why = "bias has a scale of its own";
-    if (b && a->in_q[2] && !rq_int_is_bias(a->in_q[2], a->in_q[0], w, 1))
-        return false;
-    *why = "more than three spatial axes";
-    if (a->in[0]->shape.rank < 3 || a->in[0]->shape.rank > 5)
-        return false;
-    return rq_int_is_output(a->out_q[0], a->out[0], true, why);
+    return rq_int_is_conv(a, 0, a->in[1]->shape.dim[0], why);
 }
 
 void rq_int_conv_release(void *state)

@@ -16,7 +16,7 @@ enum { COPIES = 256 };
 
 typedef struct job {
     const rq_op_args *args;
-    bool is_mul, is_literal;
+    bool is_mul;
     rq_qadd add;
     float k_swapped; /* add.k where B is taken first */
     rq_qmul mul;
@@ -52,43 +52,13 @@ static void mul_row(const job *j, uint8_t *y, const uint8_t *a, bool move_a, con
         k->qmul(y + i, move_a ? a + i : copies, move_a ? copies : b + i, n - i < COPIES ? n - i : COPIES, &j->mul);
 }
 
-static void to_reals(const rq_kernels *k, float *y, const uint8_t *x, bool moves, size_t n, const rq_qparams *q)
-{
-    const size_t some = moves ? n : 1;
-    if (q->dtype == RQ_DTYPE_S8)
-        k->dequantize_s8(y, (const int8_t *)x, some, q->scale[0], q->zero_point[0]);
-    else
-        k->dequantize_u8(y, x, some, q->scale[0], q->zero_point[0]);
-    for (size_t i = some; i < n; i++)
-        y[i] = y[0];
-}
-
-/* Sums of reals, then quantized. */
-static void add_row_literally(const job *j, uint8_t *y, const uint8_t *a, bool move_a, const uint8_t *b, bool move_b,
-                              size_t n)
-{
-    const rq_kernels *k = j->args->k;
-    const rq_qparams *qy = j->args->out_q[0];
-    float ra[COPIES], rb[COPIES];
-    for (size_t i = 0; i < n; i += COPIES) {
-        const size_t some = n - i < COPIES ? n - i : COPIES;
-        to_reals(k, ra, move_a ? a + i : a, move_a, some, j->args->in_q[0]);
-        to_reals(k, rb, move_b ? b + i : b, move_b, some, j->args->in_q[1]);
-        for (size_t l = 0; l < some; l++)
-            ra[l] += rb[l];
-        k->quantize_s8((int8_t *)y + i, ra, some, qy->scale[0], qy->zero_point[0], -128, 127);
-    }
-}
-
 static void row(void *arg, int64_t y, int64_t a, int sa, int64_t b, int sb, int64_t n)
 {
     const job *j = arg;
     const rq_op_args *t = j->args;
     const bool move_a = sa || !sb, move_b = sb || !sa; /* one element: as if both moved */
     const uint8_t *pa = t->in[0]->u8 + a, *pb = t->in[1]->u8 + b;
-    (j->is_literal ? add_row_literally
-     : j->is_mul   ? mul_row
-                   : add_row)(j, t->out[0]->u8 + y, pa, move_a, pb, move_b, (size_t)n);
+    (j->is_mul ? mul_row : add_row)(j, t->out[0]->u8 + y, pa, move_a, pb, move_b, (size_t)n);
 }
 
 static rq_status run(job *j)
@@ -103,10 +73,17 @@ static rq_status run(job *j)
 
 bool rq_int_eltwise_accepts(const rq_op_args *a, const char **why)
 {
-    *why = "an input is not quantized";
-    if (!a->in_q[0] || !a->in_q[1] || !rq_int_is_activation(a->in_q[0], why) || !rq_int_is_activation(a->in_q[1], why))
-        return false;
-    return rq_int_is_output(a->out_q[0], a->out[0], false, why);
+    return rq_int_zip_accepts(a, why);
+}
+
+/* Does ONNX Runtime have a kernel for these operands? */
+static bool has_recipe(const rq_op_args *a)
+{
+    const char *why;
+    for (int i = 0; i < 2; i++)
+        if (!a->in_q[i] || !rq_int_is_activation(a->in_q[i], &why))
+            return false;
+    return rq_int_is_activation(a->out_q[0], &why);
 }
 
 /* Zero point of the codes after flipping. */
@@ -123,6 +100,8 @@ static bool is_constant(const rq_op_args *a, int i)
 rq_status rq_int_add_forward(const rq_op_args *a)
 {
     const rq_qparams *qa = a->in_q[0], *qb = a->in_q[1], *qc = a->out_q[0];
+    if (!has_recipe(a) || (qc->dtype == RQ_DTYPE_S8 && (is_constant(a, 0) || is_constant(a, 1))))
+        return rq_int_zip_run(a, RQ_ZIP_ADD);
     job j = { .args = a };
     rq_qadd *p = &j.add;
     p->ra = qa->scale[0] / qc->scale[0];
@@ -133,13 +112,14 @@ rq_status rq_int_add_forward(const rq_op_args *a)
     p->flip_a = rq_int_flip_to_u8(qa->dtype);
     p->flip_b = rq_int_flip_to_u8(qb->dtype);
     p->flip_y = rq_int_flip_to_u8(qc->dtype);
-    j.is_literal = qc->dtype == RQ_DTYPE_S8 && (is_constant(a, 0) || is_constant(a, 1));
     return run(&j);
 }
 
 rq_status rq_int_mul_forward(const rq_op_args *a)
 {
     const rq_qparams *qa = a->in_q[0], *qb = a->in_q[1], *qc = a->out_q[0];
+    if (!has_recipe(a))
+        return rq_int_zip_run(a, RQ_ZIP_MUL);
     job j = { .args = a, .is_mul = true };
     rq_qmul *p = &j.mul;
     const float both = qa->scale[0] * qb->scale[0];

@@ -6,6 +6,7 @@
 #define RQ_OPS_INT_OPS_H
 
 #include "ops/op.h"
+#include "ops/reduce.h"
 
 /* ---- int_conv.c: Conv of one to three spatial axes, groups, depthwise; constant weights ---- */
 bool rq_int_conv_accepts(const rq_op_args *a, const char **why);
@@ -28,10 +29,31 @@ rq_status rq_int_matmul_forward(const rq_op_args *a); /* of either */
 size_t rq_int_matmul_scratch(const rq_op_args *a);
 void rq_int_matmul_release(void *state);
 
-/* ---- int_eltwise.c: Add and Mul of two quantized tensors, numpy broadcasting ---- */
+/* ---- int_deconv.c: ConvTranspose, as Conv ---- */
+bool rq_int_deconv_accepts(const rq_op_args *a, const char **why);
+rq_status rq_int_deconv_prepare(const rq_op_args *a, void **state);
+rq_status rq_int_deconv_forward(const rq_op_args *a);
+size_t rq_int_deconv_scratch(const rq_op_args *a);
+void rq_int_deconv_release(void *state);
+
+/* ---- int_eltwise.c: Add and Mul of two quantized tensors, numpy broadcasting. Where one of them holds reals, or has 16
+ * bits, the way of int_zip.c ---- */
 bool rq_int_eltwise_accepts(const rq_op_args *a, const char **why);
 rq_status rq_int_add_forward(const rq_op_args *a);
 rq_status rq_int_mul_forward(const rq_op_args *a);
+
+/* ---- int_zip.c: operators of two operands that no runtime has integer kernels for: Sub, Div, Min, Max, PRelu ---- */
+bool rq_int_zip_accepts(const rq_op_args *a, const char **why);
+rq_status rq_int_zip_prepare(const rq_op_args *a, void **state);
+rq_status rq_int_zip_forward(const rq_op_args *a);
+void rq_int_zip_release(void *state);
+/* y = Q(f(DQ(a), DQ(b))), whatever the row's operator. */
+rq_status rq_int_zip_run(const rq_op_args *a, rq_zip_id f);
+
+/* ---- int_reduce.c: reductions over any axes, exact in integers until one factor and one rounding ---- */
+/* All kinds of ops/reduce.h but PROD and LOG_SUM_EXP. */
+bool rq_int_reduce_accepts(const rq_op_args *a, rq_reduce kind, const char **why);
+void rq_int_reduce_run(const rq_op_args *a, const rq_reduce_plan *p, rq_reduce kind);
 
 /* ---- int_pool.c ---- */
 bool rq_int_pool_accepts(const rq_op_args *a, const char **why);
@@ -41,12 +63,23 @@ rq_status rq_int_global_average_pool_forward(const rq_op_args *a);
 /* ---- int_concat.c: a copy, or a table where parameters differ ---- */
 bool rq_int_concat_accepts(const rq_op_args *a, const char **why);
 rq_status rq_int_concat_forward(const rq_op_args *a);
+/* The same for Where: each side in the parameters of the result. */
+bool rq_int_where_accepts(const rq_op_args *a, const char **why);
+rq_status rq_int_where_forward(const rq_op_args *a);
 
 /* ---- what they share ---- */
 
 bool rq_int_is_byte(rq_dtype d); /* u8 or s8 */
 /* Codes of 8 bits with one pair of parameters. */
 bool rq_int_is_activation(const rq_qparams *q, const char **why);
+/* The same, or of 16 bits. */
+bool rq_int_is_codes(const rq_qparams *q, const char **why);
+/* Weight, bias and output of Conv and ConvTranspose, `outputs` channels along `axis` of the weight. */
+bool rq_int_is_conv(const rq_op_args *a, int axis, int64_t outputs, const char **why);
+/* Elements at..at+n-1 of t as reals: dequantized, or, with q NULL, the f32 they are. */
+void rq_int_to_reals(const rq_kernels *k, float *y, const rq_tensor *t, int64_t at, int64_t n, const rq_qparams *q);
+/* And back, into elements at..at+n-1 of y: each rounded once. */
+void rq_int_from_reals(const rq_kernels *k, rq_tensor *y, int64_t at, const float *x, int64_t n, const rq_qparams *q);
 /* Every output annotated like that, or f32 when `or_real`. */
 bool rq_int_is_output(const rq_qparams *q, const rq_tensor *t, bool or_real, const char **why);
 /* Does b say that a bias counts in units of the sums of x (one pair) and w: s32, zero points 0, scale f32(f32(alpha sx) sw[c])?
@@ -54,6 +87,8 @@ bool rq_int_is_output(const rq_qparams *q, const rq_tensor *t, bool or_real, con
 bool rq_int_is_bias(const rq_qparams *b, const rq_qparams *x, const rq_qparams *w, float alpha);
 /* DynamicQuantizeLinear (docs/onnx-facts.md 2.5): u8 codes y of x [n], their scale and zero point. y may be NULL. */
 void rq_int_dynamic(uint8_t *y, const float *x, int64_t n, float *scale, uint8_t *zero, const rq_kernels *k);
+/* For each code of x, indexed by its bits, the code in y of what it stands for; both of 8 bits. */
+void rq_int_requantize_table(uint8_t table[256], const rq_qparams *x, const rq_qparams *y);
 /* The zero point of codes turned into u8 by flipping the top bit of s8, and the flip. */
 static inline uint8_t rq_int_flip_to_u8(rq_dtype d)
 {

@@ -2,6 +2,8 @@
 #include "kernels/quantize.h"
 #include "ops/int_ops.h"
 
+#include <string.h>
+
 bool rq_int_is_byte(rq_dtype d)
 {
     return d == RQ_DTYPE_U8 || d == RQ_DTYPE_S8;
@@ -14,6 +16,15 @@ bool rq_int_is_activation(const rq_qparams *q, const char **why)
         return false;
     *why = "codes are not of 8 bits";
     return rq_int_is_byte(q->dtype);
+}
+
+bool rq_int_is_codes(const rq_qparams *q, const char **why)
+{
+    *why = "quantized per channel";
+    if (q->axis != RQ_PER_TENSOR)
+        return false;
+    *why = "codes are not of 8 or 16 bits";
+    return rq_int_is_byte(q->dtype) || q->dtype == RQ_DTYPE_U16 || q->dtype == RQ_DTYPE_S16;
 }
 
 bool rq_int_is_output(const rq_qparams *q, const rq_tensor *t, bool or_real, const char **why)
@@ -54,4 +65,81 @@ void rq_int_dynamic(uint8_t *y, const float *x, int64_t n, float *scale, uint8_t
     *zero = (uint8_t)rq_quantize_clamp(0 - lo / *scale, 0, 255);
     if (y)
         k->quantize_u8(y, x, (size_t)n, *scale, *zero, 0, 255);
+}
+
+bool rq_int_is_conv(const rq_op_args *a, int axis, int64_t outputs, const char **why)
+{
+    const rq_qparams *w = a->in_q[1];
+    *why = "input is not quantized";
+    if (!a->in_q[0] || !rq_int_is_activation(a->in_q[0], why))
+        return false;
+    *why = "weight is not quantized";
+    if (!w)
+        return false;
+    *why = "weight is not constant";
+    if (!a->in[1]->data)
+        return false;
+    *why = "weight codes are not of 8 bits";
+    if (!rq_int_is_byte(w->dtype))
+        return false;
+    *why = "weight is quantized along another axis";
+    if (w->axis != RQ_PER_TENSOR && (w->axis != axis || w->block || w->n != a->in[1]->shape.dim[axis]))
+        return false;
+    const rq_tensor *b = a->n_in > 2 ? a->in[2] : NULL;
+    *why = "bias is not constant";
+    if (b && !b->data)
+        return false;
+    *why = "bias is neither float nor of 32 bits";
+    if (b && ((b->dtype != RQ_DTYPE_S32 && b->dtype != RQ_DTYPE_F32) || rq_tensor_count(b) != outputs))
+        return false;
+    *why = "bias has a scale of its own";
+    if (b && a->in_q[2] && !rq_int_is_bias(a->in_q[2], a->in_q[0], w, 1))
+        return false;
+    *why = "more than three spatial axes";
+    if (a->in[0]->shape.rank < 3 || a->in[0]->shape.rank > 5)
+        return false;
+    return rq_int_is_output(a->out_q[0], a->out[0], true, why);
+}
+
+void rq_int_to_reals(const rq_kernels *k, float *y, const rq_tensor *t, int64_t at, int64_t n, const rq_qparams *q)
+{
+    if (!q)
+        memcpy(y, t->f32 + at, (size_t)n * sizeof *y);
+    else if (q->dtype == RQ_DTYPE_U8)
+        k->dequantize_u8(y, t->u8 + at, (size_t)n, q->scale[0], q->zero_point[0]);
+    else if (q->dtype == RQ_DTYPE_S8)
+        k->dequantize_s8(y, t->s8 + at, (size_t)n, q->scale[0], q->zero_point[0]);
+    else if (q->dtype == RQ_DTYPE_U16)
+        for (int64_t i = 0; i < n; i++)
+            y[i] = rq_dequantize_one(t->u16[at + i], q->scale[0], q->zero_point[0]);
+    else
+        for (int64_t i = 0; i < n; i++)
+            y[i] = rq_dequantize_one(t->s16[at + i], q->scale[0], q->zero_point[0]);
+}
+
+void rq_int_from_reals(const rq_kernels *k, rq_tensor *y, int64_t at, const float *x, int64_t n, const rq_qparams *q)
+{
+    const float scale = q->scale[0];
+    const int32_t zp = q->zero_point[0];
+    int32_t lo, hi;
+    rq_qparams_limits(q, &lo, &hi);
+    if (q->dtype == RQ_DTYPE_U8)
+        k->quantize_u8(y->u8 + at, x, (size_t)n, scale, zp, lo, hi);
+    else if (q->dtype == RQ_DTYPE_S8)
+        k->quantize_s8(y->s8 + at, x, (size_t)n, scale, zp, lo, hi);
+    else if (q->dtype == RQ_DTYPE_U16)
+        k->quantize_u16(y->u16 + at, x, (size_t)n, scale, zp, lo, hi);
+    else
+        k->quantize_s16(y->s16 + at, x, (size_t)n, scale, zp, lo, hi);
+}
+
+void rq_int_requantize_table(uint8_t table[256], const rq_qparams *x, const rq_qparams *y)
+{
+    int32_t lo, hi;
+    rq_qparams_limits(y, &lo, &hi);
+    for (int i = 0; i < 256; i++) {
+        const int32_t code = x->dtype == RQ_DTYPE_S8 ? (int8_t)(uint8_t)i : i;
+        const float real = rq_dequantize_one(code, x->scale[0], x->zero_point[0]);
+        table[i] = (uint8_t)rq_quantize_one(real, y->scale[0], y->zero_point[0], lo, hi);
+    }
 }

@@ -2,7 +2,7 @@
  * Q(f(DQ(code))) over all codes, made when the plan is by running the row's own forward on the reals of all codes.
  * So the integer form is the float one, rounded once (docs/onnx-facts.md 6.3: QLinearSigmoid, QLinearLeakyRelu). */
 #include "kernels/quantize.h"
-#include "ops/op.h"
+#include "ops/int_ops.h"
 
 #include <string.h>
 
@@ -16,22 +16,13 @@ typedef struct table_state {
     };
 } table_state;
 
-static bool fits(const rq_qparams *q, const char **why)
-{
-    *why = "quantized per channel";
-    if (q->axis != RQ_PER_TENSOR)
-        return false;
-    *why = "codes are not of 8 or 16 bits";
-    return q->dtype == RQ_DTYPE_U8 || q->dtype == RQ_DTYPE_S8 || q->dtype == RQ_DTYPE_U16 || q->dtype == RQ_DTYPE_S16;
-}
-
 bool rq_int_table_accepts(const rq_op_args *a, const char **why)
 {
     *why = "input is not quantized";
-    if (!a->in_q[0] || !fits(a->in_q[0], why))
+    if (!a->in_q[0] || !rq_int_is_codes(a->in_q[0], why))
         return false;
     *why = "output is not quantized";
-    if (a->n_out != 1 || !a->out_q[0] || !fits(a->out_q[0], why))
+    if (a->n_out != 1 || !a->out_q[0] || !rq_int_is_codes(a->out_q[0], why))
         return false;
     for (int i = 1; i < a->n_in; i++) {
         *why = "another input is quantized";

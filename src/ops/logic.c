@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ops/elements.h"
+#include "ops/int_ops.h"
 #include "ops/moves.h"
 
 /* ---- two operands to booleans or integers ---- */
@@ -446,4 +447,6 @@ const rq_op rq_op_where = {
     .place = RQ_PLACE_FLOAT,
     .infer = where_infer,
     .forward = where_forward,
+    .accepts_int = rq_int_where_accepts,
+    .forward_int = rq_int_where_forward,
 };

@@ -104,6 +104,8 @@ typedef struct rq_op {
     size_t (*scratch)(const rq_op_args *a, bool integer); /* bytes; NULL: none */
     /* Output-channel axis of weight w (input 1), or RQ_PER_TENSOR; WEIGHTED rows only. */
     int (*weight_axis)(const rq_node *n, const rq_shape *w);
+    /* Does this node carry codes on as they are? NULL: every one does. One that does not is placed as OWN. SAME rows only. */
+    bool (*carries)(const rq_node *n);
     /* Multiply-adds of one run, for reports; NULL: elementwise. */
     double (*macs)(const rq_op_args *a);
 } rq_op;

@@ -9,6 +9,7 @@
 #include "ops/bcast.h"
 #include "ops/eltwise.h"
 #include "ops/half.h"
+#include "ops/int_ops.h"
 
 /* ---- axes ---- */
 
@@ -85,7 +86,15 @@ static const struct named {
     { "ReduceLogSum", RQ_REDUCE_LOG_SUM }, { "ReduceLogSumExp", RQ_REDUCE_LOG_SUM_EXP },
 };
 
-static rq_status reduce_wide(const rq_op_args *a)
+static rq_reduce kind_of(const rq_node *n)
+{
+    size_t i = 0;
+    while (i + 1 < sizeof kinds / sizeof kinds[0] && strcmp(kinds[i].op, n->op) != 0)
+        i++;
+    return kinds[i].kind; /* every row below is listed */
+}
+
+static rq_status plan(const rq_op_args *a, rq_reduce_plan *p)
 {
     const rq_tensor *x = a->in[0];
     int64_t axes[RQ_MAX_RANK * 2];
@@ -104,17 +113,33 @@ static rq_status reduce_wide(const rq_op_args *a)
     }
     if (!mark_axes(a->node, axes, n, x->shape.rank, reduced))
         return rq_op_fail(a, RQ_BAD_SHAPE, "an axis is out of range for an input of %d axes", x->shape.rank);
+    rq_reduce_plan_init(p, &x->shape, reduced);
+    return RQ_OK;
+}
+
+static rq_status reduce_wide(const rq_op_args *a)
+{
     rq_reduce_plan p;
-    rq_reduce_plan_init(&p, &x->shape, reduced);
-    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
-        if (strcmp(kinds[i].op, a->node->op) == 0)
-            return rq_reduce_run(a, &p, kinds[i].kind, a->out[0], x);
-    return rq_op_fail(a, RQ_INTERNAL, "is missing from the table of reductions");
+    RQ_TRY(plan(a, &p));
+    return rq_reduce_run(a, &p, kind_of(a->node), a->out[0], a->in[0]);
 }
 
 static rq_status reduce_forward(const rq_op_args *a)
 {
     return rq_half_run(a, reduce_wide);
+}
+
+static bool reduce_accepts_int(const rq_op_args *a, const char **why)
+{
+    return rq_int_reduce_accepts(a, kind_of(a->node), why);
+}
+
+static rq_status reduce_forward_int(const rq_op_args *a)
+{
+    rq_reduce_plan p;
+    RQ_TRY(plan(a, &p));
+    rq_int_reduce_run(a, &p, kind_of(a->node));
+    return RQ_OK;
 }
 
 /* ---- ArgMax, ArgMin ---- */
@@ -260,6 +285,8 @@ static rq_status cumsum_forward(const rq_op_args *a)
         .place = RQ_PLACE_FLOAT,                                                                                       \
         .infer = reduce_infer,                                                                                         \
         .forward = reduce_forward,                                                                                     \
+        .accepts_int = reduce_accepts_int,                                                                             \
+        .forward_int = reduce_forward_int,                                                                             \
     }
 REDUCE(reduce_l1, "ReduceL1");
 REDUCE(reduce_l2, "ReduceL2");

@@ -2,61 +2,35 @@
  *
  * Every mode is separable. An output index of an axis is mapped to a real coordinate of the input (in f32, as ONNX
  * Runtime does: nearest depends on its last bit); nearest then moves whole runs, on any type, codes included; linear
- * and cubic are a weighted sum of a few input indices per axis ("taps"), one axis after the other in f32. */
-#include <assert.h>
+ * and cubic are in resize_blend.c. */
+#include "ops/resize.h"
+
 #include <math.h>
 #include <string.h>
 
 #include "ops/elements.h"
+#include "ops/int_ops.h"
 #include "ops/moves.h"
 
-typedef enum coords {
-    HALF_PIXEL,
-    HALF_PIXEL_SYMMETRIC,
-    PYTORCH_HALF_PIXEL,
-    ALIGN_CORNERS,
-    ASYMMETRIC,
-    TF_HALF_PIXEL_FOR_NN,
-    TF_CROP_AND_RESIZE,
-    N_COORDS
-} coords;
-
 static const char *const coords_names[] = {
-    [HALF_PIXEL] = "half_pixel",
-    [HALF_PIXEL_SYMMETRIC] = "half_pixel_symmetric",
-    [PYTORCH_HALF_PIXEL] = "pytorch_half_pixel",
-    [ALIGN_CORNERS] = "align_corners",
-    [ASYMMETRIC] = "asymmetric",
-    [TF_HALF_PIXEL_FOR_NN] = "tf_half_pixel_for_nn",
-    [TF_CROP_AND_RESIZE] = "tf_crop_and_resize",
+    [RQ_RESIZE_HALF_PIXEL] = "half_pixel",
+    [RQ_RESIZE_HALF_PIXEL_SYMMETRIC] = "half_pixel_symmetric",
+    [RQ_RESIZE_PYTORCH_HALF_PIXEL] = "pytorch_half_pixel",
+    [RQ_RESIZE_ALIGN_CORNERS] = "align_corners",
+    [RQ_RESIZE_ASYMMETRIC] = "asymmetric",
+    [RQ_RESIZE_TF_HALF_PIXEL_FOR_NN] = "tf_half_pixel_for_nn",
+    [RQ_RESIZE_TF_CROP_AND_RESIZE] = "tf_crop_and_resize",
 };
-
-typedef enum rounding { ROUND_PREFER_FLOOR, ROUND_PREFER_CEIL, FLOOR, CEIL, SIMPLE, N_ROUNDINGS } rounding;
 
 static const char *const rounding_names[] = {
-    [ROUND_PREFER_FLOOR] = "round_prefer_floor",
-    [ROUND_PREFER_CEIL] = "round_prefer_ceil",
-    [FLOOR] = "floor",
-    [CEIL] = "ceil",
-    [SIMPLE] = "", /* before opset 11: down when growing, up when shrinking */
+    [RQ_RESIZE_ROUND_PREFER_FLOOR] = "round_prefer_floor",
+    [RQ_RESIZE_ROUND_PREFER_CEIL] = "round_prefer_ceil",
+    [RQ_RESIZE_FLOOR] = "floor",
+    [RQ_RESIZE_CEIL] = "ceil",
+    [RQ_RESIZE_SIMPLE] = "", /* before opset 11: down when growing, up when shrinking */
 };
 
-typedef enum method { NEAREST, LINEAR, CUBIC, N_METHODS } method;
-
 static const char *const method_names[] = { "nearest", "linear", "cubic" };
-
-typedef struct options {
-    method method;
-    coords coords;
-    rounding rounding;
-    bool antialias, exclude_outside;
-    float cubic_a, extrapolation;
-} options;
-
-typedef struct axis_plan {
-    int64_t in, out;
-    float scale, roi0, roi1;
-} axis_plan;
 
 static int find_name(const char *name, const char *const *names, int n)
 {
@@ -71,17 +45,17 @@ static bool is_upsample(const rq_node *n)
     return strcmp(n->op, "Upsample") == 0;
 }
 
-static options read_options(const rq_node *n, int64_t opset)
+static rq_resize_options read_options(const rq_node *n, int64_t opset)
 {
     bool old = opset < 11 || is_upsample(n);
-    options o = {
-        .method = (method)find_name(rq_attr_string(n, "mode", "nearest"), method_names, N_METHODS),
-        .coords = old ? ASYMMETRIC
-                      : (coords)find_name(rq_attr_string(n, "coordinate_transformation_mode", "half_pixel"),
-                                          coords_names, N_COORDS),
-        .rounding = old ? SIMPLE
-                        : (rounding)find_name(rq_attr_string(n, "nearest_mode", "round_prefer_floor"), rounding_names,
-                                              N_ROUNDINGS),
+    rq_resize_options o = {
+        .method = (rq_resize_method)find_name(rq_attr_string(n, "mode", "nearest"), method_names, RQ_RESIZE_N_METHODS),
+        .coords = old ? RQ_RESIZE_ASYMMETRIC
+                      : (rq_resize_coords)find_name(rq_attr_string(n, "coordinate_transformation_mode", "half_pixel"),
+                                                    coords_names, RQ_RESIZE_N_COORDS),
+        .rounding = old ? RQ_RESIZE_SIMPLE
+                        : (rq_resize_rounding)find_name(rq_attr_string(n, "nearest_mode", "round_prefer_floor"),
+                                                        rounding_names, RQ_RESIZE_N_ROUNDINGS),
         .antialias = opset >= 18 && rq_attr_int(n, "antialias", 0),
         .exclude_outside = rq_attr_int(n, "exclude_outside", 0),
         .cubic_a = rq_attr_float(n, "cubic_coeff_a", -0.75f),
@@ -92,13 +66,13 @@ static options read_options(const rq_node *n, int64_t opset)
 
 static rq_status resize_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
-    options o = read_options(n, opset);
-    if (o.method == N_METHODS)
+    rq_resize_options o = read_options(n, opset);
+    if (o.method == RQ_RESIZE_N_METHODS)
         return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "mode '%.32s' is not known", rq_attr_string(n, "mode", ""));
-    if (o.coords == N_COORDS)
+    if (o.coords == RQ_RESIZE_N_COORDS)
         return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "coordinate_transformation_mode '%.32s' is not known",
                             rq_attr_string(n, "coordinate_transformation_mode", ""));
-    if (o.rounding == N_ROUNDINGS)
+    if (o.rounding == RQ_RESIZE_N_ROUNDINGS)
         return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "nearest_mode '%.32s' is not known",
                             rq_attr_string(n, "nearest_mode", ""));
     if (is_upsample(n) && opset < 9 ? !rq_attr_find(n, "scales") : n->n_in < 2)
@@ -132,7 +106,7 @@ static const rq_tensor *given(const rq_infer *a, int i)
     return t;
 }
 
-static rq_status plan_scales(const rq_infer *a, axis_plan *p, const int *axes, int n_axes, const rq_tensor *t,
+static rq_status plan_scales(const rq_infer *a, rq_resize_axis *p, const int *axes, int n_axes, const rq_tensor *t,
                              const float *list, int n)
 {
     if (t && !t->data)
@@ -142,7 +116,7 @@ static rq_status plan_scales(const rq_infer *a, axis_plan *p, const int *axes, i
     if (n != n_axes)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "%d scales for %d axes", n, n_axes);
     for (int i = 0; i < n; i++) {
-        axis_plan *x = &p[axes[i]];
+        rq_resize_axis *x = &p[axes[i]];
         x->scale = t ? (float)rq_tensor_get(t, i) : list[i];
         if (!(x->scale > 0) || !isfinite(x->scale))
             return rq_infer_fail(a, RQ_BAD_SHAPE, "scale %g of axis %d", (double)x->scale, axes[i]);
@@ -154,7 +128,7 @@ static rq_status plan_scales(const rq_infer *a, axis_plan *p, const int *axes, i
     return RQ_OK;
 }
 
-static rq_status plan_sizes(const rq_infer *a, axis_plan *p, const int *axes, int n_axes, int input)
+static rq_status plan_sizes(const rq_infer *a, rq_resize_axis *p, const int *axes, int n_axes, int input)
 {
     int64_t v[RQ_MAX_RANK], sym[RQ_MAX_RANK];
     const char *policy = rq_attr_string(a->node, "keep_aspect_ratio_policy", "stretch");
@@ -166,7 +140,7 @@ static rq_status plan_sizes(const rq_infer *a, axis_plan *p, const int *axes, in
     if (n != n_axes)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "%d sizes for %d axes", n, n_axes);
     for (int i = 0; i < n; i++) {
-        axis_plan *x = &p[axes[i]];
+        rq_resize_axis *x = &p[axes[i]];
         if (!sym[i] && v[i] < 0)
             return rq_infer_fail(a, RQ_BAD_SHAPE, "size %lld of axis %d", (long long)v[i], axes[i]);
         x->out = sym[i] ? sym[i] : v[i];
@@ -177,7 +151,7 @@ static rq_status plan_sizes(const rq_infer *a, axis_plan *p, const int *axes, in
             common = x->scale;
     }
     for (int i = 0; i < n && (smaller || larger); i++) {
-        axis_plan *x = &p[axes[i]];
+        rq_resize_axis *x = &p[axes[i]];
         x->scale = isnan(common) ? 1 : common;
         float out = floorf((float)x->in * x->scale + 0.5f);
         if (out > 0x1p46f)
@@ -187,7 +161,7 @@ static rq_status plan_sizes(const rq_infer *a, axis_plan *p, const int *axes, in
     return RQ_OK;
 }
 
-static rq_status plan_roi(const rq_infer *a, axis_plan *p, const int *axes, int n_axes)
+static rq_status plan_roi(const rq_infer *a, rq_resize_axis *p, const int *axes, int n_axes)
 {
     const rq_tensor *roi = given(a, 1);
     if (!roi || !roi->data)
@@ -203,12 +177,12 @@ static rq_status plan_roi(const rq_infer *a, axis_plan *p, const int *axes, int 
 }
 
 /* What happens to each axis; RQ_NOT_FOUND: scales and sizes are not known yet. */
-static rq_status plan(const rq_infer *a, axis_plan *p)
+static rq_status plan(const rq_infer *a, rq_resize_axis *p)
 {
     const rq_shape *x = &a->in[0]->shape;
     int axes[RQ_MAX_RANK], n_axes, n_list = 0;
     for (int i = 0; i < x->rank; i++)
-        p[i] = (axis_plan) { .in = x->dim[i], .out = x->dim[i], .scale = 1, .roi1 = 1 };
+        p[i] = (rq_resize_axis) { .in = x->dim[i], .out = x->dim[i], .scale = 1, .roi1 = 1 };
     RQ_TRY(read_axes(a, x->rank, axes, &n_axes));
     if (is_upsample(a->node) || a->opset < 11) {
         const float *list = a->n_in < 2 ? rq_attr_floats(a->node, "scales", &n_list) : NULL;
@@ -226,7 +200,7 @@ static rq_status plan(const rq_infer *a, axis_plan *p)
 
 static rq_status resize_infer(const rq_infer *a)
 {
-    axis_plan p[RQ_MAX_RANK];
+    rq_resize_axis p[RQ_MAX_RANK];
     const rq_shape *x = &a->in[0]->shape;
     a->out_dtype[0] = a->in[0]->dtype;
     if (x->rank < 0)
@@ -246,23 +220,23 @@ static rq_status resize_infer(const rq_infer *a)
 /* ---- coordinates ---- */
 
 /* The input coordinate of output index i. */
-static float coordinate(const axis_plan *p, int64_t i, coords mode)
+float rq_resize_coordinate(const rq_resize_axis *p, int64_t i, rq_resize_coords mode)
 {
     float x = (float)i, in = (float)p->in, out = (float)p->out;
     switch (mode) {
-    case HALF_PIXEL_SYMMETRIC: {
+    case RQ_RESIZE_HALF_PIXEL_SYMMETRIC: {
         float adjust = out / (p->scale * in), center = in / 2;
         return center * (1 - adjust) + (x + 0.5f) / p->scale - 0.5f;
     }
-    case PYTORCH_HALF_PIXEL:
+    case RQ_RESIZE_PYTORCH_HALF_PIXEL:
         return p->out > 1 ? (x + 0.5f) / p->scale - 0.5f : 0;
-    case ALIGN_CORNERS:
+    case RQ_RESIZE_ALIGN_CORNERS:
         return p->out == 1 ? 0 : x * (in - 1) / (out - 1);
-    case ASYMMETRIC:
+    case RQ_RESIZE_ASYMMETRIC:
         return x / p->scale;
-    case TF_HALF_PIXEL_FOR_NN:
+    case RQ_RESIZE_TF_HALF_PIXEL_FOR_NN:
         return (x + 0.5f) / p->scale;
-    case TF_CROP_AND_RESIZE: /* a roi may say anything: what is no number, or no int64, is far outside */
+    case RQ_RESIZE_TF_CROP_AND_RESIZE: /* a roi may say anything: what is no number, or no int64, is far outside */
         x = p->out > 1 ? p->roi0 * (in - 1) + x * (p->roi1 - p->roi0) * (in - 1) / (out - 1)
                        : 0.5f * (p->roi0 + p->roi1) * (in - 1);
         return x > -0x1p60f ? fminf(x, 0x1p60f) : -0x1p60f;
@@ -271,7 +245,7 @@ static float coordinate(const axis_plan *p, int64_t i, coords mode)
     }
 }
 
-static bool is_outside(float x, const axis_plan *p)
+bool rq_resize_is_outside(float x, const rq_resize_axis *p)
 {
     return x < 0 || x > (float)(p->in - 1);
 }
@@ -281,19 +255,19 @@ static int64_t clamp_index(int64_t i, int64_t n)
     return i < 0 ? 0 : i >= n ? n - 1 : i;
 }
 
-static int64_t nearest_index(float x, const axis_plan *p, rounding mode)
+static int64_t nearest_index(float x, const rq_resize_axis *p, rq_resize_rounding mode)
 {
     switch (mode) {
-    case ROUND_PREFER_FLOOR:
+    case RQ_RESIZE_ROUND_PREFER_FLOOR:
         x = x == floorf(x) + 0.5f ? floorf(x) : roundf(x);
         break;
-    case ROUND_PREFER_CEIL:
+    case RQ_RESIZE_ROUND_PREFER_CEIL:
         x = roundf(x);
         break;
-    case CEIL:
+    case RQ_RESIZE_CEIL:
         x = ceilf(x);
         break;
-    case SIMPLE:
+    case RQ_RESIZE_SIMPLE:
         x = p->scale < 1 ? ceilf(x) : truncf(x);
         break;
     default:
@@ -303,14 +277,14 @@ static int64_t nearest_index(float x, const axis_plan *p, rounding mode)
 }
 
 /* Plan with everything known, at run time. */
-static rq_status run_plan(const rq_op_args *a, const options *o, axis_plan *p)
+static rq_status run_plan(const rq_op_args *a, const rq_resize_options *o, rq_resize_axis *p)
 {
     rq_infer as_infer = {
         .graph = a->graph, .node = a->node, .opset = a->opset, .in = a->in, .n_in = a->n_in, .err = a->err
     };
     int axes[RQ_MAX_RANK], n_axes;
     rq_status s = plan(&as_infer, p);
-    if (s == RQ_OK && o->coords == TF_CROP_AND_RESIZE) {
+    if (s == RQ_OK && o->coords == RQ_RESIZE_TF_CROP_AND_RESIZE) {
         RQ_TRY(read_axes(&as_infer, a->in[0]->shape.rank, axes, &n_axes));
         s = plan_roi(&as_infer, p, axes, n_axes);
     }
@@ -320,7 +294,7 @@ static rq_status run_plan(const rq_op_args *a, const options *o, axis_plan *p)
 /* ---- nearest ---- */
 
 typedef struct nearest_job {
-    const axis_plan *p;
+    const rq_resize_axis *p;
     const int64_t *index[RQ_MAX_RANK]; /* [out] per axis; -1: outside */
     size_t in_step[RQ_MAX_RANK], out_step[RQ_MAX_RANK], elem;
     int first, rank; /* axes first..rank-1 are walked; below, runs are copied whole; above, items are independent */
@@ -383,8 +357,8 @@ static void nearest_item(void *arg, int64_t i)
 
 static rq_status nearest_move(const rq_op_args *a)
 {
-    axis_plan p[RQ_MAX_RANK];
-    options o = read_options(a->node, a->opset);
+    rq_resize_axis p[RQ_MAX_RANK];
+    rq_resize_options o = read_options(a->node, a->opset);
     const rq_tensor *x = a->in[0];
     rq_tensor *y = a->out[0];
     uint64_t outside[2] = { 0 };
@@ -395,7 +369,7 @@ static rq_status nearest_move(const rq_op_args *a)
                       .first = x->shape.rank,
                       .dst = y->data,
                       .src = x->data,
-                      .outside = o.coords == TF_CROP_AND_RESIZE ? outside : NULL };
+                      .outside = o.coords == RQ_RESIZE_TF_CROP_AND_RESIZE ? outside : NULL };
     rq_tensor one = rq_tensor_view(x->dtype, &(rq_shape) { 0 }, outside);
     rq_tensor_set(&one, 0, (double)o.extrapolation);
     for (int d = 0; d < x->shape.rank; d++) {
@@ -404,8 +378,8 @@ static rq_status nearest_move(const rq_op_args *a)
         j.out_step[d] = (size_t)rq_shape_span(&y->shape, d + 1, x->shape.rank) * j.elem;
         bool same = p[d].in == p[d].out;
         for (int64_t i = 0; i < p[d].out; i++) {
-            float c = coordinate(&p[d], i, o.coords);
-            index[i] = j.outside && is_outside(c, &p[d]) ? -1 : nearest_index(c, &p[d], o.rounding);
+            float c = rq_resize_coordinate(&p[d], i, o.coords);
+            index[i] = j.outside && rq_resize_is_outside(c, &p[d]) ? -1 : nearest_index(c, &p[d], o.rounding);
             same = same && index[i] == i;
         }
         index += p[d].out;
@@ -421,198 +395,25 @@ static rq_status nearest_move(const rq_op_args *a)
     return RQ_OK;
 }
 
-/* ---- linear and cubic ---- */
-
-/* Weight of an input index at distance t from the coordinate. */
-static float filter(float t, const options *o)
-{
-    t = fabsf(t);
-    if (o->method == LINEAR)
-        return t < 1 ? 1 - t : 0;
-    float a = o->cubic_a;
-    if (t <= 1)
-        return ((a + 2) * t - (a + 3)) * t * t + 1;
-    return t < 2 ? ((a * t - 5 * a) * t + 8 * a) * t - 4 * a : 0;
-}
-
-/* Half the width of the filter, in input indices. */
-static float support(const axis_plan *p, const options *o)
-{
-    float width = o->method == LINEAR ? 1 : 2;
-    return o->antialias && p->scale < 1 ? width / p->scale : width;
-}
-
-/* Input indices and weights of output index i: index[t], weight[t] for t below the returned count, at most cap. */
-static int taps(const axis_plan *p, const options *o, int64_t i, int64_t *index, float *weight, int cap)
-{
-    float x = coordinate(p, i, o->coords), half = support(p, o), sum = 0;
-    float squeeze = o->antialias && p->scale < 1 ? p->scale : 1;
-    if (o->method == LINEAR && !o->antialias) /* as a clamped coordinate */
-        x = x < 0 ? 0 : x > (float)(p->in - 1) ? (float)(p->in - 1) : x;
-    int64_t from = (int64_t)floorf(x - half) + 1;
-    int n = 0;
-    for (int64_t k = from; (float)k < x + half && n < cap; k++) {
-        float w = filter(((float)k - x) * squeeze, o);
-        if (o->exclude_outside && (k < 0 || k >= p->in))
-            continue;
-        index[n] = clamp_index(k, p->in);
-        weight[n++] = w;
-        sum += w;
-    }
-    if ((o->antialias || o->exclude_outside) && sum != 0)
-        for (int t = 0; t < n; t++)
-            weight[t] /= sum;
-    return n;
-}
-
-/* One axis: x [outer][in][inner] to y [outer][out][inner], outer in items of `rows`. */
-typedef struct blend_job {
-    float *y;
-    const float *x;
-    int64_t in, out, outer, inner, rows;
-    const int64_t *index; /* [out][cap] */
-    const float *weight;  /* [out][cap] */
-    const int *n;         /* [out] */
-    int cap;
-} blend_job;
-
-static void blend_row(const blend_job *j, float *to, const float *from, int64_t i)
-{
-    const int64_t *index = j->index + i * j->cap;
-    const float *weight = j->weight + i * j->cap;
-    int n = j->n[i];
-    if (n == 2) {
-        const float *u = from + index[0] * j->inner, *v = from + index[1] * j->inner;
-        for (int64_t k = 0; k < j->inner; k++)
-            to[k] = weight[0] * u[k] + weight[1] * v[k];
-        return;
-    }
-    for (int64_t k = 0; k < j->inner; k++)
-        to[k] = n ? weight[0] * from[index[0] * j->inner + k] : 0;
-    for (int t = 1; t < n; t++) {
-        const float *u = from + index[t] * j->inner;
-        for (int64_t k = 0; k < j->inner; k++)
-            to[k] += weight[t] * u[k];
-    }
-}
-
-static void blend_item(void *arg, int64_t item)
-{
-    const blend_job *j = arg;
-    int64_t to = (item + 1) * j->rows < j->outer ? (item + 1) * j->rows : j->outer;
-    for (int64_t r = item * j->rows; r < to; r++)
-        for (int64_t i = 0; i < j->out; i++)
-            blend_row(j, j->y + (r * j->out + i) * j->inner, j->x + r * j->in * j->inner, i);
-}
-
-static void blend(blend_job *j, const axis_plan *p, const options *o, int64_t *index, float *weight, int *n,
-                  rq_threads *threads)
-{
-    for (int64_t i = 0; i < p->out; i++)
-        n[i] = taps(p, o, i, index + i * j->cap, weight + i * j->cap, j->cap);
-    j->in = p->in;
-    j->out = p->out;
-    j->index = index;
-    j->weight = weight;
-    j->n = n;
-    j->rows = (j->outer + 63) / 64;
-    rq_threads_for(threads, j->rows ? (j->outer + j->rows - 1) / j->rows : 0, blend_item, j);
-}
-
-/* The most taps an axis needs, from the sizes alone: scale is at least (out - 1) / in. */
-static int most_taps(int64_t in, int64_t out)
-{
-    int64_t ratio = out > 1 ? in / (out - 1) + 1 : in;
-    return (int)(4 * (ratio < in ? ratio : in) + 8);
-}
-
-/* Scratch: index tables of all axes (nearest); or taps of one axis (*n_taps of all its outputs together, at most
- * *n_out outputs) and two f32 tensors. */
-static void blend_room(const rq_shape *x, const rq_shape *y, size_t *n_taps, size_t *n_out, size_t *elements)
-{
-    rq_shape at = *x;
-    *n_taps = *n_out = 0;
-    *elements = (size_t)rq_shape_count(x);
-    for (int d = 0; d < x->rank; d++) {
-        size_t out = (size_t)y->dim[d], n = (size_t)most_taps(x->dim[d], y->dim[d]) * out;
-        *n_taps = n > *n_taps ? n : *n_taps;
-        *n_out = out > *n_out ? out : *n_out;
-        at.dim[d] = y->dim[d];
-        size_t count = (size_t)rq_shape_count(&at);
-        *elements = count > *elements ? count : *elements;
-    }
-    *elements = (*elements + 15) & ~(size_t)15;
-    *n_taps = (*n_taps + 15) & ~(size_t)15;
-    *n_out = (*n_out + 15) & ~(size_t)15;
-}
+/* ---- linear and cubic: resize_blend.c ---- */
 
 static size_t resize_scratch(const rq_op_args *a, bool integer)
 {
-    const rq_shape *x = &a->in[0]->shape, *y = &a->out[0]->shape;
-    size_t n_taps, n_out, elements, indices = 0;
-    if (read_options(a->node, a->opset).method == NEAREST) {
-        for (int d = 0; d < y->rank; d++)
-            indices += (size_t)y->dim[d];
-        return indices * sizeof(int64_t) + 8;
-    }
-    blend_room(x, y, &n_taps, &n_out, &elements);
-    return n_taps * (sizeof(int64_t) + sizeof(float)) + n_out * sizeof(int) + 2 * elements * sizeof(float);
-}
-
-static void extrapolate(rq_tensor *y, const axis_plan *p, const options *o)
-{
-    for (int d = 0; d < y->shape.rank; d++) {
-        int64_t outer = rq_shape_span(&y->shape, 0, d), inner = rq_shape_span(&y->shape, d + 1, y->shape.rank);
-        for (int64_t i = 0; i < p[d].out; i++)
-            if (is_outside(coordinate(&p[d], i, o->coords), &p[d]))
-                for (int64_t r = 0; r < outer; r++)
-                    rq_move_fill(y->f32 + (r * p[d].out + i) * inner, &o->extrapolation, sizeof(float), inner);
-    }
+    const rq_shape *y = &a->out[0]->shape;
+    size_t indices = 0;
+    if (read_options(a->node, a->opset).method != RQ_RESIZE_NEAREST)
+        return rq_resize_blend_scratch(a, integer);
+    for (int d = 0; d < y->rank; d++)
+        indices += (size_t)y->dim[d];
+    return indices * sizeof(int64_t) + 8;
 }
 
 static rq_status blend_forward(const rq_op_args *a)
 {
-    axis_plan p[RQ_MAX_RANK];
-    options o = read_options(a->node, a->opset);
-    const rq_tensor *x = a->in[0];
-    rq_tensor *y = a->out[0];
-    assert(x && y); /* rows with min_in 1 always have them */
-    rq_shape at = x->shape;
-    size_t n_taps, n_out, elements;
-    int last = -1;
+    rq_resize_axis p[RQ_MAX_RANK];
+    const rq_resize_options o = read_options(a->node, a->opset);
     RQ_TRY(run_plan(a, &o, p));
-    blend_room(&x->shape, &y->shape, &n_taps, &n_out, &elements);
-    int64_t *index = a->scratch;
-    float *weight = (float *)(index + n_taps), *room[2];
-    int *n = (int *)(weight + n_taps);
-    room[0] = (float *)(n + n_out);
-    room[1] = room[0] + elements;
-    bool active[RQ_MAX_RANK] = { false };
-    for (int d = 0; d < at.rank; d++) {
-        active[d] = p[d].in != p[d].out || o.coords == TF_CROP_AND_RESIZE || p[d].scale != 1;
-        if (active[d])
-            last = d;
-    }
-    if (last < 0) {
-        rq_moves_copy(y, x);
-        return RQ_OK;
-    }
-    const float *from = x->f32;
-    for (int d = 0; d <= last; d++) {
-        if (!active[d])
-            continue;
-        float *to = d == last ? y->f32 : from == room[0] ? room[1] : room[0];
-        blend_job j = { .y = to,
-                        .x = from,
-                        .outer = rq_shape_span(&at, 0, d),
-                        .inner = rq_shape_span(&at, d + 1, at.rank),
-                        .cap = most_taps(p[d].in, p[d].out) };
-        blend(&j, &p[d], &o, index, weight, n, a->threads);
-        at.dim[d] = p[d].out;
-        from = to;
-    }
-    if (o.coords == TF_CROP_AND_RESIZE)
-        extrapolate(y, p, &o);
+    rq_resize_blend(a, &o, p);
     return RQ_OK;
 }
 
@@ -646,7 +447,7 @@ static rq_status blend_integers(const rq_op_args *a)
 static bool keeps_size(const rq_op_args *a)
 {
     return rq_shape_equal(&a->in[0]->shape, &a->out[0]->shape) && a->in[0]->dtype != RQ_DTYPE_STRING &&
-           read_options(a->node, a->opset).coords != TF_CROP_AND_RESIZE;
+           read_options(a->node, a->opset).coords != RQ_RESIZE_TF_CROP_AND_RESIZE;
 }
 
 static rq_status resize_forward(const rq_op_args *a)
@@ -658,7 +459,7 @@ static rq_status resize_forward(const rq_op_args *a)
         rq_moves_copy(a->out[0], a->in[0]);
         return RQ_OK;
     }
-    if (read_options(a->node, a->opset).method == NEAREST)
+    if (read_options(a->node, a->opset).method == RQ_RESIZE_NEAREST)
         return rq_moves_run(a, nearest_move);
     if (rq_dtype_is_float(d))
         return rq_elements_run_f32(a, blend_forward);
@@ -667,30 +468,53 @@ static rq_status resize_forward(const rq_op_args *a)
     return rq_op_fail(a, RQ_UNSUPPORTED, "the input is %s", rq_dtype_name(d));
 }
 
-/* ---- on codes: nearest moves them ---- */
+/* ---- on codes: nearest moves them, the others blend the reals they stand for ---- */
 
 static bool resize_accepts_int(const rq_op_args *a, const char **why)
 {
-    options o = read_options(a->node, a->opset);
+    const rq_resize_options o = read_options(a->node, a->opset);
     const rq_qparams *x = a->in_q[0], *y = a->out_q[0];
-    if (o.method != NEAREST || o.coords == TF_CROP_AND_RESIZE) {
-        *why = "mode other than nearest";
+    *why = "input or output is not quantized";
+    if (!x || !y)
         return false;
-    }
-    if (!x || !y || !rq_qparams_equal(x, y) || x->axis != RQ_PER_TENSOR) {
-        *why = "input and output have different parameters";
+    const bool moves = o.method == RQ_RESIZE_NEAREST || keeps_size(a), same = rq_qparams_equal(x, y);
+    *why = "a cut-out resized by nearest elements";
+    if (o.method == RQ_RESIZE_NEAREST && o.coords == RQ_RESIZE_TF_CROP_AND_RESIZE)
         return false;
-    }
-    return true;
+    if (moves && same && x->axis == RQ_PER_TENSOR)
+        return true;
+    if (moves)
+        return rq_int_is_activation(x, why) && rq_int_is_activation(y, why);
+    return rq_int_is_codes(x, why) && rq_int_is_codes(y, why);
 }
 
 static rq_status resize_forward_int(const rq_op_args *a)
 {
-    if (keeps_size(a)) {
-        rq_moves_copy(a->out[0], a->in[0]);
+    rq_tensor *y = a->out[0];
+    const rq_resize_options o = read_options(a->node, a->opset);
+    if (rq_tensor_count(y) == 0)
         return RQ_OK;
+    if (o.method != RQ_RESIZE_NEAREST && !keeps_size(a)) {
+        rq_resize_axis p[RQ_MAX_RANK];
+        RQ_TRY(run_plan(a, &o, p));
+        return rq_resize_blend_codes(a, &o, p);
     }
-    return rq_tensor_count(a->out[0]) ? rq_moves_run(a, nearest_move) : RQ_OK;
+    if (keeps_size(a))
+        rq_moves_copy(y, a->in[0]);
+    else
+        RQ_TRY(rq_moves_run(a, nearest_move));
+    if (!rq_qparams_equal(a->in_q[0], a->out_q[0])) {
+        uint8_t table[256];
+        rq_int_requantize_table(table, a->in_q[0], a->out_q[0]);
+        a->k->lut8(y->u8, y->u8, (size_t)rq_tensor_count(y), table);
+    }
+    return RQ_OK;
+}
+
+/* A blend makes codes that its input does not have. */
+static bool resize_carries(const rq_node *n)
+{
+    return strcmp(rq_attr_string(n, "mode", "nearest"), "nearest") == 0;
 }
 
 const rq_op rq_op_resize = {
@@ -709,6 +533,7 @@ const rq_op rq_op_resize = {
     .accepts_int = resize_accepts_int,
     .forward_int = resize_forward_int,
     .scratch = resize_scratch,
+    .carries = resize_carries,
 };
 
 const rq_op rq_op_upsample = {
@@ -727,4 +552,5 @@ const rq_op rq_op_upsample = {
     .accepts_int = resize_accepts_int,
     .forward_int = resize_forward_int,
     .scratch = resize_scratch,
+    .carries = resize_carries,
 };

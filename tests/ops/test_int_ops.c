@@ -10,90 +10,10 @@
 #include <cmocka.h>
 
 #include "base/cpu.h"
-#include "base/rng.h"
 #include "kernels/quantize.h"
+#include "ops/int_fixture.h"
 #include "ops/int_ops.h"
 #include "ops/window.h"
-
-enum { MAX_IN = 4 };
-
-/* One node, its tensors and what they mean. */
-typedef struct fixture {
-    rq_graph *g;
-    rq_id node;
-    rq_tensor in[MAX_IN], out;
-    rq_qparams q[MAX_IN + 1]; /* the output's last */
-    bool has_q[MAX_IN + 1];
-    int n_in;
-    rq_rng *rng;
-} fixture;
-
-static void start(fixture *f, rq_rng *rng, const char *op)
-{
-    memset(f, 0, sizeof *f);
-    f->rng = rng;
-    assert_int_equal(rq_graph_create(&f->g), RQ_OK);
-    rq_id out, in[MAX_IN];
-    for (int i = 0; i < MAX_IN; i++) /* nobody looks at what they are, but at whether they are constant */
-        assert_int_equal(rq_graph_add_value(f->g, &in[i], RQ_VALUE_INPUT, "", RQ_DTYPE_F32, NULL, NULL), RQ_OK);
-    assert_int_equal(rq_graph_add_value(f->g, &out, RQ_VALUE_NODE, "y", RQ_DTYPE_F32, NULL, NULL), RQ_OK);
-    assert_int_equal(rq_graph_add_node(f->g, &f->node, op, "", "n", in, MAX_IN, &out, 1, NULL), RQ_OK);
-}
-
-static void set_ints(fixture *f, const char *name, const int64_t *v, int n)
-{
-    assert_int_equal(rq_attr_set_ints(f->g, f->node, name, v, n), RQ_OK);
-}
-
-static void set_int(fixture *f, const char *name, int64_t v)
-{
-    assert_int_equal(rq_attr_set_int(f->g, f->node, name, v), RQ_OK);
-}
-
-static int64_t draw(fixture *f, int64_t lo, int64_t hi)
-{
-    return lo + (int64_t)rq_rng_below(f->rng, (uint64_t)(hi - lo + 1));
-}
-
-/* Parameters of slot i: n scales along axis; zero points anywhere in the type's range, or symmetric. */
-static void set_q(fixture *f, int i, rq_dtype d, int axis, int64_t n, bool symmetric, float scale)
-{
-    assert_int_equal(rq_qparams_init(&f->q[i], d, axis, 0, n), RQ_OK);
-    int32_t lo, hi;
-    rq_qparams_limits(&f->q[i], &lo, &hi);
-    for (int64_t k = 0; k < n; k++) {
-        f->q[i].scale[k] = scale * (0.5f + rq_rng_f32(f->rng));
-        f->q[i].zero_point[k] = symmetric ? 0 : (int32_t)draw(f, lo, hi);
-    }
-    f->has_q[i] = true;
-}
-
-static void add_input(fixture *f, rq_dtype d, int rank, const int64_t *dim)
-{
-    const rq_shape s = rq_shape_of(rank, dim);
-    rq_tensor *t = &f->in[f->n_in++];
-    assert_int_equal(rq_tensor_create(t, d, &s, false), RQ_OK);
-    for (size_t i = 0; i < t->bytes; i++)
-        t->u8[i] = (uint8_t)rq_rng_u64(f->rng);
-    if (d == RQ_DTYPE_S32)
-        for (int64_t i = 0; i < rq_tensor_count(t); i++)
-            t->s32[i] >>= 14;
-}
-
-static void set_output(fixture *f, rq_dtype d, const rq_shape *s)
-{
-    assert_int_equal(rq_tensor_create(&f->out, d, s, true), RQ_OK);
-}
-
-static void finish(fixture *f)
-{
-    for (int i = 0; i < MAX_IN; i++)
-        rq_tensor_release(&f->in[i]);
-    rq_tensor_release(&f->out);
-    for (int i = 0; i <= MAX_IN; i++)
-        rq_qparams_release(&f->q[i]);
-    rq_graph_destroy(f->g);
-}
 
 /* The functions of a form. */
 typedef struct form {
@@ -163,13 +83,6 @@ static void run(fixture *f, const form *m, unsigned cpu, rq_threads *t, bool con
     if (m->release)
         m->release(a.state);
 }
-
-static int32_t code(const rq_tensor *t, int64_t i)
-{
-    return t->dtype == RQ_DTYPE_S8 ? t->s8[i] : t->u8[i];
-}
-
-static const rq_dtype byte_types[2] = { RQ_DTYPE_U8, RQ_DTYPE_S8 };
 
 /* want: reals of what the output must hold, as codes or floats. */
 static void expect(const fixture *f, const double *want, const char *what)

@@ -1,0 +1,58 @@
+/* ops/resize.h — what the two halves of Resize share: resize.c reads attributes and moves nearest elements,
+ * resize_blend.c makes weighted sums. */
+#ifndef RQ_OPS_RESIZE_H
+#define RQ_OPS_RESIZE_H
+
+#include "ops/op.h"
+
+typedef enum rq_resize_coords {
+    RQ_RESIZE_HALF_PIXEL,
+    RQ_RESIZE_HALF_PIXEL_SYMMETRIC,
+    RQ_RESIZE_PYTORCH_HALF_PIXEL,
+    RQ_RESIZE_ALIGN_CORNERS,
+    RQ_RESIZE_ASYMMETRIC,
+    RQ_RESIZE_TF_HALF_PIXEL_FOR_NN,
+    RQ_RESIZE_TF_CROP_AND_RESIZE,
+    RQ_RESIZE_N_COORDS
+} rq_resize_coords;
+
+typedef enum rq_resize_rounding {
+    RQ_RESIZE_ROUND_PREFER_FLOOR,
+    RQ_RESIZE_ROUND_PREFER_CEIL,
+    RQ_RESIZE_FLOOR,
+    RQ_RESIZE_CEIL,
+    RQ_RESIZE_SIMPLE,
+    RQ_RESIZE_N_ROUNDINGS
+} rq_resize_rounding;
+
+typedef enum rq_resize_method {
+    RQ_RESIZE_NEAREST,
+    RQ_RESIZE_LINEAR,
+    RQ_RESIZE_CUBIC,
+    RQ_RESIZE_N_METHODS
+} rq_resize_method;
+
+typedef struct rq_resize_options {
+    rq_resize_method method;
+    rq_resize_coords coords;
+    rq_resize_rounding rounding;
+    bool antialias, exclude_outside;
+    float cubic_a, extrapolation;
+} rq_resize_options;
+
+typedef struct rq_resize_axis {
+    int64_t in, out;
+    float scale, roi0, roi1;
+} rq_resize_axis;
+
+/* resize.c: the input coordinate of output index i, and whether it lies outside. */
+float rq_resize_coordinate(const rq_resize_axis *p, int64_t i, rq_resize_coords mode);
+bool rq_resize_is_outside(float x, const rq_resize_axis *p);
+
+/* resize_blend.c: linear and cubic, of f32; p[rank]. Scratch of either form. */
+void rq_resize_blend(const rq_op_args *a, const rq_resize_options *o, const rq_resize_axis *p);
+size_t rq_resize_blend_scratch(const rq_op_args *a, bool integer);
+/* The same on codes of one pair of parameters: each result rounded once, in the parameters of the output. RQ_NO_MEMORY. */
+rq_status rq_resize_blend_codes(const rq_op_args *a, const rq_resize_options *o, const rq_resize_axis *p);
+
+#endif

@@ -1,0 +1,384 @@
+/* Integer forms that only the definition defines: each against its row's own float form between DequantizeLinear and
+ * QuantizeLinear, on every instruction set this machine has and with one and two threads, which must agree to the bit. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/cpu.h"
+#include "ops/int_fixture.h"
+#include "ops/int_ops.h"
+#include "quant/codes.h"
+
+enum { OPSET = 19 };
+
+static rq_threads *pools[2]; /* none, two */
+
+static void start_row(fixture *f, rq_rng *rng, const char *op)
+{
+    start(f, rng, op);
+    f->g->nodes[f->node].row = rq_op_find("", op);
+    assert_int_equal(rq_graph_set_opset(f->g, "", OPSET), RQ_OK);
+}
+
+/* Codes at input i with parameters of their own: bytes of either type. */
+static void add_codes(fixture *f, int rank, const int64_t *dim)
+{
+    const int i = f->n_in;
+    const rq_dtype d = byte_types[draw(f, 0, 1)];
+    add_input(f, d, rank, dim);
+    set_q(f, i, d, RQ_PER_TENSOR, 1, false, 0.02f);
+}
+
+static void add_ints(fixture *f, const int64_t *v, int n)
+{
+    add_input(f, RQ_DTYPE_S64, 1, (const int64_t[]) { n });
+    memcpy(f->in[f->n_in - 1].s64, v, (size_t)n * sizeof *v);
+}
+
+static void add_reals(fixture *f, int rank, const int64_t *dim, float lo, float hi)
+{
+    add_input(f, RQ_DTYPE_F32, rank, dim);
+    rq_tensor *t = &f->in[f->n_in - 1];
+    for (int64_t i = 0; i < rq_tensor_count(t); i++)
+        t->f32[i] = lo + (hi - lo) * rq_rng_f32(f->rng);
+}
+
+/* Call the row on these tensors, in floats or on codes. Constant inputs are those from `constant` on. */
+static void call(const fixture *f, bool on_codes, const rq_tensor *const *in, rq_tensor *out, unsigned cpu,
+                 rq_threads *t, int constant)
+{
+    rq_kernels k;
+    rq_kernels_init(&k, cpu);
+    const rq_op *row = f->g->nodes[f->node].row;
+    rq_tensor hidden[MAX_IN];
+    const rq_tensor *plan_in[MAX_IN] = { NULL };
+    const rq_qparams *in_q[MAX_IN] = { NULL }, *out_q[1] = { on_codes ? &f->q[MAX_IN] : NULL };
+    for (int i = 0; i < f->n_in; i++) {
+        hidden[i] = *in[i];
+        if (i < constant)
+            hidden[i].data = NULL; /* what a plan does not know */
+        plan_in[i] = &hidden[i];
+        in_q[i] = on_codes && f->has_q[i] ? &f->q[i] : NULL;
+    }
+    rq_op_args a = { .graph = f->g,
+                     .node = &f->g->nodes[f->node],
+                     .opset = OPSET,
+                     .in = plan_in,
+                     .out = &out,
+                     .n_in = f->n_in,
+                     .n_out = 1,
+                     .in_q = in_q,
+                     .out_q = out_q,
+                     .k = &k,
+                     .threads = t };
+    const char *why = "";
+    if (on_codes && !row->accepts_int(&a, &why))
+        fail_msg("%s refused: %s", row->name, why);
+    rq_status (*prepare)(const rq_op_args *, void **) = on_codes ? row->prepare_int : row->prepare;
+    if (prepare)
+        assert_int_equal(prepare(&a, &a.state), RQ_OK);
+    a.in = in;
+    const size_t bytes = row->scratch ? row->scratch(&a, on_codes) : 0;
+    a.scratch = rq_mem_alloc(bytes, 1);
+    memset(a.scratch, 0xa5, bytes);
+    memset(out->data, 0x5a, out->bytes);
+    assert_int_equal((on_codes ? row->forward_int : row->forward)(&a), RQ_OK);
+    rq_mem_free(a.scratch);
+    void (*release)(void *) = on_codes ? row->release_int : row->release;
+    if (a.state)
+        release(a.state);
+}
+
+/* Compare. The output's type and parameters are drawn; `scale` is about its step. At most a share of `off` of the codes
+ * differs, by one. */
+static void check(fixture *f, float scale, int constant, double off)
+{
+    const rq_node *n = &f->g->nodes[f->node];
+    const rq_tensor *in[MAX_IN], *codes[MAX_IN];
+    rq_tensor real[MAX_IN] = { 0 }, y = { 0 }, want = { 0 };
+    rq_kernels k;
+    rq_kernels_init(&k, 0);
+    f->g->nodes[f->node].n_in = f->n_in;
+    for (int i = 0; i < f->n_in; i++) {
+        in[i] = codes[i] = &f->in[i];
+        if (!f->has_q[i])
+            continue;
+        assert_int_equal(rq_tensor_create(&real[i], RQ_DTYPE_F32, &f->in[i].shape, true), RQ_OK);
+        rq_codes_to_reals(&real[i], &f->in[i], &f->q[i], &k);
+        in[i] = &real[i];
+    }
+    rq_dtype d = RQ_DTYPE_NONE;
+    rq_shape ys;
+    rq_err err = { 0 };
+    if (rq_ops_infer_node(f->g, n, in, &d, &ys, &err))
+        fail_msg("%s", err.text);
+    assert_int_equal(rq_tensor_create(&y, RQ_DTYPE_F32, &ys, true), RQ_OK);
+    if (!f->has_q[MAX_IN])
+        set_q(f, MAX_IN, byte_types[draw(f, 0, 1)], RQ_PER_TENSOR, 1, false, scale);
+    set_output(f, f->q[MAX_IN].dtype, &ys);
+    assert_int_equal(rq_tensor_create(&want, f->q[MAX_IN].dtype, &ys, true), RQ_OK);
+    call(f, false, in, &y, 0, NULL, constant);
+    rq_codes_from_reals(&want, &y, &f->q[MAX_IN], &k);
+    uint8_t *first = malloc(f->out.bytes + 1);
+    unsigned flags;
+    for (int level = 0; rq_cpu_level(level, &flags); level++) {
+        if ((rq_cpu_detect() & flags) != flags)
+            continue;
+        for (int t = 0; t < 2; t++) {
+            call(f, true, codes, &f->out, flags, pools[t], constant);
+            if (level == 0 && t == 0)
+                memcpy(first, f->out.data, f->out.bytes);
+            if (memcmp(first, f->out.data, f->out.bytes) != 0)
+                fail_msg("%s: %s differs", n->op, rq_cpu_level(level, &flags));
+        }
+    }
+    int64_t different = 0, all = rq_tensor_count(&f->out);
+    for (int64_t i = 0; i < all; i++) {
+        const int32_t got = code(&f->out, i), expected = code(&want, i), by = abs(got - expected);
+        different += by != 0;
+        if (by > (off > 0))
+            fail_msg("%s: element %lld of %lld is %d, expected %d", n->op, (long long)i, (long long)all, got, expected);
+    }
+    if ((double)different > off * (double)all + (off > 0))
+        fail_msg("%s: %lld of %lld codes differ", n->op, (long long)different, (long long)all);
+    free(first);
+    for (int i = 0; i < MAX_IN; i++)
+        rq_tensor_release(&real[i]);
+    rq_tensor_release(&y);
+    rq_tensor_release(&want);
+    finish(f);
+}
+
+/* ---- two operands ---- */
+
+static void zip_case(rq_rng *rng, const char *op)
+{
+    fixture f;
+    start_row(&f, rng, op);
+    const int64_t c = draw(&f, 1, 5), h = draw(&f, 1, 9), w = draw(&f, 1, 400);
+    const int64_t shapes[5][4] = { { 2, c, h, w }, { 1, c, 1, 1 }, { 1, 1, 1, w }, { 1, 1, 1, 1 }, { 2, c, 1, w } };
+    const int other = (int)draw(&f, 0, 4);
+    const bool swapped = strcmp(op, "PRelu") != 0 && draw(&f, 0, 1), real = draw(&f, 0, 3) == 0;
+    int constant = 2;
+    for (int i = 0; i < 2; i++) {
+        const int64_t *shape = shapes[(i == 0) == swapped ? other : 0];
+        if (real && (i == 0) == swapped)
+            add_reals(&f, 4, shape, -2, 2);
+        else
+            add_codes(&f, 4, shape);
+        if (!swapped && i == 1 && draw(&f, 0, 1))
+            constant = 1;
+    }
+    check(&f, 0.03f, constant, 0);
+}
+
+static void operators_of_two_operands(void **state)
+{
+    (void)state;
+    static const char *const ops[] = { "Sub", "Div", "Min", "Max", "PRelu" };
+    rq_rng rng;
+    rq_rng_seed(&rng, 1);
+    for (int i = 0; i < 200; i++)
+        zip_case(&rng, ops[i % 5]);
+}
+
+/* A constant number first, the codes second: a table looked up with input 1. */
+static void constant_first(void **state)
+{
+    (void)state;
+    rq_rng rng;
+    rq_rng_seed(&rng, 2);
+    for (int i = 0; i < 20; i++) {
+        fixture f;
+        start_row(&f, &rng, i % 2 ? "Sub" : "Div");
+        add_reals(&f, 0, NULL, 1, 2);
+        add_codes(&f, 2, (const int64_t[]) { 3, 70 });
+        check(&f, 0.03f, 0, 0);
+    }
+}
+
+static void powers(void **state)
+{
+    (void)state;
+    rq_rng rng;
+    rq_rng_seed(&rng, 3);
+    for (int i = 0; i < 10; i++) {
+        fixture f;
+        start_row(&f, &rng, "Pow");
+        add_codes(&f, 2, (const int64_t[]) { 5, 70 });
+        add_input(&f, RQ_DTYPE_F32, 0, NULL);
+        f.in[1].f32[0] = (float)(i % 4) - 1;
+        check(&f, 0.05f, 1, 0);
+    }
+}
+
+static void choices(void **state)
+{
+    (void)state;
+    rq_rng rng;
+    rq_rng_seed(&rng, 4);
+    for (int i = 0; i < 40; i++) {
+        fixture f;
+        start_row(&f, &rng, "Where");
+        const int64_t c = draw(&f, 1, 5), w = draw(&f, 1, 80), full[3] = { c, 4, w }, row[1] = { w },
+                      column[2] = { 4, 1 };
+        add_input(&f, RQ_DTYPE_BOOL, i % 3 ? 3 : 2, i % 3 ? full : column);
+        for (size_t k = 0; k < f.in[0].bytes; k++)
+            f.in[0].u8[k] &= 1;
+        add_codes(&f, 3, full);
+        add_codes(&f, i % 2 ? 1 : 3, i % 2 ? row : full);
+        check(&f, 0.03f, 3, 0);
+    }
+}
+
+/* ---- reductions ---- */
+
+static void reductions(void **state)
+{
+    (void)state;
+    static const char *const ops[] = { "ReduceSum", "ReduceMean", "ReduceMax",       "ReduceMin",
+                                       "ReduceL1",  "ReduceL2",   "ReduceSumSquare", "ReduceLogSum" };
+    rq_rng rng;
+    rq_rng_seed(&rng, 5);
+    for (int i = 0; i < 240; i++) {
+        const char *op = ops[i % 8];
+        fixture f;
+        const bool most = !strcmp(op, "ReduceMax") || !strcmp(op, "ReduceMin");
+        start_row(&f, &rng, op);
+        const int64_t x[4] = { draw(&f, 1, 3), draw(&f, 1, 9), draw(&f, 1, 40), draw(&f, 1, 90) };
+        int64_t axes[4], n = 0;
+        for (int a = 0; a < 4; a++)
+            if (draw(&f, 0, 1))
+                axes[n++] = draw(&f, 0, 1) ? a : a - 4;
+        add_codes(&f, 4, x);
+        if (n) /* at opset 19 the axes are an input of every one */
+            add_ints(&f, axes, (int)n);
+        set_int(&f, "keepdims", draw(&f, 0, 1));
+        if (!strcmp(op, "ReduceLogSum")) /* of positive numbers */
+            f.q[0].zero_point[0] = f.q[0].dtype == RQ_DTYPE_S8 ? -128 : 0;
+        double group = 1;
+        for (int64_t a = 0; a < n; a++)
+            group *= (double)x[axes[a] < 0 ? axes[a] + 4 : axes[a]];
+        if (!n)
+            group = (double)(x[0] * x[1] * x[2] * x[3]);
+        const bool sums = !strcmp(op, "ReduceSum") || !strcmp(op, "ReduceL1") || !strcmp(op, "ReduceSumSquare");
+        check(&f,
+              sums                      ? (float)(0.02 * group)
+              : !strcmp(op, "ReduceL2") ? (float)(0.02 * sqrt(group))
+                                        : 0.02f,
+              1, most ? 0 : 0.02);
+    }
+}
+
+/* ---- windows ---- */
+
+static void transposed_convolution(rq_rng *rng, int number)
+{
+    fixture f;
+    start_row(&f, rng, "ConvTranspose");
+    const int nd = (int)draw(&f, 1, 3);
+    const int64_t group = number % 4 == 0 ? draw(&f, 2, 4) : 1, per_in = draw(&f, 1, 9), per_out = draw(&f, 1, 9);
+    int64_t x[5] = { draw(&f, 1, 2), group * per_in }, w[5] = { group * per_in, per_out };
+    int64_t stride[3], dilation[3], pads[6] = { 0 }, extra[3];
+    for (int i = 0; i < nd; i++) {
+        stride[i] = draw(&f, 1, 4);
+        dilation[i] = draw(&f, 1, 3);
+        w[2 + i] = draw(&f, 1, 4);
+        x[2 + i] = draw(&f, 1, i == nd - 1 ? 30 : 5);
+        extra[i] = draw(&f, 0, stride[i] - 1);
+        if (number % 3 == 0) /* kernel = stride */
+            w[2 + i] = stride[i], dilation[i] = 1, extra[i] = 0;
+        const int64_t full = stride[i] * (x[2 + i] - 1) + (w[2 + i] - 1) * dilation[i] + 1;
+        if (number % 3)
+            for (int side = 0; side < 2; side++)
+                pads[side * nd + i] = draw(&f, 0, (full - 1) / 2 < 3 ? (full - 1) / 2 : 3);
+    }
+    set_ints(&f, "strides", stride, nd);
+    set_ints(&f, "dilations", dilation, nd);
+    set_ints(&f, "pads", pads, 2 * nd);
+    set_ints(&f, "output_padding", extra, nd);
+    set_int(&f, "group", group);
+    add_codes(&f, 2 + nd, x);
+    add_codes(&f, 2 + nd, w);
+    const bool per_channel = draw(&f, 0, 1);
+    rq_qparams_release(&f.q[1]);
+    set_q(&f, 1, f.in[1].dtype, per_channel ? 1 : RQ_PER_TENSOR, per_channel ? per_out : 1, draw(&f, 0, 1), 0.02f);
+    if (draw(&f, 0, 1))
+        add_reals(&f, 1, (const int64_t[]) { group * per_out }, -5, 5);
+    check(&f, 0.3f, 1, 0.01);
+}
+
+static void transposed_convolutions(void **state)
+{
+    (void)state;
+    rq_rng rng;
+    rq_rng_seed(&rng, 6);
+    for (int i = 0; i < 300; i++)
+        transposed_convolution(&rng, i);
+}
+
+static void resizing(void **state)
+{
+    (void)state;
+    static const char *const modes[] = { "linear", "cubic", "nearest" }, *const ways[] = {
+        "half_pixel", "align_corners", "asymmetric", "pytorch_half_pixel"
+    };
+    rq_rng rng;
+    rq_rng_seed(&rng, 7);
+    for (int i = 0; i < 120; i++) {
+        fixture f;
+        start_row(&f, &rng, "Resize");
+        const int axes = (int)draw(&f, 1, 3); /* the last ones change */
+        int64_t x[4] = { 1, draw(&f, 1, 20), draw(&f, 1, 12), draw(&f, 1, 30) }, y[4];
+        float scale[4];
+        for (int d = 0; d < 4; d++) {
+            y[d] = d >= 4 - axes ? draw(&f, 1, 3 * x[d]) : x[d];
+            scale[d] = (float)y[d] / (float)x[d] + 0.001f;
+        }
+        assert_int_equal(rq_attr_set_string(f.g, f.node, "mode", modes[i % 3]), RQ_OK);
+        assert_int_equal(rq_attr_set_string(f.g, f.node, "coordinate_transformation_mode", ways[i % 4]), RQ_OK);
+        if (i % 5 == 0)
+            set_int(&f, "antialias", 1);
+        add_codes(&f, 4, x);
+        add_input(&f, RQ_DTYPE_F32, 1, (const int64_t[]) { 0 }); /* no region */
+        add_input(&f, RQ_DTYPE_F32, 1, (const int64_t[]) { i % 2 ? 4 : 0 });
+        if (i % 2)
+            memcpy(f.in[2].f32, scale, sizeof scale);
+        else
+            add_ints(&f, y, 4);
+        check(&f, 0.02f, 1, 0);
+    }
+}
+
+static int make_pools(void **state)
+{
+    (void)state;
+    return rq_threads_create(&pools[1], 2);
+}
+
+static int drop_pools(void **state)
+{
+    (void)state;
+    rq_threads_destroy(pools[1]);
+    return 0;
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(operators_of_two_operands),
+        cmocka_unit_test(constant_first),
+        cmocka_unit_test(powers),
+        cmocka_unit_test(choices),
+        cmocka_unit_test(reductions),
+        cmocka_unit_test(transposed_convolutions),
+        cmocka_unit_test(resizing),
+    };
+    return cmocka_run_group_tests(tests, make_pools, drop_pools);
+}
