@@ -91,12 +91,15 @@ set(RQ_SOURCES
   src/ops/int_blocks.c
   src/ops/int_concat.c
   src/ops/int_conv.c
+  src/ops/int_deconv.c
   src/ops/int_eltwise.c
   src/ops/int_matmul.c
   src/ops/int_pool.c
   src/ops/int_product.c
+  src/ops/int_reduce.c
   src/ops/int_shared.c
   src/ops/int_table.c
+  src/ops/int_zip.c
   src/ops/integer.c
   src/ops/integer_conv.c
   src/ops/layout.c
@@ -121,6 +124,7 @@ set(RQ_SOURCES
   src/ops/reduce.c
   src/ops/reduce_run.c
   src/ops/resize.c
+  src/ops/resize_blend.c
   src/ops/rewrite.c
   src/ops/sample.c
   src/ops/select.c
