@@ -74,6 +74,10 @@ set(RQ_SOURCES
   src/quant/minmax.c
   src/quant/observer.c
   src/ops/activation.c
+  src/ops/attend.c
+  src/ops/attention.c
+  src/ops/attention_gqa.c
+  src/ops/attention_ms.c
   src/ops/bcast.c
   src/ops/cast.c
   src/ops/content.c
@@ -83,6 +87,7 @@ set(RQ_SOURCES
   src/ops/einsum.c
   src/ops/elements.c
   src/ops/eltwise.c
+  src/ops/embed.c
   src/ops/eval.c
   src/ops/gather.c
   src/ops/gather_blocks.c
@@ -126,6 +131,7 @@ set(RQ_SOURCES
   src/ops/resize.c
   src/ops/resize_blend.c
   src/ops/rewrite.c
+  src/ops/rotary.c
   src/ops/sample.c
   src/ops/select.c
   src/ops/shape.c

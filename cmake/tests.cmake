@@ -68,6 +68,7 @@ rq_test_tool(golden tests/golden/case_bad.c tests/golden/case_model.c tests/gold
   tests/golden/run_golden.c tests/golden/scan.c tests/golden/skips.c tests/golden/static_params.c)
 rq_test_tool(rewrite tests/interop/rewrite.c)
 add_test(NAME golden COMMAND golden tests/golden WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+add_test(NAME ops_peer COMMAND golden tests/ops/peer WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 find_package(Python3 COMPONENTS Interpreter)
 add_test(NAME interop COMMAND ${Python3_EXECUTABLE} tests/interop/run.py ${CMAKE_BINARY_DIR} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(interop PROPERTIES SKIP_RETURN_CODE 77)

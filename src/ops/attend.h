@@ -1,0 +1,81 @@
+/* ops/attend.h — scaled dot-product attention, the one core under every operator that has it:
+ *
+ *   scores = cap(scale q k^T) + masks;   y = softmax(scores) v
+ *
+ * for each image of the batch and each head. Operands are read where they lie: an operator says how far apart heads and
+ * rows are, so [B,S,H*D] and [B,H,S,D] and packed projections need no transposing. Heads of q may share heads of k and
+ * v (heads / kv_heads neighbours each). */
+#ifndef RQ_OPS_ATTEND_H
+#define RQ_OPS_ATTEND_H
+
+#include "ops/op.h"
+
+/* Where [batch][head][row][column] lies: elements from one to the next; columns are neighbours. */
+typedef struct rq_attend_at {
+    int64_t batch, head, row;
+} rq_attend_at;
+
+/* What is added to scores: f32 numbers, or flags (bool, or whole numbers above 0: keep; else `hide` is added). */
+typedef struct rq_attend_mask {
+    const rq_tensor *t;
+    int64_t batch, head, row, column; /* steps in elements; 0: repeated */
+    int64_t first;                    /* element of [0][0][0][0] */
+    int64_t columns;                  /* keys beyond are hidden */
+    float hide;
+} rq_attend_mask;
+
+typedef enum rq_attend_tap { /* what `scores` gets */
+                             RQ_ATTEND_RAW,
+                             RQ_ATTEND_CAPPED,
+                             RQ_ATTEND_MASKED,
+                             RQ_ATTEND_SHARES, /* after the softmax */
+} rq_attend_tap;
+
+typedef struct rq_attend {
+    const rq_kernels *k;
+    rq_threads *threads;
+    int64_t batch, heads, kv_heads, queries, keys, size, v_size;
+    const float *q, *key, *v;
+    float *y;
+    rq_attend_at q_at, key_at, v_at, y_at;
+    float scale;
+    float softcap; /* above 0: scores become softcap tanh(scores / softcap) */
+    rq_attend_mask mask[2];
+    int n_masks;
+    const int64_t *from, *until; /* [batch] or NULL: keys outside from..until-1 get `hide_keys` added */
+    float hide_keys;
+    /* Query i stands at position offset[b] + i (offset NULL: 0). causal: later keys are hidden; left, right: so are keys
+     * further away than that (negative: no limit). These are hidden whatever other masks say. */
+    bool causal;
+    int64_t left, right;
+    const int64_t *offset;
+    float hide_far;    /* what is added there; 0 means -inf */
+    const float *sink; /* [heads] or NULL: e^sink joins the denominator of each row */
+    float *scores;     /* [batch][heads][queries][keys] or NULL: what `tap` says */
+    rq_attend_tap tap;
+    rq_dtype precision; /* F16, BF16: softmax is of scores rounded to that, and so are its results */
+    void *scratch;      /* rq_attend_scratch() bytes, 64-byte aligned */
+} rq_attend;
+
+/* Bytes for the scores of a few rows, once per thread that works on them; SIZE_MAX: more than there are. Only the sizes
+ * of a are read. */
+size_t rq_attend_scratch(const rq_attend *a, rq_threads *t);
+/* A row with every key hidden by -inf is 0. Results do not depend on the number of threads. RQ_INTERNAL: the float
+ * product failed. */
+rq_status rq_attend_run(const rq_attend *a);
+
+/* Keys, or values, so far: dst [batch][heads][total][columns] gets the first `past` rows of old [..][old_rows][columns]
+ * (NULL when past is 0), then `rows` rows of x, then zeros. */
+typedef struct rq_attend_cache {
+    float *dst;
+    const float *old, *x;
+    rq_attend_at x_at;
+    int64_t batch, heads, old_rows, past, rows, total, columns;
+} rq_attend_cache;
+void rq_attend_append(rq_threads *t, const rq_attend_cache *c);
+
+/* The mask that t is when broadcast to [batch][heads][queries][keys] (rank at most 4, sizes checked by infer: 1 or
+ * equal). `cut`: a last axis shorter than keys hides the rest, even when it is 1. */
+rq_attend_mask rq_attend_mask_of(const rq_tensor *t, int64_t keys, bool cut, float hide);
+
+#endif

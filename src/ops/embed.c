@@ -1,0 +1,161 @@
+/* ops/embed.c — EmbedLayerNormalization of com.microsoft: rows of the tables of words, positions and (optional) segments
+ * are added and normalized, as the first layer of BERT is exported. */
+#include <math.h>
+#include <string.h>
+
+#include "ops/bcast.h"
+#include "ops/half.h"
+
+enum { IDS, SEGMENTS, WORDS, PLACES, KINDS, GAMMA, BETA, MASK, POSITIONS, Y = 0, MASK_INDEX, SUM };
+
+static const rq_tensor *input(const rq_tensor *const *in, int n_in, int i)
+{
+    return i < n_in ? in[i] : NULL;
+}
+
+/* An input of ids [B,S] (or [1,S]) of whole numbers. */
+static rq_status check_ids(const rq_infer *a, int i, const char *what)
+{
+    const rq_tensor *t = input(a->in, a->n_in, i);
+    const rq_shape *want = &a->in[IDS]->shape;
+    if (!t)
+        return RQ_OK;
+    if (t->dtype != RQ_DTYPE_NONE && t->dtype != RQ_DTYPE_S32)
+        return rq_infer_fail(a, RQ_BAD_DTYPE, "%s has type %s, expected s32", what, rq_dtype_name(t->dtype));
+    if (t->shape.rank < 0 || want->rank != 2)
+        return RQ_OK;
+    bool fits = t->shape.rank == 2;
+    for (int d = 0; fits && d < 2; d++)
+        fits = t->shape.dim[d] < 0 || want->dim[d] < 0 || t->shape.dim[d] == want->dim[d] ||
+               (i == POSITIONS && d == 0 && t->shape.dim[d] == 1);
+    if (!fits)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "%s does not have the shape of input_ids", what);
+    return RQ_OK;
+}
+
+static rq_status embed_infer(const rq_infer *a)
+{
+    static const int needed[] = { IDS, WORDS, PLACES, GAMMA, BETA };
+    for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
+        if (!input(a->in, a->n_in, needed[i]))
+            return rq_infer_fail(a, RQ_BAD_GRAPH, "input %d is missing", needed[i]);
+    const rq_shape *ids = &a->in[IDS]->shape;
+    if (ids->rank >= 0 && ids->rank != 2)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "input_ids has %d axes, expected 2", ids->rank);
+    RQ_TRY(check_ids(a, IDS, "input_ids"));
+    RQ_TRY(check_ids(a, SEGMENTS, "segment_ids"));
+    RQ_TRY(check_ids(a, MASK, "mask"));
+    RQ_TRY(check_ids(a, POSITIONS, "position_ids"));
+    if (!input(a->in, a->n_in, SEGMENTS) != !a->in[KINDS])
+        return rq_infer_fail(a, RQ_BAD_GRAPH, "segment_ids and segment_embedding go together, and only one is given");
+    int64_t hidden = RQ_DIM_UNKNOWN;
+    for (int i = WORDS; i <= BETA; i++) {
+        const int rank = i <= KINDS ? 2 : 1;
+        if (!a->in[i] || a->in[i]->shape.rank < 0)
+            continue;
+        if (a->in[i]->shape.rank != rank || !rq_infer_dim_join(&hidden, a->in[i]->shape.dim[rank - 1]))
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "input %d does not have %d axes with the size of the embeddings last",
+                                 i, rank);
+    }
+    const rq_shape *places = &a->in[PLACES]->shape;
+    if (!input(a->in, a->n_in, POSITIONS) && places->rank == 2 && ids->rank == 2 && places->dim[0] >= 0 &&
+        ids->dim[1] > places->dim[0])
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "a sequence of %lld is longer than the %lld positions",
+                             (long long)ids->dim[1], (long long)places->dim[0]);
+    const int64_t batch = ids->rank == 2 ? ids->dim[0] : RQ_DIM_UNKNOWN,
+                  rows = ids->rank == 2 ? ids->dim[1] : RQ_DIM_UNKNOWN;
+    for (int i = 0; i < a->n_out; i++) {
+        a->out_dtype[i] = i == MASK_INDEX ? RQ_DTYPE_S32 : a->in[WORDS]->dtype;
+        a->out_shape[i] =
+            i == MASK_INDEX ? rq_shape_of(1, &batch) : rq_shape_of(3, (int64_t[]) { batch, rows, hidden });
+    }
+    return RQ_OK;
+}
+
+typedef struct embed_job {
+    const rq_op_args *a;
+    int64_t rows, hidden;
+    float epsilon;
+    float *sum; /* [B][S][hidden]: the output of sums, or the result itself */
+} embed_job;
+
+static void embed_span(void *arg, int64_t from, int64_t n)
+{
+    const embed_job *j = arg;
+    const rq_op_args *a = j->a;
+    const rq_kernels *k = a->k;
+    const rq_tensor *seg = a->in[SEGMENTS], *pos = input(a->in, a->n_in, POSITIONS);
+    const size_t h = (size_t)j->hidden;
+    for (int64_t i = from; i < from + n; i++) {
+        float *sum = j->sum + i * j->hidden, *y = a->out[Y]->f32 + i * j->hidden;
+        const int64_t row = i % j->rows;
+        const int64_t at = !pos ? row : pos->s32[pos->shape.dim[0] == 1 ? row : i];
+        k->zip[RQ_ZIP_ADD](sum, a->in[WORDS]->f32 + a->in[IDS]->s32[i] * j->hidden, 1,
+                           a->in[PLACES]->f32 + at * j->hidden, 1, h);
+        if (seg)
+            k->zip[RQ_ZIP_ADD](sum, sum, 1, a->in[KINDS]->f32 + seg->s32[i] * j->hidden, 1, h);
+        const float mean = k->sum_f32(sum, h) / (float)j->hidden;
+        const float inv = 1 / sqrtf(k->fold[RQ_FOLD_SQUARE](sum, h, mean) / (float)j->hidden + j->epsilon);
+        k->zip[RQ_ZIP_SUB](y, sum, 1, &mean, 0, h);
+        k->zip[RQ_ZIP_MUL](y, y, 1, &inv, 0, h);
+        k->zip[RQ_ZIP_MUL](y, y, 1, a->in[GAMMA]->f32, 1, h);
+        k->zip[RQ_ZIP_ADD](y, y, 1, a->in[BETA]->f32, 1, h);
+    }
+}
+
+static rq_status check_range(const rq_op_args *a, int ids, int table, const char *what)
+{
+    const rq_tensor *t = input(a->in, a->n_in, ids);
+    const int64_t most = t ? a->in[table]->shape.dim[0] : 0;
+    for (int64_t i = 0, n = t ? rq_tensor_count(t) : 0; i < n; i++)
+        if (t->s32[i] < 0 || t->s32[i] >= most)
+            return rq_op_fail(a, RQ_BAD_ARG, "%s %d is outside the table of %lld", what, t->s32[i], (long long)most);
+    return RQ_OK;
+}
+
+static rq_status embed_wide(const rq_op_args *a)
+{
+    for (int i = WORDS; i <= BETA; i++)
+        if (a->in[i] && a->in[i]->dtype != RQ_DTYPE_F32)
+            return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[i]->dtype));
+    RQ_TRY(check_range(a, IDS, WORDS, "word"));
+    RQ_TRY(check_range(a, SEGMENTS, KINDS, "segment"));
+    RQ_TRY(check_range(a, POSITIONS, PLACES, "position"));
+    const rq_shape *s = &a->out[Y]->shape;
+    embed_job j = { .a = a,
+                    .rows = s->dim[1],
+                    .hidden = s->dim[2],
+                    .epsilon = rq_attr_float(a->node, "epsilon", 1e-12f),
+                    .sum = a->n_out > SUM && a->out[SUM] ? a->out[SUM]->f32 : a->out[Y]->f32 };
+    if (a->n_out > MASK_INDEX && a->out[MASK_INDEX]) {
+        const rq_tensor *mask = input(a->in, a->n_in, MASK);
+        for (int64_t b = 0; b < s->dim[0]; b++) {
+            int32_t kept = 0;
+            for (int64_t i = 0; mask && i < j.rows; i++)
+                kept += mask->s32[b * j.rows + i] == 1;
+            a->out[MASK_INDEX]->s32[b] = kept;
+        }
+    }
+    if (rq_shape_count(s))
+        rq_bcast_spans(a->threads, s->dim[0] * j.rows, RQ_BCAST_PIECE / j.hidden + 1, embed_span, &j);
+    return RQ_OK;
+}
+
+static rq_status embed_forward(const rq_op_args *a)
+{
+    return rq_half_run(a, embed_wide);
+}
+
+const rq_op rq_op_ms_embed_layer_normalization = {
+    .name = "EmbedLayerNormalization",
+    .domain = "com.microsoft",
+    .since = 1,
+    .known = 1,
+    .min_in = 1, /* 7, but the segments may be left out */
+    .max_in = 9,
+    .min_out = 1,
+    .max_out = 3,
+    .place = RQ_PLACE_FLOAT,
+    .infer = embed_infer,
+    .forward = embed_forward,
+};
