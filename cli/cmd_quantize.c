@@ -15,6 +15,8 @@ typedef struct quantize_args {
     const char *data, *out, *eval, *json, *output;
     rq_settings settings;
     int method, activations, weights, format; /* positions in the words below */
+    int mode, block, weight_method, weight_form;
+    int64_t accuracy_level;
     int64_t samples, seed;
     double max_drop;
     bool requantize, affine_weights;
@@ -26,13 +28,32 @@ static const cli_opt opts[] = {
     { CLI_OUT, 'o', "out", "OUT", TO(out), "write the int8 model here; the suffix names the format", NULL, 0, 0 },
     { CLI_ENUM, 0, "format", "qdq|qoperator", TO(format),
       "write QuantizeLinear/DequantizeLinear pairs or QLinear operators (default qdq)", "qdq|qoperator", 0, 0 },
+    { CLI_ENUM, 0, "mode", "MODE", TO(mode),
+      "what becomes integers: static (weights and activations, calibrated on DATA; the default), dynamic (inputs of "
+      "products are measured as they pass) or weight-only",
+      "static|dynamic|weight-only", 0, 0 },
     { CLI_ENUM, 0, "method", "NAME", TO(method), "how ranges are chosen: minmax, ema, percentile, entropy or mse",
       "minmax|ema|percentile|entropy|mse", 0, 0 },
     { CLI_NUM, 0, "percentile", "P", TO(settings.percentile),
       "share of values inside the range; means --method percentile unless another is named (default 99.99)", NULL, 1e-6,
       100 },
     { CLI_ENUM, 0, "activations", "u8|s8", TO(activations), "codes of activations (default u8)", "u8|s8", 0, 0 },
-    { CLI_ENUM, 0, "weights", "s8|u8", TO(weights), "codes of weights (default s8)", "s8|u8", 0, 0 },
+    { CLI_ENUM, 0, "weights", "TYPE", TO(weights),
+      "codes of weights: s8 or u8; s4, u4, s2 or u2 with --mode weight-only (default s8)", "s8|u8|s4|u4|s2|u2", 0, 0 },
+    { CLI_ENUM, 0, "block-size", "N", TO(block),
+      "weight-only: so many weights share a scale; 0: a channel does (default: 32 for 4 and 2 bits, else 0)",
+      "0|16|32|64|128|256", 0, 0 },
+    { CLI_ENUM, 0, "weight-method", "NAME", TO(weight_method),
+      "weight-only: how scales of weights are chosen: mse (default), minmax, or as ONNX Runtime's MatMulNBitsQuantizer "
+      "does: ort, rtn, hqq, k-quant",
+      "mse|minmax|ort|rtn|hqq|k-quant", 0, 0 },
+    { CLI_ENUM, 0, "weight-form", "FORM", TO(weight_form),
+      "weight-only: write DequantizeLinear (dq, the default) or ONNX Runtime's MatMulNBits and GatherBlockQuantized "
+      "(matmulnbits), which want blocks",
+      "dq|matmulnbits", 0, 0 },
+    { CLI_INT, 0, "accuracy-level", "N", TO(accuracy_level),
+      "weight-only: what MatMulNBits may compute in: 1 f32, 2 f16, 3 bf16, 4 int8 (default 0: left to the runtime)",
+      NULL, 0, 4 },
     { CLI_NUM, 0, "decay", "D", TO(settings.decay),
       "share of the old range each batch leaves, for --method ema (default 0.99)", NULL, 0, 0.999999999 },
     { CLI_FLAG, 0, "symmetric", NULL, TO(settings.symmetric_activations), "activations: ranges around zero", NULL, 0,
@@ -65,17 +86,22 @@ static void defaults(void *args)
     a->settings = rq_settings_defaults();
     a->method = (int)a->settings.method;
     a->activations = a->settings.activations == RQ_DTYPE_S8;
-    a->weights = a->settings.weights == RQ_DTYPE_U8;
+    a->weight_method = (int)a->settings.weight_method;
     a->max_drop = -1;
 }
 
 /* The settings of every tensor: defaults, then the recipe, then the command line. */
 static rq_settings settle(const quantize_args *a)
 {
+    static const rq_dtype types[] = { RQ_DTYPE_S8, RQ_DTYPE_U8, RQ_DTYPE_S4, RQ_DTYPE_U4, RQ_DTYPE_S2, RQ_DTYPE_U2 };
+    static const int blocks[] = { 0, 16, 32, 64, 128, 256 };
     rq_settings s = a->settings;
     s.method = (rq_method)a->method;
     s.activations = a->activations ? RQ_DTYPE_S8 : RQ_DTYPE_U8;
-    s.weights = a->weights ? RQ_DTYPE_U8 : RQ_DTYPE_S8;
+    s.weights = types[a->weights];
+    if (cli_given(&a->common, "block-size"))
+        s.block_size = blocks[a->block];
+    s.weight_method = (rq_weight_method)a->weight_method;
     s.symmetric_weights = !a->affine_weights;
     bool implied = cli_given(&a->common, "percentile") && !cli_given(&a->common, "method");
     if (a->common.recipe)
@@ -89,8 +115,10 @@ static rq_settings settle(const quantize_args *a)
 static int refuse(const cli_command *c, const quantize_args *a)
 {
     rq_err err = { 0 };
-    if (!a->data)
-        return cli_usage(c, "samples are missing: -d DATA");
+    if (!a->data && a->mode == RQ_MODE_STATIC)
+        return cli_usage(c, "samples are missing: -d DATA (--mode dynamic and weight-only can do without)");
+    if (!a->data && !a->eval && (a->max_drop >= 0 || a->json))
+        return cli_usage(c, "--%s needs samples to judge on: -d DATA", a->json ? "json" : "max-drop");
     if (!a->out)
         return cli_usage(c, "the output is missing: -o OUT");
     if (rq_file_check_output(a->out, &err) || (a->json && rq_file_check_output(a->json, &err)))
@@ -140,6 +168,32 @@ static int judge(const quantize_args *a, const rq_report *r)
     return CLI_MISSED;
 }
 
+/* Samples to calibrate and to judge on, as far as there are any. */
+static rq_status open_samples(const quantize_args *a, const rq_graph *g, rq_dataset **data, rq_dataset **other,
+                              rq_split *split, rq_err *err)
+{
+    if (a->eval)
+        RQ_TRY(cli_open_data(other, a->eval, g, &a->common, err));
+    if (!a->data)
+        return RQ_OK;
+    RQ_TRY(cli_open_data(data, a->data, g, &a->common, err));
+    return rq_dataset_split(split, *data, (uint64_t)a->seed, a->eval ? 0 : 0.2, a->samples, group_size(g, *data), err);
+}
+
+/* The end without samples: what was done, and that nobody knows what it costs. */
+static int unjudged(const quantize_args *a, const rq_graph *original, const rq_graph *saved, const rq_notes *notes)
+{
+    const char *model = a->common.operand[0];
+    if (a->common.quiet)
+        return CLI_OK;
+    for (int i = 0; i < notes->n; i++)
+        printf("%s\n", notes->text[i]);
+    printf("%s: %.2f MB; %s: %.2f MB\n", model, (double)cli_model_bytes(model, original) / 1e6, a->out,
+           (double)cli_model_bytes(a->out, saved) / 1e6);
+    printf("not judged: no samples were given (-d DATA, or --eval DATA)\n");
+    return CLI_OK;
+}
+
 static int run(void *args)
 {
     quantize_args *a = args;
@@ -166,14 +220,13 @@ static int run(void *args)
         rq_fail(&err, RQ_NO_MEMORY, "%s: out of memory copying the model", model);
         goto done;
     }
-    if (rq_report_check_output(original, a->output, &err) || cli_open_data(&data, a->data, g, &a->common, &err))
-        goto done;
-    if (a->eval && cli_open_data(&other, a->eval, g, &a->common, &err))
-        goto done;
-    if (rq_dataset_split(&split, data, (uint64_t)a->seed, a->eval ? 0 : 0.2, a->samples, group_size(g, data), &err))
+    if (rq_report_check_output(original, a->output, &err) || open_samples(a, g, &data, &other, &split, &err))
         goto done;
 
     rq_ptq_cfg cfg = rq_ptq_defaults();
+    cfg.mode = (rq_mode)a->mode;
+    cfg.weight_form = (rq_weight_form)a->weight_form;
+    cfg.accuracy_level = (int)a->accuracy_level;
     cfg.settings = settle(a);
     cfg.recipe = a->common.recipe;
     cfg.rows = split.calibrate;
@@ -189,6 +242,10 @@ static int run(void *args)
 
     if (rq_load(&saved, a->out, &err))
         goto done;
+    if (!data && !other) {
+        rc = unjudged(a, original, saved, &notes);
+        goto done;
+    }
     rq_report_cfg how = {
         .rows = a->eval ? NULL : split.judge,
         .n_rows = a->eval ? 0 : split.n_judge,
@@ -238,7 +295,9 @@ const cli_command cmd_quantize = {
     .summary = "make an int8 model, and say what it lost and gained",
     .about =
         "Calibrates MODEL on the samples in DATA, writes an int8 model to OUT, reads it back, and runs both on samples "
-        "that did not calibrate: a row per layer, then the verdict.",
+        "that did not calibrate: a row per layer, then the verdict. The modes dynamic and weight-only need no samples; "
+        "with "
+        "samples they are judged alike, and layers that harm the outputs much are left alone.",
     .min_operands = 1,
     .max_operands = 1,
     .args_size = sizeof(quantize_args),

@@ -66,6 +66,8 @@ set(RQ_SOURCES
   src/graph/own.c
   src/graph/print.c
   src/quant/amax.c
+  src/quant/blocks.c
+  src/quant/blocks_peer.c
   src/quant/calibrate.c
   src/quant/codes.c
   src/quant/counts.c
@@ -174,6 +176,7 @@ set(RQ_SOURCES
   src/algo/fold_scale.c
   src/algo/place.c
   src/algo/ptq.c
+  src/algo/ptq_choose.c
   src/algo/ptq_trial.c
   src/algo/recipe.c
   src/algo/report.c
@@ -185,4 +188,7 @@ set(RQ_SOURCES
   src/algo/summary.c
   src/algo/transpose.c
   src/algo/version.c
+  src/algo/weight_nbits.c
+  src/algo/weight_only.c
+  src/algo/weights.c
 )

@@ -41,6 +41,7 @@ rq_test(tests/kernels/test_quantize.c)
 rq_test(tests/kernels/test_stats.c)
 rq_test(tests/tensor/test_convert.c)
 rq_test(tests/graph/test_graph.c)
+rq_test(tests/quant/test_blocks.c)
 rq_test(tests/quant/test_calibrate.c)
 rq_test(tests/quant/test_golden_qparams.c)
 rq_test(tests/ops/test_edit.c)
@@ -60,12 +61,13 @@ rq_test(tests/algo/test_place.c)
 rq_test(tests/algo/test_ptq.c)
 rq_test(tests/algo/test_recipe.c)
 rq_test(tests/algo/test_report.c)
+rq_test(tests/algo/test_weight_only.c)
 rq_test(tests/oom/test_oom.c)
 
 # Comparing with what other systems made (tests/golden), and having them read what we make (tests/interop). golden and
 # rewrite print for themselves; interop exits with 77 when it is offline.
 rq_test_tool(golden tests/golden/case_bad.c tests/golden/case_model.c tests/golden/case_static.c tests/golden/compare.c
-  tests/golden/run_golden.c tests/golden/scan.c tests/golden/skips.c tests/golden/static_params.c)
+  tests/golden/run_golden.c tests/golden/scan.c tests/golden/skips.c tests/golden/static_params.c tests/golden/static_weights.c)
 rq_test_tool(rewrite tests/interop/rewrite.c)
 add_test(NAME golden COMMAND golden tests/golden WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 add_test(NAME ops_peer COMMAND golden tests/ops/peer WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})

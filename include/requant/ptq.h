@@ -14,10 +14,26 @@ extern "C" {
  * (the call then returns RQ_CANCELLED). */
 typedef bool (*rq_progress_fn)(void *arg, const char *phase, int64_t done, int64_t total, double eta_s);
 
+/* What becomes integers. */
+typedef enum rq_mode {
+    RQ_MODE_STATIC,      /* weights and activations; ranges of activations are calibrated */
+    RQ_MODE_DYNAMIC,     /* weights, and inputs of products, whose ranges are measured while the model runs */
+    RQ_MODE_WEIGHT_ONLY, /* weights; they are made reals again before they are used */
+} rq_mode;
+
+/* How weights of few bits are written. */
+typedef enum rq_weight_form {
+    RQ_WEIGHT_FORM_DQ, /* codes and a DequantizeLinear (opset 13 per channel, 21 for blocks and 4 bits, 25 for 2) */
+    RQ_WEIGHT_FORM_MATMULNBITS, /* operators of ONNX Runtime: MatMulNBits, GatherBlockQuantized; the rest as above */
+} rq_weight_form;
+
 typedef struct rq_ptq_cfg {
-    rq_settings settings;    /* of every tensor, unless the recipe says otherwise */
-    const rq_recipe *recipe; /* NULL: none */
-    const int64_t *rows;     /* which samples calibrate, ascending; NULL: all */
+    rq_mode mode;
+    rq_weight_form weight_form; /* weight-only */
+    int accuracy_level;         /* of MatMulNBits: 0 left to the runtime, 1 f32, 2 f16, 3 bf16, 4 int8 inputs */
+    rq_settings settings;       /* of every tensor, unless the recipe says otherwise */
+    const rq_recipe *recipe;    /* NULL: none */
+    const int64_t *rows;        /* which samples calibrate, ascending; NULL: all */
     int64_t n_rows;
     int threads;             /* 0: one per core */
     bool deterministic;      /* rq_session_cfg.deterministic: the same file on every CPU */
@@ -38,6 +54,9 @@ RQ_API void rq_notes_release(rq_notes *notes);
 
 /* Quantize g in place: fold (BatchNormalization, constants), calibrate on `data`, annotate values, round weights
  * and biases to codes. notes may be NULL. On error g is unchanged.
+ * Other modes than static need no samples: `data` may be NULL. With samples, some of them judge, and the layers that
+ * harm the outputs most stay in float (weight-only, below 8 bits: get 8 bits).
+ * RQ_BAD_ARG: settings that the mode or the form cannot express;
  * RQ_BAD_GRAPH: g is quantized already; RQ_BAD_RECIPE: a rule matches nothing; RQ_NUMERIC: a weight is not finite;
  * RQ_UNSUPPORTED: an operator cannot run; RQ_BAD_DATA; RQ_CANCELLED; RQ_NO_MEMORY. */
 RQ_API rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes *notes, rq_err *err);

@@ -30,19 +30,34 @@ typedef enum rq_method { /* how a range is chosen from what calibration saw */
 } rq_method;
 RQ_API const char *rq_method_name(rq_method m);
 
+/* How scales of weights are chosen where a model is quantized in its weights only. */
+typedef enum rq_weight_method {
+    RQ_WEIGHTS_MSE,     /* the range with the least squared error */
+    RQ_WEIGHTS_MINMAX,  /* the range that is there */
+    RQ_WEIGHTS_ORT,     /* as ONNX Runtime's MatMulNBitsQuantizer by default; symmetric: its scales may be negative */
+    RQ_WEIGHTS_RTN,     /* as its RTN */
+    RQ_WEIGHTS_HQQ,     /* half-quadratic quantization, as its HQQ */
+    RQ_WEIGHTS_K_QUANT, /* as its k_quant, which is llama.cpp's */
+    RQ_N_WEIGHT_METHODS
+} rq_weight_method;
+RQ_API const char *rq_weight_method_name(rq_weight_method m);
+
 /* Everything that can be set for one tensor (or node). */
 typedef struct rq_settings {
     rq_method method;
     double percentile;    /* 0 < p <= 100 */
     double decay;         /* of ema: 0 <= d < 1 */
     rq_dtype activations; /* U8 or S8 */
-    rq_dtype weights;     /* S8 or U8 */
+    rq_dtype weights;     /* S8 or U8; S4 U4 S2 U2 too where only weights are quantized */
     bool symmetric_activations;
     bool symmetric_weights; /* zero point 0 (s8) or 128 (u8) */
     bool per_tensor;        /* weights: one scale instead of one per output channel */
     bool softmax_256;       /* Softmax outputs count in steps of 1/256, as in ONNX Runtime's QOperator models */
-    bool keep_float;        /* do not quantize */
-    bool pinned;            /* scale and zero_point below instead of a measured range */
+    int block_size;         /* weight-only: 16, 32, 64, 128 or 256 weights share a scale; 0: a channel does (all of
+                               them, with per_tensor); -1: 32 for 4 and 2 bits, else 0 */
+    rq_weight_method weight_method; /* weight-only */
+    bool keep_float;                /* do not quantize */
+    bool pinned;                    /* scale and zero_point below instead of a measured range */
     float scale;
     int32_t zero_point;
 } rq_settings;

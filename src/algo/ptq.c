@@ -10,6 +10,7 @@
 #include "algo/fold.h"
 #include "algo/ptq_priv.h"
 #include "algo/report_priv.h"
+#include "algo/weights.h"
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "quant/observer.h"
@@ -285,6 +286,18 @@ void rq_ptq_release(rq_ptq_state *q)
     rq_graph_destroy(q->g);
 }
 
+rq_status rq_ptq_watch_outputs(rq_ptq_state *q, rq_err *err)
+{
+    rq_session *session;
+    const rq_session_cfg cfg = { .threads = q->cfg->threads, .deterministic = q->cfg->deterministic };
+    RQ_TRY(rq_session_create(&session, q->g, &cfg, err));
+    rq_status s = choose_step(q, session, err);
+    if (!s)
+        s = rq_ptq_each_batch(q, session, "watch", REFERENCE_ROWS, keep_reference, q, err);
+    rq_session_destroy(session);
+    return s;
+}
+
 rq_status rq_ptq_prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err)
 {
     if (rq_graph_copy(&q->g, g))
@@ -292,7 +305,7 @@ rq_status rq_ptq_prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err)
     rq_ops_bind(q->g);
     RQ_TRY(rq_fold_graph(q->g, NULL, err));
     rq_ops_bind(q->g);
-    RQ_TRY(rq_ops_check(q->g, true, err));
+    RQ_TRY(rq_ops_check(q->g, q->data != NULL, err)); /* without samples nothing runs */
     RQ_TRY(rq_ops_infer(q->g, err));
     RQ_TRY(name_values(q->g, err));
     q->n_values = q->g->n_values;
@@ -334,12 +347,47 @@ static rq_status move_notes(rq_notes *to, const rq_notes *from)
     return RQ_OK;
 }
 
+static rq_status static_mode(rq_ptq_state *q, rq_graph **made, rq_err *err)
+{
+    rq_notes found = { 0 }; /* of the graph that is kept */
+    rq_status s = rq_ptq_calibrate(q, err);
+    if (!s && q->placement->n_uses == 0)
+        s = rq_notes_add(q->notes, "nothing was quantized: no operator here has constant weights and an integer form");
+    if (!s)
+        s = rq_ptq_annotated(q, made, &found, err);
+    if (!s && q->placement->n_uses)
+        s = rq_ptq_improve(q, made, &found, err);
+    if (!s)
+        s = note_observations(q);
+    if (!s)
+        s = move_notes(q->notes, &found);
+    rq_notes_release(&found);
+    return s;
+}
+
+/* Settings that the mode cannot have. */
+static rq_status refuse(const rq_ptq_cfg *cfg, const rq_dataset *data, rq_err *err)
+{
+    if (cfg->mode == RQ_MODE_WEIGHT_ONLY)
+        return cfg->accuracy_level < 0 || cfg->accuracy_level > 4
+                   ? rq_fail(err, RQ_BAD_ARG, "accuracy level %d; 0 to 4 are possible", cfg->accuracy_level)
+                   : rq_weight_check(&cfg->settings, err);
+    if (rq_dtype_bits(cfg->settings.weights) != 8)
+        return rq_fail(err, RQ_BAD_ARG, "weights of type %s need the mode weight-only",
+                       rq_dtype_name(cfg->settings.weights));
+    if (cfg->mode == RQ_MODE_DYNAMIC)
+        return rq_fail(err, RQ_UNSUPPORTED, "the mode dynamic is not there yet");
+    if (cfg->mode == RQ_MODE_STATIC && !data)
+        return rq_fail(err, RQ_BAD_ARG, "the mode static needs samples to calibrate on");
+    return RQ_OK;
+}
+
 rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes *notes, rq_err *err)
 {
     rq_ptq_state q = { .cfg = cfg, .data = data, .notes = notes };
     rq_graph *made = NULL;
-    rq_notes found = { 0 }; /* of the graph that is kept */
     unsigned cpu;
+    RQ_TRY(refuse(cfg, data, err));
     if (rq_graph_is_quantized(g))
         return rq_fail(err, RQ_BAD_GRAPH, "the model is quantized already");
     if (cfg->recipe)
@@ -348,20 +396,9 @@ rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes 
     rq_kernels_init(&q.k, cpu);
     rq_status s = rq_ptq_prepare(&q, g, err);
     if (!s)
-        s = rq_ptq_calibrate(&q, err);
-    if (!s && q.placement->n_uses == 0)
-        s = rq_notes_add(notes, "nothing was quantized: no operator here has constant weights and an integer form");
-    if (!s)
-        s = rq_ptq_annotated(&q, &made, &found, err);
-    if (!s && q.placement->n_uses)
-        s = rq_ptq_improve(&q, &made, &found, err);
-    if (!s)
-        s = note_observations(&q);
-    if (!s)
-        s = move_notes(notes, &found);
+        s = cfg->mode == RQ_MODE_WEIGHT_ONLY ? rq_ptq_weight_only(&q, &made, err) : static_mode(&q, &made, err);
     if (!s)
         rq_graph_swap(g, made);
-    rq_notes_release(&found);
     rq_graph_destroy(made);
     rq_ptq_release(&q);
     return s;

@@ -50,6 +50,30 @@ rq_status rq_ptq_annotated(rq_ptq_state *q, rq_graph **out, rq_notes *notes, rq_
 const rq_histogram *rq_ptq_histogram(const rq_ptq_state *q, rq_id value);
 rq_status rq_ptq_group_range(const rq_ptq_state *q, const rq_place_group *g, rq_range *r);
 
+/* Run the first samples through the float model and keep what comes out: q->reference. */
+rq_status rq_ptq_watch_outputs(rq_ptq_state *q, rq_err *err);
+
+/* ---- ptq_choose.c: modes that switch nodes ---- */
+
+typedef struct rq_ptq_choice {
+    const rq_id *nodes; /* [n] of q->g that can be switched */
+    int n;
+    /* A graph in which those nodes i are quantized where on[i]; yours. */
+    rq_status (*make)(void *arg, const bool *on, rq_graph **out, rq_err *err);
+    void *arg;
+    const char *otherwise; /* what becomes of one that is off: "stays in float" */
+} rq_ptq_choice;
+/* *made: with all on, or, where samples (q->data) show noise, without those that harm most. (*on)[n] says which; freed with
+ * rq_mem_free, on error too, when not NULL; *made is yours on error too. */
+rq_status rq_ptq_choose(rq_ptq_state *q, const rq_ptq_choice *c, rq_graph **made, bool **on, rq_err *err);
+
+/* ---- weight_only.c ---- */
+struct rq_weight;
+/* *made: q->g with weights as codes; yours, on error too. */
+rq_status rq_ptq_weight_only(rq_ptq_state *q, rq_graph **made, rq_err *err);
+/* ---- weight_nbits.c: node, whose weight w was annotated, becomes MatMulNBits or GatherBlockQuantized where it can. ---- */
+rq_status rq_weight_nbits(rq_graph *g, rq_id node, const struct rq_weight *w, int accuracy_level, rq_err *err);
+
 /* ---- ptq_trial.c ---- */
 
 /* Outputs of the annotated graph against the float model's on the reference samples: the least signal to noise of any

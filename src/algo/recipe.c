@@ -27,6 +27,16 @@ const char *rq_method_name(rq_method m)
     return (unsigned)m < RQ_N_METHODS ? method_names[m] : "?";
 }
 
+static const char *const weight_method_names[RQ_N_WEIGHT_METHODS] = {
+    [RQ_WEIGHTS_MSE] = "mse", [RQ_WEIGHTS_MINMAX] = "minmax", [RQ_WEIGHTS_ORT] = "ort",
+    [RQ_WEIGHTS_RTN] = "rtn", [RQ_WEIGHTS_HQQ] = "hqq",       [RQ_WEIGHTS_K_QUANT] = "k-quant",
+};
+
+const char *rq_weight_method_name(rq_weight_method m)
+{
+    return (unsigned)m < RQ_N_WEIGHT_METHODS ? weight_method_names[m] : "?";
+}
+
 rq_settings rq_settings_defaults(void)
 {
     return (rq_settings) {
@@ -36,6 +46,8 @@ rq_settings rq_settings_defaults(void)
         .activations = RQ_DTYPE_U8,
         .weights = RQ_DTYPE_S8,
         .symmetric_weights = true,
+        .block_size = -1,
+        .weight_method = RQ_WEIGHTS_MSE,
     };
 }
 
@@ -50,6 +62,8 @@ typedef enum key {
     KEY_SYMMETRIC,
     KEY_AFFINE_WEIGHTS,
     KEY_PER_TENSOR,
+    KEY_BLOCK_SIZE,
+    KEY_WEIGHT_METHOD,
     KEY_FLOAT,
     KEY_SCALE,
     KEY_ZERO_POINT,
@@ -65,19 +79,23 @@ static const struct {
     [KEY_PERCENTILE] = { "percentile", false, "a number above 0, at most 100" },
     [KEY_DECAY] = { "decay", false, "a number from 0 to below 1" },
     [KEY_ACTIVATIONS] = { "activations", false, "u8 or s8" },
-    [KEY_WEIGHTS] = { "weights", false, "s8 or u8" },
+    [KEY_WEIGHTS] = { "weights", false, "s8, u8, s4, u4, s2 or u2" },
     [KEY_SYMMETRIC] = { "symmetric", false, "true or false" },
     [KEY_AFFINE_WEIGHTS] = { "affine-weights", false, "true or false" },
     [KEY_PER_TENSOR] = { "per-tensor", false, "true or false" },
+    [KEY_BLOCK_SIZE] = { "block-size", false, "0, 16, 32, 64, 128 or 256" },
+    [KEY_WEIGHT_METHOD] = { "weight-method", false, "mse, minmax, ort, rtn, hqq or k-quant" },
     [KEY_FLOAT] = { "float", true, "true or false" },
     [KEY_SCALE] = { "scale", true, "a number above 0" },
     [KEY_ZERO_POINT] = { "zero-point", true, "an integer from -128 to 255" },
 };
 
 /* Global keys that are no setting of a tensor: kept as text for whoever runs the command. */
-static const char *const option_names[] = { "samples", "eval",    "max-drop", "seed",  "json",       "threads",
-                                            "batch",   "dim",     "output",   "tap",   "requantize", "runs",
-                                            "data",    "against", "out",      "quiet", "verbose",    "deterministic" };
+static const char *const option_names[] = { "samples",      "eval",    "max-drop", "seed",        "json",
+                                            "threads",      "batch",   "dim",      "output",      "tap",
+                                            "requantize",   "runs",    "data",     "against",     "out",
+                                            "quiet",        "verbose", "mode",     "weight-form", "accuracy-level",
+                                            "deterministic" };
 enum { N_OPTIONS = sizeof option_names / sizeof option_names[0] };
 
 static bool read_double(const char *text, double *out)
@@ -103,6 +121,36 @@ static bool read_8bit(const char *text, rq_dtype *out)
 {
     *out = !strcmp(text, "s8") ? RQ_DTYPE_S8 : RQ_DTYPE_U8;
     return !strcmp(text, "s8") || !strcmp(text, "u8");
+}
+
+static bool read_weights(const char *text, rq_dtype *out)
+{
+    static const rq_dtype types[] = { RQ_DTYPE_S8, RQ_DTYPE_U8, RQ_DTYPE_S4, RQ_DTYPE_U4, RQ_DTYPE_S2, RQ_DTYPE_U2 };
+    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+        if (!strcmp(text, rq_dtype_name(types[i]))) {
+            *out = types[i];
+            return true;
+        }
+    return false;
+}
+
+static bool read_block_size(const char *text, int *out)
+{
+    double v;
+    if (!read_double(text, &v) || !(v == 0 || v == 16 || v == 32 || v == 64 || v == 128 || v == 256))
+        return false;
+    *out = (int)v;
+    return true;
+}
+
+static bool read_weight_method(const char *text, rq_weight_method *out)
+{
+    for (int m = 0; m < RQ_N_WEIGHT_METHODS; m++)
+        if (!strcmp(text, weight_method_names[m])) {
+            *out = (rq_weight_method)m;
+            return true;
+        }
+    return false;
 }
 
 /* Put `text` where key k belongs; false: it is not what the key expects. */
@@ -131,7 +179,7 @@ static bool set_key(rq_settings *s, key k, const char *text)
     case KEY_ACTIVATIONS:
         return read_8bit(text, &s->activations);
     case KEY_WEIGHTS:
-        return read_8bit(text, &s->weights);
+        return read_weights(text, &s->weights);
     case KEY_SYMMETRIC:
         return read_bool(text, &s->symmetric_activations);
     case KEY_AFFINE_WEIGHTS:
@@ -141,6 +189,10 @@ static bool set_key(rq_settings *s, key k, const char *text)
         return true;
     case KEY_PER_TENSOR:
         return read_bool(text, &s->per_tensor);
+    case KEY_BLOCK_SIZE:
+        return read_block_size(text, &s->block_size);
+    case KEY_WEIGHT_METHOD:
+        return read_weight_method(text, &s->weight_method);
     case KEY_FLOAT:
         return read_bool(text, &s->keep_float);
     case KEY_SCALE:
@@ -187,6 +239,12 @@ static void copy_key(rq_settings *to, const rq_settings *from, key k)
         break;
     case KEY_PER_TENSOR:
         to->per_tensor = from->per_tensor;
+        break;
+    case KEY_BLOCK_SIZE:
+        to->block_size = from->block_size;
+        break;
+    case KEY_WEIGHT_METHOD:
+        to->weight_method = from->weight_method;
         break;
     case KEY_FLOAT:
         to->keep_float = from->keep_float;

@@ -4,6 +4,7 @@
  * codes are compared as they appear and let the held value go. What is held at a time is bounded: the
  * values are cut into groups that fit HELD_BYTES for one batch, and the batch is run once per group. */
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "algo/report_priv.h"
@@ -106,6 +107,24 @@ static const char *method_of(const rq_graph *origin, const char *value, const rq
     return v >= 0 && origin->values[v].quant >= 0 ? origin->quants[origin->values[v].quant].method : q->method;
 }
 
+/* Of a node whose weights alone are codes: says so, in buf; NULL: it is no such node. */
+static const char *weights_only(const rq_graph *g, rq_id output, char *buf, size_t n)
+{
+    const rq_node *node =
+        output >= 0 && g->values[output].kind == RQ_VALUE_NODE ? &g->nodes[g->values[output].producer] : NULL;
+    const rq_qparams *weights = NULL;
+    for (int i = 0; node && i < node->n_in; i++) {
+        const rq_qparams *q = rq_graph_qparams(g, node->in[i]);
+        if (q && g->values[node->in[i]].kind != RQ_VALUE_CONST)
+            return NULL;
+        weights = q && !weights ? q : weights;
+    }
+    if (!weights || rq_graph_qparams(g, output))
+        return NULL;
+    snprintf(buf, n, "only weights are codes (%s)", rq_dtype_name(weights->dtype));
+    return buf;
+}
+
 /* A row for each step of the plan that computes on reals or on codes for them. */
 static rq_status make_rows(rq_report *out, rq_session *quantized, const rq_graph *origin, rq_err *err)
 {
@@ -129,7 +148,12 @@ static rq_status make_rows(rq_report *out, rq_session *quantized, const rq_graph
         l->name = dup_or_null(info[i].name, &failed);
         l->op = dup_or_null(info[i].op, &failed);
         l->value = dup_or_null(info[i].output ? info[i].output : "", &failed);
-        if (!info[i].integer && (info[i].reason_float || !q)) /* without a reason it is the step that makes the codes */
+        char text[64];
+        const char *weights = info[i].integer ? NULL : weights_only(g, v, text, sizeof text);
+        if (weights)
+            l->reason_float = dup_or_null(weights, &failed);
+        else if (!info[i].integer &&
+                 (info[i].reason_float || !q)) /* without a reason it is the step that makes the codes */
             l->reason_float =
                 dup_or_null(info[i].reason_float ? info[i].reason_float : "none of its values is quantized", &failed);
         if (q) {

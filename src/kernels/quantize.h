@@ -50,6 +50,15 @@ static inline int32_t rq_quantize_zp_inside(float v, int32_t lo, int32_t hi)
     return rq_quantize_clamp(v, (float)lo, (float)hi);
 }
 
+/* v with the zero point inside, halves away from zero, clamped: how ONNX Runtime's tool rounds weights to few bits
+ * (docs/onnx-facts.md 2.10). NaN gives lo. */
+static inline int32_t rq_quantize_half_away(float v, int32_t lo, int32_t hi)
+{
+    v = v > (float)lo ? v : (float)lo;
+    v = v < (float)hi ? v : (float)hi;
+    return (int32_t)lroundf(v);
+}
+
 /* An s32 accumulator to a code: clamp(rne(f32(acc) * m) + zp), m = f32(f32(sx * sw) / sy); docs/onnx-facts.md 6.2.
  * f32(acc) rounds above 2^24, as it does there. */
 static inline int32_t rq_quantize_acc(int32_t acc, float m, int32_t zp, int32_t lo, int32_t hi)

@@ -9,6 +9,10 @@ requant run int8.onnx -d models/digits-test.npz -o out.npz
 requant bench models/digits-cnn.onnx --against int8.onnx --runs 10 | tail -4 | mask | sed -E 's/the first.*|.*faster.*/the ratio/'
 requant quantize int8.onnx -d models/digits-train.npz -o again.onnx
 requant quantize int8.onnx -d models/digits-train.npz -o again.onnx --requantize -q
+# weights only: no samples needed, and then nothing is judged
+requant quantize models/digits-cnn.onnx -o weights.onnx --mode weight-only; requant info weights.onnx | mask | head -12
+requant quantize models/digits-cnn.onnx -o w4.onnx --mode weight-only --weights u4 --affine-weights --block-size 16; requant compare models/digits-cnn.onnx w4.onnx -d models/digits-test.npz | mask | grep -A1 output
+requant quantize models/digits-cnn.onnx -o w4.onnx --mode weight-only --weights s4 --eval models/digits-test.npz | mask | grep -E 'Gemm|layers|codes'
 requant ops | head -2
 # the verdict missed: exit 3, the file kept, the worst layers named
 printf 'max-drop: 0.5\nrules:\n  - match: {tensor: image}\n    set: {scale: 2.0, zero-point: 0}\n' >r.yaml

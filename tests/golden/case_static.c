@@ -80,5 +80,8 @@ golden_verdict golden_run_static(golden_case *c)
         check_accuracy(c, g, json_number_value(accuracy), json_number_value(json_object_get(tolerance, "accuracy")));
     golden_feeds_release(&feeds);
     rq_graph_destroy(g);
-    return c->failed ? GOLDEN_FAIL : golden_check_params(c);
+    if (c->failed)
+        return GOLDEN_FAIL;
+    const char *api = golden_str(params, "api");
+    return api && !strcmp(api, "MatMulNBitsQuantizer") ? golden_check_weights(c) : golden_check_params(c);
 }

@@ -67,6 +67,11 @@ void golden_check_run(golden_case *c, const rq_graph *g, const rq_session_cfg *c
  * skip, with its reason, where ours has no such form. */
 golden_verdict golden_check_params(golden_case *c);
 
+/* ---- static_weights.c ---- */
+
+/* The same for what the peer makes without calibration: MatMulNBitsQuantizer. */
+golden_verdict golden_check_weights(golden_case *c);
+
 /* ---- scan.c ---- */
 
 /* Operators in a model file by domain and name, without the reader under test: calls fn for each node; false when

@@ -29,7 +29,6 @@ static const struct quantizer_skip {
     const char *member, *value, *option, *reason;
 } quantizer_skips[] = {
     { "api", "quantize_dynamic", NULL, "issue B: --mode dynamic" },
-    { "api", "MatMulNBitsQuantizer", NULL, "issue B: --mode weight-only" },
     { "activation", "QUInt16", NULL, "issue B: 16-bit activations" },
     { "activation", "QInt16", NULL, "issue B: 16-bit activations" },
     { "weight", "QInt4", NULL, "issue B: 4-bit weights" },

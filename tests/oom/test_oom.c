@@ -131,6 +131,36 @@ static rq_status quantize_percentile(rq_err *err)
     return quantize_with(RQ_METHOD_PERCENTILE, err);
 }
 
+static rq_status quantize_weights(rq_err *err)
+{
+    rq_graph *g = NULL;
+    rq_notes notes = { 0 };
+    rq_ptq_cfg cfg = rq_ptq_defaults();
+    const int64_t rows[2] = { 0, 1 };
+    cfg.mode = RQ_MODE_WEIGHT_ONLY;
+    cfg.weight_form = RQ_WEIGHT_FORM_MATMULNBITS;
+    cfg.settings.weights = RQ_DTYPE_U4;
+    cfg.settings.weight_method = RQ_WEIGHTS_K_QUANT;
+    cfg.settings.symmetric_weights = false;
+    cfg.threads = 1;
+    cfg.rows = rows;
+    cfg.n_rows = 2;
+    rq_status status = rq_graph_copy(&g, model);
+    if (status)
+        rq_fail(err, status, "no memory to copy the graph");
+    else
+        status = rq_ptq(g, NULL, &cfg, &notes, err);
+    if (status && g) {
+        rq_mem_fail_after(0, false);
+        char *now = text_of(g);
+        assert_string_equal(now, model_text);
+        free(now);
+    }
+    rq_notes_release(&notes);
+    rq_graph_destroy(g);
+    return status;
+}
+
 static rq_status report(rq_err *err)
 {
     rq_report r;
@@ -207,6 +237,7 @@ static const stage stages[] = {
     { "open and read samples", open_data },
     { "quantize, min-max", quantize_minmax },
     { "quantize, percentile", quantize_percentile },
+    { "quantize weights", quantize_weights },
     { "report", report },
     { "save", save },
     { "save as QOperator", save_qoperator },
