@@ -127,6 +127,8 @@ void cli_print_man(const cli_command *const *commands);
 int cli_fail(const char *command, const rq_err *err);
 /* Bytes of a model on disk, external data included as far as the summary tells. */
 int64_t cli_model_bytes(const char *path, const rq_graph *g);
+/* rq_load, and the model's warnings on stderr unless --quiet. */
+rq_status cli_load(rq_graph **out, const char *path, const cli_common *a, rq_err *err);
 /* Open samples for g with the common options. */
 rq_status cli_open_data(rq_dataset **out, const char *path, const rq_graph *g, const cli_common *a, rq_err *err);
 /* Is this where results go, so that no table may be printed there? */

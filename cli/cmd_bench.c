@@ -32,7 +32,8 @@ static int run(void *args)
     int rc = CLI_FAILED;
     if (a->json && rq_file_check_output(a->json, &err))
         goto done;
-    if (rq_load(&g, a->common.operand[0], &err) || (a->against && rq_load(&against, a->against, &err)))
+    if (cli_load(&g, a->common.operand[0], &a->common, &err) ||
+        (a->against && cli_load(&against, a->against, &a->common, &err)))
         goto done;
     if (a->data && cli_open_data(&data, a->data, g, &a->common, &err))
         goto done;

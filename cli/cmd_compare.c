@@ -51,7 +51,8 @@ static int run(void *args)
     int rc = CLI_FAILED;
     if (a->json && rq_file_check_output(a->json, &err))
         goto done;
-    if (rq_load(&g, model[0], &err) || rq_load(&q, model[1], &err) || check_inputs(q, g, model, &err))
+    if (cli_load(&g, model[0], &a->common, &err) || cli_load(&q, model[1], &a->common, &err) ||
+        check_inputs(q, g, model, &err))
         goto done;
     if (cli_open_data(&data, a->data, g, &a->common, &err))
         goto done;

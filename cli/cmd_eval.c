@@ -34,7 +34,7 @@ static int run(void *args)
     int rc = CLI_FAILED;
     if (a->json && rq_file_check_output(a->json, &err))
         goto done;
-    if (rq_load(&g, a->common.operand[0], &err) || cli_open_data(&data, a->data, g, &a->common, &err))
+    if (cli_load(&g, a->common.operand[0], &a->common, &err) || cli_open_data(&data, a->data, g, &a->common, &err))
         goto done;
     rq_report_cfg how = {
         .output = a->output,

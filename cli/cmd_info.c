@@ -71,6 +71,12 @@ static void print_facts(const facts *f)
         if (op->count > 1)
             printf(" x%d", op->count);
     }
+    const char *head = "\nnot run    ";
+    for (int i = 0; i < f->n_ops; i++)
+        if (!f->ops[i].runs) {
+            printf("%s %s%s%s", head, f->ops[i].domain, f->ops[i].domain[0] ? "." : "", f->ops[i].op);
+            head = "";
+        }
     printf("\n%-11s %" PRId64 ", %" PRId64 " bytes\n", "parameters", f->sum.n_parameters, f->sum.parameter_bytes);
     printf("%-11s %" PRId64 ", IR version %" PRId64 ", made by %s\n", "opset", f->sum.opset, f->sum.ir_version,
            f->sum.producer && f->sum.producer[0] ? f->sum.producer : "(unknown)");
@@ -99,25 +105,28 @@ static json_t *json_of_values(const rq_graph *g, int n, rq_value_info (*get)(con
 }
 
 /* A key for an operator: its name, with the domain when that is not the default one. */
-static void add_op(json_t *ops, const rq_op_count *op)
+static void add_op(json_t *ops, json_t *not_run, const rq_op_count *op)
 {
     char key[256];
     snprintf(key, sizeof key, "%s%s%s", op->domain, op->domain[0] ? "." : "", op->op);
     json_object_set_new(ops, key, json_integer(op->count));
+    if (!op->runs)
+        json_array_append_new(not_run, json_string(key));
 }
 
 static rq_status save_json(const facts *f, const char *path, rq_err *err)
 {
-    json_t *ops = json_object();
+    json_t *ops = json_object(), *not_run = json_array();
     for (int i = 0; i < f->n_ops; i++)
-        add_op(ops, &f->ops[i]);
-    json_t *all = json_pack("{s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:s, s:b, s:i}", "inputs",
-                            json_of_values(f->g, rq_graph_n_inputs(f->g), rq_graph_input), "outputs",
-                            json_of_values(f->g, rq_graph_n_outputs(f->g), rq_graph_output), "operators", ops, "nodes",
-                            f->sum.n_nodes, "parameters", (json_int_t)f->sum.n_parameters, "parameter_bytes",
-                            (json_int_t)f->sum.parameter_bytes, "opset", (json_int_t)f->sum.opset, "ir_version",
-                            (json_int_t)f->sum.ir_version, "producer", f->sum.producer ? f->sum.producer : "",
-                            "quantized", (int)f->sum.is_quantized, "quantized_values", f->sum.n_quantized_values);
+        add_op(ops, not_run, &f->ops[i]);
+    json_t *all =
+        json_pack("{s:o, s:o, s:o, s:o, s:i, s:I, s:I, s:I, s:I, s:s, s:b, s:i}", "inputs",
+                  json_of_values(f->g, rq_graph_n_inputs(f->g), rq_graph_input), "outputs",
+                  json_of_values(f->g, rq_graph_n_outputs(f->g), rq_graph_output), "operators", ops, "not_run", not_run,
+                  "nodes", f->sum.n_nodes, "parameters", (json_int_t)f->sum.n_parameters, "parameter_bytes",
+                  (json_int_t)f->sum.parameter_bytes, "opset", (json_int_t)f->sum.opset, "ir_version",
+                  (json_int_t)f->sum.ir_version, "producer", f->sum.producer ? f->sum.producer : "", "quantized",
+                  (int)f->sum.is_quantized, "quantized_values", f->sum.n_quantized_values);
     char *text = all ? json_dumps(all, JSON_INDENT(1)) : NULL;
     json_decref(all);
     if (!text)
@@ -135,7 +144,7 @@ static int run(void *args)
     rq_err err = { 0 };
     facts f = { 0 };
     int rc = CLI_FAILED;
-    if (rq_load(&f.g, a->common.operand[0], &err) || rq_graph_summarize(f.g, &f.sum, &err))
+    if (cli_load(&f.g, a->common.operand[0], &a->common, &err) || rq_graph_summarize(f.g, &f.sum, &err))
         goto done;
     if (rq_graph_count_ops(f.g, &f.ops, &f.n_ops))
         goto done;

@@ -139,7 +139,7 @@ static rq_status open_float(rq_graph **out, const quantize_args *a, rq_err *err)
 {
     const char *model = a->common.operand[0];
     rq_graph_summary sum;
-    RQ_TRY(rq_load(out, model, err));
+    RQ_TRY(cli_load(out, model, &a->common, err));
     RQ_TRY(rq_graph_summarize(*out, &sum, err));
     if (!sum.is_quantized)
         return RQ_OK;

@@ -149,7 +149,7 @@ static int run(void *args)
     cli_progress progress;
     cli_progress_init(&progress, &a->common);
 
-    if (rq_file_check_output(a->out, &err) || rq_load(&g, a->common.operand[0], &err))
+    if (rq_file_check_output(a->out, &err) || cli_load(&g, a->common.operand[0], &a->common, &err))
         goto done;
     if (cli_open_data(&data, a->data, g, &a->common, &err))
         goto done;

@@ -24,6 +24,17 @@ int64_t cli_model_bytes(const char *path, const rq_graph *g)
     return st.st_size;
 }
 
+rq_status cli_load(rq_graph **out, const char *path, const cli_common *a, rq_err *err)
+{
+    rq_notes notes = { 0 };
+    RQ_TRY(rq_load(out, path, err));
+    rq_status st = rq_graph_warnings(*out, &notes);
+    for (int i = 0; i < notes.n && !a->quiet; i++)
+        fprintf(stderr, "requant: warning: %s: %s\n", path, notes.text[i]);
+    rq_notes_release(&notes);
+    return st ? rq_fail(err, st, "%s: not enough memory", path) : RQ_OK;
+}
+
 rq_status cli_open_data(rq_dataset **out, const char *path, const rq_graph *g, const cli_common *a, rq_err *err)
 {
     rq_dataset_cfg cfg = { .batch = a->batch, .dims = a->dims.items, .n_dims = a->dims.n };

@@ -76,10 +76,15 @@ RQ_API rq_status rq_graph_summarize(const rq_graph *g, rq_graph_summary *out, rq
 typedef struct rq_op_count {
     const char *domain, *op;
     int count;
+    bool runs; /* false: it is kept and written back, but no session can run it */
 } rq_op_count;
 RQ_API rq_status rq_graph_count_ops(const rq_graph *g, rq_op_count **ops, int *n);
 /* Give back memory the library handed out. NULL is fine. */
 RQ_API void rq_free(void *p);
+
+/* What a user should know about the model before it is used: versions newer than those implemented. Sentences are added to out; rq_notes_release gives them back. RQ_NO_MEMORY. */
+struct rq_notes;
+RQ_API rq_status rq_graph_warnings(const rq_graph *g, struct rq_notes *out);
 
 /* The whole graph as text, one line per value and node. */
 RQ_API rq_status rq_graph_print(const rq_graph *g, FILE *to);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "algo/fold.h"
+#include "ops/batch_train.h"
 #include "ops/op.h"
 #include "ops/rewrite.h"
 
@@ -204,7 +205,7 @@ static rq_status fold_follower(rq_graph *g, const product *p, bool *done, rq_err
     if (user == RQ_NONE || g->values[x].quant != RQ_NONE)
         return RQ_OK;
     const rq_node *n = &g->nodes[user];
-    bool norm = rq_rewrite_is(n, "BatchNormalization");
+    bool norm = rq_rewrite_is(n, "BatchNormalization") && !rq_batch_train_is(n, rq_graph_opset(g, ""));
     if (n->n_in < 1 || n->n_out < 1 || n->out[0] == RQ_NONE)
         return RQ_OK;
     affine a = { .scale = rq_mem_alloc((size_t)p->channels, sizeof(double)),

@@ -5,6 +5,7 @@
 
 #include "ops/op.h"
 #include "ops/raise.h"
+#include "requant/ptq.h"
 
 /* Float constants, and codes that stand for reals; in subgraphs too. */
 static void count_parameters(const rq_graph *g, rq_graph_summary *out)
@@ -63,7 +64,9 @@ static rq_status count_into(const rq_graph *g, rq_op_count **ops, int *n, int *c
         if (at == *n) {
             if (!rq_mem_grow(ops, *n, cap, sizeof **ops))
                 return RQ_NO_MEMORY;
-            (*ops)[(*n)++] = (rq_op_count) { plain_domain(node->domain), node->op, 0 };
+            (*ops)[(*n)++] = (rq_op_count) { .domain = plain_domain(node->domain),
+                                             .op = node->op,
+                                             .runs = node->row && node->row->forward };
         }
         (*ops)[at].count++;
         for (int a = 0; a < node->n_attr; a++)
@@ -96,5 +99,41 @@ rq_status rq_graph_count_ops(const rq_graph *g, rq_op_count **ops, int *n)
     }
     if (*n)
         qsort(*ops, (size_t)*n, sizeof **ops, more_first);
+    return RQ_OK;
+}
+
+enum { NEWEST_IR = 14 }; /* whose fields are known (docs/onnx-facts.md 1.7) */
+
+/* The lowest `known` among rows of the default domain that g uses, where it is below the imported version; else 0. */
+static int oldest_known(const rq_graph *g, int64_t opset)
+{
+    int least = 0;
+    for (int i = 0; i < g->n_nodes; i++) {
+        const rq_node *n = &g->nodes[i];
+        if (!n->op)
+            continue;
+        if (n->row && !n->row->domain[0] && n->row->known < opset && (!least || n->row->known < least))
+            least = n->row->known;
+        for (int a = 0; a < n->n_attr; a++)
+            if (n->attr[a].type == RQ_ATTR_GRAPH || n->attr[a].type == RQ_ATTR_GRAPHS)
+                for (int k = 0; k < n->attr[a].n; k++) {
+                    const int inner = oldest_known(n->attr[a].g[k], opset);
+                    least = inner && (!least || inner < least) ? inner : least;
+                }
+    }
+    return least;
+}
+
+rq_status rq_graph_warnings(const rq_graph *g, rq_notes *out)
+{
+    const int64_t opset = rq_graph_opset(g, "");
+    const int known = oldest_known(g, opset);
+    if (g->ir_version > NEWEST_IR)
+        RQ_TRY(rq_notes_add(
+            out, "the model has IR version %lld; fields newer than those of version %d are kept, not understood",
+            (long long)g->ir_version, NEWEST_IR));
+    if (known)
+        RQ_TRY(rq_notes_add(out, "the model imports opset %lld; its operators are taken as opset %d defines them",
+                            (long long)opset, known));
     return RQ_OK;
 }

@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "graph/graph.h"
 #include "ops/op.h"
+#include "ops/upgrade.h"
 
 /* Files that are clearly something else, to say so better than a parser can. */
 static const char *other_kind(const uint8_t *p, size_t n)
@@ -36,6 +37,8 @@ static rq_status read_bytes(rq_graph **out, const uint8_t *data, size_t size, co
     rq_graph *g;
     RQ_TRY(f->read(&g, data, size, folder, err));
     rq_status st = rq_graph_check(g, err);
+    if (!st)
+        st = rq_upgrade_old(g, err);
     if (!st) {
         rq_ops_bind(g);
         st = rq_ops_check(g, false, err);

@@ -31,8 +31,10 @@ enum { /* AttributeProto.AttributeType */
 };
 
 enum {
-    ONNX_MAX_IR = 13,         /* newest IR version read */
-    ONNX_MAX_OPSET = 26,      /* newest opset of the default domain read */
+    /* Newest versions that exist are 14 and 28; newer ones are read, too, with a warning (rq_graph_warnings): they add
+     * fields and operators, which are kept or named. Numbers beyond these are damage. */
+    ONNX_MAX_IR = 20,
+    ONNX_MAX_OPSET = 40,
     ONNX_MAX_DEPTH = 100,     /* messages inside messages, as in Google's parsers */
     ONNX_MAX_FILE = INT32_MAX /* bytes of one protobuf message */
 };

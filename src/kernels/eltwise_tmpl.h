@@ -269,7 +269,9 @@ static inline vf mod_v(vf a, vf b)
     const vf moved = vadd(r, b);
     /* r and b of different signs: move r to b's side */
     const vf up = vsel(vlt(zero, b), moved, r), down = vsel(vlt(b, zero), moved, r);
-    return vsel(vlt(r, zero), up, vsel(vlt(zero, r), down, r));
+    /* nothing left: zero with the sign of b; no number stays none */
+    const vf none = vsel(vnan(r), r, vsel(vlt(b, zero), vneg(zero), zero));
+    return vsel(vlt(r, zero), up, vsel(vlt(zero, r), down, none));
 }
 
 /* ---- loops ---- */

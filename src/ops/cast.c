@@ -1,8 +1,15 @@
-/* ops/cast.c — Cast and CastLike between all numeric types. */
+/* ops/cast.c — Cast and CastLike between all numeric types, and from text. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
 #include "ops/elements.h"
 
 static rq_status cast_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
+    const char *mode = rq_attr_string(n, "round_mode", "up");
+    if (strcmp(mode, "up") && strcmp(mode, "down") && strcmp(mode, "nearest"))
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "round_mode is '%.32s', expected up, down or nearest", mode);
     if (!rq_attr_find(n, "to"))
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "attribute 'to' is missing");
     if (rq_elements_dtype(rq_attr_int(n, "to", 0)) == RQ_DTYPE_NONE)
@@ -30,9 +37,68 @@ static bool is_number(rq_dtype d)
     return d == RQ_DTYPE_BOOL || rq_dtype_is_integer(d) || rq_dtype_is_float(d);
 }
 
+/* To F8E8M0, powers of two from 2^-127 to 2^127: the one above, the one below, or the nearer (a tie goes up). */
+static uint8_t power_of_two(double v, char mode, bool saturate)
+{
+    int e;
+    if (isnan(v) || (!saturate && !(fabs(v) >= 0x1p-127 && fabs(v) < INFINITY)))
+        return 255;
+    if (!(fabs(v) >= 0x1p-127))
+        return 0;
+    if (isinf(v))
+        return 254;
+    const double m = frexp(fabs(v), &e); /* |v| = m 2^e, m in [0.5, 1) */
+    e += (mode == 'u' ? m > 0.5 : mode == 'n' ? m >= 0.75 : false) - 1;
+    return e <= 127 ? (uint8_t)(e + 127) : saturate ? 254 : 255;
+}
+
+static void cast_to_powers(const rq_op_args *a)
+{
+    const char mode = rq_attr_string(a->node, "round_mode", "up")[0];
+    const bool saturate = rq_attr_int(a->node, "saturate", 1) != 0;
+    double v[RQ_BLOCK];
+    for (int64_t at = 0, n = rq_tensor_count(a->in[0]); at < n; at += RQ_BLOCK) {
+        const int m = n - at < RQ_BLOCK ? (int)(n - at) : RQ_BLOCK;
+        rq_elements_load_f64(v, a->in[0], at, 1, m);
+        for (int i = 0; i < m; i++)
+            a->out[0]->u8[at + i] = power_of_two(v[i], mode, saturate);
+    }
+}
+
+/* Numbers as C writes them, and INF and NaN in any case. */
+static rq_status cast_from_text(const rq_op_args *a)
+{
+    const bool whole = !rq_dtype_is_float(a->out[0]->dtype);
+    for (int64_t i = 0, n = rq_tensor_count(a->in[0]); i < n; i++) {
+        char buf[128], *end = buf;
+        size_t len;
+        const char *text = rq_elements_text(a->in[0], i, &len);
+        if (len < sizeof buf) {
+            memcpy(buf, text, len);
+            buf[len] = 0;
+            const int64_t k = whole ? strtoll(buf, &end, 10) : 0;
+            if (end == buf || *end) {
+                const double v = strtod(buf, &end);
+                rq_elements_store_f64(a->out[0], i, &v, 1, true);
+            } else {
+                rq_elements_store_int(a->out[0], i, &k, 1);
+            }
+        }
+        if (end == buf || *end)
+            return rq_op_fail(a, RQ_BAD_DATA, "'%.*s' is not a number", len < 40 ? (int)len : 40, text);
+    }
+    return RQ_OK;
+}
+
 static rq_status cast_forward(const rq_op_args *a)
 {
     rq_dtype from = a->in[0]->dtype, to = a->out[0]->dtype;
+    if (from == RQ_DTYPE_STRING && is_number(to))
+        return cast_from_text(a);
+    if (to == RQ_DTYPE_F8E8M0 && from != to && is_number(from)) {
+        cast_to_powers(a);
+        return RQ_OK;
+    }
     if (!is_number(from) || !is_number(to))
         return rq_op_fail(a, RQ_UNSUPPORTED, "casting %s to %s is not supported", rq_dtype_name(from),
                           rq_dtype_name(to));

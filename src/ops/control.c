@@ -249,7 +249,7 @@ static rq_status loop_forward(const rq_op_args *a)
     return s;
 }
 
-/* ---- Scan (opset 9 on; opset 8 had a batch axis) ---- */
+/* ---- Scan (opset 9 on) ---- */
 
 /* Entry k of an optional list attribute. */
 static int64_t entry(const rq_node *n, const char *name, int k, int64_t fallback)
@@ -261,13 +261,15 @@ static int64_t entry(const rq_node *n, const char *name, int k, int64_t fallback
 
 static rq_status scan_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
-    if (opset < 9)
-        return rq_node_fail(g, n, err, RQ_UNSUPPORTED,
-                            "Scan of opset 8 has another meaning, opset 9 is the first known");
+    const int first = opset < 9; /* input 0 of opset 8 holds lengths, and may be left out */
+    for (int i = first; i < n->n_in; i++)
+        if (n->in[i] == RQ_NONE)
+            return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "input %d is left out, but the operator needs it", i);
     RQ_TRY(check_body(g, n, "body", n->n_out, err));
     int64_t n_scan = rq_attr_int(n, "num_scan_inputs", 0);
     const rq_graph *body = rq_attr_graph(n, "body");
-    if (n_scan < 1 || n_scan > n->n_in || n->n_in - n_scan > n->n_out || body->n_inputs != n->n_in)
+    const int n_in = n->n_in - first;
+    if (n_scan < 1 || n_scan > n_in || n_in - n_scan > n->n_out || body->n_inputs != n_in)
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "num_scan_inputs is %lld of %d inputs, the body has %d",
                             (long long)n_scan, n->n_in, body->n_inputs);
     return RQ_OK;
@@ -278,6 +280,11 @@ static rq_status scan_infer(const rq_infer *a)
     const rq_graph *body = rq_attr_graph(a->node, "body");
     int n_scan = (int)rq_attr_int(a->node, "num_scan_inputs", 0), n_state = a->n_in - n_scan;
     int64_t steps = RQ_DIM_UNKNOWN;
+    if (a->opset < 9) { /* sizes follow from the body, batch by batch, when it runs */
+        for (int i = 0; i < a->n_out; i++)
+            a->out_dtype[i] = body_output(body, i) ? body_output(body, i)->dtype : RQ_DTYPE_NONE;
+        return RQ_OK;
+    }
     for (int k = 0; k < n_scan; k++) {
         const rq_shape *s = &a->in[n_state + k]->shape;
         int axis = s->rank < 0 ? -1 : rq_infer_axis(entry(a->node, "scan_input_axes", k, 0), s->rank);
@@ -336,7 +343,7 @@ static rq_status scan_turn(const rq_op_args *a, int n_state, int64_t t, int64_t 
     for (int i = n_state; i < a->n_in && s == RQ_OK; i++) {
         const rq_tensor *x = a->in[i];
         int axis = rq_infer_axis(entry(a->node, "scan_input_axes", i - n_state, 0), x->shape.rank);
-        bool backwards = entry(a->node, "scan_input_directions", i - n_state, 0) == 1;
+        bool backwards = entry(a->node, a->opset < 9 ? "directions" : "scan_input_directions", i - n_state, 0) == 1;
         s = slice_at(a, &feed[i], x, axis, backwards ? steps - 1 - t : t);
     }
     for (int i = 0; i < a->n_in; i++)
@@ -359,7 +366,7 @@ static rq_status scan_turn(const rq_op_args *a, int n_state, int64_t t, int64_t 
     return s;
 }
 
-static rq_status scan_forward(const rq_op_args *a)
+static rq_status scan_run(const rq_op_args *a)
 {
     int n_state = a->n_in - (int)rq_attr_int(a->node, "num_scan_inputs", 0);
     const rq_graph *body = rq_attr_graph(a->node, "body");
@@ -397,6 +404,121 @@ static rq_status scan_forward(const rq_op_args *a)
     rq_mem_free(in);
     rq_mem_free(stacks);
     return s;
+}
+
+/* ---- Scan of opset 8: each item of a batch by itself ---- */
+
+/* Item b of x, its first `steps` elements only when steps >= 0; a view. */
+static rq_tensor item_of(const rq_tensor *x, int64_t b, int64_t steps)
+{
+    rq_shape s = { .rank = x->shape.rank - 1 };
+    for (int i = 0; i < s.rank; i++)
+        s.dim[i] = x->shape.dim[i + 1];
+    char *at = (char *)x->data + (size_t)b * rq_shape_bytes(&s, x->dtype);
+    if (steps >= 0 && s.rank > 0)
+        s.dim[0] = steps;
+    return rq_tensor_view(x->dtype, &s, at);
+}
+
+/* out gets a share of t with zeros behind its first axis up to `steps`. */
+static rq_status pad_steps(const rq_op_args *a, rq_tensor *out, const rq_tensor *t, int64_t steps)
+{
+    rq_shape s = t->shape;
+    if (s.rank == 0 || s.dim[0] == steps) {
+        rq_tensor_share(out, t);
+        return RQ_OK;
+    }
+    s.dim[0] = steps;
+    if (rq_tensor_create(out, t->dtype, &s, true))
+        return rq_op_fail(a, RQ_NO_MEMORY, "out of memory");
+    if (rq_shape_count(&t->shape))
+        memcpy(out->data, t->data, rq_shape_bytes(&t->shape, t->dtype));
+    return RQ_OK;
+}
+
+/* The shapes that items are cut from; the batch and its longest sequence. */
+static rq_status batch_sizes(const rq_op_args *a, int n_state, int64_t *batch, int64_t *steps)
+{
+    const rq_tensor *lengths = a->in[0];
+    *batch = *steps = -1;
+    for (int i = 1; i < a->n_in; i++) {
+        const rq_shape *s = &a->in[i]->shape;
+        const bool scanned = i > n_state;
+        if (s->rank < (scanned ? 2 : 1) || (*batch >= 0 && s->dim[0] != *batch) ||
+            (scanned && *steps >= 0 && s->dim[1] != *steps))
+            return rq_op_fail(a, RQ_BAD_SHAPE, "input %d has another batch or length than those before it", i);
+        *batch = s->dim[0];
+        *steps = scanned ? s->dim[1] : *steps;
+    }
+    if (lengths && (lengths->dtype != RQ_DTYPE_S64 || rq_tensor_count(lengths) != *batch))
+        return rq_op_fail(a, RQ_BAD_SHAPE, "there are not as many lengths as items in the batch");
+    for (int64_t b = 0; lengths && b < *batch; b++)
+        if (lengths->s64[b] < 0 || lengths->s64[b] > *steps)
+            return rq_op_fail(a, RQ_BAD_SHAPE, "length %lld of sequences of %lld", (long long)lengths->s64[b],
+                              (long long)*steps);
+    return RQ_OK;
+}
+
+/* Item b: its slices through the Scan of opset 9, what comes out onto the stacks. */
+static rq_status scan_item(const rq_op_args *a, int n_state, int64_t b, int64_t steps, rq_tensor *view,
+                           const rq_tensor **in, rq_tensor *made, rq_tensor **out, stack *stacks)
+{
+    const int64_t length = a->in[0] ? a->in[0]->s64[b] : steps;
+    for (int i = 1; i < a->n_in; i++) {
+        view[i - 1] = item_of(a->in[i], b, i > n_state ? length : -1);
+        in[i - 1] = &view[i - 1];
+    }
+    for (int i = 0; i < a->n_out; i++) {
+        made[i] = (rq_tensor) { 0 };
+        out[i] = &made[i];
+    }
+    rq_op_args item = *a;
+    item.in = in;
+    item.n_in = a->n_in - 1;
+    item.out = out;
+    rq_status s = scan_run(&item);
+    for (int i = 0; i < a->n_out; i++) {
+        rq_tensor whole = { 0 };
+        if (s == RQ_OK)
+            s = pad_steps(a, &whole, &made[i], i < n_state ? made[i].shape.dim[0] : steps);
+        if (s == RQ_OK)
+            s = stack_push(a, &stacks[i], &whole);
+        rq_tensor_release(&whole);
+        rq_tensor_release(&made[i]);
+    }
+    return s;
+}
+
+static rq_status scan_8(const rq_op_args *a)
+{
+    const int n_state = a->n_in - 1 - (int)rq_attr_int(a->node, "num_scan_inputs", 0);
+    const rq_graph *body = rq_attr_graph(a->node, "body");
+    const size_t n_in = (size_t)a->n_in, n_out = (size_t)a->n_out;
+    int64_t batch, steps;
+    RQ_TRY(batch_sizes(a, n_state, &batch, &steps));
+    rq_tensor *view = rq_mem_zalloc(n_in, sizeof *view), *made = rq_mem_zalloc(n_out, sizeof *made);
+    const rq_tensor **in = rq_mem_zalloc(n_in, sizeof *in);
+    rq_tensor **out = rq_mem_zalloc(n_out, sizeof *out);
+    stack *stacks = rq_mem_zalloc(n_out, sizeof *stacks);
+    rq_status s = view && made && in && out && stacks ? RQ_OK : rq_op_fail(a, RQ_NO_MEMORY, "out of memory");
+    for (int64_t b = 0; b < batch && s == RQ_OK; b++)
+        s = scan_item(a, n_state, b, steps, view, in, made, out, stacks);
+    for (int i = 0; i < a->n_out && s == RQ_OK; i++)
+        if (a->out[i])
+            s = stack_join(a, &stacks[i], a->out[i], 0, false, body_output(body, i));
+    for (int i = 0; stacks && i < a->n_out; i++)
+        rq_mem_free(stacks[i].data);
+    rq_mem_free(view);
+    rq_mem_free(made);
+    rq_mem_free(in);
+    rq_mem_free(out);
+    rq_mem_free(stacks);
+    return s;
+}
+
+static rq_status scan_forward(const rq_op_args *a)
+{
+    return a->opset < 9 ? scan_8(a) : scan_run(a);
 }
 
 /* ---- rows ---- */
@@ -438,7 +560,7 @@ const rq_op rq_op_scan = {
     .domain = "",
     .since = 8,
     .known = 25,
-    .min_in = 1,
+    .min_in = 0,
     .max_in = -1,
     .min_out = 1,
     .max_out = -1,

@@ -212,6 +212,12 @@ void rq_elements_convert(rq_tensor *dst, const rq_tensor *src, bool saturate)
     }
 }
 
+const char *rq_elements_text(const rq_tensor *t, int64_t i, size_t *n)
+{
+    *n = (size_t)(t->u64[i + 1] - t->u64[i]);
+    return (const char *)(t->u64 + rq_tensor_count(t) + 1) + t->u64[i];
+}
+
 static bool is_other_float(const rq_tensor *t)
 {
     return t && t->dtype != RQ_DTYPE_F32 && rq_dtype_is_float(t->dtype);

@@ -22,6 +22,9 @@ void rq_elements_store_int(rq_tensor *t, int64_t from, const int64_t *src, int n
  * BOOL: not zero. Neither may be STRING or complex. */
 void rq_elements_convert(rq_tensor *dst, const rq_tensor *src, bool saturate);
 
+/* String i of a STRING tensor and its length; not NUL-terminated. */
+const char *rq_elements_text(const rq_tensor *t, int64_t i, size_t *n);
+
 /* Run fn with every input and output of a float type other than F32 standing as an F32 copy: how operators that compute
  * in F32 take the others. */
 rq_status rq_elements_run_f32(const rq_op_args *a, rq_status (*fn)(const rq_op_args *a));

@@ -202,8 +202,8 @@ static rq_status prelu_infer(const rq_infer *a)
 static rq_status mod_wide(const rq_op_args *a)
 {
     const bool fmod = rq_attr_int(a->node, "fmod", 0) != 0;
-    if (!fmod && rq_dtype_is_float(a->in[0]->dtype))
-        return rq_op_fail(a, RQ_BAD_DTYPE, "floats need attribute fmod = 1");
+    if (!fmod && a->opset < 28 && rq_dtype_is_float(a->in[0]->dtype))
+        return rq_op_fail(a, RQ_BAD_DTYPE, "before opset 28, floats need attribute fmod = 1");
     return rq_eltwise_zip(a, a->out[0], a->in[0], a->in[1], fmod ? RQ_ZIP_FMOD : RQ_ZIP_MOD);
 }
 

@@ -130,6 +130,19 @@ bool rq_infer_broadcast_shapes(const rq_shape *a, const rq_shape *b, rq_shape *o
     return true;
 }
 
+/* Before opset 7, attribute `axis` said where the second operand's axes stand (rq_upgrade_old asks this once). */
+static rq_shape aligned(const rq_infer *a, const rq_shape *b)
+{
+    rq_shape s = *b;
+    if (!a->node->n_attr || !rq_attr_int(a->node, "broadcast", 0) || !rq_attr_find(a->node, "axis"))
+        return s;
+    const int rank = a->in[0]->shape.rank, axis = rank < 0 ? -1 : rq_infer_axis(rq_attr_int(a->node, "axis", 0), rank);
+    if (axis >= 0 && s.rank >= 0)
+        while (axis + s.rank < rank)
+            s.dim[s.rank++] = 1;
+    return s;
+}
+
 rq_status rq_infer_broadcast(const rq_infer *a)
 {
     char x[RQ_SHAPE_TEXT], y[RQ_SHAPE_TEXT];
@@ -139,7 +152,8 @@ rq_status rq_infer_broadcast(const rq_infer *a)
         rq_shape sum;
         if (!a->in[i])
             continue;
-        if (!rq_infer_broadcast_shapes(&a->out_shape[0], &a->in[i]->shape, &sum))
+        const rq_shape other = aligned(a, &a->in[i]->shape);
+        if (!rq_infer_broadcast_shapes(&a->out_shape[0], &other, &sum))
             return rq_infer_fail(a, RQ_BAD_SHAPE, "input %d has shape %s, which does not broadcast with %s", i,
                                  rq_shape_text(&a->in[i]->shape, x, sizeof x),
                                  rq_shape_text(&a->out_shape[0], y, sizeof y));
@@ -322,6 +336,8 @@ static rq_status check_attrs(const rq_graph *g, const rq_node *n, rq_err *err)
     return RQ_OK;
 }
 
+enum { NEWEST = 25 }; /* opset of the default domain whose operators the rows implement */
+
 static rq_status check_node(const rq_graph *g, const rq_node *n, rq_err *err)
 {
     const rq_op *row = n->row;
@@ -330,7 +346,8 @@ static rq_status check_node(const rq_graph *g, const rq_node *n, rq_err *err)
         if (opset < row->since)
             return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "the operator exists from opset %d on, the model imports %lld",
                                 row->since, (long long)opset);
-        if (opset > row->known)
+        /* an operator that was not taken away is beyond NEWEST what it was then; rq_graph_warnings says so */
+        if (opset > row->known && (row->domain[0] || row->known < NEWEST))
             return rq_node_fail(g, n, err, RQ_UNSUPPORTED,
                                 "the operator is known up to opset %d, the model imports %lld", row->known,
                                 (long long)opset);

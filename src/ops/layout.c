@@ -3,6 +3,7 @@
  * codes as it stands. Joining and cutting (Concat, Split, Slice) are in ops/slice.c. */
 #include <string.h>
 
+#include "base/rng.h"
 #include "ops/moves.h"
 
 /* ---- the same bytes under another shape ---- */
@@ -231,13 +232,32 @@ static rq_status dropout_infer(const rq_infer *a)
     return RQ_OK;
 }
 
+/* In training, an element is kept with probability 1 - ratio and then divided by that; what is drawn follows from the
+ * attribute seed alone, and is the same in every run. */
+static rq_status dropout_train(const rq_op_args *a, double ratio)
+{
+    const rq_tensor *x = a->in[0];
+    rq_rng rng;
+    if (!rq_dtype_is_float(x->dtype) || !(ratio >= 0 && ratio < 1))
+        return rq_op_fail(a, RQ_UNSUPPORTED, "training with ratio %g on elements of type %s", ratio,
+                          rq_dtype_name(x->dtype));
+    rq_rng_seed(&rng, (uint64_t)rq_attr_int(a->node, "seed", 0));
+    for (int64_t i = 0, n = rq_tensor_count(x); i < n; i++) {
+        const bool keep = rq_rng_f32(&rng) >= ratio;
+        rq_tensor_set(a->out[0], i, keep ? rq_tensor_get(x, i) / (1 - ratio) : 0);
+        if (a->n_out > 1 && a->out[1])
+            rq_tensor_set(a->out[1], i, keep);
+    }
+    return RQ_OK;
+}
+
 /* At inference, the input passes; the mask says that all of it did. */
 static rq_status dropout_forward(const rq_op_args *a)
 {
     const rq_tensor *training = a->n_in > 2 ? a->in[2] : NULL, *ratio = a->n_in > 1 ? a->in[1] : NULL;
-    if (training && rq_tensor_count(training) == 1 && rq_tensor_get(training, 0) != 0 &&
-        !(ratio && rq_tensor_count(ratio) == 1 && rq_tensor_get(ratio, 0) == 0))
-        return rq_op_fail(a, RQ_UNSUPPORTED, "training_mode is set; only inference is supported");
+    const double share = ratio && rq_tensor_count(ratio) == 1 ? rq_tensor_get(ratio, 0) : 0.5;
+    if (training && rq_tensor_count(training) == 1 && rq_tensor_get(training, 0) != 0 && share != 0)
+        return dropout_train(a, share);
     RQ_TRY(copy_forward(a));
     if (a->n_out > 1 && a->out[1])
         for (int64_t i = 0, n = rq_tensor_count(a->out[1]); i < n; i++)
@@ -369,9 +389,12 @@ static rq_status to_depth_move(const rq_op_args *a)
 {
     const rq_shape *s = &a->in[0]->shape;
     int64_t b = rq_attr_int(a->node, "blocksize", 1), c = s->dim[1], h = s->dim[2] / b, w = s->dim[3] / b;
-    /* output [N, i, j, C, h, w] */
+    /* output [N, i, j, C, h, w]; with CRD (opset 28) its channels are [C, i, j] */
+    const bool crd = strcmp(rq_attr_string(a->node, "mode", "DCR"), "CRD") == 0;
     int64_t dim[6] = { s->dim[0], b, b, c, h, w };
-    int64_t ds[6] = { b * b * c * h * w, b * c * h * w, c * h * w, h * w, w, 1 };
+    int64_t ds[6] = {
+        b * b * c * h * w, (crd ? b : b * c) * h * w, (crd ? 1 : c) * h * w, (crd ? b * b : 1) * h * w, w, 1
+    };
     int64_t ss[6] = { b * b * c * h * w, w * b, 1, h * b * w * b, b * w * b, b };
     rq_move_nd(a->out[0]->data, a->in[0]->data, rq_moves_size(a->in[0]->dtype), 6, dim, ds, ss);
     return RQ_OK;

@@ -105,11 +105,25 @@ static bool compare_s32(const compare *c, int64_t o, const int64_t *at, const in
     return true;
 }
 
+static void compare_text(const compare *c, int64_t o, const int64_t *at, const int64_t *step, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++) {
+        size_t nx, ny;
+        const char *x = rq_elements_text(c->x, at[0] + i * step[0], &nx);
+        const char *y = rq_elements_text(c->y, at[1] + i * step[1], &ny);
+        c->out[o + i] = nx == ny && memcmp(x, y, nx) == 0;
+    }
+}
+
 static void compare_run(void *arg, int64_t o, const int64_t *at, const int64_t *step, int64_t n)
 {
     const compare *c = arg;
     if (compare_s32(c, o, at, step, n))
         return;
+    if (c->x->dtype == RQ_DTYPE_STRING) {
+        compare_text(c, o, at, step, n);
+        return;
+    }
     for (int64_t i = 0; i < n; i += RQ_BLOCK) {
         int m = n - i < RQ_BLOCK ? (int)(n - i) : RQ_BLOCK;
         if (rq_dtype_is_float(c->x->dtype)) {
@@ -137,8 +151,8 @@ static rq_status compare_forward(const rq_op_args *a, relation rel)
     if (x->dtype != y->dtype)
         return rq_op_fail(a, RQ_BAD_DTYPE, "input 0 is %s, input 1 is %s", rq_dtype_name(x->dtype),
                           rq_dtype_name(y->dtype));
-    if (x->dtype == RQ_DTYPE_STRING)
-        return rq_op_fail(a, RQ_UNSUPPORTED, "tensors of strings are not computed with");
+    if (x->dtype == RQ_DTYPE_STRING && rel != EQUAL)
+        return rq_op_fail(a, RQ_BAD_DTYPE, "strings have no order here");
     compare c = { .x = x, .y = y, .out = a->out[0]->u8, .rel = rel };
     rq_elements_broadcast(&a->out[0]->shape, (const rq_shape *[]) { &x->shape, &y->shape }, 2, compare_run, &c);
     return RQ_OK;
@@ -176,7 +190,7 @@ static rq_status compare_infer(const rq_infer *a)
     return RQ_OK;
 }
 
-typedef enum bits { AND, OR, XOR, SHIFT_LEFT, SHIFT_RIGHT } bits;
+typedef enum bits { AND, OR, XOR, SHIFT_LEFT, SHIFT_RIGHT, SHIFT_RIGHT_SIGNED } bits;
 
 typedef struct combine {
     const rq_tensor *x, *y;
@@ -195,8 +209,10 @@ static int64_t combine_one(int64_t x, int64_t y, bits op, int width)
         return x ^ y;
     case SHIFT_LEFT:
         return y < 0 || y >= width ? 0 : (int64_t)((uint64_t)x << y);
-    default:
+    case SHIFT_RIGHT:
         return y < 0 || y >= width ? 0 : (int64_t)((uint64_t)x >> y);
+    default: /* of signed numbers, opset 28: what comes in from above is the sign */
+        return x < 0 ? ~(y < 0 || y >= width ? 0 : ~x >> y) : y < 0 || y >= width ? 0 : x >> y;
     }
 }
 
@@ -267,7 +283,10 @@ static rq_status bit_shift_check(const rq_graph *g, const rq_node *n, int64_t op
 static rq_status bit_shift_forward(const rq_op_args *a)
 {
     bool left = strcmp(rq_attr_string(a->node, "direction", ""), "LEFT") == 0;
-    return combine_forward(a, left ? SHIFT_LEFT : SHIFT_RIGHT, false);
+    int64_t lo, hi;
+    rq_dtype_limits(a->in[0]->dtype, &lo, &hi);
+    const bool is_signed = lo < 0;
+    return combine_forward(a, left ? SHIFT_LEFT : is_signed ? SHIFT_RIGHT_SIGNED : SHIFT_RIGHT, false);
 }
 
 /* ---- one operand ---- */

@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/batch_train.h"
 #include "ops/bcast.h"
 #include "ops/eltwise.h"
 #include "ops/half.h"
@@ -32,11 +33,12 @@ static rq_status batch_infer(const rq_infer *a)
 {
     static const char *const what[] = { "", "scale", "bias", "mean", "variance" };
     const rq_shape *x = &a->in[0]->shape;
-    if (rq_attr_int(a->node, "training_mode", 0) || a->n_out > 1)
-        return rq_infer_fail(a, RQ_UNSUPPORTED, "training mode is not supported");
+    if (a->opset >= 14 && a->n_out > 1 && !rq_attr_int(a->node, "training_mode", 0))
+        return rq_infer_fail(a, RQ_BAD_GRAPH, "%d outputs without training_mode, expected 1", a->n_out);
     if (a->opset < 9 && !rq_attr_int(a->node, "spatial", 1))
         return rq_infer_fail(a, RQ_UNSUPPORTED, "spatial = 0 is not supported");
     RQ_TRY(rq_infer_same(a));
+    RQ_TRY(rq_batch_train_infer(a));
     if (x->rank == 0)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "the input is a scalar");
     for (int i = 1; i < 5; i++) {
@@ -99,6 +101,8 @@ static rq_status batch_wide(const rq_op_args *a)
 
 static rq_status batch_forward(const rq_op_args *a)
 {
+    if (rq_batch_train_is(a->node, a->opset))
+        return rq_batch_train_forward(a);
     return rq_half_run(a, batch_wide);
 }
 

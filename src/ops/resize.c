@@ -230,8 +230,10 @@ float rq_resize_coordinate(const rq_resize_axis *p, int64_t i, rq_resize_coords 
     }
     case RQ_RESIZE_PYTORCH_HALF_PIXEL:
         return p->out > 1 ? (x + 0.5f) / p->scale - 0.5f : 0;
-    case RQ_RESIZE_ALIGN_CORNERS:
-        return p->out == 1 ? 0 : x * (in - 1) / (out - 1);
+    case RQ_RESIZE_ALIGN_CORNERS: { /* ONNX's own tests: a scale that leaves a fraction of an element counts it (ONNX Runtime cuts it off) */
+        const float length = p->scale * in;
+        return p->out == 1 ? 0 : x * (in - 1) / ((length - out > 1e-3f ? length : out) - 1);
+    }
     case RQ_RESIZE_ASYMMETRIC:
         return x / p->scale;
     case RQ_RESIZE_TF_HALF_PIXEL_FOR_NN:

@@ -11,6 +11,10 @@
  * copy. */
 rq_status rq_upgrade(rq_graph *g, int64_t opset, rq_err *err);
 
+/* Raise a model of opset 1 to 6 to opset 7: what a reader does first, as the rows know nothing older. Newer ones stay as they
+ * are. RQ_UNSUPPORTED: a node has no equal; and what checks and inference say. */
+rq_status rq_upgrade_old(rq_graph *g, rq_err *err);
+
 /* Softmax, LogSoftmax, Hardmax of opset < 13 work on the input flattened to 2-D at `axis`. Make the node do so under
  * the newer meaning: axis -1 where axis is the last one, else Flatten, the node, Reshape. */
 rq_status rq_upgrade_softmax(rq_graph *g, rq_id node, int64_t axis, rq_err *err);

@@ -120,7 +120,7 @@ uint8_t rq_convert_f32_to_f8(rq_dtype d, float f, bool saturate)
     uint8_t sign = (uint8_t)(signbit(f) ? 1 << (bits - 1) : 0);
     uint8_t nan = t.nan_is_minus_zero ? 0x80 : (uint8_t)(sign | 0x7f);
     if (d == RQ_DTYPE_F4E2M1)
-        nan = 7; /* no NaN: casts to 6 */
+        nan = 8; /* no NaN: becomes -0 */
     if (isnan(f))
         return nan;
     float a = fabsf(f);

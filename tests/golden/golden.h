@@ -25,6 +25,9 @@ typedef struct golden_case {
 void golden_fail(golden_case *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 golden_verdict golden_skip(golden_case *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* Run the case in a process of its own (guard.c). A crash, a hang or an early end is a failure that says so. */
+golden_verdict golden_guarded(golden_case *c, golden_verdict (*run)(golden_case *c));
+
 /* A string member, or NULL. */
 const char *golden_str(const json_t *o, const char *key);
 /* <dir>/<name>; the buffer is the caller's. */
