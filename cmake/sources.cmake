@@ -80,6 +80,7 @@ set(RQ_SOURCES
   src/ops/attention.c
   src/ops/attention_gqa.c
   src/ops/attention_ms.c
+  src/ops/batch_train.c
   src/ops/bcast.c
   src/ops/cast.c
   src/ops/content.c
@@ -141,6 +142,7 @@ set(RQ_SOURCES
   src/ops/softmax.c
   src/ops/table.c
   src/ops/upgrade.c
+  src/ops/upgrade_old.c
   src/ops/weight_only.c
   src/ops/window.c
   src/formats/dataset.c
