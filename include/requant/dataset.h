@@ -30,6 +30,21 @@ typedef struct rq_dataset_cfg {
  * RQ_IO, RQ_BAD_FILE, RQ_BAD_DATA; the sentence says which array, what was found, what was expected. */
 RQ_API rq_status rq_dataset_open(rq_dataset **out, const char *path, const rq_graph *g, const rq_dataset_cfg *cfg,
                                  rq_err *err);
+
+/* Samples of the program itself: an array per input (and `labels`), in memory or brought by a function as they are needed. */
+typedef struct rq_dataset_array {
+    const char *name;
+    rq_dtype dtype;   /* of whole bytes; converted to the input's as rq_dataset_open does */
+    rq_shape shape;   /* the first axis: samples; rank 0: one number for all */
+    const void *data; /* row-major; must outlive the dataset. NULL: */
+    /* write rows first..first+n-1 to dst. Called while reading, from the caller's thread; may be asked for any row again */
+    rq_status (*read)(void *arg, int64_t first, int64_t n, void *dst, rq_err *err);
+    void *arg; /* must outlive the dataset */
+} rq_dataset_array;
+/* The same as rq_dataset_open from arrays[0..n), which is copied, its data and names are not.
+ * RQ_BAD_ARG: an array has neither data nor read; RQ_BAD_DATA; RQ_BAD_SHAPE; RQ_NO_MEMORY. */
+RQ_API rq_status rq_dataset_create(rq_dataset **out, const rq_dataset_array *arrays, int n, const rq_graph *g,
+                                   const rq_dataset_cfg *cfg, rq_err *err);
 RQ_API void rq_dataset_close(rq_dataset *d);
 
 RQ_API int64_t rq_dataset_count(const rq_dataset *d); /* samples */

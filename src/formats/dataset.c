@@ -36,6 +36,8 @@ struct rq_dataset {
     int64_t count, batch, left_out;
     bool whole, fixed;
     int64_t *labels;
+    rq_dataset_array *given; /* [n_given] of rq_dataset_create */
+    int n_given;
 };
 
 /* What opening needs and reading does not. */
@@ -377,6 +379,33 @@ static rq_status take_sizes(opening *o)
 
 /* ---- public ---- */
 
+/* Arrays that are in memory, or that a function of the program brings. */
+static rq_status read_given(void *source, int64_t first, int64_t n, void *dst, rq_err *err)
+{
+    const rq_dataset_array *a = source;
+    if (!a->data)
+        return a->read(a->arg, first, n, dst, err);
+    rq_shape row = a->shape;
+    if (row.rank > 0)
+        row.dim[0] = 1;
+    const size_t bytes = rq_shape_bytes(&row, a->dtype);
+    memcpy(dst, (const uint8_t *)a->data + (size_t)first * bytes, (size_t)n * bytes);
+    return RQ_OK;
+}
+
+static rq_status add_given(opening *o)
+{
+    rq_dataset *d = o->d;
+    for (int i = 0; i < d->n_given; i++) {
+        rq_dataset_array *a = &d->given[i];
+        if (!a->name || (!a->data && !a->read && rq_shape_count(&a->shape) > 0))
+            return rq_fail(o->err, RQ_BAD_ARG, "array %d ('%s') has neither data nor a function that reads it", i,
+                           a->name ? a->name : "");
+        RQ_TRY(rq_samples_add(&d->samples, a->name, a->dtype, &a->shape, read_given, a, o->err));
+    }
+    return d->n_given ? RQ_OK : rq_fail(o->err, RQ_BAD_DATA, "no arrays were given");
+}
+
 static rq_status open_all(opening *o)
 {
     rq_dataset *d = o->d;
@@ -387,19 +416,30 @@ static rq_status open_all(opening *o)
     if (!d->path || !d->bind || !d->feeds || !o->symbol)
         return RQ_NO_MEMORY;
     RQ_TRY(take_sizes(o));
-    RQ_TRY(rq_samples_open(&d->samples, d->path, o->err));
+    if (d->given)
+        RQ_TRY(add_given(o));
+    else
+        RQ_TRY(rq_samples_open(&d->samples, d->path, o->err));
     RQ_TRY(bind_inputs(o));
     RQ_TRY(check_unknown(o));
     RQ_TRY(settle_shapes(o));
     return read_labels(o);
 }
 
-rq_status rq_dataset_open(rq_dataset **out, const char *path, const rq_graph *g, const rq_dataset_cfg *cfg, rq_err *err)
+static rq_status open_dataset(rq_dataset **out, const char *path, const rq_dataset_array *arrays, int n,
+                              const rq_graph *g, const rq_dataset_cfg *cfg, rq_err *err)
 {
     *out = NULL;
     rq_dataset *d = rq_mem_zalloc(1, sizeof *d);
-    if (!d)
+    if (d && arrays)
+        d->given = rq_mem_alloc((size_t)n, sizeof *d->given);
+    if (!d || (arrays && !d->given)) {
+        rq_mem_free(d);
         return rq_fail(err, RQ_NO_MEMORY, "%s: not enough memory to open it", path);
+    }
+    if (arrays && n > 0)
+        memcpy(d->given, arrays, (size_t)n * sizeof *arrays);
+    d->n_given = n;
     d->path = rq_mem_strdup(path);
     opening o = { .d = d, .g = g, .cfg = cfg, .err = err };
     rq_status st = open_all(&o);
@@ -411,6 +451,18 @@ rq_status rq_dataset_open(rq_dataset **out, const char *path, const rq_graph *g,
     else
         *out = d;
     return st;
+}
+
+rq_status rq_dataset_open(rq_dataset **out, const char *path, const rq_graph *g, const rq_dataset_cfg *cfg, rq_err *err)
+{
+    return open_dataset(out, path, NULL, 0, g, cfg, err);
+}
+
+rq_status rq_dataset_create(rq_dataset **out, const rq_dataset_array *arrays, int n, const rq_graph *g,
+                            const rq_dataset_cfg *cfg, rq_err *err)
+{
+    static const rq_dataset_array none;
+    return open_dataset(out, "samples of the program", n > 0 ? arrays : &none, n > 0 ? n : 0, g, cfg, err);
 }
 
 void rq_dataset_close(rq_dataset *d)
@@ -425,6 +477,7 @@ void rq_dataset_close(rq_dataset *d)
     rq_mem_free(d->bind);
     rq_mem_free(d->feeds);
     rq_mem_free(d->labels);
+    rq_mem_free(d->given);
     rq_mem_free(d->path);
     rq_mem_free(d);
 }

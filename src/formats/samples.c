@@ -57,6 +57,28 @@ static rq_status new_array(rq_samples *s, rq_samples_array **out, const char *na
     return RQ_OK;
 }
 
+rq_status rq_samples_add(rq_samples *s, const char *name, rq_dtype d, const rq_shape *shape,
+                         rq_status (*read)(void *source, int64_t first, int64_t n, void *dst, rq_err *err),
+                         void *source, rq_err *err)
+{
+    char text[RQ_SHAPE_TEXT];
+    if (rq_samples_find(s, name))
+        return rq_fail(err, RQ_BAD_DATA, "array '%s' was given twice", name);
+    if (shape->rank < 0 || shape->rank > RQ_MAX_RANK || !rq_shape_is_known(shape) || rq_shape_check(shape))
+        return rq_fail(err, RQ_BAD_SHAPE, "array '%s' has shape %s, which no array has", name,
+                       rq_shape_text(shape, text, sizeof text));
+    if (rq_dtype_bits(d) < 8)
+        return rq_fail(err, RQ_BAD_DTYPE, "array '%s' is %s; samples come in types of whole bytes", name,
+                       rq_dtype_name(d));
+    rq_samples_array *a;
+    if (new_array(s, &a, name, &(rq_npy_info) { .dtype = d, .shape = *shape }))
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory adding array '%s'", name);
+    a->shape = *shape;
+    a->read = read;
+    a->source = source;
+    return RQ_OK;
+}
+
 static rq_status add_part(rq_samples *s, const char *name, const char *path, bool is_npz, rq_err *err)
 {
     rq_npy *npy;
@@ -258,6 +280,8 @@ static rq_status read_part(rq_samples_array *a, int p, int64_t first, int64_t n,
 
 rq_status rq_samples_read(rq_samples_array *a, int64_t first, int64_t n, void *dst, rq_err *err)
 {
+    if (a->read)
+        return a->read(a->source, first, n, dst, err);
     if (a->shape.rank == 0)
         return read_part(a, 0, 0, 1, dst, err);
     int lo = 0, hi = a->n_parts; /* the last part that begins at or before first */

@@ -689,16 +689,80 @@ static void memory_can_run_out_anywhere(void **state)
     rq_graph_destroy(g);
 }
 
+static rq_status count_up(void *arg, int64_t first, int64_t n, void *dst, rq_err *err)
+{
+    float *x = dst;
+    (*(int *)arg)++;
+    if (first + n > 9)
+        return rq_fail(err, RQ_IO, "the camera is gone");
+    for (int64_t i = 0; i < n * 4; i++)
+        x[i] = (float)(first * 4 + i);
+    return RQ_OK;
+}
+
+static void a_programs_own_arrays_are_samples(void **state)
+{
+    (void)state;
+    const size_t live = rq_mem_live();
+    rq_err err = { 0 };
+    rq_graph *g = graph_of(image, 1);
+    rq_dataset *d;
+    const rq_feed *f;
+    int n_feeds, calls = 0;
+    float x[40];
+    uint8_t labels[10] = { 7, 6, 5, 4, 3, 2, 1, 0, 1, 2 };
+    for (int i = 0; i < 40; i++)
+        x[i] = (float)i;
+    rq_dataset_array a[2] = {
+        { .name = "image", .dtype = RQ_DTYPE_F32, .shape = { 3, { 10, 2, 2 } }, .data = x },
+        { .name = "labels", .dtype = RQ_DTYPE_U8, .shape = { 1, { 10 } }, .data = labels },
+    };
+    for (int by_function = 0; by_function < 2; by_function++) {
+        if (by_function)
+            a[0].data = NULL, a[0].read = count_up, a[0].arg = &calls;
+        must(rq_dataset_create(&d, a, 2, g, &(rq_dataset_cfg) { .batch = 4 }, &err), &err);
+        assert_int_equal(rq_dataset_count(d), 10);
+        assert_int_equal(rq_dataset_labels(d)[3], 4);
+        must(rq_dataset_read(d, (int64_t[]) { 2, 3, 7 }, 3, &f, &n_feeds, &err), &err);
+        assert_int_equal(n_feeds, 1);
+        assert_int_equal(f[0].tensor.shape.dim[0], 3);
+        assert_true(f[0].tensor.f32[0] == 8 && f[0].tensor.f32[7] == 15 && f[0].tensor.f32[8] == 28);
+        if (by_function) {
+            assert_int_equal(calls, 2); /* neighbours together */
+            assert_int_equal(rq_dataset_read(d, (int64_t[]) { 9 }, 1, &f, &n_feeds, &err), RQ_IO);
+            assert_string_equal(err.text, "the camera is gone");
+        }
+        rq_dataset_close(d);
+    }
+    a[0].read = NULL;
+    assert_int_equal(rq_dataset_create(&d, a, 2, g, NULL, &err), RQ_BAD_ARG);
+    a[0].data = x, a[0].name = "imago";
+    a[1].name = "labelz";
+    assert_int_equal(rq_dataset_create(&d, a, 2, g, NULL, &err), RQ_BAD_DATA);
+    assert_non_null(strstr(err.text, "nearest is 'imago'"));
+    assert_int_equal(rq_dataset_create(&d, NULL, 0, g, NULL, &err), RQ_BAD_DATA);
+    rq_graph_destroy(g);
+    assert_int_equal(rq_mem_live(), live);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(headers_are_read),           cmocka_unit_test(headers_are_written_as_numpy_does),
-        cmocka_unit_test(archives_come_back),         cmocka_unit_test(batches_are_cut),
-        cmocka_unit_test(whole_feeds_are_rows),       cmocka_unit_test(a_lone_array_needs_no_name),
-        cmocka_unit_test(folders_are_joined),         cmocka_unit_test(deflated_archives_are_read_anywhere),
-        cmocka_unit_test(what_does_not_fit_is_said),  cmocka_unit_test(values_are_looked_at),
-        cmocka_unit_test(references_may_be_anything), cmocka_unit_test(sizes_are_checked_first),
-        cmocka_unit_test(zip_bombs_are_refused),      cmocka_unit_test(memory_can_run_out_anywhere),
+        cmocka_unit_test(headers_are_read),
+        cmocka_unit_test(headers_are_written_as_numpy_does),
+        cmocka_unit_test(archives_come_back),
+        cmocka_unit_test(batches_are_cut),
+        cmocka_unit_test(whole_feeds_are_rows),
+        cmocka_unit_test(a_lone_array_needs_no_name),
+        cmocka_unit_test(folders_are_joined),
+        cmocka_unit_test(deflated_archives_are_read_anywhere),
+        cmocka_unit_test(what_does_not_fit_is_said),
+        cmocka_unit_test(values_are_looked_at),
+        cmocka_unit_test(references_may_be_anything),
+        cmocka_unit_test(sizes_are_checked_first),
+        cmocka_unit_test(zip_bombs_are_refused),
+        cmocka_unit_test(memory_can_run_out_anywhere),
+        cmocka_unit_test(a_programs_own_arrays_are_samples),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
