@@ -10,7 +10,7 @@ typedef struct eval_args {
 
 #define TO(field) offsetof(eval_args, field)
 static const cli_opt opts[] = {
-    { CLI_IN, 'd', "data", "DATA", TO(data), "samples: .npz, .npy or a folder of either", NULL, 0, 0 },
+    { CLI_IN, 'd', "data", "DATA", TO(data), "samples: .npz, .npy, or a folder of either or of pictures", NULL, 0, 0 },
     { CLI_STR, 0, "output", "NAME", TO(output), "output whose last axis is the answer (default: the first)", NULL, 0,
       0 },
     { CLI_OUT, 0, "json", "FILE", TO(json), "write the result as JSON (-: standard output)", NULL, 0, 0 },

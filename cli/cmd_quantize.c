@@ -24,7 +24,7 @@ typedef struct quantize_args {
 
 #define TO(field) offsetof(quantize_args, field)
 static const cli_opt opts[] = {
-    { CLI_IN, 'd', "data", "DATA", TO(data), "samples: .npz, .npy or a folder of either", NULL, 0, 0 },
+    { CLI_IN, 'd', "data", "DATA", TO(data), "samples: .npz, .npy, or a folder of either or of pictures", NULL, 0, 0 },
     { CLI_OUT, 'o', "out", "OUT", TO(out), "write the int8 model here; the suffix names the format", NULL, 0, 0 },
     { CLI_ENUM, 0, "format", "qdq|qoperator", TO(format),
       "write QuantizeLinear/DequantizeLinear pairs or QLinear operators (default qdq)", "qdq|qoperator", 0, 0 },

@@ -14,7 +14,7 @@ typedef struct run_args {
 
 #define TO(field) offsetof(run_args, field)
 static const cli_opt opts[] = {
-    { CLI_IN, 'd', "data", "DATA", TO(data), "samples: .npz, .npy or a folder of either", NULL, 0, 0 },
+    { CLI_IN, 'd', "data", "DATA", TO(data), "samples: .npz, .npy, or a folder of either or of pictures", NULL, 0, 0 },
     { CLI_OUT, 'o', "out", "OUT.npz", TO(out), "write the outputs here, by name", NULL, 0, 0 },
     { CLI_LIST, 0, "tap", "VALUE", TO(taps), "write this value of the graph too; may be repeated", NULL, 0, 0 },
     CLI_ROWS_DATA,

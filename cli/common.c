@@ -37,7 +37,9 @@ rq_status cli_load(rq_graph **out, const char *path, const cli_common *a, rq_err
 
 rq_status cli_open_data(rq_dataset **out, const char *path, const rq_graph *g, const cli_common *a, rq_err *err)
 {
-    rq_dataset_cfg cfg = { .batch = a->batch, .dims = a->dims.items, .n_dims = a->dims.n };
+    rq_dataset_cfg cfg = {
+        .batch = a->batch, .dims = a->dims.items, .n_dims = a->dims.n, .images = rq_recipe_preprocess(a->recipe)
+    };
     RQ_TRY(rq_dataset_open(out, path, g, &cfg, err));
     const long long left = rq_dataset_left_out(*out), used = rq_dataset_count(*out);
     if (left && !a->quiet)

@@ -146,7 +146,12 @@ set(RQ_SOURCES
   src/ops/weight_only.c
   src/ops/window.c
   src/formats/dataset.c
+  src/formats/dataset_bind.c
   src/formats/format.c
+  src/formats/image.c
+  src/formats/image_decode.c
+  src/formats/image_scale.c
+  src/formats/images.c
   src/formats/npy.c
   src/formats/npz.c
   src/formats/npz_write.c
@@ -181,6 +186,7 @@ set(RQ_SOURCES
   src/algo/ptq_choose.c
   src/algo/ptq_trial.c
   src/algo/recipe.c
+  src/algo/recipe_preprocess.c
   src/algo/report.c
   src/algo/report_json.c
   src/algo/report_layers.c

@@ -1,9 +1,10 @@
-/* requant/dataset.h — samples for a model: .npz, .npy, or a folder of either, read a batch at a time. A dataset is for one thread
- * at a time; different ones are independent. */
+/* requant/dataset.h — samples for a model: .npz, .npy, a folder of either, a folder of JPEG and PNG, or a program's own arrays,
+ * read a batch at a time. A dataset is for one thread at a time; different ones are independent. */
 #ifndef REQUANT_DATASET_H
 #define REQUANT_DATASET_H
 
 #include <requant/graph.h>
+#include <requant/image.h>
 #include <requant/session.h>
 
 #ifdef __cplusplus
@@ -21,12 +22,15 @@ typedef struct rq_dataset_cfg {
     int64_t batch;            /* samples per batch; 0: the model's own where it is fixed, else 16 */
     const rq_dim_value *dims; /* sizes the caller chose for dynamic axes */
     int n_dims;
+    const rq_preprocess *images; /* how a folder of pictures is read; NULL: such a folder is an error that says so */
 } rq_dataset_cfg;
 
 /* Open `path` and match its arrays with the inputs of g (by name; a single array fits a single input).
  * An array with the rank of its input is cut along its first axis into batches; one with one axis more holds a whole
  * feed per row. `labels` is kept aside; names that begin with ref_ are ignored; any other unknown name is an
- * error that names the nearest input. cfg NULL: defaults. Values are checked as they are read: NaN is an error.
+ * error that names the nearest input. In a folder of pictures each is a sample; where they lie in sub-folders, these are
+ * classes, numbered in the order of their names (bytes), and become labels. What cfg->images leaves open follows the model's
+ * input: its size and layout. cfg NULL: defaults. Values are checked as they are read: NaN is an error.
  * RQ_IO, RQ_BAD_FILE, RQ_BAD_DATA; the sentence says which array, what was found, what was expected. */
 RQ_API rq_status rq_dataset_open(rq_dataset **out, const char *path, const rq_graph *g, const rq_dataset_cfg *cfg,
                                  rq_err *err);

@@ -15,6 +15,7 @@
 #define REQUANT_RECIPE_H
 
 #include <requant/graph.h>
+#include <requant/image.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -77,6 +78,8 @@ RQ_API rq_settings rq_recipe_resolve(const rq_recipe *r, const rq_settings *base
                                      const char *tensor);
 /* RQ_BAD_RECIPE when a rule matched nothing in g: names the pattern and the nearest name there is. */
 RQ_API rq_status rq_recipe_check(const rq_recipe *r, const rq_graph *g, rq_err *err);
+/* How pictures become numbers (its key `preprocess`), as long as r lives; NULL: not said, or r is NULL. */
+RQ_API const rq_preprocess *rq_recipe_preprocess(const rq_recipe *r);
 /* Are there rules in it, beside global keys? They matter to rq_ptq only. */
 RQ_API bool rq_recipe_has_rules(const rq_recipe *r);
 /* A global key that is not a tensor setting (threads, samples, batch, seed ...) as text, or NULL. */

@@ -7,6 +7,7 @@
 #include <requant/file.h>
 #include <requant/graph.h>
 #include <requant/ops.h>
+#include <requant/image.h>
 #include <requant/own.h>
 #include <requant/ptq.h>
 #include <requant/qparams.h>

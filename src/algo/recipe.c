@@ -10,6 +10,7 @@
 #include <string.h>
 #include <yaml.h>
 
+#include "algo/recipe_preprocess.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/nearest.h"
@@ -281,7 +282,14 @@ struct rq_recipe {
     const char *option[N_OPTIONS];
     rule *rules; /* least specific first; among equals in file order */
     int n_rules, cap_rules;
+    rq_preprocess preprocess;
+    bool has_preprocess;
 };
+
+const rq_preprocess *rq_recipe_preprocess(const rq_recipe *r)
+{
+    return r && r->has_preprocess ? &r->preprocess : NULL;
+}
 
 void rq_recipe_destroy(rq_recipe *r)
 {
@@ -485,8 +493,14 @@ static rq_status read_top(reader *in, const yaml_node_t *map)
                 RQ_TRY(read_rule(in, node_at(in, *i)));
             continue;
         }
+        if (!strcmp(word, "preprocess") && !r->has_preprocess) {
+            RQ_TRY(rq_recipe_read_preprocess(&r->preprocess, &in->doc, value, r->path, in->err));
+            r->has_preprocess = true;
+            continue;
+        }
         rq_nearest near = rq_nearest_to(word);
         rq_nearest_try(&near, "rules");
+        rq_nearest_try(&near, "preprocess");
         int k = 0, o = 0;
         while (k < N_KEYS && strcmp(word, keys[k].name))
             rq_nearest_try(&near, keys[k++].name);
