@@ -75,6 +75,7 @@ set(RQ_SOURCES
   src/quant/histogram.c
   src/quant/minmax.c
   src/quant/observer.c
+  src/quant/stacked.c
   src/ops/activation.c
   src/ops/attend.c
   src/ops/attention.c
@@ -182,6 +183,7 @@ set(RQ_SOURCES
   src/algo/fold_pattern.c
   src/algo/fold_scale.c
   src/algo/place.c
+  src/algo/place_ort.c
   src/algo/ptq.c
   src/algo/ptq_choose.c
   src/algo/ptq_trial.c

@@ -35,6 +35,10 @@ typedef struct rq_ptq_cfg {
     const rq_recipe *recipe;    /* NULL: none */
     const int64_t *rows;        /* which samples calibrate, ascending; NULL: all */
     int64_t n_rows;
+    /* Lists that end in NULL; NULL: no restriction. A name that the graph does not have is RQ_NOT_FOUND. */
+    const char *const *ops;    /* only operators of these types get codes */
+    const char *const *nodes;  /* only these nodes do */
+    const char *const *except; /* all but these do */
     int threads;             /* 0: one per core */
     bool deterministic;      /* rq_session_cfg.deterministic: the same file on every CPU */
     rq_progress_fn progress; /* NULL: none */

@@ -27,6 +27,7 @@ typedef enum rq_method { /* how a range is chosen from what calibration saw */
                          RQ_METHOD_PERCENTILE,
                          RQ_METHOD_ENTROPY,
                          RQ_METHOD_MSE,
+                         RQ_METHOD_AVERAGE, /* mean of the smallest and largest element of each batch */
                          RQ_N_METHODS
 } rq_method;
 RQ_API const char *rq_method_name(rq_method m);
@@ -43,13 +44,23 @@ typedef enum rq_weight_method {
 } rq_weight_method;
 RQ_API const char *rq_weight_method_name(rq_weight_method m);
 
+/* Whose rules hold. ONNXRUNTIME: placement, calibration and weights as ONNX Runtime's static quantizer has them
+ * (docs/onnx-facts.md 4.4 to 4.7), so that scales and zero points are the same numbers. */
+typedef enum rq_compat {
+    RQ_COMPAT_NONE,
+    RQ_COMPAT_ONNXRUNTIME,
+    RQ_N_COMPATS
+} rq_compat;
+
+typedef enum rq_auto { RQ_NO, RQ_YES, RQ_AUTO } rq_auto; /* AUTO: as the rest of the settings has it */
+
 /* Everything that can be set for one tensor (or node). */
 typedef struct rq_settings {
     rq_method method;
     double percentile;    /* 0 < p <= 100 */
     double decay;         /* of ema: 0 <= d < 1 */
-    rq_dtype activations; /* U8 or S8 */
-    rq_dtype weights;     /* S8 or U8; S4 U4 S2 U2 too where only weights are quantized */
+    rq_dtype activations; /* U8, S8, U16 or S16 */
+    rq_dtype weights;     /* S8, U8, S4, U4, S16 or U16; S2 U2 too where only weights are quantized */
     bool symmetric_activations;
     bool symmetric_weights; /* zero point 0 (s8) or 128 (u8) */
     bool per_tensor;        /* weights: one scale instead of one per output channel */
@@ -61,10 +72,32 @@ typedef struct rq_settings {
     bool pinned;                    /* scale and zero_point below instead of a measured range */
     float scale;
     int32_t zero_point;
+    bool has_lo, has_hi; /* `lo`, `hi` instead of that end of the measured range (of a weight: of its numbers) */
+    double lo, hi;
+    bool has_axis; /* of a weight: its channels lie along `axis` (negative: from the end) */
+    int axis;
+    bool reduced;             /* weights use half of the codes (u8 0..127, s8 -64..64): sums fit older processors */
+    bool restricted;          /* u8 activations: zero point 0, or 128 where the range goes below 0 */
+    double min_range;         /* a narrower range is widened upwards to this; 0: as it is */
+    rq_auto symmetric_ranges; /* ranges around zero whatever the codes are; AUTO: where the codes are, and for compat's
+                                 percentile */
+    rq_compat compat;
+    int bins, groups;     /* compat: bins that percentile (2048) and entropy (128) count in, groups of entropy (128);
+                             0: these */
+    bool float_bias;      /* biases stay in float */
+    bool float_output;    /* what the operator makes gets no codes on its account */
+    bool weight_pairs;    /* weights stay in float in the file, behind QuantizeLinear and DequantizeLinear */
+    bool dedicated_pairs; /* a QuantizeLinear and DequantizeLinear of its own for each reader of a tensor */
+    bool keep_clamps;     /* compat: Relu and Clip stay nodes */
+    bool force_moves;     /* compat: MaxPool, Reshape, Transpose ... make codes of an input that has none */
+    bool const_matmul;    /* MatMul of two activations stays in float */
 } rq_settings;
 
 /* The defaults of profile ort-cpu: u8 affine activations, s8 symmetric weights per channel. */
 RQ_API rq_settings rq_settings_defaults(void);
+/* Do the settings fit together? RQ_BAD_ARG, and the sentence says what does not: s8 activations with u8 weights (ONNX
+ * Runtime has no kernels), restricted zero points of anything but affine u8, more groups than bins ... */
+RQ_API rq_status rq_settings_check(const rq_settings *s, rq_err *err);
 
 typedef struct rq_recipe rq_recipe;
 /* Read a recipe file. RQ_BAD_RECIPE: the sentence gives line and key; an unknown key names the nearest. */
@@ -80,6 +113,8 @@ RQ_API rq_settings rq_recipe_resolve(const rq_recipe *r, const rq_settings *base
 RQ_API rq_status rq_recipe_check(const rq_recipe *r, const rq_graph *g, rq_err *err);
 /* How pictures become numbers (its key `preprocess`), as long as r lives; NULL: not said, or r is NULL. */
 RQ_API const rq_preprocess *rq_recipe_preprocess(const rq_recipe *r);
+/* Is there a rule that matches this tensor by its name? */
+RQ_API bool rq_recipe_names_tensor(const rq_recipe *r, const char *tensor);
 /* Are there rules in it, beside global keys? They matter to rq_ptq only. */
 RQ_API bool rq_recipe_has_rules(const rq_recipe *r);
 /* A global key that is not a tensor setting (threads, samples, batch, seed ...) as text, or NULL. */

@@ -86,33 +86,42 @@ static rq_status constant_operands(work *w)
 
 /* ---- groups ---- */
 
-static rq_status add_entry(work *w, float scale, int32_t zero_point, rq_dtype d, const char *method, rq_id *id)
+static rq_status add_entry(work *w, float scale, int32_t zero_point, const rq_settings *s, bool dedicated,
+                           const char *method, rq_id *id)
 {
     rq_qparams q;
-    if (rq_qparams_init_one(&q, d, scale, zero_point))
+    if (rq_qparams_init_one(&q, s->activations, scale, zero_point))
         return no_memory(w);
     if (rq_graph_add_quant(w->g, id, &q, method)) {
         rq_qparams_release(&q);
         return no_memory(w);
     }
+    w->g->quants[*id].dedicated = dedicated;
     return RQ_OK;
 }
 
-static rq_status annotate_range(work *w, rq_annotate_range a, const rq_settings *s, rq_id *id)
+static rq_status annotate_range(work *w, rq_annotate_range a, const rq_settings *s, bool constant, rq_id *id)
 {
+    const rq_code_form f = {
+        .dtype = s->activations,
+        .symmetric = s->symmetric_activations,
+        .reduced = constant && s->reduced,
+        .restricted = !constant && s->restricted,
+        .least = s->min_range,
+    };
     float scale;
     int32_t zero_point;
-    rq_calibrate_qparams(a.r, s->activations, s->symmetric_activations, &scale, &zero_point);
-    return add_entry(w, scale, zero_point, s->activations, a.method, id);
+    rq_calibrate_codes(a.r, &f, &scale, &zero_point);
+    return add_entry(w, scale, zero_point, s, !constant && s->dedicated_pairs, a.method, id);
 }
 
 /* Samples need not show how far a probability reaches: what they show is rounded up, to sixteenths of the next power of two, and
  * from 15/16 on it is [0, 1]. Where all stay below, codes are not wasted on the rest. */
-static rq_annotate_range probability(rq_annotate_range seen)
+static rq_annotate_range probability(rq_annotate_range seen, rq_compat compat)
 {
     rq_annotate_range a = { .r = { 0, 1 }, .method = "fixed", .seen = true };
     double most = fmin(seen.r.hi, 1);
-    if (seen.seen && most > 0) {
+    if (seen.seen && most > 0 && !compat) {
         double unit = exp2(ceil(log2(most)));
         a.r.hi = ceil(most / unit * 16) / 16 * unit;
     }
@@ -141,6 +150,7 @@ static rq_status annotate_group(work *w, int i)
 {
     const rq_place_group *grp = &w->p->groups[i];
     rq_annotate_range a = { .seen = true };
+    const rq_id seen_at = grp->like != RQ_NONE ? grp->like : grp->value;
     if (grp->s.pinned) {
         int64_t lo, hi;
         rq_dtype_limits(grp->s.activations, &lo, &hi);
@@ -149,7 +159,8 @@ static rq_status annotate_group(work *w, int i)
                            grp->s.zero_point, rq_dtype_name(grp->s.activations));
         w->r[i].lo = (double)(lo - grp->s.zero_point) * grp->s.scale;
         w->r[i].hi = (double)(hi - grp->s.zero_point) * grp->s.scale;
-        return add_entry(w, grp->s.scale, grp->s.zero_point, grp->s.activations, "given", &w->quant[i]);
+        return add_entry(w, grp->s.scale, grp->s.zero_point, &grp->s, !grp->constant && grp->s.dedicated_pairs, "given",
+                         &w->quant[i]);
     }
     if (grp->unit && grp->s.softmax_256 && is_softmax(w, grp->value))
         return annotate_softmax(w, i);
@@ -157,14 +168,19 @@ static rq_status annotate_group(work *w, int i)
         a.method = "minmax";
         minmax_of(w, &w->g->values[grp->value].constant, &a.r);
     } else {
-        a = w->range(w->arg, grp->value, &grp->s);
+        a = w->range(w->arg, seen_at, &grp->s);
         if (grp->unit)
-            a = probability(a);
+            a = probability(a, grp->s.compat);
     }
+    if (grp->s.has_lo)
+        a.r.lo = grp->s.lo;
+    if (grp->s.has_hi)
+        a.r.hi = grp->s.hi;
+    a.seen |= grp->s.has_lo && grp->s.has_hi;
     if (!a.seen)
         RQ_TRY(rq_notes_add(w->notes, "'%s' was never seen in calibration; its scale is 1", name_of(w, grp->value)));
     w->r[i] = a.r;
-    return annotate_range(w, a, &grp->s, &w->quant[i]);
+    return annotate_range(w, a, &grp->s, grp->constant, &w->quant[i]);
 }
 
 /* A Concat copies codes where its inputs mean the same as its output. An input joins when that costs it at most one bit;
@@ -254,7 +270,10 @@ static bool channel_range(const rq_tensor *t, int axis, int64_t c, rq_range *r)
 /* Raise scales of weight `at` until no bias that meets them clips; counts the channels. */
 static int raise_scales(work *w, int at, rq_qparams *q)
 {
+    const rq_compat compat = w->p->weights[at].s.compat;
     int raised = 0;
+    if (compat && (rq_dtype_bits(q->dtype) < 8 || q->zero_point[0] != 0 || q->dtype == RQ_DTYPE_U8))
+        return 0;
     for (int u = 0; u < w->p->n_uses; u++) {
         const rq_place_use *use = &w->p->uses[u];
         if (use->weight != at || use->bias == RQ_NONE)
@@ -264,10 +283,10 @@ static int raise_scales(work *w, int at, rq_qparams *q)
         if (b->dtype != RQ_DTYPE_F32)
             continue;
         for (int64_t c = 0, n = rq_tensor_count(b); c < n; c++) {
-            double least = rq_bias_least_scale(b->f32[c], x);
+            double least = rq_bias_least_scale(b->f32[c], x, compat);
             float *s = &q->scale[q->n == 1 ? 0 : c];
             if (least > *s) {
-                *s = nextafterf((float)least, INFINITY);
+                *s = compat ? (float)least : nextafterf((float)least, INFINITY);
                 raised++;
             }
         }
@@ -289,7 +308,7 @@ static rq_status replace_weight(work *w, int at, const rq_tensor *codes, rq_id q
             return no_memory(w);
         RQ_TRY(rq_graph_add_const(g, &to, name, codes, w->err));
         for (int u = 0; u < w->p->n_uses; u++)
-            if (w->p->uses[u].weight == at && rq_graph_set_input(g, w->p->uses[u].node, 1, to))
+            if (w->p->uses[u].weight == at && rq_graph_set_input(g, w->p->uses[u].node, w->p->uses[u].in, to))
                 return no_memory(w);
     } else {
         rq_tensor_release(&g->values[to].constant);
@@ -298,6 +317,25 @@ static rq_status replace_weight(work *w, int at, const rq_tensor *codes, rq_id q
     g->values[to].dtype = RQ_DTYPE_F32; /* of the reals */
     g->values[to].quant = quant;
     return RQ_OK;
+}
+
+/* Parameters of channel c: of what its numbers need, or of what the settings say. */
+static bool channel_params(const rq_place_weight *pw, const rq_tensor *t, rq_qparams *q, int64_t c, bool *zero)
+{
+    const rq_code_form f = {
+        .dtype = pw->dtype, .symmetric = pw->symmetric, .reduced = pw->s.reduced, .least = pw->s.min_range
+    };
+    rq_range r;
+    const bool finite = channel_range(t, pw->axis, c, &r);
+    *zero = r.lo == 0 && r.hi == 0;
+    r.lo = pw->s.has_lo ? pw->s.lo : r.lo;
+    r.hi = pw->s.has_hi ? pw->s.hi : r.hi;
+    rq_calibrate_codes(r, &f, &q->scale[c], &q->zero_point[c]);
+    if (pw->s.pinned) {
+        q->scale[c] = pw->s.scale;
+        q->zero_point[c] = pw->s.zero_point;
+    }
+    return finite;
 }
 
 static rq_status quantize_weight(work *w, int at)
@@ -314,31 +352,35 @@ static rq_status quantize_weight(work *w, int at)
     int64_t dead = 0;
     float most = 0;
     for (int64_t c = 0; c < n; c++) {
-        rq_range r;
-        if (!channel_range(t, pw->axis, c, &r)) {
+        bool zero;
+        if (!channel_params(pw, t, &q, c, &zero)) {
             st = rq_fail(w->err, RQ_NUMERIC, "weight '%s' holds a number that is not finite", name);
             goto done;
         }
-        rq_calibrate_qparams(r, pw->dtype, pw->symmetric, &q.scale[c], &q.zero_point[c]);
-        if (r.lo == 0 && r.hi == 0)
+        if (zero)
             dead++;
         else
             most = fmaxf(most, q.scale[c]);
     }
-    for (int64_t c = 0; dead && most > 0 && c < n;
+    for (int64_t c = 0; dead && most > 0 && !pw->s.pinned && !pw->s.compat && c < n;
          c++) { /* any scale holds zeros; one like the others' keeps the bias fine */
         rq_range r;
         channel_range(t, pw->axis, c, &r);
         if (r.lo == 0 && r.hi == 0)
             q.scale[c] = most;
     }
-    int raised = raise_scales(w, at, &q);
+    int raised = pw->s.pinned ? 0 : raise_scales(w, at, &q);
     if (rq_tensor_create(&codes, pw->dtype, &t->shape, false))
         goto done;
     rq_codes_from_reals(&codes, t, &q, w->k);
+    if (pw->s.weight_pairs) { /* the reals stay; whoever runs or writes the graph rounds them */
+        rq_tensor_release(&codes);
+        rq_tensor_share(&codes, t);
+    }
     rq_id id;
     if (rq_graph_add_quant(w->g, &id, &q, "minmax"))
         goto done;
+    w->g->quants[id].pair = pw->s.weight_pairs;
     st = RQ_OK;
     if (raised)
         st = rq_notes_add(w->notes, "bias with '%s' would clip: scale of %d channels raised", name, raised);

@@ -20,8 +20,9 @@ rq_status rq_annotate(rq_graph *g, const rq_placement *p, rq_annotate_range_fn r
                       rq_notes *notes, rq_err *err);
 
 /* algo/bias.c: the least scale of a weight channel with which a bias b, stored as s32 with scale x_scale * it, is not
- * clipped (docs/onnx-facts.md 4.7): 2 |b| / (2^32 - 2) / x_scale, with a little to spare; 0 for b = 0. */
-double rq_bias_least_scale(double b, double x_scale);
+ * clipped (docs/onnx-facts.md 4.7): 2 |b| / (2^32 - 2) / x_scale, with a little to spare (compat: as much as the other does);
+ * 0 for b = 0. */
+double rq_bias_least_scale(double b, double x_scale, rq_compat compat);
 /* Constant `bias` of node (input 2) becomes s32 codes, annotated with derived parameters. g as above; x and w are annotated. */
 rq_status rq_bias_quantize(rq_graph *g, rq_id node, rq_id bias, rq_notes *notes, rq_err *err);
 

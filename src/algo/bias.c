@@ -7,9 +7,9 @@
 
 #include "kernels/quantize.h"
 
-double rq_bias_least_scale(double b, double x_scale)
+double rq_bias_least_scale(double b, double x_scale, rq_compat compat)
 {
-    return 2 * fabs(b) * (1 + 1e-6) / 4294967294.0 / x_scale;
+    return 2 * fabs(b) * (compat ? 1.0001 : 1 + 1e-6) / 4294967294.0 / x_scale;
 }
 
 rq_status rq_bias_quantize(rq_graph *g, rq_id node, rq_id bias, rq_notes *notes, rq_err *err)

@@ -185,3 +185,18 @@ rq_status rq_fold_graph(rq_graph *g, rq_fold_counts *counts, rq_err *err)
         *counts = total;
     return RQ_OK;
 }
+
+rq_status rq_fold_plain(rq_graph *g, rq_err *err)
+{
+    for (int round = 0, n = 1; round < ROUNDS && n; round++) {
+        n = 0;
+        rq_ops_bind(g);
+        RQ_TRY(rq_ops_infer(g, err));
+        RQ_TRY(rq_fold_constants(g, &n, err));
+        RQ_TRY(rq_fold_branches(g, &n, err));
+        RQ_TRY(rq_fold_copies(g, &n, err));
+        rq_graph_prune(g);
+    }
+    rq_ops_bind(g);
+    return rq_ops_infer(g, err);
+}

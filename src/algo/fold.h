@@ -20,6 +20,9 @@ typedef struct rq_fold_counts {
  * RQ_BAD_SHAPE and RQ_BAD_GRAPH from inference; RQ_NO_MEMORY: g is valid, but half folded. */
 rq_status rq_fold_graph(rq_graph *g, rq_fold_counts *counts, rq_err *err);
 
+/* Only what changes no value that somebody may name: constants, copies, branches. */
+rq_status rq_fold_plain(rq_graph *g, rq_err *err);
+
 /* Compute every node whose inputs are constants, and Shape and Size where sizes are known. A result that is larger than
  * both 64 KiB and four times its inputs stays a node: an Expand of a scalar is not worth a file full of copies. */
 rq_status rq_fold_constants(rq_graph *g, int *n, rq_err *err);

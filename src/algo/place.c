@@ -92,6 +92,8 @@ static const char *node_ban(const work *w, rq_id id)
     const rq_node *n = &w->g->nodes[id];
     if (w->recipe && rq_recipe_resolve(w->recipe, w->base, n->op, n->name, NULL).keep_float)
         return "the recipe keeps it in float";
+    if (rq_place_left_out(w->ban, n))
+        return rq_place_left_out(w->ban, n);
     return w->ban && w->ban->node ? w->ban->node[id] : NULL;
 }
 
@@ -133,6 +135,8 @@ static const char *not_an_anchor(const work *w, const rq_node *n)
         return "its weight is computed";
     if (is_const(w, weight) && value_at(w, weight)->constant.shape.rank < 2)
         return "its weight is a vector";
+    if (!is_const(w, weight) && rq_recipe_resolve(w->recipe, w->base, n->op, n->name, NULL).const_matmul)
+        return "products of two activations stay in float";
     if (bias != RQ_NONE && !is_const(w, bias))
         return "its bias is computed";
     if (bias != RQ_NONE && !is_real(w, bias))
@@ -308,12 +312,20 @@ static void quantize_output(work *w, rq_id node, rq_id value)
     w->p->integer[clamp] = true;
 }
 
+/* Does a rule keep what the node makes from having codes on its account? */
+static bool hands_over_reals(const work *w, const rq_node *n)
+{
+    return rq_recipe_resolve(w->recipe, w->base, n->op, n->name, NULL).float_output;
+}
+
 /* A Gemm or MatMul hands over reals as cheaply as codes (docs/onnx-facts.md 5.1 rules 5 and 6), so where no integer
  * operator waits for its output, directly or behind others, a rounding is spared. Its pair with a bias Add can only do
  * so at the end of the model: elsewhere ONNX Runtime would run it in float. */
 static bool output_stays_float(const work *w, const rq_node *n)
 {
     const rq_id y = n->out[0];
+    if (hands_over_reals(w, n))
+        return true;
     if (!strcmp(n->op, "Gemm") || !strcmp(n->op, "MatMul"))
         return !w->to[y];
     return !strcmp(n->op, "Add") && rq_graph_is_output(w->g, y) && w->uses[y] == 1;
@@ -343,6 +355,8 @@ static void choose_codes(work *w, rq_id id)
     w->p->integer[id] = true;
     for (int i = 0; i < n_data_inputs(n); i++)
         quantize(w, n->in[i], id);
+    if (hands_over_reals(w, n))
+        return;
     if (n->row->place == RQ_PLACE_UNIT)
         quantize(w, n->out[0], id);
     else
@@ -383,6 +397,7 @@ static rq_status add_group(work *w, rq_id value)
         .unit = is_unit(w, value),
         .clamp = w->clamp[value],
         .constant = is_const(w, value),
+        .like = RQ_NONE,
     };
     p->group[value] = p->n_groups++;
     return RQ_OK;
@@ -424,9 +439,16 @@ static rq_status place_weight(work *w, rq_id id)
     if (!w->anchor[id] || !is_const(w, n->in[1]))
         return RQ_OK;
     rq_settings s = settings_of(w, n->in[1], n);
-    int axis = s.per_tensor || !n->row->weight_axis ? RQ_PER_TENSOR
-                                                    : n->row->weight_axis(n, &value_at(w, n->in[1])->constant.shape);
-    rq_place_weight made = { .value = n->in[1], .dtype = s.weights, .symmetric = s.symmetric_weights, .axis = axis };
+    const rq_shape *shape = &value_at(w, n->in[1])->constant.shape;
+    int axis = s.per_tensor || !n->row->weight_axis ? RQ_PER_TENSOR : n->row->weight_axis(n, shape);
+    if (s.has_axis && !s.per_tensor)
+        axis = s.axis < 0 ? s.axis + shape->rank : s.axis;
+    if (axis != RQ_PER_TENSOR && (axis < 0 || axis >= shape->rank))
+        return rq_fail(w->err, RQ_BAD_RECIPE, "weight '%s' has %d axes, and none is number %d",
+                       value_at(w, n->in[1])->name, shape->rank, s.axis);
+    rq_place_weight made = {
+        .value = n->in[1], .dtype = s.weights, .symmetric = s.symmetric_weights, .axis = axis, .s = s
+    };
     int at = 0;
     while (at < p->n_weights && (p->weights[at].value != made.value || p->weights[at].dtype != made.dtype ||
                                  p->weights[at].symmetric != made.symmetric || p->weights[at].axis != axis))
@@ -438,11 +460,30 @@ static rq_status place_weight(work *w, rq_id id)
     }
     if (!rq_mem_grow(&p->uses, p->n_uses, &p->cap_uses, sizeof *p->uses))
         return no_memory(w);
-    p->uses[p->n_uses++] = (rq_place_use) { .node = id, .weight = at, .bias = in_at(n, 2) };
+    p->uses[p->n_uses++] = (rq_place_use) { .node = id, .weight = at, .in = 1, .bias = s.float_bias ? RQ_NONE : in_at(n, 2) };
     return RQ_OK;
 }
 
 /* ---- together ---- */
+
+bool rq_place_in_list(const char *const *list, const char *word)
+{
+    for (; list && *list; list++)
+        if (!strcmp(*list, word))
+            return true;
+    return false;
+}
+
+const char *rq_place_left_out(const rq_place_ban *ban, const rq_node *n)
+{
+    if (!ban)
+        return NULL;
+    if (ban->ops && !rq_place_in_list(ban->ops, n->op))
+        return "its operator type is not among those to quantize";
+    if (ban->nodes && !rq_place_in_list(ban->nodes, n->name))
+        return "it is not among the nodes to quantize";
+    return rq_place_in_list(ban->except, n->name) ? "it is among the nodes to leave out" : NULL;
+}
 
 bool rq_place_clamp_bounds(const rq_graph *g, const rq_node *n, double *lo, double *hi)
 {
@@ -504,6 +545,8 @@ static rq_status walk(work *w)
         p->group[i] = -1;
         w->clamp[i] = RQ_NONE;
     }
+    if (w->base->compat == RQ_COMPAT_ONNXRUNTIME)
+        return rq_place_as_ort(p, w->g, w->base, w->recipe, w->ban, w->err);
     RQ_TRY(rq_order(w->g, &w->order, &w->n_order, w->err));
     find_anchors(w);
     find_reach(w);

@@ -13,7 +13,8 @@
 typedef struct rq_place_group {
     rq_id value; /* gives the group its name and settings: the one made first */
     rq_settings s;
-    bool unit;     /* a probability: the range is [0, 1], or what was seen, rounded up */
+    bool unit;     /* a probability: the range is [0, 1], or (no compat) what was seen, rounded up */
+    rq_id like;    /* the range is what was seen of this value, or RQ_NONE */
     rq_id clamp;   /* swallowed into this group's range: node that goes if the range allows, or RQ_NONE */
     bool constant; /* `value` is a constant operand: the range is its own */
 } rq_place_group;
@@ -23,14 +24,16 @@ typedef struct rq_place_weight {
     rq_id value;
     rq_dtype dtype;
     bool symmetric;
-    int axis; /* output channels, or RQ_PER_TENSOR */
+    int axis;      /* output channels, or RQ_PER_TENSOR */
+    rq_settings s; /* the rest */
 } rq_place_weight;
 
 /* One use of a weight. */
 typedef struct rq_place_use {
     rq_id node;
-    int weight; /* index of rq_placement.weights */
-    rq_id bias; /* constant to become s32 with the scale of x and w, or RQ_NONE */
+    int weight; /* index of rq_placement.weights, or -1: input 1 is a group's */
+    int in;     /* which input of the node the weight is */
+    rq_id bias; /* constant to become s32 with the scale of inputs 0 and 1, or RQ_NONE */
 } rq_place_use;
 
 typedef struct rq_placement {
@@ -49,16 +52,26 @@ typedef struct rq_placement {
     int n_joins, cap_joins;
 } rq_placement;
 
-/* What the caller forbids: a reason per node (NULL: none) and per value. Either array may be NULL. */
+/* What the caller forbids: a reason per node (NULL: none) and per value; which operator types and nodes are chosen and left out (lists that
+ * end in NULL). Any pointer may be NULL. */
 typedef struct rq_place_ban {
     const char *const *node;
     const char *const *value;
+    const char *const *ops, *const *nodes, *const *except;
 } rq_place_ban;
 
 /* g must be bound and inferred. RQ_NO_MEMORY. */
 rq_status rq_placement_create(rq_placement **out, const rq_graph *g, const rq_settings *base, const rq_recipe *recipe,
                               const rq_place_ban *ban, rq_err *err);
 void rq_placement_destroy(rq_placement *p);
+
+/* place_ort.c: fill p (arrays allocated, nothing in them) as ONNX Runtime's quantizer would. */
+rq_status rq_place_as_ort(rq_placement *p, const rq_graph *g, const rq_settings *base, const rq_recipe *recipe,
+                          const rq_place_ban *ban, rq_err *err);
+/* Why the lists leave this node in float, or NULL. */
+const char *rq_place_left_out(const rq_place_ban *ban, const rq_node *n);
+/* Is `word` in a list that ends in NULL? */
+bool rq_place_in_list(const char *const *list, const char *word);
 
 /* Bounds of a Relu or Clip whose bounds are known; false when they are not. */
 bool rq_place_clamp_bounds(const rq_graph *g, const rq_node *n, double *lo, double *hi);

@@ -13,6 +13,7 @@
 #include "algo/weights.h"
 #include "base/clock.h"
 #include "base/cpu.h"
+#include "base/nearest.h"
 #include "quant/observer.h"
 #include "requant/session.h"
 
@@ -40,15 +41,28 @@ static rq_observer_cfg observer_cfg(const rq_settings *s)
     c.choice = choice[s->method];
     c.percentile = s->percentile;
     c.decay = s->decay;
-    c.symmetric = s->symmetric_activations;
-    c.levels = s->symmetric_activations && s->activations == RQ_DTYPE_S8 ? 255 : 256;
+    c.symmetric = s->symmetric_ranges == RQ_AUTO ? s->symmetric_activations : s->symmetric_ranges == RQ_YES;
+    if (s->compat) /* symmetric codes make their ranges symmetric later */
+        c.symmetric = s->symmetric_ranges == RQ_AUTO ? s->method == RQ_METHOD_PERCENTILE : s->symmetric_ranges == RQ_YES;
+    if (s->method == RQ_METHOD_AVERAGE)
+        c.kind = RQ_OBSERVER_AVERAGE;
+    c.levels = 1 << rq_dtype_bits(s->activations);
+    if (s->symmetric_activations && s->activations != RQ_DTYPE_U8 && s->activations != RQ_DTYPE_U16)
+        c.levels--;
+    if (s->compat && (s->method == RQ_METHOD_PERCENTILE || s->method == RQ_METHOD_ENTROPY)) {
+        c.kind = RQ_OBSERVER_STACKED;
+        c.bins = s->bins ? s->bins : s->method == RQ_METHOD_ENTROPY ? 128 : 2048;
+        c.levels = s->method != RQ_METHOD_ENTROPY ? 2 : s->groups ? s->groups : 128;
+    }
     return c;
 }
 
-/* The value whose observer speaks for v: operators that pass their input on show nothing new. */
-static rq_id source_of(const rq_graph *g, rq_id v)
+/* The value whose observer speaks for v: operators that pass their input on show nothing new. (They may show less: a
+ * MaxPool, a Slice. compat looks at each value itself.) */
+static rq_id source_of(const rq_ptq_state *q, rq_id v)
 {
-    while (g->values[v].kind == RQ_VALUE_NODE) {
+    const rq_graph *g = q->g;
+    while (g->values[v].kind == RQ_VALUE_NODE && !q->cfg->settings.compat) {
         const rq_node *n = &g->nodes[g->values[v].producer];
         if (!n->row || n->row->place != RQ_PLACE_SAME || n->n_in < 1 || n->in[0] == RQ_NONE)
             break;
@@ -59,7 +73,7 @@ static rq_id source_of(const rq_graph *g, rq_id v)
 
 static rq_status observe(rq_ptq_state *q, rq_id value, const rq_settings *s, rq_err *err)
 {
-    rq_id v = source_of(q->g, value);
+    rq_id v = source_of(q, value);
     if (q->observers[v] || q->g->values[v].kind == RQ_VALUE_CONST)
         return RQ_OK;
     const rq_observer_cfg c = observer_cfg(s);
@@ -76,7 +90,7 @@ static rq_status observe_groups(rq_ptq_state *q, rq_err *err)
         if (grp->unit)
             s.method = RQ_METHOD_MINMAX;
         if (!s.pinned && !grp->constant)
-            RQ_TRY(observe(q, grp->value, &s, err));
+            RQ_TRY(observe(q, grp->like != RQ_NONE ? grp->like : grp->value, &s, err));
     }
     return RQ_OK;
 }
@@ -187,7 +201,7 @@ static rq_status choose_step(rq_ptq_state *q, rq_session *session, rq_err *err)
 {
     rq_walk walk;
     const rq_graph *g = q->g;
-    if (q->cfg->settings.method == RQ_METHOD_EMA)
+    if (q->cfg->settings.method == RQ_METHOD_EMA || q->cfg->settings.method == RQ_METHOD_AVERAGE)
         return RQ_OK;
     if (rq_walk_init(&walk, q->data, g, q->cfg->rows, q->cfg->n_rows, 0))
         return no_memory(err);
@@ -195,6 +209,19 @@ static rq_status choose_step(rq_ptq_state *q, rq_session *session, rq_err *err)
     q->step = walk.step;
     rq_walk_release(&walk);
     return s;
+}
+
+/* Does a method want to see everything again, now that it knows how far it reaches? */
+static rq_status again(rq_ptq_state *q, bool *more, rq_err *err)
+{
+    *more = false;
+    for (int v = 0; v < q->n_values; v++) {
+        bool one = false;
+        if (q->observers[v] && rq_observer_again(q->observers[v], &one))
+            return no_memory(err);
+        *more |= one;
+    }
+    return RQ_OK;
 }
 
 static rq_status calibrate(rq_ptq_state *q, rq_err *err)
@@ -207,6 +234,11 @@ static rq_status calibrate(rq_ptq_state *q, rq_err *err)
         s = tap_all(q, session, err);
     if (!s)
         s = rq_ptq_each_batch(q, session, "calibrate", 0, keep_reference, q, err);
+    bool more = false;
+    if (!s)
+        s = again(q, &more, err);
+    if (!s && more)
+        s = rq_ptq_each_batch(q, session, "count", 0, NULL, NULL, err);
     rq_session_destroy(session);
     return s;
 }
@@ -221,7 +253,7 @@ static rq_annotate_range range_of(void *arg, rq_id value, const rq_settings *s)
         snprintf(q->method_text, sizeof q->method_text, "percentile %g", s->percentile);
         a.method = q->method_text;
     }
-    rq_id v = value < q->n_values ? source_of(q->g, value) : RQ_NONE;
+    rq_id v = value < q->n_values ? source_of(q, value) : RQ_NONE;
     if (v >= 0 && q->observers[v])
         a.seen = rq_observer_range(q->observers[v], &a.r, 1) == RQ_OK;
     return a;
@@ -229,13 +261,14 @@ static rq_annotate_range range_of(void *arg, rq_id value, const rq_settings *s)
 
 const rq_histogram *rq_ptq_histogram(const rq_ptq_state *q, rq_id value)
 {
-    const rq_observer *o = value < q->n_values ? q->observers[source_of(q->g, value)] : NULL;
+    const rq_observer *o = value < q->n_values ? q->observers[source_of(q, value)] : NULL;
     return o ? rq_observer_histogram(o) : NULL;
 }
 
 rq_status rq_ptq_group_range(const rq_ptq_state *q, const rq_place_group *g, rq_range *r)
 {
-    const rq_observer *o = g->value < q->n_values ? q->observers[source_of(q->g, g->value)] : NULL;
+    const rq_id v = g->like != RQ_NONE ? g->like : g->value;
+    const rq_observer *o = v < q->n_values ? q->observers[source_of(q, v)] : NULL;
     return o ? rq_observer_range(o, r, 1) : RQ_NOT_FOUND;
 }
 
@@ -303,7 +336,7 @@ rq_status rq_ptq_prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err)
     if (rq_graph_copy(&q->g, g))
         return no_memory(err);
     rq_ops_bind(q->g);
-    RQ_TRY(rq_fold_graph(q->g, NULL, err));
+    RQ_TRY(q->cfg->settings.compat ? rq_fold_plain(q->g, err) : rq_fold_graph(q->g, NULL, err));
     rq_ops_bind(q->g);
     RQ_TRY(rq_ops_check(q->g, q->data != NULL, err)); /* without samples nothing runs */
     RQ_TRY(rq_ops_infer(q->g, err));
@@ -333,9 +366,37 @@ rq_status rq_ptq_annotated(rq_ptq_state *q, rq_graph **out, rq_notes *notes, rq_
     return s;
 }
 
+rq_place_ban rq_ptq_ban(const rq_ptq_state *q, const char *const *value)
+{
+    return (rq_place_ban) {
+        .value = value, .ops = q->cfg->ops, .nodes = q->cfg->nodes, .except = q->cfg->except
+    };
+}
+
+/* Every word of a list must be there: a typo that is silently ignored costs an afternoon. */
+static rq_status check_list(const rq_graph *g, const char *const *list, bool ops, rq_err *err)
+{
+    for (; list && *list; list++) {
+        rq_nearest near = rq_nearest_to(*list);
+        bool found = false;
+        for (int i = 0; i < g->n_nodes; i++)
+            if (g->nodes[i].op) {
+                const char *name = ops ? g->nodes[i].op : g->nodes[i].name;
+                found |= !strcmp(name, *list);
+                rq_nearest_try(&near, name);
+            }
+        char hint[RQ_NEAREST_HINT];
+        if (!found && !(ops && rq_op_find("", *list)))
+            return rq_fail(err, RQ_NOT_FOUND, "there is no %s '%.80s'%s", ops ? "operator" : "node", *list,
+                           rq_nearest_hint(&near, hint));
+    }
+    return RQ_OK;
+}
+
 rq_status rq_ptq_calibrate(rq_ptq_state *q, rq_err *err)
 {
-    RQ_TRY(rq_placement_create(&q->placement, q->g, &q->cfg->settings, q->cfg->recipe, NULL, err));
+    const rq_place_ban ban = rq_ptq_ban(q, NULL);
+    RQ_TRY(rq_placement_create(&q->placement, q->g, &q->cfg->settings, q->cfg->recipe, &ban, err));
     RQ_TRY(observe_groups(q, err));
     return calibrate(q, err);
 }
@@ -355,7 +416,7 @@ static rq_status static_mode(rq_ptq_state *q, rq_graph **made, rq_err *err)
         s = rq_notes_add(q->notes, "nothing was quantized: no operator here has constant weights and an integer form");
     if (!s)
         s = rq_ptq_annotated(q, made, &found, err);
-    if (!s && q->placement->n_uses)
+    if (!s && q->placement->n_uses && !q->cfg->settings.compat)
         s = rq_ptq_improve(q, made, &found, err);
     if (!s)
         s = note_observations(q);
@@ -372,9 +433,7 @@ static rq_status refuse(const rq_ptq_cfg *cfg, const rq_dataset *data, rq_err *e
         return cfg->accuracy_level < 0 || cfg->accuracy_level > 4
                    ? rq_fail(err, RQ_BAD_ARG, "accuracy level %d; 0 to 4 are possible", cfg->accuracy_level)
                    : rq_weight_check(&cfg->settings, err);
-    if (rq_dtype_bits(cfg->settings.weights) != 8)
-        return rq_fail(err, RQ_BAD_ARG, "weights of type %s need the mode weight-only",
-                       rq_dtype_name(cfg->settings.weights));
+    RQ_TRY(rq_settings_check(&cfg->settings, err));
     if (cfg->mode == RQ_MODE_DYNAMIC)
         return rq_fail(err, RQ_UNSUPPORTED, "the mode dynamic is not there yet");
     if (cfg->mode == RQ_MODE_STATIC && !data)
@@ -392,6 +451,9 @@ rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes 
         return rq_fail(err, RQ_BAD_GRAPH, "the model is quantized already");
     if (cfg->recipe)
         RQ_TRY(rq_recipe_check(cfg->recipe, g, err));
+    RQ_TRY(check_list(g, cfg->ops, true, err));
+    RQ_TRY(check_list(g, cfg->nodes, false, err));
+    RQ_TRY(check_list(g, cfg->except, false, err));
     RQ_TRY(rq_cpu_pinned(&cpu, err));
     rq_kernels_init(&q.k, cpu);
     rq_status s = rq_ptq_prepare(&q, g, err);

@@ -43,6 +43,9 @@ rq_status rq_ptq_prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err);
 rq_status rq_ptq_calibrate(rq_ptq_state *q, rq_err *err);
 void rq_ptq_release(rq_ptq_state *q);
 
+/* What the caller's lists leave out, with bans of values (or NULL). */
+rq_place_ban rq_ptq_ban(const rq_ptq_state *q, const char *const *value);
+
 /* A copy of g, annotated by the placement in force; yours. */
 rq_status rq_ptq_annotated(rq_ptq_state *q, rq_graph **out, rq_notes *notes, rq_err *err);
 

@@ -20,7 +20,7 @@ enum { MOST_BYTES = 1 << 20 }; /* of a recipe file */
 
 static const char *const method_names[RQ_N_METHODS] = {
     [RQ_METHOD_MINMAX] = "minmax",   [RQ_METHOD_EMA] = "ema", [RQ_METHOD_PERCENTILE] = "percentile",
-    [RQ_METHOD_ENTROPY] = "entropy", [RQ_METHOD_MSE] = "mse",
+    [RQ_METHOD_ENTROPY] = "entropy", [RQ_METHOD_MSE] = "mse", [RQ_METHOD_AVERAGE] = "average",
 };
 
 const char *rq_method_name(rq_method m)
@@ -49,7 +49,28 @@ rq_settings rq_settings_defaults(void)
         .symmetric_weights = true,
         .block_size = -1,
         .weight_method = RQ_WEIGHTS_MSE,
+        .symmetric_ranges = RQ_AUTO,
     };
+}
+
+rq_status rq_settings_check(const rq_settings *s, rq_err *err)
+{
+    const char *a = rq_dtype_name(s->activations), *w = rq_dtype_name(s->weights);
+    if (s->activations == RQ_DTYPE_S8 && s->weights == RQ_DTYPE_U8)
+        return rq_fail(err, RQ_BAD_ARG, "s8 activations with u8 weights run nowhere; use s8 weights, or u8 activations");
+    if (rq_dtype_bits(s->activations) < 8 || rq_dtype_bits(s->activations) > 16 || !rq_dtype_is_integer(s->activations))
+        return rq_fail(err, RQ_BAD_ARG, "activations cannot be %s, only u8, s8, u16 or s16", a);
+    if (rq_dtype_bits(s->weights) < 4 || rq_dtype_bits(s->weights) > 16 || !rq_dtype_is_integer(s->weights))
+        return rq_fail(err, RQ_BAD_ARG, "weights of type %s need the mode weight-only", w);
+    if (s->restricted && (s->activations != RQ_DTYPE_U8 || s->symmetric_activations))
+        return rq_fail(err, RQ_BAD_ARG, "restricted-zero-point is for u8 activations that are not symmetric, not %s%s",
+                       s->symmetric_activations ? "symmetric " : "", a);
+    const int bins = s->bins ? s->bins : 128, groups = s->groups ? s->groups : 128;
+    if (s->method == RQ_METHOD_ENTROPY && s->compat && groups > bins)
+        return rq_fail(err, RQ_BAD_ARG, "%d quantized-bins cannot be made of %d bins", groups, bins);
+    if ((s->bins || s->groups) && !s->compat)
+        return rq_fail(err, RQ_BAD_ARG, "bins and quantized-bins are those of compat: onnxruntime");
+    return RQ_OK;
 }
 
 /* ---- the keys ---- */
@@ -68,19 +89,37 @@ typedef enum key {
     KEY_FLOAT,
     KEY_SCALE,
     KEY_ZERO_POINT,
+    KEY_LO,
+    KEY_HI,
+    KEY_AXIS,
+    KEY_REDUCE_RANGE,
+    KEY_RESTRICTED,
+    KEY_MIN_RANGE,
+    KEY_SYMMETRIC_RANGES,
+    KEY_COMPAT,
+    KEY_BINS,
+    KEY_GROUPS,
+    KEY_FLOAT_BIAS,
+    KEY_FLOAT_OUTPUT,
+    KEY_WEIGHT_PAIRS,
+    KEY_DEDICATED_PAIRS,
+    KEY_KEEP_CLAMPS,
+    KEY_FORCE_MOVES,
+    KEY_CONST_MATMUL,
     N_KEYS,
 } key;
+#define BIT(k) (UINT64_C(1) << (k))
 
 static const struct {
     const char *name;
     bool in_rules_only;
     const char *expects;
 } keys[N_KEYS] = {
-    [KEY_METHOD] = { "method", false, "minmax, ema, percentile, entropy or mse" },
+    [KEY_METHOD] = { "method", false, "minmax, ema, percentile, entropy, mse or average" },
     [KEY_PERCENTILE] = { "percentile", false, "a number above 0, at most 100" },
     [KEY_DECAY] = { "decay", false, "a number from 0 to below 1" },
-    [KEY_ACTIVATIONS] = { "activations", false, "u8 or s8" },
-    [KEY_WEIGHTS] = { "weights", false, "s8, u8, s4, u4, s2 or u2" },
+    [KEY_ACTIVATIONS] = { "activations", false, "u8, s8, u16 or s16" },
+    [KEY_WEIGHTS] = { "weights", false, "s8, u8, s4, u4, s16, u16, s2 or u2" },
     [KEY_SYMMETRIC] = { "symmetric", false, "true or false" },
     [KEY_AFFINE_WEIGHTS] = { "affine-weights", false, "true or false" },
     [KEY_PER_TENSOR] = { "per-tensor", false, "true or false" },
@@ -88,7 +127,24 @@ static const struct {
     [KEY_WEIGHT_METHOD] = { "weight-method", false, "mse, minmax, ort, rtn, hqq or k-quant" },
     [KEY_FLOAT] = { "float", true, "true or false" },
     [KEY_SCALE] = { "scale", true, "a number above 0" },
-    [KEY_ZERO_POINT] = { "zero-point", true, "an integer from -128 to 255" },
+    [KEY_ZERO_POINT] = { "zero-point", true, "an integer from -32768 to 65535" },
+    [KEY_LO] = { "lo", true, "a number, at most 0" },
+    [KEY_HI] = { "hi", true, "a number, at least 0" },
+    [KEY_AXIS] = { "axis", true, "an integer from -8 to 7" },
+    [KEY_REDUCE_RANGE] = { "reduce-range", false, "true or false" },
+    [KEY_RESTRICTED] = { "restricted-zero-point", false, "true or false" },
+    [KEY_MIN_RANGE] = { "min-range", false, "a number, at least 0" },
+    [KEY_SYMMETRIC_RANGES] = { "symmetric-ranges", false, "true, false or auto" },
+    [KEY_COMPAT] = { "compat", false, "none or onnxruntime" },
+    [KEY_BINS] = { "bins", false, "an integer from 16 to 65536" },
+    [KEY_GROUPS] = { "quantized-bins", false, "an integer from 2 to 65536" },
+    [KEY_FLOAT_BIAS] = { "float-bias", false, "true or false" },
+    [KEY_FLOAT_OUTPUT] = { "float-output", false, "true or false" },
+    [KEY_WEIGHT_PAIRS] = { "weight-pairs", false, "true or false" },
+    [KEY_DEDICATED_PAIRS] = { "dedicated-pairs", false, "true or false" },
+    [KEY_KEEP_CLAMPS] = { "keep-relu", false, "true or false" },
+    [KEY_FORCE_MOVES] = { "force-moves", false, "true or false" },
+    [KEY_CONST_MATMUL] = { "const-matmul", false, "true or false" },
 };
 
 /* Global keys that are no setting of a tensor: kept as text for whoever runs the command. */
@@ -118,21 +174,24 @@ static bool read_bool(const char *text, bool *out)
     return false;
 }
 
-static bool read_8bit(const char *text, rq_dtype *out)
+/* One of n types by name. */
+static bool read_type(const char *text, const rq_dtype *types, int n, rq_dtype *out)
 {
-    *out = !strcmp(text, "s8") ? RQ_DTYPE_S8 : RQ_DTYPE_U8;
-    return !strcmp(text, "s8") || !strcmp(text, "u8");
-}
-
-static bool read_weights(const char *text, rq_dtype *out)
-{
-    static const rq_dtype types[] = { RQ_DTYPE_S8, RQ_DTYPE_U8, RQ_DTYPE_S4, RQ_DTYPE_U4, RQ_DTYPE_S2, RQ_DTYPE_U2 };
-    for (size_t i = 0; i < sizeof types / sizeof types[0]; i++)
+    for (int i = 0; i < n; i++)
         if (!strcmp(text, rq_dtype_name(types[i]))) {
             *out = types[i];
             return true;
         }
     return false;
+}
+
+static bool read_int(const char *text, double lo, double hi, int *out)
+{
+    double v;
+    if (!read_double(text, &v) || v != rint(v) || v < lo || v > hi)
+        return false;
+    *out = (int)v;
+    return true;
 }
 
 static bool read_block_size(const char *text, int *out)
@@ -178,9 +237,13 @@ static bool set_key(rq_settings *s, key k, const char *text)
         s->decay = v;
         return true;
     case KEY_ACTIVATIONS:
-        return read_8bit(text, &s->activations);
+        return read_type(text, (const rq_dtype[]) { RQ_DTYPE_U8, RQ_DTYPE_S8, RQ_DTYPE_U16, RQ_DTYPE_S16 }, 4,
+                         &s->activations);
     case KEY_WEIGHTS:
-        return read_weights(text, &s->weights);
+        return read_type(text,
+                         (const rq_dtype[]) { RQ_DTYPE_S8, RQ_DTYPE_U8, RQ_DTYPE_S4, RQ_DTYPE_U4, RQ_DTYPE_S16,
+                                              RQ_DTYPE_U16, RQ_DTYPE_S2, RQ_DTYPE_U2 },
+                         8, &s->weights);
     case KEY_SYMMETRIC:
         return read_bool(text, &s->symmetric_activations);
     case KEY_AFFINE_WEIGHTS:
@@ -203,10 +266,51 @@ static bool set_key(rq_settings *s, key k, const char *text)
         s->pinned = true;
         return true;
     case KEY_ZERO_POINT:
-        if (!read_double(text, &v) || v != rint(v) || v < -128 || v > 255)
+        return read_int(text, -32768, 65535, &s->zero_point);
+    case KEY_LO:
+        s->has_lo = true;
+        return read_double(text, &s->lo) && s->lo <= 0;
+    case KEY_HI:
+        s->has_hi = true;
+        return read_double(text, &s->hi) && s->hi >= 0;
+    case KEY_AXIS:
+        s->has_axis = true;
+        return read_int(text, -RQ_MAX_RANK, RQ_MAX_RANK - 1, &s->axis);
+    case KEY_REDUCE_RANGE:
+        return read_bool(text, &s->reduced);
+    case KEY_RESTRICTED:
+        return read_bool(text, &s->restricted);
+    case KEY_MIN_RANGE:
+        return read_double(text, &s->min_range) && s->min_range >= 0;
+    case KEY_SYMMETRIC_RANGES:
+        s->symmetric_ranges = RQ_AUTO;
+        if (!strcmp(text, "auto"))
+            return true;
+        if (!read_bool(text, &b))
             return false;
-        s->zero_point = (int32_t)v;
+        s->symmetric_ranges = b ? RQ_YES : RQ_NO;
         return true;
+    case KEY_COMPAT:
+        s->compat = !strcmp(text, "onnxruntime") ? RQ_COMPAT_ONNXRUNTIME : RQ_COMPAT_NONE;
+        return s->compat || !strcmp(text, "none");
+    case KEY_BINS:
+        return read_int(text, 16, 65536, &s->bins);
+    case KEY_GROUPS:
+        return read_int(text, 2, 65536, &s->groups);
+    case KEY_FLOAT_BIAS:
+        return read_bool(text, &s->float_bias);
+    case KEY_FLOAT_OUTPUT:
+        return read_bool(text, &s->float_output);
+    case KEY_WEIGHT_PAIRS:
+        return read_bool(text, &s->weight_pairs);
+    case KEY_DEDICATED_PAIRS:
+        return read_bool(text, &s->dedicated_pairs);
+    case KEY_KEEP_CLAMPS:
+        return read_bool(text, &s->keep_clamps);
+    case KEY_FORCE_MOVES:
+        return read_bool(text, &s->force_moves);
+    case KEY_CONST_MATMUL:
+        return read_bool(text, &s->const_matmul);
     case N_KEYS:
         break;
     }
@@ -257,6 +361,60 @@ static void copy_key(rq_settings *to, const rq_settings *from, key k)
     case KEY_ZERO_POINT:
         to->zero_point = from->zero_point;
         break;
+    case KEY_LO:
+        to->lo = from->lo;
+        to->has_lo = true;
+        break;
+    case KEY_HI:
+        to->hi = from->hi;
+        to->has_hi = true;
+        break;
+    case KEY_AXIS:
+        to->axis = from->axis;
+        to->has_axis = true;
+        break;
+    case KEY_REDUCE_RANGE:
+        to->reduced = from->reduced;
+        break;
+    case KEY_RESTRICTED:
+        to->restricted = from->restricted;
+        break;
+    case KEY_MIN_RANGE:
+        to->min_range = from->min_range;
+        break;
+    case KEY_SYMMETRIC_RANGES:
+        to->symmetric_ranges = from->symmetric_ranges;
+        break;
+    case KEY_COMPAT:
+        to->compat = from->compat;
+        break;
+    case KEY_BINS:
+        to->bins = from->bins;
+        break;
+    case KEY_GROUPS:
+        to->groups = from->groups;
+        break;
+    case KEY_FLOAT_BIAS:
+        to->float_bias = from->float_bias;
+        break;
+    case KEY_FLOAT_OUTPUT:
+        to->float_output = from->float_output;
+        break;
+    case KEY_WEIGHT_PAIRS:
+        to->weight_pairs = from->weight_pairs;
+        break;
+    case KEY_DEDICATED_PAIRS:
+        to->dedicated_pairs = from->dedicated_pairs;
+        break;
+    case KEY_KEEP_CLAMPS:
+        to->keep_clamps = from->keep_clamps;
+        break;
+    case KEY_FORCE_MOVES:
+        to->force_moves = from->force_moves;
+        break;
+    case KEY_CONST_MATMUL:
+        to->const_matmul = from->const_matmul;
+        break;
     case N_KEYS:
         break;
     }
@@ -265,7 +423,7 @@ static void copy_key(rq_settings *to, const rq_settings *from, key k)
 /* ---- in memory ---- */
 
 typedef struct values {
-    unsigned has; /* bit per key */
+    uint64_t has; /* bit per key */
     rq_settings s;
 } values;
 
@@ -340,12 +498,12 @@ static rq_status read_key(reader *in, values *v, key k, const yaml_node_t *at)
 {
     const char *text;
     RQ_TRY(scalar(in, at, keys[k].name, &text));
-    if (v->has & 1u << k)
+    if (v->has & BIT(k))
         return rq_fail(in->err, RQ_BAD_RECIPE, "%s:%zu: '%s' stands twice", in->r->path, line_of(at), keys[k].name);
     if (!set_key(&v->s, k, text))
         return rq_fail(in->err, RQ_BAD_RECIPE, "%s:%zu: '%s' is '%.80s', expected %s", in->r->path, line_of(at),
                        keys[k].name, text, keys[k].expects);
-    v->has |= 1u << k;
+    v->has |= BIT(k);
     return RQ_OK;
 }
 
@@ -371,9 +529,9 @@ static rq_status read_set(reader *in, values *v, const yaml_node_t *map)
 /* A share is asked for only by who wants the method that reads it, as with the option. */
 static void imply_method(values *v)
 {
-    if ((v->has & 1u << KEY_PERCENTILE) && !(v->has & 1u << KEY_METHOD)) {
+    if ((v->has & BIT(KEY_PERCENTILE)) && !(v->has & BIT(KEY_METHOD))) {
         v->s.method = RQ_METHOD_PERCENTILE;
-        v->has |= 1u << KEY_METHOD;
+        v->has |= BIT(KEY_METHOD);
     }
 }
 
@@ -425,7 +583,7 @@ static rq_status read_rule(reader *in, const yaml_node_t *map)
     }
     if (!has_match || !has_set)
         return rq_fail(in->err, RQ_BAD_RECIPE, "%s:%zu: a rule needs both 'match' and 'set'", in->r->path, r.line);
-    bool scale = r.set.has & 1u << KEY_SCALE, zero = r.set.has & 1u << KEY_ZERO_POINT;
+    bool scale = r.set.has & BIT(KEY_SCALE), zero = r.set.has & BIT(KEY_ZERO_POINT);
     if (scale && !r.tensor)
         return rq_fail(in->err, RQ_BAD_RECIPE, "%s:%zu: 'scale' belongs to one tensor: match it by 'tensor'",
                        in->r->path, r.line);
@@ -433,7 +591,7 @@ static rq_status read_rule(reader *in, const yaml_node_t *map)
         return rq_fail(in->err, RQ_BAD_RECIPE, "%s:%zu: 'zero-point' means nothing without 'scale'", in->r->path,
                        r.line);
     if (scale && !zero) /* what an earlier rule pinned must not stay with another scale */
-        r.set.has |= 1u << KEY_ZERO_POINT;
+        r.set.has |= BIT(KEY_ZERO_POINT);
     if (!rq_mem_grow(&in->r->rules, in->r->n_rules, &in->r->cap_rules, sizeof r))
         return rq_fail(in->err, RQ_NO_MEMORY, "%s: out of memory", in->r->path);
     in->r->rules[in->r->n_rules++] = r;
@@ -587,7 +745,7 @@ done:
 static void apply(const values *v, rq_settings *s)
 {
     for (int k = 0; k < N_KEYS; k++)
-        if (v->has & 1u << k)
+        if (v->has & BIT(k))
             copy_key(s, &v->s, (key)k);
 }
 
@@ -597,7 +755,7 @@ void rq_recipe_apply_global(const rq_recipe *r, rq_settings *s, const char *cons
         bool kept = false;
         for (const char *const *name = set; name && *name; name++)
             kept |= !strcmp(*name, keys[k].name);
-        if (r->global.has & 1u << k && !kept)
+        if (r->global.has & BIT(k) && !kept)
             copy_key(s, &r->global.s, (key)k);
     }
 }
@@ -676,6 +834,14 @@ rq_status rq_recipe_check(const rq_recipe *r, const rq_graph *g, rq_err *err)
             return nothing_matches(r, &r->rules[i], g, err);
     }
     return RQ_OK;
+}
+
+bool rq_recipe_names_tensor(const rq_recipe *r, const char *tensor)
+{
+    for (int i = 0; r && i < r->n_rules; i++)
+        if (r->rules[i].tensor && fits(r->rules[i].tensor, tensor))
+            return true;
+    return false;
 }
 
 bool rq_recipe_has_rules(const rq_recipe *r)

@@ -175,6 +175,8 @@ static rq_status copy_quants(rq_graph *g, const rq_graph *src)
         rq_status st = rq_graph_add_quant(g, &id, &p, q->method);
         rq_qparams_release(&p);
         RQ_TRY(st);
+        g->quants[id].pair = q->pair;
+        g->quants[id].dedicated = q->dedicated;
         g->quants[id].derived_x = q->derived_x;
         g->quants[id].derived_w = q->derived_w;
         g->quants[id].scale_name = dup_str(g, q->scale_name, &ok);

@@ -46,6 +46,8 @@ typedef struct rq_quant {
     rq_qparams q;
     rq_id derived_x, derived_w; /* a bias: scale[c] = scale(x) * scale(w)[c] of these values; else RQ_NONE */
     const char *method;         /* who chose it: "minmax", "percentile 99.99", "given", "file" ...; never NULL */
+    bool pair;      /* of a constant: the file keeps its reals, behind QuantizeLinear and DequantizeLinear */
+    bool dedicated; /* each reader gets a QuantizeLinear and DequantizeLinear of its own in the file */
     const char *scale_name, *zero_point_name; /* in the file it came from or goes to; NULL: made from the value's */
 } rq_quant;
 

@@ -3,7 +3,8 @@
  *
  *   value T     T -> T_QuantizeLinear -> T_DequantizeLinear -> consumers; a graph output T is what the DequantizeLinear
  *               makes, and its producer makes T_QuantizeLinear_Input
- *   constant W  W_quantized (codes) -> W_DequantizeLinear -> consumers
+ *   constant W  W_quantized (codes) -> W_DequantizeLinear -> consumers; as a pair: like a value
+ *   dedicated   as value T, but each consumer has its own two nodes
  *   parameters  T_scale, T_zero_point, or the names they had in their file; values that share an annotation share
  *               them; rank 0 per tensor, [C] along an axis, one per block
  *
@@ -172,9 +173,26 @@ static rq_status const_codes(lowering *l, rq_id v, rq_tensor *codes)
     return RQ_OK;
 }
 
+/* The reals stay: W -> W_QuantizeLinear -> W_DequantizeLinear -> consumers. */
+static rq_status lower_pair(lowering *l, rq_id v)
+{
+    rq_graph *g = l->g;
+    const char *base = g->values[v].name;
+    rq_id codes, real;
+    RQ_TRY(add_qdq(l, "QuantizeLinear", v, v, rq_rewrite_name(g, base, "_QuantizeLinear_Output"),
+                   rq_graph_qparams(g, v)->dtype, &codes));
+    RQ_TRY(add_qdq(l, "DequantizeLinear", codes, v, rq_rewrite_name(g, base, "_DequantizeLinear_Output"), RQ_DTYPE_F32,
+                   &real));
+    rq_graph_replace_uses(g, v, real, g->values[codes].producer);
+    return RQ_OK;
+}
+
 static rq_status lower_const(lowering *l, rq_id v)
 {
     rq_graph *g = l->g;
+    if (g->quants[g->values[v].quant].pair && g->values[v].constant.dtype == RQ_DTYPE_F32 &&
+        !rq_graph_is_output(g, v))
+        return lower_pair(l, v);
     const char *base = g->values[v].name, *name = rq_rewrite_name(g, base, "_quantized");
     rq_tensor t;
     rq_id codes, real;
@@ -212,6 +230,32 @@ static bool is_free_q(const rq_graph *g, const rq_node *n, rq_id v, const rq_qpa
     return n->op && !strcmp(n->op, "QuantizeLinear") && n->in[0] == v && is_free(g, n, q);
 }
 
+/* The consumers read `real`; all but the first (or, where the graph's output is one, all) get a pair of their own. */
+static rq_status dedicate(lowering *l, rq_id v, rq_id real, const rq_id *users, int n, bool output)
+{
+    rq_graph *g = l->g;
+    const char *base = g->values[v].name;
+    bool is_first = !output;
+    for (int i = 0; i < n; i++) {
+        bool reads = false;
+        for (int k = 0; k < g->nodes[users[i]].n_in; k++)
+            reads |= g->nodes[users[i]].in[k] == real;
+        if (!reads || is_first) {
+            is_first &= !reads;
+            continue;
+        }
+        rq_id codes, own;
+        RQ_TRY(add_qdq(l, "QuantizeLinear", v, v, rq_rewrite_name(g, base, "_QuantizeLinear_Output"),
+                       rq_graph_qparams(g, v)->dtype, &codes));
+        RQ_TRY(add_qdq(l, "DequantizeLinear", codes, v, rq_rewrite_name(g, base, "_DequantizeLinear_Output"),
+                       RQ_DTYPE_F32, &own));
+        for (int k = 0; k < g->nodes[users[i]].n_in; k++)
+            if (g->nodes[users[i]].in[k] == real && rq_graph_set_input(g, users[i], k, own))
+                return no_memory(l, v);
+    }
+    return RQ_OK;
+}
+
 static rq_status lower_value(lowering *l, rq_id v)
 {
     rq_graph *g = l->g;
@@ -247,6 +291,8 @@ static rq_status lower_value(lowering *l, rq_id v)
     for (int i = 0; i < n && !st; i++) /* other free ones keep reading v */
         if (is_free_q(g, &g->nodes[users[i]], real, q))
             st = rq_graph_set_input(g, users[i], 0, v);
+    if (!st && g->quants[g->values[v].quant].dedicated)
+        st = dedicate(l, v, real, users, n, output);
     if (!st && output && g->values[v].kind == RQ_VALUE_NODE) {
         const char *inner = rq_rewrite_name(g, base, "_QuantizeLinear_Input");
         st = inner ? rq_graph_rename(g, v, inner, l->err) : no_memory(l, v);

@@ -270,25 +270,64 @@ rq_range rq_calibrate_entropy(const rq_histogram *h, int levels, bool symmetric)
 
 /* ---- parameters ---- */
 
-void rq_calibrate_qparams(rq_range r, rq_dtype d, bool symmetric, float *scale, int32_t *zero_point)
+/* The codes that a form uses. */
+static void limits_of(const rq_code_form *f, int64_t *lo, int64_t *hi)
+{
+    rq_dtype_limits(f->dtype, lo, hi);
+    const bool wide = rq_dtype_bits(f->dtype) >= 8;
+    if (f->reduced) { /* signed 8 and 16 bits: as far up as down */
+        *hi = *lo == 0 ? *hi / 2 : wide ? -(*lo / 2) : -(*lo / 2) - 1;
+        *lo /= 2;
+    } else if (f->symmetric && *lo < 0 && wide) {
+        *lo = -*hi;
+    }
+}
+
+/* u8 with zero point 0, or in the middle (lo + hi + 1) / 2. */
+static void restrict_zero(double least, double most, int64_t lo, int64_t hi, double floor, float *scale,
+                          int32_t *zero_point)
+{
+    const int64_t middle = (lo + hi + 1) / 2;
+    double s = most > least ? 0 : 1.0 / (double)(hi - lo);
+    *zero_point = (int32_t)(least < 0 ? middle : lo);
+    if (most > least)
+        s = least < 0 ? fmax(-least / (double)(middle - lo), most / (double)(hi - middle)) : most / (double)(hi - lo);
+    *scale = (float)s;
+    if (*scale < floor / (double)(hi - lo))
+        *scale = (float)(floor / (double)(hi - lo));
+}
+
+void rq_calibrate_codes(rq_range r, const rq_code_form *f, float *scale, int32_t *zero_point)
 {
     int64_t lo, hi;
-    rq_dtype_limits(d, &lo, &hi);
-    assert(rq_dtype_is_integer(d) && rq_dtype_bits(d) <= 16);
+    assert(rq_dtype_is_integer(f->dtype) && rq_dtype_bits(f->dtype) <= 16);
+    limits_of(f, &lo, &hi);
     double least = fmin(r.lo, 0), most = fmax(r.hi, 0);
-    if (symmetric) {
+    if (f->least > 0)
+        most = fmax(most, (float)least + (float)f->least);
+    if (f->restricted && f->dtype == RQ_DTYPE_U8 && !f->symmetric) {
+        restrict_zero(least, most, lo, hi, f->least, scale, zero_point);
+        return;
+    }
+    if (f->symmetric) {
         most = fmax(-least, most);
         least = -most;
-        if (lo < 0 && rq_dtype_bits(d) >= 8)
-            lo = -hi;
     }
     double middle = rint((double)(lo + hi) / 2), s = (most - least) / (double)(hi - lo);
     if (!(s >= FLT_MIN)) {
         *scale = 1;
-        *zero_point = symmetric ? (int32_t)middle : 0;
+        *zero_point = f->symmetric ? (int32_t)middle : 0;
         return;
     }
-    double z = symmetric ? middle : rint((double)lo - least / s);
+    /* A range that is as wide below as above has its zero in the middle; the quotient would say so up to noise only, and
+     * it lies on a tie. */
+    double z = f->symmetric || least == -most ? middle : rint((double)lo - least / s);
     *scale = (float)s;
     *zero_point = (int32_t)fmin(fmax(z, (double)lo), (double)hi);
+}
+
+void rq_calibrate_qparams(rq_range r, rq_dtype d, bool symmetric, float *scale, int32_t *zero_point)
+{
+    const rq_code_form f = { .dtype = d, .symmetric = symmetric };
+    rq_calibrate_codes(r, &f, scale, zero_point);
 }

@@ -49,10 +49,20 @@ double rq_calibrate_amax_mse(const rq_histogram *h, int limit, int start, int st
 double rq_calibrate_amax_kl(const rq_histogram *h, int levels, int i);
 double rq_calibrate_amax_error(const rq_histogram *h, int limit, double amax);
 
-/* ---- range -> parameters (docs/onnx-facts.md 4.5, A1) ----
+/* ---- range -> parameters (docs/onnx-facts.md 4.5) ----
  * Of an integer type of up to 16 bits. Affine: the whole code range over lo..hi. Symmetric: +-max(|lo|, |hi|); s8 uses
  * -127..127 (s16 alike) and zero point 0, u8 all codes and 128 (u16: 32768), s4 and u4 all codes.
  * A range too small for a normal f32 gives scale 1 and zero point 0, or the middle code. */
 void rq_calibrate_qparams(rq_range r, rq_dtype d, bool symmetric, float *scale, int32_t *zero_point);
+
+/* The same with everything that can be asked for. */
+typedef struct rq_code_form {
+    rq_dtype dtype;
+    bool symmetric;
+    bool reduced;    /* half of the codes stay unused: u8 0..127, s8 -64..64, s4 -4..3 ..., symmetric or not */
+    bool restricted; /* u8, not symmetric: zero point 0, or the middle code where the range goes below 0 */
+    double least;    /* a narrower range is widened upwards to this, in f32; 0: as it is */
+} rq_code_form;
+void rq_calibrate_codes(rq_range r, const rq_code_form *f, float *scale, int32_t *zero_point);
 
 #endif

@@ -26,6 +26,7 @@ rq_status rq_histogram_init(rq_histogram *h, int bins, bool take_abs)
 void rq_histogram_release(rq_histogram *h)
 {
     rq_mem_free(h->count);
+    rq_mem_free(h->edge);
     memset(h, 0, sizeof *h);
 }
 
@@ -113,10 +114,61 @@ static rq_status cover_abs(rq_histogram *h, float m)
     return RQ_OK;
 }
 
+rq_status rq_histogram_fix(rq_histogram *h, float from, float to)
+{
+    const size_t n = (size_t)h->bins;
+    float *edge = rq_mem_alloc(n + 1, sizeof *edge);
+    if (!edge)
+        return RQ_NO_MEMORY;
+    if (from == to) {
+        from -= 0.5f;
+        to += 0.5f;
+    }
+    const float step = (to - from) / (float)h->bins;
+    for (size_t i = 0; i < n; i++)
+        edge[i] = (float)i * step + from;
+    edge[n] = to;
+    rq_mem_free(h->edge);
+    h->edge = edge;
+    h->n = h->bins; /* h->cap is at least that */
+    h->first = 0;
+    h->width = (double)to - from;
+    h->total = h->bad = 0;
+    memset(h->count, 0, n * sizeof *h->count);
+    return RQ_OK;
+}
+
+/* The bin is guessed as numpy does, then put right by the edges themselves. */
+static void count_between(rq_histogram *h, const float *x, size_t n)
+{
+    const float from = h->edge[0], to = h->edge[h->n], span = to - from;
+    for (size_t i = 0; i < n; i++) {
+        const float v = h->take_abs ? fabsf(x[i]) : x[i];
+        if (!(fabsf(v) < INFINITY)) {
+            h->bad++;
+            continue;
+        }
+        h->total++;
+        if (!(v >= from && v <= to))
+            continue;
+        int k = (int)((v - from) / span * (float)h->n);
+        k = k < h->n ? k : h->n - 1;
+        while (k > 0 && v < h->edge[k])
+            k--;
+        while (k < h->n - 1 && v >= h->edge[k + 1])
+            k++;
+        h->count[k]++;
+    }
+}
+
 rq_status rq_histogram_update(rq_histogram *h, const rq_kernels *k, const float *x, size_t n)
 {
     float lo, hi;
     size_t finite;
+    if (h->edge) {
+        count_between(h, x, n);
+        return RQ_OK;
+    }
     k->minmax(x, n, &lo, &hi, &finite);
     if (finite) {
         if (h->take_abs) {

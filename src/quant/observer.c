@@ -10,6 +10,8 @@ static const rq_observer_row *const rows[RQ_N_OBSERVERS] = {
     [RQ_OBSERVER_MINMAX] = &rq_observer_minmax,
     [RQ_OBSERVER_EMA] = &rq_observer_ema,
     [RQ_OBSERVER_HISTOGRAM] = &rq_observer_counts,
+    [RQ_OBSERVER_AVERAGE] = &rq_observer_average,
+    [RQ_OBSERVER_STACKED] = &rq_observer_stacked,
 };
 
 rq_observer_cfg rq_observer_defaults(rq_observer_kind kind)
@@ -25,12 +27,20 @@ rq_observer_cfg rq_observer_defaults(rq_observer_kind kind)
     };
 }
 
+static bool counts(const rq_observer_cfg *c)
+{
+    return c->kind == RQ_OBSERVER_HISTOGRAM || c->kind == RQ_OBSERVER_STACKED;
+}
+
 static bool is_valid(const rq_observer_cfg *c)
 {
+    if (c->kind == RQ_OBSERVER_STACKED &&
+        ((c->choice != RQ_CHOICE_PERCENTILE && c->choice != RQ_CHOICE_ENTROPY) || c->levels > c->bins))
+        return false;
     return (unsigned)c->kind < RQ_N_OBSERVERS && c->axis >= RQ_PER_TENSOR && c->axis < RQ_MAX_RANK && c->decay >= 0 &&
            c->decay < 1 && c->bins >= 16 && c->bins <= 65536 && (unsigned)c->choice <= RQ_CHOICE_MSE &&
            c->percentile > 0 && c->percentile <= 100 && c->levels >= 2 && c->levels <= 65536 &&
-           (c->kind != RQ_OBSERVER_HISTOGRAM || c->axis == RQ_PER_TENSOR);
+           (!counts(c) || c->axis == RQ_PER_TENSOR);
 }
 
 static rq_status set_channels(rq_observer *o, int n)
@@ -56,8 +66,9 @@ rq_status rq_observer_create(rq_observer **out, const rq_observer_cfg *cfg)
     rq_status s = RQ_OK;
     if (cfg->axis == RQ_PER_TENSOR)
         s = set_channels(o, 1);
-    if (s == RQ_OK && cfg->kind == RQ_OBSERVER_HISTOGRAM)
-        s = rq_histogram_init(&o->h, cfg->bins, false);
+    if (s == RQ_OK && counts(cfg))
+        s = rq_histogram_init(&o->h, cfg->bins,
+                              cfg->kind == RQ_OBSERVER_STACKED && cfg->choice == RQ_CHOICE_PERCENTILE && cfg->symmetric);
     if (s != RQ_OK) {
         rq_observer_destroy(o);
         return s;
@@ -96,6 +107,12 @@ rq_status rq_observer_update(rq_observer *o, const rq_kernels *k, const rq_tenso
     if (o->row->commit)
         o->row->commit(o);
     return RQ_OK;
+}
+
+rq_status rq_observer_again(rq_observer *o, bool *more)
+{
+    *more = false;
+    return o->row->again && o->count ? o->row->again(o, more) : RQ_OK;
 }
 
 rq_status rq_observer_range(const rq_observer *o, rq_range *out, int n)

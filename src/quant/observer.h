@@ -11,6 +11,8 @@ typedef enum rq_observer_kind {
     RQ_OBSERVER_MINMAX,    /* smallest and largest ever */
     RQ_OBSERVER_EMA,       /* their exponential moving average over updates; depends on how data is cut into batches */
     RQ_OBSERVER_HISTOGRAM, /* counts; the range is chosen at the end */
+    RQ_OBSERVER_AVERAGE,   /* the plain mean of the extremes of each update, in f32 */
+    RQ_OBSERVER_STACKED,   /* percentile and entropy as ONNX Runtime's quantizer has them (stacked.c); takes two passes */
     RQ_N_OBSERVERS
 } rq_observer_kind;
 
@@ -28,8 +30,8 @@ typedef struct rq_observer_cfg {
     int bins;     /* histogram: 16..65536 */
     rq_choice choice;  /* histogram */
     double percentile; /* 0 < p <= 100 */
-    int levels;        /* codes to place: 2..65536; entropy and mse */
-    bool symmetric;    /* choose lo = -hi */
+    int levels;        /* codes to place: 2..65536; entropy and mse; stacked entropy: groups, at most `bins` */
+    bool symmetric;    /* choose lo = -hi; stacked: percentile of |x| */
 } rq_observer_cfg;
 
 typedef struct rq_observer rq_observer;
@@ -49,6 +51,9 @@ rq_status rq_observer_update(rq_observer *o, const rq_kernels *k, const rq_tenso
  * stays exact. RQ_BAD_ARG: n is not the channel count, or no finite element was seen. */
 rq_status rq_observer_range(const rq_observer *o, rq_range *out, int n);
 
+/* Between two passes over the same data: *more says whether this observer wants the second. RQ_NO_MEMORY. */
+rq_status rq_observer_again(rq_observer *o, bool *more);
+
 /* Channels: 1 per tensor; 0 before the first update of a per-channel one. */
 int rq_observer_channels(const rq_observer *o);
 /* Finite elements seen, and NaN and infinities. */
@@ -59,13 +64,15 @@ const rq_histogram *rq_observer_histogram(const rq_observer *o);
 
 void rq_observer_destroy(rq_observer *o); /* NULL is fine, as with free */
 
-/* ---- for the rows: minmax.c, ema.c, counts.c ---- */
+/* ---- for the rows: minmax.c, ema.c, counts.c, stacked.c ---- */
 struct rq_observer {
     rq_observer_cfg cfg;
     const struct rq_observer_row *row;
     int channels;
     uint64_t count, bad;
-    rq_range *range; /* minmax, ema: [channels], lo > hi: nothing finite yet */
+    rq_range *range; /* minmax, ema, average, stacked: [channels], lo > hi: nothing finite yet */
+    int64_t updates; /* ema, average: with something finite */
+    float least_abs; /* stacked: smallest |x| */
     rq_histogram h;
 };
 typedef struct rq_observer_row {
@@ -75,7 +82,9 @@ typedef struct rq_observer_row {
     /* called once per rq_observer_update, after the channels; NULL: nothing to do */
     void (*commit)(rq_observer *o);
     rq_range (*range)(const rq_observer *o, int c);
+    rq_status (*again)(rq_observer *o, bool *more); /* NULL: one pass is enough */
 } rq_observer_row;
-extern const rq_observer_row rq_observer_minmax, rq_observer_ema, rq_observer_counts;
+extern const rq_observer_row rq_observer_minmax, rq_observer_ema, rq_observer_counts, rq_observer_average,
+    rq_observer_stacked;
 
 #endif

@@ -29,22 +29,6 @@ static const struct quantizer_skip {
     const char *member, *value, *option, *reason;
 } quantizer_skips[] = {
     { "api", "quantize_dynamic", NULL, "issue B: --mode dynamic" },
-    { "activation", "QUInt16", NULL, "issue B: 16-bit activations" },
-    { "activation", "QInt16", NULL, "issue B: 16-bit activations" },
-    { "weight", "QInt4", NULL, "issue B: 4-bit weights" },
-    { "calibrate", "Entropy", NULL, "issue C: the peer's entropy, number for number" },
-    { "calibrate", "Percentile", NULL, "issue C: the peer's percentile, number for number" },
-    { "reduce_range", "true", NULL, "issue C: reduced ranges" },
-    { NULL, NULL, "AddQDQPairToWeight", "issue C: weights kept in float behind Q and DQ" },
-    { NULL, NULL, "DedicatedQDQPair", "issue C: a Q/DQ pair per consumer" },
-    { NULL, NULL, "QuantizeBias", "issue C: biases kept in float" },
-    { NULL, NULL, "QDQKeepRemovableActivations", "issue C: Relu and Clip kept" },
-    { NULL, NULL, "ForceQuantizeNoInputCheck", "issue C: placement without looking at inputs" },
-    { NULL, NULL, "CalibMovingAverage", "issue C: the peer's moving average is a plain mean" },
-    { NULL, NULL, "CalibTensorRangeSymmetric", "issue C: symmetric ranges apart from symmetric parameters" },
-    { NULL, NULL, "ActivationRestrictedAsymmetric", "issue C: restricted asymmetric parameters" },
-    { NULL, NULL, "MinimumRealRange", "issue C: a least range" },
-    { NULL, NULL, "MatMulConstBOnly", "issue C: products of two activations left out" },
 };
 
 const char *golden_quantizer_skip(const json_t *params)
