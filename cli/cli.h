@@ -38,7 +38,7 @@ typedef struct cli_dims {
 } cli_dims;
 
 typedef struct cli_list {
-    const char **items;
+    const char **items; /* [n], then NULL; NULL when n is 0 */
     int n;
 } cli_list;
 

@@ -14,9 +14,11 @@ typedef struct quantize_args {
     cli_common common;
     const char *data, *out, *eval, *json, *output;
     rq_settings settings;
-    int method, activations, weights, format; /* positions in the words below */
+    int method, activations, weights, format, compat, symmetric_ranges; /* positions in the words below */
     int mode, block, weight_method, weight_form;
     int64_t accuracy_level;
+    int64_t bins, groups;
+    cli_list ops, nodes, except;
     int64_t samples, seed;
     double max_drop;
     bool requantize, affine_weights;
@@ -32,14 +34,16 @@ static const cli_opt opts[] = {
       "what becomes integers: static (weights and activations, calibrated on DATA; the default), dynamic (inputs of "
       "products are measured as they pass) or weight-only",
       "static|dynamic|weight-only", 0, 0 },
-    { CLI_ENUM, 0, "method", "NAME", TO(method), "how ranges are chosen: minmax, ema, percentile, entropy or mse",
-      "minmax|ema|percentile|entropy|mse", 0, 0 },
+    { CLI_ENUM, 0, "method", "NAME", TO(method),
+      "how ranges are chosen: minmax, ema, percentile, entropy, mse or average",
+      "minmax|ema|percentile|entropy|mse|average", 0, 0 },
     { CLI_NUM, 0, "percentile", "P", TO(settings.percentile),
       "share of values inside the range; means --method percentile unless another is named (default 99.99)", NULL, 1e-6,
       100 },
-    { CLI_ENUM, 0, "activations", "u8|s8", TO(activations), "codes of activations (default u8)", "u8|s8", 0, 0 },
-    { CLI_ENUM, 0, "weights", "TYPE", TO(weights),
-      "codes of weights: s8 or u8; s4, u4, s2 or u2 with --mode weight-only (default s8)", "s8|u8|s4|u4|s2|u2", 0, 0 },
+    { CLI_ENUM, 0, "activations", "TYPE", TO(activations), "codes of activations: u8, s8, u16 or s16 (default u8)",
+      "u8|s8|u16|s16", 0, 0 },
+    { CLI_ENUM, 0, "weights", "TYPE", TO(weights), "codes of weights: s8, u8, s4, u4, s16 or u16; s2 or u2 with --mode weight-only (default s8)",
+      "s8|u8|s4|u4|s16|u16|s2|u2", 0, 0 },
     { CLI_ENUM, 0, "block-size", "N", TO(block),
       "weight-only: so many weights share a scale; 0: a channel does (default: 32 for 4 and 2 bits, else 0)",
       "0|16|32|64|128|256", 0, 0 },
@@ -61,6 +65,33 @@ static const cli_opt opts[] = {
     { CLI_FLAG, 0, "affine-weights", NULL, TO(affine_weights), "weights with a zero point of their own", NULL, 0, 0 },
     { CLI_FLAG, 0, "per-tensor", NULL, TO(settings.per_tensor), "one scale for a weight, not one per output channel",
       NULL, 0, 0 },
+    { CLI_FLAG, 0, "reduce-range", NULL, TO(settings.reduced),
+      "weights use half of their codes (s8 -64..64): for processors whose 16-bit sums overflow", NULL, 0, 0 },
+    { CLI_FLAG, 0, "restricted-zero-point", NULL, TO(settings.restricted),
+      "u8 activations: zero point 0, or 128 where the range goes below 0", NULL, 0, 0 },
+    { CLI_NUM, 0, "min-range", "X", TO(settings.min_range), "widen narrower ranges to X", NULL, 0, 1e30 },
+    { CLI_ENUM, 0, "symmetric-ranges", "yes|no|auto", TO(symmetric_ranges),
+      "ranges around zero, whatever the codes are (default auto: as the codes are)", "no|yes|auto", 0, 0 },
+    { CLI_LIST, 0, "op", "TYPE", TO(ops), "quantize operators of this type only; may be repeated", NULL, 0, 0 },
+    { CLI_LIST, 0, "node", "NAME", TO(nodes), "quantize this node only; may be repeated", NULL, 0, 0 },
+    { CLI_LIST, 0, "exclude", "NAME", TO(except), "leave this node in float; may be repeated", NULL, 0, 0 },
+    { CLI_FLAG, 0, "const-matmul", NULL, TO(settings.const_matmul), "products of two activations stay in float", NULL,
+      0, 0 },
+    { CLI_FLAG, 0, "float-bias", NULL, TO(settings.float_bias), "biases stay in float", NULL, 0, 0 },
+    { CLI_FLAG, 0, "weight-pairs", NULL, TO(settings.weight_pairs),
+      "weights stay in float in the file, behind QuantizeLinear and DequantizeLinear", NULL, 0, 0 },
+    { CLI_FLAG, 0, "dedicated-pairs", NULL, TO(settings.dedicated_pairs),
+      "QuantizeLinear and DequantizeLinear once for each reader of a tensor", NULL, 0, 0 },
+    { CLI_ENUM, 0, "compat", "none|onnxruntime", TO(compat),
+      "onnxruntime: its quantizer's placement and ranges, number for number (then --method is minmax and --percentile "
+      "99.999 unless given)",
+      "none|onnxruntime", 0, 0 },
+    { CLI_FLAG, 0, "keep-relu", NULL, TO(settings.keep_clamps), "with --compat: Relu and Clip stay nodes", NULL, 0, 0 },
+    { CLI_FLAG, 0, "force-moves", NULL, TO(settings.force_moves),
+      "with --compat: MaxPool, Reshape, Transpose ... make codes of an input that has none", NULL, 0, 0 },
+    { CLI_INT, 0, "bins", "N", TO(bins), "with --compat: bins of percentile (2048) and entropy (128)", NULL, 16,
+      65536 },
+    { CLI_INT, 0, "quantized-bins", "N", TO(groups), "with --compat: groups of entropy (128)", NULL, 2, 65536 },
     { CLI_INT, 'n', "samples", "N", TO(samples), "calibrate on N samples (default: all that do not judge)", NULL, 1,
       1e15 },
     { CLI_IN, 0, "eval", "DATA", TO(eval), "judge on these samples (default: one fifth of DATA, held out)", NULL, 0,
@@ -85,24 +116,37 @@ static void defaults(void *args)
     quantize_args *a = args;
     a->settings = rq_settings_defaults();
     a->method = (int)a->settings.method;
-    a->activations = a->settings.activations == RQ_DTYPE_S8;
     a->weight_method = (int)a->settings.weight_method;
+    a->symmetric_ranges = RQ_AUTO;
     a->max_drop = -1;
 }
 
 /* The settings of every tensor: defaults, then the recipe, then the command line. */
 static rq_settings settle(const quantize_args *a)
 {
-    static const rq_dtype types[] = { RQ_DTYPE_S8, RQ_DTYPE_U8, RQ_DTYPE_S4, RQ_DTYPE_U4, RQ_DTYPE_S2, RQ_DTYPE_U2 };
+    static const rq_dtype activations[] = { RQ_DTYPE_U8, RQ_DTYPE_S8, RQ_DTYPE_U16, RQ_DTYPE_S16 },
+                          weights[] = { RQ_DTYPE_S8,  RQ_DTYPE_U8,  RQ_DTYPE_S4, RQ_DTYPE_U4,
+                                        RQ_DTYPE_S16, RQ_DTYPE_U16, RQ_DTYPE_S2, RQ_DTYPE_U2 };
     static const int blocks[] = { 0, 16, 32, 64, 128, 256 };
     rq_settings s = a->settings;
     s.method = (rq_method)a->method;
-    s.activations = a->activations ? RQ_DTYPE_S8 : RQ_DTYPE_U8;
-    s.weights = types[a->weights];
+    s.activations = activations[a->activations];
+    s.weights = weights[a->weights];
     if (cli_given(&a->common, "block-size"))
         s.block_size = blocks[a->block];
     s.weight_method = (rq_weight_method)a->weight_method;
     s.symmetric_weights = !a->affine_weights;
+    s.compat = (rq_compat)a->compat;
+    s.symmetric_ranges = (rq_auto)a->symmetric_ranges;
+    s.bins = (int)a->bins;
+    s.groups = (int)a->groups;
+    rq_settings wanted = s;
+    if (a->common.recipe)
+        rq_recipe_apply_global(a->common.recipe, &wanted, a->common.given);
+    if (wanted.compat == RQ_COMPAT_ONNXRUNTIME) { /* its defaults, where nobody says otherwise */
+        s.method = cli_given(&a->common, "method") ? s.method : RQ_METHOD_MINMAX;
+        s.percentile = cli_given(&a->common, "percentile") ? s.percentile : 99.999;
+    }
     bool implied = cli_given(&a->common, "percentile") && !cli_given(&a->common, "method");
     if (a->common.recipe)
         rq_recipe_apply_global(a->common.recipe, &s, a->common.given);
@@ -228,6 +272,9 @@ static int run(void *args)
     cfg.weight_form = (rq_weight_form)a->weight_form;
     cfg.accuracy_level = (int)a->accuracy_level;
     cfg.settings = settle(a);
+    cfg.ops = a->ops.items;
+    cfg.nodes = a->nodes.items;
+    cfg.except = a->except.items;
     cfg.recipe = a->common.recipe;
     cfg.rows = split.calibrate;
     cfg.n_rows = split.n_calibrate;

@@ -157,11 +157,12 @@ static bool store(const cli_opt *o, void *args, const char *text, char *why, siz
         return parse_dims(to, text) || (snprintf(why, room, "NAME=N with N at least 1"), false);
     case CLI_LIST: {
         cli_list *list = to;
-        const char **more = realloc(list->items, sizeof *more * ((size_t)list->n + 1));
+        const char **more = realloc(list->items, sizeof *more * ((size_t)list->n + 2));
         if (!more)
             abort();
         list->items = more;
         more[list->n++] = text;
+        more[list->n] = NULL;
         return true;
     }
     case CLI_END:

@@ -39,9 +39,9 @@ typedef struct rq_ptq_cfg {
     const char *const *ops;    /* only operators of these types get codes */
     const char *const *nodes;  /* only these nodes do */
     const char *const *except; /* all but these do */
-    int threads;             /* 0: one per core */
-    bool deterministic;      /* rq_session_cfg.deterministic: the same file on every CPU */
-    rq_progress_fn progress; /* NULL: none */
+    int threads;               /* 0: one per core */
+    bool deterministic;        /* rq_session_cfg.deterministic: the same file on every CPU */
+    rq_progress_fn progress;   /* NULL: none */
     void *progress_arg;
 } rq_ptq_cfg;
 

@@ -46,11 +46,7 @@ RQ_API const char *rq_weight_method_name(rq_weight_method m);
 
 /* Whose rules hold. ONNXRUNTIME: placement, calibration and weights as ONNX Runtime's static quantizer has them
  * (docs/onnx-facts.md 4.4 to 4.7), so that scales and zero points are the same numbers. */
-typedef enum rq_compat {
-    RQ_COMPAT_NONE,
-    RQ_COMPAT_ONNXRUNTIME,
-    RQ_N_COMPATS
-} rq_compat;
+typedef enum rq_compat { RQ_COMPAT_NONE, RQ_COMPAT_ONNXRUNTIME, RQ_N_COMPATS } rq_compat;
 
 typedef enum rq_auto { RQ_NO, RQ_YES, RQ_AUTO } rq_auto; /* AUTO: as the rest of the settings has it */
 

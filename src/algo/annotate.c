@@ -137,7 +137,7 @@ static rq_status annotate_softmax(work *w, int i)
     const bool around_zero = s->symmetric_activations && lo < 0;
     const float scale = (float)(1.0 / (around_zero ? (double)hi : (double)(hi - lo) + 1));
     w->r[i] = (rq_range) { 0, 1 };
-    return add_entry(w, scale, around_zero ? 0 : (int32_t)lo, s->activations, "fixed", &w->quant[i]);
+    return add_entry(w, scale, around_zero ? 0 : (int32_t)lo, s, s->dedicated_pairs, "fixed", &w->quant[i]);
 }
 
 static bool is_softmax(const work *w, rq_id value)

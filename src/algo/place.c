@@ -460,7 +460,8 @@ static rq_status place_weight(work *w, rq_id id)
     }
     if (!rq_mem_grow(&p->uses, p->n_uses, &p->cap_uses, sizeof *p->uses))
         return no_memory(w);
-    p->uses[p->n_uses++] = (rq_place_use) { .node = id, .weight = at, .in = 1, .bias = s.float_bias ? RQ_NONE : in_at(n, 2) };
+    p->uses[p->n_uses++] =
+        (rq_place_use) { .node = id, .weight = at, .in = 1, .bias = s.float_bias ? RQ_NONE : in_at(n, 2) };
     return RQ_OK;
 }
 

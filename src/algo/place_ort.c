@@ -20,13 +20,13 @@ typedef struct work {
     rq_id *order;
     int n_order;
     int32_t *uses;
-    mark *mark;       /* [n_values] */
-    rq_id *provider;  /* [n_values] of a shared one */
-    rq_id *user;      /* [n_values] node that marked it */
-    int *axis;        /* [n_values] of a weight */
-    rq_id *clamp;     /* [n_values] node that is swallowed into this value's range, or RQ_NONE */
-    rq_id *bias_of;   /* [n_nodes] input 2 when it is to be s32, or RQ_NONE */
-    bool *bias;       /* [n_values] is a bias of some node */
+    mark *mark;      /* [n_values] */
+    rq_id *provider; /* [n_values] of a shared one */
+    rq_id *user;     /* [n_values] node that marked it */
+    int *axis;       /* [n_values] of a weight */
+    rq_id *clamp;    /* [n_values] node that is swallowed into this value's range, or RQ_NONE */
+    rq_id *bias_of;  /* [n_nodes] input 2 when it is to be s32, or RQ_NONE */
+    bool *bias;      /* [n_values] is a bias of some node */
     rq_err *err;
 } work;
 
@@ -72,12 +72,41 @@ static rq_settings settings_of(const work *w, rq_id v, const rq_node *user)
 /* ---- which nodes ---- */
 
 static const char *const chosen_ops[] = {
-    "ArgMax",  "Conv",    "ConvTranspose", "Gemm",      "MatMul",    "Add",        "Mul",
-    "Relu",    "Clip",    "LeakyRelu",     "Sigmoid",   "MaxPool",   "AveragePool", "GlobalAveragePool",
-    "Split",   "Pad",     "Reshape",       "Squeeze",   "Unsqueeze", "Flatten",    "Resize",
-    "Concat",  "Softmax", "Where",         "Gather",    "Transpose", "Slice",      "GatherElements",
-    "TopK",    "CumSum",  "EmbedLayerNormalization", "InstanceNormalization", "LayerNormalization",
-    "BatchNormalization", NULL,
+    "ArgMax",
+    "Conv",
+    "ConvTranspose",
+    "Gemm",
+    "MatMul",
+    "Add",
+    "Mul",
+    "Relu",
+    "Clip",
+    "LeakyRelu",
+    "Sigmoid",
+    "MaxPool",
+    "AveragePool",
+    "GlobalAveragePool",
+    "Split",
+    "Pad",
+    "Reshape",
+    "Squeeze",
+    "Unsqueeze",
+    "Flatten",
+    "Resize",
+    "Concat",
+    "Softmax",
+    "Where",
+    "Gather",
+    "Transpose",
+    "Slice",
+    "GatherElements",
+    "TopK",
+    "CumSum",
+    "EmbedLayerNormalization",
+    "InstanceNormalization",
+    "LayerNormalization",
+    "BatchNormalization",
+    NULL,
 };
 
 /* Why a node stays in float, or NULL. A recipe's `float` counts in both directions. */
@@ -304,18 +333,30 @@ static const struct {
     const char *op;
     void (*place)(work *w, rq_id id);
 } kinds[] = {
-    { "Conv", place_conv },          { "ConvTranspose", place_conv },
-    { "Gemm", place_gemm },          { "MatMul", place_matmul },
-    { "Relu", place_clamp },         { "Clip", place_clamp },
-    { "Reshape", place_move },       { "Transpose", place_move },
-    { "Squeeze", place_move },       { "Unsqueeze", place_move },
-    { "Flatten", place_move },       { "Resize", place_move },
-    { "MaxPool", place_move },       { "AveragePool", place_move },
-    { "Slice", place_move },         { "TopK", place_move },
-    { "Pad", place_pad },            { "Split", place_split },
-    { "Gather", place_gather },      { "GatherElements", place_gather },
-    { "Where", place_where },        { "InstanceNormalization", place_norm },
-    { "LayerNormalization", place_norm }, { "BatchNormalization", place_norm },
+    { "Conv", place_conv },
+    { "ConvTranspose", place_conv },
+    { "Gemm", place_gemm },
+    { "MatMul", place_matmul },
+    { "Relu", place_clamp },
+    { "Clip", place_clamp },
+    { "Reshape", place_move },
+    { "Transpose", place_move },
+    { "Squeeze", place_move },
+    { "Unsqueeze", place_move },
+    { "Flatten", place_move },
+    { "Resize", place_move },
+    { "MaxPool", place_move },
+    { "AveragePool", place_move },
+    { "Slice", place_move },
+    { "TopK", place_move },
+    { "Pad", place_pad },
+    { "Split", place_split },
+    { "Gather", place_gather },
+    { "GatherElements", place_gather },
+    { "Where", place_where },
+    { "InstanceNormalization", place_norm },
+    { "LayerNormalization", place_norm },
+    { "BatchNormalization", place_norm },
 };
 
 static void place_node(work *w, rq_id id)

@@ -43,7 +43,8 @@ static rq_observer_cfg observer_cfg(const rq_settings *s)
     c.decay = s->decay;
     c.symmetric = s->symmetric_ranges == RQ_AUTO ? s->symmetric_activations : s->symmetric_ranges == RQ_YES;
     if (s->compat) /* symmetric codes make their ranges symmetric later */
-        c.symmetric = s->symmetric_ranges == RQ_AUTO ? s->method == RQ_METHOD_PERCENTILE : s->symmetric_ranges == RQ_YES;
+        c.symmetric =
+            s->symmetric_ranges == RQ_AUTO ? s->method == RQ_METHOD_PERCENTILE : s->symmetric_ranges == RQ_YES;
     if (s->method == RQ_METHOD_AVERAGE)
         c.kind = RQ_OBSERVER_AVERAGE;
     c.levels = 1 << rq_dtype_bits(s->activations);
@@ -368,9 +369,7 @@ rq_status rq_ptq_annotated(rq_ptq_state *q, rq_graph **out, rq_notes *notes, rq_
 
 rq_place_ban rq_ptq_ban(const rq_ptq_state *q, const char *const *value)
 {
-    return (rq_place_ban) {
-        .value = value, .ops = q->cfg->ops, .nodes = q->cfg->nodes, .except = q->cfg->except
-    };
+    return (rq_place_ban) { .value = value, .ops = q->cfg->ops, .nodes = q->cfg->nodes, .except = q->cfg->except };
 }
 
 /* Every word of a list must be there: a typo that is silently ignored costs an afternoon. */

@@ -57,7 +57,8 @@ rq_status rq_settings_check(const rq_settings *s, rq_err *err)
 {
     const char *a = rq_dtype_name(s->activations), *w = rq_dtype_name(s->weights);
     if (s->activations == RQ_DTYPE_S8 && s->weights == RQ_DTYPE_U8)
-        return rq_fail(err, RQ_BAD_ARG, "s8 activations with u8 weights run nowhere; use s8 weights, or u8 activations");
+        return rq_fail(err, RQ_BAD_ARG,
+                       "s8 activations with u8 weights run nowhere; use s8 weights, or u8 activations");
     if (rq_dtype_bits(s->activations) < 8 || rq_dtype_bits(s->activations) > 16 || !rq_dtype_is_integer(s->activations))
         return rq_fail(err, RQ_BAD_ARG, "activations cannot be %s, only u8, s8, u16 or s16", a);
     if (rq_dtype_bits(s->weights) < 4 || rq_dtype_bits(s->weights) > 16 || !rq_dtype_is_integer(s->weights))

@@ -142,7 +142,7 @@ struct rq_graph {
     int n_symbols, cap_symbols;
     int32_t *symbol_slot; /* open addressing: hash of a name -> symbol; -1: empty */
     uint32_t symbol_mask;
-    struct rq_own *own; /* operators and observers of the program; held; of the outermost graph */
+    struct rq_own *own;          /* operators and observers of the program; held; of the outermost graph */
     struct rq_name_index *index; /* name -> value id, made on demand */
 };
 

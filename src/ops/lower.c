@@ -190,8 +190,7 @@ static rq_status lower_pair(lowering *l, rq_id v)
 static rq_status lower_const(lowering *l, rq_id v)
 {
     rq_graph *g = l->g;
-    if (g->quants[g->values[v].quant].pair && g->values[v].constant.dtype == RQ_DTYPE_F32 &&
-        !rq_graph_is_output(g, v))
+    if (g->quants[g->values[v].quant].pair && g->values[v].constant.dtype == RQ_DTYPE_F32 && !rq_graph_is_output(g, v))
         return lower_pair(l, v);
     const char *base = g->values[v].name, *name = rq_rewrite_name(g, base, "_quantized");
     rq_tensor t;

@@ -7,10 +7,8 @@
 #include "base/mem.h"
 
 static const rq_observer_row *const rows[RQ_N_OBSERVERS] = {
-    [RQ_OBSERVER_MINMAX] = &rq_observer_minmax,
-    [RQ_OBSERVER_EMA] = &rq_observer_ema,
-    [RQ_OBSERVER_HISTOGRAM] = &rq_observer_counts,
-    [RQ_OBSERVER_AVERAGE] = &rq_observer_average,
+    [RQ_OBSERVER_MINMAX] = &rq_observer_minmax,    [RQ_OBSERVER_EMA] = &rq_observer_ema,
+    [RQ_OBSERVER_HISTOGRAM] = &rq_observer_counts, [RQ_OBSERVER_AVERAGE] = &rq_observer_average,
     [RQ_OBSERVER_STACKED] = &rq_observer_stacked,
 };
 
@@ -21,7 +19,7 @@ rq_observer_cfg rq_observer_defaults(rq_observer_kind kind)
         .axis = RQ_PER_TENSOR,
         .decay = 0.99,
         .bins = 2048,
-        .choice = RQ_CHOICE_MSE,
+        .choice = kind == RQ_OBSERVER_STACKED ? RQ_CHOICE_PERCENTILE : RQ_CHOICE_MSE,
         .percentile = 99.99,
         .levels = 256,
     };
@@ -68,7 +66,8 @@ rq_status rq_observer_create(rq_observer **out, const rq_observer_cfg *cfg)
         s = set_channels(o, 1);
     if (s == RQ_OK && counts(cfg))
         s = rq_histogram_init(&o->h, cfg->bins,
-                              cfg->kind == RQ_OBSERVER_STACKED && cfg->choice == RQ_CHOICE_PERCENTILE && cfg->symmetric);
+                              cfg->kind == RQ_OBSERVER_STACKED && cfg->choice == RQ_CHOICE_PERCENTILE &&
+                                  cfg->symmetric);
     if (s != RQ_OK) {
         rq_observer_destroy(o);
         return s;

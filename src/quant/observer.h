@@ -12,7 +12,7 @@ typedef enum rq_observer_kind {
     RQ_OBSERVER_EMA,       /* their exponential moving average over updates; depends on how data is cut into batches */
     RQ_OBSERVER_HISTOGRAM, /* counts; the range is chosen at the end */
     RQ_OBSERVER_AVERAGE,   /* the plain mean of the extremes of each update, in f32 */
-    RQ_OBSERVER_STACKED,   /* percentile and entropy as ONNX Runtime's quantizer has them (stacked.c); takes two passes */
+    RQ_OBSERVER_STACKED, /* percentile and entropy as ONNX Runtime's quantizer has them (stacked.c); takes two passes */
     RQ_N_OBSERVERS
 } rq_observer_kind;
 
@@ -36,7 +36,7 @@ typedef struct rq_observer_cfg {
 
 typedef struct rq_observer rq_observer;
 
-/* The defaults for `kind`: per tensor, decay 0.99, 2048 bins, mse, 99.99 %, 256 levels. */
+/* The defaults for `kind`: per tensor, decay 0.99, 2048 bins, mse (stacked: percentile), 99.99 %, 256 levels. */
 rq_observer_cfg rq_observer_defaults(rq_observer_kind kind);
 
 /* Make an observer; *out is yours until rq_observer_destroy.

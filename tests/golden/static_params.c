@@ -15,10 +15,10 @@ static rq_dtype type_of(const char *name, rq_dtype other)
     static const struct {
         const char *name;
         rq_dtype d;
-    } types[] = { { "QUInt8", RQ_DTYPE_U8 },   { "QInt8", RQ_DTYPE_S8 }, { "QUInt16", RQ_DTYPE_U16 },
-                  { "QInt16", RQ_DTYPE_S16 },  { "QInt4", RQ_DTYPE_S4 }, { "QUInt4", RQ_DTYPE_U4 },
-                  { "UINT8", RQ_DTYPE_U8 },    { "INT8", RQ_DTYPE_S8 },  { "UINT16", RQ_DTYPE_U16 },
-                  { "INT16", RQ_DTYPE_S16 },   { "INT4", RQ_DTYPE_S4 },  { "UINT4", RQ_DTYPE_U4 },
+    } types[] = { { "QUInt8", RQ_DTYPE_U8 },  { "QInt8", RQ_DTYPE_S8 }, { "QUInt16", RQ_DTYPE_U16 },
+                  { "QInt16", RQ_DTYPE_S16 }, { "QInt4", RQ_DTYPE_S4 }, { "QUInt4", RQ_DTYPE_U4 },
+                  { "UINT8", RQ_DTYPE_U8 },   { "INT8", RQ_DTYPE_S8 },  { "UINT16", RQ_DTYPE_U16 },
+                  { "INT16", RQ_DTYPE_S16 },  { "INT4", RQ_DTYPE_S4 },  { "UINT4", RQ_DTYPE_U4 },
                   { "INT32", RQ_DTYPE_S32 } };
     for (size_t i = 0; name && i < sizeof types / sizeof types[0]; i++)
         if (!strcmp(name, types[i].name))
@@ -106,7 +106,9 @@ static void put_rule(FILE *f, const char *tensor, const json_t *o)
     if ((v = json_object_get(o, "symmetric")))
         fprintf(f, ", symmetric: %s%s%s", json_is_true(v) ? "true" : "false",
                 d == RQ_DTYPE_NONE ? ", affine-weights: " : "",
-                d != RQ_DTYPE_NONE ? "" : json_is_true(v) ? "false" : "true");
+                d != RQ_DTYPE_NONE ? ""
+                : json_is_true(v)  ? "false"
+                                   : "true");
     if ((v = json_object_get(o, "reduce_range")))
         fprintf(f, ", reduce-range: %s", json_is_true(v) ? "true" : "false");
     if ((v = json_object_get(o, "rmin")))
@@ -141,10 +143,9 @@ static bool recipe_of(golden_case *c, rq_recipe **out, const json_t *params)
         return false;
     }
     fputs("rules:\n", f);
-    json_array_foreach(types, i, v) fprintf(f, "  - match: {type: %s}\n    set: {float-output: true}\n",
-                                            json_string_value(v));
-    json_object_foreach((json_t *)tensors, key, v)
-        put_rule(f, key, json_is_array(v) ? json_array_get(v, 0) : v);
+    json_array_foreach(types, i, v)
+        fprintf(f, "  - match: {type: %s}\n    set: {float-output: true}\n", json_string_value(v));
+    json_object_foreach((json_t *)tensors, key, v) put_rule(f, key, json_is_array(v) ? json_array_get(v, 0) : v);
     fclose(f);
     if (rq_recipe_load(out, path, &err))
         golden_fail(c, "overrides: %s", err.text);
@@ -274,8 +275,7 @@ static void compare_all(golden_case *c, const rq_graph *ours, const rq_graph *so
         compare_params(c, name, q, want, scale_rel);
         const rq_id t = constant ? rq_graph_find(theirs, key) : RQ_NONE;
         if (t >= 0 && theirs->values[t].kind == RQ_VALUE_CONST)
-            compare_codes(c, name, &ours->values[v].constant, &theirs->values[t].constant, may_off,
-                          scale_rel);
+            compare_codes(c, name, &ours->values[v].constant, &theirs->values[t].constant, may_off, scale_rel);
     }
 }
 
@@ -306,7 +306,8 @@ golden_verdict golden_check_params(golden_case *c)
     else if (rq_load(&ours, golden_path(path, sizeof path, c, golden_str(c->json, "source")), &err) ||
              rq_load(&theirs, golden_path(path, sizeof path, c, golden_str(c->json, "quantized")), &err))
         golden_fail(c, "load: %s", err.text);
-    else if (recipe_of(c, &recipe, params) && (cfg.recipe = recipe, true) && calibration_file(c, data_path, rq_graph_input(ours, 0).name)) {
+    else if (recipe_of(c, &recipe, params) && (cfg.recipe = recipe, true) &&
+             calibration_file(c, data_path, rq_graph_input(ours, 0).name)) {
         if (rq_graph_copy(&source, ours) || rq_dataset_open(&data, data_path, ours, &batches, &err) ||
             rq_ptq(ours, data, &cfg, NULL, &err))
             golden_fail(c, "quantize: %s", err.text);
