@@ -28,4 +28,6 @@ requant quantize models/digits-cnn.onnx -d d.npz -o out.onnx --json out.onnx
 requant bench models/digits-cnn.onnx --batch 0
 requant quantize models/digits-cnn.onnx -o out.onnx --mode weight-only --max-drop 1
 requant quantize models/digits-cnn.onnx -o out.onnx --mode weight-only --block-size 24
-requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --weights s4
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --weights s2
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --activations s8 --weights u8
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --compat onnxruntime --exclude /12/Gem
