@@ -86,12 +86,52 @@ static int more_first(const void *a, const void *b)
     return order ? order : strcmp(x->domain, y->domain);
 }
 
+static bool stays(const rq_graph *g, const rq_op_count *op)
+{
+    for (int i = 0; i < g->n_nodes; i++) {
+        const rq_node *n = &g->nodes[i];
+        if (!n->op)
+            continue;
+        if (!strcmp(n->op, op->op) && !strcmp(plain_domain(n->domain), op->domain))
+            return true;
+        for (int a = 0; a < n->n_attr; a++)
+            if (n->attr[a].type == RQ_ATTR_GRAPH || n->attr[a].type == RQ_ATTR_GRAPHS)
+                for (int k = 0; k < n->attr[a].n; k++)
+                    if (stays(n->attr[a].g[k], op))
+                        return true;
+    }
+    return false;
+}
+
+/* Operators without a row run when a session rewrites them (QGemm and its like). */
+static rq_status mark_raised(const rq_graph *g, rq_op_count *ops, int n)
+{
+    rq_graph *raised = NULL;
+    rq_status st = RQ_OK;
+    for (int i = 0; i < n && !st; i++) {
+        if (ops[i].runs)
+            continue;
+        if (!raised && !(st = rq_graph_copy(&raised, g)))
+            st = rq_raise(raised, NULL, NULL);
+        ops[i].runs = !st && !stays(raised, &ops[i]);
+        st = st == RQ_NO_MEMORY ? st : RQ_OK; /* what else is wrong is the session's to say */
+    }
+    rq_graph_destroy(raised);
+    return st;
+}
+
 rq_status rq_graph_count_ops(const rq_graph *g, rq_op_count **ops, int *n)
 {
     int cap = 0;
     *ops = NULL;
     *n = 0;
     if (count_into(g, ops, n, &cap)) {
+        rq_mem_free(*ops);
+        *ops = NULL;
+        *n = 0;
+        return RQ_NO_MEMORY;
+    }
+    if (mark_raised(g, *ops, *n)) {
         rq_mem_free(*ops);
         *ops = NULL;
         *n = 0;
