@@ -69,9 +69,12 @@ typedef struct cli_command {
     int (*run)(void *args);
 } cli_command;
 
-extern const cli_command cmd_quantize, cmd_run, cmd_eval, cmd_compare, cmd_convert, cmd_bench, cmd_info, cmd_ops;
+extern const cli_command cmd_quantize, cmd_run, cmd_eval, cmd_compare, cmd_convert, cmd_lint, cmd_bench, cmd_info,
+    cmd_ops;
 
 /* ---- options that several commands have ---- */
+
+#define CLI_PROFILES "ort-cpu-x64|ort-cpu-arm64|tensorrt|openvino|qnn" /* in the order of rq_profile */
 
 #define CLI_ROWS_DATA                                                                                                       \
     { CLI_INT, 0, "batch", "N", offsetof(cli_common, batch), "samples at a time (default: the model's own, else 16)",       \

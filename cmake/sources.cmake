@@ -182,8 +182,12 @@ set(RQ_SOURCES
   src/algo/fold_if.c
   src/algo/fold_pattern.c
   src/algo/fold_scale.c
+  src/algo/lint.c
+  src/algo/lint_ort.c
+  src/algo/lint_other.c
   src/algo/place.c
   src/algo/place_ort.c
+  src/algo/profile.c
   src/algo/ptq.c
   src/algo/ptq_choose.c
   src/algo/ptq_trial.c

@@ -9,6 +9,7 @@
 #include <requant/ops.h>
 #include <requant/image.h>
 #include <requant/own.h>
+#include <requant/profile.h>
 #include <requant/ptq.h>
 #include <requant/qparams.h>
 #include <requant/recipe.h>

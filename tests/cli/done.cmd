@@ -2,6 +2,7 @@
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz --eval models/digits-test.npz -o int8.onnx --json v.json | mask | grep -vE '^(Time|Most|Verdict)'
 requant info int8.onnx | mask
 requant convert int8.onnx -o integers.onnx --format qoperator; requant info integers.onnx | mask; requant compare int8.onnx integers.onnx -d models/digits-test.npz | mask | grep output
+requant lint int8.onnx; requant lint integers.onnx --profile tensorrt | tail -3; requant lint models/digits-cnn.onnx | head -3
 requant eval int8.onnx -d models/digits-test.npz | mask
 requant eval models/digits-cnn.onnx -d models/digits-test.npz | mask
 requant compare models/digits-cnn.onnx int8.onnx -d models/digits-test.npz -q

@@ -4,6 +4,7 @@ requant run --help
 requant eval --help
 requant compare --help
 requant convert --help
+requant lint --help
 requant bench --help
 requant info --help
 requant ops --help

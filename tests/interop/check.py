@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""check.py BUILD [PART ...]: files we write against onnx.checker (full) and ONNX Runtime. Parts: quantized, verdict, copies, raised, spelled, theirs.
+"""check.py BUILD [PART ...]: files we write against onnx.checker (full) and ONNX Runtime. Parts: quantized, verdict, copies, raised, spelled, linted, openvino, theirs.
 
 quantized  the networks in models/, quantized by `requant` in several ways: same top-1, outputs within 2 % of the maximum
 verdict    the report's numbers against numpy's
 copies     golden models read and written: the checker accepts what it accepted before, ONNX Runtime gives the same bytes
 spelled    golden QDQ and QOperator models spelled with QLinear operators: the checker and ONNX Runtime take them, all within a step
+linted     what `requant lint` says ONNX Runtime runs in integers against what it does: golden quantized models, and ours
+openvino   the networks in models/, quantized as Q/DQ: OpenVINO loads them, agrees, and runs in integers what lint says
 raised     golden QDQ and QOperator models raised to annotations and lowered again: QDQ the same bits unoptimised, all within a step
 folded     golden float models folded for quantization, and in the words of opsets 13 and 21: the same function
 floated    golden quantized networks without their quantization: top-1 of the float network they were made from
@@ -15,7 +17,7 @@ import glob, json, os, subprocess, sys, tempfile
 import numpy as np, onnx
 HERE = os.path.dirname(os.path.abspath(__file__)); REPO = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
-import ort, qlinear as qlinear_models, random_ops, tensors
+import lint, ort, qlinear as qlinear_models, random_ops, tensors
 
 BUILD = os.path.abspath(sys.argv[1]); TOOL = BUILD + '/requant'; GOLDEN = REPO + '/tests/golden/onnx'
 bad = 0
@@ -239,6 +241,59 @@ def spelled(tmp):
     print(f'spelled: {n} models with {ints} QLinear operators, {exact} run to the same bits, the others within one step or 2 %' + (f' (most: {max(off)[1]} {max(off)[0]:.2g})' if off else '') + (f'; {refused} the peer does not run' if refused else ''))
 
 
+def our_files(tmp, ways):
+    for net in ('digits-cnn', 'digits-uneven'):
+        for way, opts in ways.items():
+            out = f'{tmp}/{net} {way}.onnx'.replace(' ', '-')
+            p = subprocess.run([TOOL, 'quantize', f'{REPO}/models/{net}.onnx', '-d', REPO + '/models/digits-train.npz', '-o', out, '--samples', '128', '-q', *opts], capture_output=True, text=True)
+            if p.returncode:
+                fail(f'{net} {way}: {p.stderr.strip()[-300:]}'); continue
+            yield net, way, out
+
+
+def linted(tmp):
+    L = sorted({p for t, c, p, d in golden_cases('qdq', 'static_quant')})
+    L += [out for _, _, out in our_files(tmp, {'default': [], 's8': ['--activations', 's8'], 'QOperator': ['--format', 'qoperator']})]
+    n = models = 0
+    for p in L:
+        bad, k = lint.check(TOOL, p, tmp)
+        if bad is None:
+            continue
+        models += 1; n += k
+        for b in bad:
+            fail(f'linted {os.path.basename(p)}: {b}')
+    if n < 1900:
+        fail(f'linted: only {n} operators were compared')
+    print(f'linted: {n} operators of {models} models run in integers or in float in ONNX Runtime as `requant lint` says')
+
+
+def openvino(tmp):
+    import vino
+    test = np.load(REPO + '/models/digits-test.npz')
+    for net, way, out in our_files(tmp, {'default': [], 'per-tensor': ['--per-tensor'], 's8': ['--activations', 's8', '--symmetric']}):
+        try:
+            got = vino.run(out, {'image': test['image']})
+        except Exception as e:
+            fail(f'openvino {net} {way}: {str(e)[-300:]}'); continue
+        want, exact = ort.run(out, {'image': test['image']}), ort.run(f'{REPO}/models/{net}.onnx', {'image': test['image']})
+        for o in want:
+            rel, same, truth = ort.relative(got[o], want[o]), (got[o].argmax(-1) == want[o].argmax(-1)).mean(), (got[o].argmax(-1) == exact[o].argmax(-1)).mean()
+            print(f'openvino {net} {way}: {o} within {100 * rel:.2f} % of ONNX Runtime, top-1 same for {100 * same:.2f} %, as the float model for {100 * truth:.2f} %')
+            if not rel <= 0.05 or same < 0.99: # its integer kernels rescale with other roundings
+                fail(f'openvino {net} {way}: {o} rel_to_max={rel:.4g} allowed=0.05, same top-1 {same:.4f} allowed=0.99')
+        subprocess.run([TOOL, 'lint', out, '--profile', 'openvino', '--json', tmp + '/lint.json', '-q'], check=True)
+        m = onnx.load(out); ends = {o.name for o in m.graph.output}; n = 0
+        names = {x.name: x.output[0] if x.output[0] in ends else x.name for x in m.graph.node}
+        real = vino.precisions(out)
+        for x in json.load(open(tmp + '/lint.json'))['nodes']:
+            if x['op'] in ('Conv', 'Gemm', 'MaxPool', 'GlobalAveragePool') and names[x['name']] in real:
+                n += 1
+                if (real[names[x['name']]] in ('u8', 'i8')) != (x['runs'] == 'integer'):
+                    fail(f'openvino {net} {way}: {x["op"]} {x["name"]} was said to run in {x["runs"]}, runs in {real[names[x["name"]]]}')
+        if n < 6:
+            fail(f'openvino {net} {way}: only {n} operators were found in the plugin')
+
+
 def folded(tmp):
     L = [x for x in golden_cases('float_ops', 'static_quant') if 'quantized' not in x[1]]
     for what, allowed in ('fold', 1e-5), ('opset-13', 2e-6), ('opset-21', 2e-6):
@@ -348,7 +403,7 @@ def theirs(tmp):
 
 
 with tempfile.TemporaryDirectory() as tmp:
-    for part in sys.argv[2:] or ['quantized', 'verdict', 'copies', 'raised', 'spelled', 'folded', 'floated', 'qlinear', 'random', 'theirs']:
+    for part in sys.argv[2:] or ['quantized', 'verdict', 'copies', 'raised', 'spelled', 'linted', 'openvino', 'folded', 'floated', 'qlinear', 'random', 'theirs']:
         globals()[part](tmp)
 print('interop:', f'{bad} failures' if bad else 'all within bounds')
 sys.exit(1 if bad else 0)

@@ -186,6 +186,14 @@ static rq_status save_qoperator(rq_err *err)
     return rq_save_as(quantized, OUT, &cfg, err);
 }
 
+static rq_status lint(rq_err *err)
+{
+    rq_lint l;
+    RQ_TRY(rq_lint_graph(&l, quantized, RQ_PROFILE_ORT_CPU_X64, err));
+    rq_lint_release(&l);
+    return RQ_OK;
+}
+
 static int files_in(const char *dir)
 {
     int n = 0;
@@ -241,6 +249,7 @@ static const stage stages[] = {
     { "report", report },
     { "save", save },
     { "save as QOperator", save_qoperator },
+    { "lint", lint },
 };
 
 static void every_allocation_may_fail(void **state)

@@ -1,0 +1,190 @@
+/* algo/lint_other.c — what TensorRT, OpenVINO's CPU plugin and QNN run in integers (docs/onnx-facts.md 5.2, 5.4, 5.5). They
+ * look at whole graphs where ONNX Runtime looks at neighbours, so the rules are about what an operator reads. */
+#include "algo/lint_priv.h"
+
+#include <string.h>
+
+static bool is_op(const rq_node *n, const char *op)
+{
+    return n->op && !strcmp(n->op, op) && (!n->domain[0] || !strcmp(n->domain, "ai.onnx"));
+}
+
+static bool is_one_of(const rq_node *n, const char *const *ops, size_t n_ops)
+{
+    for (size_t i = 0; i < n_ops; i++)
+        if (is_op(n, ops[i]))
+            return true;
+    return false;
+}
+#define ONE_OF(n, ops) is_one_of(n, ops, sizeof(ops) / sizeof *(ops))
+
+static bool is_weighted(const rq_node *n)
+{
+    static const char *const ops[] = { "Conv", "ConvTranspose", "Gemm", "MatMul" };
+    return ONE_OF(n, ops);
+}
+
+static bool is_real(const rq_graph *g, rq_id v)
+{
+    if (v < 0)
+        return false;
+    const rq_value *x = &g->values[v];
+    return (x->kind == RQ_VALUE_CONST ? x->constant.dtype : x->dtype) == RQ_DTYPE_F32;
+}
+
+static rq_lint_codes from(const rq_lint_view *view, const rq_node *n, int i)
+{
+    return i < n->n_in && n->in[i] >= 0 ? view->from[n->in[i]] : (rq_lint_codes) { .node = RQ_NONE };
+}
+
+/* ---- TensorRT ---- */
+
+/* Codes that TensorRT does not take; what: "input 0", "its result". */
+static bool refuses(const rq_lint_codes *c, const char *what, rq_lint_answer *a)
+{
+    if (c->node == RQ_NONE)
+        return false;
+    if (c->dtype == RQ_DTYPE_S32)
+        rq_lint_say(a, RQ_LINT_REFUSED, "5.2 rule 4", "%s has s32 codes; biases must be floats", what);
+    else if (c->dtype != RQ_DTYPE_S8 && c->dtype != RQ_DTYPE_S4)
+        rq_lint_say(a, RQ_LINT_REFUSED, "5.2 rule 1", "%s has %s codes, it takes s8", what, rq_dtype_name(c->dtype));
+    else if (!c->symmetric)
+        rq_lint_say(a, RQ_LINT_REFUSED, "5.2 rule 1", "%s has a zero point that is not 0", what);
+    else if (!c->constant || !c->positive)
+        rq_lint_say(a, RQ_LINT_REFUSED, "5.2 rule 1", "%s has a scale that is not a positive constant", what);
+    return a->runs == RQ_LINT_REFUSED;
+}
+
+/* A weighted operator or an Add whose result is nothing but added, normalized or clamped: one kernel. */
+static bool comes_from_weighted(const rq_lint_view *view, rq_id v)
+{
+    static const char *const fused[] = { "Relu", "Clip", "BatchNormalization", "Add", "Sigmoid", "Mul" };
+    for (int depth = 0; depth < 8 && v >= 0 && view->g->values[v].kind == RQ_VALUE_NODE; depth++) {
+        const rq_node *n = &view->g->nodes[view->g->values[v].producer];
+        if (is_weighted(n))
+            return from(view, n, 0).node != RQ_NONE && from(view, n, 1).node != RQ_NONE;
+        if (!ONE_OF(n, fused))
+            return false;
+        rq_id next = n->in[0];
+        if (n->n_in > 1 && view->from[n->in[0]].node != RQ_NONE)
+            next = n->in[1];
+        v = next;
+    }
+    return false;
+}
+
+void rq_lint_tensorrt(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
+{
+    static const char *const pooled[] = { "MaxPool", "AveragePool", "GlobalAveragePool", "Concat" }, *const fused[] = {
+        "Relu", "Clip", "BatchNormalization", "Add"
+    };
+    const rq_graph *g = view->g;
+    const rq_node *n = &g->nodes[node];
+    char what[24];
+    if (!strncmp(n->op, "QLinear", 7) || !strcmp(n->domain, "com.microsoft") || is_op(n, "ConvInteger") ||
+        is_op(n, "MatMulInteger")) {
+        rq_lint_say(a, RQ_LINT_REFUSED, "5.2 rule 1", "it takes Q/DQ pairs around ordinary operators only");
+        return;
+    }
+    bool any = false;
+    for (int i = 0; i < n->n_in; i++) {
+        const rq_lint_codes c = from(view, n, i);
+        any |= c.node != RQ_NONE;
+        snprintf(what, sizeof what, "input %d", i);
+        if (refuses(&c, what, a))
+            return;
+    }
+    for (int i = 0; i < n->n_out; i++) {
+        const rq_lint_codes c = rq_lint_to(view, n->out[i]);
+        any |= c.node != RQ_NONE;
+        if (refuses(&c, "its result", a))
+            return;
+    }
+    if (is_weighted(n)) {
+        for (int i = 0; i < 2; i++)
+            if (from(view, n, i).node == RQ_NONE) {
+                rq_lint_say_no_dq(view, node, i, "5.2 rule 2", a);
+                return;
+            }
+        return;
+    }
+    if (rq_lint_is_moving(n) || ONE_OF(n, pooled)) { /* Q and DQ move past it */
+        if (!any)
+            rq_lint_say(a, RQ_LINT_FLOAT, "5.2 rule 5", "no codes before or behind it");
+        return;
+    }
+    if (ONE_OF(n, fused) && comes_from_weighted(view, n->out[0])) {
+        if (!is_op(n, "Add") || any)
+            return;
+        rq_lint_say(a, RQ_LINT_FLOAT, "5.2 rule 3", "neither of its inputs was dequantized");
+        return;
+    }
+    rq_lint_say(a, RQ_LINT_FLOAT, "5.2 rule 2", "it is no weighted operator");
+}
+
+/* ---- OpenVINO ---- */
+
+static bool need_codes(const rq_lint_view *view, rq_id node, int i, rq_lint_answer *a)
+{
+    const rq_node *n = &view->g->nodes[node];
+    const rq_lint_codes c = from(view, n, i);
+    if (c.node == RQ_NONE)
+        return rq_lint_say_no_dq(view, node, i, "5.4 rule 1", a);
+    if (rq_dtype_bits(c.dtype) != 8)
+        return rq_lint_say(a, RQ_LINT_FLOAT, "5.4 rule 1", "input %d has codes of %d bits", i, rq_dtype_bits(c.dtype));
+    return true;
+}
+
+void rq_lint_openvino(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
+{
+    static const char *const fused[] = { "Relu", "Clip", "LeakyRelu", "BatchNormalization" };
+    static const char *const pairs[] = { "Add", "Mul" }, *const pools[] = { "AveragePool", "GlobalAveragePool" };
+    const rq_graph *g = view->g;
+    const rq_node *n = &g->nodes[node];
+    if (!strcmp(n->domain, "com.microsoft") || !strncmp(n->op, "QLinear", 7)) {
+        rq_lint_say(a, RQ_LINT_REFUSED, "5.4 rule 3",
+                    "of QLinear operators it reads few, and not with scales per channel");
+    } else if (is_weighted(n)) {
+        const rq_lint_codes w = from(view, n, 1);
+        if (!need_codes(view, node, 0, a) || !need_codes(view, node, 1, a))
+            return;
+        if (!w.weight && (!w.symmetric || !from(view, n, 0).symmetric))
+            rq_lint_say(a, RQ_LINT_FLOAT, "5.4 rule 1", "it multiplies two activations with zero points");
+        else if (!w.symmetric && is_op(n, "Conv"))
+            rq_lint_say(a, RQ_LINT_FLOAT, "5.4 rule 1", "its weights have a zero point that is not 0");
+    } else if (ONE_OF(n, fused) && g->values[n->in[0]].kind == RQ_VALUE_NODE &&
+               is_weighted(&g->nodes[g->values[n->in[0]].producer])) {
+        rq_lint_say(a, RQ_LINT_GONE, "5.4 rule 2", "it is part of the %s before it",
+                    g->nodes[g->values[n->in[0]].producer].op);
+    } else if (rq_lint_is_moving(n) || ONE_OF(n, pools)) {
+        need_codes(view, node, 0, a);
+    } else if (ONE_OF(n, pairs) || is_op(n, "Concat")) {
+        for (int i = 0; i < n->n_in; i++)
+            if (!need_codes(view, node, i, a))
+                return;
+    } else {
+        rq_lint_say(a, RQ_LINT_FLOAT, "5.4", "there is no integer form of it");
+    }
+}
+
+/* ---- QNN ---- */
+
+void rq_lint_qnn(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
+{
+    const rq_graph *g = view->g;
+    const rq_node *n = &g->nodes[node];
+    if (!strcmp(n->domain, "com.microsoft") || !strncmp(n->op, "QLinear", 7)) {
+        rq_lint_say(a, RQ_LINT_FLOAT, "5.5 rule 1", "it takes Q/DQ pairs around ordinary operators only");
+        return;
+    }
+    for (int i = 0; i < n->n_in; i++)
+        if (is_real(g, n->in[i]) && from(view, n, i).node == RQ_NONE) {
+            rq_lint_say_no_dq(view, node, i, "5.5 rule 1", a);
+            return;
+        }
+    for (int i = 0; i < n->n_out; i++)
+        if (is_real(g, n->out[i]) && rq_lint_to(view, n->out[i]).node == RQ_NONE) {
+            rq_lint_say_no_q(view, n->out[i], "5.5 rule 1", a);
+            return;
+        }
+}
