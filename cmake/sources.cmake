@@ -77,6 +77,7 @@ set(RQ_SOURCES
   src/quant/observer.c
   src/quant/stacked.c
   src/ops/activation.c
+  src/ops/arrange.c
   src/ops/attend.c
   src/ops/attention.c
   src/ops/attention_gqa.c
@@ -88,11 +89,14 @@ set(RQ_SOURCES
   src/ops/control.c
   src/ops/conv.c
   src/ops/edit.c
+  src/ops/deform.c
+  src/ops/det.c
   src/ops/einsum.c
   src/ops/elements.c
   src/ops/eltwise.c
   src/ops/embed.c
   src/ops/eval.c
+  src/ops/fft.c
   src/ops/gather.c
   src/ops/gather_blocks.c
   src/ops/half.c
@@ -130,8 +134,10 @@ set(RQ_SOURCES
   src/ops/raise_spread.c
   src/ops/recurrent.c
   src/ops/recurrent_int.c
+  src/ops/random.c
   src/ops/reduce.c
   src/ops/reduce_run.c
+  src/ops/regions.c
   src/ops/resize.c
   src/ops/resize_blend.c
   src/ops/rewrite.c
@@ -139,6 +145,7 @@ set(RQ_SOURCES
   src/ops/sample.c
   src/ops/select.c
   src/ops/shape.c
+  src/ops/signal.c
   src/ops/slice.c
   src/ops/softmax.c
   src/ops/table.c

@@ -13,6 +13,7 @@
 #include "ops/bcast.h"
 #include "tensor/convert.h"
 
+#define MOST_BYTES ((size_t)1 << 52) /* more than there is, and 64 of them are still a size */
 enum { BLOCK = 64, BLOCK_SCORES = 1 << 18, ALONE = 1 << 15 };
 
 /* Queries of one block: from sizes alone. */
@@ -25,9 +26,8 @@ static int64_t block_of(const rq_attend *a)
 static size_t block_bytes(const rq_attend *a)
 {
     size_t n;
-    if (!rq_mem_mul((size_t)block_of(a), (size_t)a->keys, &n) || !rq_mem_mul(n, sizeof(float), &n) ||
-        n > SIZE_MAX / 128)
-        return SIZE_MAX;
+    if (!rq_mem_mul((size_t)block_of(a), (size_t)a->keys, &n) || !rq_mem_mul(n, sizeof(float), &n) || n > MOST_BYTES)
+        return MOST_BYTES;
     return (n + 63) & ~(size_t)63;
 }
 
@@ -39,8 +39,7 @@ static int slots_of(rq_threads *t)
 
 size_t rq_attend_scratch(const rq_attend *a, rq_threads *t)
 {
-    const size_t n = block_bytes(a);
-    return n == SIZE_MAX ? n : n * (size_t)slots_of(t);
+    return block_bytes(a) * (size_t)slots_of(t);
 }
 
 typedef struct job {

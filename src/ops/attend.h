@@ -57,8 +57,7 @@ typedef struct rq_attend {
     void *scratch;      /* rq_attend_scratch() bytes, 64-byte aligned */
 } rq_attend;
 
-/* Bytes for the scores of a few rows, once per thread that works on them; SIZE_MAX: more than there are. Only the sizes
- * of a are read. */
+/* Bytes for the scores of a few rows, once per thread that works on them. Only the sizes of a are read. */
 size_t rq_attend_scratch(const rq_attend *a, rq_threads *t);
 /* A row with every key hidden by -inf is 0. Results do not depend on the number of threads. RQ_INTERNAL: the float
  * product failed. */

@@ -15,10 +15,16 @@ static bool flag(const rq_node *n, const char *name)
 
 /* ---- MatMul: numpy's rules. A vector is a row on the left, a column on the right, and its axis goes away. ---- */
 
+/* FusedMatMul, once called TransposeMatMul. */
+static bool is_fused(const rq_node *n)
+{
+    return strcmp(n->op, "FusedMatMul") == 0 || strcmp(n->op, "TransposeMatMul") == 0;
+}
+
 /* Swaps of the last two axes that FusedMatMul asks for. */
 static bool trans_of(const rq_node *n, int side)
 {
-    return strcmp(n->op, "FusedMatMul") == 0 && flag(n, side ? "transB" : "transA");
+    return is_fused(n) && flag(n, side ? "transB" : "transA");
 }
 
 static rq_status matmul_infer(const rq_infer *a)
@@ -28,7 +34,7 @@ static rq_status matmul_infer(const rq_infer *a)
     if (a->in[0]->dtype != RQ_DTYPE_NONE && a->in[1]->dtype != RQ_DTYPE_NONE && a->in[0]->dtype != a->in[1]->dtype)
         return rq_infer_fail(a, RQ_BAD_DTYPE, "operands have types %s and %s", rq_dtype_name(a->in[0]->dtype),
                              rq_dtype_name(a->in[1]->dtype));
-    if (strcmp(a->node->op, "FusedMatMul") == 0 && (flag(a->node, "transBatchA") || flag(a->node, "transBatchB")))
+    if (is_fused(a->node) && (flag(a->node, "transBatchA") || flag(a->node, "transBatchB")))
         return rq_infer_fail(a, RQ_UNSUPPORTED, "transBatchA and transBatchB are not supported");
     if (x.rank == 0 || w.rank == 0)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "operand %d is a scalar", x.rank == 0 ? 0 : 1);
@@ -137,7 +143,7 @@ static rq_status matmul_wide(const rq_op_args *a)
     product_of(a, &p);
     if (a->in[0]->dtype != RQ_DTYPE_F32)
         return matmul_plain(a, &p);
-    const float alpha = strcmp(a->node->op, "FusedMatMul") == 0 ? rq_attr_float(a->node, "alpha", 1) : 1;
+    const float alpha = is_fused(a->node) ? rq_attr_float(a->node, "alpha", 1) : 1;
     float *y = a->out[0]->f32;
     const float *x = a->in[0]->f32, *w = a->in[1]->f32;
     int64_t count = rq_shape_count(&p.yb);
@@ -337,6 +343,21 @@ const rq_op rq_op_gemm = {
 
 const rq_op rq_op_ms_fused_matmul = {
     .name = "FusedMatMul",
+    .domain = "com.microsoft",
+    .since = 1,
+    .known = 1,
+    .min_in = 2,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .infer = matmul_infer,
+    .forward = matmul_forward,
+    .macs = matmul_macs,
+};
+
+const rq_op rq_op_ms_transpose_matmul = {
+    .name = "TransposeMatMul",
     .domain = "com.microsoft",
     .since = 1,
     .known = 1,

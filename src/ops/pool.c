@@ -1,4 +1,4 @@
-/* ops/pool.c — MaxPool (any type, codes too), AveragePool, LpPool, GlobalAveragePool, GlobalMaxPool. */
+/* ops/pool.c — MaxPool (any type, codes too), AveragePool, LpPool, GlobalAveragePool, GlobalMaxPool, GlobalLpPool. */
 #include <math.h>
 #include <string.h>
 
@@ -304,11 +304,37 @@ static rq_status global_infer(const rq_infer *a)
     return RQ_OK;
 }
 
+static rq_status global_lp_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
+{
+    const float p = opset < 2 ? rq_attr_float(n, "p", 2) : (float)rq_attr_int(n, "p", 2);
+    if (!(p > 0))
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "p is %g, expected a number above 0", (double)p);
+    return RQ_OK;
+}
+
 typedef struct global_job {
     const rq_op_args *a;
     int64_t area;
     bool max;
+    float p; /* GlobalLpPool: the norm; 0: no norm */
 } global_job;
+
+static float norm_of(const rq_kernels *k, const float *x, size_t n, float p)
+{
+    if (p == 1)
+        return k->fold[RQ_FOLD_ABS](x, n, 0);
+    if (p == 2)
+        return sqrtf(k->fold[RQ_FOLD_SQUARE](x, n, 0));
+    float sum = 0;
+    for (size_t i = 0; i < n; i++) {
+        float v = fabsf(x[i]);
+        k->zip[RQ_ZIP_POW](&v, &v, 1, &p, 0, 1);
+        sum += v;
+    }
+    const float root = 1 / p;
+    k->zip[RQ_ZIP_POW](&sum, &sum, 1, &root, 0, 1);
+    return sum;
+}
 
 static void global_span(void *arg, int64_t from, int64_t n)
 {
@@ -316,8 +342,9 @@ static void global_span(void *arg, int64_t from, int64_t n)
     const rq_kernels *k = j->a->k;
     for (int64_t i = from; i < from + n; i++) {
         const float *x = j->a->in[0]->f32 + i * j->area;
-        j->a->out[0]->f32[i] =
-            j->max ? k->fold[RQ_FOLD_MAX](x, (size_t)j->area, 0) : k->sum_f32(x, (size_t)j->area) / (float)j->area;
+        j->a->out[0]->f32[i] = j->p     ? norm_of(k, x, (size_t)j->area, j->p)
+                               : j->max ? k->fold[RQ_FOLD_MAX](x, (size_t)j->area, 0)
+                                        : k->sum_f32(x, (size_t)j->area) / (float)j->area;
     }
 }
 
@@ -327,6 +354,8 @@ static rq_status global_wide(const rq_op_args *a)
     const rq_shape *s = &x->shape;
     global_job j = { .a = a, .area = rq_shape_span(s, 2, s->rank), .max = strcmp(a->node->op, "GlobalMaxPool") == 0 };
     const int64_t planes = s->dim[0] * s->dim[1];
+    if (strcmp(a->node->op, "GlobalLpPool") == 0) /* p was a float at opset 1 */
+        j.p = a->opset < 2 ? rq_attr_float(a->node, "p", 2) : (float)rq_attr_int(a->node, "p", 2);
     if (x->dtype == RQ_DTYPE_F32) {
         rq_bcast_spans(a->threads, planes, RQ_BCAST_PIECE / (j.area + 1), global_span, &j);
         return RQ_OK;
@@ -433,6 +462,22 @@ const rq_op rq_op_global_max_pool = {
     .max_out = 1,
     .flags = RQ_OP_MOVES,
     .place = RQ_PLACE_FLOAT,
+    .infer = global_infer,
+    .forward = global_forward,
+    .macs = global_macs,
+};
+
+const rq_op rq_op_global_lp_pool = {
+    .name = "GlobalLpPool",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .check = global_lp_check,
     .infer = global_infer,
     .forward = global_forward,
     .macs = global_macs,

@@ -324,6 +324,21 @@ const rq_op rq_op_grid_sample = {
     .forward = grid_forward,
 };
 
+const rq_op rq_op_ms_grid_sample = {
+    .name = "GridSample",
+    .domain = "com.microsoft",
+    .since = 1,
+    .known = 1,
+    .min_in = 2,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .check = grid_check,
+    .infer = grid_infer,
+    .forward = grid_forward,
+};
+
 const rq_op rq_op_roi_align = {
     .name = "RoiAlign",
     .domain = "",

@@ -654,6 +654,20 @@ const rq_op rq_op_trilu = {
     .forward = trilu_forward,
 };
 
+const rq_op rq_op_ms_trilu = {
+    .name = "Trilu",
+    .domain = "com.microsoft",
+    .since = 1,
+    .known = 1,
+    .min_in = 1,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .infer = trilu_infer,
+    .forward = trilu_forward,
+};
+
 const rq_op rq_op_reverse_sequence = {
     .name = "ReverseSequence",
     .domain = "",

@@ -1,43 +1,7 @@
-"""make_attention.py DIR - models of one attention operator each, and what ONNX Runtime makes of them: cases.json, data.npz
-and the models, as tests/golden/onnx/README.md describes. Needs onnx and onnxruntime; run by hand, never by the build."""
-import numpy as np, onnx, json, os, sys
-from onnx import helper as h, TensorProto as T
-import onnxruntime as ort
-ort.set_default_logger_severity(3)
-out=sys.argv[1]; os.makedirs(out,exist_ok=True)
-rng=np.random.default_rng(7)
-cases=[];data={};refused=[]
-DT={np.dtype('float32'):T.FLOAT,np.dtype('int32'):T.INT32,np.dtype('int64'):T.INT64,np.dtype('float16'):T.FLOAT16,np.dtype('bool'):T.BOOL}
-def case(name,op,domain,ins,nout,opset=17,tol=None,**attrs):
-    inputs=[];names=[];feeds={}
-    for i,x in enumerate(ins):
-        if x is None: names.append(''); continue
-        n=f'x{i}'; names.append(n); feeds[n]=x
-        inputs.append(h.make_tensor_value_info(n,DT[x.dtype],x.shape))
-    outs=[f'y{i}' if o else '' for i,o in enumerate(nout)]
-    node=h.make_node(op,names,outs,domain=domain,name='n',**attrs)
-    fl=T.FLOAT16 if ins[0].dtype==np.float16 else T.FLOAT
-    g=h.make_graph([node],'g',inputs,[h.make_tensor_value_info(o,(T.INT32 if op.startswith('Embed') and o=='y1' else fl),None) for o in outs if o])
-    m=h.make_model(g,opset_imports=[h.make_opsetid('',opset),h.make_opsetid('com.microsoft',1)],ir_version=10)
-    print(name,flush=True,file=sys.stderr)
-    pid=os.fork()
-    if pid==0:
-        try:
-            ort.InferenceSession(m.SerializeToString(),providers=["CPUExecutionProvider"]).run(None,feeds)
-        finally: os._exit(0)
-    if os.waitpid(pid,0)[1]!=0: print("CRASH",name); return
-    try:
-        s=ort.InferenceSession(m.SerializeToString(),providers=['CPUExecutionProvider'])
-        r=s.run(None,feeds)
-    except Exception as e:
-        refused.append(name); print('REFUSED',name,str(e)[:230]); return
-    if any(np.isnan(x).any() for x in r if x.dtype.kind=='f'): print('NAN',name)
-    e={'id':name,'model':name+'.onnx','params':{'op':op,'domain':domain},'inputs':{},'outputs':{},'peer':'onnxruntime '+ort.__version__,'tolerance':tol or {'rel_to_max':1e-5,'abs':1e-6}}
-    for n,x in feeds.items(): data[f'{name}/in/{n}']=x; e['inputs'][n]=f'{name}/in/{n}'
-    for o,x in zip([o for o in outs if o],r): data[f'{name}/out/{o}']=x; e['outputs'][o]=f'{name}/out/{o}'
-    cases.append(e); open(f'{out}/{name}.onnx','wb').write(m.SerializeToString())
-f=lambda *s: rng.standard_normal(s).astype(np.float32)
-i32=lambda x: np.array(x,dtype=np.int32)
+"""make_attention.py DIR - the operators of attention."""
+import numpy as np
+from peer import case, done, f, i32, rng
+
 MS='com.microsoft'
 B,S,H,D=2,5,3,4; hid=H*D; P=3
 w=f(hid,3*hid); b=f(3*hid); x=f(B,S,hid)
@@ -115,4 +79,4 @@ O('mask_h',[q,k,v,f(4,1,7)]); O('mask_b',[q,k,v,f(2,1,5,1)]); O('mask1d',[q,k,v,
 O('flat',[f(2,5,24),f(2,7,12),f(2,7,10),None,f(2,2,3,6),f(2,2,3,5)],(1,1,1),q_num_heads=4,kv_num_heads=2,scale=0.3)
 O('long',[f(1,2,80,4),f(1,1,90,4),f(1,1,90,4)],is_causal=1)
 O('pad',[q,k,v,None,None,None,np.array([3,7],dtype=np.int64)],opset=24); O('pad_causal',[q,k,v,None,None,None,np.array([3,7],dtype=np.int64)],opset=24,is_causal=1); O('short_mask',[q,k,v,f(5,4),None,None,np.array([3,4],dtype=np.int64)],opset=24)
-json.dump(cases,open(out+'/cases.json','w'),indent=0); np.savez(out+'/data.npz',**data); print(len(cases))
+done()
