@@ -50,6 +50,7 @@ typedef struct cli_common {
     bool quiet, verbose, help;
     int64_t batch; /* 0: the model's own, else 16 */
     bool deterministic;
+    int match; /* rq_match */
     cli_dims dims;
     const char *recipe_path;
     rq_recipe *recipe;
@@ -86,6 +87,15 @@ extern const cli_command cmd_quantize, cmd_run, cmd_eval, cmd_compare, cmd_conve
           offsetof(cli_common, deterministic),                                                                              \
           "sum float products in one fixed order: the same bits on every CPU",                                              \
           NULL,                                                                                                             \
+          0,                                                                                                                \
+          0 },                                                                                                              \
+        { CLI_ENUM,                                                                                                         \
+          0,                                                                                                                \
+          "match",                                                                                                          \
+          "ort|spec",                                                                                                       \
+          offsetof(cli_common, match),                                                                                      \
+          "where integers may round in two ways: as ONNX Runtime's kernels (default) or as ONNX defines it",                \
+          "ort|spec",                                                                                                       \
           0,                                                                                                                \
           0 },                                                                                                              \
         { CLI_DIM, 0, "dim", "NAME=N", offsetof(cli_common, dims), "size of a dynamic axis; may be repeated", NULL, 0, 0 }, \

@@ -40,6 +40,7 @@ static int run(void *args)
     rq_bench_cfg cfg = {
         .threads = (int)a->common.threads,
         .deterministic = a->common.deterministic,
+        .match = (rq_match)a->common.match,
         .runs = (int)a->runs,
         .batch = a->common.batch,
         .dims = a->common.dims.items,

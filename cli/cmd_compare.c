@@ -60,6 +60,7 @@ static int run(void *args)
         .output = a->output,
         .threads = (int)a->common.threads,
         .deterministic = a->common.deterministic,
+        .match = (rq_match)a->common.match,
         .layers = true,
         .progress = cli_progress_step,
         .progress_arg = &progress,

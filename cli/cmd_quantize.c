@@ -280,6 +280,7 @@ static int run(void *args)
     cfg.n_rows = split.n_calibrate;
     cfg.threads = (int)a->common.threads;
     cfg.deterministic = a->common.deterministic;
+    cfg.match = (rq_match)a->common.match;
     cfg.progress = cli_progress_step;
     cfg.progress_arg = &progress;
     rq_save_cfg form = rq_save_defaults();
@@ -299,6 +300,7 @@ static int run(void *args)
         .output = a->output,
         .threads = (int)a->common.threads,
         .deterministic = a->common.deterministic,
+        .match = (rq_match)a->common.match,
         .layers = true,
         .origin = g,
         .progress = cli_progress_step,

@@ -153,7 +153,9 @@ static int run(void *args)
         goto done;
     if (cli_open_data(&data, a->data, g, &a->common, &err))
         goto done;
-    rq_session_cfg cfg = { .threads = (int)a->common.threads, .deterministic = a->common.deterministic };
+    rq_session_cfg cfg = { .threads = (int)a->common.threads,
+                           .deterministic = a->common.deterministic,
+                           .match = (rq_match)a->common.match };
     if (rq_session_create(&s, g, &cfg, &err))
         goto done;
     n_out = rq_graph_n_outputs(g);

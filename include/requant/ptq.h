@@ -5,6 +5,7 @@
 
 #include <requant/dataset.h>
 #include <requant/recipe.h>
+#include <requant/session.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -41,6 +42,7 @@ typedef struct rq_ptq_cfg {
     const char *const *except; /* all but these do */
     int threads;               /* 0: one per core */
     bool deterministic;        /* rq_session_cfg.deterministic: the same file on every CPU */
+    rq_match match;            /* rq_session_cfg.match */
     rq_progress_fn progress;   /* NULL: none */
     void *progress_arg;
 } rq_ptq_cfg;

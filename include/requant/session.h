@@ -12,6 +12,13 @@ extern "C" {
 
 typedef struct rq_session rq_session;
 
+/* Which of two legal answers integers give where they differ, by one step at most. */
+typedef enum rq_match {
+    RQ_MATCH_ORT, /* ONNX Runtime's kernels, bit for bit */
+    RQ_MATCH_SPEC, /* the definition: what DequantizeLinear, the operator and QuantizeLinear give; sums of products, whose
+                      order no definition says, are exact and rounded once */
+} rq_match;
+
 typedef struct rq_session_cfg {
     int threads;  /* 0: one per core */
     bool literal; /* run QuantizeLinear and DequantizeLinear as the float operators they are, raise nothing */
@@ -19,6 +26,7 @@ typedef struct rq_session_cfg {
     /* Sums of float products in one fixed order instead of oneDNN's: every output has the same bits on every CPU, at
      * every RQ_CPU and thread count. */
     bool deterministic;
+    rq_match match;
 } rq_session_cfg;
 
 typedef struct rq_feed {

@@ -228,7 +228,9 @@ static rq_status again(rq_ptq_state *q, bool *more, rq_err *err)
 static rq_status calibrate(rq_ptq_state *q, rq_err *err)
 {
     rq_session *session;
-    const rq_session_cfg cfg = { .threads = q->cfg->threads, .deterministic = q->cfg->deterministic };
+    const rq_session_cfg cfg = { .threads = q->cfg->threads,
+                                 .deterministic = q->cfg->deterministic,
+                                 .match = q->cfg->match };
     RQ_TRY(rq_session_create(&session, q->g, &cfg, err));
     rq_status s = choose_step(q, session, err);
     if (!s)

@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "kernels/kernels.h"
+#include "kernels/quantize.h"
 
 enum {
     FEW_PANELS = 16,      /* below this B is packed whole, and A is cut so that there are about as many items */
@@ -244,12 +245,28 @@ static void finish_f32(const rq_gemm_out *o, int32_t *restrict c, int64_t i, int
     }
 }
 
+/* y = round( (sum unit + bias) / y_scale ): the product of a 32 bit sum and two f32 scales is off by 2^-53 at most. */
+static void finish_exact(const rq_gemm_out *o, const int32_t *c, int64_t i, int64_t j0, int64_t n, uint32_t add)
+{
+    for (int64_t j = 0; j < n; j++) {
+        const uint32_t col = o->col_add ? (uint32_t)o->col_add[j0 + j] : 0;
+        double v = (int32_t)((uint32_t)c[j] + add + col) * (o->row_unit ? o->row_unit[i] : o->col_unit[j0 + j]);
+        v += o->row_bias ? (double)o->row_bias[i] : o->col_bias ? (double)o->col_bias[j0 + j] : 0;
+        if (o->kind == RQ_GEMM_F32)
+            ((float *)o->y)[i * o->ld + j0 + j] = (float)v;
+        else
+            ((uint8_t *)o->y)[i * o->ld + j0 + j] = (uint8_t)rq_quantize_real_f64(v / o->y_scale, o->zp, o->lo, o->hi);
+    }
+}
+
 void rq_gemm_finish(const rq_kernels *k, const rq_gemm_out *o, int32_t *c, int64_t i, int64_t j0, int64_t n,
                     const int32_t *col_sum)
 {
     const int32_t add = o->row_add ? o->row_add[i] : 0;
     correct(o, c, i, j0, n, col_sum);
-    if (o->kind == RQ_GEMM_F32) {
+    if (o->kind != RQ_GEMM_S32 && (o->row_unit || o->col_unit)) {
+        finish_exact(o, c, i, j0, n, (uint32_t)add);
+    } else if (o->kind == RQ_GEMM_F32) {
         finish_f32(o, c, i, j0, n, (uint32_t)add);
     } else if (o->kind == RQ_GEMM_S32) {
         int32_t *y = (int32_t *)o->y + i * o->ld + j0;
@@ -280,7 +297,8 @@ static void run_panel(const rq_gemm *g, const uint8_t *panel, int64_t p, int64_t
     _Alignas(64) int32_t c[RQ_GEMM_MAX_MR * RQ_GEMM_MAX_COLUMNS];
     const size_t row_bytes = (size_t)(steps * isa->kr * isa->a_bytes);
     const rq_gemm_out *o = &g->out; /* plain: a convolution's, with everything per row */
-    const bool plain = o->kind == RQ_GEMM_CODES && o->row_add && o->row_m && !col_sum && !o->col_zero && !o->add;
+    const bool plain =
+        o->kind == RQ_GEMM_CODES && o->row_add && o->row_m && !o->row_unit && !col_sum && !o->col_zero && !o->add;
     for (int64_t i = from; i < to; i += isa->mr) {
         const int rows = block_rows(isa, g->rows - i);
         isa->tile(c, RQ_GEMM_MAX_COLUMNS, (const char *)g->a + (size_t)i * row_bytes, panel, (size_t)steps, rows,

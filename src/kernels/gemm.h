@@ -82,6 +82,10 @@ typedef struct rq_gemm_out {
     const float *row_m, *col_m;
     const float *row_bias, *col_bias; /* RQ_GEMM_F32 */
     int32_t zp, lo, hi;               /* RQ_GEMM_CODES */
+    /* By the definition instead (rq_kernels.spec): what a sum counts in, per row or column, in place of the multiplier;
+     * and the scale of y, 1 with RQ_GEMM_F32. Biases serve both kinds. In double, one rounding. */
+    const double *row_unit, *col_unit;
+    double y_scale;
 } rq_gemm_out;
 
 /* Packs panel p of B (as rq_gemm_panel cuts it) to `panel`. Called from any thread. */

@@ -52,6 +52,7 @@ typedef struct rq_kernels {
 
     /* ---- gemm_f32_*.c: products of floats in one fixed order ---- */
     rq_gemm_f32_isa gemm_f32;
+    bool spec;    /* codes are rounded where the definition rounds, not where ONNX Runtime's kernels do */
     bool library; /* take oneDNN for them, whose order depends on the CPU; false from rq_kernels_init */
 
     /* ---- dwconv_*.c: one output row of a depthwise convolution. acc[j] = sum over t < n_taps of w[t] * taps[t][j], j

@@ -35,6 +35,7 @@ typedef struct conv_state {
     int32_t *zero;  /* zw */
     bool any_zero;  /* and one of them is not 0; depthwise weights hold zw already */
     float *m;
+    double *unit; /* what a sum counts in, sx sw */
 } conv_state;
 
 bool rq_int_conv_accepts(const rq_op_args *a, const char **why)
@@ -54,6 +55,7 @@ void rq_int_conv_release(void *state)
     rq_mem_free(s->add);
     rq_mem_free(s->zero);
     rq_mem_free(s->m);
+    rq_mem_free(s->unit);
     rq_mem_free(s);
 }
 
@@ -99,11 +101,12 @@ static void fold_channel(const rq_op_args *a, conv_state *s, int64_t c)
     uint32_t add = (uint32_t)s->depth * (uint32_t)(zx * s->zero[c]) - (uint32_t)zx * (uint32_t)s->sum[c];
     if (b && b->dtype == RQ_DTYPE_S32)
         add += (uint32_t)b->s32[c];
-    else if (b)
+    else if (b && !a->k->spec)
         add += (uint32_t)rq_quantize_bias_f32(b->f32[c], xq->scale[0], wq->scale[at]);
     s->add[c] = (int32_t)add;
     const float scale = xq->scale[0] * wq->scale[at];
     s->m[c] = yq ? scale / yq->scale[0] : scale;
+    s->unit[c] = (double)xq->scale[0] * wq->scale[at];
 }
 
 void rq_int_conv_fold(const rq_op_args *a)
@@ -158,11 +161,12 @@ rq_status rq_int_conv_prepare(const rq_op_args *a, void **state)
     s->add = rq_mem_alloc(n, sizeof *s->add);
     s->zero = rq_mem_alloc(n, sizeof *s->zero);
     s->m = rq_mem_alloc(n, sizeof *s->m);
+    s->unit = rq_mem_alloc(n, sizeof *s->unit);
     if (s->depthwise)
         s->dw = rq_mem_alloc(n, depth * sizeof *s->dw);
     else
         s->a = rq_mem_alloc((size_t)group, s->a_bytes);
-    if (!s->tap || !s->sum || !s->add || !s->zero || !s->m || (s->depthwise ? !s->dw : !s->a)) {
+    if (!s->tap || !s->sum || !s->add || !s->zero || !s->m || !s->unit || (s->depthwise ? !s->dw : !s->a)) {
         rq_int_conv_release(s);
         return RQ_NO_MEMORY;
     }
@@ -187,6 +191,11 @@ static rq_gemm_out finishing(const rq_op_args *a, const conv_state *s)
         o.zp = a->out_q[0]->zero_point[0];
         rq_qparams_limits(a->out_q[0], &o.lo, &o.hi);
     }
+    o.row_add = s->add;
+    o.row_zero = s->any_zero ? s->zero : NULL;
+    o.row_m = s->m;
+    if (a->k->spec && o.kind != RQ_GEMM_S32)
+        rq_int_by_the_definition(a, &o, s->unit, true);
     return o;
 }
 
@@ -305,9 +314,6 @@ static void conv_image(const rq_op_args *a, int64_t n, char *scratch, rq_threads
         base = (const uint8_t *)scratch;
     }
     rq_gemm_out out = finishing(a, s);
-    out.row_add = s->add;
-    out.row_zero = s->any_zero ? s->zero : NULL;
-    out.row_m = s->m;
     if (s->depthwise) {
         dw_args d = { .a = a, .s = s, .base = base, .out = out };
         d.out.y = output_at(a, n * s->outputs * columns);
@@ -331,6 +337,10 @@ static void conv_image(const rq_op_args *a, int64_t n, char *scratch, rq_threads
         job.out.row_m += i * rows;
         if (s->any_zero)
             job.out.row_zero += i * rows;
+        if (out.row_unit)
+            job.out.row_unit += i * rows;
+        if (out.row_bias)
+            job.out.row_bias += i * rows;
         job.out.y = output_at(a, (n * s->outputs + i * rows) * columns);
         rq_gemm_run(&job, t);
     }

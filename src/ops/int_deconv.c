@@ -28,6 +28,8 @@ typedef struct product {
     size_t a_bytes;
     int32_t *add, *zero; /* [group][rows]; zero is NULL where all are 0 */
     float *m;            /* [group][rows] */
+    double *unit;
+    float *bias; /* in floats, for the definition */
 } product;
 
 typedef struct deconv_state {
@@ -60,6 +62,8 @@ void rq_int_deconv_release(void *state)
         rq_mem_free(p->add);
         rq_mem_free(p->zero);
         rq_mem_free(p->m);
+        rq_mem_free(p->unit);
+        rq_mem_free(p->bias);
     }
     rq_mem_free(s->products);
     rq_mem_free(s);
@@ -187,9 +191,11 @@ static void fill_row(const rq_op_args *a, const deconv_state *s, product *p, int
     uint32_t add = (uint32_t)p->depth * (uint32_t)(zx * zw) - (uint32_t)zx * sum;
     if (b && b->dtype == RQ_DTYPE_S32)
         add += (uint32_t)b->s32[c];
-    else if (b)
+    else if (b && !a->k->spec)
         add += (uint32_t)rq_quantize_bias_f32(b->f32[c], xq->scale[0], wq->scale[at]);
     const int64_t i = g * p->rows + f * per_out + oc;
+    p->bias[i] = b && b->dtype == RQ_DTYPE_F32 ? b->f32[c] : 0;
+    p->unit[i] = (double)xq->scale[0] * wq->scale[at];
     const float scale = xq->scale[0] * wq->scale[at];
     p->add[i] = (int32_t)add;
     p->zero[i] = zw;
@@ -222,7 +228,9 @@ static rq_status make_product(const rq_op_args *a, deconv_state *s, product *p, 
     p->add = rq_mem_alloc(n, sizeof *p->add);
     p->zero = rq_mem_alloc(n, sizeof *p->zero);
     p->m = rq_mem_alloc(n, sizeof *p->m);
-    if (!plain || !p->first || !p->tap || !p->a || !p->add || !p->zero || !p->m) {
+    p->unit = rq_mem_alloc(n, sizeof *p->unit);
+    p->bias = rq_mem_alloc(n, sizeof *p->bias);
+    if (!plain || !p->first || !p->tap || !p->a || !p->add || !p->zero || !p->m || !p->unit || !p->bias) {
         rq_mem_free(plain);
         return RQ_NO_MEMORY;
     }
@@ -390,6 +398,10 @@ static rq_gemm_out finishing(const rq_op_args *a, const product *p, int64_t grou
     o.row_m = p->m + group * p->rows;
     if (p->zero)
         o.row_zero = p->zero + group * p->rows;
+    if (a->k->spec && o.kind != RQ_GEMM_S32) {
+        rq_int_by_the_definition(a, &o, p->unit + group * p->rows, true);
+        o.row_bias = p->bias + group * p->rows;
+    }
     return o;
 }
 

@@ -76,10 +76,12 @@ bool rq_int_eltwise_accepts(const rq_op_args *a, const char **why)
     return rq_int_zip_accepts(a, why);
 }
 
-/* Does ONNX Runtime have a kernel for these operands? */
+/* Does ONNX Runtime have a kernel for these operands, and does it matter? */
 static bool has_recipe(const rq_op_args *a)
 {
     const char *why;
+    if (a->k->spec)
+        return false;
     for (int i = 0; i < 2; i++)
         if (!a->in_q[i] || !rq_int_is_activation(a->in_q[i], &why))
             return false;

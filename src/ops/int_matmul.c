@@ -27,6 +27,8 @@ typedef struct matmul_state {
     int32_t *col_zero; /* [columns] zb; NULL where it is `zero` for all */
     int32_t za, zero;
     float *m;                 /* [columns] */
+    double *unit;             /* [columns] what a sum counts in */
+    float *bias;              /* [columns] in floats, for the definition */
     bool adds;                /* c is not in the bracket: a matrix, or variable */
     int64_t add_row, add_col; /* its steps */
 } matmul_state;
@@ -136,6 +138,8 @@ void rq_int_matmul_release(void *state)
     rq_mem_free(s->col_add);
     rq_mem_free(s->col_zero);
     rq_mem_free(s->m);
+    rq_mem_free(s->unit);
+    rq_mem_free(s->bias);
     rq_mem_free(s);
 }
 
@@ -183,9 +187,11 @@ static rq_status prepare(const rq_op_args *a, const product *p, float alpha, con
     s->col_add = rq_mem_zalloc(is_constant ? (size_t)p->n_b * n : n, sizeof *s->col_add);
     s->col_zero = rq_mem_alloc(n, sizeof *s->col_zero);
     s->m = rq_mem_alloc(n, sizeof *s->m);
+    s->unit = rq_mem_alloc(n, sizeof *s->unit);
+    s->bias = rq_mem_zalloc(n, sizeof *s->bias);
     if (is_constant)
         s->b = rq_mem_alloc((size_t)p->n_b, s->b_bytes);
-    if (!s->col_add || !s->col_zero || !s->m || (is_constant && !s->b)) {
+    if (!s->col_add || !s->col_zero || !s->m || !s->unit || !s->bias || (is_constant && !s->b)) {
         rq_int_matmul_release(s);
         return RQ_NO_MEMORY;
     }
@@ -199,6 +205,7 @@ static rq_status prepare(const rq_op_args *a, const product *p, float alpha, con
         same = same && s->col_zero[j] == s->zero;
         const float sx = alpha == 1 ? xq->scale[0] : alpha * xq->scale[0], scale = sx * wq->scale[i];
         s->m[j] = yq ? scale / yq->scale[0] : scale;
+        s->unit[j] = (double)sx * wq->scale[i];
     }
     if (same) {
         rq_mem_free(s->col_zero);
@@ -208,8 +215,12 @@ static rq_status prepare(const rq_op_args *a, const product *p, float alpha, con
         const int64_t rows = c->shape.rank > 1 ? c->shape.dim[0] : 1;
         const int64_t columns = c->shape.rank > 0 ? c->shape.dim[c->shape.rank - 1] : 1;
         if (c->data && rows == 1) {
+            const bool as_is = a->k->spec && c->dtype == RQ_DTYPE_F32;
             for (int64_t j = 0; j < p->columns; j++)
-                s->col_add[j] = bias_at(a, c, alpha, j);
+                if (as_is)
+                    s->bias[j] = c->f32[rq_tensor_count(c) == 1 ? 0 : j];
+                else
+                    s->col_add[j] = bias_at(a, c, alpha, j);
         } else {
             s->adds = true;
             s->add_row = rows == 1 ? 0 : columns;
@@ -336,6 +347,10 @@ static void run_one(const rq_op_args *a, const matmul_state *s, int64_t batch)
         job.out.kind = RQ_GEMM_CODES;
         job.out.zp = a->out_q[0]->zero_point[0];
         rq_qparams_limits(a->out_q[0], &job.out.lo, &job.out.hi);
+    }
+    if (a->k->spec && job.out.kind != RQ_GEMM_S32) {
+        rq_int_by_the_definition(a, &job.out, s->unit, false);
+        job.out.col_bias = s->bias;
     }
     if (s->col_zero) {
         job.out.col_zero = s->col_zero;

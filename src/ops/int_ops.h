@@ -87,6 +87,9 @@ bool rq_int_is_output(const rq_qparams *q, const rq_tensor *t, bool or_real, con
 bool rq_int_is_bias(const rq_qparams *b, const rq_qparams *x, const rq_qparams *w, float alpha);
 /* DynamicQuantizeLinear (docs/onnx-facts.md 2.5): u8 codes y of x [n], their scale and zero point. y may be NULL. */
 void rq_int_dynamic(uint8_t *y, const float *x, int64_t n, float *scale, uint8_t *zero, const rq_kernels *k);
+/* Make a product finish by the definition (rq_kernels.spec): sums count in unit, and a bias in floats, input 2, is added as
+ * it is. Both are per row (channels of a convolution) or per column. */
+void rq_int_by_the_definition(const rq_op_args *a, rq_gemm_out *o, const double *unit, bool rows);
 /* For each code of x, indexed by its bits, the code in y of what it stands for; both of 8 bits. */
 void rq_int_requantize_table(uint8_t table[256], const rq_qparams *x, const rq_qparams *y);
 /* The zero point of codes turned into u8 by flipping the top bit of s8, and the flip. */

@@ -105,6 +105,8 @@ rq_status rq_int_average_pool_forward(const rq_op_args *a)
     const rq_shape *x = &a->in[0]->shape;
     const rq_qparams *q = a->in_q[0];
     pool_args p = { .a = a, .include_pad = rq_attr_int(a->node, "count_include_pad", 0) != 0 };
+    if (a->k->spec)
+        return rq_int_table_literally(a);
     RQ_TRY(rq_window_pool(&p.w, a->node, x, a->err));
     for (int i = 0; i < 256; i++)
         p.real[i] = rq_dequantize_one(q->dtype == RQ_DTYPE_S8 ? (int8_t)(uint8_t)i : i, q->scale[0], q->zero_point[0]);
@@ -129,6 +131,12 @@ static void global_plane(void *arg, int64_t plane)
     uint32_t sum = 0;
     for (int64_t i = 0; i < p->n; i++)
         sum += v[i] ^ flip;
+    if (p->a->k->spec) {
+        const rq_qparams *yq = p->a->out_q[0];
+        const double mean = (double)(int32_t)(sum - p->zx * (uint32_t)p->n) * p->a->in_q[0]->scale[0] / (double)p->n;
+        p->a->out[0]->u8[plane] = (uint8_t)rq_quantize_one((float)mean, yq->scale[0], yq->zero_point[0], p->lo, p->hi);
+        return;
+    }
     p->a->out[0]->u8[plane] = (uint8_t)rq_quantize_acc((int32_t)(sum - p->zx * (uint32_t)p->n), p->m,
                                                        p->a->out_q[0]->zero_point[0], p->lo, p->hi);
 }

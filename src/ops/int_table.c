@@ -114,6 +114,22 @@ done:
     return st;
 }
 
+rq_status rq_int_table_literally(const rq_op_args *a)
+{
+    rq_tensor x, y = { 0 };
+    RQ_TRY(rq_tensor_create(&x, RQ_DTYPE_F32, &a->in[0]->shape, false));
+    rq_status st = rq_tensor_create(&y, RQ_DTYPE_F32, &a->out[0]->shape, false);
+    if (!st) {
+        rq_int_to_reals(a->k, x.f32, a->in[0], 0, rq_tensor_count(&x), a->in_q[0]);
+        st = run_row(a, &x, &y);
+    }
+    if (!st)
+        rq_int_from_reals(a->k, a->out[0], 0, y.f32, rq_tensor_count(&y), a->out_q[0]);
+    rq_tensor_release(&x);
+    rq_tensor_release(&y);
+    return st;
+}
+
 void rq_int_table_release(void *state)
 {
     table_state *s = state;

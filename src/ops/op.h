@@ -169,6 +169,9 @@ bool rq_int_table_accepts(const rq_op_args *a, const char **why);
 rq_status rq_int_table_prepare(const rq_op_args *a, void **state);
 rq_status rq_int_table_forward(const rq_op_args *a);
 void rq_int_table_release(void *state);
+/* DequantizeLinear, the row's forward, QuantizeLinear, of one quantized input: for tests of others and for what is so rare
+ * that it may allocate. */
+rq_status rq_int_table_literally(const rq_op_args *a);
 
 /* ---- ops/raise.c, ops/lower.c: two spellings of one thing ---- */
 

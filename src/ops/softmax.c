@@ -146,27 +146,40 @@ static rq_status softmax_forward(const rq_op_args *a)
     return rq_half_run(a, softmax_wide);
 }
 
-/* ---- on codes: QLinearSoftmax of ONNX Runtime ---- */
+/* ---- on codes: one exp per distance of two codes ---- */
+
+/* ONNX Runtime's QLinearSoftmax has one type of code on both sides, and multiplies by floor(1 / scale). */
+static bool has_recipe(const rq_op_args *a)
+{
+    return !a->k->spec && strcmp(a->node->op, "Softmax") == 0 && a->in_q[0]->dtype == a->out_q[0]->dtype &&
+           a->out_q[0]->scale[0] > 0 && a->out_q[0]->scale[0] < 1;
+}
 
 static bool softmax_accepts_int(const rq_op_args *a, const char **why)
 {
-    if (!rq_int_is_activation(a->in_q[0], why) || !rq_int_is_output(a->out_q[0], a->out[0], false, why))
+    *why = "input is not quantized";
+    if (!a->in_q[0] || !rq_int_is_activation(a->in_q[0], why) || !rq_int_is_output(a->out_q[0], a->out[0], false, why))
         return false;
-    *why = "input and output codes are of different types";
-    if (a->in_q[0]->dtype != a->out_q[0]->dtype)
-        return false;
-    *why = "its scale is not below 1";
-    return a->out_q[0]->scale[0] > 0 && a->out_q[0]->scale[0] < 1 && a->in_q[0]->scale[0] > 0;
+    *why = "scale is not positive";
+    return a->in_q[0]->scale[0] > 0;
 }
 
 typedef struct code_job {
     job at; /* where rows are */
     const rq_op_args *args;
-    double e[256]; /* exp(-i * scale of the input) */
-    double steps;  /* the whole number of output steps in 1 */
+    double d[256], e[256]; /* -i * scale of the input, and its exponential */
+    double steps;          /* in which the result is counted: 1, or all of them */
+    double scale;          /* of one of them */
     int32_t zero_point, lo, hi;
     uint8_t flip; /* makes s8 codes order as bytes */
 } code_job;
+
+/* The code of an element `distance` below the largest of its row. */
+static uint8_t code_at(const code_job *c, int distance, double sum, double log_sum)
+{
+    const double v = c->at.log ? c->d[distance] - log_sum : c->e[distance] * c->steps / sum;
+    return (uint8_t)rq_quantize_real_f64(v / c->scale, c->zero_point, c->lo, c->hi);
+}
 
 static void code_span(void *arg, int64_t from, int64_t count)
 {
@@ -181,26 +194,37 @@ static void code_span(void *arg, int64_t from, int64_t count)
                 most = (x[t * j->inner] ^ c->flip) > most ? x[t * j->inner] ^ c->flip : most;
             for (int64_t t = 0; t < j->n; t++)
                 sum += c->e[most - (x[t * j->inner] ^ c->flip)];
-            for (int64_t t = 0; t < j->n; t++) {
-                const double share = c->e[most - (x[t * j->inner] ^ c->flip)] * c->steps / sum;
-                y[t * j->inner] = (uint8_t)rq_quantize_real_f64(share, c->zero_point, c->lo, c->hi);
+            double log_sum = 0;
+            if (j->log)
+                rq_map_f64[RQ_MAP_LOG](&log_sum, &sum, 1, 0, 0);
+            if (j->n <= 256) {
+                for (int64_t t = 0; t < j->n; t++)
+                    y[t * j->inner] = code_at(c, most - (x[t * j->inner] ^ c->flip), sum, log_sum);
+                continue;
             }
+            uint8_t table[256];
+            for (int d = 0; d <= most; d++)
+                table[d] = code_at(c, d, sum, log_sum);
+            for (int64_t t = 0; t < j->n; t++)
+                y[t * j->inner] = table[most - (x[t * j->inner] ^ c->flip)];
         }
 }
 
-/* One exp per distance of two codes. ONNX Runtime multiplies by floor(1 / scale), which for the scale 1/255 that its
- * quantizer gives (a little above, as f32) is 254: docs/onnx-facts.md 6.3. */
+/* In double and in the order of the row, so that all machines agree. By ONNX Runtime's arithmetic the scale 1/255 that its
+ * quantizer gives (a little above, as f32) has 254 steps in 1: docs/onnx-facts.md 6.3. */
 static rq_status softmax_forward_int(const rq_op_args *a)
 {
     code_job c = { .args = a,
                    .zero_point = a->out_q[0]->zero_point[0],
                    .flip = a->in_q[0]->dtype == RQ_DTYPE_S8 ? 0x80 : 0 };
     rq_qparams_limits(a->out_q[0], &c.lo, &c.hi);
-    c.steps = floorf(1.0f / a->out_q[0]->scale[0]);
+    c.steps = has_recipe(a) ? (double)floorf(1.0f / a->out_q[0]->scale[0]) : 1;
+    c.scale = has_recipe(a) ? 1 : a->out_q[0]->scale[0];
     for (int i = 0; i < 256; i++)
-        c.e[i] = -(double)i * a->in_q[0]->scale[0];
-    rq_map_f64[RQ_MAP_EXP](c.e, c.e, 256, 0, 0);
+        c.d[i] = -(double)i * a->in_q[0]->scale[0];
+    rq_map_f64[RQ_MAP_EXP](c.e, c.d, 256, 0, 0);
     split(&c.at, a);
+    c.at.log = strcmp(a->node->op, "LogSoftmax") == 0;
     if (c.at.n && c.at.inner)
         rq_bcast_spans(a->threads, c.at.outer, WORK / (c.at.n * c.at.inner), code_span, &c);
     return RQ_OK;
@@ -261,6 +285,8 @@ const rq_op rq_op_log_softmax = {
     .place = RQ_PLACE_FLOAT,
     .infer = softmax_infer,
     .forward = softmax_forward,
+    .accepts_int = softmax_accepts_int,
+    .forward_int = softmax_forward_int,
 };
 
 const rq_op rq_op_hardmax = {
