@@ -412,7 +412,7 @@ static rq_status annotate_all(work *w)
     for (int i = 0; i < p->n_weights; i++)
         RQ_TRY(quantize_weight(w, i));
     for (int u = 0; u < p->n_uses; u++)
-        if (p->uses[u].bias != RQ_NONE)
+        if (p->uses[u].bias != RQ_NONE && !p->uses[u].float_bias)
             RQ_TRY(rq_bias_quantize(w->g, p->uses[u].node, p->uses[u].bias, w->notes, w->err));
     return RQ_OK;
 }

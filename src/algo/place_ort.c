@@ -462,7 +462,11 @@ static rq_status add_use(work *w, rq_id id, int weight, int in, rq_id bias)
     rq_placement *p = w->p;
     if (!rq_mem_grow(&p->uses, p->n_uses, &p->cap_uses, sizeof *p->uses))
         return no_memory(w);
-    p->uses[p->n_uses++] = (rq_place_use) { .node = id, .weight = weight, .in = in, .bias = bias };
+    p->uses[p->n_uses++] = (rq_place_use) { .node = id,
+                                            .weight = weight,
+                                            .in = in,
+                                            .bias = bias,
+                                            .float_bias = node_settings(w, &w->g->nodes[id]).float_bias };
     return RQ_OK;
 }
 
@@ -471,7 +475,7 @@ static rq_id bias_of(const work *w, rq_id id)
 {
     const rq_node *n = &w->g->nodes[id];
     const rq_id b = w->bias_of[id], x = in_at(n, 0), t = in_at(n, 1);
-    if (b == RQ_NONE || node_settings(w, n).float_bias || x < 0 || t < 0 || w->p->group[x] < 0)
+    if (b == RQ_NONE || x < 0 || t < 0 || w->p->group[x] < 0)
         return RQ_NONE;
     if (w->mark[t] == WEIGHT && w->axis[t] != RQ_PER_TENSOR)
         return rq_tensor_count(&w->g->values[b].constant) == w->g->values[t].constant.shape.dim[w->axis[t]] ? b

@@ -319,9 +319,7 @@ void rq_calibrate_codes(rq_range r, const rq_code_form *f, float *scale, int32_t
         *zero_point = f->symmetric ? (int32_t)middle : 0;
         return;
     }
-    /* A range that is as wide below as above has its zero in the middle; the quotient would say so up to noise only, and
-     * it lies on a tie. */
-    double z = f->symmetric || least == -most ? middle : rint((double)lo - least / s);
+    double z = f->symmetric ? middle : rint((double)lo - least / s);
     *scale = (float)s;
     *zero_point = (int32_t)fmin(fmax(z, (double)lo), (double)hi);
 }
