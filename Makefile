@@ -4,7 +4,7 @@ JOBS   ?= $(shell nproc)
 GEN    := $(shell command -v ninja >/dev/null 2>&1 && echo -G Ninja)
 PREFIX ?= /usr/local
 
-.PHONY: all build demo test check lint fmt bench golden onnx-tests install deps transcripts clean help
+.PHONY: all build demo test check lint fmt bench golden onnx-tests light install deps transcripts clean help
 
 all: $(BUILD)/CMakeCache.txt  ## build the library and the command, build/requant
 	@cmake --build $(BUILD) -j $(JOBS) --target requant requant_shared requant_static man
@@ -44,6 +44,9 @@ golden: build        ## compare with a set of golden data: make golden GOLDEN=DI
 ONNX_TESTS ?=
 onnx-tests: build    ## ONNX's own test cases; one folder of them: make onnx-tests ONNX_TESTS=DIR
 	@python3 tests/onnx/run.py $(abspath $(BUILD)) $(ONNX_TESTS)
+
+light: all           ## ONNX's nine light_* networks: run, compare, quantize; a table
+	@python3 tests/onnx/light.py $(abspath $(BUILD))
 
 transcripts: all     ## compare the command line's transcripts and README.md's table; UPDATE=1 rewrites them
 	@tests/cli/run.sh $(BUILD)/requant $(if $(UPDATE),--update)

@@ -50,6 +50,28 @@ static bool is_foldable(const rq_graph *g, const rq_node *n, const rq_op *row)
     return true;
 }
 
+/* Is value v the weight of a product? Then it is worth its bytes, and needs them anyway when the model runs. */
+static bool is_weight(const rq_graph *g, rq_id v)
+{
+    for (rq_id i = 0; i < g->n_nodes; i++) {
+        const rq_node *n = &g->nodes[i];
+        const rq_op *row = n->op ? rq_op_find(n->domain, n->op) : NULL;
+        for (int k = 1; row && row->place == RQ_PLACE_WEIGHTED && k < n->n_in; k++)
+            if (n->in[k] == v)
+                return true;
+    }
+    return false;
+}
+
+/* Bytes a node may make of constants of `bytes` bytes. Weights that one number fills (stored so to save space) come whole. */
+static size_t limit_of(const rq_graph *g, const rq_node *n, size_t bytes)
+{
+    if (rq_rewrite_is(n, "ConstantOfShape") && n->out[0] != RQ_NONE && is_weight(g, n->out[0]))
+        return LARGEST_BYTES;
+    const size_t limit = bytes > LARGEST_BYTES / 4 ? LARGEST_BYTES : 4 * bytes;
+    return limit > SMALL_BYTES ? limit : SMALL_BYTES;
+}
+
 /* Compute one node; *done when it became constants. */
 static rq_status fold_node(rq_graph *g, rq_id node, const rq_kernels *k, bool *done, rq_err *err)
 {
@@ -70,9 +92,8 @@ static rq_status fold_node(rq_graph *g, rq_id node, const rq_kernels *k, bool *d
     st = RQ_OK;
     if (!constant_inputs(g, n, row, view, in, &bytes))
         goto done;
-    size_t limit = bytes > LARGEST_BYTES / 4 ? LARGEST_BYTES : 4 * bytes;
     rq_err why = { 0 };
-    st = rq_eval_node(g, n, in, out, limit > SMALL_BYTES ? limit : SMALL_BYTES, k, &why);
+    st = rq_eval_node(g, n, in, out, limit_of(g, n, bytes), k, &why);
     if (st) { /* it fails when it runs, if it ever does */
         st = st == RQ_NO_MEMORY ? st : RQ_OK;
         goto done;
@@ -154,6 +175,19 @@ rq_status rq_fold_copies(rq_graph *g, int *n, rq_err *err)
     return st;
 }
 
+/* Sum of two is Add, which has an integer form (networks that came by way of Caffe2 write it so). */
+static rq_status name_sums(rq_graph *g, int *n, rq_err *err)
+{
+    for (rq_id i = 0; i < g->n_nodes; i++) {
+        const rq_node *node = &g->nodes[i];
+        if (!rq_rewrite_is(node, "Sum") || node->n_in != 2 || node->in[0] == RQ_NONE || node->in[1] == RQ_NONE)
+            continue;
+        RQ_TRY(rq_rewrite_become(g, i, "Add", node->in, 2, err));
+        ++*n;
+    }
+    return RQ_OK;
+}
+
 /* ---- all ---- */
 
 rq_status rq_fold_graph(rq_graph *g, rq_fold_counts *counts, rq_err *err)
@@ -166,6 +200,8 @@ rq_status rq_fold_graph(rq_graph *g, rq_fold_counts *counts, rq_err *err)
         RQ_TRY(rq_fold_constants(g, &now.constants, err));
         RQ_TRY(rq_fold_branches(g, &now.branches, err));
         RQ_TRY(rq_fold_copies(g, &now.copies, err));
+        RQ_TRY(name_sums(g, &now.patterns, err));
+        rq_ops_bind(g);
         RQ_TRY(rq_push_transposes(g, &now.transposes, err));
         RQ_TRY(rq_fold_scales(g, &now.scales, err));
         RQ_TRY(rq_fold_patterns(g, &now.patterns, err));
