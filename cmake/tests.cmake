@@ -88,3 +88,6 @@ add_test(NAME transcripts COMMAND tests/cli/run.sh $<TARGET_FILE:requant> WORKIN
 add_test(NAME readme COMMAND tools/readme.sh $<TARGET_FILE:requant> WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 add_test(NAME install COMMAND tests/install/test_install.sh ${CMAKE_BINARY_DIR} ${CMAKE_C_COMPILER} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(headers layers install PROPERTIES LABELS nosan) # nothing of ours runs instrumented there
+if(NOT RQ_FUZZ)
+  include(cmake/fuzz.cmake)
+endif()

@@ -29,11 +29,9 @@ for shard in $shards; do
                 build/requant quantize models/digits-cnn.onnx -d models/digits-train.npz --samples 32 \
                 --eval models/digits-test.npz --threads 1 -q -o build/valgrind-int8.onnx >/dev/null
         ;;
-    fuzz) # any bytes as a file, for FUZZ_SECONDS; what it finds lies in build-fuzz/corpus and ./crash-*
-        cmake -S . -B build-fuzz $gen -DCMAKE_C_COMPILER=clang -DRQ_FUZZ=ON -DRQ_TESTS=OFF -DRQ_SANITIZE=address >/dev/null &&
-            cmake --build build-fuzz -j "$jobs" --target fuzz_files && mkdir -p build-fuzz/corpus &&
-            build-fuzz/fuzz_files -max_len=4096 -max_total_time="${FUZZ_SECONDS:-60}" -verbosity=0 -print_final_stats=1 \
-                build-fuzz/corpus tests/golden/onnx/bad_models tests/golden/onnx/qdq
+    fuzz) # any bytes as a file, FUZZ_SECONDS for each reader; what it finds lies in build-fuzz/NAME and ./crash-*
+        cmake -S . -B build-fuzz $gen -DCMAKE_C_COMPILER=clang -DRQ_FUZZ=ON -DRQ_TESTS=OFF -DRQ_SANITIZE=address,undefined >/dev/null &&
+            cmake --build build-fuzz -j "$jobs" && tools/fuzz.sh build-fuzz "${FUZZ_SECONDS:-20}"
         ;;
     *) echo "check: no shard '$shard'; there are asan ubsan tsan clang valgrind fuzz" >&2; exit 2 ;;
     esac || failed="$failed $shard"

@@ -1,0 +1,32 @@
+#!/bin/sh
+# Every fuzz target of BUILD for SECONDS, as many at a time as there are processors. New inputs go to BUILD/corpus/NAME, what
+# fails to BUILD/crash-*.
+#   tools/fuzz.sh BUILD SECONDS [NAME]...
+set -u
+build=$1 seconds=$2
+shift 2
+names=${*:-$(ls tests/fuzz/corpus)}
+export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
+one() {
+    seeds=tests/fuzz/corpus/$1
+    case $1 in onnx | run) seeds="$seeds tests/golden/onnx/bad_models tests/golden/onnx/qdq tests/golden/onnx/qops" ;; esac
+    mkdir -p "$build/corpus/$1"
+    "$build/tests/fuzz_$1" -max_len=8192 -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
+        -artifact_prefix="$build/crash-$1-" "$build/corpus/$1" $seeds >"$build/fuzz-$1.log" 2>&1
+    rc=$?
+    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$build/fuzz-$1.log")
+    echo "fuzz: $1: ${runs:-0} runs in $seconds s: $([ $rc = 0 ] && echo clean || echo "exit $rc, see $build/fuzz-$1.log")"
+    return $rc
+}
+failed=0 running=0
+for name in $names; do
+    one "$name" &
+    pids="${pids:-} $!"
+    running=$((running + 1))
+    if [ $running -ge "$(nproc)" ]; then
+        for p in $pids; do wait "$p" || failed=1; done
+        pids= running=0
+    fi
+done
+for p in ${pids:-}; do wait "$p" || failed=1; done
+exit $failed
