@@ -97,6 +97,16 @@ static rq_status matmul_shape(const rq_infer *a, const rq_shape *x, const rq_sha
     return RQ_OK;
 }
 
+/* Scales and a bias in reals are of the type of the result. */
+static rq_status check_reals(const rq_infer *a, int i)
+{
+    const rq_tensor *t = i >= 0 && i < a->n_in ? a->in[i] : NULL;
+    if (!t || t->dtype == RQ_DTYPE_NONE || a->out_dtype[0] == RQ_DTYPE_NONE || t->dtype == a->out_dtype[0])
+        return RQ_OK;
+    return rq_infer_fail(a, RQ_BAD_DTYPE, "input %d is %s, expected %s", i, rq_dtype_name(t->dtype),
+                         rq_dtype_name(a->out_dtype[0]));
+}
+
 static rq_status matmul_infer(const rq_infer *a)
 {
     const rq_integer_roles *r = roles_of(a->node);
@@ -106,11 +116,20 @@ static rq_status matmul_infer(const rq_infer *a)
         if ((x != RQ_DTYPE_NONE && x != RQ_DTYPE_F32) || (w != RQ_DTYPE_NONE && !rq_int_is_byte(w)))
             return rq_infer_fail(a, RQ_BAD_DTYPE, "operands are %s and %s, expected f32 and u8 or s8", rq_dtype_name(x),
                                  rq_dtype_name(w));
+        const rq_tensor *z = r->w_zero < a->n_in ? a->in[r->w_zero] : NULL;
+        if (z && z->dtype != RQ_DTYPE_NONE && w != RQ_DTYPE_NONE && z->dtype != w)
+            return rq_infer_fail(a, RQ_BAD_DTYPE, "the zero point of input 1 is %s, the input %s",
+                                 rq_dtype_name(z->dtype), rq_dtype_name(w));
         a->out_dtype[0] = RQ_DTYPE_F32;
     } else {
         RQ_TRY(rq_integer_check_types(a, r));
         if (r->y_zero < 0 && r->w_scale >= 0)
             a->out_dtype[0] = a->in[r->w_scale]->dtype;
+    }
+    if (a->out_dtype[0] == RQ_DTYPE_F32 || a->out_dtype[0] == RQ_DTYPE_F16) {
+        RQ_TRY(check_reals(a, r->x_scale));
+        RQ_TRY(check_reals(a, r->w_scale));
+        RQ_TRY(check_reals(a, r->bias));
     }
     const rq_tensor *bias = r->bias >= 0 && r->bias < a->n_in ? a->in[r->bias] : NULL;
     const rq_shape *w = &a->in[r->w]->shape;

@@ -142,8 +142,10 @@ int64_t rq_tensor_get_int(const rq_tensor *t, int64_t i)
         return packed(t, i, 2);
     case RQ_DTYPE_S2:
         return (int64_t)(packed(t, i, 2) ^ 2) - 2;
-    default:
-        return (int64_t)rq_tensor_get(t, i);
+    default: {
+        const double v = rq_tensor_get(t, i); /* what 64 bits cannot hold becomes the nearest they can; NaN 0 */
+        return v >= 0x1p63 ? INT64_MAX : v < -0x1p63 ? INT64_MIN : v == v ? (int64_t)v : 0;
+    }
     }
 }
 
