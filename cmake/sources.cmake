@@ -101,20 +101,25 @@ set(RQ_SOURCES
   src/ops/gather_blocks.c
   src/ops/half.c
   src/ops/infer.c
+  src/ops/int_blocked.c
   src/ops/int_blocks.c
   src/ops/int_concat.c
   src/ops/int_conv.c
   src/ops/int_deconv.c
   src/ops/int_eltwise.c
   src/ops/int_matmul.c
+  src/ops/int_pick.c
   src/ops/int_pool.c
   src/ops/int_product.c
   src/ops/int_reduce.c
   src/ops/int_shared.c
   src/ops/int_table.c
+  src/ops/int_weight_only.c
+  src/ops/int_wide.c
   src/ops/int_zip.c
   src/ops/integer.c
   src/ops/integer_conv.c
+  src/ops/integer_small.c
   src/ops/layout.c
   src/ops/logic.c
   src/ops/lower.c

@@ -8,6 +8,7 @@
 #include "ops/eltwise.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
+#include "ops/int_pick.h"
 #include "ops/window.h"
 
 static bool is_transposed(const rq_node *n)
@@ -167,7 +168,7 @@ static void conv_release(void *state)
 static size_t conv_scratch(const rq_op_args *a, bool integer)
 {
     if (integer)
-        return is_transposed(a->node) ? rq_int_deconv_scratch(a) : rq_int_conv_scratch(a);
+        return is_transposed(a->node) ? rq_int_deconv_scratch(a) : rq_int_pick_scratch(a);
     const conv_state *s = a->state;
     switch (s ? s->way : WAY_EMPTY) {
     case WAY_DEPTHWISE:
@@ -261,11 +262,11 @@ const rq_op rq_op_conv = {
     .infer = conv_infer,
     .forward = conv_forward,
     .prepare = conv_prepare,
-    .accepts_int = rq_int_conv_accepts,
-    .prepare_int = rq_int_conv_prepare,
-    .forward_int = rq_int_conv_forward,
+    .accepts_int = rq_int_pick_conv,
+    .prepare_int = rq_int_pick_prepare_conv,
+    .forward_int = rq_int_pick_forward,
     .release = conv_release,
-    .release_int = rq_int_conv_release,
+    .release_int = rq_int_pick_release,
     .scratch = conv_scratch,
     .weight_axis = conv_weight_axis,
     .macs = conv_macs,

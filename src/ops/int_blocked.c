@@ -36,6 +36,7 @@ static void blocked_release(void *state)
 
 static bool takes(const rq_op_args *a, const char **why)
 {
+    const rq_tensor *c = a->n_in > 2 ? a->in[2] : NULL;
     const rq_qparams *w = a->in_q[1];
     *why = "weights have no blocks";
     if (!w || !w->block)
@@ -49,20 +50,12 @@ static bool takes(const rq_op_args *a, const char **why)
     *why = "weight codes have more than 8 bits";
     if (rq_dtype_bits(w->dtype) > 8)
         return false;
+    *why = "bias counts in units that weights in blocks do not have";
+    if (c && c->dtype == RQ_DTYPE_S32 && !a->in_q[2])
+        return false;
     *why = "output is neither quantized nor f32";
     return (a->out_q[0] && a->out_q[0]->axis == RQ_PER_TENSOR && rq_dtype_bits(a->out_q[0]->dtype) >= 8) ||
            (!a->out_q[0] && a->out[0]->dtype == RQ_DTYPE_F32);
-}
-
-/* A constant float bias, one per output or one for all. */
-static bool takes_bias(const rq_op_args *a, int64_t n, const char **why)
-{
-    const rq_tensor *c = a->n_in > 2 ? a->in[2] : NULL;
-    *why = "bias is not a constant row";
-    if (!c)
-        return true;
-    return c->data && (a->in_q[2] || c->dtype == RQ_DTYPE_F32) && (!a->in_q[2] || a->in_q[2]->dtype == RQ_DTYPE_S32) &&
-           (rq_tensor_count(c) == 1 || (rq_tensor_count(c) == n && c->shape.dim[c->shape.rank - 1] == n));
 }
 
 static rq_status read_bias(const rq_op_args *a, int64_t n, float **out)
@@ -72,14 +65,16 @@ static rq_status read_bias(const rq_op_args *a, int64_t n, float **out)
     if (!c)
         return RQ_OK;
     float *bias = rq_mem_alloc((size_t)n, sizeof *bias);
-    if (!bias)
+    double *wide = rq_mem_alloc((size_t)n, sizeof *wide);
+    if (!bias || !wide) {
+        rq_mem_free(bias);
+        rq_mem_free(wide);
         return RQ_NO_MEMORY;
-    for (int64_t i = 0; i < n; i++) {
-        const int64_t at = rq_tensor_count(c) > 1 ? i : 0;
-        const rq_qparams *q = a->in_q[2];
-        const int64_t k = q && q->n > 1 ? at : 0;
-        bias[i] = q ? (float)((int64_t)c->s32[at] - q->zero_point[k]) * q->scale[k] : c->f32[at];
     }
+    rq_int_read_bias(wide, n, c, a->in_q[2], a->in_q[0], a->in_q[1], 1);
+    for (int64_t i = 0; i < n; i++)
+        bias[i] = (float)wide[i];
+    rq_mem_free(wide);
     *out = bias;
     return RQ_OK;
 }
@@ -120,7 +115,7 @@ static bool matmul_accepts(const rq_op_args *a, const char **why)
     *why = "the first operand is transposed, or the bias scaled";
     if (is_trans(a->node, "transA") || (is_gemm(a->node) && a->n_in > 2 && rq_attr_float(a->node, "beta", 1) != 1))
         return false;
-    return takes_bias(a, w->dim[!tb], why);
+    return rq_int_takes_bias(a, w->dim[!tb], why);
 }
 
 /* Packs codes [depth][columns] (steps k_step, col_step in t) and the parameters that stand at the same steps. */
@@ -240,7 +235,7 @@ static bool conv_accepts(const rq_op_args *a, const char **why)
     *why = "more than three spatial axes";
     if (w->rank < 3 || w->rank > 5)
         return false;
-    return takes_bias(a, w->dim[0], why);
+    return rq_int_takes_bias(a, w->dim[0], why);
 }
 
 /* Weights of group g as [tap][channel][output], channels filled up with zero points. */
@@ -398,8 +393,8 @@ static rq_status conv_forward(const rq_op_args *a)
             for (int64_t first = 0; first < pixels; first += strip) {
                 const rq_blocks *p = &s->p[g];
                 const int64_t some = pixels - first < strip ? pixels - first : strip;
-                strip_args f = { s, (uint8_t *)scratch + r.rows, (uint8_t *)scratch, first, g,
-                                 (uint8_t)a->in_q[0]->zero_point[0] };
+                strip_args f = { s, (uint8_t *)scratch + r.rows,       (uint8_t *)scratch, first,
+                                 g, (uint8_t)a->in_q[0]->zero_point[0] };
                 const rq_blocks_job j = { .x = f.rows,
                                           .x_dtype = a->in[0]->dtype,
                                           .rows = some,

@@ -3,7 +3,6 @@
 
 #include <string.h>
 
-#include "kernels/quantize.h"
 #include "ops/int_ops.h"
 
 const rq_int_form rq_int_plain_conv = { rq_int_conv_accepts, rq_int_conv_prepare, rq_int_conv_forward,
@@ -85,7 +84,7 @@ rq_status rq_int_widen(rq_tensor *dst, const rq_tensor *t)
 
 /* ---- biases ---- */
 
-bool rq_int_takes_bias(const rq_op_args *a, int64_t n, float alpha, const char **why)
+bool rq_int_takes_bias(const rq_op_args *a, int64_t n, const char **why)
 {
     const rq_tensor *c = a->n_in > 2 ? a->in[2] : NULL;
     if (!c)
@@ -94,28 +93,27 @@ bool rq_int_takes_bias(const rq_op_args *a, int64_t n, float alpha, const char *
     if (!c->data)
         return false;
     *why = "bias is neither float nor of 32 bits";
-    if (c->dtype != RQ_DTYPE_F32 && c->dtype != RQ_DTYPE_S32)
+    if (c->dtype != RQ_DTYPE_S32 && (c->dtype != RQ_DTYPE_F32 || a->in_q[2]))
         return false;
     *why = "bias is not one row";
     const int64_t count = rq_tensor_count(c);
-    if (count != 1 && (count != n || (c->shape.rank > 0 && c->shape.dim[c->shape.rank - 1] != n)))
-        return false;
-    *why = "bias has a scale of its own";
-    return !a->in_q[2] || rq_int_is_bias(a->in_q[2], a->in_q[0], a->in_q[1], alpha);
+    return count == 1 || (count == n && c->shape.rank > 0 && c->shape.dim[c->shape.rank - 1] == n);
 }
 
-void rq_int_read_bias(int64_t *add, int64_t n, const rq_tensor *c, const rq_qparams *x, const rq_qparams *w, float alpha)
+void rq_int_read_bias(double *bias, int64_t n, const rq_tensor *c, const rq_qparams *q, const rq_qparams *x,
+                      const rq_qparams *w, float alpha)
 {
-    const int64_t most = INT64_C(1) << 52; /* exact in f64 */
     for (int64_t i = 0; i < n; i++) {
         const int64_t at = c && rq_tensor_count(c) > 1 ? i : 0;
-        const double unit = (double)alpha * (double)x->scale[0] * (double)w->scale[w->n > 1 ? i : 0];
         if (!c)
-            add[i] = 0;
-        else if (c->dtype == RQ_DTYPE_S32)
-            add[i] = c->s32[at];
+            bias[i] = 0;
+        else if (c->dtype == RQ_DTYPE_F32)
+            bias[i] = (double)c->f32[at];
+        else if (q)
+            bias[i] =
+                (double)((int64_t)c->s32[at] - q->zero_point[q->n > 1 ? at : 0]) * (double)q->scale[q->n > 1 ? at : 0];
         else
-            add[i] = rq_quantize_real_f64((double)c->f32[at] / unit, 0, -most, most);
+            bias[i] = (double)c->s32[at] * (double)alpha * (double)x->scale[0] * (double)w->scale[w->n > 1 ? i : 0];
     }
 }
 
@@ -149,6 +147,13 @@ static void look(view *v, const rq_op_args *a)
     v->a.in_q = v->in_q;
 }
 
+/* ONNX Runtime counts a float bias in units of sx sw, which is fine enough where weights have 8 bits. */
+static bool is_coarse(const rq_int_form *f, const rq_op_args *a, bool packed)
+{
+    const bool plain = f == &rq_int_plain_conv || f == &rq_int_plain_gemm;
+    return packed && plain && a->n_in > 2 && a->in[2] && a->in[2]->dtype == RQ_DTYPE_F32;
+}
+
 /* Forms from int_blocked on read few bits as they are. */
 static bool reads_bits(const rq_int_form *f)
 {
@@ -165,6 +170,8 @@ static const rq_int_form *pick(rq_int_product p, const rq_op_args *a, const char
         const rq_int_form *f = forms[p][i];
         const char *reason = "no integer form";
         const bool takes = !packed || a->in[1]->data || reads_bits(f); /* variable codes stay packed */
+        if (is_coarse(f, a, packed))
+            continue;
         if (takes && f->accepts(reads_bits(f) ? a : &v.a, &reason))
             return f;
         if (!takes)

@@ -44,11 +44,11 @@ void rq_int_unpack(int32_t *dst, const rq_tensor *t, int64_t from, int64_t n);
 rq_dtype rq_int_bytes_of(rq_dtype d);
 /* *dst: t with codes of less than 8 bits as bytes; a share of t where they have 8 or more. RQ_NO_MEMORY. */
 rq_status rq_int_widen(rq_tensor *dst, const rq_tensor *t);
-/* A bias of MatMul, Gemm or Conv as whole numbers in units of alpha sx sw[c], rounded once, for n channels: constant, f32
- * or s32 (annotated as rq_int_is_bias says, or not at all). c NULL: zeros. */
-void rq_int_read_bias(int64_t *add, int64_t n, const rq_tensor *c, const rq_qparams *x, const rq_qparams *w,
-                      float alpha);
-/* Is the bias (input 2, may be missing) one that rq_int_read_bias takes, for n channels? */
-bool rq_int_takes_bias(const rq_op_args *a, int64_t n, float alpha, const char **why);
+/* bias[c] = the real that bias adds to output channel c, 0 without one, c < n; what rq_int_takes_bias takes. */
+void rq_int_read_bias(double *bias, int64_t n, const rq_tensor *c, const rq_qparams *q, const rq_qparams *x,
+                      const rq_qparams *w, float alpha);
+/* Is the bias (input 2, may be missing) a constant of n channels or one: f32, annotated s32, or bare s32 in units of
+ * alpha sx sw[c]? */
+bool rq_int_takes_bias(const rq_op_args *a, int64_t n, const char **why);
 
 #endif

@@ -80,7 +80,8 @@ static rq_status only_prepare(const rq_op_args *a, void **state)
 static size_t only_scratch(const rq_op_args *a)
 {
     const bool trans = is_trans(a->node, "transB");
-    return rq_weight_only_scratch(a->in[1]->shape.dim[trans], a->in[1]->shape.dim[!trans], rq_threads_count(a->threads));
+    return rq_weight_only_scratch(a->in[1]->shape.dim[trans], a->in[1]->shape.dim[!trans],
+                                  rq_threads_count(a->threads));
 }
 
 static rq_status only_forward(const rq_op_args *a)

@@ -1,11 +1,12 @@
-/* ops/int_wide.c — Conv, MatMul and Gemm where x, w or y has codes of 16 bits: exact sums made of the 8-bit forms.
+/* ops/int_wide.c — Conv, MatMul and Gemm where x, w or y has codes of 16 bits, or weights of few bits meet a float bias:
+ * exact sums made of the 8-bit forms.
  *
  *   x - zx = 256 (hi(x) - hi(zx)) + (lo(x) - lo(zx)),   hi(v) = v >> 8 (s8 or u8),  lo(v) = v & 255 (u8)
  *
  * and w alike, so a product of 16-bit codes is two or four products of bytes whose s32 sums are added in s64, the upper
  * ones times 256. Padding holds zx, whose bytes are the planes' zero points. The sum becomes a code by one rounding of
  *
- *   (sum + bias) * (sx sw[c] / sy)      in f64: f32 cannot tell the sums apart that 16-bit codes can */
+ *   sum * (sx sw[c] / sy) + bias[c] / sy      in f64: f32 cannot tell the sums apart that 16-bit codes can */
 #include <string.h>
 
 #include "kernels/quantize.h"
@@ -14,9 +15,9 @@
 
 enum { MAX_DEPTH = 33000 }; /* sums of 255 * 255 that fit s32 */
 
-static const rq_int_form *const byte_forms[] = { [RQ_INT_CONV] = &rq_int_plain_conv,
-                                                 [RQ_INT_MATMUL] = &rq_int_plain_matmul,
-                                                 [RQ_INT_GEMM] = &rq_int_plain_gemm };
+static const rq_int_form *const byte_forms[] = {
+    [RQ_INT_CONV] = &rq_int_plain_conv, [RQ_INT_MATMUL] = &rq_int_plain_matmul, [RQ_INT_GEMM] = &rq_int_plain_gemm
+};
 
 static bool is_wide(const rq_qparams *q)
 {
@@ -105,8 +106,6 @@ static bool accepts(rq_int_product p, const rq_op_args *a, const char **why)
     *why = "codes are not of 8 or 16 bits";
     if (!is_code(x->dtype) || !is_code(w->dtype) || (y && !is_code(y->dtype)))
         return false;
-    if (!is_wide(x) && !is_wide(w) && !is_wide(y))
-        return false;
     *why = "quantized per channel";
     if (x->axis != RQ_PER_TENSOR || (y && y->axis != RQ_PER_TENSOR))
         return false;
@@ -124,21 +123,20 @@ static bool accepts(rq_int_product p, const rq_op_args *a, const char **why)
     *why = "beta is not 1";
     if (p == RQ_INT_GEMM && a->n_in > 2 && a->in[2] && rq_attr_float(a->node, "beta", 1) != 1)
         return false;
-    return rq_int_takes_bias(a, channels_of(p, a), alpha_of(p, a), why);
+    return rq_int_takes_bias(a, channels_of(p, a), why);
 }
 
 /* ---- preparing ---- */
 
 typedef struct wide_state {
     rq_int_product p;
-    int n_x, n_w;       /* planes */
-    bool packed;        /* w is constant */
-    void *state[2][2];  /* of the byte form, by plane of x and w */
-    int32_t *zero[2];   /* zero points of w's planes */
-    int32_t x_zero[2];  /* of x's */
+    int n_x, n_w;      /* planes */
+    bool packed;       /* w is constant */
+    void *state[2][2]; /* of the byte form, by plane of x and w */
+    int32_t *zero[2];  /* zero points of w's planes */
+    int32_t x_zero[2]; /* of x's */
     int64_t channels, inner;
-    int64_t *add;       /* [channels] */
-    double *m;
+    double *bias, *m; /* [channels], in steps of y */
 } wide_state;
 
 static void wide_release(void *state)
@@ -151,7 +149,7 @@ static void wide_release(void *state)
             byte_forms[s->p]->release(s->state[i / 2][i % 2]);
     rq_mem_free(s->zero[0]);
     rq_mem_free(s->zero[1]);
-    rq_mem_free(s->add);
+    rq_mem_free(s->bias);
     rq_mem_free(s->m);
     rq_mem_free(s);
 }
@@ -219,9 +217,9 @@ static rq_status prepare(rq_int_product p, const rq_op_args *a, void **state)
     s->packed = a->in[1]->data != NULL;
     s->channels = channels_of(p, a);
     s->inner = p == RQ_INT_CONV ? rq_shape_span(&a->out[0]->shape, 2, a->out[0]->shape.rank) : 1;
-    s->add = rq_mem_alloc((size_t)s->channels, sizeof *s->add);
+    s->bias = rq_mem_alloc((size_t)s->channels, sizeof *s->bias);
     s->m = rq_mem_alloc((size_t)s->channels, sizeof *s->m);
-    rq_status st = s->add && s->m ? RQ_OK : RQ_NO_MEMORY;
+    rq_status st = s->bias && s->m ? RQ_OK : RQ_NO_MEMORY;
     for (int k = 0; k < s->n_w && !st; k++) {
         s->zero[k] = rq_mem_alloc((size_t)w->n, sizeof *s->zero[k]);
         if (!s->zero[k])
@@ -233,10 +231,12 @@ static rq_status prepare(rq_int_product p, const rq_op_args *a, void **state)
         s->x_zero[k] = plane_zero(x->zero_point[0], s->n_x, k);
     if (!st) {
         const float alpha = alpha_of(p, a);
-        rq_int_read_bias(s->add, s->channels, a->n_in > 2 ? a->in[2] : NULL, x, w, alpha);
+        rq_int_read_bias(s->bias, s->channels, a->n_in > 2 ? a->in[2] : NULL, a->n_in > 2 ? a->in_q[2] : NULL, x, w,
+                         alpha);
         for (int64_t c = 0; c < s->channels; c++) {
             const double m = (double)alpha * (double)x->scale[0] * (double)w->scale[w->n > 1 ? c : 0];
             s->m[c] = y ? m / (double)y->scale[0] : m;
+            s->bias[c] = y ? s->bias[c] / (double)y->scale[0] : s->bias[c];
         }
         st = prepare_planes(a, s);
     }
@@ -329,10 +329,9 @@ static void finish_item(void *arg, int64_t item)
         rq_qparams_limits(q, &lo, &hi);
     for (int64_t i = from; i < to;) {
         const int64_t run = i / s->inner, c = run % s->channels, end = (run + 1) * s->inner;
-        const int64_t add = s->add[c];
-        const double m = s->m[c];
+        const double m = s->m[c], bias = s->bias[c];
         for (const int64_t stop = end < to ? end : to; i < stop; i++) {
-            const double v = (double)(d->total[i] + add) * m;
+            const double v = (double)d->total[i] * m + bias;
             if (q)
                 store(y, i, rq_quantize_real_f64(v, q->zero_point[0], lo, hi));
             else

@@ -6,7 +6,7 @@
 #include "ops/bcast.h"
 #include "ops/eltwise.h"
 #include "ops/half.h"
-#include "ops/int_ops.h"
+#include "ops/int_pick.h"
 
 static bool flag(const rq_node *n, const char *name)
 {
@@ -296,7 +296,7 @@ static int gemm_weight_axis(const rq_node *n, const rq_shape *w)
 /* Float products need none. */
 static size_t scratch(const rq_op_args *a, bool integer)
 {
-    return integer ? rq_int_matmul_scratch(a) : 0;
+    return integer ? rq_int_pick_scratch(a) : 0;
 }
 
 const rq_op rq_op_matmul = {
@@ -311,10 +311,10 @@ const rq_op rq_op_matmul = {
     .place = RQ_PLACE_WEIGHTED,
     .infer = matmul_infer,
     .forward = matmul_forward,
-    .accepts_int = rq_int_matmul_accepts,
-    .prepare_int = rq_int_matmul_prepare,
-    .forward_int = rq_int_matmul_forward,
-    .release_int = rq_int_matmul_release,
+    .accepts_int = rq_int_pick_matmul,
+    .prepare_int = rq_int_pick_prepare_matmul,
+    .forward_int = rq_int_pick_forward,
+    .release_int = rq_int_pick_release,
     .scratch = scratch,
     .weight_axis = matmul_weight_axis,
     .macs = matmul_macs,
@@ -332,10 +332,10 @@ const rq_op rq_op_gemm = {
     .place = RQ_PLACE_WEIGHTED,
     .infer = gemm_infer,
     .forward = gemm_forward,
-    .accepts_int = rq_int_gemm_accepts,
-    .prepare_int = rq_int_gemm_prepare,
-    .forward_int = rq_int_matmul_forward,
-    .release_int = rq_int_matmul_release,
+    .accepts_int = rq_int_pick_gemm,
+    .prepare_int = rq_int_pick_prepare_gemm,
+    .forward_int = rq_int_pick_forward,
+    .release_int = rq_int_pick_release,
     .scratch = scratch,
     .weight_axis = gemm_weight_axis,
     .macs = gemm_macs,

@@ -228,12 +228,26 @@ static rq_status settle_softmax(rq_raise_state *r, rq_id node, int64_t made_for)
     return flat && !flat_here ? rq_upgrade_softmax(g, node, axis, r->err) : RQ_OK;
 }
 
+/* Is a scale or zero point made when the model runs? Operators with rows of their own then stay as they are. */
+static bool is_dynamic(const rq_graph *g, const rq_node *n, const form *f)
+{
+    const int at[6] = { f->scale[0], f->zero_point[0], f->scale[1], f->zero_point[1], f->out_scale, f->out_scale + 1 };
+    if (!rq_op_find(f->domain, f->op))
+        return false;
+    for (int i = 0; i < 6; i++) {
+        const rq_id v = i >= 4 && f->out_scale < 0 ? RQ_NONE : input(n, at[i]);
+        if (v != RQ_NONE && !rq_raise_const(g, v))
+            return true;
+    }
+    return false;
+}
+
 static rq_status raise_form(rq_raise_state *r, rq_id node, const form *f)
 {
     rq_graph *g = r->g;
     const rq_node *n = &g->nodes[node];
     int64_t axis[2] = { RQ_PER_TENSOR, RQ_PER_TENSOR }, block[2] = { 0 };
-    if (n->n_in < f->min_in || n->n_out != 1 || n->out[0] == RQ_NONE)
+    if (n->n_in < f->min_in || n->n_out != 1 || n->out[0] == RQ_NONE || is_dynamic(g, n, f))
         return RQ_OK;
     for (int i = 0; i < f->n_data; i++)
         if (input(n, f->data[i]) == RQ_NONE || input(n, f->scale[i]) == RQ_NONE)

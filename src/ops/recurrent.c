@@ -340,13 +340,28 @@ static int64_t time_of(const pass *p, int64_t s, int64_t b)
     return s >= len ? -1 : p->backwards ? len - 1 - s : s;
 }
 
+/* The state that the products of step s see. A quantized one looks at all rows together; when the outputs of all steps are
+ * wanted, ONNX Runtime keeps the state among them, where those of sequences that had ended at the step before are 0. */
+static const float *state_at(const pass *p, int64_t s)
+{
+    const int64_t n = p->z.hidden;
+    if (!p->product || !p->a->out[0] || s == 0)
+        return p->r.h;
+    for (int64_t b = 0; b < p->z.batch; b++)
+        if (time_of(p, s - 1, b) < 0)
+            memset(p->r.tmp + b * n, 0, (size_t)n * sizeof(float));
+        else
+            memcpy(p->r.tmp + b * n, p->r.h + b * n, (size_t)n * sizeof(float));
+    return p->r.tmp;
+}
+
 static rq_status step(const pass *p, int64_t s)
 {
     cell kind = cell_of(p->a->node);
     const sizes *z = &p->z;
     int64_t n = z->hidden, gates = cell_gates[kind] * n;
     bool in_one = kind != GRU || p->linear_before_reset;
-    RQ_TRY(recur(p, p->r.gate, gates, p->r.h, 0, in_one ? gates : 2 * n));
+    RQ_TRY(recur(p, p->r.gate, gates, state_at(p, s), 0, in_one ? gates : 2 * n));
     for (int64_t b = 0; b < z->batch; b++) {
         int64_t t = time_of(p, s, b);
         float *g = p->r.gate + b * gates, *h = p->r.h + b * n;
@@ -429,10 +444,22 @@ static void store_step(const pass *p, int64_t s)
     }
 }
 
+/* Steps until the last sequence has ended. */
+static int64_t longest(const pass *p)
+{
+    const rq_tensor *lens = p->a->n_in > 4 ? p->a->in[4] : NULL;
+    int64_t most = 0;
+    if (!lens)
+        return p->z.steps;
+    for (int64_t b = 0; b < p->z.batch; b++)
+        most = rq_tensor_get_int(lens, b) > most ? rq_tensor_get_int(lens, b) : most;
+    return most;
+}
+
 static rq_status run_direction(pass *p, const float *x)
 {
     const sizes *z = &p->z;
-    int64_t gates = cell_gates[cell_of(p->a->node)] * z->hidden, rows = z->steps * z->batch;
+    int64_t gates = cell_gates[cell_of(p->a->node)] * z->hidden, rows = longest(p) * z->batch;
     read_bias(p);
     if (rows == 0 || gates == 0)
         rows = 0;

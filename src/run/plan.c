@@ -277,8 +277,11 @@ static rq_step_mode decide(rq_step *step)
     const char *why = "no integer form";
     if (row->flags & RQ_OP_MOVES && moves_codes(a, &why))
         return RQ_MODE_CODES;
-    if (row->accepts_int && row->accepts_int(a, &why))
+    if (row->accepts_int && row->accepts_int(a, &why)) {
+        if (!a->in_q[0] && !out_any) /* weights alone are codes: the arithmetic is float */
+            step->reason = "its input is not quantized";
         return RQ_MODE_INT;
+    }
     if (row->flags & RQ_OP_TABLE && rq_int_table_accepts(a, &why))
         return RQ_MODE_TABLE;
     step->reason = why;

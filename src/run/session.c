@@ -178,7 +178,7 @@ static rq_status list_layers(rq_session *s, const rq_program *p)
             const rq_node *n = step->args.node;
             l->name = n->name;
             l->op = n->op;
-            l->integer = step->mode != RQ_MODE_REAL;
+            l->integer = step->mode != RQ_MODE_REAL && !step->reason;
             l->reason_float = step->reason;
             if (n->n_out && n->out[0] != RQ_NONE)
                 l->output = p->g->values[n->out[0]].name;
