@@ -182,6 +182,8 @@ set(RQ_SOURCES
   src/formats/table.c
   src/run/memory.c
   src/run/plan.c
+  src/run/plan_decide.c
+  src/run/plan_forms.c
   src/run/program.c
   src/run/session.c
   src/algo/annotate.c

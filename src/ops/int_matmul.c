@@ -241,7 +241,7 @@ rq_status rq_int_matmul_prepare(const rq_op_args *a, void **state)
 {
     product p;
     matmul_product(a, &p);
-    return prepare(a, &p, 1, NULL, state);
+    return prepare(a, &p, 1, a->n_in > 2 ? a->in[2] : NULL, state);
 }
 
 rq_status rq_int_gemm_prepare(const rq_op_args *a, void **state)

@@ -20,7 +20,8 @@ void rq_int_conv_release(void *state);
 void rq_int_conv_pack(const rq_op_args *a);
 void rq_int_conv_fold(const rq_op_args *a);
 
-/* ---- int_matmul.c: MatMul (either side variable), Gemm ---- */
+/* ---- int_matmul.c: MatMul (either side variable), Gemm. A MatMul of one B may have a third input, a bias: a constant row of
+ * f32, which the planner puts there (run/plan_decide.c) ---- */
 bool rq_int_matmul_accepts(const rq_op_args *a, const char **why);
 bool rq_int_gemm_accepts(const rq_op_args *a, const char **why);
 rq_status rq_int_matmul_prepare(const rq_op_args *a, void **state);

@@ -39,7 +39,6 @@ typedef enum rq_step_mode {                /* of an operator */
 typedef struct rq_step {
     rq_step_kind kind;
     rq_step_mode mode;
-    rq_id node;  /* RQ_STEP_OP */
     rq_id value; /* conversions */
     const rq_op *row;
     rq_op_args args;             /* in and out point at the forms' tensors */

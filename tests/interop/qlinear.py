@@ -27,3 +27,23 @@ def models():
     yield make('integers_between', [h.make_node('QLinearConv', conv, ['t'], pads=[1, 1, 1, 1]), h.make_node('MaxPool', ['t'], ['m'], kernel_shape=[2, 2], strides=[2, 2]),
                                     h.make_node('Transpose', ['m'], ['n'], perm=[0, 2, 3, 1]), h.make_node('QLinearSigmoid', ['n', 'ys', 'yz', 'xs', 'xz'], ['y'], **MS)], (2, 7, 6, 5), act | w)
     yield make('computed_scale', [h.make_node('Mul', ['xs', 'one'], ['s']), h.make_node('QLinearConv', ['x', 's'] + conv[2:8], ['y'], pads=[1, 1, 1, 1])], (2, 7, 6, 5), act | w | {'one': np.float32(1)})
+
+    # Between DequantizeLinear and QuantizeLinear: what ONNX Runtime fuses, and what it computes in floats
+    dq = h.make_node('DequantizeLinear', ['x', 'xs', 'xz'], ['xr'])
+    q = h.make_node('QuantizeLinear', ['yr', 'ys', 'yz'], ['y'])
+    pair = {'zs': np.float32(.04), 'zz': np.uint8(131), 'z': rng.integers(0, 256, (7, 5)).astype(np.uint8)}
+    dqz = h.make_node('DequantizeLinear', ['z', 'zs', 'zz'], ['zr'])
+    m = {'w': rng.integers(-127, 128, (37, 19)).astype(np.int8), 'ws': rng.uniform(.001, .01, 19).astype(np.float32), 'wz': np.zeros(19, np.int8), 'b': rng.normal(size=19).astype(np.float32)}
+    dqw = h.make_node('DequantizeLinear', ['w', 'ws', 'wz'], ['wr'], axis=1)
+    for shape in (6, 37), (2, 6, 37):
+        for terms in ['t', 'b'], ['b', 't']:
+            yield make(f'matmul_bias_{len(shape)}d_{terms[0]}', [dq, dqw, h.make_node('MatMul', ['xr', 'wr'], ['t']), h.make_node('Add', terms, ['yr']), q], shape, act | m)
+    for op in 'Sub', 'Div', 'Max', 'Min', 'PRelu':
+        yield make(op, [dq, dqz, h.make_node(op, ['xr', 'zr'], ['yr']), q], (3, 7, 5), act | pair)
+        yield make(op + '_number', [dq, h.make_node(op, ['xr', 'one'], ['yr']), q], (3, 7, 5), act | {'one': np.float32(1.7)})
+    yield make('Sub_from_number', [dq, h.make_node('Sub', ['one', 'xr'], ['yr']), q], (3, 7, 5), act | {'one': np.float32(1.7)})
+    yield make('Where', [dq, dqz, h.make_node('Where', ['c', 'xr', 'zr'], ['yr']), q], (3, 7, 5), act | pair | {'c': rng.integers(0, 2, (7, 5)).astype(bool)})
+    for op in 'ReduceMax', 'ReduceMin', 'ReduceMean':
+        yield make(op, [dq, h.make_node(op, ['xr'], ['yr'], axes=[1], keepdims=0), q], (3, 7, 5), act)
+    deconv = {'w': rng.integers(-127, 128, (7, 4, 3, 4)).astype(np.int8), 'ws': rng.uniform(.001, .01, 4).astype(np.float32), 'wz': np.zeros(4, np.int8), 'b': rng.normal(size=4).astype(np.float32)}
+    yield make('ConvTranspose', [dq, dqw, h.make_node('ConvTranspose', ['xr', 'wr', 'b'], ['yr'], strides=[2, 3], pads=[1, 0, 1, 2], output_padding=[1, 0]), q], (2, 7, 6, 5), act | deconv)

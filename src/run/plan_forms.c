@@ -1,0 +1,143 @@
+/* run/plan_forms.c — the forms of values while a plan grows: which exist, who uses them until when, and the conversions from one
+ * to another. See program.h. */
+#include <limits.h>
+
+#include "quant/codes.h"
+#include "run/planner.h"
+
+rq_status rq_plan_no_memory(rq_planner *b)
+{
+    return rq_fail(b->err, RQ_NO_MEMORY, "out of memory planning the graph");
+}
+
+/* ---- forms ---- */
+
+rq_status rq_plan_make_form(rq_planner *b, rq_id value, rq_form_kind kind, rq_dtype d, const rq_shape *shape, int def)
+{
+    rq_segment *s = b->seg;
+    if (!rq_mem_grow(&s->made, s->n_made, &s->cap_made, sizeof *s->made))
+        return rq_plan_no_memory(b);
+    s->made[s->n_made++] = rq_form_id(value, kind);
+    *rq_plan_form(b, value, kind) =
+        (rq_form) { .t = rq_tensor_view(d, shape, NULL), .exists = true, .def = def, .last = def, .view_of = -1 };
+    return RQ_OK;
+}
+
+/* Mark `form` as used by step `step`, and what it is a view of. */
+void rq_plan_use_form(rq_planner *b, int32_t form, int step)
+{
+    for (; form >= 0; form = b->p->forms[form].view_of) {
+        rq_form *f = &b->p->forms[form];
+        if (f->last < step)
+            f->last = step;
+    }
+}
+
+/* Values that later nodes use keep all their forms; which of them will be wanted is not known yet. */
+void rq_plan_keep_for_later(rq_planner *b)
+{
+    for (int i = 0; i < b->seg->n_made; i++) {
+        int32_t id = b->seg->made[i];
+        if (id % RQ_N_FORMS != RQ_FORM_RAW && b->p->last_use[id / RQ_N_FORMS] >= b->seg->next_node)
+            rq_plan_use_form(b, id, INT_MAX);
+    }
+}
+
+rq_step *rq_plan_add_step(rq_planner *b, rq_step_kind kind)
+{
+    rq_segment *s = b->seg;
+    if (!rq_mem_grow(&s->steps, s->n_steps, &s->cap_steps, sizeof *s->steps))
+        return NULL;
+    rq_step *step = &s->steps[s->n_steps++];
+    *step = (rq_step) { .kind = kind, .value = RQ_NONE };
+    return step;
+}
+
+/* Conversion step of a value from one form to another. */
+static rq_status add_conversion(rq_planner *b, rq_step_kind kind, rq_id value, rq_form_kind from, rq_form_kind to)
+{
+    rq_step *step = rq_plan_add_step(b, kind);
+    int32_t *ids = rq_arena_alloc(&b->seg->arena, 2, sizeof *ids);
+    if (!step || !ids)
+        return rq_plan_no_memory(b);
+    ids[0] = rq_form_id(value, from);
+    ids[1] = rq_form_id(value, to);
+    step->value = value;
+    step->in_form = &ids[0];
+    step->out_form = &ids[1];
+    step->args.n_in = step->args.n_out = 1;
+    rq_plan_use_form(b, ids[0], b->seg->n_steps - 1);
+    return RQ_OK;
+}
+
+/* Convert a known form into another known one, now. */
+static rq_status convert_known(rq_planner *b, rq_id value, rq_form_kind from, rq_form_kind to)
+{
+    const rq_qparams *q = rq_graph_qparams(b->p->g, value);
+    rq_form *src = rq_plan_form(b, value, from);
+    rq_tensor made;
+    rq_status st = rq_tensor_create(&made, to == RQ_FORM_CODE ? q->dtype : RQ_DTYPE_F32, &src->t.shape, true);
+    if (st)
+        return rq_fail(b->err, st, "out of memory converting '%s'", b->p->g->values[value].name);
+    if (to == RQ_FORM_CODE)
+        rq_codes_from_reals(&made, &src->t, q, b->p->k);
+    else
+        rq_codes_to_reals(&made, &src->t, q, b->p->k);
+    st = rq_plan_make_form(b, value, to, made.dtype, &made.shape, 0);
+    if (st) {
+        rq_tensor_release(&made);
+        return st;
+    }
+    rq_form *dst = rq_plan_form(b, value, to);
+    dst->t = made;
+    dst->known = true;
+    return RQ_OK;
+}
+
+/* See to it that a form exists at this point of the plan. */
+rq_status rq_plan_need(rq_planner *b, rq_id value, rq_form_kind kind)
+{
+    rq_form *want = rq_plan_form(b, value, kind);
+    if (want->exists)
+        return RQ_OK;
+    const rq_value *v = &b->p->g->values[value];
+    const rq_qparams *q = rq_graph_qparams(b->p->g, value);
+    rq_form *raw = rq_plan_form(b, value, RQ_FORM_RAW), *code = rq_plan_form(b, value, RQ_FORM_CODE);
+    if (!q || (!raw->exists && !code->exists))
+        return rq_fail(b->err, RQ_INTERNAL, "value '%s' is used before it is made", v->name);
+    const rq_shape shape = code->exists ? code->t.shape : raw->t.shape;
+    RQ_TRY(rq_codes_check(q, &shape, b->err) ? rq_fail_in(b->err, RQ_BAD_SHAPE, "value '%s'", v->name) : RQ_OK);
+    if (!code->exists) {
+        if (raw->t.dtype != RQ_DTYPE_F32)
+            return rq_fail(b->err, RQ_UNSUPPORTED, "value '%s' is quantized from %s; only f32 can be", v->name,
+                           rq_dtype_name(raw->t.dtype));
+        if (raw->known) {
+            RQ_TRY(convert_known(b, value, RQ_FORM_RAW, RQ_FORM_CODE));
+        } else {
+            RQ_TRY(add_conversion(b, RQ_STEP_QUANTIZE, value, RQ_FORM_RAW, RQ_FORM_CODE));
+            RQ_TRY(rq_plan_make_form(b, value, RQ_FORM_CODE, q->dtype, &shape, b->seg->n_steps - 1));
+        }
+    }
+    if (kind == RQ_FORM_REAL) {
+        if (code->known)
+            return convert_known(b, value, RQ_FORM_CODE, RQ_FORM_REAL);
+        RQ_TRY(add_conversion(b, RQ_STEP_DEQUANTIZE, value, RQ_FORM_CODE, RQ_FORM_REAL));
+        RQ_TRY(rq_plan_make_form(b, value, RQ_FORM_REAL, RQ_DTYPE_F32, &shape, b->seg->n_steps - 1));
+    }
+    return RQ_OK;
+}
+
+/* The form that says what a value's size is, whichever exists. */
+const rq_form *rq_plan_any_form(rq_planner *b, rq_id value)
+{
+    for (int k = 0; k < RQ_N_FORMS; k++)
+        if (rq_plan_form(b, value, (rq_form_kind)k)->exists)
+            return rq_plan_form(b, value, (rq_form_kind)k);
+    return NULL;
+}
+
+/* Where the reals of a node's output go first: rounded afterwards when the value is annotated. */
+rq_form_kind rq_plan_real_target(const rq_graph *g, rq_id value)
+{
+    return rq_graph_qparams(g, value) ? RQ_FORM_RAW : RQ_FORM_REAL;
+}

@@ -1,0 +1,60 @@
+/* run/planner.h — what the files of the planner share: plan.c walks the nodes, plan_forms.c keeps the forms of values and
+ * converts them, plan_decide.c says how a node runs. */
+#ifndef RQ_RUN_PLANNER_H
+#define RQ_RUN_PLANNER_H
+
+#include "run/program.h"
+
+typedef struct rq_planner {
+    rq_program *p;
+    rq_segment *seg;
+    int at; /* position in order of the node being planned */
+    rq_err *err;
+} rq_planner;
+
+typedef struct rq_plan_sizes {
+    rq_dtype *dtype;
+    rq_shape *shape;
+    bool complete; /* every wanted output has a known size */
+} rq_plan_sizes;
+
+rq_status rq_plan_no_memory(rq_planner *b);
+
+/* ---- plan_forms.c ---- */
+
+static inline rq_form *rq_plan_form(rq_planner *b, rq_id value, rq_form_kind kind)
+{
+    return &b->p->forms[rq_form_id(value, kind)];
+}
+/* The form that says what a value's size is, whichever exists; NULL: none does. */
+const rq_form *rq_plan_any_form(rq_planner *b, rq_id value);
+/* Where the reals of a node's output go first: rounded afterwards when the value is annotated. */
+rq_form_kind rq_plan_real_target(const rq_graph *g, rq_id value);
+rq_status rq_plan_make_form(rq_planner *b, rq_id value, rq_form_kind kind, rq_dtype d, const rq_shape *shape, int def);
+/* See to it that a form exists at this point of the plan. */
+rq_status rq_plan_need(rq_planner *b, rq_id value, rq_form_kind kind);
+/* Mark `form` as used by step `step`, and what it is a view of. */
+void rq_plan_use_form(rq_planner *b, int32_t form, int step);
+/* Values that later nodes use keep all their forms; which of them will be wanted is not known yet. */
+void rq_plan_keep_for_later(rq_planner *b);
+rq_step *rq_plan_add_step(rq_planner *b, rq_step_kind kind); /* NULL: no memory */
+
+/* ---- plan_decide.c ---- */
+
+/* A step's arrays, sized for its node. */
+rq_status rq_plan_fill_step(rq_planner *b, rq_step *step, const rq_node *n);
+/* Tensors that describe the inputs and outputs of n before forms for them are chosen: what rq_plan_decide is asked with. */
+rq_status rq_plan_describe(rq_planner *b, rq_step *step, const rq_node *n, const rq_plan_sizes *s);
+/* On reals or on codes, and, where codes were there to be used, why not. */
+rq_step_mode rq_plan_decide(rq_step *step);
+/* A DequantizeLinear into an annotated value of the same parameters, or a QuantizeLinear out of one: no work. */
+bool rq_plan_is_alias(rq_planner *b, const rq_node *n, rq_form_kind *from, rq_form_kind *to);
+/* A node whose output is its input's bytes. A tapped value is none: it is made by a step of its own, after which the tap
+ * is called. */
+bool rq_plan_is_view(rq_planner *b, const rq_node *n, const rq_plan_sizes *s);
+bool rq_plan_is_tapped(rq_planner *b, rq_id value);
+/* *out: n, a MatMul by constant codes, and the Add of a constant row behind it as one node of three inputs, which lives as
+ * long as the segment; NULL where it is no such pair. One rounding, where two nodes would have two (docs/onnx-facts.md 5.1). */
+rq_status rq_plan_with_bias(rq_planner *b, const rq_node *n, const rq_plan_sizes *s, const rq_node **out);
+
+#endif
