@@ -103,6 +103,7 @@ set(RQ_SOURCES
   src/ops/infer.c
   src/ops/int_blocked.c
   src/ops/int_blocks.c
+  src/ops/int_attend.c
   src/ops/int_concat.c
   src/ops/int_conv.c
   src/ops/int_deconv.c

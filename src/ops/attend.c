@@ -26,9 +26,11 @@ static int64_t block_of(const rq_attend *a)
 static size_t block_bytes(const rq_attend *a)
 {
     size_t n;
-    if (!rq_mem_mul((size_t)block_of(a), (size_t)a->keys, &n) || !rq_mem_mul(n, sizeof(float), &n) || n > MOST_BYTES)
+    if (!rq_mem_mul((size_t)block_of(a), (size_t)a->keys + 1, &n) || !rq_mem_mul(n, sizeof(float), &n) ||
+        n > MOST_BYTES)
         return MOST_BYTES;
-    return (n + 63) & ~(size_t)63;
+    n = (n + 63) & ~(size_t)63;
+    return a->codes ? n + rq_int_attend_scratch(a, block_of(a)) : n;
 }
 
 static int slots_of(rq_threads *t)
@@ -107,22 +109,23 @@ static void mask_row(const rq_attend *a, const span *p, int64_t i, float *s)
     hide(s, last + 1, n, far);
 }
 
-static void share_row(const rq_attend *a, float sink, float *s, size_t n)
+/* s[j] = e^(s[j] - largest), 1 at most; returns their sum, 0 where nothing is to look at. *rest: the share of the sink. */
+static float weigh_row(const rq_attend *a, float sink, float *s, size_t n, float *rest)
 {
     float most = a->k->fold[RQ_FOLD_MAX](s, n, 0);
-    if (most == -INFINITY) { /* nothing to look at */
+    *rest = 0;
+    if (most == -INFINITY) {
         memset(s, 0, n * sizeof *s);
-        return;
+        return 0;
     }
     if (sink > most)
         most = sink;
-    float sum = a->k->exp_sum(s, s, n, most);
+    const float sum = a->k->exp_sum(s, s, n, most);
     if (a->sink) {
-        float e = sink - most;
-        a->k->map[RQ_MAP_EXP](&e, &e, 1, 0, 0);
-        sum += e;
+        *rest = sink - most;
+        a->k->map[RQ_MAP_EXP](rest, rest, 1, 0, 0);
     }
-    a->k->zip[RQ_ZIP_DIV](s, s, 1, &sum, 0, n);
+    return sum;
 }
 
 static void round_row(rq_dtype d, float *s, int64_t n)
@@ -159,22 +162,39 @@ static void see(const rq_attend *a, span *p)
         p->lo = p->hi = 0;
 }
 
+/* s [n][keys] = scale q k^T */
+static rq_status score(const rq_attend *a, const rq_attend_block *p, float *s, void *codes)
+{
+    if (a->codes) {
+        rq_int_attend_scores(a, p, s, codes);
+        return RQ_OK;
+    }
+    const float *q = a->q + p->b * a->q_at.batch + p->h * a->q_at.head + p->from * a->q_at.row;
+    const float *key = a->key + p->b * a->key_at.batch + p->kv * a->key_at.head + p->lo * a->key_at.row;
+    return rq_gemm_f32(a->k, s, q, key, false, true, p->n, p->keys, a->size, a->scale, a->q_at.row, a->key_at.row, 0,
+                       p->keys, NULL);
+}
+
 static rq_status run_block(const rq_attend *a, span *p, float *s)
 {
     const int64_t kv = p->h / (a->heads / a->kv_heads);
-    float *y = a->y + p->b * a->y_at.batch + p->h * a->y_at.head + p->from * a->y_at.row;
     see(a, p);
-    const int64_t n = p->hi - p->lo;
+    const int64_t n = p->hi - p->lo, space = (block_of(a) * (a->keys + 1) + 15) / 16 * 16;
+    float *rest = s + block_of(a) * a->keys; /* [p->n], behind the scores; then what codes need */
+    char *codes = (char *)(s + space);
+    const rq_attend_block block = { p->b, p->h, kv, p->from, p->n, p->lo, n };
+    if (n == 0 && a->codes) {
+        memset(rest, 0, (size_t)p->n * sizeof *rest);
+        rq_int_attend_values(a, &block, s, rest, codes);
+        return RQ_OK;
+    }
+    float *y = a->codes ? NULL : a->y + p->b * a->y_at.batch + p->h * a->y_at.head + p->from * a->y_at.row;
     if (n == 0) {
         for (int64_t i = 0; i < p->n; i++)
             memset(y + i * a->y_at.row, 0, (size_t)a->v_size * sizeof *y);
         return RQ_OK;
     }
-    const float *q = a->q + p->b * a->q_at.batch + p->h * a->q_at.head + p->from * a->q_at.row;
-    const float *key = a->key + p->b * a->key_at.batch + kv * a->key_at.head + p->lo * a->key_at.row;
-    const float *v = a->v + p->b * a->v_at.batch + kv * a->v_at.head + p->lo * a->v_at.row;
-    RQ_TRY(
-        rq_gemm_f32(a->k, s, q, key, false, true, p->n, n, a->size, a->scale, a->q_at.row, a->key_at.row, 0, n, NULL));
+    RQ_TRY(score(a, &block, s, codes));
     tap(a, p, s, RQ_ATTEND_RAW);
     if (a->softcap > 0) {
         const size_t all = (size_t)(p->n * n);
@@ -189,11 +209,19 @@ static rq_status run_block(const rq_attend *a, span *p, float *s)
     const bool rounds = a->precision == RQ_DTYPE_F16 || a->precision == RQ_DTYPE_BF16;
     if (rounds)
         round_row(a->precision, s, p->n * n);
-    for (int64_t i = 0; i < p->n; i++)
-        share_row(a, a->sink ? a->sink[p->h] : -INFINITY, s + i * n, (size_t)n);
+    for (int64_t i = 0; i < p->n; i++) {
+        const float sum = weigh_row(a, a->sink ? a->sink[p->h] : -INFINITY, s + i * n, (size_t)n, &rest[i]) + rest[i];
+        if (sum != 0 && !a->codes)
+            a->k->zip[RQ_ZIP_DIV](s + i * n, s + i * n, 1, &sum, 0, (size_t)n);
+    }
+    if (a->codes) {
+        rq_int_attend_values(a, &block, s, rest, codes);
+        return RQ_OK;
+    }
     if (rounds)
         round_row(a->precision, s, p->n * n);
     tap(a, p, s, RQ_ATTEND_SHARES);
+    const float *v = a->v + p->b * a->v_at.batch + kv * a->v_at.head + p->lo * a->v_at.row;
     return rq_gemm_f32(a->k, y, s, v, false, false, p->n, a->v_size, n, 1, n, a->v_at.row, 0, a->y_at.row, NULL);
 }
 

@@ -24,6 +24,15 @@ typedef struct rq_attend_mask {
     float hide;
 } rq_attend_mask;
 
+/* Operands as codes of 8 bits with one pair of parameters each; y as codes too, or f32 where y_q is NULL. */
+typedef struct rq_attend_codes {
+    const uint8_t *q, *key, *v;
+    const rq_qparams *q_q, *key_q, *v_q, *y_q;
+    rq_tensor *y;
+} rq_attend_codes;
+
+enum { RQ_ATTEND_CODE_KEYS = 32768 }; /* most keys of codes: their sums stay within s32 */
+
 typedef enum rq_attend_tap { /* what `scores` gets */
                              RQ_ATTEND_RAW,
                              RQ_ATTEND_CAPPED,
@@ -35,7 +44,8 @@ typedef struct rq_attend {
     const rq_kernels *k;
     rq_threads *threads;
     int64_t batch, heads, kv_heads, queries, keys, size, v_size;
-    const float *q, *key, *v;
+    const rq_attend_codes *codes; /* NULL: floats, */
+    const float *q, *key, *v;     /* which are these */
     float *y;
     rq_attend_at q_at, key_at, v_at, y_at;
     float scale;
@@ -56,6 +66,22 @@ typedef struct rq_attend {
     rq_dtype precision; /* F16, BF16: softmax is of scores rounded to that, and so are its results */
     void *scratch;      /* rq_attend_scratch() bytes, 64-byte aligned */
 } rq_attend;
+
+/* One block of queries of one head of image b: rows from..from+n-1 against keys lo..lo+keys-1. */
+typedef struct rq_attend_block {
+    int64_t b, h, kv, from, n, lo, keys;
+} rq_attend_block;
+
+/* ---- int_attend.c: the two products in integers. Sums of codes are exact; the shares in between stand in 16 bits,
+ * relative to the largest of their row, as two planes of bytes. ---- */
+size_t rq_int_attend_scratch(const rq_attend *a, int64_t rows);
+/* s [n][keys] = scale q k^T */
+void rq_int_attend_scores(const rq_attend *a, const rq_attend_block *p, float *s, void *scratch);
+/* y = (sum of shares e [n][keys], 0..1, times v) / (sum of shares + rest[n]); a row without any share is 0. */
+void rq_int_attend_values(const rq_attend *a, const rq_attend_block *p, const float *e, const float *rest,
+                          void *scratch);
+
+/* ---- attend.c ---- */
 
 /* Bytes for the scores of a few rows, once per thread that works on them. Only the sizes of a are read. */
 size_t rq_attend_scratch(const rq_attend *a, rq_threads *t);

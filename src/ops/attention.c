@@ -5,9 +5,17 @@
 
 #include "ops/attend.h"
 #include "ops/half.h"
+#include "ops/int_ops.h"
 
 enum { Q, K, V, MASK, PAST_K, PAST_V, LENGTHS, Y = 0, PRESENT_K, PRESENT_V, SCORES };
 #define FAR (INT64_C(1) << 48) /* further than any key */
+
+/* What softmax is computed in; numbered as in files: 10, 16. */
+static rq_dtype precision_of(const rq_node *n)
+{
+    const int64_t precision = rq_attr_int(n, "softmax_precision", 1);
+    return precision == 10 ? RQ_DTYPE_F16 : precision == 16 ? RQ_DTYPE_BF16 : RQ_DTYPE_F32;
+}
 
 /* Sizes of q, k and v as seen by heads; negative where not known. */
 typedef struct dims {
@@ -265,13 +273,6 @@ static layout layout_of(const rq_op_args *a, const dims *d)
     return l;
 }
 
-static size_t attention_scratch(const rq_op_args *a, bool integer)
-{
-    dims d;
-    run_dims(a, &d);
-    return layout_of(a, &d).bytes;
-}
-
 /* Keys (or values) so far: in the output that wants them, or in scratch where there is a cache; else where they lie. */
 static const float *so_far(const rq_op_args *a, const dims *d, int which, int64_t size, float *spare, rq_attend_at *at)
 {
@@ -297,6 +298,39 @@ static const float *so_far(const rq_op_args *a, const dims *d, int which, int64_
     return dst;
 }
 
+/* Everything but the operands: options, masks, lengths. numbers: two per image. */
+static rq_status find_options(const rq_op_args *a, const dims *d, int64_t *numbers, rq_attend *p)
+{
+    int64_t *until = numbers, *offset = numbers + d->batch;
+    p->scale = rq_attr_float(a->node, "scale", 1 / sqrtf((float)d->size));
+    p->softcap = rq_attr_float(a->node, "softcap", 0);
+    p->causal = rq_attr_int(a->node, "is_causal", 0) != 0;
+    p->left = rq_attr_int(a->node, "left_window_size", -1);
+    p->right = rq_attr_int(a->node, "right_window_size", -1);
+    p->left = p->left < FAR ? p->left : FAR;
+    p->right = p->right < FAR ? p->right : FAR;
+    p->scratch = a->scratch;
+    p->offset = offset;
+    const rq_tensor *n = input(a->in, a->n_in, LENGTHS), *mask = input(a->in, a->n_in, MASK);
+    for (int64_t b = 0; b < d->batch; b++) {
+        until[b] = n ? n->s64[b] : 0;
+        if (n && (until[b] < 0 || until[b] > p->keys))
+            return rq_op_fail(a, RQ_BAD_ARG, "nonpad_kv_seqlen[%lld] is %lld, expected 0 to %lld", (long long)b,
+                              (long long)until[b], (long long)p->keys);
+        offset[b] = n ? until[b] - d->queries : d->past;
+    }
+    p->until = n ? until : NULL;
+    p->hide_keys = -INFINITY;
+    if (mask) {
+        const int rank = mask->shape.rank;
+        const bool cut =
+            rank > 0 && mask->shape.dim[rank - 1] < p->keys && (a->opset >= 24 || mask->shape.dim[rank - 1] != 1);
+        p->mask[p->n_masks++] = rq_attend_mask_of(mask, p->keys, cut, -INFINITY);
+    }
+    p->precision = precision_of(a->node);
+    return RQ_OK;
+}
+
 static rq_status attention_wide(const rq_op_args *a)
 {
     dims d;
@@ -308,42 +342,15 @@ static rq_status attention_wide(const rq_op_args *a)
                               rq_dtype_name(a->in[i]->dtype));
     const layout l = layout_of(a, &d);
     char *scratch = a->scratch;
-    int64_t *until = (int64_t *)(scratch + l.lengths), *offset = until + d.batch;
     rq_attend p = plan(a, &d);
     p.q = a->in[Q]->f32;
     p.y = a->out[Y]->f32;
     p.key = so_far(a, &d, K, d.size, (float *)(scratch + l.keys), &p.key_at);
     p.v = so_far(a, &d, V, d.v_size, (float *)(scratch + l.values), &p.v_at);
-    p.scale = rq_attr_float(a->node, "scale", 1 / sqrtf((float)d.size));
-    p.softcap = rq_attr_float(a->node, "softcap", 0);
-    p.causal = rq_attr_int(a->node, "is_causal", 0) != 0;
-    p.left = rq_attr_int(a->node, "left_window_size", -1);
-    p.right = rq_attr_int(a->node, "right_window_size", -1);
-    p.left = p.left < FAR ? p.left : FAR;
-    p.right = p.right < FAR ? p.right : FAR;
-    p.scratch = scratch;
-    p.offset = offset;
-    const rq_tensor *n = input(a->in, a->n_in, LENGTHS), *mask = input(a->in, a->n_in, MASK);
-    for (int64_t b = 0; b < d.batch; b++) {
-        until[b] = n ? n->s64[b] : 0;
-        if (n && (until[b] < 0 || until[b] > p.keys))
-            return rq_op_fail(a, RQ_BAD_ARG, "nonpad_kv_seqlen[%lld] is %lld, expected 0 to %lld", (long long)b,
-                              (long long)until[b], (long long)p.keys);
-        offset[b] = n ? until[b] - d.queries : d.past;
-    }
-    p.until = n ? until : NULL;
-    p.hide_keys = -INFINITY;
-    if (mask) {
-        const int rank = mask->shape.rank;
-        const bool cut =
-            rank > 0 && mask->shape.dim[rank - 1] < p.keys && (a->opset >= 24 || mask->shape.dim[rank - 1] != 1);
-        p.mask[p.n_masks++] = rq_attend_mask_of(mask, p.keys, cut, -INFINITY);
-    }
+    RQ_TRY(find_options(a, &d, (int64_t *)(scratch + l.lengths), &p));
     if (a->n_out > SCORES && a->out[SCORES])
         p.scores = a->out[SCORES]->f32;
     p.tap = (rq_attend_tap)rq_attr_int(a->node, "qk_matmul_output_mode", 0);
-    const int64_t precision = rq_attr_int(a->node, "softmax_precision", 1); /* numbered as in files: 10, 16 */
-    p.precision = precision == 10 ? RQ_DTYPE_F16 : precision == 16 ? RQ_DTYPE_BF16 : RQ_DTYPE_F32;
     const rq_status s = rq_attend_run(&p);
     return s == RQ_OK ? RQ_OK : rq_op_fail(a, s, "the float product failed: %s", rq_status_text(s));
 }
@@ -351,6 +358,72 @@ static rq_status attention_wide(const rq_op_args *a)
 static rq_status attention_forward(const rq_op_args *a)
 {
     return rq_half_run(a, attention_wide);
+}
+
+/* ---- on codes: the products in integers, the softmax between them in reals ---- */
+
+static bool attention_accepts_int(const rq_op_args *a, const char **why)
+{
+    dims d;
+    for (int i = Q; i <= V; i++) {
+        *why = "not all of Q, K and V are quantized";
+        if (!a->in_q[i] || !rq_int_is_activation(a->in_q[i], why))
+            return false;
+    }
+    *why = "keys and values come from a cache, or go to one";
+    for (int i = PAST_K; i <= PAST_V; i++)
+        if (input(a->in, a->n_in, i))
+            return false;
+    for (int i = 1; i < a->n_out; i++)
+        if (a->node->out[i] != RQ_NONE)
+            return false;
+    *why = "the mask is neither bool nor f32";
+    const rq_tensor *mask = input(a->in, a->n_in, MASK);
+    if (mask && (a->in_q[MASK] || (mask->dtype != RQ_DTYPE_BOOL && mask->dtype != RQ_DTYPE_F32)))
+        return false;
+    *why = "the softmax is asked for in 16 bits";
+    if (precision_of(a->node) != RQ_DTYPE_F32)
+        return false;
+    *why = "there are too many keys";
+    run_dims(a, &d);
+    return d.rows <= RQ_ATTEND_CODE_KEYS && d.size <= RQ_ATTEND_CODE_KEYS &&
+           rq_int_is_output(a->out_q[Y], a->out[Y], true, why);
+}
+
+static rq_attend plan_int(const rq_op_args *a, const dims *d, rq_attend_codes *codes)
+{
+    rq_attend p = plan(a, d);
+    *codes = (rq_attend_codes) { .q = a->in[Q]->u8,
+                                 .key = a->in[K]->u8,
+                                 .v = a->in[V]->u8,
+                                 .q_q = a->in_q[Q],
+                                 .key_q = a->in_q[K],
+                                 .v_q = a->in_q[V],
+                                 .y_q = a->out_q[Y],
+                                 .y = a->out[Y] };
+    p.codes = codes;
+    return p;
+}
+
+static rq_status attention_forward_int(const rq_op_args *a)
+{
+    dims d;
+    rq_attend_codes codes;
+    run_dims(a, &d);
+    rq_attend p = plan_int(a, &d, &codes);
+    RQ_TRY(find_options(a, &d, (int64_t *)((char *)a->scratch + rq_attend_scratch(&p, a->threads)), &p));
+    return rq_attend_run(&p);
+}
+
+static size_t attention_scratch(const rq_op_args *a, bool integer)
+{
+    dims d;
+    rq_attend_codes codes;
+    run_dims(a, &d);
+    if (!integer)
+        return layout_of(a, &d).bytes;
+    const rq_attend p = plan_int(a, &d, &codes);
+    return rq_attend_scratch(&p, a->threads) + 2 * (size_t)d.batch * sizeof(int64_t);
 }
 
 static double attention_macs(const rq_op_args *a)
@@ -373,6 +446,8 @@ const rq_op rq_op_attention = {
     .place = RQ_PLACE_FLOAT,
     .infer = attention_infer,
     .forward = attention_forward,
+    .accepts_int = attention_accepts_int,
+    .forward_int = attention_forward_int,
     .scratch = attention_scratch,
     .macs = attention_macs,
 };

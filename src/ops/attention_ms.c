@@ -9,6 +9,7 @@
 #include "ops/attend.h"
 #include "ops/bcast.h"
 #include "ops/half.h"
+#include "ops/int_ops.h"
 
 /* Inputs and outputs of both, by what they are; -1: that operator has none. */
 typedef struct roles {
@@ -334,14 +335,6 @@ static layout layout_of(const rq_op_args *a, const roles *r, const dims *d)
     return l;
 }
 
-static size_t ms_scratch(const rq_op_args *a, bool integer)
-{
-    const roles *r = roles_of(a->node);
-    dims d;
-    run_dims(a, r, &d);
-    return layout_of(a, r, &d).bytes;
-}
-
 typedef struct bias_job {
     const rq_kernels *k;
     float *y;
@@ -488,6 +481,14 @@ static void find_masks(const rq_op_args *a, const roles *r, const dims *d, int64
         p->mask[p->n_masks++] = rq_attend_mask_of(add, d->total, false, 0);
 }
 
+static void find_options(const rq_op_args *a, const dims *d, rq_attend *p)
+{
+    const float scale = rq_attr_float(a->node, "scale", 0);
+    p->scale = scale != 0 ? scale : 1 / sqrtf((float)d->size);
+    p->causal = rq_attr_int(a->node, "unidirectional", 0) != 0;
+    p->hide_far = -FLT_MAX;
+}
+
 static rq_status ms_wide(const rq_op_args *a)
 {
     const roles *r = roles_of(a->node);
@@ -510,10 +511,7 @@ static rq_status ms_wide(const rq_op_args *a)
     append_both(a, r, &d, &l, &p);
     find_masks(a, r, &d, (int64_t *)((char *)a->scratch + l.numbers), &p);
     p.y = a->out[0]->f32;
-    const float scale = rq_attr_float(a->node, "scale", 0);
-    p.scale = scale != 0 ? scale : 1 / sqrtf((float)d.size);
-    p.causal = rq_attr_int(a->node, "unidirectional", 0) != 0;
-    p.hide_far = -FLT_MAX;
+    find_options(a, &d, &p);
     if (wanted(a, r->scores))
         p.scores = a->out[r->scores]->f32;
     p.tap = RQ_ATTEND_MASKED;
@@ -524,6 +522,77 @@ static rq_status ms_wide(const rq_op_args *a)
 static rq_status ms_forward(const rq_op_args *a)
 {
     return rq_half_run(a, ms_wide);
+}
+
+/* ---- MultiHeadAttention on codes: query, key and value of three axes each, nothing added to them ---- */
+
+static bool multi_accepts_int(const rq_op_args *a, const char **why)
+{
+    const roles *r = roles_of(a->node);
+    dims d;
+    *why = "query, key and value are not all given, with three axes each";
+    for (int i = 0; i < 3; i++)
+        if (!input(a->in, a->n_in, i) || a->in[i]->shape.rank != 3)
+            return false;
+    for (int i = 0; i < 3; i++) {
+        *why = "not all of query, key and value are quantized";
+        if (!a->in_q[i] || !rq_int_is_activation(a->in_q[i], why))
+            return false;
+    }
+    *why = "it has a bias, a mask of codes, or a cache";
+    for (int i = 3; i < a->n_in; i++)
+        if (a->in[i] && (a->in_q[i] || (i != r->mask && (i != r->added || a->in[i]->dtype != RQ_DTYPE_F32))))
+            return false;
+    for (int i = 1; i < a->n_out; i++)
+        if (a->node->out[i] != RQ_NONE)
+            return false;
+    *why = "there are too many keys";
+    run_dims(a, r, &d);
+    return d.total <= RQ_ATTEND_CODE_KEYS && d.size <= RQ_ATTEND_CODE_KEYS &&
+           rq_int_is_output(a->out_q[0], a->out[0], true, why);
+}
+
+static rq_attend plan_int(const rq_op_args *a, const dims *d, rq_attend_codes *codes)
+{
+    rq_attend p = plan(a, d);
+    *codes = (rq_attend_codes) { .q = a->in[0]->u8,
+                                 .key = a->in[1]->u8,
+                                 .v = a->in[2]->u8,
+                                 .q_q = a->in_q[0],
+                                 .key_q = a->in_q[1],
+                                 .v_q = a->in_q[2],
+                                 .y_q = a->out_q[0],
+                                 .y = a->out[0] };
+    p.codes = codes;
+    p.q_at = (rq_attend_at) { d->queries * d->hidden, d->size, d->hidden };
+    p.key_at = (rq_attend_at) { d->rows * d->hidden, d->size, d->hidden };
+    p.v_at = (rq_attend_at) { d->rows * d->v_hidden, d->v_size, d->v_hidden };
+    return p;
+}
+
+static rq_status multi_forward_int(const rq_op_args *a)
+{
+    const roles *r = roles_of(a->node);
+    dims d;
+    rq_attend_codes codes;
+    run_dims(a, r, &d);
+    rq_attend p = plan_int(a, &d, &codes);
+    p.scratch = a->scratch;
+    find_masks(a, r, &d, (int64_t *)((char *)a->scratch + rq_attend_scratch(&p, a->threads)), &p);
+    find_options(a, &d, &p);
+    return rq_attend_run(&p);
+}
+
+static size_t ms_scratch(const rq_op_args *a, bool integer)
+{
+    const roles *r = roles_of(a->node);
+    dims d;
+    rq_attend_codes codes;
+    run_dims(a, r, &d);
+    if (!integer)
+        return layout_of(a, r, &d).bytes;
+    const rq_attend p = plan_int(a, &d, &codes);
+    return rq_attend_scratch(&p, a->threads) + 3 * (size_t)d.batch * sizeof(int64_t);
 }
 
 static double ms_macs(const rq_op_args *a)
@@ -564,6 +633,8 @@ const rq_op rq_op_ms_multi_head_attention = {
     .place = RQ_PLACE_FLOAT,
     .infer = ms_infer,
     .forward = ms_forward,
+    .accepts_int = multi_accepts_int,
+    .forward_int = multi_forward_int,
     .scratch = ms_scratch,
     .macs = ms_macs,
 };

@@ -143,24 +143,28 @@ void rq_int_matmul_release(void *state)
     rq_mem_free(s);
 }
 
-/* add[j] += K za zb[j] - za * (sum of column j of packed B) */
-static void fold_b(const rq_gemm_isa *g, const matmul_state *s, int32_t *add, const uint8_t *b)
+void rq_int_matmul_fold(const rq_gemm_isa *g, int32_t *add, const uint8_t *b, int64_t depth, int64_t columns,
+                        int32_t za, int32_t zero, const int32_t *col_zero)
 {
-    const product *p = &s->p;
-    const int64_t padded_depth = (p->depth + g->kr - 1) / g->kr * g->kr;
+    const int64_t padded_depth = (depth + g->kr - 1) / g->kr * g->kr;
     int32_t sum[RQ_GEMM_MAX_COLUMNS] = { 0 };
-    for (int64_t i = 0, n = rq_gemm_panels(g, p->columns); i < n; i++) {
+    for (int64_t i = 0, n = rq_gemm_panels(g, columns); i < n; i++) {
         int vectors;
-        const int64_t first = rq_gemm_panel(g, p->columns, i, &vectors), most = (int64_t)vectors * g->lanes;
-        const int64_t cols = p->columns - first < most ? p->columns - first : most;
-        if (s->za)
-            rq_gemm_panel_sums(g, sum, b + first * padded_depth, vectors, p->depth, cols);
+        const int64_t first = rq_gemm_panel(g, columns, i, &vectors), most = (int64_t)vectors * g->lanes;
+        const int64_t cols = columns - first < most ? columns - first : most;
+        if (za)
+            rq_gemm_panel_sums(g, sum, b + first * padded_depth, vectors, depth, cols);
         for (int64_t j = 0; j < cols; j++) {
-            const uint32_t zb = (uint32_t)(s->col_zero ? s->col_zero[first + j] : s->zero);
-            const uint32_t both = (uint32_t)p->depth * (uint32_t)s->za * zb;
-            add[first + j] = (int32_t)((uint32_t)add[first + j] + both - (uint32_t)s->za * (uint32_t)sum[j]);
+            const uint32_t zb = (uint32_t)(col_zero ? col_zero[first + j] : zero);
+            const uint32_t both = (uint32_t)depth * (uint32_t)za * zb;
+            add[first + j] = (int32_t)((uint32_t)add[first + j] + both - (uint32_t)za * (uint32_t)sum[j]);
         }
     }
+}
+
+static void fold_b(const rq_gemm_isa *g, const matmul_state *s, int32_t *add, const uint8_t *b)
+{
+    rq_int_matmul_fold(g, add, b, s->p.depth, s->p.columns, s->za, s->zero, s->col_zero);
 }
 
 /* Bias c of Gemm, one row of it, at column j. */

@@ -29,6 +29,10 @@ rq_status rq_int_gemm_prepare(const rq_op_args *a, void **state);
 rq_status rq_int_matmul_forward(const rq_op_args *a); /* of either */
 size_t rq_int_matmul_scratch(const rq_op_args *a);
 void rq_int_matmul_release(void *state);
+/* add[j] += K za zb[j] - za * (sum of column j of packed B [depth][columns]): what the zero points of A and B add to each
+ * column of a product. zb[j] is col_zero[j], or `zero` where col_zero is NULL. */
+void rq_int_matmul_fold(const rq_gemm_isa *g, int32_t *add, const uint8_t *b, int64_t depth, int64_t columns,
+                        int32_t za, int32_t zero, const int32_t *col_zero);
 
 /* ---- int_deconv.c: ConvTranspose, as Conv ---- */
 bool rq_int_deconv_accepts(const rq_op_args *a, const char **why);
