@@ -75,6 +75,7 @@ set(RQ_SOURCES
   src/quant/histogram.c
   src/quant/minmax.c
   src/quant/observer.c
+  src/quant/own.c
   src/quant/stacked.c
   src/ops/activation.c
   src/ops/arrange.c

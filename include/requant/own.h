@@ -67,6 +67,38 @@ typedef struct rq_own_op {
  * RQ_NO_MEMORY. err may be NULL. */
 RQ_API rq_status rq_own_add_op(rq_own *o, const rq_own_op *op, rq_err *err);
 
+/* ---- observers: how the range of an activation is chosen ---- */
+
+/* What calibration counted of one tensor: equal bins; bin i holds how many elements lay in
+ * [first + i * width, first + (i + 1) * width). */
+typedef struct rq_own_counts {
+    const uint64_t *count; /* [n] */
+    int n;                 /* 0: nothing but zeros was seen */
+    double first, width;   /* width > 0, or 0 with n 0 */
+    double lo, hi;         /* smallest and largest finite element, exactly */
+    uint64_t total, bad;   /* finite elements; NaN and infinities, which are not counted */
+} rq_own_counts;
+
+/* One of two forms. Either a state per tensor that sees every element (create, update, range, destroy), or `choose` alone, which is
+ * given the library's histogram of the tensor. Ranges are of reals; the library makes them include 0, and finds scale and
+ * zero point. A range that is not finite or upside down is an error (RQ_NUMERIC) that names observer and tensor. */
+typedef struct rq_own_observer {
+    const char *name; /* what settings (`observer`) and recipes (`observer: NAME`) call it */
+    /* An empty state for one tensor; NULL: out of memory. */
+    void *(*create)(void *user);
+    /* n elements more, in no order that means anything; NaN and infinities are among them. Calls for one state never overlap. */
+    rq_status (*update)(void *state, const float *x, size_t n);
+    rq_status (*range)(void *state, double *lo, double *hi);
+    void (*destroy)(void *state);
+    /* levels: codes there are (256); symmetric: the codes want lo = -hi. */
+    rq_status (*choose)(void *user, const rq_own_counts *c, int levels, bool symmetric, double *lo, double *hi);
+    void *user; /* handed to create and choose; must outlive the set */
+} rq_own_observer;
+
+/* Add an observer; copied, its name too. RQ_BAD_ARG: no name, neither or both forms, or the name is there already;
+ * RQ_NO_MEMORY. err may be NULL. */
+RQ_API rq_status rq_own_add_observer(rq_own *o, const rq_own_observer *observer, rq_err *err);
+
 /* From here on g knows what is in o, and o may not be added to. Its nodes are checked and shapes inferred again; an
  * operator of the library is never replaced. A graph has one set: the one before is let go of.
  * RQ_BAD_GRAPH, RQ_BAD_SHAPE, RQ_BAD_DTYPE, RQ_UNSUPPORTED: a node does not fit the operator, named; then g knows o no

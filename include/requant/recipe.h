@@ -53,6 +53,7 @@ typedef enum rq_auto { RQ_NO, RQ_YES, RQ_AUTO } rq_auto; /* AUTO: as the rest of
 /* Everything that can be set for one tensor (or node). */
 typedef struct rq_settings {
     rq_method method;
+    const char *observer; /* one of the program's own (requant/own.h) in place of method; NULL: method. Borrowed */
     double percentile;    /* 0 < p <= 100 */
     double decay;         /* of ema: 0 <= d < 1 */
     rq_dtype activations; /* U8, S8, U16 or S16 */

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "base/nearest.h"
+#include "graph/own.h"
 #include "quant/observer.h"
 #include "requant/session.h"
 
@@ -29,7 +30,7 @@ static rq_status no_memory(rq_err *err)
 
 /* ---- observers ---- */
 
-static rq_observer_cfg observer_cfg(const rq_settings *s)
+static rq_observer_cfg observer_cfg(const rq_settings *s, const rq_own_observer *own)
 {
     rq_observer_cfg c = rq_observer_defaults(s->method == RQ_METHOD_EMA ? RQ_OBSERVER_EMA : RQ_OBSERVER_HISTOGRAM);
     static const rq_choice choice[RQ_N_METHODS] = {
@@ -55,7 +56,25 @@ static rq_observer_cfg observer_cfg(const rq_settings *s)
         c.bins = s->bins ? s->bins : s->method == RQ_METHOD_ENTROPY ? 128 : 2048;
         c.levels = s->method != RQ_METHOD_ENTROPY ? 2 : s->groups ? s->groups : 128;
     }
+    if (own) {
+        c.own = own;
+        c.kind = own->choose ? RQ_OBSERVER_HISTOGRAM : RQ_OBSERVER_OWN;
+        c.choice = RQ_CHOICE_OWN;
+    }
     return c;
+}
+
+static rq_status find_observer(const rq_graph *g, const char *name, const rq_own_observer **out, rq_err *err)
+{
+    char hint[RQ_NEAREST_HINT];
+    rq_nearest near = rq_nearest_to(name);
+    *out = rq_own_observer_of(g->own, name);
+    if (*out)
+        return RQ_OK;
+    for (int i = 0; g->own && i < g->own->n_observers; i++)
+        rq_nearest_try(&near, g->own->observer[i]->name);
+    return rq_fail(err, RQ_NOT_FOUND, "there is no observer '%s'; one is brought by a program (rq_own_add_observer)%s",
+                   name, rq_nearest_hint(&near, hint));
 }
 
 /* The value whose observer speaks for v: operators that pass their input on show nothing new. (They may show less: a
@@ -77,7 +96,10 @@ static rq_status observe(rq_ptq_state *q, rq_id value, const rq_settings *s, rq_
     rq_id v = source_of(q, value);
     if (q->observers[v] || q->g->values[v].kind == RQ_VALUE_CONST)
         return RQ_OK;
-    const rq_observer_cfg c = observer_cfg(s);
+    const rq_own_observer *own = NULL;
+    if (s->observer)
+        RQ_TRY(find_observer(q->g, s->observer, &own, err));
+    const rq_observer_cfg c = observer_cfg(s, own);
     return rq_observer_create(&q->observers[v], &c) ? no_memory(err) : RQ_OK;
 }
 
@@ -88,8 +110,10 @@ static rq_status observe_groups(rq_ptq_state *q, rq_err *err)
     for (int i = 0; i < p->n_groups; i++) {
         const rq_place_group *grp = &p->groups[i];
         rq_settings s = grp->s;
-        if (grp->unit)
+        if (grp->unit) {
             s.method = RQ_METHOD_MINMAX;
+            s.observer = NULL;
+        }
         if (!s.pinned && !grp->constant)
             RQ_TRY(observe(q, grp->like != RQ_NONE ? grp->like : grp->value, &s, err));
     }
@@ -202,7 +226,8 @@ static rq_status choose_step(rq_ptq_state *q, rq_session *session, rq_err *err)
 {
     rq_walk walk;
     const rq_graph *g = q->g;
-    if (q->cfg->settings.method == RQ_METHOD_EMA || q->cfg->settings.method == RQ_METHOD_AVERAGE)
+    if (q->cfg->settings.observer || q->cfg->settings.method == RQ_METHOD_EMA ||
+        q->cfg->settings.method == RQ_METHOD_AVERAGE)
         return RQ_OK;
     if (rq_walk_init(&walk, q->data, g, q->cfg->rows, q->cfg->n_rows, 0))
         return no_memory(err);
@@ -225,6 +250,19 @@ static rq_status again(rq_ptq_state *q, bool *more, rq_err *err)
     return RQ_OK;
 }
 
+/* An observer of the program that fails is said, not passed over. */
+static rq_status check_own(const rq_ptq_state *q, rq_err *err)
+{
+    for (int v = 0; v < q->n_values; v++) {
+        rq_range r;
+        const rq_own_observer *own = q->observers[v] ? rq_observer_own_of(q->observers[v]) : NULL;
+        if (own && rq_observer_range(q->observers[v], &r, 1) == RQ_NUMERIC)
+            return rq_fail(err, RQ_NUMERIC, "observer '%s' gave no range for tensor '%s'", own->name,
+                           q->g->values[v].name);
+    }
+    return RQ_OK;
+}
+
 static rq_status calibrate(rq_ptq_state *q, rq_err *err)
 {
     rq_session *session;
@@ -243,7 +281,7 @@ static rq_status calibrate(rq_ptq_state *q, rq_err *err)
     if (!s && more)
         s = rq_ptq_each_batch(q, session, "count", 0, NULL, NULL, err);
     rq_session_destroy(session);
-    return s;
+    return s ? s : check_own(q, err);
 }
 
 /* ---- ranges ---- */
@@ -252,7 +290,9 @@ static rq_annotate_range range_of(void *arg, rq_id value, const rq_settings *s)
 {
     rq_ptq_state *q = arg;
     rq_annotate_range a = { .method = rq_method_name(s->method) };
-    if (s->method == RQ_METHOD_PERCENTILE) {
+    if (s->observer) {
+        a.method = s->observer;
+    } else if (s->method == RQ_METHOD_PERCENTILE) {
         snprintf(q->method_text, sizeof q->method_text, "percentile %g", s->percentile);
         a.method = q->method_text;
     }

@@ -78,6 +78,7 @@ rq_status rq_settings_check(const rq_settings *s, rq_err *err)
 
 typedef enum key {
     KEY_METHOD,
+    KEY_OBSERVER,
     KEY_PERCENTILE,
     KEY_DECAY,
     KEY_ACTIVATIONS,
@@ -117,6 +118,7 @@ static const struct {
     const char *expects;
 } keys[N_KEYS] = {
     [KEY_METHOD] = { "method", false, "minmax, ema, percentile, entropy, mse or average" },
+    [KEY_OBSERVER] = { "observer", false, "the name of an observer that the program brings" },
     [KEY_PERCENTILE] = { "percentile", false, "a number above 0, at most 100" },
     [KEY_DECAY] = { "decay", false, "a number from 0 to below 1" },
     [KEY_ACTIVATIONS] = { "activations", false, "u8, s8, u16 or s16" },
@@ -227,6 +229,9 @@ static bool set_key(rq_settings *s, key k, const char *text)
                 return true;
             }
         return false;
+    case KEY_OBSERVER:
+        s->observer = text; /* kept by the recipe */
+        return text[0] != 0;
     case KEY_PERCENTILE:
         if (!read_double(text, &v) || !(v > 0 && v <= 100))
             return false;
@@ -324,6 +329,9 @@ static void copy_key(rq_settings *to, const rq_settings *from, key k)
     switch (k) {
     case KEY_METHOD:
         to->method = from->method;
+        break;
+    case KEY_OBSERVER:
+        to->observer = from->observer;
         break;
     case KEY_PERCENTILE:
         to->percentile = from->percentile;

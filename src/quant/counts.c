@@ -1,4 +1,6 @@
 /* quant/counts.c — the histogram observer: count now, choose the range at the end. */
+#include <math.h>
+
 #include "quant/observer.h"
 
 static rq_status counts_update(rq_observer *o, const rq_kernels *k, int c, const float *x, size_t n)
@@ -8,6 +10,22 @@ static rq_status counts_update(rq_observer *o, const rq_kernels *k, int c, const
     o->count = o->h.total;
     o->bad = o->h.bad;
     return RQ_OK;
+}
+
+static rq_range own_choice(const rq_observer *o)
+{
+    const rq_histogram *h = &o->h;
+    rq_range r = { NAN, NAN };
+    const rq_own_counts c = { .count = h->count,
+                              .n = h->width > 0 ? h->n : 0,
+                              .first = h->width * h->first,
+                              .width = h->width,
+                              .lo = h->lo,
+                              .hi = h->hi,
+                              .total = h->total,
+                              .bad = h->bad };
+    const rq_own_observer *own = o->cfg.own;
+    return own->choose(own->user, &c, o->cfg.levels, o->cfg.symmetric, &r.lo, &r.hi) ? (rq_range) { NAN, NAN } : r;
 }
 
 static rq_range counts_range(const rq_observer *o, int c)
@@ -22,6 +40,8 @@ static rq_range counts_range(const rq_observer *o, int c)
         return rq_calibrate_entropy(&o->h, o->cfg.levels, o->cfg.symmetric);
     case RQ_CHOICE_MSE:
         return rq_calibrate_mse(&o->h, o->cfg.levels, o->cfg.symmetric);
+    case RQ_CHOICE_OWN:
+        return own_choice(o);
     }
     return rq_calibrate_minmax(&o->h, o->cfg.symmetric);
 }

@@ -9,7 +9,7 @@
 static const rq_observer_row *const rows[RQ_N_OBSERVERS] = {
     [RQ_OBSERVER_MINMAX] = &rq_observer_minmax,    [RQ_OBSERVER_EMA] = &rq_observer_ema,
     [RQ_OBSERVER_HISTOGRAM] = &rq_observer_counts, [RQ_OBSERVER_AVERAGE] = &rq_observer_average,
-    [RQ_OBSERVER_STACKED] = &rq_observer_stacked,
+    [RQ_OBSERVER_STACKED] = &rq_observer_stacked,  [RQ_OBSERVER_OWN] = &rq_observer_own,
 };
 
 rq_observer_cfg rq_observer_defaults(rq_observer_kind kind)
@@ -35,8 +35,11 @@ static bool is_valid(const rq_observer_cfg *c)
     if (c->kind == RQ_OBSERVER_STACKED &&
         ((c->choice != RQ_CHOICE_PERCENTILE && c->choice != RQ_CHOICE_ENTROPY) || c->levels > c->bins))
         return false;
+    if (c->kind == RQ_OBSERVER_OWN ? !c->own || !c->own->create || c->axis != RQ_PER_TENSOR
+                                   : c->choice == RQ_CHOICE_OWN && (!c->own || !c->own->choose))
+        return false;
     return (unsigned)c->kind < RQ_N_OBSERVERS && c->axis >= RQ_PER_TENSOR && c->axis < RQ_MAX_RANK && c->decay >= 0 &&
-           c->decay < 1 && c->bins >= 16 && c->bins <= 65536 && (unsigned)c->choice <= RQ_CHOICE_MSE &&
+           c->decay < 1 && c->bins >= 16 && c->bins <= 65536 && (unsigned)c->choice <= RQ_CHOICE_OWN &&
            c->percentile > 0 && c->percentile <= 100 && c->levels >= 2 && c->levels <= 65536 &&
            (!counts(c) || c->axis == RQ_PER_TENSOR);
 }
@@ -68,6 +71,8 @@ rq_status rq_observer_create(rq_observer **out, const rq_observer_cfg *cfg)
         s = rq_histogram_init(&o->h, cfg->bins,
                               cfg->kind == RQ_OBSERVER_STACKED && cfg->choice == RQ_CHOICE_PERCENTILE &&
                                   cfg->symmetric);
+    if (s == RQ_OK && cfg->kind == RQ_OBSERVER_OWN && !(o->state = cfg->own->create(cfg->own->user)))
+        s = RQ_NO_MEMORY;
     if (s != RQ_OK) {
         rq_observer_destroy(o);
         return s;
@@ -80,6 +85,8 @@ void rq_observer_destroy(rq_observer *o)
 {
     if (!o)
         return;
+    if (o->state)
+        o->cfg.own->destroy(o->state);
     rq_histogram_release(&o->h);
     rq_mem_free(o->range);
     rq_mem_free(o);
@@ -120,6 +127,8 @@ rq_status rq_observer_range(const rq_observer *o, rq_range *out, int n)
         return RQ_BAD_ARG;
     for (int c = 0; c < n; c++) {
         rq_range r = o->row->range(o, c);
+        if (o->cfg.own && !(r.lo <= r.hi && isfinite(r.lo) && isfinite(r.hi)))
+            return RQ_NUMERIC;
         out[c].lo = fmin(r.lo, 0); /* an unseen channel is {inf, -inf}: {0, 0} */
         out[c].hi = fmax(r.hi, 0);
     }
@@ -144,4 +153,9 @@ uint64_t rq_observer_bad(const rq_observer *o)
 const rq_histogram *rq_observer_histogram(const rq_observer *o)
 {
     return o->cfg.kind == RQ_OBSERVER_HISTOGRAM ? &o->h : NULL;
+}
+
+const rq_own_observer *rq_observer_own_of(const rq_observer *o)
+{
+    return o->cfg.own;
 }

@@ -219,6 +219,126 @@ static void results_do_not_depend_on_threads(void **state)
     free(text[1]);
 }
 
+/* ---- observers of the program ---- */
+
+static void *extremes_create(void *user)
+{
+    double *r = malloc(2 * sizeof *r);
+    (*(int *)user)++;
+    r[0] = r[1] = 0;
+    return r;
+}
+
+static rq_status extremes_update(void *state, const float *x, size_t n)
+{
+    double *r = state;
+    for (size_t i = 0; i < n; i++)
+        r[0] = fmin(r[0], x[i]), r[1] = fmax(r[1], x[i]);
+    return RQ_OK;
+}
+
+static rq_status extremes_range(void *state, double *lo, double *hi)
+{
+    const double *r = state;
+    *lo = r[0], *hi = r[1];
+    return RQ_OK;
+}
+
+static int states_alive;
+static void extremes_destroy(void *state)
+{
+    states_alive--;
+    free(state);
+}
+
+static rq_status choose_extremes(void *user, const rq_own_counts *c, int levels, bool symmetric, double *lo, double *hi)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < c->n; i++)
+        sum += c->count[i];
+    assert_true(levels == 256 && !symmetric && (!c->n || sum == c->total));
+    assert_true(!c->n || (c->first <= c->lo && c->first + c->n * c->width >= c->hi));
+    *lo = c->lo, *hi = c->hi;
+    return RQ_OK;
+}
+
+static rq_status fail_to_choose(void *user, const rq_own_counts *c, int levels, bool symmetric, double *lo, double *hi)
+{
+    return RQ_NUMERIC;
+}
+
+static rq_graph *quantized_by(const char *observer, const char *recipe, rq_status want)
+{
+    const rq_own_observer mine[] = {
+        { "extremes", extremes_create, extremes_update, extremes_range, extremes_destroy, NULL, &states_alive },
+        { .name = "counted", .choose = choose_extremes },
+        { .name = "broken", .choose = fail_to_choose },
+    };
+    rq_graph *g = load("models/digits-cnn.onnx");
+    rq_dataset *d = data_of(g, "models/digits-train.npz");
+    rq_ptq_cfg cfg = rq_ptq_defaults();
+    rq_own *own;
+    rq_recipe *r = NULL;
+    int64_t rows[64];
+    for (int i = 0; i < 64; i++)
+        rows[i] = i;
+    assert_int_equal(rq_own_create(&own), RQ_OK);
+    for (int i = 0; i < 3; i++)
+        ok(rq_own_add_observer(own, &mine[i], &err));
+    assert_int_equal(rq_own_add_observer(own, &mine[0], &err), RQ_BAD_ARG);
+    assert_int_equal(rq_own_add_observer(own, &(rq_own_observer) { .name = "half", .create = extremes_create }, &err),
+                     RQ_BAD_ARG);
+    ok(rq_own_attach(g, own, &err));
+    rq_own_unref(&own);
+    cfg.rows = rows, cfg.n_rows = 64, cfg.threads = 1;
+    cfg.settings.method = RQ_METHOD_MINMAX;
+    cfg.settings.observer = observer;
+    if (recipe) {
+        FILE *f = fopen(RQ_TEST_TMP "/observer.yaml", "w");
+        fputs(recipe, f);
+        fclose(f);
+        ok(rq_recipe_load(&r, RQ_TEST_TMP "/observer.yaml", &err));
+        rq_recipe_apply_global(r, &cfg.settings, NULL);
+        cfg.recipe = r;
+    }
+    assert_int_equal(rq_ptq(g, d, &cfg, NULL, &err), want);
+    rq_recipe_destroy(r);
+    rq_dataset_close(d);
+    assert_int_equal(states_alive, 0);
+    return g;
+}
+
+static void an_own_observer_that_takes_extremes_is_minmax(void **state)
+{
+    rq_graph *want = quantized_by(NULL, NULL, RQ_OK);
+    rq_graph *a = quantized_by("extremes", NULL, RQ_OK), *b = quantized_by("counted", NULL, RQ_OK),
+             *c = quantized_by(NULL, "rules:\n  - match: {type: Conv}\n    set: {observer: counted}\n", RQ_OK);
+    int n = 0;
+    for (int v = 0; v < want->n_values; v++) {
+        const rq_qparams *q = rq_graph_qparams(want, v);
+        assert_string_equal(want->values[v].name, a->values[v].name);
+        if (!q)
+            continue;
+        n++;
+        assert_true(rq_qparams_equal(q, rq_graph_qparams(a, v)));
+        assert_true(rq_qparams_equal(q, rq_graph_qparams(b, v)));
+        assert_true(rq_qparams_equal(q, rq_graph_qparams(c, v)));
+    }
+    assert_true(n > 5);
+    rq_graph_destroy(want);
+    rq_graph_destroy(a);
+    rq_graph_destroy(b);
+    rq_graph_destroy(c);
+}
+
+static void an_own_observer_that_fails_or_is_missing_is_said(void **state)
+{
+    rq_graph_destroy(quantized_by("broken", NULL, RQ_NUMERIC));
+    assert_non_null(strstr(err.text, "observer 'broken' gave no range for tensor '"));
+    rq_graph_destroy(quantized_by("extrems", NULL, RQ_NOT_FOUND));
+    assert_non_null(strstr(err.text, "nearest is 'extremes'"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -226,6 +346,8 @@ int main(void)
         cmocka_unit_test(equalizing_keeps_the_function),
         cmocka_unit_test(an_error_leaves_the_graph_as_it_was),
         cmocka_unit_test(results_do_not_depend_on_threads),
+        cmocka_unit_test(an_own_observer_that_takes_extremes_is_minmax),
+        cmocka_unit_test(an_own_observer_that_fails_or_is_missing_is_said),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

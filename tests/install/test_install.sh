@@ -30,6 +30,9 @@ printf 'as built, in float: -0.000 -0.333 0.000 0.667 4.000\nannotated, in integ
 ./quantize_in_memory "$models/digits-cnn.onnx" "$models/digits-train.npz" "$models/digits-test.npz" 2>/dev/null >got
 grep -qx 'top-1 of the first sample: [0-9]' got || { echo "quantize_in_memory printed: $(cat got)"; exit 1; }
 
+./own_observer "$models/digits-cnn.onnx" "$models/digits-train.npz" "$models/digits-test.npz" >got
+grep -c 'int8 99\.' got | grep -qx 2 || { echo "own_observer printed: $(cat got)"; exit 1; }
+
 cp "$here/outside.cmake" CMakeLists.txt
 cmake -S . -B build -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$tmp/prefix" >"$tmp/cmake.log" || { cat "$tmp/cmake.log"; exit 1; }
 cmake --build build >"$tmp/build.log" 2>&1 || { cat "$tmp/build.log"; exit 1; }
