@@ -49,6 +49,7 @@ typedef struct cli_common {
     int64_t threads; /* 0: one per core */
     bool quiet, verbose, help;
     int64_t batch; /* 0: the model's own, else 16 */
+    int products;  /* position in "own|onednn" */
     bool deterministic;
     int match; /* rq_match */
     cli_dims dims;
@@ -80,12 +81,21 @@ extern const cli_command cmd_quantize, cmd_run, cmd_eval, cmd_compare, cmd_conve
 #define CLI_ROWS_DATA                                                                                                       \
     { CLI_INT, 0, "batch", "N", offsetof(cli_common, batch), "samples at a time (default: the model's own, else 16)",       \
       NULL,    1, 1 << 20 },                                                                                                \
+        { CLI_ENUM,                                                                                                         \
+          0,                                                                                                                \
+          "products",                                                                                                       \
+          "NAME",                                                                                                           \
+          offsetof(cli_common, products),                                                                                   \
+          "float products: own, summed in one fixed order, the same bits on every CPU (default), or onednn",                \
+          "own|onednn",                                                                                                     \
+          0,                                                                                                                \
+          0 },                                                                                                              \
         { CLI_FLAG,                                                                                                         \
           0,                                                                                                                \
           "deterministic",                                                                                                  \
           NULL,                                                                                                             \
           offsetof(cli_common, deterministic),                                                                              \
-          "sum float products in one fixed order: the same bits on every CPU",                                              \
+          "nothing that could differ from CPU to CPU: --products own, whatever else is said",                               \
           NULL,                                                                                                             \
           0,                                                                                                                \
           0 },                                                                                                              \
@@ -144,6 +154,8 @@ int64_t cli_model_bytes(const char *path, const rq_graph *g);
 rq_status cli_load(rq_graph **out, const char *path, const cli_common *a, rq_err *err);
 /* Open samples for g with the common options. */
 rq_status cli_open_data(rq_dataset **out, const char *path, const rq_graph *g, const cli_common *a, rq_err *err);
+/* Are float products oneDNN's? */
+bool cli_onednn(const cli_common *a);
 /* Is this where results go, so that no table may be printed there? */
 bool cli_is_stdout(const char *path);
 

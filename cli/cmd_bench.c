@@ -39,7 +39,7 @@ static int run(void *args)
         goto done;
     rq_bench_cfg cfg = {
         .threads = (int)a->common.threads,
-        .deterministic = a->common.deterministic,
+        .onednn = cli_onednn(&a->common),
         .match = (rq_match)a->common.match,
         .runs = (int)a->runs,
         .batch = a->common.batch,

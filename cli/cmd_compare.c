@@ -59,7 +59,7 @@ static int run(void *args)
     rq_report_cfg how = {
         .output = a->output,
         .threads = (int)a->common.threads,
-        .deterministic = a->common.deterministic,
+        .onednn = cli_onednn(&a->common),
         .match = (rq_match)a->common.match,
         .layers = true,
         .progress = cli_progress_step,

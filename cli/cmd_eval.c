@@ -39,7 +39,7 @@ static int run(void *args)
     rq_report_cfg how = {
         .output = a->output,
         .threads = (int)a->common.threads,
-        .deterministic = a->common.deterministic,
+        .onednn = cli_onednn(&a->common),
         .match = (rq_match)a->common.match,
         .progress = cli_progress_step,
         .progress_arg = &progress,

@@ -42,7 +42,8 @@ static const cli_opt opts[] = {
       100 },
     { CLI_ENUM, 0, "activations", "TYPE", TO(activations), "codes of activations: u8, s8, u16 or s16 (default u8)",
       "u8|s8|u16|s16", 0, 0 },
-    { CLI_ENUM, 0, "weights", "TYPE", TO(weights), "codes of weights: s8, u8, s4, u4, s16 or u16; s2 or u2 with --mode weight-only (default s8)",
+    { CLI_ENUM, 0, "weights", "TYPE", TO(weights),
+      "codes of weights: s8, u8, s4, u4, s16 or u16; s2 or u2 with --mode weight-only (default s8)",
       "s8|u8|s4|u4|s16|u16|s2|u2", 0, 0 },
     { CLI_ENUM, 0, "block-size", "N", TO(block),
       "weight-only: so many weights share a scale; 0: a channel does (default: 32 for 4 and 2 bits, else 0)",
@@ -279,7 +280,7 @@ static int run(void *args)
     cfg.rows = split.calibrate;
     cfg.n_rows = split.n_calibrate;
     cfg.threads = (int)a->common.threads;
-    cfg.deterministic = a->common.deterministic;
+    cfg.onednn = cli_onednn(&a->common);
     cfg.match = (rq_match)a->common.match;
     cfg.progress = cli_progress_step;
     cfg.progress_arg = &progress;
@@ -299,7 +300,7 @@ static int run(void *args)
         .n_rows = a->eval ? 0 : split.n_judge,
         .output = a->output,
         .threads = (int)a->common.threads,
-        .deterministic = a->common.deterministic,
+        .onednn = cli_onednn(&a->common),
         .match = (rq_match)a->common.match,
         .layers = true,
         .origin = g,

@@ -154,7 +154,7 @@ static int run(void *args)
     if (cli_open_data(&data, a->data, g, &a->common, &err))
         goto done;
     rq_session_cfg cfg = { .threads = (int)a->common.threads,
-                           .deterministic = a->common.deterministic,
+                           .onednn = cli_onednn(&a->common),
                            .match = (rq_match)a->common.match };
     if (rq_session_create(&s, g, &cfg, &err))
         goto done;

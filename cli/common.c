@@ -52,3 +52,8 @@ bool cli_is_stdout(const char *path)
 {
     return path && strcmp(path, "/dev/stdout") == 0;
 }
+
+bool cli_onednn(const cli_common *a)
+{
+    return a->products == 1 && !a->deterministic;
+}

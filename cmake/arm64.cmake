@@ -1,15 +1,22 @@
 # Cross-build for 64-bit ARM Linux on a Debian machine; the tests run under qemu-user.
-#   dpkg --add-architecture arm64 && apt-get update
-#   apt-get install gcc-aarch64-linux-gnu qemu-user lib{sleef,jansson,yaml,zip,protobuf-c,cmocka}-dev:arm64 libdnnl2:arm64
-#   ln -s libdnnl.so.2 /usr/lib/aarch64-linux-gnu/libdnnl.so
-#   apt-get download libpthreadpool0:arm64 && dpkg -x libpthreadpool0_*_arm64.deb /tmp/arm64   # not installable beside
-#   cp -P /tmp/arm64/usr/lib/aarch64-linux-gnu/* /usr/lib/aarch64-linux-gnu/                   # the one of this machine
-#   ln -s libpthreadpool.so.0 /usr/lib/aarch64-linux-gnu/libpthreadpool.so
-# The header packages of libdnnl and libpthreadpool are this machine's: headers are the same for every architecture.
+#   apt-get install gcc-aarch64-linux-gnu qemu-user
+#   tools/arm64-sysroot.sh          the libraries, into build-arm64/sysroot (RQ_ARM64_SYSROOT names another folder)
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
 set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
+if(DEFINED ENV{RQ_ARM64_SYSROOT})
+  set(RQ_SYSROOT $ENV{RQ_ARM64_SYSROOT})
+else()
+  get_filename_component(RQ_SYSROOT ${CMAKE_CURRENT_LIST_DIR}/../build-arm64/sysroot ABSOLUTE)
+endif()
+if(NOT EXISTS ${RQ_SYSROOT}/complete)
+  message(FATAL_ERROR "no arm64 libraries in ${RQ_SYSROOT}: tools/arm64-sysroot.sh fetches them")
+endif()
+set(CMAKE_SYSROOT ${RQ_SYSROOT})
 set(CMAKE_FIND_ROOT_PATH_MODE_PROGRAM NEVER)
-set(ENV{PKG_CONFIG_LIBDIR} /usr/lib/aarch64-linux-gnu/pkgconfig:/usr/share/pkgconfig)
-set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64;-L;/)
+set(CMAKE_FIND_ROOT_PATH_MODE_LIBRARY ONLY)
+set(CMAKE_FIND_ROOT_PATH_MODE_INCLUDE ONLY)
+set(ENV{PKG_CONFIG_SYSROOT_DIR} ${RQ_SYSROOT})
+set(ENV{PKG_CONFIG_LIBDIR} ${RQ_SYSROOT}/usr/lib/aarch64-linux-gnu/pkgconfig:${RQ_SYSROOT}/usr/share/pkgconfig)
+set(CMAKE_CROSSCOMPILING_EMULATOR qemu-aarch64;-L;${RQ_SYSROOT})

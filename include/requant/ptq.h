@@ -41,7 +41,7 @@ typedef struct rq_ptq_cfg {
     const char *const *nodes;  /* only these nodes do */
     const char *const *except; /* all but these do */
     int threads;               /* 0: one per core */
-    bool deterministic;        /* rq_session_cfg.deterministic: the same file on every CPU */
+    bool onednn;               /* rq_session_cfg.onednn: the file may differ from CPU to CPU */
     rq_match match;            /* rq_session_cfg.match */
     rq_progress_fn progress;   /* NULL: none */
     void *progress_arg;

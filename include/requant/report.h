@@ -56,9 +56,9 @@ typedef struct rq_report_cfg {
     int64_t n_rows;
     const char *output; /* whose last axis is top-1; NULL: the first output */
     int threads;
-    bool deterministic; /* rq_session_cfg.deterministic */
-    rq_match match;     /* rq_session_cfg.match */
-    bool layers;        /* fill layers (a float run with taps; slower) */
+    bool onednn;    /* rq_session_cfg.onednn */
+    rq_match match; /* rq_session_cfg.match */
+    bool layers;    /* fill layers (a float run with taps; slower) */
     rq_progress_fn progress;
     void *progress_arg;
     const rq_graph
@@ -125,8 +125,8 @@ typedef struct rq_bench_cfg {
     int64_t batch;
     const rq_dim_value *dims;
     int n_dims;
-    bool deterministic; /* rq_session_cfg.deterministic */
-    rq_match match;     /* rq_session_cfg.match */
+    bool onednn;    /* rq_session_cfg.onednn */
+    rq_match match; /* rq_session_cfg.match */
 } rq_bench_cfg;
 /* data NULL: inputs are made up (seeded noise; dynamic sizes from dims, else batch and 1). *out is yours: rq_bench_release; on
  * error it is empty. RQ_BAD_DATA: no samples, or an input without shape or type to make data for. */

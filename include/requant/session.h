@@ -23,9 +23,9 @@ typedef struct rq_session_cfg {
     int threads;  /* 0: one per core */
     bool literal; /* run QuantizeLinear and DequantizeLinear as the float operators they are, raise nothing */
     bool profile; /* keep times per layer */
-    /* Sums of float products in one fixed order instead of oneDNN's: every output has the same bits on every CPU, at
-     * every RQ_CPU and thread count. */
-    bool deterministic;
+    /* Float products by oneDNN, which sums in an order that depends on the CPU. false: ours, whose order is fixed: every
+     * output has the same bits on every CPU, at every RQ_CPU and with any number of threads. */
+    bool onednn;
     rq_match match;
 } rq_session_cfg;
 

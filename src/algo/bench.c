@@ -103,9 +103,7 @@ static rq_status side_open(bench_side *s, const rq_graph *g, const rq_bench_cfg 
     s->out = rq_mem_zalloc((size_t)rq_graph_n_outputs(g) + 1, sizeof *s->out);
     if (!s->out)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for the benchmark");
-    const rq_session_cfg how = {
-        .threads = cfg->threads, .profile = true, .deterministic = cfg->deterministic, .match = cfg->match
-    };
+    const rq_session_cfg how = { .threads = cfg->threads, .profile = true, .onednn = cfg->onednn, .match = cfg->match };
     return rq_session_create(&s->session, g, &how, err);
 }
 

@@ -120,8 +120,7 @@ rq_status rq_eval_run(rq_eval *out, const rq_graph *g, rq_dataset *data, const r
     }
     if (!status)
         status = rq_session_create(
-            &v.session, g,
-            &(rq_session_cfg) { .threads = cfg->threads, .deterministic = cfg->deterministic, .match = cfg->match },
+            &v.session, g, &(rq_session_cfg) { .threads = cfg->threads, .onednn = cfg->onednn, .match = cfg->match },
             err);
     if (!status)
         status = run_all(out, &v, g, data, cfg, err);

@@ -266,9 +266,7 @@ static rq_status check_own(const rq_ptq_state *q, rq_err *err)
 static rq_status calibrate(rq_ptq_state *q, rq_err *err)
 {
     rq_session *session;
-    const rq_session_cfg cfg = { .threads = q->cfg->threads,
-                                 .deterministic = q->cfg->deterministic,
-                                 .match = q->cfg->match };
+    const rq_session_cfg cfg = { .threads = q->cfg->threads, .onednn = q->cfg->onednn, .match = q->cfg->match };
     RQ_TRY(rq_session_create(&session, q->g, &cfg, err));
     rq_status s = choose_step(q, session, err);
     if (!s)
@@ -365,9 +363,7 @@ void rq_ptq_release(rq_ptq_state *q)
 rq_status rq_ptq_watch_outputs(rq_ptq_state *q, rq_err *err)
 {
     rq_session *session;
-    const rq_session_cfg cfg = { .threads = q->cfg->threads,
-                                 .deterministic = q->cfg->deterministic,
-                                 .match = q->cfg->match };
+    const rq_session_cfg cfg = { .threads = q->cfg->threads, .onednn = q->cfg->onednn, .match = q->cfg->match };
     RQ_TRY(rq_session_create(&session, q->g, &cfg, err));
     rq_status s = choose_step(q, session, err);
     if (!s)

@@ -43,9 +43,7 @@ rq_status rq_ptq_measure(rq_ptq_state *q, const rq_graph *annotated, double *db,
     const int n_out = rq_graph_n_outputs(q->g);
     judge j = { .q = q, .sums = rq_mem_zalloc((size_t)n_out + 1, sizeof *j.sums) };
     rq_session *session = NULL;
-    const rq_session_cfg cfg = { .threads = q->cfg->threads,
-                                 .deterministic = q->cfg->deterministic,
-                                 .match = q->cfg->match };
+    const rq_session_cfg cfg = { .threads = q->cfg->threads, .onednn = q->cfg->onednn, .match = q->cfg->match };
     if (!j.sums)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory judging the quantized model");
     rq_status s = rq_session_create(&session, annotated, &cfg, err);
@@ -80,9 +78,7 @@ static rq_status see(void *arg, const char *value, const rq_tensor *t, rq_err *e
 static rq_status watch_channels(rq_ptq_state *q, const rq_equalize_pair *pairs, int n, reach *r, rq_err *err)
 {
     rq_session *session;
-    const rq_session_cfg cfg = { .threads = q->cfg->threads,
-                                 .deterministic = q->cfg->deterministic,
-                                 .match = q->cfg->match };
+    const rq_session_cfg cfg = { .threads = q->cfg->threads, .onednn = q->cfg->onednn, .match = q->cfg->match };
     rq_observer_cfg c = rq_observer_defaults(RQ_OBSERVER_MINMAX);
     c.axis = 1;
     c.symmetric = true;

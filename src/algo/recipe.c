@@ -155,7 +155,7 @@ static const char *const option_names[] = { "samples",       "eval",    "max-dro
                                             "threads",       "batch",   "dim",      "output",      "tap",
                                             "requantize",    "runs",    "data",     "against",     "out",
                                             "quiet",         "verbose", "mode",     "weight-form", "accuracy-level",
-                                            "deterministic", "match" };
+                                            "deterministic", "match",   "products" };
 enum { N_OPTIONS = sizeof option_names / sizeof option_names[0] };
 
 static bool read_double(const char *text, double *out)

@@ -59,9 +59,7 @@ static rq_status side_open(side *s, const rq_graph *g, const rq_report_cfg *cfg,
     s->out = rq_mem_zalloc((size_t)s->n_out + 1, sizeof *s->out);
     if (!s->out)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for the report");
-    const rq_session_cfg how = {
-        .threads = cfg->threads, .profile = true, .deterministic = cfg->deterministic, .match = cfg->match
-    };
+    const rq_session_cfg how = { .threads = cfg->threads, .profile = true, .onednn = cfg->onednn, .match = cfg->match };
     const rq_status status = rq_session_create(&s->session, g, &how, err);
     return status ? rq_fail_in(err, status, "%s model", what) : RQ_OK;
 }

@@ -16,6 +16,7 @@ enum {
     ITEM_MACS = 1000000, /* work that is worth an item */
     WIDE = 96,           /* output rows at least this long are run one by one, shorter ones together */
     ALIGN = 16,          /* floats */
+    LAY = 16384,         /* floats to lay out that are worth an item */
     SLAB = 1 << 20,      /* floats of laid-out images at a time, or one image */
 };
 
@@ -27,11 +28,13 @@ struct rq_conv_f32 {
     how how;
     rq_float_dnnl_conv *library;
     rq_planes planes;
-    int32_t *off;         /* [depth] of a group: where a tap finds the first output position */
-    int64_t depth, step;  /* step: floats from channel to channel of a laid-out image */
-    int64_t slab;         /* images laid out at a time */
-    int64_t runs, length; /* columns: this many runs per image, of this many elements (some of nothing) */
-    int64_t panels, chunk, chunks, strips; /* panels of a run; panels of an item, items of a run; strips of rows */
+    int32_t *off;           /* [depth] of a group: where a tap finds the first output position */
+    int64_t depth, step;    /* step: floats from channel to channel of a laid-out image */
+    int64_t slab, lay;      /* images laid out at a time, channels of an item of that */
+    int64_t runs, length;   /* columns: this many runs per image, of this many elements */
+    bool tight;             /* a run is one in the output too; else it holds whole output rows with nothing between */
+    int64_t panels, strips; /* panels of a run; strips of rows */
+    int64_t chunk, chunks;  /* panels of an item, whatever their run; items of a strip */
 };
 
 static int64_t area(const int64_t v[3])
@@ -103,6 +106,7 @@ static rq_status lay_out(rq_conv_f32 *c)
         c->step += ALIGN; /* channels fall into different sets of a cache */
     c->slab = SLAB / (c->step * g->in_ch);
     c->slab = c->slab < 1 ? 1 : c->slab < g->batch ? c->slab : g->batch;
+    c->lay = 1 + LAY / c->step;
     c->off = rq_mem_alloc((size_t)c->depth, sizeof *c->off);
     if (!c->off)
         return RQ_NO_MEMORY;
@@ -123,9 +127,11 @@ static void cut(rq_conv_f32 *c)
     if (c->how == HOW_PIXELS) {
         c->runs = 1;
         c->length = area(g->out);
+        c->tight = true;
     } else if (g->out[2] >= WIDE) {
         c->runs = g->out[0] * g->out[1];
         c->length = g->out[2];
+        c->tight = true;
     } else {
         c->runs = g->out[0];
         c->length = c->planes.sums;
@@ -135,8 +141,9 @@ static void cut(rq_conv_f32 *c)
     c->strips = (rows + RQ_GEMM_F32_ROWS - 1) / RQ_GEMM_F32_ROWS;
     const int64_t macs = (rows < RQ_GEMM_F32_ROWS ? rows : RQ_GEMM_F32_ROWS) * panel * c->depth;
     c->chunk = ITEM_MACS / macs;
-    c->chunk = c->chunk < 1 ? 1 : c->chunk < c->panels ? c->chunk : c->panels;
-    c->chunks = (c->panels + c->chunk - 1) / c->chunk;
+    const int64_t all = c->runs * c->panels;
+    c->chunk = c->chunk < 1 ? 1 : c->chunk < all ? c->chunk : all;
+    c->chunks = (all + c->chunk - 1) / c->chunk;
 }
 
 rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_kernels *k, const rq_conv_geom *geom, const float *w,
@@ -193,35 +200,35 @@ typedef struct job {
     const rq_conv_f32 *c;
     float *y, *laid; /* laid: the images of a slab */
     const float *x, *w, *bias;
+    int64_t channels; /* of a slab */
 } job;
 
+/* A few channels of a slab. */
 static void lay_item(void *arg, int64_t item)
 {
     const job *j = arg;
     const rq_conv_f32 *c = j->c;
-    float *to = j->laid + item * c->step;
-    rq_planes_fill(&c->planes, &c->g, to, j->x + item * area(c->g.in));
-    memset(to + c->planes.total, 0, (size_t)(c->step - c->planes.total) * sizeof *to);
+    const int64_t first = item * c->lay, end = first + c->lay < j->channels ? first + c->lay : j->channels;
+    for (int64_t i = first; i < end; i++) {
+        float *to = j->laid + i * c->step;
+        rq_planes_fill(&c->planes, &c->g, to, j->x + i * area(c->g.in));
+        memset(to + c->planes.total, 0, (size_t)(c->step - c->planes.total) * sizeof *to);
+    }
 }
 
 /* Columns j0..j0+columns-1 of a run for `rows` channels at y (the first channel, the first element of the run). */
 static void put(const rq_conv_f32 *c, float *y, const float *acc, int ld, int rows, int64_t j0, int columns)
 {
     const int64_t step = area(c->g.out), width = c->g.out[2], pitch = c->planes.pitch;
-    if (c->how == HOW_PIXELS || c->runs == c->g.out[0] * c->g.out[1]) {
-        for (int i = 0; i < rows; i++)
-            memcpy(y + i * step + j0, acc + i * ld, (size_t)columns * sizeof *y);
+    if (c->tight) {
+        c->k->gemm_f32.copy(y + j0, step, acc, ld, rows, columns);
         return;
     }
     for (int64_t at = j0, end = j0 + columns; at < end;) {
         const int64_t row = at / pitch, q = at % pitch, left = width - q, most = end - at;
         const int64_t n = left < most ? left : most;
-        for (int i = 0; i < rows && n > 0; i++) {
-            float *to = y + i * step + row * width + q;
-            const float *from = acc + i * ld + (at - j0);
-            for (int64_t p = 0; p < n; p++)
-                to[p] = from[p];
-        }
+        if (n > 0)
+            c->k->gemm_f32.copy(y + row * width + q, step, acc + (at - j0), ld, rows, (int)n);
         at = (row + 1) * pitch;
     }
 }
@@ -231,9 +238,8 @@ static void strip_item(void *arg, int64_t item)
     const job *j = arg;
     const rq_conv_f32 *c = j->c;
     const rq_conv_geom *g = &c->g;
-    const int64_t chunk = item % c->chunks, run = item / c->chunks % c->runs,
-                  strip = item / c->chunks / c->runs % c->strips;
-    const int64_t which = item / c->chunks / c->runs / c->strips, group = which % g->groups, image = which / g->groups;
+    const int64_t chunk = item % c->chunks, strip = item / c->chunks % c->strips, which = item / c->chunks / c->strips;
+    const int64_t group = which % g->groups, image = which / g->groups;
     const int64_t per = g->out_ch / g->groups, icg = g->in_ch / g->groups, first = strip * RQ_GEMM_F32_ROWS;
     const int rows = (int)(per - first < RQ_GEMM_F32_ROWS ? per - first : RQ_GEMM_F32_ROWS);
     const int64_t oc = group * per + first;
@@ -247,23 +253,29 @@ static void strip_item(void *arg, int64_t item)
     } else {
         b = j->laid + (image * g->in_ch + group * icg) * c->step;
         s.off = c->off;
-        const bool joined = c->runs == g->out[0] && g->out[2] < WIDE;
-        const int64_t z = joined ? run : run / g->out[1], row = joined ? 0 : run % g->out[1];
-        b += z * g->stride[0] * c->planes.plane + row * c->planes.pitch;
-        y += (z * g->out[1] + row) * g->out[2];
     }
+    const float *start = j->bias ? j->bias + oc : NULL;
     const int lanes = c->k->gemm_f32.lanes;
-    const int64_t vectors = (c->length + lanes - 1) / lanes;
-    int64_t end = (chunk + 1) * c->chunk;
-    if (end > c->panels)
-        end = c->panels;
+    const int64_t vectors = (c->length + lanes - 1) / lanes, all = c->runs * c->panels;
+    const int64_t end = (chunk + 1) * c->chunk < all ? (chunk + 1) * c->chunk : all;
     _Alignas(64) float acc[RQ_GEMM_F32_ROWS * 48];
-    for (int64_t p = chunk * c->chunk; p < end; p++) {
+    for (int64_t at = chunk * c->chunk; at < end; at++) {
+        const int64_t run = at / c->panels, p = at % c->panels;
         const int64_t j0 = vectors * p / c->panels * lanes, j1 = vectors * (p + 1) / c->panels * lanes;
-        const int columns = (int)((j1 < c->length ? j1 : c->length) - j0);
+        const int columns = (int)((j1 < c->length ? j1 : c->length) - j0), ld = (columns + lanes - 1) / lanes * lanes;
+        float *to = y;
         s.b = b + j0;
-        const int ld = rq_gemm_f32_strip_run(&s, acc, j->bias ? j->bias + oc : NULL, rows, columns);
-        put(c, y, acc, ld, rows, j0, columns);
+        if (c->how == HOW_PLANES) {
+            const int64_t z = c->tight ? run / g->out[1] : run, row = c->tight ? run % g->out[1] : 0;
+            s.b += z * g->stride[0] * c->planes.plane + row * c->planes.pitch;
+            to += (z * g->out[1] + row) * g->out[2];
+        }
+        if (c->tight && ld == columns) {
+            rq_gemm_f32_strip_run(&s, to + j0, (size_t)area(g->out), start, rows, columns);
+        } else {
+            rq_gemm_f32_strip_run(&s, acc, (size_t)ld, start, rows, columns);
+            put(c, to, acc, ld, rows, j0, columns);
+        }
     }
 }
 
@@ -277,7 +289,7 @@ rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const 
         rq_conv_f32_plain(g, y, x, w, bias, t);
         return RQ_OK;
     }
-    const int64_t items = g->groups * c->strips * c->runs * c->chunks;
+    const int64_t items = g->groups * c->strips * c->chunks;
     job j = { .c = c, .y = y, .x = x, .w = w, .bias = bias, .laid = scratch };
     if (c->how == HOW_PIXELS) {
         rq_threads_for(t, g->batch * items, strip_item, &j);
@@ -288,7 +300,8 @@ rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const 
         const int64_t n = g->batch - image < c->slab ? g->batch - image : c->slab;
         j.x = x + image * g->in_ch * area(g->in);
         j.y = y + image * g->out_ch * area(g->out);
-        rq_threads_for(t, n * g->in_ch, lay_item, &j);
+        j.channels = n * g->in_ch;
+        rq_threads_for(t, (j.channels + c->lay - 1) / c->lay, lay_item, &j);
         rq_threads_for(t, n * items, strip_item, &j);
     }
     return RQ_OK;

@@ -370,6 +370,10 @@ static rq_status status_of(dnnl_status_t s)
 rq_status rq_float_dnnl_conv_create(rq_float_dnnl_conv **out, const rq_conv_geom *geom, const float *w, bool bias,
                                     int threads)
 {
+#if !defined(__x86_64__)
+    if (geom->transposed && geom->groups > 1) /* oneDNN 2.6.3 has a kernel on arm64, whose sums are wrong */
+        return RQ_UNSUPPORTED;
+#endif
     rq_float_dnnl_conv *c = rq_mem_zalloc(1, sizeof *c);
     if (!c)
         return RQ_NO_MEMORY;

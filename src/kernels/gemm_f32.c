@@ -22,41 +22,25 @@ int rq_gemm_f32_panel(const rq_kernels *k, int64_t rows)
     return g->lanes * g->vectors[rows < 3 ? rows - 1 : 2];
 }
 
-/* to[k][j] = b[k * b_k + j * b_j] for k < depth and j < columns, filled up with zeros to ld. */
-static void pack(float *to, int ld, const float *b, ptrdiff_t b_k, ptrdiff_t b_j, int depth, int columns)
+/* to[k][j] = b[k * b_k + j * b_j] for k < depth and j < columns, filled up with zeros to ld. One of the steps is 1. */
+static void pack(const rq_gemm_f32_isa *g, float *to, int ld, const float *b, ptrdiff_t b_k, ptrdiff_t b_j, int depth,
+                 int columns)
 {
-    if (b_j == 1) {
-        for (int k = 0; k < depth; k++, b += b_k, to += ld) {
-            memcpy(to, b, (size_t)columns * sizeof *to);
-            for (int j = columns; j < ld; j++)
-                to[j] = 0;
-        }
-        return;
-    }
     for (int j = columns; j < ld; j++)
         for (int k = 0; k < depth; k++)
             to[k * ld + j] = 0;
-    int j = 0;
-    for (; j + 4 <= columns; j += 4) {
-        const float *p = b + j * b_j, *q = p + b_j, *r = q + b_j, *s = r + b_j;
-        float *at = to + j;
-        for (int k = 0; k < depth; k++, at += ld) {
-            at[0] = p[k * b_k];
-            at[1] = q[k * b_k];
-            at[2] = r[k * b_k];
-            at[3] = s[k * b_k];
-        }
-    }
-    for (; j < columns; j++)
-        for (int k = 0; k < depth; k++)
-            to[k * ld + j] = b[k * b_k + j * b_j];
+    if (b_j == 1)
+        g->copy(to, ld, b, b_k, depth, columns);
+    else
+        g->transpose(to, ld, b, b_j, depth, columns);
 }
 
-int rq_gemm_f32_strip_run(const rq_gemm_f32_strip *s, float *acc, const float *start, int rows, int columns)
+void rq_gemm_f32_strip_run(const rq_gemm_f32_strip *s, float *c, size_t ldc, const float *start, int rows, int columns)
 {
+    static const float zeros[RQ_GEMM_F32_ROWS];
     const rq_gemm_f32_isa *g = &s->k->gemm_f32;
     const int vectors = (columns + g->lanes - 1) / g->lanes, ld = vectors * g->lanes;
-    const bool in_place = s->off || (s->b_j == 1 && columns == ld && rows < PACKED_ROWS);
+    const bool in_place = s->b_j == 1 && columns == ld && rows < PACKED_ROWS && s->b_k < INT32_MAX / RQ_GEMM_F32_DEPTH;
     int at_once = RQ_GEMM_F32_PACK / ld;
     if (at_once > RQ_GEMM_F32_DEPTH)
         at_once = RQ_GEMM_F32_DEPTH;
@@ -64,35 +48,29 @@ int rq_gemm_f32_strip_run(const rq_gemm_f32_strip *s, float *acc, const float *s
     const int max_rows = vectors > g->vectors[1] ? 1 : vectors > g->vectors[2] ? 2 : g->rows;
     const int tiles = (rows + max_rows - 1) / max_rows;
 
-    for (int i = 0; i < rows; i++)
-        for (int j = 0; j < ld; j++)
-            acc[i * ld + j] = start ? start[i] : 0;
     _Alignas(64) float packed[RQ_GEMM_F32_PACK];
     int32_t mine[RQ_GEMM_F32_DEPTH];
+    if (!s->off) {
+        const int32_t step = in_place ? (int32_t)s->b_k : ld;
+        for (int k = 0; k < at_once && k < s->depth; k++)
+            mine[k] = k * step;
+    }
     for (int64_t k0 = 0; k0 < s->depth; k0 += at_once) {
         const int depth = s->depth - k0 < at_once ? (int)(s->depth - k0) : at_once;
-        const float *b = s->b;
-        const int32_t *off = mine;
-        if (s->off) {
-            off = s->off + k0;
-        } else if (in_place && s->b_k < INT32_MAX / RQ_GEMM_F32_DEPTH) {
-            b += k0 * s->b_k;
-            for (int k = 0; k < depth; k++)
-                mine[k] = (int32_t)(k * s->b_k);
-        } else {
-            pack(packed, ld, b + k0 * s->b_k, s->b_k, s->b_j, depth, columns);
+        const float *b = s->off ? s->b : s->b + k0 * s->b_k;
+        const int32_t *off = s->off ? s->off + k0 : mine;
+        if (!s->off && !in_place) {
+            pack(g, packed, ld, b, s->b_k, s->b_j, depth, columns);
             b = packed;
-            for (int k = 0; k < depth; k++)
-                mine[k] = k * ld;
         }
+        const float *from = k0 ? NULL : start ? start : zeros;
         for (int i = 0, n = 0; n < tiles; n++) {
             const int take = (rows - i) / (tiles - n);
-            g->tile(acc + i * ld, (size_t)ld, s->a + i * s->a_row + k0 * s->a_k, s->a_row, s->a_k, b, off,
-                    (size_t)depth, take, vectors);
+            g->tile(c + (size_t)i * ldc, ldc, from ? from + i : NULL, s->a + i * s->a_row + k0 * s->a_k, s->a_row,
+                    s->a_k, b, off, (size_t)depth, take, vectors);
             i += take;
         }
     }
-    return ld;
 }
 
 /* ---- products ---- */
@@ -105,6 +83,7 @@ typedef struct gemm_job {
     int64_t m, n, depth;
     ptrdiff_t a_row, a_k, b_k, b_j, c_row, c_j;
     float alpha, beta;
+    bool plain; /* C is the chains themselves, rows contiguous */
     int panel;
     int64_t row_step, col_step, row_cuts, col_cuts; /* pieces of one product */
 } gemm_job;
@@ -112,9 +91,8 @@ typedef struct gemm_job {
 /* Rows and columns of C from a strip. */
 static void put(const gemm_job *j, float *c, const float *acc, int ld, int rows, int columns)
 {
-    if (j->c_j == 1 && j->alpha == 1 && j->beta == 0) {
-        for (int i = 0; i < rows; i++)
-            memcpy(c + i * j->c_row, acc + i * ld, (size_t)columns * sizeof *c);
+    if (j->plain) {
+        j->k->gemm_f32.copy(c, j->c_row, acc, ld, rows, columns);
         return;
     }
     for (int i = 0; i < rows; i++)
@@ -148,8 +126,14 @@ static void product_item(void *arg, int64_t item)
             const int columns = (int)(q + (v1 - v0) * lanes < q1 ? (v1 - v0) * lanes : q1 - q);
             s.a = a + r * j->a_row;
             s.b = b + q * j->b_j;
-            const int ld = rq_gemm_f32_strip_run(&s, acc, NULL, rows, columns);
-            put(j, c + r * j->c_row + q * j->c_j, acc, ld, rows, columns);
+            float *to = c + r * j->c_row + q * j->c_j;
+            const int ld = (columns + lanes - 1) / lanes * lanes;
+            if (j->plain && ld == columns) {
+                rq_gemm_f32_strip_run(&s, to, (size_t)j->c_row, NULL, rows, columns);
+            } else {
+                rq_gemm_f32_strip_run(&s, acc, (size_t)ld, NULL, rows, columns);
+                put(j, to, acc, ld, rows, columns);
+            }
             q += columns;
         }
 }
@@ -209,6 +193,7 @@ rq_status rq_gemm_f32_batch(const rq_kernels *K, float *c, const float *a, const
         swap(&j.a_k, &j.b_k);
         swap(&j.c_row, &j.c_j);
     }
+    j.plain = j.c_j == 1 && alpha == 1 && beta == 0;
     j.panel = rq_gemm_f32_panel(K, j.m);
     /* Pieces of at least PIECE_MACS, at most MAX_PIECES: columns in whole panels, and rows in whole strips where there are too
      * few of those. */

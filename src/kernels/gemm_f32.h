@@ -20,7 +20,7 @@ enum {
     RQ_GEMM_F32_ROWS = 64,     /* of a strip */
     RQ_GEMM_F32_COLUMNS = 128, /* widest panel of any tile */
     RQ_GEMM_F32_PACK = 12288,  /* floats of packed B: what fits beside the rest into a first-level cache */
-    RQ_GEMM_F32_DEPTH = 256,   /* of B at a time */
+    RQ_GEMM_F32_DEPTH = 128,   /* of B at a time */
 };
 
 /* The tile of one instruction set. */
@@ -28,10 +28,14 @@ typedef struct rq_gemm_f32_isa {
     int rows;       /* most of a tile */
     int lanes;      /* columns of one vector */
     int vectors[3]; /* most vectors of a tile with 1 row, with 2, with more: enough chains to hide their latency */
-    /* For i < rows and j < vectors * lanes: c[i * ldc + j] = the chain c[i * ldc + j], then fma(a[i * a_row + k * a_k],
-     * b[off[k] + j], .) for k = 0 ... depth - 1. */
-    void (*tile)(float *c, size_t ldc, const float *a, ptrdiff_t a_row, ptrdiff_t a_k, const float *b,
-                 const int32_t *off, size_t depth, int rows, int vectors);
+    /* For i < rows and j < vectors * lanes: c[i * ldc + j] = the chain start[i] (or c[i * ldc + j] where start is NULL), then
+     * fma(a[i * a_row + k * a_k], b[off[k] + j], .) for k = 0 ... depth - 1. */
+    void (*tile)(float *c, size_t ldc, const float *start, const float *a, ptrdiff_t a_row, ptrdiff_t a_k,
+                 const float *b, const int32_t *off, size_t depth, int rows, int vectors);
+    /* dst[i * ldd + j] = src[i * lds + j], i < rows, j < n: short rows */
+    void (*copy)(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds, int rows, int n);
+    /* dst[i * ldd + j] = src[j * lds + i] */
+    void (*transpose)(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds, int rows, int n);
 } rq_gemm_f32_isa;
 
 /* Up to RQ_GEMM_F32_ROWS rows against one panel of columns. B is read at b + off[k] + j, whole vectors of it, when `off`
@@ -48,9 +52,9 @@ typedef struct rq_gemm_f32_strip {
 
 /* Widest panel for that many rows, a multiple of the lanes. */
 int rq_gemm_f32_panel(const struct rq_kernels *k, int64_t rows);
-/* acc[rows][ld], ld = columns rounded up to whole vectors: continue its chains over the whole depth. Returns ld. acc is
- * set to the starts first (NULL: 0), one per row. 64-byte aligned; columns is at most a panel. */
-int rq_gemm_f32_strip_run(const rq_gemm_f32_strip *s, float *acc, const float *start, int rows, int columns);
+/* c[i * ldc + j] = the chain of row i from start[i] (NULL: 0) over the whole depth, i < rows, j < columns rounded up to whole vectors;
+ * columns is at most a panel. */
+void rq_gemm_f32_strip_run(const rq_gemm_f32_strip *s, float *c, size_t ldc, const float *start, int rows, int columns);
 
 /* c [m][n] = alpha * (op(a) op(b)) + beta * c, row-major; op(a) is m x k: a is [m][k], or [k][m] when trans_a; b
  * likewise. lda, ldb, ldc: elements from row to row as stored. The chain starts at 0; then come f32(alpha * chain) and, unless beta

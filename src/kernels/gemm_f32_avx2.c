@@ -1,6 +1,6 @@
 /* kernels/gemm_f32_avx2.c — 4 rows x 24 columns in 16 registers. */
 #ifdef __AVX2__
-#include <immintrin.h>
+#include "kernels/transpose_avx.h"
 
 typedef __m256 vf;
 static inline vf vload(const float *p)

@@ -1,6 +1,6 @@
 /* kernels/gemm_f32_avx512.c — 8 rows x 48 columns in 32 registers. */
 #ifdef __AVX512F__
-#include <immintrin.h>
+#include "kernels/transpose_avx.h"
 
 typedef __m512 vf;
 static inline vf vload(const float *p)

@@ -1,6 +1,7 @@
 /* kernels/gemm_f32_scalar.c — the definition. Where the compiler may not assume the instruction, fmaf is the C library's, which
  * rounds correctly: slow on a machine without it, never different. */
 #include <math.h>
+#include <stddef.h>
 
 typedef float vf;
 static inline vf vload(const float *p)
@@ -20,6 +21,12 @@ static inline vf vfma(vf a, vf b, vf c) /* a * b + c, rounded once */
     return fmaf(a, b, c);
 }
 
+static inline void transpose_block(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds)
+{
+    *dst = *src;
+}
+
+#define TILE_BLOCK 1
 #define TILE_LANES 1
 #define TILE_ROWS 4
 #define TILE_WIDE_1 4

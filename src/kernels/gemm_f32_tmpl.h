@@ -1,19 +1,20 @@
 /* kernels/gemm_f32_tmpl.h — the float tile of kernels/gemm_f32.h, once for every instruction set. The file that includes
- * this defines the vector (vf, vload, vstore, vsplat, vfma), TILE_LANES, TILE_ROWS, TILE_WIDE_1, TILE_WIDE_2, TILE_WIDE
+ * this defines the vector (vf, vload, vstore, vsplat, vfma), transpose_block and TILE_BLOCK, its size, TILE_LANES, TILE_ROWS, TILE_WIDE_1, TILE_WIDE_2, TILE_WIDE
  * and SUFFIX. A tile is loops of constant length that the compiler turns into registers. */
 #include "kernels/gemm_f32.h"
 #include "kernels/kernels_isa.h"
 
-static inline __attribute__((always_inline)) void tile_of(float *c, size_t ldc, const float *a, ptrdiff_t a_row,
-                                                          ptrdiff_t a_k, const float *b, const int32_t *off,
-                                                          size_t depth, const int rows, const int vectors)
+static inline __attribute__((always_inline)) void tile_of(float *c, size_t ldc, const float *start, const float *a,
+                                                          ptrdiff_t a_row, ptrdiff_t a_k, const float *b,
+                                                          const int32_t *off, size_t depth, const int rows,
+                                                          const int vectors)
 {
     vf acc[TILE_ROWS][TILE_WIDE_1];
 #pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++)
-            acc[i][v] = vload(c + (size_t)i * ldc + v * TILE_LANES);
+            acc[i][v] = start ? vsplat(start[i]) : vload(c + (size_t)i * ldc + v * TILE_LANES);
     for (size_t k = 0; k < depth; k++, a += a_k) {
         const float *at = b + off[k];
         vf col[TILE_WIDE_1];
@@ -37,11 +38,11 @@ static inline __attribute__((always_inline)) void tile_of(float *c, size_t ldc, 
 
 #define CASE(r, v)                                                                                                     \
     case (r)*16 + (v):                                                                                                 \
-        tile_of(c, ldc, a, a_row, a_k, b, off, depth, r, v);                                                           \
+        tile_of(c, ldc, start, a, a_row, a_k, b, off, depth, r, v);                                                    \
         break;
 
-static void tile(float *c, size_t ldc, const float *a, ptrdiff_t a_row, ptrdiff_t a_k, const float *b,
-                 const int32_t *off, size_t depth, int rows, int vectors)
+static void tile(float *c, size_t ldc, const float *start, const float *a, ptrdiff_t a_row, ptrdiff_t a_k,
+                 const float *b, const int32_t *off, size_t depth, int rows, int vectors)
 {
     switch (rows * 16 + vectors) {
         CASE(1, 1)
@@ -81,6 +82,33 @@ static void tile(float *c, size_t ldc, const float *a, ptrdiff_t a_row, ptrdiff_
     }
 }
 
+static void copy(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds, int rows, int n)
+{
+    for (int i = 0; i < rows; i++, dst += ldd, src += lds) {
+        int j = 0;
+        for (; j + TILE_LANES <= n; j += TILE_LANES)
+            vstore(dst + j, vload(src + j));
+        if (j < n && n >= TILE_LANES)
+            vstore(dst + n - TILE_LANES, vload(src + n - TILE_LANES));
+        else
+            for (; j < n; j++)
+                dst[j] = src[j];
+    }
+}
+
+static void transpose(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds, int rows, int n)
+{
+    for (int j = 0; j < n; j += TILE_BLOCK) {
+        int k = 0;
+        if (j + TILE_BLOCK <= n)
+            for (; k + TILE_BLOCK <= rows; k += TILE_BLOCK)
+                transpose_block(dst + k * ldd + j, ldd, src + j * lds + k, lds);
+        for (; k < rows; k++)
+            for (int i = j; i < n && i < j + TILE_BLOCK; i++)
+                dst[k * ldd + i] = src[i * lds + k];
+    }
+}
+
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
 
@@ -89,4 +117,6 @@ const rq_gemm_f32_isa JOIN(rq_gemm_f32_, SUFFIX) = {
     .lanes = TILE_LANES,
     .vectors = { TILE_WIDE_1, TILE_WIDE_2, TILE_WIDE },
     .tile = tile,
+    .copy = copy,
+    .transpose = transpose,
 };

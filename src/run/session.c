@@ -35,7 +35,7 @@ static rq_status build(rq_session *s, const rq_graph *g, rq_err *err)
     unsigned cpu;
     RQ_TRY(rq_cpu_pinned(&cpu, err));
     rq_kernels_init(&s->k, cpu);
-    s->k.library = !s->cfg.deterministic;
+    s->k.library = s->cfg.onednn;
     s->k.spec = s->cfg.match == RQ_MATCH_SPEC;
     if (rq_graph_copy(&s->g, g))
         return rq_fail(err, RQ_NO_MEMORY, "out of memory copying the graph");
