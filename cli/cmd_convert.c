@@ -5,6 +5,7 @@ typedef struct convert_args {
     cli_common common;
     const char *out;
     int format;
+    int64_t opset;
 } convert_args;
 
 #define TO(field) offsetof(convert_args, field)
@@ -12,6 +13,7 @@ static const cli_opt opts[] = {
     { CLI_OUT, 'o', "out", "OUT", TO(out), "write the model here; the suffix names the format", NULL, 0, 0 },
     { CLI_ENUM, 0, "format", "qdq|qoperator", TO(format),
       "QuantizeLinear/DequantizeLinear pairs or QLinear operators (default qdq)", "qdq|qoperator", 0, 0 },
+    { CLI_INT, 0, "opset", "N", TO(opset), "write opset N (default: as low as model and scales allow)", NULL, 10, 25 },
     CLI_ROWS_COMMON,
     { CLI_END, 0, NULL, NULL, 0, NULL, NULL, 0, 0 },
 };
@@ -29,6 +31,7 @@ static int run(void *args)
     int rc = CLI_FAILED;
     rq_save_cfg form = rq_save_defaults();
     form.spelling = a->format ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_QDQ;
+    form.opset = a->opset;
     if (rq_file_check_output(a->out, &err) || cli_load(&g, model, &a->common, &err) ||
         rq_graph_summarize(g, &sum, &err))
         goto done;

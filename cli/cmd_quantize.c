@@ -15,8 +15,8 @@ typedef struct quantize_args {
     const char *data, *out, *eval, *json, *output;
     rq_settings settings;
     int method, activations, weights, format, compat, symmetric_ranges; /* positions in the words below */
-    int mode, block, weight_method, weight_form;
-    int64_t accuracy_level;
+    int mode, block, weight_method, weight_form, profile;
+    int64_t accuracy_level, opset;
     int64_t bins, groups;
     cli_list ops, nodes, except;
     int64_t samples, seed;
@@ -30,6 +30,12 @@ static const cli_opt opts[] = {
     { CLI_OUT, 'o', "out", "OUT", TO(out), "write the int8 model here; the suffix names the format", NULL, 0, 0 },
     { CLI_ENUM, 0, "format", "qdq|qoperator", TO(format),
       "write QuantizeLinear/DequantizeLinear pairs or QLinear operators (default qdq)", "qdq|qoperator", 0, 0 },
+    { CLI_ENUM, 0, "profile", "RUNTIME", TO(profile),
+      "make the file for this runtime (its settings, unless given; what contradicts it is refused), and list what it "
+      "will "
+      "run in float: ort-cpu-x64, ort-cpu-arm64, tensorrt, openvino or qnn",
+      CLI_PROFILES, 0, 0 },
+    { CLI_INT, 0, "opset", "N", TO(opset), "write opset N (default: as low as model and scales allow)", NULL, 10, 25 },
     { CLI_ENUM, 0, "mode", "MODE", TO(mode),
       "what becomes integers: static (weights and activations, calibrated on DATA; the default), dynamic (inputs of "
       "products are measured as they pass) or weight-only",
@@ -120,6 +126,7 @@ static void defaults(void *args)
     a->weight_method = (int)a->settings.weight_method;
     a->symmetric_ranges = RQ_AUTO;
     a->max_drop = -1;
+    a->profile = -1; /* none */
 }
 
 /* The settings of every tensor: defaults, then the recipe, then the command line. */
@@ -141,6 +148,15 @@ static rq_settings settle(const quantize_args *a)
     s.symmetric_ranges = (rq_auto)a->symmetric_ranges;
     s.bins = (int)a->bins;
     s.groups = (int)a->groups;
+    if (a->profile >= 0) { /* what it wants, where nobody says otherwise */
+        const rq_settings p = rq_profile_settings((rq_profile)a->profile);
+        s.activations = cli_given(&a->common, "activations") ? s.activations : p.activations;
+        s.symmetric_activations |= p.symmetric_activations;
+        s.float_bias |= p.float_bias;
+        s.weight_pairs |= p.weight_pairs;
+        s.min_range = cli_given(&a->common, "min-range") ? s.min_range : p.min_range;
+        s.places = p.places;
+    }
     rq_settings wanted = s;
     if (a->common.recipe)
         rq_recipe_apply_global(a->common.recipe, &wanted, a->common.given);
@@ -153,6 +169,7 @@ static rq_settings settle(const quantize_args *a)
         rq_recipe_apply_global(a->common.recipe, &s, a->common.given);
     if (implied)
         s.method = RQ_METHOD_PERCENTILE;
+    s.softmax_256 |= s.compat && a->format;
     return s;
 }
 
@@ -166,6 +183,8 @@ static int refuse(const cli_command *c, const quantize_args *a)
         return cli_usage(c, "--%s needs samples to judge on: -d DATA", a->json ? "json" : "max-drop");
     if (!a->out)
         return cli_usage(c, "the output is missing: -o OUT");
+    if (a->profile >= 0 && a->mode != RQ_MODE_STATIC)
+        return cli_usage(c, "--profile is for --mode static");
     if (rq_file_check_output(a->out, &err) || (a->json && rq_file_check_output(a->json, &err)))
         return cli_fail(c->name, &err);
     return CLI_OK;
@@ -239,6 +258,19 @@ static int unjudged(const quantize_args *a, const rq_graph *original, const rq_g
     return CLI_OK;
 }
 
+/* What the runtime that the file is for will do with it. */
+static rq_status print_lint(const quantize_args *a, const rq_graph *saved, rq_err *err)
+{
+    rq_lint lint;
+    if (a->common.quiet || cli_is_stdout(a->json))
+        return RQ_OK;
+    RQ_TRY(rq_lint_graph(&lint, saved, (rq_profile)a->profile, err));
+    putchar('\n');
+    rq_lint_print(&lint, stdout);
+    rq_lint_release(&lint);
+    return RQ_OK;
+}
+
 static int run(void *args)
 {
     quantize_args *a = args;
@@ -272,7 +304,12 @@ static int run(void *args)
     cfg.mode = (rq_mode)a->mode;
     cfg.weight_form = (rq_weight_form)a->weight_form;
     cfg.accuracy_level = (int)a->accuracy_level;
+    rq_save_cfg form = rq_save_defaults();
+    form.spelling = a->format ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_QDQ;
+    form.opset = a->opset;
     cfg.settings = settle(a);
+    if (a->profile >= 0 && rq_profile_check((rq_profile)a->profile, &cfg.settings, &form, &err))
+        goto done;
     cfg.ops = a->ops.items;
     cfg.nodes = a->nodes.items;
     cfg.except = a->except.items;
@@ -284,8 +321,6 @@ static int run(void *args)
     cfg.match = (rq_match)a->common.match;
     cfg.progress = cli_progress_step;
     cfg.progress_arg = &progress;
-    rq_save_cfg form = rq_save_defaults();
-    form.spelling = a->format ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_QDQ;
     if (rq_ptq(g, data, &cfg, &notes, &err) || rq_save_as(g, a->out, &form, &err))
         goto done;
 
@@ -321,6 +356,8 @@ static int run(void *args)
 
     if (!a->common.quiet && !cli_is_stdout(a->json))
         rq_report_print(&report, stdout);
+    if (a->profile >= 0 && print_lint(a, saved, &err))
+        goto done;
     if (a->json && rq_report_save_json(&report, a->json, &err))
         goto done;
     rc = judge(a, &report);

@@ -203,6 +203,7 @@ set(RQ_SOURCES
   src/algo/lint_other.c
   src/algo/place.c
   src/algo/place_ort.c
+  src/algo/place_runtime.c
   src/algo/profile.c
   src/algo/ptq.c
   src/algo/ptq_choose.c

@@ -39,10 +39,11 @@ typedef enum rq_spelling {
 
 typedef struct rq_save_cfg {
     rq_spelling spelling;
+    int64_t opset; /* of ONNX; 0: as low as it was, and as the annotations allow */
 } rq_save_cfg;
 RQ_API rq_save_cfg rq_save_defaults(void);
 /* rq_save, spelled as cfg (NULL: the defaults) says, whoever quantized the graph. g is not changed, and the file computes
- * the same in integers either way. */
+ * the same in integers either way. RQ_UNSUPPORTED: cfg->opset is older than the graph, or than its annotations need. */
 RQ_API rq_status rq_save_as(const rq_graph *g, const char *path, const rq_save_cfg *cfg, rq_err *err);
 
 /* An input, output or other value as a user sees it. Strings live as long as the graph is unchanged. */

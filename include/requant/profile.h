@@ -23,6 +23,11 @@ RQ_API const char *rq_profile_name(rq_profile p);
 /* The profile of that name; false: there is none. */
 RQ_API bool rq_profile_find(const char *name, rq_profile *out);
 
+/* The settings that fit the runtime; change what rq_profile_check lets you. */
+RQ_API rq_settings rq_profile_settings(rq_profile p);
+/* Do settings and spelling fit the runtime? RQ_BAD_ARG: the sentence says which does not, and why. */
+RQ_API rq_status rq_profile_check(rq_profile p, const rq_settings *s, const rq_save_cfg *form, rq_err *err);
+
 /* Where an operator of a file will run. */
 typedef enum rq_lint_runs {
     RQ_LINT_INTEGER,

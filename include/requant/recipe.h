@@ -48,6 +48,13 @@ RQ_API const char *rq_weight_method_name(rq_weight_method m);
  * (docs/onnx-facts.md 4.4 to 4.7), so that scales and zero points are the same numbers. */
 typedef enum rq_compat { RQ_COMPAT_NONE, RQ_COMPAT_ONNXRUNTIME, RQ_N_COMPATS } rq_compat;
 
+/* Which tensors become codes, where compat says nothing (docs/onnx-facts.md 5.1, 5.2, 5.5). */
+typedef enum rq_places {
+    RQ_PLACES_REACH,      /* what lies between weighted operators, so that ONNX Runtime on a CPU stays in integers */
+    RQ_PLACES_INPUTS,     /* inputs of weighted operators and of residual Adds only: TensorRT */
+    RQ_PLACES_EVERYTHING, /* every float tensor: QNN */
+} rq_places;
+
 typedef enum rq_auto { RQ_NO, RQ_YES, RQ_AUTO } rq_auto; /* AUTO: as the rest of the settings has it */
 
 /* Everything that can be set for one tensor (or node). */
@@ -79,6 +86,7 @@ typedef struct rq_settings {
     rq_auto symmetric_ranges; /* ranges around zero whatever the codes are; AUTO: where the codes are, and for compat's
                                  percentile */
     rq_compat compat;
+    rq_places places;     /* global only */
     int bins, groups;     /* compat: bins that percentile (2048) and entropy (128) count in, groups of entropy (128);
                              0: these */
     bool float_bias;      /* biases stay in float */

@@ -548,6 +548,8 @@ static rq_status walk(work *w)
     }
     if (w->base->compat == RQ_COMPAT_ONNXRUNTIME)
         return rq_place_as_ort(p, w->g, w->base, w->recipe, w->ban, w->err);
+    if (w->base->places != RQ_PLACES_REACH)
+        return rq_place_for_runtime(p, w->g, w->base, w->recipe, w->ban, w->err);
     RQ_TRY(rq_order(w->g, &w->order, &w->n_order, w->err));
     find_anchors(w);
     find_reach(w);

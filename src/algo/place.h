@@ -69,6 +69,9 @@ void rq_placement_destroy(rq_placement *p);
 /* place_ort.c: fill p (arrays allocated, nothing in them) as ONNX Runtime's quantizer would. */
 rq_status rq_place_as_ort(rq_placement *p, const rq_graph *g, const rq_settings *base, const rq_recipe *recipe,
                           const rq_place_ban *ban, rq_err *err);
+/* place_runtime.c: the same for settings.places other than RQ_PLACES_REACH. */
+rq_status rq_place_for_runtime(rq_placement *p, const rq_graph *g, const rq_settings *base, const rq_recipe *recipe,
+                               const rq_place_ban *ban, rq_err *err);
 /* Why the lists leave this node in float, or NULL. */
 const char *rq_place_left_out(const rq_place_ban *ban, const rq_node *n);
 /* Is `word` in a list that ends in NULL? */

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "ops/op.h"
+#include "ops/upgrade.h"
 #include "requant/ops.h"
 
 enum { MOVE_FROM = 1024, ALIGN = 4096, STAGE = 65536 };
@@ -165,14 +166,32 @@ static bool is_annotated(const rq_graph *g)
     return false;
 }
 
+/* Opset `want` (0: any) before annotations are written, and still after. */
+static rq_status reach_opset(rq_graph *g, int64_t want, bool after, rq_err *err)
+{
+    const int64_t is = rq_graph_opset(g, "");
+    if (want && !after)
+        return is < want ? rq_upgrade(g, want, err) : rq_downgrade(g, want, err);
+    if (want && is != want)
+        return rq_fail(err, RQ_UNSUPPORTED,
+                       "opset %lld cannot be written: scales per channel need opset 13, codes of 16 or 4 bits and "
+                       "blocks 21; these need opset %lld (--per-tensor does with 10)",
+                       (long long)want, (long long)is);
+    return RQ_OK;
+}
+
 /* Annotations are our own; ONNX says the same with QuantizeLinear and DequantizeLinear, or with integer operators. */
-static rq_status lower(rq_graph **out, const rq_graph *g, rq_spelling spelling, rq_err *err)
+static rq_status lower(rq_graph **out, const rq_graph *g, const rq_save_cfg *cfg, rq_err *err)
 {
     RQ_TRY(rq_graph_copy(out, g));
     rq_ops_bind(*out);
-    rq_status st = spelling == RQ_SPELLING_KEEP ? RQ_OK : rq_raise(*out, NULL, err);
+    rq_status st = cfg->spelling == RQ_SPELLING_KEEP ? RQ_OK : rq_raise(*out, NULL, err);
     if (!st)
-        st = spelling == RQ_SPELLING_QOPERATOR ? rq_lower_qoperator(*out, err) : rq_lower_qdq(*out, err);
+        st = reach_opset(*out, cfg->opset, false, err);
+    if (!st)
+        st = cfg->spelling == RQ_SPELLING_QOPERATOR ? rq_lower_qoperator(*out, err) : rq_lower_qdq(*out, err);
+    if (!st)
+        st = reach_opset(*out, cfg->opset, true, err);
     if (!st) {
         (*out)->producer = "requant";
         (*out)->producer_version = rq_graph_str(*out, rq_version());
@@ -187,8 +206,9 @@ static rq_status lower(rq_graph **out, const rq_graph *g, rq_spelling spelling, 
 rq_status rq_onnx_write_split(const rq_graph *g, const char *path, const rq_save_cfg *cfg, size_t most, rq_err *err)
 {
     rq_graph *lowered = NULL;
-    if (is_annotated(g) || (cfg->spelling != RQ_SPELLING_KEEP && rq_graph_is_quantized(g)))
-        RQ_TRY(lower(&lowered, g, cfg->spelling, err));
+    const bool other = cfg->spelling != RQ_SPELLING_KEEP && rq_graph_is_quantized(g);
+    if (is_annotated(g) || other || (cfg->opset && cfg->opset != rq_graph_opset(g, "")))
+        RQ_TRY(lower(&lowered, g, cfg, err));
     rq_arena a = { 0 };
     Onnx__ModelProto *m;
     rq_status st = rq_onnx_build(&m, lowered ? lowered : g, &a, err);

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/op.h"
 #include "ops/rewrite.h"
 
 enum { OLDEST = 7, NEWEST = 25 };
@@ -378,4 +379,72 @@ rq_status rq_upgrade(rq_graph *g, int64_t opset, rq_err *err)
     if (opset >= 10 && g->ir_version < least)
         g->ir_version = least;
     return RQ_OK;
+}
+
+/* What an operator may have gained without a change of what it was: attributes, and inputs at the end. */
+static const struct gain {
+    int opset;
+    const char *op, *attr; /* attr NULL: more than n_in inputs */
+    int n_in;
+} gains[] = {
+    { 10, "AveragePool", "ceil_mode", 0 },
+    { 10, "MaxPool", "dilations", 0 },
+    { 10, "MaxPool", "ceil_mode", 0 },
+    { 11, "Gemm", NULL, -2 }, /* C may be missing */
+    { 13, "QuantizeLinear", "axis", 0 },
+    { 13, "DequantizeLinear", "axis", 0 },
+    { 14, "Reshape", "allowzero", 0 },
+    { 15, "Shape", "start", 0 },
+    { 15, "Shape", "end", 0 },
+    { 16, "ScatterND", "reduction", 0 },
+    { 16, "ScatterElements", "reduction", 0 },
+    { 18, "Pad", NULL, 3 },
+    { 19, "AveragePool", "dilations", 0 },
+    { 19, "Cast", "saturate", 0 },
+    { 21, "QuantizeLinear", "block_size", 0 },
+    { 21, "DequantizeLinear", "block_size", 0 },
+};
+
+/* The oldest opset that has the node as it stands. */
+static int64_t oldest_of(const rq_node *n, int64_t now)
+{
+    int64_t oldest = n->row && n->row->since ? n->row->since : now;
+    for (size_t k = 0; k < sizeof changes / sizeof *changes; k++)
+        if (rq_rewrite_is(n, changes[k].op) && changes[k].opset > oldest && changes[k].opset <= now)
+            oldest = changes[k].opset;
+    for (size_t k = 0; k < sizeof gains / sizeof *gains; k++) {
+        const struct gain *a = &gains[k];
+        if (!rq_rewrite_is(n, a->op) || a->opset <= oldest || a->opset > now)
+            continue;
+        if (a->attr ? rq_attr_find(n, a->attr) != NULL : a->n_in < 0 ? n->n_in <= -a->n_in : n->n_in > a->n_in)
+            oldest = a->opset;
+    }
+    return oldest;
+}
+
+static rq_status check_words(const rq_graph *g, int64_t now, int64_t opset, rq_err *err)
+{
+    for (rq_id i = 0; i < g->n_nodes; i++) {
+        const rq_node *n = &g->nodes[i];
+        if (!n->op || (n->domain[0] && strcmp(n->domain, "ai.onnx") != 0))
+            continue;
+        const int64_t oldest = oldest_of(n, now);
+        if (oldest > opset)
+            return rq_fail(err, RQ_UNSUPPORTED, "opset %lld cannot be written: node '%s' (%s) is as opset %lld has it",
+                           (long long)opset, n->name, n->op, (long long)oldest);
+        for (int a = 0; a < n->n_attr; a++)
+            for (int k = 0; (n->attr[a].type == RQ_ATTR_GRAPH || n->attr[a].type == RQ_ATTR_GRAPHS) && k < n->attr[a].n;
+                 k++)
+                RQ_TRY(check_words(n->attr[a].g[k], now, opset, err));
+    }
+    return RQ_OK;
+}
+
+rq_status rq_downgrade(rq_graph *g, int64_t opset, rq_err *err)
+{
+    const int64_t now = rq_graph_opset(g, "");
+    if (now <= opset)
+        return RQ_OK;
+    RQ_TRY(check_words(g, now, opset, err));
+    return rq_graph_set_opset(g, "", opset) ? rq_fail(err, RQ_NO_MEMORY, "out of memory lowering the opset") : RQ_OK;
 }

@@ -19,4 +19,8 @@ rq_status rq_upgrade_old(rq_graph *g, rq_err *err);
  * the newer meaning: axis -1 where axis is the last one, else Flatten, the node, Reshape. */
 rq_status rq_upgrade_softmax(rq_graph *g, rq_id node, int64_t axis, rq_err *err);
 
+/* The graph in the words of an older opset: where none of its operators changed since. RQ_UNSUPPORTED: the sentence names one that
+ * did. Annotations are not looked at. */
+rq_status rq_downgrade(rq_graph *g, int64_t opset, rq_err *err);
+
 #endif

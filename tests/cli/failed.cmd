@@ -23,3 +23,6 @@ echo old >out.npz; trap '' XFSZ; ulimit -f 8; requant run models/digits-cnn.onnx
 ls
 # said before the work begins
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --output logitz; ls never.onnx
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --profile tensorrt --activations u8
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --profile tensorrt --opset 10
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --profile openvino --format qoperator; ls never.onnx
