@@ -82,6 +82,7 @@ set(RQ_SOURCES
   src/ops/attend.c
   src/ops/attention.c
   src/ops/attention_gqa.c
+  src/ops/attention_int.c
   src/ops/attention_ms.c
   src/ops/batch_train.c
   src/ops/bcast.c

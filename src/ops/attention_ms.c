@@ -1,5 +1,5 @@
-/* ops/attention_ms.c — Attention and MultiHeadAttention of com.microsoft, on ops/attend.h. The first projects its input to
- * q, k and v itself; the second gets them in any of five layouts. Masks here add a finite number (mask_filter_value) where
+/* ops/attention_ms.c — Attention, QAttention and MultiHeadAttention of com.microsoft, on ops/attend.h. The first two
+ * project their input to q, k and v themselves; the last gets them in any of five layouts. Masks here add a finite number (mask_filter_value) where
  * they hide, so a row with everything hidden is not 0: docs/onnx-facts.md 2.9. */
 #include <float.h>
 #include <math.h>
@@ -7,6 +7,7 @@
 
 #include "kernels/gemm_f32.h"
 #include "ops/attend.h"
+#include "ops/attention_int.h"
 #include "ops/bcast.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
@@ -19,8 +20,15 @@ typedef struct roles {
 
 static const roles *roles_of(const rq_node *n)
 {
-    static const roles attention = { true, 2, 3, 5, 4, 4, 1, 1, -1, 6 }, multi = { false, 3, 4, 5, 6, 7, 1, 2, 3, 8 };
-    return strcmp(n->op, "Attention") == 0 ? &attention : &multi;
+    static const roles attention = { true, 2, 3, 5, 4, 4, 1, 1, -1, 6 }, multi = { false, 3, 4, 5, 6, 7, 1, 2, 3, 8 },
+                       codes = { true, 2, 5, -1, 8, 8, 1, 1, -1, 9 };
+    return strcmp(n->op, "Attention") == 0 ? &attention : strcmp(n->op, "QAttention") == 0 ? &codes : &multi;
+}
+
+/* Its input and weights are codes. */
+static bool is_codes(const rq_node *n)
+{
+    return strcmp(n->op, "QAttention") == 0;
 }
 
 static const rq_tensor *input(const rq_tensor *const *in, int n_in, int i)
@@ -253,8 +261,10 @@ static rq_status ms_infer(const rq_infer *a)
             return rq_infer_fail(a, RQ_UNSUPPORTED, "input %d (buffers shared between runs) is not supported", i);
     if (rq_attr_int(a->node, "past_present_share_buffer", 0) || rq_attr_int(a->node, "do_rotary", 0))
         return rq_infer_fail(a, RQ_UNSUPPORTED, "past_present_share_buffer and do_rotary are not supported");
+    if (is_codes(a->node))
+        RQ_TRY(rq_attention_int_check(a));
     for (int i = 0; i < a->n_out; i++)
-        a->out_dtype[i] = a->in[0]->dtype;
+        a->out_dtype[i] = is_codes(a->node) ? a->in[r->bias]->dtype : a->in[0]->dtype;
     dims d;
     RQ_TRY(all_dims(a, r, &d));
     if (r->projects && a->n_out > 1 && d.size >= 0 && d.v_size >= 0 && d.size != d.v_size)
@@ -404,9 +414,14 @@ static rq_status project(const rq_op_args *a, const dims *d, const layout *l, rq
     const rq_tensor *x = a->in[0], *bias = input(a->in, a->n_in, 2);
     const int64_t n = 2 * d->hidden + d->v_hidden, m = d->batch * d->queries, k = x->shape.dim[2];
     float *y = (float *)((char *)a->scratch + l->q);
-    for (int64_t i = 0; bias && i < m; i++)
-        memcpy(y + i * n, bias->f32, (size_t)n * sizeof *y);
-    RQ_TRY(rq_gemm_f32(a->k, y, x->f32, a->in[1]->f32, false, false, m, n, k, 1, k, n, bias ? 1 : 0, n, a->threads));
+    if (is_codes(a->node)) {
+        rq_attention_int_project(a, y, (char *)a->scratch + l->bytes);
+    } else {
+        for (int64_t i = 0; bias && i < m; i++)
+            memcpy(y + i * n, bias->f32, (size_t)n * sizeof *y);
+        RQ_TRY(
+            rq_gemm_f32(a->k, y, x->f32, a->in[1]->f32, false, false, m, n, k, 1, k, n, bias ? 1 : 0, n, a->threads));
+    }
     p->q_at = p->key_at = p->v_at = (rq_attend_at) { d->queries * n, d->size, n };
     p->v_at.head = d->v_size;
     p->q = y;
@@ -493,7 +508,8 @@ static rq_status ms_wide(const rq_op_args *a)
 {
     const roles *r = roles_of(a->node);
     for (int i = 0; i < a->n_in; i++)
-        if (a->in[i] && a->in[i]->dtype != RQ_DTYPE_F32 && i != r->mask)
+        if (a->in[i] && a->in[i]->dtype != RQ_DTYPE_F32 && i != r->mask &&
+            !(is_codes(a->node) && rq_int_is_byte(a->in[i]->dtype)))
             return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for input %d of type %s", i,
                               rq_dtype_name(a->in[i]->dtype));
     dims d;
@@ -590,7 +606,7 @@ static size_t ms_scratch(const rq_op_args *a, bool integer)
     rq_attend_codes codes;
     run_dims(a, r, &d);
     if (!integer)
-        return layout_of(a, r, &d).bytes;
+        return layout_of(a, r, &d).bytes + (is_codes(a->node) ? rq_attention_int_scratch(a) : 0);
     const rq_attend p = plan_int(a, &d, &codes);
     return rq_attend_scratch(&p, a->threads) + 3 * (size_t)d.batch * sizeof(int64_t);
 }
@@ -617,6 +633,24 @@ const rq_op rq_op_ms_attention = {
     .place = RQ_PLACE_FLOAT,
     .infer = ms_infer,
     .forward = ms_forward,
+    .scratch = ms_scratch,
+    .macs = ms_macs,
+};
+
+const rq_op rq_op_ms_qattention = {
+    .name = "QAttention",
+    .domain = "com.microsoft",
+    .since = 1,
+    .known = 1,
+    .min_in = 5,
+    .max_in = 9,
+    .min_out = 1,
+    .max_out = 2,
+    .place = RQ_PLACE_FLOAT,
+    .infer = ms_infer,
+    .prepare = rq_attention_int_prepare,
+    .forward = ms_forward,
+    .release = rq_attention_int_release,
     .scratch = ms_scratch,
     .macs = ms_macs,
 };

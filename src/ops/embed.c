@@ -1,12 +1,21 @@
-/* ops/embed.c — EmbedLayerNormalization of com.microsoft: rows of the tables of words, positions and (optional) segments
- * are added and normalized, as the first layer of BERT is exported. */
+/* ops/embed.c — EmbedLayerNormalization and QEmbedLayerNormalization of com.microsoft: rows of the tables of words, positions and (optional) segments
+ * are added and normalized, as the first layer of BERT is exported. The tables of the second are codes of 8 bits, of
+ * which each row is dequantized as it is fetched. */
 #include <math.h>
 #include <string.h>
 
 #include "ops/bcast.h"
 #include "ops/half.h"
+#include "ops/int_ops.h"
 
 enum { IDS, SEGMENTS, WORDS, PLACES, KINDS, GAMMA, BETA, MASK, POSITIONS, Y = 0, MASK_INDEX, SUM };
+/* where the codes of tables, gamma and beta have their scales and zero points: at these + (i - WORDS) */
+enum { SCALES = 8, ZEROS = 13 };
+
+static bool is_codes(const rq_node *n)
+{
+    return n->op[0] == 'Q';
+}
 
 static const rq_tensor *input(const rq_tensor *const *in, int n_in, int i)
 {
@@ -45,7 +54,8 @@ static rq_status embed_infer(const rq_infer *a)
     RQ_TRY(check_ids(a, IDS, "input_ids"));
     RQ_TRY(check_ids(a, SEGMENTS, "segment_ids"));
     RQ_TRY(check_ids(a, MASK, "mask"));
-    RQ_TRY(check_ids(a, POSITIONS, "position_ids"));
+    if (!is_codes(a->node))
+        RQ_TRY(check_ids(a, POSITIONS, "position_ids"));
     if (!input(a->in, a->n_in, SEGMENTS) != !a->in[KINDS])
         return rq_infer_fail(a, RQ_BAD_GRAPH, "segment_ids and segment_embedding go together, and only one is given");
     int64_t hidden = RQ_DIM_UNKNOWN;
@@ -58,14 +68,27 @@ static rq_status embed_infer(const rq_infer *a)
                                  i, rank);
     }
     const rq_shape *places = &a->in[PLACES]->shape;
-    if (!input(a->in, a->n_in, POSITIONS) && places->rank == 2 && ids->rank == 2 && places->dim[0] >= 0 &&
-        ids->dim[1] > places->dim[0])
+    for (int i = WORDS; is_codes(a->node) && i <= BETA; i++) {
+        const rq_tensor *t = a->in[i], *s = input(a->in, a->n_in, SCALES + i - WORDS),
+                        *z = input(a->in, a->n_in, ZEROS + i - WORDS);
+        if (!t)
+            continue;
+        if (!s || !z || (rq_shape_is_known(&s->shape) && rq_shape_count(&s->shape) != 1) ||
+            (rq_shape_is_known(&z->shape) && rq_shape_count(&z->shape) != 1))
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "input %d does not have one scale and one zero point", i);
+        if ((t->dtype != RQ_DTYPE_NONE && !rq_int_is_byte(t->dtype)) ||
+            (t->dtype != RQ_DTYPE_NONE && z->dtype != RQ_DTYPE_NONE && t->dtype != z->dtype))
+            return rq_infer_fail(a, RQ_BAD_DTYPE, "input %d is %s, its zero point %s, expected u8 or s8", i,
+                                 rq_dtype_name(t->dtype), rq_dtype_name(z->dtype));
+    }
+    const bool positions = !is_codes(a->node) && input(a->in, a->n_in, POSITIONS);
+    if (!positions && places->rank == 2 && ids->rank == 2 && places->dim[0] >= 0 && ids->dim[1] > places->dim[0])
         return rq_infer_fail(a, RQ_BAD_SHAPE, "a sequence of %lld is longer than the %lld positions",
                              (long long)ids->dim[1], (long long)places->dim[0]);
     const int64_t batch = ids->rank == 2 ? ids->dim[0] : RQ_DIM_UNKNOWN,
                   rows = ids->rank == 2 ? ids->dim[1] : RQ_DIM_UNKNOWN;
     for (int i = 0; i < a->n_out; i++) {
-        a->out_dtype[i] = i == MASK_INDEX ? RQ_DTYPE_S32 : a->in[WORDS]->dtype;
+        a->out_dtype[i] = i == MASK_INDEX ? RQ_DTYPE_S32 : a->in[is_codes(a->node) ? SCALES : WORDS]->dtype;
         a->out_shape[i] =
             i == MASK_INDEX ? rq_shape_of(1, &batch) : rq_shape_of(3, (int64_t[]) { batch, rows, hidden });
     }
@@ -79,27 +102,52 @@ typedef struct embed_job {
     float *sum; /* [B][S][hidden]: the output of sums, or the result itself */
 } embed_job;
 
+/* y = f(y, row `at` of input i), in pieces that are dequantized where they are codes. */
+static void with_row(const embed_job *j, rq_zip_id f, float *y, int i, int64_t at)
+{
+    enum { PIECE = 256 };
+    const rq_op_args *a = j->a;
+    const rq_tensor *t = a->in[i];
+    const int64_t first = at * j->hidden;
+    float part[PIECE];
+    if (!is_codes(a->node)) {
+        a->k->zip[f](y, y, 1, t->f32 + first, 1, (size_t)j->hidden);
+        return;
+    }
+    const float scale = a->in[SCALES + i - WORDS]->f32[0];
+    const int32_t zero = (int32_t)rq_tensor_get_int(a->in[ZEROS + i - WORDS], 0);
+    for (int64_t c = 0; c < j->hidden; c += PIECE) {
+        const size_t some = (size_t)(j->hidden - c < PIECE ? j->hidden - c : PIECE);
+        if (t->dtype == RQ_DTYPE_S8)
+            a->k->dequantize_s8(part, t->s8 + first + c, some, scale, zero);
+        else
+            a->k->dequantize_u8(part, t->u8 + first + c, some, scale, zero);
+        a->k->zip[f](y + c, y + c, 1, part, 1, some);
+    }
+}
+
 static void embed_span(void *arg, int64_t from, int64_t n)
 {
     const embed_job *j = arg;
     const rq_op_args *a = j->a;
     const rq_kernels *k = a->k;
-    const rq_tensor *seg = a->in[SEGMENTS], *pos = input(a->in, a->n_in, POSITIONS);
+    const rq_tensor *seg = a->in[SEGMENTS], *pos = is_codes(a->node) ? NULL : input(a->in, a->n_in, POSITIONS);
     const size_t h = (size_t)j->hidden;
     for (int64_t i = from; i < from + n; i++) {
         float *sum = j->sum + i * j->hidden, *y = a->out[Y]->f32 + i * j->hidden;
         const int64_t row = i % j->rows;
         const int64_t at = !pos ? row : pos->s32[pos->shape.dim[0] == 1 ? row : i];
-        k->zip[RQ_ZIP_ADD](sum, a->in[WORDS]->f32 + a->in[IDS]->s32[i] * j->hidden, 1,
-                           a->in[PLACES]->f32 + at * j->hidden, 1, h);
+        memset(sum, 0, h * sizeof *sum);
+        with_row(j, RQ_ZIP_ADD, sum, WORDS, a->in[IDS]->s32[i]);
+        with_row(j, RQ_ZIP_ADD, sum, PLACES, at);
         if (seg)
-            k->zip[RQ_ZIP_ADD](sum, sum, 1, a->in[KINDS]->f32 + seg->s32[i] * j->hidden, 1, h);
+            with_row(j, RQ_ZIP_ADD, sum, KINDS, seg->s32[i]);
         const float mean = k->sum_f32(sum, h) / (float)j->hidden;
         const float inv = 1 / sqrtf(k->fold[RQ_FOLD_SQUARE](sum, h, mean) / (float)j->hidden + j->epsilon);
         k->zip[RQ_ZIP_SUB](y, sum, 1, &mean, 0, h);
         k->zip[RQ_ZIP_MUL](y, y, 1, &inv, 0, h);
-        k->zip[RQ_ZIP_MUL](y, y, 1, a->in[GAMMA]->f32, 1, h);
-        k->zip[RQ_ZIP_ADD](y, y, 1, a->in[BETA]->f32, 1, h);
+        with_row(j, RQ_ZIP_MUL, y, GAMMA, 0);
+        with_row(j, RQ_ZIP_ADD, y, BETA, 0);
     }
 }
 
@@ -116,11 +164,12 @@ static rq_status check_range(const rq_op_args *a, int ids, int table, const char
 static rq_status embed_wide(const rq_op_args *a)
 {
     for (int i = WORDS; i <= BETA; i++)
-        if (a->in[i] && a->in[i]->dtype != RQ_DTYPE_F32)
+        if (a->in[i] && a->in[i]->dtype != RQ_DTYPE_F32 && !is_codes(a->node))
             return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[i]->dtype));
     RQ_TRY(check_range(a, IDS, WORDS, "word"));
     RQ_TRY(check_range(a, SEGMENTS, KINDS, "segment"));
-    RQ_TRY(check_range(a, POSITIONS, PLACES, "position"));
+    if (!is_codes(a->node))
+        RQ_TRY(check_range(a, POSITIONS, PLACES, "position"));
     const rq_shape *s = &a->out[Y]->shape;
     embed_job j = { .a = a,
                     .rows = s->dim[1],
@@ -155,6 +204,20 @@ const rq_op rq_op_ms_embed_layer_normalization = {
     .max_in = 9,
     .min_out = 1,
     .max_out = 3,
+    .place = RQ_PLACE_FLOAT,
+    .infer = embed_infer,
+    .forward = embed_forward,
+};
+
+const rq_op rq_op_ms_qembed_layer_normalization = {
+    .name = "QEmbedLayerNormalization",
+    .domain = "com.microsoft",
+    .since = 1,
+    .known = 1,
+    .min_in = 1,
+    .max_in = 18,
+    .min_out = 1,
+    .max_out = 2,
     .place = RQ_PLACE_FLOAT,
     .infer = embed_infer,
     .forward = embed_forward,

@@ -276,6 +276,42 @@ case("integertofloat_3d", "MatMulIntegerToFloat", [node("MatMulIntegerToFloat", 
      {"b": codes("s8", (20, 9)), "sb": scales((9,)), "za": codes("u8", ()), "zb": codes("s8", (9,)), "c": floats(9)},
      tolerance={"max_abs": 0, "rel": 1e-7})
 
+# ---- QAttention, QEmbedLayerNormalization ----
+def qattention(id, a, w, per_column=False, mask=None, past=0, **attrs):
+    batch, rows, width, heads, hid = 2, 5, 12, 2, 8
+    n = (3 * hid,) if per_column else ()
+    feeds = {"x": codes(a, (batch, rows, width))}
+    consts = {"w": codes(w, (width, 3 * hid)), "b": floats(3 * hid), "sx": np.float32(0.02), "sw": scales(n),
+              "zx": codes(a, ()), "zw": codes(w, n)}
+    names = ["x", "w", "b", "sx", "sw", "", "zx", "zw"]
+    if mask is not None:
+        consts["m"], names[5] = np.asarray(mask, np.int32), "m"
+    if past:
+        feeds["past"] = floats(2, batch, heads, past, hid // heads)
+        names.append("past")
+    case(id, "QAttention", [node("QAttention", names, ("y", "present") if past else ("y",), MS, num_heads=heads, **attrs)],
+         feeds, consts, outs=("y", "present") if past else ("y",), tolerance={"rel_to_max": 2e-6})
+
+
+qattention("qattention_u8s8", "u8", "s8", mask=[3, 5])
+qattention("qattention_u8u8", "u8", "u8", unidirectional=1)
+qattention("qattention_u8s8_columns", "u8", "s8", True)
+qattention("qattention_u8s8_past", "u8", "s8", True, past=3, unidirectional=1)
+for k in ("u8", "s8"):
+    hid = 12
+    consts = {}
+    for name, shape in (("words", (20, hid)), ("places", (6, hid)), ("kinds", (2, hid)), ("gamma", (hid,)), ("beta", (hid,))):
+        consts[name] = codes(k, shape)
+        consts[name + "_s"] = scales(())
+        consts[name + "_z"] = codes(k, ())
+    order = ["words", "places", "kinds", "gamma", "beta"]
+    mask = np.array([[1, 1, 1, 0], [1, 1, 1, 1]], np.int32)
+    case(f"qembed_{k}", "QEmbedLayerNormalization",
+         [node("QEmbedLayerNormalization", ["ids", "seg"] + order + ["mask"] + [o + "_s" for o in order] + [o + "_z" for o in order],
+               ("y", "kept"), MS, epsilon=1e-5)],
+         {"ids": rng.integers(0, 20, (2, 4)).astype(np.int32), "seg": rng.integers(0, 2, (2, 4)).astype(np.int32), "mask": mask},
+         {n: consts[n] for n in consts}, outs=("y", "kept"), tolerance={"rel_to_max": 2e-6})
+
 # ---- Q/DQ: codes of 16 bits, weights of 4 and 2 bits and in blocks. The peer evaluates them as floats: a code may be one off ----
 def q(x, y, s, z):
     return node("QuantizeLinear", [x, s, z], [y])
