@@ -152,6 +152,7 @@ set(RQ_SOURCES
   src/ops/rotary.c
   src/ops/sample.c
   src/ops/select.c
+  src/ops/sequence.c
   src/ops/shape.c
   src/ops/signal.c
   src/ops/slice.c

@@ -8,6 +8,7 @@
 #include "ops/eval.h"
 #include "ops/op.h"
 #include "ops/rewrite.h"
+#include "ops/sequence.h"
 
 enum { SMALL_BYTES = 64 << 10, LARGEST_BYTES = 1 << 30, ROUNDS = 16 };
 
@@ -193,6 +194,7 @@ static rq_status name_sums(rq_graph *g, int *n, rq_err *err)
 rq_status rq_fold_graph(rq_graph *g, rq_fold_counts *counts, rq_err *err)
 {
     rq_fold_counts total = { 0 };
+    RQ_TRY(rq_sequence_resolve(g, err));
     for (int round = 0; round < ROUNDS; round++) {
         rq_fold_counts now = { 0 };
         rq_ops_bind(g);

@@ -5,6 +5,7 @@
 
 #include "base/cpu.h"
 #include "base/nearest.h"
+#include "ops/sequence.h"
 #include "run/program.h"
 
 struct rq_session {
@@ -42,6 +43,7 @@ static rq_status build(rq_session *s, const rq_graph *g, rq_err *err)
     rq_ops_bind(s->g);
     if (!s->cfg.literal)
         RQ_TRY(rq_raise(s->g, NULL, err));
+    RQ_TRY(rq_sequence_resolve(s->g, err));
     rq_ops_bind(s->g);
     RQ_TRY(rq_ops_check(s->g, true, err));
     if (s->cfg.threads < 0)
