@@ -19,6 +19,7 @@ typedef struct quantize_args {
     int64_t accuracy_level, opset;
     int64_t bins, groups;
     cli_list ops, nodes, except;
+    bool per_row, dynamic_conv;
     int64_t samples, seed;
     double max_drop;
     bool requantize, affine_weights;
@@ -62,6 +63,10 @@ static const cli_opt opts[] = {
       "weight-only: write DequantizeLinear (dq, the default) or ONNX Runtime's MatMulNBits and GatherBlockQuantized "
       "(matmulnbits), which want blocks",
       "dq|matmulnbits", 0, 0 },
+    { CLI_FLAG, 0, "per-row", NULL, TO(per_row),
+      "dynamic: a scale for each row of a product's input, not one for the tensor", NULL, 0, 0 },
+    { CLI_FLAG, 0, "dynamic-conv", NULL, TO(dynamic_conv),
+      "dynamic: Conv as ConvInteger too (default: only its weights are codes)", NULL, 0, 0 },
     { CLI_INT, 0, "accuracy-level", "N", TO(accuracy_level),
       "weight-only: what MatMulNBits may compute in: 1 f32, 2 f16, 3 bf16, 4 int8 (default 0: left to the runtime)",
       NULL, 0, 4 },
@@ -304,6 +309,8 @@ static int run(void *args)
     cfg.mode = (rq_mode)a->mode;
     cfg.weight_form = (rq_weight_form)a->weight_form;
     cfg.accuracy_level = (int)a->accuracy_level;
+    cfg.per_row = a->per_row;
+    cfg.dynamic_conv = a->dynamic_conv;
     rq_save_cfg form = rq_save_defaults();
     form.spelling = a->format ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_QDQ;
     form.opset = a->opset;

@@ -194,6 +194,7 @@ set(RQ_SOURCES
   src/algo/bench.c
   src/algo/bias.c
   src/algo/dequantize.c
+  src/algo/dynamic.c
   src/algo/equalize.c
   src/algo/eval.c
   src/algo/fold.c
@@ -213,6 +214,7 @@ set(RQ_SOURCES
   src/algo/recipe.c
   src/algo/recipe_preprocess.c
   src/algo/report.c
+  src/algo/report_dynamic.c
   src/algo/report_json.c
   src/algo/report_layers.c
   src/algo/report_print.c

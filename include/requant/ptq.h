@@ -30,6 +30,8 @@ typedef enum rq_weight_form {
 
 typedef struct rq_ptq_cfg {
     rq_mode mode;
+    bool per_row;      /* dynamic: inputs of products have a scale per row (s8), not one per tensor (u8) */
+    bool dynamic_conv; /* dynamic: Conv too, as ConvInteger; runtimes run it slower than float more often than not */
     rq_weight_form weight_form; /* weight-only */
     int accuracy_level;         /* of MatMulNBits: 0 left to the runtime, 1 f32, 2 f16, 3 bf16, 4 int8 inputs */
     rq_settings settings;       /* of every tensor, unless the recipe says otherwise */

@@ -230,3 +230,46 @@ rq_status rq_equalize_apply(rq_graph *g, const rq_equalize_pair *p, const double
         t.f32[i] *= (float)s[channel_at(&u, i)];
     return replace(g, second->in[1], &t);
 }
+
+/* ---- by weights alone ---- */
+
+/* Largest magnitude of the weights that make each channel. */
+static void reach_of_first(const rq_graph *g, const rq_equalize_pair *p, double *reach)
+{
+    const rq_node *n = &g->nodes[p->first];
+    const rq_tensor *w = own_constant(g, n, 1);
+    for (int64_t c = 0; c < p->channels; c++)
+        reach[c] = 0;
+    if (!w)
+        return;
+    const int64_t count = rq_tensor_count(w);
+    const bool columns = is_gemm(n) && !rq_attr_int(n, "transB", 0);
+    for (int64_t i = 0; i < count; i++) {
+        const int64_t c = columns ? i % p->channels : i / (count / p->channels);
+        reach[c] = fmax(reach[c], fabsf(w->f32[i]));
+    }
+}
+
+rq_status rq_equalize_weights(rq_graph *g, int *done, rq_err *err)
+{
+    rq_equalize_pair *pairs;
+    int n;
+    *done = 0;
+    RQ_TRY(rq_equalize_find(g, &pairs, &n, err));
+    rq_status s = RQ_OK;
+    for (int i = 0; i < n && !s; i++) {
+        double *f = rq_mem_alloc((size_t)pairs[i].channels * 2, sizeof *f);
+        if (!f) {
+            s = rq_fail(err, RQ_NO_MEMORY, "out of memory equalizing layers");
+            break;
+        }
+        reach_of_first(g, &pairs[i], f + pairs[i].channels);
+        if (rq_equalize_factors(g, &pairs[i], f + pairs[i].channels, f) > 16) {
+            s = rq_equalize_apply(g, &pairs[i], f, err);
+            ++*done;
+        }
+        rq_mem_free(f);
+    }
+    rq_mem_free(pairs);
+    return s;
+}

@@ -473,8 +473,9 @@ static rq_status refuse(const rq_ptq_cfg *cfg, const rq_dataset *data, rq_err *e
                    ? rq_fail(err, RQ_BAD_ARG, "accuracy level %d; 0 to 4 are possible", cfg->accuracy_level)
                    : rq_weight_check(&cfg->settings, err);
     RQ_TRY(rq_settings_check(&cfg->settings, err));
-    if (cfg->mode == RQ_MODE_DYNAMIC)
-        return rq_fail(err, RQ_UNSUPPORTED, "the mode dynamic is not there yet");
+    if (cfg->mode == RQ_MODE_DYNAMIC && rq_dtype_bits(cfg->settings.weights) != 8)
+        return rq_fail(err, RQ_BAD_ARG, "the mode dynamic has weights of 8 bits, not %s",
+                       rq_dtype_name(cfg->settings.weights));
     if (cfg->mode == RQ_MODE_STATIC && !data)
         return rq_fail(err, RQ_BAD_ARG, "the mode static needs samples to calibrate on");
     return RQ_OK;
@@ -497,7 +498,7 @@ rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes 
     rq_kernels_init(&q.k, cpu);
     rq_status s = rq_ptq_prepare(&q, g, err);
     if (!s)
-        s = cfg->mode == RQ_MODE_WEIGHT_ONLY ? rq_ptq_weight_only(&q, &made, err) : static_mode(&q, &made, err);
+        s = cfg->mode == RQ_MODE_STATIC ? static_mode(&q, &made, err) : rq_ptq_weight_only(&q, &made, err);
     if (!s)
         rq_graph_swap(g, made);
     rq_graph_destroy(made);

@@ -135,9 +135,17 @@ static rq_status make_rows(rq_report *out, rq_session *quantized, const rq_graph
     out->layers = rq_mem_zalloc((size_t)n + 1, sizeof *out->layers);
     if (!out->layers)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for the report");
+    rq_report_role *roles;
+    if (rq_report_find_products(&roles, g))
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory for the report");
     for (int i = 0; i < n; i++) {
         const rq_id v = info[i].output ? rq_graph_find(g, info[i].output) : RQ_NONE;
         const rq_quant *q = v >= 0 && g->values[v].quant >= 0 ? &g->quants[g->values[v].quant] : NULL;
+        const rq_report_role *role =
+            v >= 0 && g->values[v].kind == RQ_VALUE_NODE ? &roles[g->values[v].producer] : NULL;
+        const rq_node *product = role && role->product >= 0 ? &g->nodes[role->product] : NULL;
+        if (role && role->part && !product)
+            continue; /* the last node stands for all */
         const bool reals = q || v < 0 || g->values[v].dtype == RQ_DTYPE_NONE || rq_dtype_is_float(g->values[v].dtype);
         if (!info[i].integer && !info[i].reason_float && !reals)
             continue; /* arithmetic on shapes and indices */
@@ -146,8 +154,16 @@ static rq_status make_rows(rq_report *out, rq_session *quantized, const rq_graph
             .bits = 32, .sqnr_db = NAN, .cosine = NAN, .saturated = NAN, .used = NAN, .ms = info[i].ms
         };
         l->name = dup_or_null(info[i].name, &failed);
-        l->op = dup_or_null(info[i].op, &failed);
+        l->op = dup_or_null(product ? product->op : info[i].op, &failed);
         l->value = dup_or_null(info[i].output ? info[i].output : "", &failed);
+        if (product) {
+            const rq_dtype d = g->values[product->in[1]].dtype;
+            l->method = dup_or_null("as it passes", &failed);
+            l->dtype = rq_dtype_is_integer(d) ? d : RQ_DTYPE_S8;
+            l->bits = rq_dtype_bits(l->dtype);
+            l->scale = NAN;
+            continue;
+        }
         char text[64];
         const char *weights = info[i].integer ? NULL : weights_only(g, v, text, sizeof text);
         if (weights)
@@ -164,6 +180,7 @@ static rq_status make_rows(rq_report *out, rq_session *quantized, const rq_graph
             l->zero_point = q->q.zero_point[0];
         }
     }
+    rq_mem_free(roles);
     return failed ? rq_fail(err, RQ_NO_MEMORY, "out of memory for the report") : RQ_OK;
 }
 

@@ -46,7 +46,9 @@ static void print_layers(const rq_report *r, FILE *to)
         print_name(to, l->name[0] ? l->name : l->value, name);
         fputs("  ", to);
         print_name(to, l->op, op);
-        if (l->dtype != RQ_DTYPE_NONE)
+        if (l->dtype != RQ_DTYPE_NONE && isnan(l->scale)) /* measured as it passes */
+            fprintf(to, "  %-4s %11s %5s", rq_dtype_name(l->dtype), "-", "-");
+        else if (l->dtype != RQ_DTYPE_NONE)
             fprintf(to, "  %-4s %11.5g %5d", rq_dtype_name(l->dtype), (double)l->scale, (int)l->zero_point);
         else
             fprintf(to, "  %-4s %11s %5s", "f32", "-", "-");

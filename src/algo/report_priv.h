@@ -68,6 +68,16 @@ rq_status rq_report_fill_layers(rq_report *out, rq_session *model, rq_session *q
 /* What can be seen without running: dead channels, clipped biases. */
 rq_status rq_report_inspect_constants(rq_report *out, const rq_graph *g);
 
+/* ---- report_dynamic.c ---- */
+
+/* What a node is to products that measure their input. */
+typedef struct rq_report_role {
+    bool part;       /* of a product */
+    int32_t product; /* the node is the last of this product's (a node id); -1: not the last of any */
+} rq_report_role;
+/* (*roles)[n_nodes of g], freed with rq_mem_free. RQ_NO_MEMORY. */
+rq_status rq_report_find_products(rq_report_role **roles, const rq_graph *g);
+
 /* ---- report_json.c ---- */
 
 /* A number, or null where JSON has none (NaN, infinities). A string with bytes that are no UTF-8 replaced. */

@@ -1,14 +1,24 @@
-/* algo/weight_only.c — weights become codes and nothing else does: a DequantizeLinear (or MatMulNBits, weight_nbits.c) makes them reals
- * again where they are used. No samples are needed; with samples, trials say which weights must not have fewer than 8 bits. */
+/* algo/weight_only.c — the modes that start from the weights and need no samples.
+ *
+ *   weight-only  weights become codes and nothing else does: a DequantizeLinear (or MatMulNBits, weight_nbits.c) makes them reals
+ *                again where they are used
+ *   dynamic      products compute with the codes, and measure their inputs as they pass (dynamic.c); weights of other operators
+ *                are as above, so that the file is small
+ *
+ * With samples, trials say which layers must not be so (ptq_choose.c). */
 #include <stdio.h>
 #include <string.h>
 
+#include "algo/dynamic.h"
+#include "algo/equalize.h"
 #include "algo/ptq_priv.h"
 #include "algo/weights.h"
+#include "ops/rewrite.h"
 
 typedef struct use {
     rq_id node;
     int weight, spare; /* indices of weights: as asked for, and where that harms (-1: float) */
+    bool dynamic;      /* as asked for: the product computes with the codes */
 } use;
 
 typedef struct weight_only {
@@ -48,17 +58,18 @@ static rq_settings finer(rq_settings s)
     return s;
 }
 
-static rq_status add_use(weight_only *w, rq_id node, const rq_weight *one, rq_err *err)
+static rq_status add_use(weight_only *w, rq_id node, const rq_weight *one, bool dynamic, rq_err *err)
 {
-    use u = { .node = node, .spare = -1 };
+    use u = { .node = node, .spare = -1, .dynamic = dynamic };
     RQ_TRY(rq_weight_check(&one->s, err));
-    if (!rq_weight_pays(w->q->g, one))
+    if (!dynamic && !rq_weight_pays(w->q->g, one))
         return RQ_OK;
     if (add_weight(w, one, &u.weight))
         return no_memory(err);
-    if (rq_dtype_bits(one->s.weights) < 8) {
+    if (dynamic || rq_dtype_bits(one->s.weights) < 8) {
         rq_weight spare = *one;
         spare.s = finer(spare.s);
+        spare.gates = false;
         if (rq_weight_pays(w->q->g, &spare) && add_weight(w, &spare, &u.spare))
             return no_memory(err);
     }
@@ -73,19 +84,50 @@ static rq_status add_use(weight_only *w, rq_id node, const rq_weight *one, rq_er
     return RQ_OK;
 }
 
+/* What integer products can have: no blocks; ConvInteger one zero point, DynamicQuantizeLSTM s8, as quantize_dynamic does. */
+static void as_product(rq_weight *one, const rq_node *n)
+{
+    one->s.block_size = 0;
+    one->s.weight_method = RQ_WEIGHTS_MINMAX;
+    if (one->s.compat && !strcmp(n->op, "Conv"))
+        one->s.per_tensor = true; /* its per_channel means products */
+    one->gates = !strcmp(n->op, "LSTM");
+    if (one->gates)
+        one->s.weights = RQ_DTYPE_S8;
+    if (one->gates || (!strcmp(n->op, "Conv") && !one->s.per_tensor))
+        one->s.symmetric_weights = true;
+}
+
+/* quantize_dynamic leaves the weights of other operators alone. */
+static bool products_only(const rq_ptq_cfg *cfg)
+{
+    return cfg->mode == RQ_MODE_DYNAMIC && cfg->settings.compat;
+}
+
 static rq_status find(weight_only *w, rq_err *err)
 {
     const rq_graph *g = w->q->g;
     const rq_ptq_cfg *cfg = w->q->cfg;
+    const rq_place_ban ban = rq_ptq_ban(w->q, NULL);
     for (rq_id i = 0; i < g->n_nodes; i++) {
         const rq_node *n = &g->nodes[i];
         rq_weight_site sites[2];
-        for (int k = 0, count = rq_weight_sites(g, n, sites); k < count; k++) {
-            rq_weight one = { .value = n->in[sites[k].in], .site = sites[k], .s = cfg->settings };
+        rq_weight all[2];
+        const int count = rq_place_left_out(&ban, n) ? 0 : rq_weight_sites(g, n, sites);
+        bool dynamic = cfg->mode == RQ_MODE_DYNAMIC && count && rq_dynamic_fits(g, n, cfg->dynamic_conv);
+        for (int k = 0; k < count; k++) {
+            all[k] = (rq_weight) { .value = n->in[sites[k].in], .site = sites[k], .s = cfg->settings };
+            all[k].even = cfg->weight_form == RQ_WEIGHT_FORM_DQ;
             if (cfg->recipe)
-                one.s = rq_recipe_resolve(cfg->recipe, &cfg->settings, n->op, n->name, g->values[one.value].name);
-            if (!one.s.keep_float)
-                RQ_TRY(add_use(w, i, &one, err));
+                all[k].s = rq_recipe_resolve(cfg->recipe, &cfg->settings, n->op, n->name, g->values[all[k].value].name);
+            all[k].even &= all[k].s.weight_method <= RQ_WEIGHTS_MINMAX;
+            dynamic &= !all[k].s.keep_float && rq_dtype_bits(all[k].s.weights) == 8;
+        }
+        for (int k = 0; k < count; k++) {
+            if (dynamic)
+                as_product(&all[k], n);
+            if (!all[k].s.keep_float && (dynamic || !products_only(cfg)))
+                RQ_TRY(add_use(w, i, &all[k], dynamic, err));
         }
     }
     return RQ_OK;
@@ -100,6 +142,12 @@ static int chosen(const weight_only *w, const use *u, const bool *on)
         if (w->nodes[i] == u->node)
             return on[i] ? u->weight : u->spare;
     return -1;
+}
+
+/* Does the use stand for a product with codes? */
+static bool computes(const weight_only *w, const use *u, const bool *on)
+{
+    return u->dynamic && chosen(w, u, on) == u->weight && u->weight != u->spare;
 }
 
 /* A constant with the codes of weight `at`, annotated, in place of the reals where all of their uses want it. */
@@ -132,7 +180,7 @@ static rq_status apply_weight(const weight_only *w, rq_graph *g, int at, const b
 {
     int n = 0;
     for (int i = 0; i < w->n_uses; i++)
-        n += chosen(w, &w->uses[i], on) == at;
+        n += chosen(w, &w->uses[i], on) == at && !computes(w, &w->uses[i], on);
     if (!n)
         return RQ_OK;
     rq_weight *one = &w->weights[at];
@@ -140,9 +188,34 @@ static rq_status apply_weight(const weight_only *w, rq_graph *g, int at, const b
     RQ_TRY(rq_weight_compute(one, w->q->g, err));
     RQ_TRY(add_codes(w, g, one, n, &made, err));
     for (int i = 0; i < w->n_uses; i++)
-        if (chosen(w, &w->uses[i], on) == at && rq_graph_set_input(g, w->uses[i].node, one->site.in, made))
+        if (chosen(w, &w->uses[i], on) == at && !computes(w, &w->uses[i], on) &&
+            rq_graph_set_input(g, w->uses[i].node, one->site.in, made))
             return no_memory(err);
     return RQ_OK;
+}
+
+/* Write the products that compute with codes. */
+static rq_status apply_products(const weight_only *w, rq_graph *g, const bool *on, rq_err *err)
+{
+    rq_dynamic d;
+    rq_status s = rq_dynamic_init(&d, g, w->q->cfg->per_row, err);
+    for (int i = 0; i < w->n_uses && !s; i++) {
+        const use *u = &w->uses[i];
+        if (!computes(w, u, on))
+            continue;
+        rq_weight *one = &w->weights[u->weight], *two = NULL;
+        s = rq_weight_compute(one, w->q->g, err);
+        if (!s && one->gates) { /* R follows W */
+            two = &w->weights[w->uses[++i].weight];
+            s = rq_weight_compute(two, w->q->g, err);
+        }
+        if (!s)
+            s = two                                         ? rq_dynamic_lstm(&d, u->node, one, two)
+                : rq_rewrite_is(&g->nodes[u->node], "Conv") ? rq_dynamic_conv(&d, u->node, one)
+                                                            : rq_dynamic_product(&d, u->node, one);
+    }
+    rq_dynamic_release(&d);
+    return s;
 }
 
 static rq_status make(void *arg, const bool *on, rq_graph **out, rq_err *err)
@@ -153,7 +226,9 @@ static rq_status make(void *arg, const bool *on, rq_graph **out, rq_err *err)
     rq_status s = RQ_OK;
     for (int i = 0; i < w->n_weights && !s; i++)
         s = apply_weight(w, *out, i, on, err);
-    if (!s && w->q->cfg->weight_form == RQ_WEIGHT_FORM_MATMULNBITS)
+    if (!s && w->q->cfg->mode == RQ_MODE_DYNAMIC)
+        s = apply_products(w, *out, on, err);
+    if (!s && w->q->cfg->mode == RQ_MODE_WEIGHT_ONLY && w->q->cfg->weight_form == RQ_WEIGHT_FORM_MATMULNBITS)
         for (int i = 0; i < w->n_uses && !s; i++) {
             const int at = chosen(w, &w->uses[i], on);
             if (at >= 0)
@@ -207,11 +282,27 @@ static void release(weight_only *w)
     rq_mem_free(w->nodes);
 }
 
+/* One scale for weights of an output channel, and the peers' scales of few bits, are bad at input channels of different size; those
+ * can be evened out between layers without changing a bit of the float model. */
+static rq_status equalize(rq_ptq_state *q, rq_err *err)
+{
+    const rq_settings *s = &q->cfg->settings;
+    int pairs = 0;
+    if (s->compat || (s->weight_method != RQ_WEIGHTS_MSE && s->weight_method != RQ_WEIGHTS_MINMAX))
+        return RQ_OK;
+    RQ_TRY(rq_equalize_weights(q->g, &pairs, err));
+    if (pairs)
+        RQ_TRY(rq_notes_add(q->notes, "channels of %d layer pair%s were equalized", pairs, pairs == 1 ? "" : "s"));
+    return RQ_OK;
+}
+
 rq_status rq_ptq_weight_only(rq_ptq_state *q, rq_graph **made, rq_err *err)
 {
     weight_only w = { .q = q };
     bool *on = NULL;
-    rq_status s = find(&w, err);
+    rq_status s = equalize(q, err);
+    if (!s)
+        s = find(&w, err);
     if (!s && !w.n_uses)
         s = rq_notes_add(q->notes,
                          "nothing was quantized: no operator here has constant weights that codes would make smaller");

@@ -68,9 +68,10 @@ int rq_weight_sites(const rq_graph *g, const rq_node *n, rq_weight_site *out)
 
 bool rq_weight_same(const rq_weight *a, const rq_weight *b)
 {
-    return a->value == b->value && a->site.channel == b->site.channel && a->site.block == b->site.block &&
-           a->s.weights == b->s.weights && a->s.symmetric_weights == b->s.symmetric_weights &&
-           a->s.per_tensor == b->s.per_tensor && a->s.block_size == b->s.block_size &&
+    return a->value == b->value && a->gates == b->gates && a->site.channel == b->site.channel &&
+           a->site.block == b->site.block && a->s.weights == b->s.weights &&
+           a->s.symmetric_weights == b->s.symmetric_weights && a->s.per_tensor == b->s.per_tensor &&
+           a->s.block_size == b->s.block_size && a->s.reduced == b->s.reduced && a->s.min_range == b->s.min_range &&
            a->s.weight_method == b->s.weight_method;
 }
 
@@ -96,13 +97,29 @@ int rq_weight_block(const rq_graph *g, const rq_weight *w)
 {
     const int bits = rq_dtype_bits(w->s.weights), block = w->s.block_size >= 0 ? w->s.block_size : bits < 8 ? 32 : 0;
     const rq_shape *s = &g->values[w->value].constant.shape;
-    return w->s.per_tensor || (s->rank > 2 && s->dim[w->site.block] < 16) ? 0 : block;
+    const int64_t size = s->dim[w->site.block];
+    if (w->s.per_tensor || !block || (s->rank > 2 && size < 16))
+        return 0;
+    if (!w->even)
+        return block;
+    if (size <= block)
+        return (int)size;
+    for (int b = block; b > block / 2; b--)
+        if (size % b == 0)
+            return b;
+    return block;
 }
 
 /* Axis, block and number of scales. */
 static void layout(const rq_graph *g, const rq_weight *w, int *axis, int *block, int64_t *n)
 {
     const rq_shape *s = &g->values[w->value].constant.shape;
+    if (w->gates) {
+        *axis = w->s.per_tensor ? 0 : 2;
+        *block = w->s.per_tensor ? 0 : (int)s->dim[2];
+        *n = w->s.per_tensor ? s->dim[0] : s->dim[0] * s->dim[1];
+        return;
+    }
     *block = rq_weight_block(g, w);
     *axis = w->s.per_tensor ? RQ_PER_TENSOR : *block ? w->site.block : w->site.channel;
     *n = *axis == RQ_PER_TENSOR ? 1
@@ -190,6 +207,7 @@ rq_status rq_weight_compute(rq_weight *w, const rq_graph *g, rq_err *err)
     const rq_value *v = &g->values[w->value];
     const rq_tensor *t = &v->constant;
     gathered r = { 0 };
+    const rq_code_form form = { w->s.weights, w->s.symmetric_weights, w->s.reduced, false, w->s.min_range };
     int axis, block;
     int64_t n;
     if (w->codes.dtype != RQ_DTYPE_NONE)
@@ -206,7 +224,7 @@ rq_status rq_weight_compute(rq_weight *w, const rq_graph *g, rq_err *err)
     if (!s)
         s = gather(&r, t, &w->q);
     if (!s)
-        s = rq_blocks_quantize(&r.b, w->s.weight_method, w->s.weights, w->s.symmetric_weights);
+        s = rq_blocks_quantize(&r.b, w->s.weight_method, &form);
     if (!s) {
         settle_dead(&r);
         finish(w, t, &r);

@@ -62,11 +62,11 @@ static rq_range range_of(const float *x, int64_t n)
 
 /* Ranges from all of it down to half of it: with 256 codes the best one is never far from all. Few symmetric codes: first the range
  * in which both ends are codes, which is wider, as there is one code more below zero than above. */
-static choice least_error(const search *s, rq_range r, rq_dtype d, bool symmetric, choice first)
+static choice least_error(const search *s, rq_range r, const rq_code_form *form, choice first)
 {
-    const int bits = rq_dtype_bits(d), steps = bits == 8 ? 8 : 24;
+    const int bits = rq_dtype_bits(form->dtype), steps = bits == 8 ? 8 : 24;
     const double least = bits == 8 ? 0.8 : 0.4, codes = 1 << bits,
-                 most = symmetric && bits < 8 ? (codes - 1) / (codes - 2) : 1;
+                 most = form->symmetric && bits < 8 ? (codes - 1) / (codes - 2) : 1;
     choice best = first;
     best.error = error_of(s, best.scale, best.zero, NULL);
     consider(s, first.scale, first.zero, &best);
@@ -75,37 +75,37 @@ static choice least_error(const search *s, rq_range r, rq_dtype d, bool symmetri
         const rq_range shrunk = { r.lo * f, r.hi * f };
         float scale;
         int32_t zero;
-        rq_calibrate_qparams(shrunk, d, symmetric, &scale, &zero);
+        rq_calibrate_codes(shrunk, form, &scale, &zero);
         consider(s, scale, zero, &best);
     }
     return best;
 }
 
-static void quantize_group(rq_blocks *b, int64_t at, rq_weight_method method, rq_dtype d, bool symmetric)
+static void quantize_group(rq_blocks *b, int64_t at, rq_weight_method method, const rq_code_form *form)
 {
     int64_t lo, hi;
-    rq_dtype_limits(d, &lo, &hi);
+    rq_dtype_limits(form->dtype, &lo, &hi);
     const search s = { .x = b->x + at * b->len, .n = b->len, .lo = (int32_t)lo, .hi = (int32_t)hi };
     const rq_range r = range_of(s.x, s.n);
     choice c = { .error = 0 };
-    rq_calibrate_qparams(r, d, symmetric, &c.scale, &c.zero);
+    rq_calibrate_codes(r, form, &c.scale, &c.zero);
     if (method == RQ_WEIGHTS_MSE && (r.lo < 0 || r.hi > 0))
-        c = least_error(&s, r, d, symmetric, c);
+        c = least_error(&s, r, form, c);
     b->scale[at] = c.scale;
     b->zero[at] = (float)c.zero;
     for (int64_t i = 0; i < s.n; i++)
         b->code[at * b->len + i] = rq_quantize_one(s.x[i], c.scale, c.zero, s.lo, s.hi);
 }
 
-rq_status rq_blocks_quantize(rq_blocks *b, rq_weight_method method, rq_dtype d, bool symmetric)
+rq_status rq_blocks_quantize(rq_blocks *b, rq_weight_method method, const rq_code_form *form)
 {
-    const int32_t most = (1 << rq_dtype_bits(d)) - 1;
+    const int32_t most = (1 << rq_dtype_bits(form->dtype)) - 1;
     switch (method) {
     case RQ_WEIGHTS_ORT:
-        rq_blocks_ort(b, most, symmetric);
+        rq_blocks_ort(b, most, form->symmetric);
         return RQ_OK;
     case RQ_WEIGHTS_RTN:
-        rq_blocks_rtn(b, most, symmetric);
+        rq_blocks_rtn(b, most, form->symmetric);
         return RQ_OK;
     case RQ_WEIGHTS_K_QUANT:
         return rq_blocks_k_quant(b, most);
@@ -114,7 +114,7 @@ rq_status rq_blocks_quantize(rq_blocks *b, rq_weight_method method, rq_dtype d, 
         return RQ_OK;
     default:
         for (int64_t i = 0; i < b->n; i++)
-            quantize_group(b, i, method, d, symmetric);
+            quantize_group(b, i, method, form);
         return RQ_OK;
     }
 }

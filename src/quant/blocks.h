@@ -6,6 +6,7 @@
 #ifndef RQ_QUANT_BLOCKS_H
 #define RQ_QUANT_BLOCKS_H
 
+#include "quant/calibrate.h"
 #include "requant/recipe.h"
 #include "requant/tensor.h"
 
@@ -19,7 +20,7 @@ typedef struct rq_blocks {
     float *zero; /* [n] a code; a real number between codes for RQ_WEIGHTS_HQQ */
 } rq_blocks;
 
-/* Choose scale and zero of every group and round the reals to codes of d (S8 U8 S4 U4 S2 U2; peers' methods: unsigned).
+/* Choose scale and zero of every group and round the reals to codes of form->dtype (S8 U8 S4 U4 S2 U2; peers' methods: unsigned).
  * x ~ (code - zero) * scale.
  *   MINMAX  the range that was seen; symmetric: +-(2^bits / 2 - 1) codes, but all of them for 4 and 2 bits (docs/onnx-facts.md 4.5)
  *   MSE     the range, not wider than that, with the least squared error; scale and ends are searched in turn
@@ -29,7 +30,7 @@ typedef struct rq_blocks {
  *   HQQ     its "HQQ": Badri and Shaji, Half-Quadratic Quantization of Large Machine Learning Models, 2023: 20 proximal steps on
  *           the zero, all groups of the tensor stop together
  * K_QUANT and HQQ know no symmetric form: `symmetric` is ignored. RQ_NO_MEMORY. The reals must be finite. */
-rq_status rq_blocks_quantize(rq_blocks *b, rq_weight_method method, rq_dtype d, bool symmetric);
+rq_status rq_blocks_quantize(rq_blocks *b, rq_weight_method method, const rq_code_form *form);
 
 /* ---- blocks_peer.c ---- */
 void rq_blocks_ort(rq_blocks *b, int32_t most, bool symmetric);

@@ -121,7 +121,10 @@ static void samples_say_where_few_bits_harm(void **state)
     assert_true(count_codes(guarded, RQ_DTYPE_S8, &eight) > 0);
     assert_true(count_codes(guarded, RQ_DTYPE_S2, &few) > 0);
     assert_true(notes.n > 1);
-    assert_non_null(strstr(notes.text[0], "has 8 bits"));
+    bool said = false;
+    for (int i = 0; i < notes.n; i++)
+        said |= strstr(notes.text[i], "has 8 bits") != NULL;
+    assert_true(said);
     rq_notes_release(&notes);
     rq_dataset_close(d);
     rq_graph_destroy(blind);

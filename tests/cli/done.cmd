@@ -14,6 +14,9 @@ requant quantize int8.onnx -d models/digits-train.npz -o again.onnx --requantize
 requant quantize models/digits-cnn.onnx -o weights.onnx --mode weight-only; requant info weights.onnx | mask | head -12
 requant quantize models/digits-cnn.onnx -o w4.onnx --mode weight-only --weights u4 --affine-weights --block-size 16; requant compare models/digits-cnn.onnx w4.onnx -d models/digits-test.npz | mask | grep -A1 output
 requant quantize models/digits-cnn.onnx -o w4.onnx --mode weight-only --weights s4 --eval models/digits-test.npz | mask | grep -E 'Gemm|layers|codes'
+# inputs measured as they pass
+requant quantize models/digits-cnn.onnx -o dyn.onnx --mode dynamic --eval models/digits-test.npz | mask | grep -E 'Integer|layers'
+requant quantize models/digits-uneven.onnx -o dyn.onnx --mode dynamic --per-row; requant info dyn.onnx | mask | grep operators
 requant ops | head -2
 # the verdict missed: exit 3, the file kept, the worst layers named
 printf 'max-drop: 0.5\nrules:\n  - match: {tensor: image}\n    set: {scale: 2.0, zero-point: 0}\n' >r.yaml

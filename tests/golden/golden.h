@@ -72,7 +72,7 @@ golden_verdict golden_check_params(golden_case *c);
 
 /* ---- static_weights.c ---- */
 
-/* The same for what the peer makes without calibration: MatMulNBitsQuantizer. */
+/* The same for what the peer makes without calibration: quantize_dynamic and MatMulNBitsQuantizer. */
 golden_verdict golden_check_weights(golden_case *c);
 
 /* ---- scan.c ---- */
@@ -86,8 +86,6 @@ bool golden_scan_ops(const char *path, golden_op_fn fn, void *arg);
 
 /* Why this case is skipped, or NULL. `model`: file whose operators count (NULL: none). */
 const char *golden_skip_reason(const golden_case *c, const char *model);
-/* Why our quantizer cannot be asked for these options of the peer's, or NULL. */
-const char *golden_quantizer_skip(const json_t *params);
 /* An entry for an operator the library can run: the list lies. Returns it, or NULL. */
 const char *golden_stale_skip(void);
 

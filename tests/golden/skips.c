@@ -24,26 +24,6 @@ static const struct form_skip {
     { "op", NULL, NULL, "issue C: the quantizers of torch" },
 };
 
-/* Options of the peer's quantizer that ours does not express yet. value NULL: any; option NULL: a member of params itself. */
-static const struct quantizer_skip {
-    const char *member, *value, *option, *reason;
-} quantizer_skips[] = {
-    { "api", "quantize_dynamic", NULL, "issue B: --mode dynamic" },
-};
-
-const char *golden_quantizer_skip(const json_t *params)
-{
-    const json_t *extra = json_object_get(params, "extra_options");
-    for (size_t i = 0; i < sizeof quantizer_skips / sizeof quantizer_skips[0]; i++) {
-        const struct quantizer_skip *q = &quantizer_skips[i];
-        const json_t *m = q->member ? json_object_get(params, q->member) : NULL;
-        const char *text = json_is_true(m) ? "true" : json_string_value(m);
-        if ((q->option && json_object_get(extra, q->option)) || (text && !strcmp(text, q->value)))
-            return q->reason;
-    }
-    return NULL;
-}
-
 typedef struct search {
     const char *reason;
 } search;

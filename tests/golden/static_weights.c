@@ -37,6 +37,20 @@ static rq_ptq_cfg weight_only_cfg(const json_t *params)
     return cfg;
 }
 
+/* Its operators include Conv; it leaves weights of others alone. */
+static rq_ptq_cfg dynamic_cfg(const json_t *params)
+{
+    rq_ptq_cfg cfg = rq_ptq_defaults();
+    cfg.mode = RQ_MODE_DYNAMIC;
+    cfg.dynamic_conv = true;
+    cfg.settings.compat = RQ_COMPAT_ONNXRUNTIME;
+    cfg.settings.weights = is_text(params, "weight", "QUInt8") ? RQ_DTYPE_U8 : RQ_DTYPE_S8;
+    cfg.settings.symmetric_weights = cfg.settings.weights == RQ_DTYPE_S8;
+    cfg.settings.per_tensor = !json_is_true(json_object_get(params, "per_channel"));
+    cfg.settings.reduced = json_is_true(json_object_get(params, "reduce_range"));
+    return cfg;
+}
+
 /* ---- comparing constants ---- */
 
 static void compare_reals(golden_case *c, const char *name, const rq_tensor *got, const rq_tensor *want, double rel)
@@ -107,8 +121,14 @@ static bool name_of_ours(char *ours, size_t n, const char *name)
     static const struct {
         const char *from, *to;
     } names[] = {
-        { "_Q4", "_Q4" },          { "_Q8", "_Q8" },        { "_Q4G32", "_Q4" },
-        { "_scales", "_scales" },  { "_scale", "_scales" }, { "_zero_points", "_zero_points" },
+        { "_quantized", "_quantized" },
+        { "_zero_point", "_zero_point" },
+        { "_Q4", "_Q4" },
+        { "_Q8", "_Q8" },
+        { "_Q4G32", "_Q4" },
+        { "_scales", "_scales" },
+        { "_scale", "_scales" },
+        { "_zero_points", "_zero_points" },
         { "_zp", "_zero_points" },
     };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
@@ -171,6 +191,8 @@ static int compare_all(golden_case *c, const rq_graph *ours, const rq_graph *the
         n++;
         const rq_tensor *got = constant(ours, name);
         if (!got)
+            got = constant(ours, t->name);
+        if (!got)
             golden_fail(c, "%s constants=0 allowed=1: we have no %s", t->name, name);
         else if (t->constant.dtype == RQ_DTYPE_F32)
             compare_reals(c, t->name, got, &t->constant, l->scale_rel);
@@ -221,7 +243,7 @@ static bool left_alone(golden_case *c, const rq_graph *source, const rq_graph *t
 golden_verdict golden_check_weights(golden_case *c)
 {
     const json_t *params = json_object_get(c->json, "params"), *tol = json_object_get(c->json, "tolerance");
-    rq_ptq_cfg cfg = weight_only_cfg(params);
+    rq_ptq_cfg cfg = is_text(params, "api", "quantize_dynamic") ? dynamic_cfg(params) : weight_only_cfg(params);
     char path[4096];
     rq_err err = { 0 };
     rq_graph *ours = NULL, *theirs = NULL, *source = NULL;
@@ -232,7 +254,7 @@ golden_verdict golden_check_weights(golden_case *c)
     if (rq_load(&source, golden_path(path, sizeof path, c, golden_str(c->json, "source")), &err) ||
         rq_load(&theirs, golden_path(path, sizeof path, c, golden_str(c->json, "quantized")), &err))
         golden_fail(c, "load: %s", err.text);
-    else if (left_alone(c, source, theirs, &recipe)) {
+    else if (cfg.mode == RQ_MODE_DYNAMIC || left_alone(c, source, theirs, &recipe)) {
         cfg.recipe = recipe;
         if (rq_graph_copy(&ours, source) || rq_ptq(ours, NULL, &cfg, NULL, &err)) {
             golden_fail(c, "quantize: %s", err.text);

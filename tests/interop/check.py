@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""check.py BUILD [PART ...]: files we write against onnx.checker (full) and ONNX Runtime. Parts: quantized, verdict, copies, raised, spelled, linted, openvino, theirs.
+"""check.py BUILD [PART ...]: files we write against onnx.checker (full) and ONNX Runtime. Parts: quantized, modes, verdict, copies, raised, spelled, linted, openvino, theirs.
 
 quantized  the networks in models/, quantized by `requant` in several ways: same top-1, outputs within 2 % of the maximum
+modes      what --mode dynamic and weight-only write, in ONNX Runtime and OpenVINO (modes.py)
 verdict    the report's numbers against numpy's
 copies     golden models read and written: the checker accepts what it accepted before, ONNX Runtime gives the same bytes
 spelled    golden QDQ and QOperator models spelled with QLinear operators: the checker and ONNX Runtime take them, all within a step
@@ -17,7 +18,7 @@ import glob, json, os, subprocess, sys, tempfile
 import numpy as np, onnx
 HERE = os.path.dirname(os.path.abspath(__file__)); REPO = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
-import lint, ort, qlinear as qlinear_models, random_ops, tensors
+import lint, modes as mode_models, ort, qlinear as qlinear_models, random_ops, tensors
 
 BUILD = os.path.abspath(sys.argv[1]); TOOL = BUILD + '/requant'; GOLDEN = REPO + '/tests/golden/onnx'
 bad = 0
@@ -65,6 +66,10 @@ def quantized(tmp):
                 print(f'quantized {name}: output {o} within {100 * rel:.3f} % of the maximum, top-1 same for {100 * same:.2f} %{share}')
                 if not rel <= 0.02 or same < 1:
                     fail(f'quantized {name}: {o} rel_to_max={rel:.4g} allowed=0.02, same top-1 {same:.4f} allowed=1')
+
+
+def modes(tmp):
+    mode_models.run(TOOL, tmp, fail, checker, REPO)
 
 
 def verdict(tmp):
@@ -403,7 +408,7 @@ def theirs(tmp):
 
 
 with tempfile.TemporaryDirectory() as tmp:
-    for part in sys.argv[2:] or ['quantized', 'verdict', 'copies', 'raised', 'spelled', 'linted', 'openvino', 'folded', 'floated', 'qlinear', 'random', 'theirs']:
+    for part in sys.argv[2:] or ['quantized', 'modes', 'verdict', 'copies', 'raised', 'spelled', 'linted', 'openvino', 'folded', 'floated', 'qlinear', 'random', 'theirs']:
         globals()[part](tmp)
 print('interop:', f'{bad} failures' if bad else 'all within bounds')
 sys.exit(1 if bad else 0)

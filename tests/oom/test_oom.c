@@ -131,20 +131,12 @@ static rq_status quantize_percentile(rq_err *err)
     return quantize_with(RQ_METHOD_PERCENTILE, err);
 }
 
-static rq_status quantize_weights(rq_err *err)
+/* Without samples. */
+static rq_status quantize_mode(rq_ptq_cfg cfg, rq_err *err)
 {
     rq_graph *g = NULL;
     rq_notes notes = { 0 };
-    rq_ptq_cfg cfg = rq_ptq_defaults();
-    const int64_t rows[2] = { 0, 1 };
-    cfg.mode = RQ_MODE_WEIGHT_ONLY;
-    cfg.weight_form = RQ_WEIGHT_FORM_MATMULNBITS;
-    cfg.settings.weights = RQ_DTYPE_U4;
-    cfg.settings.weight_method = RQ_WEIGHTS_K_QUANT;
-    cfg.settings.symmetric_weights = false;
     cfg.threads = 1;
-    cfg.rows = rows;
-    cfg.n_rows = 2;
     rq_status status = rq_graph_copy(&g, model);
     if (status)
         rq_fail(err, status, "no memory to copy the graph");
@@ -159,6 +151,26 @@ static rq_status quantize_weights(rq_err *err)
     rq_notes_release(&notes);
     rq_graph_destroy(g);
     return status;
+}
+
+static rq_status quantize_weights(rq_err *err)
+{
+    rq_ptq_cfg cfg = rq_ptq_defaults();
+    cfg.mode = RQ_MODE_WEIGHT_ONLY;
+    cfg.weight_form = RQ_WEIGHT_FORM_MATMULNBITS;
+    cfg.settings.weights = RQ_DTYPE_U4;
+    cfg.settings.weight_method = RQ_WEIGHTS_K_QUANT;
+    cfg.settings.symmetric_weights = false;
+    return quantize_mode(cfg, err);
+}
+
+static rq_status quantize_dynamic(rq_err *err)
+{
+    rq_ptq_cfg cfg = rq_ptq_defaults();
+    cfg.mode = RQ_MODE_DYNAMIC;
+    cfg.dynamic_conv = true;
+    cfg.per_row = true;
+    return quantize_mode(cfg, err);
 }
 
 static rq_status report(rq_err *err)
@@ -246,6 +258,7 @@ static const stage stages[] = {
     { "quantize, min-max", quantize_minmax },
     { "quantize, percentile", quantize_percentile },
     { "quantize weights", quantize_weights },
+    { "quantize, dynamic", quantize_dynamic },
     { "report", report },
     { "save", save },
     { "save as QOperator", save_qoperator },

@@ -34,7 +34,7 @@ static double error_of(rq_weight_method m, rq_dtype d, bool symmetric)
     rq_blocks b = { .n = GROUPS, .len = LEN, .x = x, .code = code, .scale = scale, .zero = zero };
     int64_t lo, hi;
     double e = 0;
-    assert_int_equal(rq_blocks_quantize(&b, m, d, symmetric), RQ_OK);
+    assert_int_equal(rq_blocks_quantize(&b, m, &(rq_code_form) { .dtype = d, .symmetric = symmetric }), RQ_OK);
     rq_dtype_limits(d, &lo, &hi);
     for (int i = 0; i < GROUPS * LEN; i++) {
         assert_true(code[i] >= lo && code[i] <= hi);
@@ -91,7 +91,8 @@ static void the_symmetric_scale_of_the_peer_has_a_sign(void **state)
 {
     const float v[16] = { 1, -2, 4, 0.5f };
     rq_blocks b = { .n = 1, .len = 16, .x = v, .code = code, .scale = scale, .zero = zero };
-    assert_int_equal(rq_blocks_quantize(&b, RQ_WEIGHTS_ORT, RQ_DTYPE_U4, true), RQ_OK);
+    assert_int_equal(
+        rq_blocks_quantize(&b, RQ_WEIGHTS_ORT, &(rq_code_form) { .dtype = RQ_DTYPE_U4, .symmetric = true }), RQ_OK);
     assert_true(scale[0] == -0.5f && zero[0] == 8);
     assert_int_equal(code[2], 0);
     assert_int_equal(code[0], 6);
