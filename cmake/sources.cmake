@@ -161,6 +161,7 @@ set(RQ_SOURCES
   src/ops/upgrade.c
   src/ops/upgrade_old.c
   src/ops/weight_only.c
+  src/ops/widen.c
   src/ops/window.c
   src/formats/dataset.c
   src/formats/dataset_bind.c

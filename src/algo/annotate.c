@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/widen.h"
 #include "quant/codes.h"
 
 typedef struct work {
@@ -90,6 +91,7 @@ static rq_status add_entry(work *w, float scale, int32_t zero_point, const rq_se
                            const char *method, rq_id *id)
 {
     rq_qparams q;
+    scale = s->pinned ? scale : rq_widen_scale(w->g->real, scale);
     if (rq_qparams_init_one(&q, s->activations, scale, zero_point))
         return no_memory(w);
     if (rq_graph_add_quant(w->g, id, &q, method)) {
@@ -369,7 +371,9 @@ static rq_status quantize_weight(work *w, int at)
         if (r.lo == 0 && r.hi == 0)
             q.scale[c] = most;
     }
-    int raised = pw->s.pinned ? 0 : raise_scales(w, at, &q);
+    int raised = pw->s.pinned || w->g->real ? 0 : raise_scales(w, at, &q);
+    for (int64_t c = 0; c < n && !pw->s.pinned; c++)
+        q.scale[c] = rq_widen_scale(w->g->real, q.scale[c]);
     if (rq_tensor_create(&codes, pw->dtype, &t->shape, false))
         goto done;
     rq_codes_from_reals(&codes, t, &q, w->k);
@@ -412,7 +416,8 @@ static rq_status annotate_all(work *w)
     for (int i = 0; i < p->n_weights; i++)
         RQ_TRY(quantize_weight(w, i));
     for (int u = 0; u < p->n_uses; u++)
-        if (p->uses[u].bias != RQ_NONE && !p->uses[u].float_bias)
+        if (p->uses[u].bias != RQ_NONE && !p->uses[u].float_bias &&
+            !w->g->real) /* 16 bits hold no product of two scales: there the bias stays a float */
             RQ_TRY(rq_bias_quantize(w->g, p->uses[u].node, p->uses[u].bias, w->notes, w->err));
     return RQ_OK;
 }

@@ -15,6 +15,7 @@
 #include "base/cpu.h"
 #include "base/nearest.h"
 #include "graph/own.h"
+#include "ops/widen.h"
 #include "quant/observer.h"
 #include "requant/session.h"
 
@@ -376,6 +377,7 @@ rq_status rq_ptq_prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err)
 {
     if (rq_graph_copy(&q->g, g))
         return no_memory(err);
+    RQ_TRY(rq_widen(q->g, err));
     rq_ops_bind(q->g);
     RQ_TRY(q->cfg->settings.compat ? rq_fold_plain(q->g, err) : rq_fold_graph(q->g, NULL, err));
     rq_ops_bind(q->g);
@@ -396,6 +398,8 @@ rq_status rq_ptq_annotated(rq_ptq_state *q, rq_graph **out, rq_notes *notes, rq_
         return no_memory(err);
     rq_ops_bind(*out);
     rq_status s = rq_annotate(*out, q->placement, range_of, q, &q->k, notes, err);
+    if (!s)
+        s = rq_widen_round(*out, err);
     if (!s) {
         rq_graph_prune(*out);
         s = rq_graph_check(*out, err);

@@ -56,8 +56,8 @@ static rq_status float_tap(void *arg, const char *value, const rq_tensor *t, rq_
 /* Codes with one scale: real and place in the range per element. `held` may be empty. */
 static void add_codes(watch *w, const rq_tensor *t, const rq_qparams *q)
 {
-    const float *want =
-        w->held.dtype == RQ_DTYPE_F32 && rq_tensor_count(&w->held) == rq_tensor_count(t) ? w->held.f32 : NULL;
+    const bool known = w->held.dtype != RQ_DTYPE_NONE && rq_tensor_count(&w->held) == rq_tensor_count(t);
+    const float *held = known && w->held.dtype == RQ_DTYPE_F32 ? w->held.f32 : NULL; /* else of 16 bits */
     rq_qparams_limits(q, &w->code_lo, &w->code_hi);
     const int32_t zp = q->zero_point[0], lo = w->code_lo, hi = w->code_hi;
     const double scale = q->scale[0], edge_lo = ((double)lo - zp - 0.5) * scale,
@@ -71,10 +71,11 @@ static void add_codes(watch *w, const rq_tensor *t, const rq_qparams *q)
         w->hi = !w->n || code > w->hi ? code : w->hi;
         w->n++;
         w->at_end += (code == lo || code == hi) && code != zp;
-        if (!want)
+        if (!known)
             continue;
-        w->clipped += !(want[i] >= edge_lo && want[i] <= edge_hi);
-        rq_sums_add_one(&w->sums, want[i], (float)(code - zp) * q->scale[0]);
+        const float want = held ? held[i] : (float)rq_tensor_get(&w->held, i);
+        w->clipped += !(want >= edge_lo && want <= edge_hi);
+        rq_sums_add_one(&w->sums, want, (float)(code - zp) * q->scale[0]);
     }
 }
 

@@ -10,6 +10,7 @@
 #include "base/file.h"
 #include "ops/op.h"
 #include "ops/upgrade.h"
+#include "ops/widen.h"
 #include "requant/ops.h"
 
 enum { MOVE_FROM = 1024, ALIGN = 4096, STAGE = 65536 };
@@ -190,6 +191,8 @@ static rq_status lower(rq_graph **out, const rq_graph *g, const rq_save_cfg *cfg
         st = reach_opset(*out, cfg->opset, false, err);
     if (!st)
         st = cfg->spelling == RQ_SPELLING_QOPERATOR ? rq_lower_qoperator(*out, err) : rq_lower_qdq(*out, err);
+    if (!st && !(cfg->opset && cfg->opset < RQ_WIDEN_OPSET)) /* else Casts stay at the borders, and f32 between */
+        st = rq_narrow(*out, err);
     if (!st)
         st = reach_opset(*out, cfg->opset, true, err);
     if (!st) {
@@ -207,7 +210,7 @@ rq_status rq_onnx_write_split(const rq_graph *g, const char *path, const rq_save
 {
     rq_graph *lowered = NULL;
     const bool other = cfg->spelling != RQ_SPELLING_KEEP && rq_graph_is_quantized(g);
-    if (is_annotated(g) || other || (cfg->opset && cfg->opset != rq_graph_opset(g, "")))
+    if (is_annotated(g) || g->real || other || (cfg->opset && cfg->opset != rq_graph_opset(g, "")))
         RQ_TRY(lower(&lowered, g, cfg, err));
     rq_arena a = { 0 };
     Onnx__ModelProto *m;

@@ -196,6 +196,7 @@ static rq_status copy_into(rq_graph *g, const rq_graph *src, rq_graph *outer)
     g->domain = dup_str(g, src->domain, &ok);
     g->format = dup_str(g, src->format, &ok);
     g->ir_version = src->ir_version;
+    g->real = src->real;
     g->model_version = src->model_version;
     for (int i = 0; i < src->n_opsets && ok; i++) {
         if (!rq_mem_grow(&g->opsets, g->n_opsets, &g->cap_opsets, sizeof *g->opsets))

@@ -132,6 +132,7 @@ struct rq_graph {
     rq_pair *meta;
     int n_meta, cap_meta;
     int64_t ir_version, model_version;
+    rq_dtype real; /* F16, BF16: f32 here stands for that, and is written so (ops/widen.h); NONE: as it stands */
     const char *producer, *producer_version, *domain;
     const char *format; /* name of the format row it was read with; "" when built */
     /* what the format keeps to write back what the graph does not model; shared by copies */

@@ -8,6 +8,7 @@
 
 #include "base/cpu.h"
 #include "ops/eval.h"
+#include "ops/widen.h"
 #include "quant/codes.h"
 
 const rq_tensor *rq_raise_const(const rq_graph *g, rq_id v)
@@ -114,6 +115,8 @@ static rq_status raise_steps(rq_graph *g, bool spread, int *n_raised, rq_err *er
     unsigned cpu;
     rq_kernels_init(&r.kernels, rq_cpu_pinned(&cpu, NULL) ? 0 : cpu);
     rq_status st = rq_eval_constants(g, err);
+    if (!st)
+        st = rq_widen_quantized(g, err);
     if (!st)
         st = rq_raise_qoperator(&r);
     if (!st)
