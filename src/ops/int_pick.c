@@ -150,7 +150,7 @@ static void look(view *v, const rq_op_args *a)
 /* ONNX Runtime counts a float bias in units of sx sw, which is fine enough where weights have 8 bits. */
 static bool is_coarse(const rq_int_form *f, const rq_op_args *a, bool packed)
 {
-    const bool plain = f == &rq_int_plain_conv || f == &rq_int_plain_gemm;
+    const bool plain = f == &rq_int_plain_conv || f == &rq_int_plain_gemm || f == &rq_int_plain_matmul;
     return packed && plain && a->n_in > 2 && a->in[2] && a->in[2]->dtype == RQ_DTYPE_F32;
 }
 

@@ -115,6 +115,7 @@ static rq_status nbits_infer(const rq_infer *a)
 
 /* What a panel is decoded from. */
 typedef struct decoder {
+    const rq_kernels *k;
     sizes z;
     const uint8_t *w;
     const rq_tensor *scale, *zero, *group; /* zero, group: may be NULL */
@@ -148,17 +149,46 @@ static const uint8_t *column_at(const decoder *d, int64_t j)
     return d->w + j * d->z.n_blocks * (d->z.block * d->z.bits / 8);
 }
 
+/* n codes from the start of a block on, a byte each. */
+static void unpack_block(uint8_t *restrict dst, const uint8_t *restrict src, int64_t n, int bits)
+{
+    if (bits == 8) {
+        memcpy(dst, src, (size_t)n);
+    } else if (bits == 4) {
+        for (int64_t i = 0; i < n / 2; i++) {
+            dst[2 * i] = src[i] & 15;
+            dst[2 * i + 1] = src[i] >> 4;
+        }
+        if (n % 2)
+            dst[n - 1] = src[n / 2] & 15;
+    } else {
+        for (int64_t i = 0; i < n; i++)
+            dst[i] = (uint8_t)unpack(src, i, bits);
+    }
+}
+
 static void fill_blocks(const void *arg, float *dst, int64_t j0, int64_t n)
 {
+    enum { PART = 256 }; /* a whole number of bytes of any packing */
     const decoder *d = arg;
     const sizes *z = &d->z;
+    const bool whole = !d->zero || d->zero->dtype == RQ_DTYPE_U8;
+    uint8_t codes[PART];
     for (int64_t j = j0; j < j0 + n; j++) {
         const uint8_t *w = column_at(d, j);
         for (int64_t b = 0; b < z->n_blocks; b++) {
             const float scale = float_at(d->scale, j * z->n_blocks + b), zero = zero_at(d, j, b);
-            const int64_t from = b * z->block, to = from + z->block < z->depth ? from + z->block : z->depth;
-            for (int64_t k = from; k < to; k++)
-                *dst++ = ((float)unpack(w, k, z->bits) - zero) * scale;
+            const int64_t end = (b + 1) * z->block < z->depth ? (b + 1) * z->block : z->depth;
+            for (int64_t k = b * z->block; k < end; k += PART) {
+                const int64_t some = end - k < PART ? end - k : PART;
+                unpack_block(codes, w + k * z->bits / 8, some, z->bits);
+                if (whole)
+                    d->k->dequantize_u8(dst, codes, (size_t)some, scale, (int32_t)zero);
+                else
+                    for (int64_t i = 0; i < some; i++)
+                        dst[i] = ((float)codes[i] - zero) * scale;
+                dst += some;
+            }
         }
     }
 }
@@ -202,7 +232,8 @@ static void nbits_release(void *state)
 
 static decoder decoder_of(const rq_op_args *a)
 {
-    return (decoder) { .z = sizes_of(a->node),
+    return (decoder) { .k = a->k,
+                       .z = sizes_of(a->node),
                        .w = a->in[IN_W]->u8,
                        .scale = a->in[IN_SCALES],
                        .zero = input(a, IN_ZEROS),
