@@ -80,6 +80,52 @@ static rq_status run_integer(rq_err *err)
     return run_graph(quantized, err);
 }
 
+/* A model of tests/golden/lowbit on zeros. */
+static rq_status run_zeros(const char *name, rq_err *err)
+{
+    enum { MOST = 4 };
+    rq_graph *g = NULL;
+    rq_session *s = NULL;
+    rq_feed feed[MOST] = { 0 };
+    rq_tensor y[MOST] = { 0 };
+    char path[200];
+    snprintf(path, sizeof path, "tests/golden/lowbit/%s.onnx", name);
+    rq_status status = rq_load(&g, path, err);
+    const int n = status ? 0 : rq_graph_n_inputs(g);
+    assert_true(n <= MOST);
+    for (int i = 0; i < n && !status; i++) {
+        const rq_value_info info = rq_graph_input(g, i);
+        feed[i].name = info.name;
+        status = rq_tensor_create(&feed[i].tensor, info.dtype, &info.shape, true);
+        if (status)
+            rq_fail(err, status, "no memory for zeros");
+    }
+    if (!status)
+        status = rq_session_create(&s, g, &(rq_session_cfg) { .threads = 1 }, err);
+    if (!status)
+        status = rq_session_run(s, feed, n, y, err);
+    for (int i = 0; i < MOST; i++) {
+        rq_tensor_release(&feed[i].tensor);
+        rq_tensor_release(&y[i]);
+    }
+    rq_session_destroy(s);
+    rq_graph_destroy(g);
+    return status;
+}
+
+static rq_status run_lowbit(rq_err *err)
+{
+    static const char *const names[] = { "matmulinteger_u8s8_rows",  "qlinearmatmul_u8s8u8_rows",
+                                         "convinteger_s8u8_g1",      "nbits_4_level4_bias",
+                                         "nbits_8_level4",           "lstm_both",
+                                         "qattention_u8s8_past",     "qdq_conv_u16_s4",
+                                         "qdq_gemm_s16_u8",          "qdq_gemm_blocks_u4",
+                                         "qdq_conv_blocks_groups_s8" };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
+        RQ_TRY(run_zeros(names[i], err));
+    return RQ_OK;
+}
+
 static rq_status open_data(rq_err *err)
 {
     rq_dataset *d = NULL;
@@ -254,6 +300,7 @@ static const stage stages[] = {
     { "load", load },
     { "run float", run_float },
     { "run integer", run_integer },
+    { "run few bits", run_lowbit },
     { "open and read samples", open_data },
     { "quantize, min-max", quantize_minmax },
     { "quantize, percentile", quantize_percentile },
