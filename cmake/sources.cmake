@@ -112,6 +112,7 @@ set(RQ_SOURCES
   src/ops/int_eltwise.c
   src/ops/int_matmul.c
   src/ops/int_pick.c
+  src/ops/int_norm.c
   src/ops/int_pool.c
   src/ops/int_product.c
   src/ops/int_reduce.c

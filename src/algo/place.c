@@ -261,11 +261,11 @@ static void find_reach(work *w)
     for (int i = w->n_order - 1; i >= 0; i--) {
         rq_id id = w->order[i];
         const rq_node *n = &w->g->nodes[id];
-        bool yes = w->anchor[id], sinks = n->row && n->row->place == RQ_PLACE_SINK && has_integer_form(n->row);
+        bool yes = w->anchor[id];
         if (!yes && is_bridge(w, id))
             for (int k = 0; k < n->n_out; k++)
                 yes |= n->out[k] != RQ_NONE && w->to[n->out[k]];
-        if (!yes && !sinks)
+        if (!yes)
             continue;
         for (int k = 0; k < n_data_inputs(n); k++)
             if (is_activation(w, n->in[k]))

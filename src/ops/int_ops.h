@@ -95,8 +95,6 @@ void rq_int_dynamic(uint8_t *y, const float *x, int64_t n, float *scale, uint8_t
 /* Make a product finish by the definition (rq_kernels.spec): sums count in unit, and a bias in floats, input 2, is added as
  * it is. Both are per row (channels of a convolution) or per column. */
 void rq_int_by_the_definition(const rq_op_args *a, rq_gemm_out *o, const double *unit, bool rows);
-/* For each code of x, indexed by its bits, the code in y of what it stands for; both of 8 bits. */
-void rq_int_requantize_table(uint8_t table[256], const rq_qparams *x, const rq_qparams *y);
 /* The zero point of codes turned into u8 by flipping the top bit of s8, and the flip. */
 static inline uint8_t rq_int_flip_to_u8(rq_dtype d)
 {

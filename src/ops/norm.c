@@ -10,6 +10,7 @@
 #include "ops/bcast.h"
 #include "ops/eltwise.h"
 #include "ops/half.h"
+#include "ops/norm.h"
 #include "ops/reduce.h"
 
 enum { WORK = 8192 }; /* elements worth a thread's while */
@@ -110,7 +111,7 @@ static size_t batch_scratch(const rq_op_args *a, bool integer)
 {
     const rq_shape *s = &a->in[0]->shape;
     const size_t c = s->rank > 1 ? (size_t)s->dim[1] : 1;
-    return 2 * c * sizeof(float);
+    return integer ? 0 : 2 * c * sizeof(float);
 }
 
 /* ---- rows with statistics of their own ---- */
@@ -189,27 +190,28 @@ static rq_status instance_infer(const rq_infer *a)
     return RQ_OK;
 }
 
-static rq_status instance_wide(const rq_op_args *a)
+/* InstanceNormalization, GroupNormalization */
+static rq_status channels_wide(const rq_op_args *a)
 {
-    const rq_shape *s = &a->in[0]->shape;
+    rq_norm r;
     RQ_TRY(only_f32(a));
-    const int64_t area = rq_shape_span(s, 2, s->rank);
+    rq_norm_of(a, &r); /* never broadcast in another way */
     row_job j = { .a = a,
                   .x = a->in[0],
                   .y = a->out[0]->f32,
-                  .n = area,
-                  .epsilon = rq_attr_float(a->node, "epsilon", 1e-5f),
-                  .gain = a->in[1]->f32,
-                  .bias = a->in[2]->f32,
-                  .per = area,
-                  .groups = s->dim[1] };
+                  .n = r.n,
+                  .epsilon = r.epsilon,
+                  .gain = r.gain->f32,
+                  .bias = r.bias->f32,
+                  .per = r.per,
+                  .groups = r.groups };
     run_rows(&j);
     return RQ_OK;
 }
 
 static rq_status instance_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, instance_wide);
+    return rq_half_run(a, channels_wide);
 }
 
 /* GroupNormalization: a row is C / num_groups channels. Gain and bias are per group at opset 18, per channel from 21. */
@@ -235,27 +237,9 @@ static rq_status group_infer(const rq_infer *a)
     return RQ_OK;
 }
 
-static rq_status group_wide(const rq_op_args *a)
-{
-    const rq_shape *s = &a->in[0]->shape;
-    RQ_TRY(only_f32(a));
-    const int64_t groups = rq_attr_int(a->node, "num_groups", 1), area = rq_shape_span(s, 2, s->rank);
-    row_job j = { .a = a,
-                  .x = a->in[0],
-                  .y = a->out[0]->f32,
-                  .n = s->dim[1] / groups * area,
-                  .epsilon = rq_attr_float(a->node, "epsilon", 1e-5f),
-                  .gain = a->in[1]->f32,
-                  .bias = a->in[2]->f32,
-                  .groups = groups };
-    j.per = a->opset < 21 ? j.n : area;
-    run_rows(&j);
-    return RQ_OK;
-}
-
 static rq_status group_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, group_wide);
+    return rq_half_run(a, channels_wide);
 }
 
 /* LayerNormalization, RMSNormalization: a row is all axes from `axis` on. */
@@ -304,6 +288,30 @@ static bool along_rows(const rq_tensor *t, const rq_shape *x, int axis)
            rq_shape_span(&t->shape, 0, t->shape.rank) ==
                rq_shape_span(&t->shape, t->shape.rank > x->rank - axis ? t->shape.rank - (x->rank - axis) : 0,
                              t->shape.rank);
+}
+
+bool rq_norm_of(const rq_op_args *a, rq_norm *r)
+{
+    const rq_shape *s = &a->in[0]->shape;
+    *r = (rq_norm) { .epsilon = rq_attr_float(a->node, "epsilon", 1e-5f), .at_gain = 1, .at_bias = 2 };
+    r->gain = a->in[1];
+    r->bias = a->n_in > 2 ? a->in[2] : NULL;
+    if (strcmp(a->node->op, "InstanceNormalization") == 0) {
+        r->n = r->per = rq_shape_span(s, 2, s->rank);
+        r->groups = s->dim[1];
+        return true;
+    }
+    if (strcmp(a->node->op, "GroupNormalization") == 0) {
+        r->groups = rq_attr_int(a->node, "num_groups", 1);
+        r->n = s->dim[1] / r->groups * rq_shape_span(s, 2, s->rank);
+        r->per = a->opset < 21 ? r->n : rq_shape_span(s, 2, s->rank);
+        return true;
+    }
+    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), s->rank);
+    r->rms = is_rms(a->node);
+    r->wide = true;
+    r->n = rq_shape_span(s, axis, s->rank);
+    return (!r->gain || along_rows(r->gain, s, axis)) && (!r->bias || along_rows(r->bias, s, axis));
 }
 
 static rq_status layer_rows(const rq_op_args *a, const rq_tensor *x, const rq_tensor *gain, const rq_tensor *bias,
@@ -556,6 +564,11 @@ static rq_status mvn_forward(const rq_op_args *a)
 
 /* ---- rows ---- */
 
+static size_t norm_scratch(const rq_op_args *a, bool integer)
+{
+    return integer ? rq_int_norm_scratch(a) : 0;
+}
+
 const rq_op rq_op_batch_normalization = {
     .name = "BatchNormalization",
     .domain = "",
@@ -568,6 +581,10 @@ const rq_op rq_op_batch_normalization = {
     .place = RQ_PLACE_FLOAT,
     .infer = batch_infer,
     .forward = batch_forward,
+    .accepts_int = rq_int_batch_accepts,
+    .prepare_int = rq_int_batch_prepare,
+    .forward_int = rq_int_batch_forward,
+    .release_int = rq_int_batch_release,
     .scratch = batch_scratch,
 };
 
@@ -583,6 +600,9 @@ const rq_op rq_op_instance_normalization = {
     .place = RQ_PLACE_FLOAT,
     .infer = instance_infer,
     .forward = instance_forward,
+    .accepts_int = rq_int_norm_accepts,
+    .forward_int = rq_int_norm_forward,
+    .scratch = norm_scratch,
 };
 
 const rq_op rq_op_group_normalization = {
@@ -597,6 +617,9 @@ const rq_op rq_op_group_normalization = {
     .place = RQ_PLACE_FLOAT,
     .infer = group_infer,
     .forward = group_forward,
+    .accepts_int = rq_int_norm_accepts,
+    .forward_int = rq_int_norm_forward,
+    .scratch = norm_scratch,
 };
 
 const rq_op rq_op_layer_normalization = {
@@ -611,6 +634,9 @@ const rq_op rq_op_layer_normalization = {
     .place = RQ_PLACE_FLOAT,
     .infer = layer_infer,
     .forward = layer_forward,
+    .accepts_int = rq_int_norm_accepts,
+    .forward_int = rq_int_norm_forward,
+    .scratch = norm_scratch,
 };
 
 const rq_op rq_op_rms_normalization = {
@@ -625,6 +651,9 @@ const rq_op rq_op_rms_normalization = {
     .place = RQ_PLACE_FLOAT,
     .infer = layer_infer,
     .forward = layer_forward,
+    .accepts_int = rq_int_norm_accepts,
+    .forward_int = rq_int_norm_forward,
+    .scratch = norm_scratch,
 };
 
 const rq_op rq_op_simplified_layer_normalization = {
@@ -640,6 +669,9 @@ const rq_op rq_op_simplified_layer_normalization = {
     .place = RQ_PLACE_FLOAT,
     .infer = layer_infer,
     .forward = layer_forward,
+    .accepts_int = rq_int_norm_accepts,
+    .forward_int = rq_int_norm_forward,
+    .scratch = norm_scratch,
 };
 
 const rq_op rq_op_ms_skip_layer_normalization = {

@@ -60,7 +60,6 @@ typedef enum rq_place {                    /* what the quantizer does with the o
                         RQ_PLACE_CLAMP, /* Relu, Clip: swallowed into the range of its producer where it can be, else
                                            OWN */
                         RQ_PLACE_UNIT,  /* as OWN, but the output's range is [0, 1] (Softmax, Sigmoid) */
-                        RQ_PLACE_SINK,  /* integer in, nothing quantized out (ArgMax) */
 } rq_place;
 
 enum { /* rq_op.flags */
@@ -172,6 +171,8 @@ void rq_int_table_release(void *state);
 /* DequantizeLinear, the row's forward, QuantizeLinear, of one quantized input: for tests of others and for what is so rare
  * that it may allocate. */
 rq_status rq_int_table_literally(const rq_op_args *a);
+/* ops/int_shared.c: for each code of x, indexed by its bits, the code in y of what it stands for; both of 8 bits. */
+void rq_int_requantize_table(uint8_t table[256], const rq_qparams *x, const rq_qparams *y);
 
 /* ---- ops/raise.c, ops/lower.c: two spellings of one thing ---- */
 

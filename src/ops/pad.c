@@ -179,7 +179,11 @@ static double constant_value(const rq_op_args *a)
 {
     if (a->opset < 11)
         return rq_attr_float(a->node, "value", 0);
-    return a->n_in > 2 && a->in[2] && rq_tensor_count(a->in[2]) == 1 ? rq_tensor_get(a->in[2], 0) : 0;
+    if (a->n_in < 3 || !a->in[2] || rq_tensor_count(a->in[2]) != 1)
+        return 0;
+    const rq_qparams *q = a->in_q ? a->in_q[2] : NULL;
+    return q ? (double)rq_dequantize_one((int32_t)rq_tensor_get_int(a->in[2], 0), q->scale[0], q->zero_point[0])
+             : rq_tensor_get(a->in[2], 0);
 }
 
 static rq_status pad_move(const rq_op_args *a)
@@ -205,6 +209,8 @@ static bool pad_accepts_int(const rq_op_args *a, const char **why)
         *why = "input and output have different parameters";
         return false;
     }
+    if (a->n_in > 3 && a->in_q[3])
+        return false;
     if (rq_dtype_bits(x->dtype) < 8 || rq_dtype_bits(x->dtype) > 16) {
         *why = "codes of this width";
         return false;

@@ -6,6 +6,7 @@
 
 #include <string.h>
 
+#include "kernels/quantize.h"
 #include "ops/bcast.h"
 #include "ops/eltwise.h"
 #include "ops/half.h"
@@ -203,6 +204,13 @@ static rq_status arg_forward(const rq_op_args *a)
                     else if (last && u == w)
                         best = k;
                 }
+            } else if (x->dtype == RQ_DTYPE_U8 || x->dtype == RQ_DTYPE_S8) {
+                const uint8_t *v = x->u8 + base, flip = x->dtype == RQ_DTYPE_S8 ? 0x80 : 0;
+                for (int64_t k = 1; k < n; k++) {
+                    const int u = v[k * inner] ^ flip, w = v[best * inner] ^ flip;
+                    if (u == w ? last : least ? u < w : u > w)
+                        best = k;
+                }
             } else {
                 for (int64_t k = 1; k < n; k++)
                     if (better(x, base + k * inner, base + best * inner, least, last))
@@ -211,6 +219,16 @@ static rq_status arg_forward(const rq_op_args *a)
             *y = best;
         }
     return RQ_OK;
+}
+
+/* On codes: they order as the reals do, and equal reals have equal codes. */
+static bool arg_accepts_int(const rq_op_args *a, const char **why)
+{
+    *why = "input is not quantized";
+    if (!a->in_q[0] || !rq_int_is_codes(a->in_q[0], why))
+        return false;
+    *why = "scale is not positive";
+    return a->in_q[0]->scale[0] > 0;
 }
 
 /* ---- CumSum ---- */
@@ -270,6 +288,39 @@ static rq_status cumsum_forward(const rq_op_args *a)
     return rq_half_run(a, cumsum_wide);
 }
 
+static bool cumsum_accepts_int(const rq_op_args *a, const char **why)
+{
+    *why = "input is not quantized";
+    if (!a->in_q[0] || !rq_int_is_activation(a->in_q[0], why))
+        return false;
+    return rq_int_is_output(a->out_q[0], a->out[0], false, why);
+}
+
+/* Sums of q - z, exact; each rounded once. */
+static rq_status cumsum_forward_int(const rq_op_args *a)
+{
+    const rq_tensor *x = a->in[0];
+    const rq_qparams *xq = a->in_q[0], *yq = a->out_q[0];
+    const int axis = rq_infer_axis(rq_tensor_get_int(a->in[1], 0), x->shape.rank);
+    if (rq_tensor_count(a->in[1]) != 1 || axis < 0)
+        return rq_op_fail(a, RQ_BAD_SHAPE, "its axis is not one of the input's %d", x->shape.rank);
+    const bool exclusive = rq_attr_int(a->node, "exclusive", 0) != 0, reverse = rq_attr_int(a->node, "reverse", 0) != 0;
+    const int64_t n = x->shape.dim[axis], inner = rq_shape_span(&x->shape, axis + 1, x->shape.rank);
+    int32_t lo, hi;
+    rq_qparams_limits(yq, &lo, &hi);
+    for (int64_t o = 0; o < rq_shape_span(&x->shape, 0, axis); o++)
+        for (int64_t i = 0; i < inner; i++) {
+            int64_t sum = 0;
+            for (int64_t k = 0; k < n; k++) {
+                const int64_t at = (o * n + (reverse ? n - 1 - k : k)) * inner + i, before = sum;
+                sum += (xq->dtype == RQ_DTYPE_S8 ? x->s8[at] : x->u8[at]) - xq->zero_point[0];
+                const float real = (float)((double)(exclusive ? before : sum) * xq->scale[0]);
+                a->out[0]->u8[at] = (uint8_t)rq_quantize_one(real, yq->scale[0], yq->zero_point[0], lo, hi);
+            }
+        }
+    return RQ_OK;
+}
+
 /* ---- rows ---- */
 
 #define REDUCE(id, op_name)                                                                                            \
@@ -309,9 +360,11 @@ const rq_op rq_op_arg_max = {
     .max_in = 1,
     .min_out = 1,
     .max_out = 1,
-    .place = RQ_PLACE_SINK,
+    .place = RQ_PLACE_FLOAT, /* it reads codes where they are; of reals rounded on its account more would be equal */
     .infer = arg_infer,
     .forward = arg_forward,
+    .accepts_int = arg_accepts_int,
+    .forward_int = arg_forward,
 };
 
 const rq_op rq_op_arg_min = {
@@ -326,6 +379,8 @@ const rq_op rq_op_arg_min = {
     .place = RQ_PLACE_FLOAT,
     .infer = arg_infer,
     .forward = arg_forward,
+    .accepts_int = arg_accepts_int,
+    .forward_int = arg_forward,
 };
 
 const rq_op rq_op_cumsum = {
@@ -340,4 +395,6 @@ const rq_op rq_op_cumsum = {
     .place = RQ_PLACE_FLOAT,
     .infer = cumsum_infer,
     .forward = cumsum_forward,
+    .accepts_int = cumsum_accepts_int,
+    .forward_int = cumsum_forward_int,
 };

@@ -51,7 +51,7 @@ bool rq_ops_support(int i, rq_op_support *out)
     static const char *const place[] = {
         [RQ_PLACE_FLOAT] = "float",       [RQ_PLACE_WEIGHTED] = "weighted", [RQ_PLACE_OWN] = "own parameters",
         [RQ_PLACE_SAME] = "as input",     [RQ_PLACE_JOIN] = "joined",       [RQ_PLACE_CLAMP] = "into range",
-        [RQ_PLACE_UNIT] = "range [0, 1]", [RQ_PLACE_SINK] = "input only",
+        [RQ_PLACE_UNIT] = "range [0, 1]",
     };
     const rq_op *row = rq_op_at(i);
     if (!row)

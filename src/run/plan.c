@@ -210,6 +210,24 @@ static rq_status know_codes(rq_planner *b, const rq_node *n)
     return RQ_OK;
 }
 
+/* What moves from one pair of parameters to another is looked up once it is there. */
+static rq_status fill_tables(rq_planner *b, rq_step *step)
+{
+    const rq_op_args *a = &step->args;
+    bool any = false;
+    for (int i = 0; i < a->n_out; i++)
+        any |= a->out_q[i] && !rq_qparams_equal(a->in_q[0], a->out_q[i]);
+    if (!any)
+        return RQ_OK;
+    step->moved = rq_arena_alloc(&b->seg->arena, (size_t)a->n_out, sizeof *step->moved);
+    if (!step->moved)
+        return rq_plan_no_memory(b);
+    for (int i = 0; i < a->n_out; i++)
+        if (a->out_q[i])
+            rq_int_requantize_table(step->moved[i], a->in_q[0], a->out_q[i]);
+    return RQ_OK;
+}
+
 /* A step for n, which need not be a node of the graph. `whole`: only if it runs in integers; otherwise *added is false and
  * nothing was done. */
 static rq_status add_operator(rq_planner *b, const rq_node *n, const rq_plan_sizes *s, bool whole, bool *added)
@@ -255,6 +273,8 @@ static rq_status add_operator(rq_planner *b, const rq_node *n, const rq_plan_siz
         step->out_form[i] = rq_form_id(n->out[i], kind);
         out[i] = &b->p->forms[step->out_form[i]].t;
     }
+    if (draft.mode == RQ_MODE_CODES)
+        RQ_TRY(fill_tables(b, step));
     return prepare(b, step);
 }
 

@@ -77,7 +77,12 @@ bool rq_plan_is_alias(rq_planner *b, const rq_node *n, rq_form_kind *from, rq_fo
     return false;
 }
 
-/* Can row.forward move the codes as they are: input 0 and every output share one pair per tensor? Outputs that are
+static bool is_byte(const rq_qparams *q)
+{
+    return q->axis == RQ_PER_TENSOR && (q->dtype == RQ_DTYPE_U8 || q->dtype == RQ_DTYPE_S8);
+}
+
+/* Can row.forward move the codes as they are: input 0 and every output have one pair per tensor, the same one or of 8 bits? Outputs that are
  * positions (TopK, MaxPool) hold no reals and need no pair: they stay what they are. */
 static bool moves_codes(const rq_op_args *a, const char **why)
 {
@@ -88,11 +93,20 @@ static bool moves_codes(const rq_op_args *a, const char **why)
     *why = "quantized per channel";
     if (q->axis != RQ_PER_TENSOR)
         return false;
-    *why = "input and output have different scales";
-    for (int i = 0; i < a->n_out; i++)
-        if (a->node->out[i] != RQ_NONE && (a->out_q[i] || rq_dtype_is_float(a->out[i]->dtype)) &&
-            (!a->out_q[i] || !rq_qparams_equal(q, a->out_q[i])))
+    *why = "scale is not positive"; /* the largest code would not be that of the largest real */
+    if (!(q->scale[0] > 0))
+        return false;
+    for (int i = 0; i < a->n_out; i++) {
+        const rq_qparams *y = a->out_q[i];
+        if (a->node->out[i] == RQ_NONE || (!y && !rq_dtype_is_float(a->out[i]->dtype)))
+            continue;
+        *why = "output is not quantized";
+        if (!y)
             return false;
+        *why = "input and output have different parameters, and not of 8 bits each";
+        if (!rq_qparams_equal(q, y) && !(is_byte(q) && is_byte(y)))
+            return false;
+    }
     *why = "another input is quantized";
     for (int i = 1; i < a->n_in; i++)
         if (a->in_q[i])

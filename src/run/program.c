@@ -236,6 +236,9 @@ static rq_status run_operator(rq_program *p, rq_step *s, rq_err *err)
     rq_status st = s->mode == RQ_MODE_TABLE ? rq_int_table_forward(&s->args)
                    : s->mode == RQ_MODE_INT ? s->row->forward_int(&s->args)
                                             : s->row->forward(&s->args);
+    for (int i = 0; !st && s->moved && i < s->args.n_out; i++)
+        if (s->args.out_q[i])
+            p->k->lut8(s->args.out[i]->u8, s->args.out[i]->u8, (size_t)rq_tensor_count(s->args.out[i]), s->moved[i]);
     if (st && (!err || err->code != st))
         rq_fail(err, st, "node '%s' (%s): %s", s->args.node->name, s->args.node->op, rq_status_text(st));
     return st;

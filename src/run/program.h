@@ -45,6 +45,7 @@ typedef struct rq_step {
     int32_t *in_form, *out_form; /* [n_in], [n_out] forms, -1: omitted */
     const char *reason;          /* why an operator with annotated values runs on reals */
     void *state;
+    uint8_t (*moved)[256]; /* RQ_MODE_CODES: a table per output, where parameters change on the way; NULL: nowhere */
     size_t scratch;
     struct rq_program **child; /* [n_attr] of subgraphs, made when first run */
     double ms, macs;

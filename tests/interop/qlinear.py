@@ -47,3 +47,12 @@ def models():
         yield make(op, [dq, h.make_node(op, ['xr'], ['yr'], axes=[1], keepdims=0), q], (3, 7, 5), act)
     deconv = {'w': rng.integers(-127, 128, (7, 4, 3, 4)).astype(np.int8), 'ws': rng.uniform(.001, .01, 4).astype(np.float32), 'wz': np.zeros(4, np.int8), 'b': rng.normal(size=4).astype(np.float32)}
     yield make('ConvTranspose', [dq, dqw, h.make_node('ConvTranspose', ['xr', 'wr', 'b'], ['yr'], strides=[2, 3], pads=[1, 0, 1, 2], output_padding=[1, 0]), q], (2, 7, 6, 5), act | deconv)
+
+    # elements that move while their parameters change, and codes that are compared or added up
+    for op, more, consts in (('MaxPool', {'kernel_shape': [2, 3]}, {}), ('Transpose', {'perm': [0, 3, 1, 2]}, {}), ('Reshape', {}, {'to': np.array([2, -1])}), ('Flatten', {}, {}),
+                             ('Gather', {'axis': 1}, {'at': np.array([3, 0, 3])}), ('CumSum', {}, {'axis': np.array(2)}), ('CumSum', {'reverse': 1, 'exclusive': 1}, {'axis': np.array(1)}),
+                             ('Pad', {}, {'pads': np.array([0, 0, 1, 2, 0, 0, 0, 1]), 'value': np.float32(.7)}), ('Softmax', {'axis': 1}, {}), ('LogSoftmax', {'axis': -1}, {}), ('GlobalMaxPool', {}, {})):
+        yield make(op + '_moved', [dq, h.make_node(op, ['xr', *consts], ['yr'], **more), q], (2, 7, 6, 5), act | consts)
+    yield make('ArgMax', [dq, h.make_node('ArgMax', ['xr'], ['at'], axis=1, keepdims=0), h.make_node('Cast', ['at'], ['y'], to=TensorProto.UINT8)], (2, 7, 6, 5), act)
+    for op, n in ('InstanceNormalization', 2), ('BatchNormalization', 4):
+        yield make(op, [dq, h.make_node(op, ['xr', *(f'p{i}' for i in range(n))], ['yr']), q], (2, 7, 6, 5), act | {f'p{i}': rng.uniform(.2, 1, 7).astype(np.float32) for i in range(n)})

@@ -12,7 +12,7 @@
 #include "base/rng.h"
 #include "ops/op.h"
 
-enum { MAX_IN = 4 };
+enum { MAX_IN = 5 };
 
 /* One node, its tensors and what they mean. */
 typedef struct fixture {

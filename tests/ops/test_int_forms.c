@@ -15,7 +15,7 @@
 #include "ops/int_ops.h"
 #include "quant/codes.h"
 
-enum { OPSET = 19 };
+enum { OPSET = 20 };
 
 static rq_threads *pools[2]; /* none, two */
 static bool spec;            /* integers by the definition (rq_kernels.spec) */
@@ -378,6 +378,44 @@ static void softmaxes(void **state)
     spec = false;
 }
 
+static void normalizations(void **state)
+{
+    (void)state;
+    static const char *const ops[] = { "LayerNormalization", "RMSNormalization", "InstanceNormalization",
+                                       "GroupNormalization", "BatchNormalization" };
+    rq_rng rng;
+    rq_rng_seed(&rng, 11);
+    for (int i = 0; i < 150; i++) {
+        fixture f;
+        start_row(&f, &rng, ops[i % 5]);
+        const int64_t groups = draw(&f, 1, 3), c = groups * draw(&f, 1, 4);
+        const int64_t x[4] = { draw(&f, 1, 3), c, draw(&f, 1, 20), draw(&f, 1, 40) };
+        const int axis = (int)draw(&f, 1, 3);
+        add_codes(&f, 4, x);
+        if (i % 5 < 2) {
+            set_int(&f, "axis", draw(&f, 0, 1) ? axis : axis - 4);
+            add_reals(&f, 4 - axis, x + axis, -1, 2);
+            if (i % 5 == 0 && draw(&f, 0, 1))
+                add_reals(&f, 4 - axis, x + axis, -1, 1);
+        } else {
+            set_int(&f, "num_groups", groups);
+            for (int k = 0; k < (i % 5 == 4 ? 4 : 2); k++)
+                add_reals(&f, 1, i % 5 == 3 ? &groups : &c, k == 3 ? 0.1f : -1, 2);
+        }
+        if (i % 5 < 2 && draw(&f, 0, 1)) { /* the gain in codes, too */
+            rq_tensor_release(&f.in[1]);
+            f.n_in--;
+            const int64_t n = f.n_in;
+            const rq_tensor bias = f.in[2];
+            f.n_in = 1;
+            add_codes(&f, 4 - axis, x + axis);
+            if (n > 1)
+                f.in[2] = bias, f.n_in = 3;
+        }
+        check(&f, 0.03f, 1, i % 5 == 4 ? 0 : 0.01);
+    }
+}
+
 /* What ONNX Runtime rounds elsewhere than the definition. */
 static void by_the_definition(void **state)
 {
@@ -468,6 +506,7 @@ int main(void)
         cmocka_unit_test(transposed_convolutions),
         cmocka_unit_test(resizing),
         cmocka_unit_test(softmaxes),
+        cmocka_unit_test(normalizations),
         cmocka_unit_test(by_the_definition),
         cmocka_unit_test(ties),
     };

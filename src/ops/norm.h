@@ -1,0 +1,33 @@
+/* ops/norm.h — what the float and the integer forms of the normalizations share. */
+#ifndef RQ_OPS_NORM_H
+#define RQ_OPS_NORM_H
+
+#include "ops/op.h"
+
+/* Rows with statistics of their own: y = (x - mean) / sqrt(variance + epsilon) * gain + bias. Gain and bias lie along the row
+ * (wide), or are one number per `per` neighbours, `groups` rows making one turn. */
+typedef struct rq_norm {
+    int64_t n; /* elements of a row */
+    float epsilon;
+    bool rms; /* no mean is taken off */
+    bool wide;
+    int64_t per, groups;
+    const rq_tensor *gain, *bias; /* NULL: none */
+    int at_gain, at_bias;         /* which inputs they are */
+} rq_norm;
+
+/* norm.c: the rows of an InstanceNormalization, GroupNormalization, LayerNormalization or RMSNormalization. False where gain or
+ * bias are broadcast in some other way. */
+bool rq_norm_of(const rq_op_args *a, rq_norm *r);
+
+/* ---- int_norm.c: on codes ---- */
+bool rq_int_norm_accepts(const rq_op_args *a, const char **why);
+rq_status rq_int_norm_forward(const rq_op_args *a);
+size_t rq_int_norm_scratch(const rq_op_args *a);
+/* BatchNormalization with constant parameters: a table per channel. */
+bool rq_int_batch_accepts(const rq_op_args *a, const char **why);
+rq_status rq_int_batch_prepare(const rq_op_args *a, void **state);
+rq_status rq_int_batch_forward(const rq_op_args *a);
+void rq_int_batch_release(void *state);
+
+#endif
