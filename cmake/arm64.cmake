@@ -1,6 +1,6 @@
 # Cross-build for 64-bit ARM Linux on a Debian machine; the tests run under qemu-user.
-#   apt-get install gcc-aarch64-linux-gnu qemu-user
-#   tools/arm64-sysroot.sh          the libraries, into build-arm64/sysroot (RQ_ARM64_SYSROOT names another folder)
+#   tools/deps.sh --arm64           the compiler and the emulator
+#   tools/arm64-sysroot.sh          the libraries, into build-arm64-sysroot ($RQ_ARM64_SYSROOT names another folder)
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)
@@ -8,7 +8,7 @@ set(CMAKE_LIBRARY_ARCHITECTURE aarch64-linux-gnu)
 if(DEFINED ENV{RQ_ARM64_SYSROOT})
   set(RQ_SYSROOT $ENV{RQ_ARM64_SYSROOT})
 else()
-  get_filename_component(RQ_SYSROOT ${CMAKE_CURRENT_LIST_DIR}/../build-arm64/sysroot ABSOLUTE)
+  get_filename_component(RQ_SYSROOT ${CMAKE_CURRENT_LIST_DIR}/../build-arm64-sysroot ABSOLUTE)
 endif()
 if(NOT EXISTS ${RQ_SYSROOT}/complete)
   message(FATAL_ERROR "no arm64 libraries in ${RQ_SYSROOT}: tools/arm64-sysroot.sh fetches them")

@@ -5,6 +5,7 @@ set(RQ_SOURCES
   src/base/cpu.c
   src/base/cursor.c
   src/base/file.c
+  src/base/libm.c
   src/base/mem.c
   src/base/nearest.c
   src/base/notes.c
@@ -26,11 +27,13 @@ set(RQ_SOURCES
   src/kernels/float_dnnl.c
   src/kernels/gemm.c
   src/kernels/gemm_avx2.c
+  src/kernels/gemm_avx512.c
   src/kernels/gemm_f32.c
   src/kernels/gemm_f32_avx2.c
   src/kernels/gemm_f32_avx512.c
   src/kernels/gemm_f32_neon.c
   src/kernels/gemm_f32_scalar.c
+  src/kernels/gemm_neon.c
   src/kernels/gemm_scalar.c
   src/kernels/gemm_vnni.c
   src/kernels/im2col.c

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install what building and testing need and this machine lacks (Debian 12 and relatives).
-#   tools/deps.sh [-y] [--lint]     -y: do not ask    --lint: also what `make lint` and `make check` need
+#   tools/deps.sh [-y] [--lint] [--arm64]     -y: do not ask    --lint: also what `make lint` and `make check` need
+#   --arm64: also the cross compiler and the emulator of `make check SHARD=arm64`
 # Asks once on a terminal; CI=true or no terminal means yes. Nothing missing: says nothing, changes nothing.
 set -eu
 
@@ -13,7 +14,8 @@ for arg in "$@"; do
     case $arg in
     -y) yes=1 ;;
     --lint) need="$need $lint" ;;
-    *) echo "usage: tools/deps.sh [-y] [--lint]" >&2; exit 2 ;;
+    --arm64) need="$need gcc-aarch64-linux-gnu qemu-user" ;;
+    *) echo "usage: tools/deps.sh [-y] [--lint] [--arm64]" >&2; exit 2 ;;
     esac
 done
 

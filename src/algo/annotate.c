@@ -124,7 +124,9 @@ static rq_annotate_range probability(rq_annotate_range seen, rq_compat compat)
     rq_annotate_range a = { .r = { 0, 1 }, .method = "fixed", .seen = true };
     double most = fmin(seen.r.hi, 1);
     if (seen.seen && most > 0 && !compat) {
-        double unit = exp2(ceil(log2(most)));
+        int e;
+        const double share = frexp(most, &e),
+                     unit = ldexp(share == 0.5 ? 0.5 : 1, e); /* the power of two at or above */
         a.r.hi = ceil(most / unit * 16) / 16 * unit;
     }
     return a;

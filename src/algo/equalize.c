@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/libm.h"
 #include "ops/op.h"
 
 /* No channel is scaled more than this against the average: one that samples hardly woke may wake later. */
@@ -173,14 +174,14 @@ double rq_equalize_factors(const rq_graph *g, const rq_equalize_pair *p, const d
         bool live = reach[c] > 0 && s[c] > 0 && isfinite(reach[c]) && isfinite(s[c]);
         s[c] = !live ? 0 : u.depthwise ? reach[c] : sqrt(reach[c] / s[c]);
         if (s[c] > 0) {
-            logs += log(s[c]);
+            logs += rq_libm_log(s[c]);
             awake++;
         }
     }
-    double mean = awake ? exp(logs / (double)awake) : 1, least = INFINITY, most = 0;
+    double mean = awake ? rq_libm_exp(logs / (double)awake) : 1, least = INFINITY, most = 0;
     for (int64_t c = 0; c < p->channels; c++) {
         s[c] = s[c] > 0 ? fmin(fmax(s[c] / mean, 1 / most_factor), most_factor) : 1;
-        s[c] = exp2(rint(log2(s[c])));
+        s[c] = ldexp(1, (int)rint(rq_libm_log2(s[c])));
         least = fmin(least, s[c]);
         most = fmax(most, s[c]);
     }

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/libm.h"
 #include "algo/equalize.h"
 #include "algo/ptq_priv.h"
 #include "algo/report_priv.h"
@@ -183,7 +184,7 @@ static double served_db(const rq_ptq_state *q, const rq_place_group *g)
     if (!h || g->s.pinned || g->unit || g->constant || rq_ptq_group_range(q, g, &r) || h->total == 0)
         return INFINITY;
     double power = rq_calibrate_power(h), error = rq_calibrate_error(h, r, 256);
-    return power > 0 && error > 0 ? 10 * log10(power / error) : INFINITY;
+    return power > 0 && error > 0 ? 10 * rq_libm_log10(power / error) : INFINITY;
 }
 
 typedef struct suspect {

@@ -4,6 +4,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/libm.h"
+
 enum { DB_LIMIT = 200 };
 
 void rq_sums_add_one(rq_sums *s, double a, double b)
@@ -40,7 +42,7 @@ double rq_sums_sqnr_db(const rq_sums *s)
         return NAN;
     if (s->ee <= 0)
         return DB_LIMIT;
-    const double db = s->aa > 0 ? 10 * log10(s->aa / s->ee) : -DB_LIMIT;
+    const double db = s->aa > 0 ? 10 * rq_libm_log10(s->aa / s->ee) : -DB_LIMIT;
     return db > DB_LIMIT ? DB_LIMIT : db < -DB_LIMIT ? -DB_LIMIT : db;
 }
 

@@ -16,6 +16,7 @@ static const struct level {
     { "scalar", 0, 0 },
 #if defined(__x86_64__)
     { "avx2", RQ_CPU_AVX2, 0 },
+    { "avx512", RQ_CPU_AVX2 | RQ_CPU_AVX512, 0 },
     { "vnni", RQ_CPU_AVX2 | RQ_CPU_AVX512 | RQ_CPU_VNNI, RQ_CPU_VBMI },
 #elif defined(__aarch64__)
     { "neon", RQ_CPU_NEON, 0 },

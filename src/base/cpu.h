@@ -16,7 +16,7 @@ enum {
 /* What the CPU and the system offer; measured once. */
 unsigned rq_cpu_detect(void);
 
-/* The flags to use: rq_cpu_detect() cut down to RQ_CPU=scalar|avx2|vnni (unset: all).
+/* The flags to use: rq_cpu_detect() cut down to RQ_CPU=scalar|avx2|avx512|vnni, on arm64 scalar|neon (unset: all).
  * RQ_BAD_ARG: the variable names no level, or one that this machine lacks. */
 rq_status rq_cpu_pinned(unsigned *flags, rq_err *err);
 

@@ -71,6 +71,8 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->dequantize_s8 = rq_dequantize_s8_avx512;
     k->requantize_rows = rq_requantize_rows_avx512;
     k->requantize_cols = rq_requantize_cols_avx512;
+    k->isa = "avx512";
+    k->gemm = rq_gemm_avx512;
     k->gemm_f32 = rq_gemm_f32_avx512;
     k->dwconv = rq_dwconv_avx512;
     k->qadd = rq_qadd_avx512;
@@ -94,6 +96,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     if (!(cpu & RQ_CPU_NEON))
         return;
     k->isa = "neon";
+    k->gemm = rq_gemm_neon;
     k->gemm_f32 = rq_gemm_f32_neon;
 #endif
 }

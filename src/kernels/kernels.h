@@ -24,7 +24,7 @@ typedef struct rq_bins {
 } rq_bins;
 
 typedef struct rq_kernels {
-    const char *isa; /* "scalar", "avx2", "vnni" */
+    const char *isa; /* "scalar", "avx2", "avx512", "vnni", "neon" */
     unsigned cpu;    /* the flags it was made for */
 
     /* ---- quantize_*.c: reals and codes. lo..hi is the code range; NaN gives lo (docs/onnx-facts.md 2.4) ---- */

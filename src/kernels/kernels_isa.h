@@ -48,7 +48,7 @@ void rq_requantize_cols_avx512(uint8_t *y, const int32_t *acc, size_t n, int32_t
                                const float *m, int32_t zp, int32_t lo, int32_t hi);
 
 /* ---- gemm_*.c ---- */
-extern const rq_gemm_isa rq_gemm_scalar, rq_gemm_avx2, rq_gemm_vnni;
+extern const rq_gemm_isa rq_gemm_scalar, rq_gemm_avx2, rq_gemm_avx512, rq_gemm_vnni, rq_gemm_neon;
 extern const rq_gemm_f32_isa rq_gemm_f32_scalar, rq_gemm_f32_avx2, rq_gemm_f32_avx512, rq_gemm_f32_neon;
 
 /* ---- dwconv_*.c ---- */

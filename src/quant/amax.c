@@ -4,6 +4,8 @@
 
 #include <math.h>
 
+#include "base/libm.h"
+
 static double answer(const rq_histogram *h, int at, int *out)
 {
     if (out)
@@ -47,18 +49,18 @@ double rq_calibrate_amax_kl(const rq_histogram *h, int levels, int i)
                 return INFINITY;
             }
             if (p > 0)
-                sum_p += p * log(p);
+                sum_p += p * rq_libm_log(p);
             p_group += p;
         }
         total += p_group;
         if (used) {
-            sum_q += p_group * log(mass / used);
+            sum_q += p_group * rq_libm_log(mass / used);
             kept += mass;
         }
     }
     if (total <= 0 || kept <= 0)
         return INFINITY;
-    double kl = (sum_p - sum_q) / total - log(total) + log(kept);
+    double kl = (sum_p - sum_q) / total - rq_libm_log(total) + rq_libm_log(kept);
     return kl > 1e-12 ? kl : 0; /* the exact ties of data on few values stay ties */
 }
 

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/libm.h"
 #include "base/mem.h"
 #include "kernels/quantize.h"
 #include "quant/blocks.h"
@@ -186,7 +187,7 @@ rq_status rq_blocks_k_quant(rq_blocks *b, int32_t most)
 /* The proximal operator of |.|^0.7. */
 static float shrink(float e, float beta)
 {
-    const float a = fabsf(e), left = a - 1 / beta * powf(a + 1e-8f, -0.3f);
+    const float a = fabsf(e), left = a - 1 / beta * rq_libm_powf(a + 1e-8f, -0.3f);
     return left > 0 ? copysignf(left, e) : 0;
 }
 

@@ -7,6 +7,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/libm.h"
+
 /* ---- the histogram as candidates see it ---- */
 
 static bool is_empty(const rq_histogram *h)
@@ -243,19 +245,19 @@ static double cost_kl(const void *arg, rq_range r)
                 return INFINITY; /* clipped mass where nothing is kept */
             }
             if (p > 0)
-                sum_p += p * log(p);
+                sum_p += p * rq_libm_log(p);
             p_group += p;
             total += p;
         }
         if (used) {
-            sum_q += p_group * log(mass / used);
+            sum_q += p_group * rq_libm_log(mass / used);
             kept += mass;
         }
     }
     if (total <= 0 || kept <= 0)
         return INFINITY;
     /* + 1: search() compares by ratio, and a divergence may be 0 */
-    return 1 + (sum_p - sum_q) / total - log(total) + log(kept);
+    return 1 + (sum_p - sum_q) / total - rq_libm_log(total) + rq_libm_log(kept);
 }
 
 rq_range rq_calibrate_entropy(const rq_histogram *h, int levels, bool symmetric)

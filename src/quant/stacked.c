@@ -5,6 +5,8 @@
 
 #include <math.h>
 
+#include "base/libm.h"
+
 static rq_status stacked_update(rq_observer *o, const rq_kernels *k, int c, const float *x, size_t n)
 {
     float lo, hi;
@@ -129,7 +131,7 @@ static double divergence(const kept *a)
     for (int k = 0; k < n; k++) {
         const double p = smooth(p_at(a, k), p_zeros, n) / p_sum,
                      q = smooth(q_at(a, k, &group, &at), q_zeros, n) / q_sum;
-        kl += p * log(p / q);
+        kl += p * rq_libm_log(p / q);
     }
     return kl;
 }

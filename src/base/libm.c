@@ -1,0 +1,29 @@
+/* base/libm.c — see libm.h. */
+#include "base/libm.h"
+
+#include <sleef.h>
+
+double rq_libm_log(double x)
+{
+    return Sleef_cinz_logd1_u10purec(x);
+}
+
+double rq_libm_log2(double x)
+{
+    return Sleef_cinz_log2d1_u10purec(x);
+}
+
+double rq_libm_log10(double x)
+{
+    return Sleef_cinz_log10d1_u10purec(x);
+}
+
+double rq_libm_exp(double x)
+{
+    return Sleef_cinz_expd1_u10purec(x);
+}
+
+float rq_libm_powf(float x, float y)
+{
+    return Sleef_cinz_powf1_u10purec(x, y);
+}
