@@ -18,6 +18,13 @@ function(rq_test file)
   set_tests_properties(${name} PROPERTIES TIMEOUT 300)
 endfunction()
 
+# of `make check`: built and run by tools/check.sh
+add_executable(test_big EXCLUDE_FROM_ALL tests/formats/test_big.c)
+target_compile_definitions(test_big PRIVATE RQ_TEST_TMP="${RQ_TEST_TMP}")
+target_link_libraries(test_big PRIVATE requant_static rq_deps PkgConfig::CMOCKA)
+target_include_directories(test_big PRIVATE include)
+set_target_properties(test_big PROPERTIES RUNTIME_OUTPUT_DIRECTORY tests)
+
 # A program of the tests that prints for itself: rq_test_tool(golden sources...)
 function(rq_test_tool name)
   add_executable(${name} ${ARGN})

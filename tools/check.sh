@@ -1,10 +1,10 @@
 #!/bin/sh
 # Everything before pushing: the test suite under sanitizers, both compilers with warnings as errors, valgrind on
 # the demo, the library's binary interface, the readers under a fuzzer. In shards, so that machines can share the work:
-#   tools/check.sh [asan|ubsan|tsan|clang|valgrind|abi|fuzz]...   default: asan ubsan clang valgrind abi fuzz
+#   tools/check.sh [asan|ubsan|tsan|clang|valgrind|big|abi|fuzz]...   default: asan ubsan clang valgrind big abi fuzz
 set -u
 cd "$(dirname "$0")/.."
-shards=${*:-asan ubsan clang valgrind abi fuzz}
+shards=${*:-asan ubsan clang valgrind big abi fuzz}
 jobs=${JOBS:-$(nproc)}
 gen=$(command -v ninja >/dev/null 2>&1 && echo "-G Ninja")
 failed=
@@ -29,6 +29,9 @@ for shard in $shards; do
                 build/requant quantize models/digits-cnn.onnx -d models/digits-train.npz --samples 32 \
                 --eval models/digits-test.npz --threads 1 -q -o build/valgrind-int8.onnx >/dev/null
         ;;
+    big) # a model of more than 2 GiB, out and back (3 GiB of disk)
+        cmake -S . -B build $gen >/dev/null && cmake --build build -j "$jobs" --target test_big && build/tests/test_big
+        ;;
     abi) # programs linked with the library of before still work
         cmake -S . -B build $gen >/dev/null && cmake --build build -j "$jobs" --target requant_shared && tools/abi.sh build
         ;;
@@ -36,7 +39,7 @@ for shard in $shards; do
         cmake -S . -B build-fuzz $gen -DCMAKE_C_COMPILER=clang -DRQ_FUZZ=ON -DRQ_TESTS=OFF -DRQ_SANITIZE=address,undefined >/dev/null &&
             cmake --build build-fuzz -j "$jobs" && tools/fuzz.sh build-fuzz "${FUZZ_SECONDS:-20}"
         ;;
-    *) echo "check: no shard '$shard'; there are asan ubsan tsan clang valgrind abi fuzz" >&2; exit 2 ;;
+    *) echo "check: no shard '$shard'; there are asan ubsan tsan clang valgrind big abi fuzz" >&2; exit 2 ;;
     esac || failed="$failed $shard"
 done
 [ -z "$failed" ] && echo "check: clean ($shards)" && exit 0
