@@ -71,8 +71,8 @@ typedef struct cli_command {
     int (*run)(void *args);
 } cli_command;
 
-extern const cli_command cmd_quantize, cmd_run, cmd_eval, cmd_compare, cmd_convert, cmd_lint, cmd_bench, cmd_info,
-    cmd_ops;
+extern const cli_command cmd_quantize, cmd_calibrate, cmd_run, cmd_eval, cmd_compare, cmd_convert, cmd_lint, cmd_bench,
+    cmd_info, cmd_ops;
 
 /* ---- options that several commands have ---- */
 
@@ -112,7 +112,7 @@ extern const cli_command cmd_quantize, cmd_run, cmd_eval, cmd_compare, cmd_conve
     {                                                                                                                       \
         CLI_IN, 0, "recipe", "FILE", offsetof(cli_common, recipe_path),                                                     \
             "YAML file of settings; its keys are long option names, what stands on the command line wins; its rules "       \
-            "matter to quantize only",                                                                                      \
+            "matter to quantize and calibrate only",                                                                        \
             NULL, 0, 0                                                                                                      \
     }
 #define CLI_ROWS_COMMON                                                                                                  \
@@ -123,6 +123,94 @@ extern const cli_command cmd_quantize, cmd_run, cmd_eval, cmd_compare, cmd_conve
     {                                                                                                                    \
         CLI_FLAG, 'h', "help", NULL, offsetof(cli_common, help), "show this and exit", NULL, 0, 0                        \
     }
+
+/* How ranges of activations are chosen: what quantize and calibrate have in common. */
+typedef struct cli_ranges {
+    rq_settings settings;
+    int method, activations, compat, symmetric_ranges; /* positions in the words of their rows */
+    int64_t bins, groups;
+} cli_ranges;
+
+/* Its rows, for arguments of type T with a cli_ranges f. */
+#define CLI_ROWS_RANGES(T, f)                                                                                          \
+    { CLI_ENUM,                                                                                                        \
+      0,                                                                                                               \
+      "method",                                                                                                        \
+      "NAME",                                                                                                          \
+      offsetof(T, f.method),                                                                                           \
+      "how ranges are chosen: minmax, ema, percentile, entropy, mse or average",                                       \
+      "minmax|ema|percentile|entropy|mse|average",                                                                     \
+      0,                                                                                                               \
+      0 },                                                                                                             \
+        { CLI_NUM,                                                                                                     \
+          0,                                                                                                           \
+          "percentile",                                                                                                \
+          "P",                                                                                                         \
+          offsetof(T, f.settings.percentile),                                                                          \
+          "share of values inside the range; means --method percentile unless another is named (default 99.99)",       \
+          NULL,                                                                                                        \
+          1e-6,                                                                                                        \
+          100 },                                                                                                       \
+        { CLI_NUM,                                                                                                     \
+          0,                                                                                                           \
+          "decay",                                                                                                     \
+          "D",                                                                                                         \
+          offsetof(T, f.settings.decay),                                                                               \
+          "share of the old range each batch leaves, for --method ema (default 0.99)",                                 \
+          NULL,                                                                                                        \
+          0,                                                                                                           \
+          0.999999999 },                                                                                               \
+        { CLI_ENUM,                                                                                                    \
+          0,                                                                                                           \
+          "activations",                                                                                               \
+          "TYPE",                                                                                                      \
+          offsetof(T, f.activations),                                                                                  \
+          "codes of activations: u8, s8, u16 or s16 (default u8)",                                                     \
+          "u8|s8|u16|s16",                                                                                             \
+          0,                                                                                                           \
+          0 },                                                                                                         \
+        { CLI_FLAG,                                                                                                    \
+          0,                                                                                                           \
+          "symmetric",                                                                                                 \
+          NULL,                                                                                                        \
+          offsetof(T, f.settings.symmetric_activations),                                                               \
+          "activations: ranges around zero",                                                                           \
+          NULL,                                                                                                        \
+          0,                                                                                                           \
+          0 },                                                                                                         \
+        { CLI_ENUM,                                                                                                    \
+          0,                                                                                                           \
+          "symmetric-ranges",                                                                                          \
+          "no|yes|auto",                                                                                               \
+          offsetof(T, f.symmetric_ranges),                                                                             \
+          "ranges around zero, whatever the codes are (default auto: as the codes are)",                               \
+          "no|yes|auto",                                                                                               \
+          0,                                                                                                           \
+          0 },                                                                                                         \
+        { CLI_ENUM,                                                                                                    \
+          0,                                                                                                           \
+          "compat",                                                                                                    \
+          "none|onnxruntime",                                                                                          \
+          offsetof(T, f.compat),                                                                                       \
+          "onnxruntime: its quantizer's placement and ranges, number for number (then --method is minmax and "         \
+          "--percentile "                                                                                              \
+          "99.999 unless given)",                                                                                      \
+          "none|onnxruntime",                                                                                          \
+          0,                                                                                                           \
+          0 },                                                                                                         \
+        { CLI_INT, 0,  "bins", "N", offsetof(T, f.bins), "with --compat: bins of percentile (2048) and entropy (128)", \
+          NULL,    16, 65536 },                                                                                        \
+    {                                                                                                                  \
+        CLI_INT, 0, "quantized-bins", "N", offsetof(T, f.groups), "with --compat: groups of entropy (128)", NULL, 2,   \
+            65536                                                                                                      \
+    }
+
+/* ---- ranges.c ---- */
+void cli_ranges_defaults(cli_ranges *r);
+/* As if --activations had named d. */
+void cli_ranges_activations(cli_ranges *r, rq_dtype d);
+/* The settings: defaults, then the recipe's global keys, then the command line. */
+rq_settings cli_ranges_settle(const cli_ranges *r, const cli_common *common);
 
 /* ---- opts.c ---- */
 

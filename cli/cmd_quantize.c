@@ -12,12 +12,11 @@
 
 typedef struct quantize_args {
     cli_common common;
-    const char *data, *out, *eval, *json, *output;
-    rq_settings settings;
-    int method, activations, weights, format, compat, symmetric_ranges; /* positions in the words below */
+    const char *data, *out, *eval, *json, *output, *ranges;
+    cli_ranges how;
+    int weights, format; /* positions in the words below */
     int mode, block, weight_method, weight_form, profile;
     int64_t accuracy_level, opset;
-    int64_t bins, groups;
     cli_list ops, nodes, except;
     bool per_row, dynamic_conv;
     int64_t samples, seed;
@@ -41,14 +40,10 @@ static const cli_opt opts[] = {
       "what becomes integers: static (weights and activations, calibrated on DATA; the default), dynamic (inputs of "
       "products are measured as they pass) or weight-only",
       "static|dynamic|weight-only", 0, 0 },
-    { CLI_ENUM, 0, "method", "NAME", TO(method),
-      "how ranges are chosen: minmax, ema, percentile, entropy, mse or average",
-      "minmax|ema|percentile|entropy|mse|average", 0, 0 },
-    { CLI_NUM, 0, "percentile", "P", TO(settings.percentile),
-      "share of values inside the range; means --method percentile unless another is named (default 99.99)", NULL, 1e-6,
-      100 },
-    { CLI_ENUM, 0, "activations", "TYPE", TO(activations), "codes of activations: u8, s8, u16 or s16 (default u8)",
-      "u8|s8|u16|s16", 0, 0 },
+    CLI_ROWS_RANGES(quantize_args, how),
+    { CLI_IN, 0, "ranges", "FILE", TO(ranges),
+      "take ranges from here (`requant calibrate`, ONNX Runtime's or TensorRT's calibration) instead of measuring them",
+      NULL, 0, 0 },
     { CLI_ENUM, 0, "weights", "TYPE", TO(weights),
       "codes of weights: s8, u8, s4, u4, s16 or u16; s2 or u2 with --mode weight-only (default s8)",
       "s8|u8|s4|u4|s16|u16|s2|u2", 0, 0 },
@@ -70,40 +65,28 @@ static const cli_opt opts[] = {
     { CLI_INT, 0, "accuracy-level", "N", TO(accuracy_level),
       "weight-only: what MatMulNBits may compute in: 1 f32, 2 f16, 3 bf16, 4 int8 (default 0: left to the runtime)",
       NULL, 0, 4 },
-    { CLI_NUM, 0, "decay", "D", TO(settings.decay),
-      "share of the old range each batch leaves, for --method ema (default 0.99)", NULL, 0, 0.999999999 },
-    { CLI_FLAG, 0, "symmetric", NULL, TO(settings.symmetric_activations), "activations: ranges around zero", NULL, 0,
-      0 },
     { CLI_FLAG, 0, "affine-weights", NULL, TO(affine_weights), "weights with a zero point of their own", NULL, 0, 0 },
-    { CLI_FLAG, 0, "per-tensor", NULL, TO(settings.per_tensor), "one scale for a weight, not one per output channel",
-      NULL, 0, 0 },
-    { CLI_FLAG, 0, "reduce-range", NULL, TO(settings.reduced),
+    { CLI_FLAG, 0, "per-tensor", NULL, TO(how.settings.per_tensor),
+      "one scale for a weight, not one per output channel", NULL, 0, 0 },
+    { CLI_FLAG, 0, "reduce-range", NULL, TO(how.settings.reduced),
       "weights use half of their codes (s8 -64..64): for processors whose 16-bit sums overflow", NULL, 0, 0 },
-    { CLI_FLAG, 0, "restricted-zero-point", NULL, TO(settings.restricted),
+    { CLI_FLAG, 0, "restricted-zero-point", NULL, TO(how.settings.restricted),
       "u8 activations: zero point 0, or 128 where the range goes below 0", NULL, 0, 0 },
-    { CLI_NUM, 0, "min-range", "X", TO(settings.min_range), "widen narrower ranges to X", NULL, 0, 1e30 },
-    { CLI_ENUM, 0, "symmetric-ranges", "yes|no|auto", TO(symmetric_ranges),
-      "ranges around zero, whatever the codes are (default auto: as the codes are)", "no|yes|auto", 0, 0 },
+    { CLI_NUM, 0, "min-range", "X", TO(how.settings.min_range), "widen narrower ranges to X", NULL, 0, 1e30 },
     { CLI_LIST, 0, "op", "TYPE", TO(ops), "quantize operators of this type only; may be repeated", NULL, 0, 0 },
     { CLI_LIST, 0, "node", "NAME", TO(nodes), "quantize this node only; may be repeated", NULL, 0, 0 },
     { CLI_LIST, 0, "exclude", "NAME", TO(except), "leave this node in float; may be repeated", NULL, 0, 0 },
-    { CLI_FLAG, 0, "const-matmul", NULL, TO(settings.const_matmul), "products of two activations stay in float", NULL,
-      0, 0 },
-    { CLI_FLAG, 0, "float-bias", NULL, TO(settings.float_bias), "biases stay in float", NULL, 0, 0 },
-    { CLI_FLAG, 0, "weight-pairs", NULL, TO(settings.weight_pairs),
+    { CLI_FLAG, 0, "const-matmul", NULL, TO(how.settings.const_matmul), "products of two activations stay in float",
+      NULL, 0, 0 },
+    { CLI_FLAG, 0, "float-bias", NULL, TO(how.settings.float_bias), "biases stay in float", NULL, 0, 0 },
+    { CLI_FLAG, 0, "weight-pairs", NULL, TO(how.settings.weight_pairs),
       "weights stay in float in the file, behind QuantizeLinear and DequantizeLinear", NULL, 0, 0 },
-    { CLI_FLAG, 0, "dedicated-pairs", NULL, TO(settings.dedicated_pairs),
+    { CLI_FLAG, 0, "dedicated-pairs", NULL, TO(how.settings.dedicated_pairs),
       "QuantizeLinear and DequantizeLinear once for each reader of a tensor", NULL, 0, 0 },
-    { CLI_ENUM, 0, "compat", "none|onnxruntime", TO(compat),
-      "onnxruntime: its quantizer's placement and ranges, number for number (then --method is minmax and --percentile "
-      "99.999 unless given)",
-      "none|onnxruntime", 0, 0 },
-    { CLI_FLAG, 0, "keep-relu", NULL, TO(settings.keep_clamps), "with --compat: Relu and Clip stay nodes", NULL, 0, 0 },
-    { CLI_FLAG, 0, "force-moves", NULL, TO(settings.force_moves),
+    { CLI_FLAG, 0, "keep-relu", NULL, TO(how.settings.keep_clamps), "with --compat: Relu and Clip stay nodes", NULL, 0,
+      0 },
+    { CLI_FLAG, 0, "force-moves", NULL, TO(how.settings.force_moves),
       "with --compat: MaxPool, Reshape, Transpose ... make codes of an input that has none", NULL, 0, 0 },
-    { CLI_INT, 0, "bins", "N", TO(bins), "with --compat: bins of percentile (2048) and entropy (128)", NULL, 16,
-      65536 },
-    { CLI_INT, 0, "quantized-bins", "N", TO(groups), "with --compat: groups of entropy (128)", NULL, 2, 65536 },
     { CLI_INT, 'n', "samples", "N", TO(samples), "calibrate on N samples (default: all that do not judge)", NULL, 1,
       1e15 },
     { CLI_IN, 0, "eval", "DATA", TO(eval), "judge on these samples (default: one fifth of DATA, held out)", NULL, 0,
@@ -126,64 +109,47 @@ static const cli_opt opts[] = {
 static void defaults(void *args)
 {
     quantize_args *a = args;
-    a->settings = rq_settings_defaults();
-    a->method = (int)a->settings.method;
-    a->weight_method = (int)a->settings.weight_method;
-    a->symmetric_ranges = RQ_AUTO;
+    cli_ranges_defaults(&a->how);
+    a->weight_method = (int)a->how.settings.weight_method;
     a->max_drop = -1;
     a->profile = -1; /* none */
 }
 
 /* The settings of every tensor: defaults, then the recipe, then the command line. */
-static rq_settings settle(const quantize_args *a)
+static rq_settings settle(quantize_args *a)
 {
-    static const rq_dtype activations[] = { RQ_DTYPE_U8, RQ_DTYPE_S8, RQ_DTYPE_U16, RQ_DTYPE_S16 },
-                          weights[] = { RQ_DTYPE_S8,  RQ_DTYPE_U8,  RQ_DTYPE_S4, RQ_DTYPE_U4,
+    static const rq_dtype weights[] = { RQ_DTYPE_S8,  RQ_DTYPE_U8,  RQ_DTYPE_S4, RQ_DTYPE_U4,
                                         RQ_DTYPE_S16, RQ_DTYPE_U16, RQ_DTYPE_S2, RQ_DTYPE_U2 };
     static const int blocks[] = { 0, 16, 32, 64, 128, 256 };
-    rq_settings s = a->settings;
-    s.method = (rq_method)a->method;
-    s.activations = activations[a->activations];
-    s.weights = weights[a->weights];
+    rq_settings *s = &a->how.settings;
+    s->weights = weights[a->weights];
     if (cli_given(&a->common, "block-size"))
-        s.block_size = blocks[a->block];
-    s.weight_method = (rq_weight_method)a->weight_method;
-    s.symmetric_weights = !a->affine_weights;
-    s.compat = (rq_compat)a->compat;
-    s.symmetric_ranges = (rq_auto)a->symmetric_ranges;
-    s.bins = (int)a->bins;
-    s.groups = (int)a->groups;
+        s->block_size = blocks[a->block];
+    s->weight_method = (rq_weight_method)a->weight_method;
+    s->symmetric_weights = !a->affine_weights;
     if (a->profile >= 0) { /* what it wants, where nobody says otherwise */
         const rq_settings p = rq_profile_settings((rq_profile)a->profile);
-        s.activations = cli_given(&a->common, "activations") ? s.activations : p.activations;
-        s.symmetric_activations |= p.symmetric_activations;
-        s.float_bias |= p.float_bias;
-        s.weight_pairs |= p.weight_pairs;
-        s.min_range = cli_given(&a->common, "min-range") ? s.min_range : p.min_range;
-        s.places = p.places;
+        if (!cli_given(&a->common, "activations"))
+            cli_ranges_activations(&a->how, p.activations);
+        s->symmetric_activations |= p.symmetric_activations;
+        s->float_bias |= p.float_bias;
+        s->weight_pairs |= p.weight_pairs;
+        s->min_range = cli_given(&a->common, "min-range") ? s->min_range : p.min_range;
+        s->places = p.places;
     }
-    rq_settings wanted = s;
-    if (a->common.recipe)
-        rq_recipe_apply_global(a->common.recipe, &wanted, a->common.given);
-    if (wanted.compat == RQ_COMPAT_ONNXRUNTIME) { /* its defaults, where nobody says otherwise */
-        s.method = cli_given(&a->common, "method") ? s.method : RQ_METHOD_MINMAX;
-        s.percentile = cli_given(&a->common, "percentile") ? s.percentile : 99.999;
-    }
-    bool implied = cli_given(&a->common, "percentile") && !cli_given(&a->common, "method");
-    if (a->common.recipe)
-        rq_recipe_apply_global(a->common.recipe, &s, a->common.given);
-    if (implied)
-        s.method = RQ_METHOD_PERCENTILE;
-    s.softmax_256 |= s.compat && a->format;
-    return s;
+    rq_settings settled = cli_ranges_settle(&a->how, &a->common);
+    settled.softmax_256 |= settled.compat && a->format;
+    return settled;
 }
 
 /* Everything that can be refused before the work begins. */
 static int refuse(const cli_command *c, const quantize_args *a)
 {
     rq_err err = { 0 };
-    if (!a->data && a->mode == RQ_MODE_STATIC)
-        return cli_usage(c, "samples are missing: -d DATA (--mode dynamic and weight-only can do without)");
+    if (!a->data && !a->ranges && a->mode == RQ_MODE_STATIC)
+        return cli_usage(c, "samples are missing: -d DATA (--ranges, --mode dynamic and weight-only can do without)");
+    if (a->ranges && a->mode != RQ_MODE_STATIC)
+        return cli_usage(c, "--ranges is for --mode static");
     if (!a->data && !a->eval && (a->max_drop >= 0 || a->json))
         return cli_usage(c, "--%s needs samples to judge on: -d DATA", a->json ? "json" : "max-drop");
     if (!a->out)
@@ -246,6 +212,8 @@ static rq_status open_samples(const quantize_args *a, const rq_graph *g, rq_data
     if (!a->data)
         return RQ_OK;
     RQ_TRY(cli_open_data(data, a->data, g, &a->common, err));
+    if (a->ranges) /* nothing calibrates: all of them judge */
+        return RQ_OK;
     return rq_dataset_split(split, *data, (uint64_t)a->seed, a->eval ? 0 : 0.2, a->samples, group_size(g, *data), err);
 }
 
@@ -292,6 +260,7 @@ static int run(void *args)
     rq_split split = { 0 };
     rq_notes notes = { 0 };
     rq_report report = { 0 };
+    rq_ranges *ranges = NULL;
     cli_progress progress;
     cli_progress_init(&progress, &a->common);
     rc = CLI_FAILED;
@@ -303,6 +272,8 @@ static int run(void *args)
         goto done;
     }
     if (rq_report_check_output(original, a->output, &err) || open_samples(a, g, &data, &other, &split, &err))
+        goto done;
+    if (a->ranges && rq_ranges_load(&ranges, a->ranges, &err))
         goto done;
 
     rq_ptq_cfg cfg = rq_ptq_defaults();
@@ -317,6 +288,7 @@ static int run(void *args)
     cfg.settings = settle(a);
     if (a->profile >= 0 && rq_profile_check((rq_profile)a->profile, &cfg.settings, &form, &err))
         goto done;
+    cfg.ranges = ranges;
     cfg.ops = a->ops.items;
     cfg.nodes = a->nodes.items;
     cfg.except = a->except.items;
@@ -338,8 +310,8 @@ static int run(void *args)
         goto done;
     }
     rq_report_cfg how = {
-        .rows = a->eval ? NULL : split.judge,
-        .n_rows = a->eval ? 0 : split.n_judge,
+        .rows = a->eval || a->ranges ? NULL : split.judge,
+        .n_rows = a->eval || a->ranges ? 0 : split.n_judge,
         .output = a->output,
         .threads = (int)a->common.threads,
         .onednn = cli_onednn(&a->common),
@@ -373,6 +345,7 @@ done:
     if (rc == CLI_FAILED)
         cli_fail("quantize", &err);
     rq_report_release(&report);
+    rq_ranges_destroy(ranges);
     rq_notes_release(&notes);
     rq_split_release(&split);
     rq_dataset_close(other);

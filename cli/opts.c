@@ -262,8 +262,8 @@ static int apply_recipe(const cli_command *c, cli_common *a)
         }
     }
     /* the model here is not the one they name things of, so they are not checked either */
-    if (rq_recipe_has_rules(a->recipe) && c != &cmd_quantize && !a->quiet)
-        fprintf(stderr, "requant %s: %s: its rules are for quantize and change nothing here\n", c->name,
+    if (rq_recipe_has_rules(a->recipe) && c != &cmd_quantize && c != &cmd_calibrate && !a->quiet)
+        fprintf(stderr, "requant %s: %s: its rules are for quantize and calibrate and change nothing here\n", c->name,
                 a->recipe_path);
     return CLI_OK;
 }

@@ -186,9 +186,13 @@ set(RQ_SOURCES
   src/formats/onnx_scan.c
   src/formats/onnx_tensor.c
   src/formats/onnx_write.c
+  src/formats/json_scan.c
+  src/formats/ranges.c
+  src/formats/ranges_json.c
   src/formats/samples.c
   src/formats/split.c
   src/formats/table.c
+  src/formats/trt_cache.c
   src/run/memory.c
   src/run/plan.c
   src/run/plan_decide.c
@@ -198,6 +202,7 @@ set(RQ_SOURCES
   src/algo/annotate.c
   src/algo/bench.c
   src/algo/bias.c
+  src/algo/calibrate.c
   src/algo/dequantize.c
   src/algo/dynamic.c
   src/algo/equalize.c

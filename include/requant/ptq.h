@@ -36,7 +36,9 @@ typedef struct rq_ptq_cfg {
     int accuracy_level;         /* of MatMulNBits: 0 left to the runtime, 1 f32, 2 f16, 3 bf16, 4 int8 inputs */
     rq_settings settings;       /* of every tensor, unless the recipe says otherwise */
     const rq_recipe *recipe;    /* NULL: none */
-    const int64_t *rows;        /* which samples calibrate, ascending; NULL: all */
+    /* requant/ranges.h: taken instead of measured ones, so that no samples are needed; NULL: none */
+    const struct rq_ranges *ranges;
+    const int64_t *rows; /* which samples calibrate, ascending; NULL: all */
     int64_t n_rows;
     /* Lists that end in NULL; NULL: no restriction. A name that the graph does not have is RQ_NOT_FOUND. */
     const char *const *ops;    /* only operators of these types get codes */

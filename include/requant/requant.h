@@ -12,6 +12,7 @@
 #include <requant/profile.h>
 #include <requant/ptq.h>
 #include <requant/qparams.h>
+#include <requant/ranges.h>
 #include <requant/recipe.h>
 #include <requant/report.h>
 #include <requant/session.h>

@@ -92,9 +92,8 @@ static rq_id source_of(const rq_ptq_state *q, rq_id v)
     return v;
 }
 
-static rq_status observe(rq_ptq_state *q, rq_id value, const rq_settings *s, rq_err *err)
+rq_status rq_ptq_observe(rq_ptq_state *q, rq_id v, const rq_settings *s, rq_err *err)
 {
-    rq_id v = source_of(q, value);
     if (q->observers[v] || q->g->values[v].kind == RQ_VALUE_CONST)
         return RQ_OK;
     const rq_own_observer *own = NULL;
@@ -116,7 +115,7 @@ static rq_status observe_groups(rq_ptq_state *q, rq_err *err)
             s.observer = NULL;
         }
         if (!s.pinned && !grp->constant)
-            RQ_TRY(observe(q, grp->like != RQ_NONE ? grp->like : grp->value, &s, err));
+            RQ_TRY(rq_ptq_observe(q, source_of(q, grp->like != RQ_NONE ? grp->like : grp->value), &s, err));
     }
     return RQ_OK;
 }
@@ -140,7 +139,7 @@ static rq_status tap_all(rq_ptq_state *q, rq_session *session, rq_err *err)
 }
 
 /* Values that are tapped need a name. */
-static rq_status name_values(rq_graph *g, rq_err *err)
+rq_status rq_ptq_name_values(rq_graph *g, rq_err *err)
 {
     for (int v = 0; v < g->n_values; v++) {
         if (g->values[v].kind == RQ_VALUE_DEAD || g->values[v].name[0])
@@ -264,7 +263,7 @@ static rq_status check_own(const rq_ptq_state *q, rq_err *err)
     return RQ_OK;
 }
 
-static rq_status calibrate(rq_ptq_state *q, rq_err *err)
+rq_status rq_ptq_watch(rq_ptq_state *q, rq_err *err)
 {
     rq_session *session;
     const rq_session_cfg cfg = { .threads = q->cfg->threads, .onednn = q->cfg->onednn, .match = q->cfg->match };
@@ -285,17 +284,48 @@ static rq_status calibrate(rq_ptq_state *q, rq_err *err)
 
 /* ---- ranges ---- */
 
+const char *rq_ptq_method(rq_ptq_state *q, const rq_settings *s)
+{
+    if (s->observer)
+        return s->observer;
+    if (s->method != RQ_METHOD_PERCENTILE)
+        return rq_method_name(s->method);
+    snprintf(q->method_text, sizeof q->method_text, "percentile %g", s->percentile);
+    return q->method_text;
+}
+
+/* A magnitude does not say that nothing lies below zero; a Relu before does. */
+static void within_clamp(const rq_graph *g, rq_id value, rq_range *r)
+{
+    double lo, hi;
+    const rq_value *v = &g->values[value];
+    if (v->kind != RQ_VALUE_NODE || !rq_place_clamp_bounds(g, &g->nodes[v->producer], &lo, &hi))
+        return;
+    r->lo = fmin(fmax(r->lo, lo), 0);
+    r->hi = fmax(fmin(r->hi, hi), 0);
+}
+
+/* Of what a value passes on, or else of the value itself. */
+const rq_range_info *rq_ptq_given(const rq_ptq_state *q, rq_id value)
+{
+    const rq_value *v = q->g->values;
+    const rq_range_info *r = rq_ranges_find(q->cfg->ranges, v[source_of(q, value)].name);
+    return r ? r : rq_ranges_find(q->cfg->ranges, v[value].name);
+}
+
 static rq_annotate_range range_of(void *arg, rq_id value, const rq_settings *s)
 {
     rq_ptq_state *q = arg;
-    rq_annotate_range a = { .method = rq_method_name(s->method) };
-    if (s->observer) {
-        a.method = s->observer;
-    } else if (s->method == RQ_METHOD_PERCENTILE) {
-        snprintf(q->method_text, sizeof q->method_text, "percentile %g", s->percentile);
-        a.method = q->method_text;
-    }
+    rq_annotate_range a = { .method = rq_ptq_method(q, s) };
     rq_id v = value < q->n_values ? source_of(q, value) : RQ_NONE;
+    if (q->cfg->ranges) {
+        const rq_range_info *given = v >= 0 ? rq_ptq_given(q, value) : NULL;
+        if (given)
+            a = (rq_annotate_range) { .r = { given->lo, given->hi }, .method = given->method, .seen = true };
+        if (given && given->magnitude)
+            within_clamp(q->g, v, &a.r);
+        return a;
+    }
     if (v >= 0 && q->observers[v])
         a.seen = rq_observer_range(q->observers[v], &a.r, 1) == RQ_OK;
     return a;
@@ -383,7 +413,7 @@ rq_status rq_ptq_prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err)
     rq_ops_bind(q->g);
     RQ_TRY(rq_ops_check(q->g, q->data != NULL, err)); /* without samples nothing runs */
     RQ_TRY(rq_ops_infer(q->g, err));
-    RQ_TRY(name_values(q->g, err));
+    RQ_TRY(rq_ptq_name_values(q->g, err));
     q->n_values = q->g->n_values;
     q->observers = rq_mem_zalloc((size_t)q->n_values, sizeof *q->observers);
     q->taps = rq_mem_zalloc((size_t)q->n_values, sizeof *q->taps);
@@ -440,8 +470,10 @@ rq_status rq_ptq_calibrate(rq_ptq_state *q, rq_err *err)
 {
     const rq_place_ban ban = rq_ptq_ban(q, NULL);
     RQ_TRY(rq_placement_create(&q->placement, q->g, &q->cfg->settings, q->cfg->recipe, &ban, err));
+    if (q->cfg->ranges)
+        return rq_ptq_need_ranges(q, err);
     RQ_TRY(observe_groups(q, err));
-    return calibrate(q, err);
+    return rq_ptq_watch(q, err);
 }
 
 static rq_status move_notes(rq_notes *to, const rq_notes *from)
@@ -459,7 +491,7 @@ static rq_status static_mode(rq_ptq_state *q, rq_graph **made, rq_err *err)
         s = rq_notes_add(q->notes, "nothing was quantized: no operator here has constant weights and an integer form");
     if (!s)
         s = rq_ptq_annotated(q, made, &found, err);
-    if (!s && q->placement->n_uses && !q->cfg->settings.compat)
+    if (!s && q->placement->n_uses && !q->cfg->settings.compat && !q->cfg->ranges)
         s = rq_ptq_improve(q, made, &found, err);
     if (!s)
         s = note_observations(q);
@@ -480,8 +512,8 @@ static rq_status refuse(const rq_ptq_cfg *cfg, const rq_dataset *data, rq_err *e
     if (cfg->mode == RQ_MODE_DYNAMIC && rq_dtype_bits(cfg->settings.weights) != 8)
         return rq_fail(err, RQ_BAD_ARG, "the mode dynamic has weights of 8 bits, not %s",
                        rq_dtype_name(cfg->settings.weights));
-    if (cfg->mode == RQ_MODE_STATIC && !data)
-        return rq_fail(err, RQ_BAD_ARG, "the mode static needs samples to calibrate on");
+    if (cfg->mode == RQ_MODE_STATIC && !data && !cfg->ranges)
+        return rq_fail(err, RQ_BAD_ARG, "the mode static needs samples to calibrate on, or ranges");
     return RQ_OK;
 }
 
@@ -495,6 +527,8 @@ rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes 
         return rq_fail(err, RQ_BAD_GRAPH, "the model is quantized already");
     if (cfg->recipe)
         RQ_TRY(rq_recipe_check(cfg->recipe, g, err));
+    if (cfg->ranges)
+        RQ_TRY(rq_ranges_check(cfg->ranges, g, err));
     RQ_TRY(check_list(g, cfg->ops, true, err));
     RQ_TRY(check_list(g, cfg->nodes, false, err));
     RQ_TRY(check_list(g, cfg->except, false, err));

@@ -4,6 +4,7 @@
 
 #include "algo/annotate.h"
 #include "quant/observer.h"
+#include "requant/ranges.h"
 #include "requant/session.h"
 
 typedef struct rq_ptq_tap {
@@ -36,6 +37,23 @@ typedef struct rq_ptq_state {
 typedef rq_status (*rq_ptq_outputs_fn)(void *arg, const rq_tensor *out, int n_out, rq_err *err);
 rq_status rq_ptq_each_batch(rq_ptq_state *q, rq_session *session, const char *phase, int64_t most, rq_ptq_outputs_fn fn,
                             void *arg, rq_err *err);
+
+/* Watch a value with the observer that its settings ask for, unless it is watched already; then run the samples by. */
+rq_status rq_ptq_observe(rq_ptq_state *q, rq_id value, const rq_settings *s, rq_err *err);
+rq_status rq_ptq_watch(rq_ptq_state *q, rq_err *err);
+/* How a range was chosen, in words; valid until the next call. */
+const char *rq_ptq_method(rq_ptq_state *q, const rq_settings *s);
+
+/* What cfg->ranges says of a value of q->g; NULL: nothing. */
+const rq_range_info *rq_ptq_given(const rq_ptq_state *q, rq_id value);
+
+/* ---- calibrate.c ---- */
+
+/* Are there ranges for every group that needs one? RQ_BAD_DATA names the first that lacks one. */
+rq_status rq_ptq_need_ranges(const rq_ptq_state *q, rq_err *err);
+
+/* Give values of g that have no name one: those that are watched need it. */
+rq_status rq_ptq_name_values(rq_graph *g, rq_err *err);
 
 /* Fold a copy of g and make room. */
 rq_status rq_ptq_prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err);

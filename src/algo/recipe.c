@@ -151,12 +151,12 @@ static const struct {
 };
 
 /* Global keys that are no setting of a tensor: kept as text for whoever runs the command. */
-static const char *const option_names[] = { "samples",       "eval",    "max-drop",    "seed",        "json",
-                                            "threads",       "batch",   "dim",         "output",      "tap",
-                                            "requantize",    "runs",    "data",        "against",     "out",
-                                            "quiet",         "verbose", "mode",        "weight-form", "accuracy-level",
-                                            "deterministic", "match",   "products",    "format",      "profile",
-                                            "opset",         "per-row", "dynamic-conv" };
+static const char *const option_names[] = { "samples",       "eval",    "max-drop",     "seed",        "json",
+                                            "threads",       "batch",   "dim",          "output",      "tap",
+                                            "requantize",    "runs",    "data",         "against",     "out",
+                                            "quiet",         "verbose", "mode",         "weight-form", "accuracy-level",
+                                            "deterministic", "match",   "products",     "format",      "profile",
+                                            "opset",         "per-row", "dynamic-conv", "ranges" };
 enum { N_OPTIONS = sizeof option_names / sizeof option_names[0] };
 
 static bool read_double(const char *text, double *out)

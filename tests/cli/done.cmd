@@ -18,6 +18,12 @@ requant quantize models/digits-cnn.onnx -o w4.onnx --mode weight-only --weights 
 requant quantize models/digits-cnn.onnx -o dyn.onnx --mode dynamic --eval models/digits-test.npz | mask | grep -E 'Integer|layers'
 requant quantize models/digits-uneven.onnx -o dyn.onnx --mode dynamic --per-row; requant info dyn.onnx | mask | grep operators
 requant ops | head -2
+# ranges as a file: the same model as from samples; as a cache of TensorRT's; judged where there are samples
+requant calibrate models/digits-cnn.onnx -d models/digits-train.npz -o ranges.json; grep -c method ranges.json
+requant quantize models/digits-cnn.onnx --ranges ranges.json -o r1.onnx | mask; requant quantize models/digits-cnn.onnx -d models/digits-train.npz --eval models/digits-test.npz -o r2.onnx -q; cmp r1.onnx r2.onnx && echo same
+requant calibrate models/digits-cnn.onnx -d models/digits-train.npz -o ranges.cache --method percentile -q; head -1 ranges.cache; requant quantize models/digits-cnn.onnx --ranges ranges.cache --activations s8 --symmetric -o r3.onnx -d models/digits-test.npz | mask | grep -E 'output|image'
+# as ONNX Runtime's quantizer does it
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz --eval models/digits-test.npz -o ort.onnx --compat onnxruntime --method percentile --weight-pairs --dedicated-pairs | mask | grep -E 'output|image'
 # the verdict missed: exit 3, the file kept, the worst layers named
 printf 'max-drop: 0.5\nrules:\n  - match: {tensor: image}\n    set: {scale: 2.0, zero-point: 0}\n' >r.yaml
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz --eval models/digits-test.npz -o bad.onnx --recipe r.yaml -q 2>&1 | mask; test -s bad.onnx

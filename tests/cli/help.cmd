@@ -1,5 +1,6 @@
 requant --help
 requant quantize --help
+requant calibrate --help
 requant run --help
 requant eval --help
 requant compare --help

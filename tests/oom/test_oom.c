@@ -138,13 +138,14 @@ static rq_status open_data(rq_err *err)
     return status;
 }
 
-static rq_status quantize_with(rq_method method, rq_err *err)
+static rq_status quantize_with(rq_method method, rq_compat compat, rq_err *err)
 {
     rq_graph *g = NULL;
     rq_notes notes = { 0 };
     rq_ptq_cfg cfg = rq_ptq_defaults();
     const int64_t rows[2] = { 0, 1 };
     cfg.settings.method = method;
+    cfg.settings.compat = compat;
     cfg.threads = 1;
     cfg.rows = rows;
     cfg.n_rows = 2;
@@ -169,12 +170,45 @@ static rq_status quantize_with(rq_method method, rq_err *err)
 
 static rq_status quantize_minmax(rq_err *err)
 {
-    return quantize_with(RQ_METHOD_MINMAX, err);
+    return quantize_with(RQ_METHOD_MINMAX, RQ_COMPAT_NONE, err);
 }
 
 static rq_status quantize_percentile(rq_err *err)
 {
-    return quantize_with(RQ_METHOD_PERCENTILE, err);
+    return quantize_with(RQ_METHOD_PERCENTILE, RQ_COMPAT_NONE, err);
+}
+
+static rq_status quantize_as_ort(rq_err *err)
+{
+    return quantize_with(RQ_METHOD_PERCENTILE, RQ_COMPAT_ONNXRUNTIME, err);
+}
+
+static rq_status ranges(rq_err *err)
+{
+    rq_ranges *r = NULL;
+    rq_graph *g = NULL;
+    rq_ptq_cfg cfg = rq_ptq_defaults();
+    rq_dataset *data = NULL;
+    const int64_t rows[2] = { 0, 1 };
+    cfg.settings.method = RQ_METHOD_MINMAX;
+    cfg.threads = 1;
+    cfg.rows = rows;
+    cfg.n_rows = 2;
+    RQ_TRY(rq_dataset_open(&data, SAMPLES, model, &(rq_dataset_cfg) { .batch = 2 }, err));
+    rq_status status = rq_calibrate(&r, model, data, &cfg, NULL, err);
+    if (!status)
+        status = rq_ranges_save(r, OUT, err);
+    cfg.ranges = r;
+    if (!status && rq_graph_copy(&g, model))
+        status = rq_fail(err, RQ_NO_MEMORY, "no memory to copy the graph");
+    if (!status)
+        status = rq_ptq(g, NULL, &cfg, NULL, err);
+    if (status)
+        unlink(OUT); /* written whole before the rest failed */
+    rq_graph_destroy(g);
+    rq_ranges_destroy(r);
+    rq_dataset_close(data);
+    return status;
 }
 
 /* Without samples. */
@@ -304,6 +338,8 @@ static const stage stages[] = {
     { "open and read samples", open_data },
     { "quantize, min-max", quantize_minmax },
     { "quantize, percentile", quantize_percentile },
+    { "quantize as ONNX Runtime", quantize_as_ort },
+    { "calibrate, quantize from ranges", ranges },
     { "quantize weights", quantize_weights },
     { "quantize, dynamic", quantize_dynamic },
     { "report", report },
