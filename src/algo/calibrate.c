@@ -186,8 +186,10 @@ static rq_settings settings_of(const rq_ptq_state *q, rq_id v)
     const rq_node *n = value->kind == RQ_VALUE_NODE ? &q->g->nodes[value->producer] : NULL;
     rq_settings s =
         rq_recipe_resolve(q->cfg->recipe, &q->cfg->settings, n ? n->op : NULL, n ? n->name : NULL, value->name);
-    if (n && n->row && n->row->place == RQ_PLACE_UNIT && !s.compat)
-        s.method = RQ_METHOD_MINMAX; /* as rq_ptq looks at probabilities */
+    if (n && n->row && n->row->place == RQ_PLACE_UNIT && !s.compat) { /* as rq_ptq looks at probabilities */
+        s.method = RQ_METHOD_MINMAX;
+        s.observer = NULL;
+    }
     return s;
 }
 
