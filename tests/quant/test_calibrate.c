@@ -512,7 +512,7 @@ static void moving_average_fades(void **state)
 
 static void observers_survive_failing_memory(void **state)
 {
-    for (int kind = 0; kind < RQ_N_OBSERVERS; kind++)
+    for (int kind = 0; kind < RQ_OBSERVER_OWN; kind++)
         for (size_t n = 1; n < 6; n++) {
             size_t live = rq_mem_live();
             rq_observer_cfg cfg = rq_observer_defaults((rq_observer_kind)kind);
