@@ -22,13 +22,13 @@ static void print_table(void)
 {
     rq_op_support op;
     int n = 0, n_int = 0;
-    printf("%-46s %-6s %-6s %-13s %s\n", "operator", "opsets", "float", "integer", "quantizer");
+    printf("%-46s %-6s %-6s %-9s %-13s %s\n", "operator", "opsets", "float", "gradient", "integer", "quantizer");
     for (int i = 0; rq_ops_support(i, &op); i++, n++) {
         char name[128], opsets[24];
         snprintf(name, sizeof name, "%s%s%s", op.domain, op.domain[0] ? "." : "", op.name);
         snprintf(opsets, sizeof opsets, "%d-%d", op.since, op.known);
-        printf("%-46s %-6s %-6s %-13s %s\n", name, opsets, op.runs ? "yes" : "-", op.integer[0] ? op.integer : "-",
-               op.placement);
+        printf("%-46s %-6s %-6s %-9s %-13s %s\n", name, opsets, op.runs ? "yes" : "-", op.gradient ? "yes" : "-",
+               op.integer[0] ? op.integer : "-", op.placement);
         n_int += op.integer[0] != 0;
     }
     printf("%d operators, %d of them in integers\n", n, n_int);
@@ -70,7 +70,7 @@ const cli_command cmd_ops = {
     .synopsis = "[--json FILE] [OPTION]...",
     .summary = "the support table",
     .about = "Lists every operator there is a row for: the opsets whose meaning of it is implemented, whether it runs "
-             "in float, how it "
+             "in float, whether gradients go through it, how it "
              "runs in integers (`own`: a kernel, `table`: a 256-entry table, `moves codes`: the float code moves "
              "bytes), and what "
              "the quantizer does with it.",

@@ -38,6 +38,8 @@ static rq_status read_bytes(rq_graph **out, const uint8_t *data, size_t size, co
     RQ_TRY(f->read(&g, data, size, folder, err));
     rq_status st = rq_graph_check(g, err);
     if (!st)
+        st = rq_upgrade_mixed(g, err);
+    if (!st)
         st = rq_upgrade_old(g, err);
     if (!st) {
         rq_ops_bind(g);

@@ -5,6 +5,7 @@
  * that is needed. Copies share what does not change, and come out of the parsed file's memory with its limit: a few
  * functions that call each other twice cannot grow without bound. Calls and graphs nest at most MAX_NEST deep. */
 #include "formats/onnx.h"
+#include "ops/upgrade.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@ typedef struct inliner {
     size_t n;
     uint8_t *state; /* of each function: 0 not seen, 1 being looked at, 2 without recursion */
     uint64_t calls;
+    int64_t opset; /* of the standard domain, as the model imports it */
     rq_err *err;
 } inliner;
 
@@ -245,12 +247,43 @@ static rq_status copy_attr(inliner *x, const scope *s, Onnx__AttributeProto **a,
     return RQ_OK;
 }
 
+static bool is_standard(const text *domain)
+{
+    static const text standard = { .data = (uint8_t *)"ai.onnx", .len = 7 };
+    return !domain->len || !compare_text(domain, &standard);
+}
+
+/* Version of the standard domain that the function imports; 0: none. */
+static int64_t standard_version(const Onnx__FunctionProto *f)
+{
+    for (size_t i = 0; i < f->n_opset_import; i++)
+        if (is_standard(&f->opset_import[i]->domain))
+            return f->opset_import[i]->version;
+    return 0;
+}
+
+/* A node of a body written for another opset says so in its domain; rq_upgrade_mixed settles it. */
+static rq_status tag_node(inliner *x, const scope *s, Onnx__NodeProto *n)
+{
+    const int64_t version = s ? standard_version(s->f) : 0;
+    static const text constant = { .data = (uint8_t *)"Constant", .len = 8 }; /* the same in all */
+    if (!version || version == x->opset || !is_standard(&n->domain) || !compare_text(&n->op_type, &constant))
+        return RQ_OK;
+    char *tag = rq_onnx_mem_alloc(x->m, sizeof RQ_UPGRADE_TAG + 24, 1);
+    if (!tag)
+        return fail_memory(x);
+    n->domain.len = (size_t)sprintf(tag, RQ_UPGRADE_TAG "%" PRId64, version);
+    n->domain.data = (uint8_t *)tag;
+    return RQ_OK;
+}
+
 static rq_status copy_node(inliner *x, const scope *s, Onnx__NodeProto **node, int nest)
 {
     Onnx__NodeProto *n = copy_of(x, *node, 1, sizeof *n);
     if (!n)
         return fail_memory(x);
     *node = n;
+    RQ_TRY(tag_node(x, s, n));
     RQ_TRY(put_names(x, s, &n->input, n->n_input));
     RQ_TRY(put_names(x, s, &n->output, n->n_output));
     RQ_TRY(put_name(x, s, &n->name));
@@ -346,12 +379,12 @@ static rq_status expand(inliner *x, const scope *s, node_list *out, Onnx__NodePr
 
 static bool same_domain(const text *a, const text *b)
 {
-    static const text standard = { .data = (uint8_t *)"ai.onnx", .len = 7 };
-    const bool a0 = !a->len || !compare_text(a, &standard), b0 = !b->len || !compare_text(b, &standard);
+    const bool a0 = is_standard(a), b0 = is_standard(b);
     return a0 || b0 ? a0 && b0 : !compare_text(a, b);
 }
 
-/* What the body imports, the model must import in the same version; a domain that it lacks is added. */
+/* What the body imports, the model must import in the same version, but for the standard domain, whose nodes are brought to
+ * the newest of all; a domain that it lacks is added. */
 static rq_status merge_opsets(inliner *x, Onnx__ModelProto *model, const Onnx__FunctionProto *f)
 {
     for (size_t i = 0; i < f->n_opset_import; i++) {
@@ -360,7 +393,7 @@ static rq_status merge_opsets(inliner *x, Onnx__ModelProto *model, const Onnx__F
         while (k < model->n_opset_import && !same_domain(&model->opset_import[k]->domain, &want->domain))
             k++;
         if (k < model->n_opset_import) {
-            if (model->opset_import[k]->version != want->version)
+            if (model->opset_import[k]->version != want->version && !is_standard(&want->domain))
                 return rq_fail(
                     x->err, RQ_UNSUPPORTED, "function '%.*s' is for version %lld of '%.*s', the model imports %lld",
                     (int)f->name.len, (char *)f->name.data, (long long)want->version, (int)want->domain.len,
@@ -396,6 +429,9 @@ rq_status rq_onnx_inline(Onnx__ModelProto *model, rq_onnx_mem *m, rq_err *err)
         RQ_TRY(check_function(&x, (int64_t)i, 1));
         RQ_TRY(merge_opsets(&x, model, x.f[i]));
     }
+    for (size_t i = 0; i < model->n_opset_import; i++)
+        if (is_standard(&model->opset_import[i]->domain))
+            x.opset = model->opset_import[i]->version;
     node_list list = { 0 };
     RQ_TRY(expand(&x, NULL, &list, model->graph->node, model->graph->n_node, 1));
     model->graph->node = list.node;

@@ -8,6 +8,8 @@
 
 #include <string.h>
 
+#include "ops/upgrade.h"
+
 /* ---- extra ---- */
 
 static void kept_unref(rq_onnx_kept *k)
@@ -289,7 +291,8 @@ static rq_status read_node_body(rq_onnx_reader *r, rq_graph *g, const Onnx__Node
         return rq_fail(r->err, RQ_BAD_FILE, "has no operator");
     if (!strcmp(domain, "ai.onnx"))
         domain = "";
-    if (!rq_graph_opset(g, domain))
+    const bool tagged = !strncmp(domain, RQ_UPGRADE_TAG, strlen(RQ_UPGRADE_TAG)); /* of a function's body */
+    if (!tagged && !rq_graph_opset(g, domain))
         return rq_fail(r->err, RQ_BAD_GRAPH, "is of domain '%s', of which the model imports no version",
                        domain[0] ? domain : "ai.onnx");
     if (p->n_attribute > MAX_ATTRS)

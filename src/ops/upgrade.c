@@ -3,9 +3,11 @@
 #include "ops/upgrade.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "ops/op.h"
+#include "ops/eval.h"
 #include "ops/rewrite.h"
 
 enum { OLDEST = 7, NEWEST = 25 };
@@ -447,4 +449,89 @@ rq_status rq_downgrade(rq_graph *g, int64_t opset, rq_err *err)
         return RQ_OK;
     RQ_TRY(check_words(g, now, opset, err));
     return rq_graph_set_opset(g, "", opset) ? rq_fail(err, RQ_NO_MEMORY, "out of memory lowering the opset") : RQ_OK;
+}
+
+/* ---- several opsets at once ---- */
+
+enum { OLDEST_MIXED = 7, NEWEST_MIXED = 40 };
+
+/* Opset of a tagged node; 0: it has no tag; -1: a tag that names no opset. */
+static int64_t tagged_opset(const rq_node *n)
+{
+    const size_t len = strlen(RQ_UPGRADE_TAG);
+    if (!n->op || strncmp(n->domain, RQ_UPGRADE_TAG, len))
+        return 0;
+    char *end;
+    const long v = strtol(n->domain + len, &end, 10);
+    return *end || v < OLDEST_MIXED || v > NEWEST_MIXED ? -1 : v;
+}
+
+typedef struct mixed {
+    int64_t oldest, newest;
+    bool bad;
+} mixed;
+
+typedef void (*mixed_fn)(rq_graph *g, rq_node *n, mixed *m, int64_t opset);
+
+static void each_mixed(rq_graph *g, mixed_fn fn, mixed *m, int64_t opset)
+{
+    for (rq_id i = 0; i < g->n_nodes; i++) {
+        rq_node *n = &g->nodes[i];
+        if (!n->op)
+            continue;
+        fn(g, n, m, opset);
+        for (int a = 0; a < n->n_attr; a++)
+            for (int k = 0; (n->attr[a].type == RQ_ATTR_GRAPH || n->attr[a].type == RQ_ATTR_GRAPHS) && k < n->attr[a].n;
+                 k++)
+                each_mixed(n->attr[a].g[k], fn, m, opset);
+    }
+}
+
+static void find_range(rq_graph *g, rq_node *n, mixed *m, int64_t opset)
+{
+    const int64_t v = tagged_opset(n);
+    m->bad |= v < 0;
+    m->oldest = v > 0 && v < m->oldest ? v : m->oldest;
+    m->newest = v > m->newest ? v : m->newest;
+}
+
+/* The model's own nodes step aside until their opset comes. */
+static void hide(rq_graph *g, rq_node *n, mixed *m, int64_t opset)
+{
+    if (!n->domain[0] || !strcmp(n->domain, "ai.onnx"))
+        n->domain = "\1";
+}
+
+static void show(rq_graph *g, rq_node *n, mixed *m, int64_t opset)
+{
+    if (tagged_opset(n) == opset)
+        n->domain = "";
+}
+
+static void show_own(rq_graph *g, rq_node *n, mixed *m, int64_t opset)
+{
+    if (!strcmp(n->domain, "\1"))
+        n->domain = "";
+}
+
+rq_status rq_upgrade_mixed(rq_graph *g, rq_err *err)
+{
+    const int64_t own = rq_graph_opset(g, "");
+    mixed m = { own, own, false };
+    each_mixed(g, find_range, &m, 0);
+    if (m.bad || (m.oldest < m.newest && m.oldest < OLDEST_MIXED))
+        return rq_fail(err, m.bad ? RQ_BAD_FILE : RQ_UNSUPPORTED,
+                       "a function is for an opset that cannot stand beside the model's opset %lld", (long long)own);
+    if (m.oldest == m.newest)
+        return RQ_OK;
+    RQ_TRY(rq_eval_constants(g, err));
+    each_mixed(g, hide, &m, 0);
+    for (int64_t v = m.oldest; v <= m.newest; v++) {
+        if (v > m.oldest)
+            RQ_TRY(upgrade_graph(g, (int)v, err)); /* those shown so far, from the opset before */
+        each_mixed(g, show, &m, v);
+        if (v == own)
+            each_mixed(g, show_own, &m, v);
+    }
+    return rq_graph_set_opset(g, "", m.newest) ? rq_fail(err, RQ_NO_MEMORY, "out of memory raising the opset") : RQ_OK;
 }

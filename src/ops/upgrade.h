@@ -11,6 +11,12 @@
  * copy. */
 rq_status rq_upgrade(rq_graph *g, int64_t opset, rq_err *err);
 
+/* Nodes whose domain is RQ_UPGRADE_TAG and a number are of the standard domain at that opset, whatever the model imports (a
+ * reader writes it so for the bodies of functions). Bring all nodes to the newest opset among them and the model's.
+ * RQ_UNSUPPORTED: a node has no equal there; RQ_BAD_FILE: no such opset. */
+#define RQ_UPGRADE_TAG "ai.onnx@"
+rq_status rq_upgrade_mixed(rq_graph *g, rq_err *err);
+
 /* Raise a model of opset 1 to 6 to opset 7: what a reader does first, as the rows know nothing older. Newer ones stay as they
  * are. RQ_UNSUPPORTED: a node has no equal; and what checks and inference say. */
 rq_status rq_upgrade_old(rq_graph *g, rq_err *err);
