@@ -113,6 +113,7 @@ set(RQ_SOURCES
   src/ops/int_conv.c
   src/ops/int_deconv.c
   src/ops/int_eltwise.c
+  src/ops/int_gather.c
   src/ops/int_matmul.c
   src/ops/int_pick.c
   src/ops/int_norm.c

@@ -26,6 +26,8 @@ rq_status rq_attention_int_check(const rq_infer *a)
         const rq_tensor *t = input(a->in, a->n_in, at[i]), *of = i < 2 ? x : w;
         if (!t)
             continue;
+        if (i % 2 == 0 && t->dtype != RQ_DTYPE_NONE && !rq_dtype_is_float(t->dtype))
+            return rq_infer_fail(a, RQ_BAD_DTYPE, "input %d, a scale, is %s", at[i], rq_dtype_name(t->dtype));
         if (i % 2 && t->dtype != RQ_DTYPE_NONE && of->dtype != RQ_DTYPE_NONE && t->dtype != of->dtype)
             return rq_infer_fail(a, RQ_BAD_DTYPE, "input %d, a zero point, is %s, the codes %s", at[i],
                                  rq_dtype_name(t->dtype), rq_dtype_name(of->dtype));

@@ -76,6 +76,8 @@ static rq_status embed_infer(const rq_infer *a)
         if (!s || !z || (rq_shape_is_known(&s->shape) && rq_shape_count(&s->shape) != 1) ||
             (rq_shape_is_known(&z->shape) && rq_shape_count(&z->shape) != 1))
             return rq_infer_fail(a, RQ_BAD_SHAPE, "input %d does not have one scale and one zero point", i);
+        if (s->dtype != RQ_DTYPE_NONE && s->dtype != RQ_DTYPE_F32 && !rq_half_is(s->dtype))
+            return rq_infer_fail(a, RQ_BAD_DTYPE, "the scale of input %d is %s", i, rq_dtype_name(s->dtype));
         if ((t->dtype != RQ_DTYPE_NONE && !rq_int_is_byte(t->dtype)) ||
             (t->dtype != RQ_DTYPE_NONE && z->dtype != RQ_DTYPE_NONE && t->dtype != z->dtype))
             return rq_infer_fail(a, RQ_BAD_DTYPE, "input %d is %s, its zero point %s, expected u8 or s8", i,

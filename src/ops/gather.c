@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ops/elements.h"
+#include "ops/int_ops.h"
 #include "ops/moves.h"
 
 static bool is_index(rq_dtype d)
@@ -437,7 +438,15 @@ static rq_status scatter_nd_forward(const rq_op_args *a)
 #define SCATTER                                                                                                        \
     .domain = "", .min_in = 3, .max_in = 3, .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT, .check = scatter_check
 
-const rq_op rq_op_gather = { .name = "Gather", .since = 1, GATHER, .infer = gather_infer, .forward = gather_forward };
+const rq_op rq_op_gather = {
+    .name = "Gather",
+    .since = 1,
+    GATHER,
+    .infer = gather_infer,
+    .forward = gather_forward,
+    .accepts_int = rq_int_gather_accepts,
+    .forward_int = rq_int_gather_forward,
+};
 
 const rq_op rq_op_gather_elements = {
     .name = "GatherElements",

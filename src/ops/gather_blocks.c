@@ -80,6 +80,9 @@ static rq_status gather_infer(const rq_infer *a)
     a->out_dtype[0] = a->in[SCALES]->dtype;
     if (at->dtype != RQ_DTYPE_NONE && at->dtype != RQ_DTYPE_S32 && at->dtype != RQ_DTYPE_S64)
         return rq_infer_fail(a, RQ_BAD_DTYPE, "the indices are %s, expected s32 or s64", rq_dtype_name(at->dtype));
+    const rq_dtype d = a->in[SCALES]->dtype;
+    if (d != RQ_DTYPE_NONE && d != RQ_DTYPE_F32 && d != RQ_DTYPE_F16 && d != RQ_DTYPE_BF16)
+        return rq_infer_fail(a, RQ_BAD_DTYPE, "the scales are %s, expected floats", rq_dtype_name(d));
     RQ_TRY(table_of(a, &t));
     if (t.codes.shape.rank < 0 || at->shape.rank < 0)
         return RQ_OK;

@@ -72,6 +72,10 @@ rq_status rq_int_concat_forward(const rq_op_args *a);
 bool rq_int_where_accepts(const rq_op_args *a, const char **why);
 rq_status rq_int_where_forward(const rq_op_args *a);
 
+/* ---- int_gather.c: Gather from a constant table of codes to reals ---- */
+bool rq_int_gather_accepts(const rq_op_args *a, const char **why);
+rq_status rq_int_gather_forward(const rq_op_args *a);
+
 /* ---- what they share ---- */
 
 bool rq_int_is_byte(rq_dtype d); /* u8 or s8 */

@@ -143,14 +143,34 @@ static rq_status flat_params(rq_raise_state *r, rq_id v, rq_id *made)
     return st;
 }
 
+/* real_bias where a scale is made when the model runs: so is the product. */
+static rq_status computed_bias(rq_raise_state *r, rq_id c, rq_id x_scale, rq_id w_scale, float alpha, rq_id *real)
+{
+    rq_graph *g = r->g;
+    const int64_t n = count_of(g, w_scale);
+    const int rank = rank_of(g, c);
+    rq_id in[2] = { x_scale, w_scale }, unit, factor;
+    if (n < 1 || count_of(g, x_scale) != 1 || (n > 1 && rank < 1))
+        return RQ_OK;
+    if (alpha != 1) {
+        RQ_TRY(rq_rewrite_float(g, alpha, g->values[c].name, "_alpha", &factor, r->err));
+        const rq_id both[2] = { factor, x_scale };
+        RQ_TRY(rq_rewrite_add(g, "Mul", both, 2, g->values[c].name, "_x_scale", RQ_DTYPE_F32, &in[0], NULL, r->err));
+    }
+    RQ_TRY(rq_rewrite_add(g, "Mul", in, 2, g->values[c].name, "_scale", RQ_DTYPE_F32, &unit, NULL, r->err));
+    return rq_raise_real(r, c, unit, RQ_NONE, n == 1 ? RQ_PER_TENSOR : rank - 1, 0, real);
+}
+
 /* The int32 bias c counts in units of the accumulator, alpha * sx * sw: reals of it, or RQ_NONE in *real when the
- * scales are not constant. */
+ * scales have sizes that do not fit. */
 static rq_status real_bias(rq_raise_state *r, rq_id c, rq_id x_scale, rq_id w_scale, float alpha, rq_id *real)
 {
     rq_graph *g = r->g;
     const rq_tensor *sx = rq_raise_const(g, x_scale), *sw = rq_raise_const(g, w_scale);
     *real = RQ_NONE;
-    if (!sx || !sw || sx->dtype != RQ_DTYPE_F32 || sw->dtype != RQ_DTYPE_F32 || rq_tensor_count(sx) != 1)
+    if (!sx || !sw)
+        return computed_bias(r, c, x_scale, w_scale, alpha, real);
+    if (sx->dtype != RQ_DTYPE_F32 || sw->dtype != RQ_DTYPE_F32 || rq_tensor_count(sx) != 1)
         return RQ_OK;
     int64_t n = rq_tensor_count(sw);
     int rank = rank_of(g, c);

@@ -25,6 +25,10 @@ static rq_status lstm_infer(const rq_infer *a)
         const rq_tensor *t = at[i] < a->n_in ? a->in[at[i]] : NULL, *w = a->in[i < 2 ? W : R];
         if (!t)
             return rq_infer_fail(a, RQ_BAD_GRAPH, "input %d, a scale or zero point, is missing", at[i]);
+        const rq_dtype want = i % 2 ? w->dtype : RQ_DTYPE_F32;
+        if (t->dtype != RQ_DTYPE_NONE && want != RQ_DTYPE_NONE && t->dtype != want)
+            return rq_infer_fail(a, RQ_BAD_DTYPE, "input %d is %s, expected %s", at[i], rq_dtype_name(t->dtype),
+                                 rq_dtype_name(want));
         if (!rq_shape_is_known(&t->shape) || !rq_shape_is_known(&w->shape) || w->shape.rank != 3)
             continue;
         const int64_t n = rq_shape_count(&t->shape), dirs = w->shape.dim[0];

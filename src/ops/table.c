@@ -37,10 +37,10 @@ const rq_op *rq_op_at(int i)
 
 static const char *integer_form(const rq_op *row)
 {
-    if (row->forward_int)
-        return "own";
     if (row->flags & RQ_OP_MOVES)
         return "moves codes";
+    if (row->forward_int)
+        return "own";
     if (row->flags & RQ_OP_TABLE)
         return "table";
     return "";

@@ -276,6 +276,41 @@ case("integertofloat_3d", "MatMulIntegerToFloat", [node("MatMulIntegerToFloat", 
      {"b": codes("s8", (20, 9)), "sb": scales((9,)), "za": codes("u8", ()), "zb": codes("s8", (9,)), "c": floats(9)},
      tolerance={"max_abs": 0, "rel": 1e-7})
 
+# ---- operators that ONNX Runtime has in its schema only, and parameters that are inputs ----
+X, s, z = codes("u8", (2, 3, 4, 5)), np.float32(0.03), codes("u8", ())
+for id, keep, ty in (("qlinearreducemean_u8", 1, "u8"), ("qlinearreducemean_flat", 0, "u8")):
+    zy, sy = codes(ty, ()), np.float32(0.02)
+    mean = ((i64(X) - int(z)) * float(s)).mean((1, 3), keepdims=bool(keep))
+    case(id, "QLinearReduceMean", [node("QLinearReduceMean", ["x", "s", "z", "sy", "zy"], domain=MS, axes=[1, 3], keepdims=keep)],
+         {"x": X}, {"s": s, "z": z, "sy": sy, "zy": zy}, want=[rne(mean / float(sy), ty, int(zy))], tolerance={"max_abs": 1}, opset=17)
+for k in ("u8", "s8"):
+    X, W = codes(k, (1, 4, 5, 6)), codes("s8", (4, 3, 3, 2))
+    sx, sw, sy, zx, zy = np.float32(0.02), scales((3,)), np.float32(0.6), codes(k, ()), codes(k, ())
+    C = rng.integers(-3000, 3000, 3).astype(np.int32)
+    acc = np.zeros((1, 3, 5 * 2 + 1, 6 + 1), np.int64)  # strides 2 and 1
+    for i in range(5):
+        for j in range(6):
+            acc[0, :, 2 * i : 2 * i + 3, j : j + 2] += np.einsum("c,cmhw->mhw", i64(X)[0, :, i, j] - int(zx), i64(W))
+    acc += C[:, None, None]
+    m = (sx * sw).astype(np.float32) / sy
+    case(f"qlinearconvtranspose_{k}", "QLinearConvTranspose",
+         [node("QLinearConvTranspose", ["x", "sx", "zx", "w", "sw", "zw", "sy", "zy", "c"], domain=MS, strides=[2, 1])], {"x": X},
+         {"sx": sx, "zx": zx, "w": W, "sw": sw, "zw": np.zeros(3, np.int8), "sy": sy, "zy": zy, "c": C},
+         want=[rne(acc.astype(np.float32) * m[:, None, None], k, int(zy))])
+A, B, C = codes("u8", (4, 20)), codes("s8", (20, 6)), rng.integers(-5000, 5000, 6).astype(np.int32)
+sa, sb, za, sy, zy = np.float32(0.02), scales((6,)), codes("u8", ()), np.float32(0.2), codes("u8", ())
+for id, given in (("qgemm_given", ("sa", "sy")), ("qgemm_given_weight", ("sb",))):
+    every = {"sa": sa, "za": za, "b": B, "sb": sb, "zb": np.zeros(6, np.int8), "c": C, "sy": sy, "zy": zy}
+    case(id, "QGemm", [node("QGemm", ["a", "sa", "za", "b", "sb", "zb", "c", "sy", "zy"], domain=MS, alpha=0.5)],
+         dict({"a": A}, **{k: every[k] for k in given}), {k: v for k, v in every.items() if k not in given},
+         tolerance={"max_abs": 1})
+X, W, C = codes("u8", (1, 3, 6, 6)), codes("s8", (4, 3, 3, 3)), rng.integers(-5000, 5000, 4).astype(np.int32)
+every = {"sx": np.float32(0.02), "zx": codes("u8", ()), "w": W, "sw": scales((4,)), "zw": np.zeros(4, np.int8), "sy": np.float32(0.3),
+         "zy": codes("u8", ()), "c": C}
+for id, given in (("qlinearconv_given", ("sx", "zx", "sy")), ("qlinearconv_given_bias", ("c",)), ("qlinearconv_given_scales", ("sw", "zy"))):
+    case(id, "QLinearConv", [node("QLinearConv", ["x", "sx", "zx", "w", "sw", "zw", "sy", "zy", "c"], pads=[1, 1, 1, 1])],
+         dict({"x": X}, **{k: every[k] for k in given}), {k: v for k, v in every.items() if k not in given})
+
 # ---- QAttention, QEmbedLayerNormalization ----
 def qattention(id, a, w, per_column=False, mask=None, past=0, **attrs):
     batch, rows, width, heads, hid = 2, 5, 12, 2, 8
@@ -406,6 +441,13 @@ def alone(id, op, weight, w_shape, axis, block, bias=False, **attrs):
 alone("alone_matmul_u4", "MatMul", "u4", (300, 900), 0, 32)
 alone("alone_gemm_s4", "Gemm", "s4", (900, 300), 1, 16, bias=True, transB=1)
 alone("alone_matmul_s8", "MatMul", "s8", (300, 900), 1, 0)
+
+w, sw, zw = codes("u4", (1100, 256)), scales((1100, 8)), codes("u4", (1100, 8))
+case("alone_gather_u4", "weights alone", [node("DequantizeLinear", "wsz", ["wd"], axis=1, block_size=32), node("Gather", ["wd", "i"])],
+     {"i": np.array([[7, -1, 1099], [0, 500, 3]], np.int64)}, {"w": (w, "u4"), "s": sw, "z": (zw, "u4")})
+w = codes("s8", (300, 900))
+case("alone_gather_columns", "weights alone", [node("DequantizeLinear", "wsz", ["wd"], axis=1), node("Gather", ["wd", "i"], axis=1)],
+     {"i": np.array([7, -1, 899], np.int32)}, {"w": w, "s": scales((900,)), "z": codes("s8", (900,))})
 
 np.savez(os.path.join(here, "data.npz"), **{k: np.asarray(v) for k, v in arrays.items()})
 with open(os.path.join(here, "cases.json"), "w") as f:
