@@ -247,6 +247,17 @@ bool cli_onednn(const cli_common *a);
 /* Is this where results go, so that no table may be printed there? */
 bool cli_is_stdout(const char *path);
 
+/* ---- ends.c ---- */
+
+typedef struct cli_ends {
+    int inputs, outputs;    /* positions in "f32|u8|s8" */
+    const char *mean, *std; /* "0.485,0.456,0.406" */
+    double pixel;
+} cli_ends;
+/* CLI_OK and what becomes of the model's inputs and outputs; or CLI_USAGE after a sentence: it does not fit together. */
+int cli_ends_settle(rq_ends *e, const cli_command *c, const cli_ends *a, int mode, const rq_settings *s,
+                    const rq_recipe *recipe);
+
 /* ---- progress.c ---- */
 
 typedef struct cli_progress {

@@ -2,7 +2,6 @@
  *
  * The samples are drawn into two parts: one calibrates, the other (a fifth, or --eval) judges. The verdict is about
  * the file: it is read back and run in integers beside the float model. */
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +15,7 @@ typedef struct quantize_args {
     cli_ranges how;
     int weights, format; /* positions in the words below */
     int mode, block, weight_method, weight_form, profile;
+    cli_ends ends;
     int64_t accuracy_level, opset;
     cli_list ops, nodes, except;
     bool per_row, dynamic_conv;
@@ -35,6 +35,18 @@ static const cli_opt opts[] = {
       "will "
       "run in float: ort-cpu-x64, ort-cpu-arm64, tensorrt, openvino or qnn",
       CLI_PROFILES, 0, 0 },
+    { CLI_ENUM, 0, "inputs", "f32|u8|s8", TO(ends.inputs),
+      "u8 or s8: the model's inputs become codes; scale and zero point stand in its metadata", "f32|u8|s8", 0, 0 },
+    { CLI_ENUM, 0, "outputs", "f32|u8|s8", TO(ends.outputs), "the same for its outputs", "f32|u8|s8", 0, 0 },
+    { CLI_STR, 0, "mean", "M,..", TO(ends.mean),
+      "with --inputs u8: the model wants (pixel - mean) / std; both go into its first Conv, and pixels go in as they "
+      "are "
+      "(default: those of the recipe's preprocess)",
+      NULL, 0, 0 },
+    { CLI_STR, 0, "std", "S,..", TO(ends.std), "see --mean; one number, or one per channel", NULL, 0, 0 },
+    { CLI_NUM, 0, "pixel-scale", "X", TO(ends.pixel),
+      "what a step of a pixel means to --mean and --std (default 1/255: they are of pixels from 0 to 1)", NULL, 1e-9,
+      1e9 },
     { CLI_INT, 0, "opset", "N", TO(opset), "write opset N (default: as low as model and scales allow)", NULL, 10, 25 },
     { CLI_ENUM, 0, "mode", "MODE", TO(mode),
       "what becomes integers: static (weights and activations, calibrated on DATA; the default), dynamic (inputs of "
@@ -232,16 +244,12 @@ static int unjudged(const quantize_args *a, const rq_graph *original, const rq_g
 }
 
 /* What the runtime that the file is for will do with it. */
-static rq_status print_lint(const quantize_args *a, const rq_graph *saved, rq_err *err)
+static void print_lint(const quantize_args *a, const rq_lint *lint)
 {
-    rq_lint lint;
-    if (a->common.quiet || cli_is_stdout(a->json))
-        return RQ_OK;
-    RQ_TRY(rq_lint_graph(&lint, saved, (rq_profile)a->profile, err));
+    if (a->profile < 0 || a->common.quiet || cli_is_stdout(a->json))
+        return;
     putchar('\n');
-    rq_lint_print(&lint, stdout);
-    rq_lint_release(&lint);
-    return RQ_OK;
+    rq_lint_print(lint, stdout);
 }
 
 static int run(void *args)
@@ -249,18 +257,29 @@ static int run(void *args)
     quantize_args *a = args;
     const char *model = a->common.operand[0];
     int rc = refuse(&cmd_quantize, a);
+    rq_err err = { 0 };
+    rq_ends ends = { 0 };
+    rq_ptq_cfg cfg = rq_ptq_defaults();
+    rq_save_cfg form = rq_save_defaults();
+    cfg.settings = settle(a);
+    form.spelling = a->format ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_QDQ;
+    form.opset = a->opset;
+    if (!rc)
+        rc = cli_ends_settle(&ends, &cmd_quantize, &a->ends, a->mode, &cfg.settings, a->common.recipe);
+    if (!rc && a->profile >= 0 && rq_profile_check((rq_profile)a->profile, &cfg.settings, &form, &err))
+        rc = cli_fail("quantize", &err);
     if (rc)
         return rc;
 
     struct timespec begin, end;
     clock_gettime(CLOCK_MONOTONIC, &begin);
-    rq_err err = { 0 };
     rq_graph *original = NULL, *g = NULL, *saved = NULL;
     rq_dataset *data = NULL, *other = NULL;
     rq_split split = { 0 };
     rq_notes notes = { 0 };
     rq_report report = { 0 };
     rq_ranges *ranges = NULL;
+    rq_lint lint = { 0 };
     cli_progress progress;
     cli_progress_init(&progress, &a->common);
     rc = CLI_FAILED;
@@ -276,18 +295,12 @@ static int run(void *args)
     if (a->ranges && rq_ranges_load(&ranges, a->ranges, &err))
         goto done;
 
-    rq_ptq_cfg cfg = rq_ptq_defaults();
     cfg.mode = (rq_mode)a->mode;
+    cfg.ends = &ends;
     cfg.weight_form = (rq_weight_form)a->weight_form;
     cfg.accuracy_level = (int)a->accuracy_level;
     cfg.per_row = a->per_row;
     cfg.dynamic_conv = a->dynamic_conv;
-    rq_save_cfg form = rq_save_defaults();
-    form.spelling = a->format ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_QDQ;
-    form.opset = a->opset;
-    cfg.settings = settle(a);
-    if (a->profile >= 0 && rq_profile_check((rq_profile)a->profile, &cfg.settings, &form, &err))
-        goto done;
     cfg.ranges = ranges;
     cfg.ops = a->ops.items;
     cfg.nodes = a->nodes.items;
@@ -303,7 +316,9 @@ static int run(void *args)
     if (rq_ptq(g, data, &cfg, &notes, &err) || rq_save_as(g, a->out, &form, &err))
         goto done;
 
-    if (rq_load(&saved, a->out, &err))
+    if (rq_load(&saved, a->out, &err) ||
+        (a->profile >= 0 && rq_lint_graph(&lint, saved, (rq_profile)a->profile, &err)) ||
+        rq_ends_restore(saved, &err)) /* samples are those of the float model */
         goto done;
     if (!data && !other) {
         rc = unjudged(a, original, saved, &notes);
@@ -335,8 +350,7 @@ static int run(void *args)
 
     if (!a->common.quiet && !cli_is_stdout(a->json))
         rq_report_print(&report, stdout);
-    if (a->profile >= 0 && print_lint(a, saved, &err))
-        goto done;
+    print_lint(a, &lint);
     if (a->json && rq_report_save_json(&report, a->json, &err))
         goto done;
     rc = judge(a, &report);
@@ -344,6 +358,7 @@ done:
     cli_progress_end(&progress);
     if (rc == CLI_FAILED)
         cli_fail("quantize", &err);
+    rq_lint_release(&lint);
     rq_report_release(&report);
     rq_ranges_destroy(ranges);
     rq_notes_release(&notes);

@@ -206,6 +206,7 @@ set(RQ_SOURCES
   src/algo/calibrate.c
   src/algo/dequantize.c
   src/algo/dynamic.c
+  src/algo/ends.c
   src/algo/equalize.c
   src/algo/eval.c
   src/algo/fold.c

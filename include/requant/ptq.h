@@ -4,6 +4,7 @@
 #define REQUANT_PTQ_H
 
 #include <requant/dataset.h>
+#include <requant/ends.h>
 #include <requant/recipe.h>
 #include <requant/session.h>
 
@@ -38,6 +39,7 @@ typedef struct rq_ptq_cfg {
     const rq_recipe *recipe;    /* NULL: none */
     /* requant/ranges.h: taken instead of measured ones, so that no samples are needed; NULL: none */
     const struct rq_ranges *ranges;
+    const rq_ends *ends; /* static mode: inputs and outputs that become codes; NULL: none do */
     const int64_t *rows; /* which samples calibrate, ascending; NULL: all */
     int64_t n_rows;
     /* Lists that end in NULL; NULL: no restriction. A name that the graph does not have is RQ_NOT_FOUND. */

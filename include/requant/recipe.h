@@ -87,6 +87,8 @@ typedef struct rq_settings {
                                  percentile */
     rq_compat compat;
     rq_places places;     /* global only */
+    bool coded_inputs;    /* global only: float inputs of the model become codes, whoever reads them */
+    bool coded_outputs;   /* global only: float outputs become codes, whoever makes them */
     int bins, groups;     /* compat: bins that percentile (2048) and entropy (128) count in, groups of entropy (128);
                              0: these */
     bool float_bias;      /* biases stay in float */

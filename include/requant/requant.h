@@ -4,6 +4,7 @@
 
 #include <requant/dataset.h>
 #include <requant/edit.h>
+#include <requant/ends.h>
 #include <requant/file.h>
 #include <requant/graph.h>
 #include <requant/ops.h>

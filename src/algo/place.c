@@ -12,6 +12,8 @@
  * both of its neighbours are codes it runs as a table, and two such in a row stay in float between one pair of conversions. */
 #include "algo/place.h"
 
+#include "algo/ends.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -250,6 +252,9 @@ static bool inputs_from(const work *w, const rq_node *n)
 
 static void find_reach(work *w)
 {
+    for (int i = 0; w->base->coded_inputs && i < w->g->n_inputs; i++)
+        if (is_activation(w, w->g->inputs[i]))
+            w->from[rq_ends_pixels(w->g, w->g->inputs[i])] = true;
     for (int i = 0; i < w->n_order; i++) {
         rq_id id = w->order[i];
         const rq_node *n = &w->g->nodes[id];
@@ -376,6 +381,24 @@ static void pass_codes(work *w, rq_id id)
         if (n->out[i] != RQ_NONE)
             quantize(w, n->out[i], id);
     w->p->integer[id] = true;
+}
+
+/* Inputs and outputs of the model, where they are wanted as codes. */
+static void code_ends(work *w)
+{
+    const rq_graph *g = w->g;
+    rq_id user;
+    for (int i = 0; w->base->coded_inputs && i < g->n_inputs; i++) {
+        const rq_id x = rq_ends_pixels(g, g->inputs[i]);
+        if (is_activation(w, x) && !value_ban(w, x) && rq_graph_uses(g, x, &user, 1) > 0 &&
+            !(rq_graph_is_output(g, x) && w->uses[x] == 1))
+            quantize(w, x, user);
+    }
+    for (int i = 0; w->base->coded_outputs && i < g->n_outputs; i++) {
+        const rq_id y = g->outputs[i];
+        if (is_activation(w, y) && value_at(w, y)->kind == RQ_VALUE_NODE && !value_ban(w, y))
+            quantize(w, y, value_at(w, y)->producer);
+    }
 }
 
 /* A probability, whoever makes codes of it? */
@@ -555,6 +578,7 @@ static rq_status walk(work *w)
     find_reach(w);
     for (int i = 0; i < w->n_order; i++)
         choose_codes(w, w->order[i]);
+    code_ends(w);
     for (int i = 0; i < w->n_order; i++)
         pass_codes(w, w->order[i]);
     RQ_TRY(form_groups(w));

@@ -6,6 +6,7 @@
  *   everything  QNN (5.5): every float tensor, model inputs and outputs too.
  *
  * Both: what an operator only moves keeps its parameters. */
+#include "algo/ends.h"
 #include "algo/place.h"
 
 #include <string.h>
@@ -292,6 +293,18 @@ static rq_status form_groups(work *w, bool join)
     return RQ_OK;
 }
 
+/* Inputs and outputs of the model, where they are wanted as codes. */
+static void code_ends(work *w)
+{
+    rq_id user;
+    for (int i = 0; w->base->coded_inputs && i < w->g->n_inputs; i++)
+        if (is_activation(w, w->g->inputs[i]) && rq_graph_uses(w->g, w->g->inputs[i], &user, 1) > 0)
+            code(w, rq_ends_pixels(w->g, w->g->inputs[i]), user);
+    for (int i = 0; w->base->coded_outputs && i < w->g->n_outputs; i++)
+        if (is_activation(w, w->g->outputs[i]) && w->g->values[w->g->outputs[i]].kind == RQ_VALUE_NODE)
+            code(w, w->g->outputs[i], w->g->values[w->g->outputs[i]].producer);
+}
+
 static rq_status place_all(work *w)
 {
     const bool inputs = w->base->places == RQ_PLACES_INPUTS;
@@ -308,6 +321,7 @@ static rq_status place_all(work *w)
     RQ_TRY(rq_order(w->g, &w->order, &w->n_order, w->err));
     for (int i = 0; i < w->n_order; i++)
         (inputs ? place_inputs : place_everything)(w, w->order[i]);
+    code_ends(w);
     RQ_TRY(form_groups(w, inputs));
     for (int i = 0; i < w->n_order; i++)
         RQ_TRY(place_weight(w, w->order[i], !inputs));

@@ -410,6 +410,7 @@ rq_status rq_ptq_prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err)
     RQ_TRY(rq_widen(q->g, err));
     rq_ops_bind(q->g);
     RQ_TRY(q->cfg->settings.compat ? rq_fold_plain(q->g, err) : rq_fold_graph(q->g, NULL, err));
+    RQ_TRY(rq_ends_fold(q->g, q->cfg->ends, err));
     rq_ops_bind(q->g);
     RQ_TRY(rq_ops_check(q->g, q->data != NULL, err)); /* without samples nothing runs */
     RQ_TRY(rq_ops_infer(q->g, err));
@@ -466,10 +467,21 @@ static rq_status check_list(const rq_graph *g, const char *const *list, bool ops
     return RQ_OK;
 }
 
+rq_status rq_ptq_place(rq_ptq_state *q, rq_placement **out, const rq_place_ban *ban, rq_err *err)
+{
+    const rq_ends *e = q->cfg->ends;
+    rq_settings s = q->cfg->settings;
+    s.coded_inputs |= e && e->inputs;
+    s.coded_outputs |= e && e->outputs;
+    RQ_TRY(rq_placement_create(out, q->g, &s, q->cfg->recipe, ban, err));
+    rq_ends_pin(*out, q->g, e);
+    return RQ_OK;
+}
+
 rq_status rq_ptq_calibrate(rq_ptq_state *q, rq_err *err)
 {
     const rq_place_ban ban = rq_ptq_ban(q, NULL);
-    RQ_TRY(rq_placement_create(&q->placement, q->g, &q->cfg->settings, q->cfg->recipe, &ban, err));
+    RQ_TRY(rq_ptq_place(q, &q->placement, &ban, err));
     if (q->cfg->ranges)
         return rq_ptq_need_ranges(q, err);
     RQ_TRY(observe_groups(q, err));
@@ -495,6 +507,8 @@ static rq_status static_mode(rq_ptq_state *q, rq_graph **made, rq_err *err)
         s = rq_ptq_improve(q, made, &found, err);
     if (!s)
         s = note_observations(q);
+    if (!s)
+        s = rq_ends_strip(*made, q->cfg->ends, err);
     if (!s)
         s = move_notes(q->notes, &found);
     rq_notes_release(&found);

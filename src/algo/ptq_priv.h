@@ -3,6 +3,7 @@
 #define RQ_ALGO_PTQ_PRIV_H
 
 #include "algo/annotate.h"
+#include "algo/ends.h"
 #include "quant/observer.h"
 #include "requant/ranges.h"
 #include "requant/session.h"
@@ -57,6 +58,8 @@ rq_status rq_ptq_name_values(rq_graph *g, rq_err *err);
 
 /* Fold a copy of g and make room. */
 rq_status rq_ptq_prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err);
+/* Place with these bans; the ends as the caller wants them. */
+rq_status rq_ptq_place(rq_ptq_state *q, rq_placement **out, const rq_place_ban *ban, rq_err *err);
 /* Place, and watch the samples go by. */
 rq_status rq_ptq_calibrate(rq_ptq_state *q, rq_err *err);
 void rq_ptq_release(rq_ptq_state *q);

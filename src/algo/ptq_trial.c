@@ -216,7 +216,7 @@ static suspect *find_suspects(const rq_ptq_state *q, int *n)
 static rq_status place_again(rq_ptq_state *q, rq_placement **out, rq_err *err)
 {
     const rq_place_ban ban = rq_ptq_ban(q, q->ban);
-    return rq_placement_create(out, q->g, &q->cfg->settings, q->cfg->recipe, &ban, err);
+    return rq_ptq_place(q, out, &ban, err);
 }
 
 /* Place with the bans in force, annotate, measure; the better graph stays in *made, with its placement. */

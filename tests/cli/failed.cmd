@@ -29,3 +29,4 @@ requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --profile tensorrt --activations u8
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --profile tensorrt --opset 10
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --profile openvino --format qoperator; ls never.onnx
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --inputs u8 --mean 0.1,0.2,0.3

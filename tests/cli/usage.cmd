@@ -31,3 +31,7 @@ requant quantize models/digits-cnn.onnx -o out.onnx --mode weight-only --block-s
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --weights s2
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --activations s8 --weights u8
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --compat onnxruntime --exclude /12/Gem
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --inputs s8
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --mean 0.5
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --inputs u8 --mean 0.1,0.2 --std 1,2,3
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --inputs u8 --mean a

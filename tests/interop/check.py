@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""check.py BUILD [PART ...]: files we write against onnx.checker (full) and ONNX Runtime. Parts: quantized, modes, verdict, copies, raised, spelled, linted, openvino, theirs.
+"""check.py BUILD [PART ...]: files we write against onnx.checker (full) and ONNX Runtime. Parts: quantized, modes, verdict, copies, raised, spelled, linted, openvino, ends, theirs.
 
 quantized  the networks in models/, quantized by `requant` in several ways: same top-1, outputs within 2 % of the maximum
 modes      what --mode dynamic and weight-only write, in ONNX Runtime and OpenVINO (modes.py)
@@ -8,6 +8,7 @@ copies     golden models read and written: the checker accepts what it accepted 
 spelled    golden QDQ and QOperator models spelled with QLinear operators: the checker and ONNX Runtime take them, all within a step
 linted     what `requant lint` says ONNX Runtime runs in integers against what it does: golden quantized models, and ours
 openvino   the networks in models/, quantized as Q/DQ: OpenVINO loads them, agrees, and runs in integers what lint says
+ends       models that take pixels (--inputs u8 --mean --std): ONNX Runtime on the pixels against the float model on normalized ones
 raised     golden QDQ and QOperator models raised to annotations and lowered again: QDQ the same bits unoptimised, all within a step
 folded     golden float models folded for quantization, and in the words of opsets 13 and 21: the same function
 floated    golden quantized networks without their quantization: top-1 of the float network they were made from
@@ -299,6 +300,38 @@ def openvino(tmp):
             fail(f'openvino {net} {way}: only {n} operators were found in the plugin')
 
 
+def ends(tmp):
+    h, T, nh = onnx.helper, onnx.TensorProto, onnx.numpy_helper
+    rng = np.random.default_rng(4)
+    img = (rng.integers(0, 256, (96, 3, 12, 12)) // 2 + np.linspace(0, 120, 12)[:, None]).astype('u1')
+    for name, pads, group, mean, std in (('padded', [1, 1, 1, 1], 1, [.485, .456, .406], [.229, .224, .225]), ('open', [0, 0, 0, 0], 1, [.485, .456, .406], [.229, .224, .225]),
+                                         ('uneven', [2, 0, 1, 1], 3, [.485, .456, .406], [.229, .224, .225]), ('one mean', [1, 1, 1, 1], 1, [.5], [.25])):
+        w = rng.normal(0, .3, (6, 3 // group, 3, 3)).astype('f'); b = rng.normal(0, .2, 6).astype('f'); v = rng.normal(0, .3, (4, 6, 3, 3)).astype('f')
+        g = h.make_graph([h.make_node('Conv', ['x', 'w', 'b'], ['c'], pads=pads, group=group), h.make_node('Relu', ['c'], ['r']), h.make_node('Conv', ['r', 'v'], ['y'], pads=[1, 1, 1, 1])], 'g',
+                         [h.make_tensor_value_info('x', T.FLOAT, ['n', 3, 12, 12])], [h.make_tensor_value_info('y', T.FLOAT, None)], [nh.from_array(a, k) for a, k in ((w, 'w'), (b, 'b'), (v, 'v'))])
+        onnx.save(h.make_model(g, opset_imports=[h.make_opsetid('', 13)], ir_version=8), tmp + '/n.onnx')
+        line = lambda a: np.array(a, 'f').reshape(-1, 1, 1)
+        x = ((img.astype('f') / 255 - line(mean)) / line(std)).astype('f'); np.savez(tmp + '/n.npz', x=x); np.savez(tmp + '/p.npz', x=img)
+        for form in 'qdq', 'qoperator':
+            p = subprocess.run([TOOL, 'quantize', tmp + '/n.onnx', '-d', tmp + '/n.npz', '-o', tmp + '/q.onnx', '--format', form, '--method', 'minmax', '-q', '--inputs', 'u8', '--outputs', 'u8',
+                                '--mean', ','.join(map(str, mean)), '--std', ','.join(map(str, std))], capture_output=True, text=True)
+            p2 = subprocess.run([TOOL, 'run', tmp + '/q.onnx', '-d', tmp + '/p.npz', '-o', tmp + '/o.npz'], capture_output=True, text=True)
+            if p.returncode or p2.returncode:
+                fail(f'ends {name} {form}: {(p.stderr + p2.stderr).strip()[-300:]}'); continue
+            why = checker(tmp + '/q.onnx')
+            if why:
+                fail(f'ends {name} {form}: onnx.checker: {why}')
+            meta = {m.key: json.loads(m.value) for m in onnx.load(tmp + '/q.onnx').metadata_props if m.key.startswith('quantization.')}
+            want, codes = ort.run(tmp + '/n.onnx', {'x': x})['y'], ort.run(tmp + '/q.onnx', {'x': img})['y']
+            got = (codes.astype('f') - meta['quantization.y']['zero_point']) * np.float32(meta['quantization.y']['scale'])
+            edge = np.ones(want.shape, bool); edge[:, :, 2:-2, 2:-2] = False
+            db = [10 * np.log10((want[m] ** 2).sum() / ((want - got)[m] ** 2).sum()) for m in (edge, ~edge)]
+            off = (np.load(tmp + '/o.npz')['y'] != codes).mean()
+            print(f'ends {name} {form}: {db[0]:.1f} dB at the borders, {db[1]:.1f} dB inside; {100 * off:.2f} % of codes are other ones in `requant run`')
+            if not min(db) > 30 or not db[0] > db[1] - 3 or off > 0.001:
+                fail(f'ends {name} {form}: dB {db[0]:.1f} and {db[1]:.1f}, allowed 30 and not 3 less at the borders; {off:.4f} other codes, allowed 0.001')
+
+
 def folded(tmp):
     L = [x for x in golden_cases('float_ops', 'static_quant') if 'quantized' not in x[1]]
     for what, allowed in ('fold', 1e-5), ('opset-13', 2e-6), ('opset-21', 2e-6):
@@ -408,7 +441,7 @@ def theirs(tmp):
 
 
 with tempfile.TemporaryDirectory() as tmp:
-    for part in sys.argv[2:] or ['quantized', 'modes', 'verdict', 'copies', 'raised', 'spelled', 'linted', 'openvino', 'folded', 'floated', 'qlinear', 'random', 'theirs']:
+    for part in sys.argv[2:] or ['quantized', 'modes', 'verdict', 'copies', 'raised', 'spelled', 'linted', 'openvino', 'ends', 'folded', 'floated', 'qlinear', 'random', 'theirs']:
         globals()[part](tmp)
 print('interop:', f'{bad} failures' if bad else 'all within bounds')
 sys.exit(1 if bad else 0)

@@ -138,7 +138,7 @@ static rq_status open_data(rq_err *err)
     return status;
 }
 
-static rq_status quantize_with(rq_method method, rq_compat compat, rq_err *err)
+static rq_status quantize_with(rq_method method, rq_compat compat, const rq_ends *ends, rq_err *err)
 {
     rq_graph *g = NULL;
     rq_notes notes = { 0 };
@@ -146,6 +146,7 @@ static rq_status quantize_with(rq_method method, rq_compat compat, rq_err *err)
     const int64_t rows[2] = { 0, 1 };
     cfg.settings.method = method;
     cfg.settings.compat = compat;
+    cfg.ends = ends;
     cfg.threads = 1;
     cfg.rows = rows;
     cfg.n_rows = 2;
@@ -168,19 +169,25 @@ static rq_status quantize_with(rq_method method, rq_compat compat, rq_err *err)
     return status;
 }
 
+static rq_status quantize_pixels(rq_err *err)
+{
+    const rq_ends ends = { .inputs = true, .outputs = true, .n_channels = 1, .mean = { 0.25f }, .std = { 0.5f } };
+    return quantize_with(RQ_METHOD_MINMAX, RQ_COMPAT_NONE, &ends, err);
+}
+
 static rq_status quantize_minmax(rq_err *err)
 {
-    return quantize_with(RQ_METHOD_MINMAX, RQ_COMPAT_NONE, err);
+    return quantize_with(RQ_METHOD_MINMAX, RQ_COMPAT_NONE, NULL, err);
 }
 
 static rq_status quantize_percentile(rq_err *err)
 {
-    return quantize_with(RQ_METHOD_PERCENTILE, RQ_COMPAT_NONE, err);
+    return quantize_with(RQ_METHOD_PERCENTILE, RQ_COMPAT_NONE, NULL, err);
 }
 
 static rq_status quantize_as_ort(rq_err *err)
 {
-    return quantize_with(RQ_METHOD_PERCENTILE, RQ_COMPAT_ONNXRUNTIME, err);
+    return quantize_with(RQ_METHOD_PERCENTILE, RQ_COMPAT_ONNXRUNTIME, NULL, err);
 }
 
 static rq_status ranges(rq_err *err)
@@ -340,6 +347,7 @@ static const stage stages[] = {
     { "quantize, percentile", quantize_percentile },
     { "quantize as ONNX Runtime", quantize_as_ort },
     { "calibrate, quantize from ranges", ranges },
+    { "quantize, pixels", quantize_pixels },
     { "quantize weights", quantize_weights },
     { "quantize, dynamic", quantize_dynamic },
     { "report", report },
