@@ -298,6 +298,29 @@ static void compare_all(golden_case *c, const rq_graph *ours, const rq_graph *so
     }
 }
 
+/* What the peer leaves in float we leave in float: of its QDQ form, whose names are ours. A Relu that we keep, since the codes
+ * before it reach further than its bounds, has codes on both sides. */
+static void nothing_else(golden_case *c, const rq_graph *ours, const json_t *all)
+{
+    for (rq_id v = 0; v < ours->n_values; v++) {
+        char name[512];
+        rq_id user;
+        const char *own = ours->values[v].name;
+        if (ours->values[v].kind == RQ_VALUE_DEAD || !rq_graph_qparams(ours, v))
+            continue;
+        static const char *const tails[] = { "", "_quantized", "_QuantizeLinear_Input" };
+        bool found = false;
+        for (size_t i = 0; i < sizeof tails / sizeof tails[0]; i++) {
+            snprintf(name, sizeof name, "%s%s", own, tails[i]);
+            found |= json_object_get(all, name) != NULL;
+        }
+        const bool clamped = rq_graph_uses(ours, v, &user, 1) == 1 &&
+                             (!strcmp(ours->nodes[user].op, "Relu") || !strcmp(ours->nodes[user].op, "Clip"));
+        if (!found && !clamped)
+            golden_fail(c, "%s annotations=1 allowed=0: the peer leaves it in float", own);
+    }
+}
+
 golden_verdict golden_check_params(golden_case *c)
 {
     const json_t *params = json_object_get(c->json, "params");
@@ -327,8 +350,11 @@ golden_verdict golden_check_params(golden_case *c)
         if (rq_graph_copy(&source, ours) || rq_dataset_open(&data, data_path, ours, &batches, &err) ||
             rq_ptq(ours, data, &cfg, NULL, &err))
             golden_fail(c, "quantize: %s", err.text);
-        else
+        else {
             compare_all(c, ours, source, theirs, all);
+            if (!strcmp(golden_str(params, "format"), "QDQ"))
+                nothing_else(c, ours, all);
+        }
     }
     rq_dataset_close(data);
     if (data_path[0])
