@@ -11,6 +11,7 @@
  * A free QuantizeLinear or DequantizeLinear (ops/raise.h) stays the node it is, and Requantize is only the pair that
  * its output's annotation becomes. */
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/cpu.h"
@@ -129,8 +130,10 @@ static bool is_free(const rq_graph *g, const rq_node *n, const rq_qparams *q)
 
 /* ---- nodes ---- */
 
-/* Q or DQ named after T: *out is its output (made here, with this name and type). */
-static rq_status add_qdq(lowering *l, const char *op, rq_id in, rq_id v, const char *out_name, rq_dtype d, rq_id *out)
+/* Q or DQ number `copy` named after T: *out is its output (made here, with this name and type). Value names are made unique
+ * where they are made; those of nodes are, since a value has one pair, but for copies. */
+static rq_status add_copy(lowering *l, const char *op, int copy, rq_id in, rq_id v, const char *out_name, rq_dtype d,
+                          rq_id *out)
 {
     rq_graph *g = l->g;
     const rq_qparams *q = rq_graph_qparams(g, v);
@@ -141,7 +144,11 @@ static rq_status add_qdq(lowering *l, const char *op, rq_id in, rq_id v, const c
     params p = { RQ_NONE, RQ_NONE };
     RQ_TRY(lower_params(l, v, &shape, &p));
     const char *base = g->values[v].name;
-    const char *node_name = rq_rewrite_name(g, base, op[0] == 'Q' ? "_QuantizeLinear" : "_DequantizeLinear");
+    char suffix[48] = "", number[16] = "";
+    if (copy)
+        snprintf(number, sizeof number, "_%d", copy);
+    snprintf(suffix, sizeof suffix, "_%s%s", op, number);
+    const char *node_name = rq_rewrite_name(g, base, suffix);
     if (!node_name || !out_name)
         return no_memory(l, v);
     rq_id ins[3] = { in, p.scale, p.zero_point }, node;
@@ -151,6 +158,11 @@ static rq_status add_qdq(lowering *l, const char *op, rq_id in, rq_id v, const c
         (block && rq_attr_set_int(g, node, "block_size", block)))
         return no_memory(l, v);
     return RQ_OK;
+}
+
+static rq_status add_qdq(lowering *l, const char *op, rq_id in, rq_id v, const char *out_name, rq_dtype d, rq_id *out)
+{
+    return add_copy(l, op, 0, in, v, out_name, d, out);
 }
 
 /* The codes of an annotated constant, as a share or rounded now. */
@@ -235,6 +247,7 @@ static rq_status dedicate(lowering *l, rq_id v, rq_id real, const rq_id *users, 
     rq_graph *g = l->g;
     const char *base = g->values[v].name;
     bool is_first = !output;
+    int copy = 0;
     for (int i = 0; i < n; i++) {
         bool reads = false;
         for (int k = 0; k < g->nodes[users[i]].n_in; k++)
@@ -244,10 +257,10 @@ static rq_status dedicate(lowering *l, rq_id v, rq_id real, const rq_id *users, 
             continue;
         }
         rq_id codes, own;
-        RQ_TRY(add_qdq(l, "QuantizeLinear", v, v, rq_rewrite_name(g, base, "_QuantizeLinear_Output"),
-                       rq_graph_qparams(g, v)->dtype, &codes));
-        RQ_TRY(add_qdq(l, "DequantizeLinear", codes, v, rq_rewrite_name(g, base, "_DequantizeLinear_Output"),
-                       RQ_DTYPE_F32, &own));
+        RQ_TRY(add_copy(l, "QuantizeLinear", ++copy, v, v, rq_rewrite_name(g, base, "_QuantizeLinear_Output"),
+                        rq_graph_qparams(g, v)->dtype, &codes));
+        RQ_TRY(add_copy(l, "DequantizeLinear", copy, codes, v, rq_rewrite_name(g, base, "_DequantizeLinear_Output"),
+                        RQ_DTYPE_F32, &own));
         for (int k = 0; k < g->nodes[users[i]].n_in; k++)
             if (g->nodes[users[i]].in[k] == real && rq_graph_set_input(g, users[i], k, own))
                 return no_memory(l, v);
