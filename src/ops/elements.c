@@ -218,49 +218,58 @@ const char *rq_elements_text(const rq_tensor *t, int64_t i, size_t *n)
     return (const char *)(t->u64 + rq_tensor_count(t) + 1) + t->u64[i];
 }
 
-static bool is_other_float(const rq_tensor *t)
+rq_status rq_elements_run_as(const rq_op_args *a, const rq_elements_as *as, rq_status (*fn)(const rq_op_args *a))
 {
-    return t && t->dtype != RQ_DTYPE_F32 && rq_dtype_is_float(t->dtype);
+    const size_t n_in = (size_t)a->n_in, n = n_in + (size_t)a->n_out;
+    bool any = false;
+    for (size_t i = 0; i < n; i++) {
+        const rq_tensor *t = i < n_in ? a->in[i] : a->out[i - n_in];
+        any = any || (t && as->takes(t->dtype));
+    }
+    if (!any)
+        return fn(a);
+    rq_tensor *copy = rq_mem_zalloc(n, sizeof *copy);
+    rq_tensor **use = rq_mem_zalloc(n, sizeof *use);
+    rq_status s = copy && use ? RQ_OK : RQ_NO_MEMORY;
+    for (size_t i = 0; s == RQ_OK && i < n; i++) {
+        use[i] = i < n_in ? (rq_tensor *)a->in[i] : a->out[i - n_in];
+        if (!use[i] || !as->takes(use[i]->dtype))
+            continue;
+        const rq_tensor *t = use[i];
+        use[i] = &copy[i];
+        s = rq_tensor_create(use[i], as->dtype, &t->shape, false);
+        if (s == RQ_OK && i < n_in && t->data)
+            as->load(use[i], t);
+    }
+    if (s == RQ_OK) {
+        rq_op_args b = *a;
+        b.in = (const rq_tensor *const *)use;
+        b.out = (rq_tensor *const *)use + n_in;
+        s = fn(&b);
+    }
+    for (size_t i = n_in; s == RQ_OK && i < n; i++)
+        if (use[i] == &copy[i])
+            as->store(a->out[i - n_in], use[i]);
+    for (size_t i = 0; copy && i < n; i++)
+        rq_tensor_release(&copy[i]);
+    rq_mem_free(copy);
+    rq_mem_free(use);
+    return s;
+}
+
+static bool is_other_float(rq_dtype d)
+{
+    return d != RQ_DTYPE_F32 && rq_dtype_is_float(d);
+}
+
+static void convert(rq_tensor *dst, const rq_tensor *src)
+{
+    rq_elements_convert(dst, src, true);
 }
 
 rq_status rq_elements_run_f32(const rq_op_args *a, rq_status (*fn)(const rq_op_args *a))
 {
-    size_t n_in = (size_t)a->n_in, n_out = (size_t)a->n_out, n_other = 0;
-    for (size_t i = 0; i < n_in + n_out; i++)
-        n_other += is_other_float(i < n_in ? a->in[i] : a->out[i - n_in]);
-    if (!n_other)
-        return fn(a);
-    rq_tensor *wide = rq_mem_zalloc(n_in + n_out, sizeof *wide);
-    rq_tensor **ptr = rq_mem_zalloc(n_in + n_out, sizeof *ptr);
-    rq_status s = wide && ptr ? RQ_OK : RQ_NO_MEMORY;
-    for (size_t i = 0; s == RQ_OK && i < n_in + n_out; i++) {
-        const rq_tensor *t = i < n_in ? a->in[i] : a->out[i - n_in];
-        if (!t)
-            continue;
-        ptr[i] = &wide[i];
-        if (is_other_float(t))
-            s = rq_tensor_create(&wide[i], RQ_DTYPE_F32, &t->shape, false);
-        else
-            wide[i] = rq_tensor_view(t->dtype, &t->shape, t->data);
-        if (s == RQ_OK && is_other_float(t) && i < n_in)
-            rq_elements_convert(&wide[i], t, true);
-    }
-    if (s == RQ_OK) {
-        rq_op_args b = *a;
-        b.in = (const rq_tensor *const *)ptr;
-        b.out = ptr + n_in;
-        s = fn(&b);
-    } else {
-        s = rq_op_fail(a, s, "out of memory");
-    }
-    for (size_t i = 0; s == RQ_OK && i < n_out; i++)
-        if (is_other_float(a->out[i]))
-            rq_elements_convert(a->out[i], &wide[n_in + i], true);
-    for (size_t i = 0; wide && i < n_in + n_out; i++)
-        rq_tensor_release(&wide[i]);
-    rq_mem_free(wide);
-    rq_mem_free(ptr);
-    return s;
+    return rq_elements_run_as(a, &(rq_elements_as) { is_other_float, RQ_DTYPE_F32, convert, convert }, fn);
 }
 
 void rq_elements_broadcast(const rq_shape *out, const rq_shape *const *in, int n_in, rq_elements_run_fn fn, void *arg)

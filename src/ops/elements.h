@@ -25,6 +25,16 @@ void rq_elements_convert(rq_tensor *dst, const rq_tensor *src, bool saturate);
 /* String i of a STRING tensor and its length; not NUL-terminated. */
 const char *rq_elements_text(const rq_tensor *t, int64_t i, size_t *n);
 
+/* Run fn with every input and output of certain types standing as a copy of another: for operators that know one type of a
+ * kind. What has no data (while a plan is made) is not converted. RQ_NO_MEMORY, and what fn returns. */
+typedef struct rq_elements_as {
+    bool (*takes)(rq_dtype d);
+    rq_dtype dtype; /* of the copies */
+    void (*load)(rq_tensor *copy, const rq_tensor *t);
+    void (*store)(rq_tensor *t, const rq_tensor *copy);
+} rq_elements_as;
+rq_status rq_elements_run_as(const rq_op_args *a, const rq_elements_as *as, rq_status (*fn)(const rq_op_args *a));
+
 /* Run fn with every input and output of a float type other than F32 standing as an F32 copy: how operators that compute
  * in F32 take the others. */
 rq_status rq_elements_run_f32(const rq_op_args *a, rq_status (*fn)(const rq_op_args *a));

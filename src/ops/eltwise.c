@@ -330,7 +330,7 @@ BINARY(div, "Div", RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_in
     .release_int = rq_int_zip_release
 VARIADIC(min, "Min", ON_CODES);
 VARIADIC(max, "Max", ON_CODES);
-VARIADIC(sum, "Sum", );
+VARIADIC(sum, "Sum", ON_CODES);
 VARIADIC(mean, "Mean", );
 #undef ON_CODES
 #undef VARIADIC

@@ -49,8 +49,8 @@ static rq_zip_id function_of(const rq_node *n)
         const char *op;
         rq_zip_id f;
     } known[] = {
-        { "Add", RQ_ZIP_ADD }, { "Sub", RQ_ZIP_SUB }, { "Mul", RQ_ZIP_MUL },     { "Div", RQ_ZIP_DIV },
-        { "Min", RQ_ZIP_MIN }, { "Max", RQ_ZIP_MAX }, { "PRelu", RQ_ZIP_PRELU },
+        { "Add", RQ_ZIP_ADD }, { "Sum", RQ_ZIP_ADD }, { "Sub", RQ_ZIP_SUB }, { "Mul", RQ_ZIP_MUL },
+        { "Div", RQ_ZIP_DIV }, { "Min", RQ_ZIP_MIN }, { "Max", RQ_ZIP_MAX }, { "PRelu", RQ_ZIP_PRELU },
     };
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (strcmp(known[i].op, n->op) == 0)

@@ -80,7 +80,7 @@ static rq_status run_integer(rq_err *err)
     return run_graph(quantized, err);
 }
 
-/* A model of tests/golden/lowbit on zeros. */
+/* A model of tests/golden on zeros. */
 static rq_status run_zeros(const char *name, rq_err *err)
 {
     enum { MOST = 4 };
@@ -89,7 +89,7 @@ static rq_status run_zeros(const char *name, rq_err *err)
     rq_feed feed[MOST] = { 0 };
     rq_tensor y[MOST] = { 0 };
     char path[200];
-    snprintf(path, sizeof path, "tests/golden/lowbit/%s.onnx", name);
+    snprintf(path, sizeof path, "tests/golden/%s.onnx", name);
     rq_status status = rq_load(&g, path, err);
     const int n = status ? 0 : rq_graph_n_inputs(g);
     assert_true(n <= MOST);
@@ -115,14 +115,27 @@ static rq_status run_zeros(const char *name, rq_err *err)
 
 static rq_status run_lowbit(rq_err *err)
 {
-    static const char *const names[] = { "matmulinteger_u8s8_rows",  "qlinearmatmul_u8s8u8_rows",
-                                         "convinteger_s8u8_g1",      "nbits_4_level4_bias",
-                                         "nbits_8_level4",           "lstm_both",
-                                         "qattention_u8s8_past",     "qdq_conv_u16_s4",
-                                         "qdq_gemm_s16_u8",          "qdq_gemm_blocks_u4",
-                                         "qdq_conv_blocks_groups_s8" };
+    static const char *const names[] = { "lowbit/matmulinteger_u8s8_rows",  "lowbit/qlinearmatmul_u8s8u8_rows",
+                                         "lowbit/convinteger_s8u8_g1",      "lowbit/nbits_4_level4_bias",
+                                         "lowbit/nbits_8_level4",           "lowbit/lstm_both",
+                                         "lowbit/qattention_u8s8_past",     "lowbit/qdq_conv_u16_s4",
+                                         "lowbit/qdq_gemm_s16_u8",          "lowbit/qdq_gemm_blocks_u4",
+                                         "lowbit/qdq_conv_blocks_groups_s8" };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         RQ_TRY(run_zeros(names[i], err));
+    return RQ_OK;
+}
+
+/* Integer forms that keep something between runs, or ask for room. */
+static rq_status run_forms(rq_err *err)
+{
+    static const char *const names[] = { "convtranspose_u8", "div_u8",        "resize_linear_u8", "layernorm_s8",
+                                         "instancenorm_u8",  "reducemean_s8", "softmax_s8" };
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        char name[80];
+        snprintf(name, sizeof name, "onnx/qdq/%s", names[i]);
+        RQ_TRY(run_zeros(name, err));
+    }
     return RQ_OK;
 }
 
@@ -342,6 +355,7 @@ static const stage stages[] = {
     { "run float", run_float },
     { "run integer", run_integer },
     { "run few bits", run_lowbit },
+    { "run more forms", run_forms },
     { "open and read samples", open_data },
     { "quantize, min-max", quantize_minmax },
     { "quantize, percentile", quantize_percentile },
