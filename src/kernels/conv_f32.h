@@ -50,7 +50,7 @@ size_t rq_dwconv_f32_scratch(const rq_conv_geom *g, int threads);
 void rq_dwconv_f32_run(const rq_kernels *k, const rq_conv_geom *g, float *y, const float *x, const float *w,
                        const float *bias, void *scratch, int threads, rq_threads *t);
 
-/* ---- transposed, kernel = stride, no pads: every output has one tap ---- */
+/* ---- transposed ---- */
 
 bool rq_deconv_f32_fits(const rq_conv_geom *g);
 size_t rq_deconv_f32_scratch(const rq_conv_geom *g, int threads);

@@ -84,7 +84,7 @@ static bool is_empty(const rq_op_args *a)
 
 /* ---- the activation of FusedConv ---- */
 
-typedef enum way { WAY_EMPTY, WAY_DEPTHWISE, WAY_BLOCKS, WAY_ANY } way;
+typedef enum way { WAY_EMPTY, WAY_DEPTHWISE, WAY_TRANSPOSED, WAY_ANY } way;
 
 typedef struct conv_state {
     way way;
@@ -144,7 +144,7 @@ static rq_status conv_prepare(const rq_op_args *a, void **state)
         const bool fixed = w->data && w->dtype == RQ_DTYPE_F32;
         s->threads = rq_threads_count(a->threads);
         status = geometry(a, &s->g);
-        s->way = rq_dwconv_f32_fits(&s->g) ? WAY_DEPTHWISE : rq_deconv_f32_fits(&s->g) ? WAY_BLOCKS : WAY_ANY;
+        s->way = rq_dwconv_f32_fits(&s->g) ? WAY_DEPTHWISE : rq_deconv_f32_fits(&s->g) ? WAY_TRANSPOSED : WAY_ANY;
         if (status == RQ_OK && s->way == WAY_ANY)
             status = rq_conv_f32_create(&s->conv, a->k, &s->g, fixed ? w->f32 : NULL, input(a, 2) != NULL, s->threads);
         if (status == RQ_INTERNAL)
@@ -173,7 +173,7 @@ static size_t conv_scratch(const rq_op_args *a, bool integer)
     switch (s ? s->way : WAY_EMPTY) {
     case WAY_DEPTHWISE:
         return rq_dwconv_f32_scratch(&s->g, s->threads);
-    case WAY_BLOCKS:
+    case WAY_TRANSPOSED:
         return rq_deconv_f32_scratch(&s->g, s->threads);
     case WAY_ANY:
         return rq_conv_f32_scratch(s->conv);
@@ -202,7 +202,7 @@ static rq_status conv_wide(const rq_op_args *a)
     case WAY_DEPTHWISE:
         rq_dwconv_f32_run(a->k, &s->g, y->f32, x, w, bias, a->scratch, s->threads, a->threads);
         break;
-    case WAY_BLOCKS:
+    case WAY_TRANSPOSED:
         status = rq_deconv_f32_run(a->k, &s->g, y->f32, x, w, bias, a->scratch, s->threads, a->threads);
         break;
     case WAY_ANY:

@@ -63,14 +63,16 @@ static void statistics(const job *j, const uint8_t *x, float *mean, float *inv)
     uint64_t sum = 0, squares = 0;
     for (int64_t at = 0; at < n; at += BLOCK) {
         const int64_t to = n - at < BLOCK ? n : at + BLOCK;
-        uint32_t s = 0, q = 0;
-        for (int64_t i = at; i < to; i++) {
-            const uint32_t v = x[i] ^ j->flip;
-            s += v;
+        uint32_t s = 0;
+        int32_t q = 0;
+        for (int64_t i = at; i < to; i++)
+            s += x[i] ^ j->flip;
+        for (int64_t i = at; i < to; i++) { /* 16 bits: two products and their sum are one instruction */
+            const int16_t v = (int16_t)(x[i] ^ j->flip);
             q += v * v;
         }
         sum += s;
-        squares += q;
+        squares += (uint64_t)q;
     }
     double variance;
     if (j->r.rms) {
@@ -90,10 +92,14 @@ static void normalize(const job *j, uint8_t *y, const uint8_t *x, int64_t n, flo
 {
     const rq_kernels *k = j->a->k;
     float v[TILE];
-    for (int64_t i = 0; i < n; i++)
-        v[i] = (float)(x[i] ^ j->flip);
-    k->zip[RQ_ZIP_SUB](v, v, 1, &mean, 0, (size_t)n);
-    k->zip[RQ_ZIP_MUL](v, v, 1, &inv, 0, (size_t)n);
+    /* (q - mean) inv by the nearest integer to the mean, then what is left of it */
+    const float whole = rintf(mean), rest = (whole - mean) * inv;
+    if (j->flip)
+        k->dequantize_s8(v, (const int8_t *)x, (size_t)n, inv, (int32_t)whole - 128);
+    else
+        k->dequantize_u8(v, x, (size_t)n, inv, (int32_t)whole);
+    if (rest != 0)
+        k->zip[RQ_ZIP_ADD](v, v, 1, &rest, 0, (size_t)n);
     if (gain)
         k->zip[RQ_ZIP_MUL](v, v, 1, gain, step, (size_t)n);
     if (bias)

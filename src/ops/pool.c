@@ -362,6 +362,17 @@ static rq_status global_wide(const rq_op_args *a)
     }
     if (!j.max || rq_dtype_bits(x->dtype) > 32 || rq_dtype_bits(x->dtype) < 8)
         return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+    if (rq_dtype_bits(x->dtype) == 8) {
+        const uint8_t flip = x->dtype == RQ_DTYPE_S8 ? 0x80 : 0; /* makes s8 order as bytes */
+        for (int64_t i = 0; i < planes && j.area; i++) {
+            const uint8_t *v = x->u8 + i * j.area;
+            uint8_t most = 0;
+            for (int64_t q = 0; q < j.area; q++)
+                most = (v[q] ^ flip) > most ? v[q] ^ flip : most;
+            a->out[0]->u8[i] = most ^ flip;
+        }
+        return RQ_OK;
+    }
     for (int64_t i = 0; i < planes; i++) {
         double most = -INFINITY;
         for (int64_t q = 0; q < j.area; q++) {

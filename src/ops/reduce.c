@@ -180,6 +180,28 @@ static bool better(const rq_tensor *x, int64_t i, int64_t j, bool least, bool la
     return u == v ? last : least ? u < v : u > v;
 }
 
+enum { ARG_TILE = 256 };
+
+/* m <= ARG_TILE columns of n bytes, `step` apart: where each is largest, flipped to order as wanted. Whole rows at a time. */
+static void arg_bytes(int64_t *y, const uint8_t *x, int64_t n, int64_t step, int64_t m, uint8_t flip, bool last)
+{
+    uint8_t most[ARG_TILE];
+    int32_t at[ARG_TILE] = { 0 };
+    for (int64_t i = 0; i < m; i++)
+        most[i] = x[i] ^ flip;
+    for (int64_t k = 1; k < n; k++) {
+        const uint8_t *row = x + k * step;
+        for (int64_t i = 0; i < m; i++) {
+            const uint8_t v = row[i] ^ flip;
+            const bool better = last ? v >= most[i] : v > most[i];
+            most[i] = better ? v : most[i];
+            at[i] = better ? (int32_t)k : at[i];
+        }
+    }
+    for (int64_t i = 0; i < m; i++)
+        y[i] = at[i];
+}
+
 static rq_status arg_forward(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0];
@@ -191,6 +213,14 @@ static rq_status arg_forward(const rq_op_args *a)
     const int64_t n = x->shape.dim[axis], inner = rq_shape_span(&x->shape, axis + 1, x->shape.rank);
     const int64_t outer = rq_shape_span(&x->shape, 0, axis);
     int64_t *y = a->out[0]->s64;
+    if (x->dtype == RQ_DTYPE_U8 || x->dtype == RQ_DTYPE_S8) {
+        for (int64_t o = 0; o < outer; o++)
+            for (int64_t i = 0; i < inner; i += ARG_TILE)
+                arg_bytes(y + o * inner + i, x->u8 + o * n * inner + i, n, inner,
+                          inner - i < ARG_TILE ? inner - i : ARG_TILE,
+                          (x->dtype == RQ_DTYPE_S8 ? 0x80 : 0) ^ (least ? 0xff : 0), last);
+        return RQ_OK;
+    }
     for (int64_t o = 0; o < outer; o++)
         for (int64_t i = 0; i < inner; i++, y++) {
             const int64_t base = o * n * inner + i;
@@ -202,13 +232,6 @@ static rq_status arg_forward(const rq_op_args *a)
                     if (least ? u < w : u > w)
                         best = k;
                     else if (last && u == w)
-                        best = k;
-                }
-            } else if (x->dtype == RQ_DTYPE_U8 || x->dtype == RQ_DTYPE_S8) {
-                const uint8_t *v = x->u8 + base, flip = x->dtype == RQ_DTYPE_S8 ? 0x80 : 0;
-                for (int64_t k = 1; k < n; k++) {
-                    const int u = v[k * inner] ^ flip, w = v[best * inner] ^ flip;
-                    if (u == w ? last : least ? u < w : u > w)
                         best = k;
                 }
             } else {

@@ -181,33 +181,61 @@ static uint8_t code_at(const code_job *c, int distance, double sum, double log_s
     return (uint8_t)rq_quantize_real_f64(v / c->scale, c->zero_point, c->lo, c->hi);
 }
 
+/* Codes fall with the distance, so where two have one code so has everything between them. */
+static void fill(const code_job *c, uint8_t *table, int from, int to, double sum, double log_sum)
+{
+    if (table[from] == table[to]) {
+        memset(table + from, table[from], (size_t)(to - from));
+    } else if (to - from > 1) {
+        const int middle = (from + to) / 2;
+        table[middle] = code_at(c, middle, sum, log_sum);
+        fill(c, table, from, middle, sum, log_sum);
+        fill(c, table, middle, to, sum, log_sum);
+    }
+}
+
+/* One row, `step` apart. */
+static void code_row(const code_job *c, uint8_t *y, const uint8_t *x, int64_t n, int64_t step)
+{
+    uint8_t most = 0, table[256]; /* by distance */
+    double part[4] = { 0 }, log_sum = 0;
+    if (step == 1)
+        for (int64_t t = 0; t < n; t++)
+            most = (x[t] ^ c->flip) > most ? x[t] ^ c->flip : most;
+    else
+        for (int64_t t = 0; t < n; t++)
+            most = (x[t * step] ^ c->flip) > most ? x[t * step] ^ c->flip : most;
+    for (int64_t t = 0; t < n; t++)
+        part[t % 4] += c->e[most - (x[t * step] ^ c->flip)];
+    const double sum = (part[0] + part[1]) + (part[2] + part[3]);
+    if (c->at.log)
+        rq_map_f64[RQ_MAP_LOG](&log_sum, &sum, 1, 0, 0);
+    if (n < 16) {
+        for (int64_t t = 0; t < n; t++)
+            y[t * step] = code_at(c, most - (x[t * step] ^ c->flip), sum, log_sum);
+        return;
+    }
+    table[0] = code_at(c, 0, sum, log_sum);
+    table[most] = code_at(c, most, sum, log_sum);
+    fill(c, table, 0, most, sum, log_sum);
+    if (step == 1) {
+        uint8_t by_code[256] = { 0 };
+        for (int v = 0; v <= most; v++)
+            by_code[v ^ c->flip] = table[most - v];
+        c->args->k->lut8(y, x, (size_t)n, by_code);
+        return;
+    }
+    for (int64_t t = 0; t < n; t++)
+        y[t * step] = table[most - (x[t * step] ^ c->flip)];
+}
+
 static void code_span(void *arg, int64_t from, int64_t count)
 {
     const code_job *c = arg;
-    const job *j = &c->at;
+    const int64_t n = c->at.n, inner = c->at.inner;
     for (int64_t o = from; o < from + count; o++)
-        for (int64_t i = 0; i < j->inner; i++) {
-            const uint8_t *x = c->args->in[0]->u8 + o * j->n * j->inner + i;
-            uint8_t *y = c->args->out[0]->u8 + o * j->n * j->inner + i, most = 0;
-            double sum = 0;
-            for (int64_t t = 0; t < j->n; t++)
-                most = (x[t * j->inner] ^ c->flip) > most ? x[t * j->inner] ^ c->flip : most;
-            for (int64_t t = 0; t < j->n; t++)
-                sum += c->e[most - (x[t * j->inner] ^ c->flip)];
-            double log_sum = 0;
-            if (j->log)
-                rq_map_f64[RQ_MAP_LOG](&log_sum, &sum, 1, 0, 0);
-            if (j->n <= 256) {
-                for (int64_t t = 0; t < j->n; t++)
-                    y[t * j->inner] = code_at(c, most - (x[t * j->inner] ^ c->flip), sum, log_sum);
-                continue;
-            }
-            uint8_t table[256];
-            for (int d = 0; d <= most; d++)
-                table[d] = code_at(c, d, sum, log_sum);
-            for (int64_t t = 0; t < j->n; t++)
-                y[t * j->inner] = table[most - (x[t * j->inner] ^ c->flip)];
-        }
+        for (int64_t i = 0; i < inner; i++)
+            code_row(c, c->args->out[0]->u8 + o * n * inner + i, c->args->in[0]->u8 + o * n * inner + i, n, inner);
 }
 
 /* In double and in the order of the row, so that all machines agree. By ONNX Runtime's arithmetic the scale 1/255 that its
