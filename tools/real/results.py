@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """results.py [--tool REQUANT] [--threads N] [--methods M,M ...] [TASK ...]: `requant quantize` on the tasks that prepare.py made, each command in a
 process of its own (wall time, peak memory), the int8 model judged by evaluate.py as requant runs it and as onnxruntime runs it.
-Adds to results.json in $RQ_REAL. results.py --table FILE writes the table, beside peers.json."""
+Adds to results.json in $RQ_REAL. results.py --table FILE writes the table, beside peers.json.
+results.py --modes NAME,NAME ...: the modes dynamic and weight-only (the dict MODES; "all": every one), each without samples, or with those of calib.npz
+where its name ends in "+data"; judged in openvino too where that is installed. --mode-table FILE writes their table."""
 import argparse, json, os, subprocess, sys, tempfile, time
 HERE = os.path.dirname(os.path.abspath(__file__)); REPO = os.path.dirname(os.path.dirname(HERE)); sys.path.insert(0, HERE)
 import numpy as np
@@ -9,9 +11,13 @@ import common, evaluate
 REAL = os.environ.get('RQ_REAL', 'real')
 ap = argparse.ArgumentParser()
 ap.add_argument('--tool', default=REPO + '/build/requant'); ap.add_argument('--threads', default='1'); ap.add_argument('--methods', default='')
-ap.add_argument('--table'); ap.add_argument('--method-table'); ap.add_argument('--no-bench', action='store_true'); ap.add_argument('--memory', action='store_true', help='peak memory of percentile calibration of opennsfw for 16, 64 and 256 samples'); ap.add_argument('tasks', nargs='*')
+ap.add_argument('--modes', default=''); ap.add_argument('--mode-table'); ap.add_argument('--table'); ap.add_argument('--method-table'); ap.add_argument('--no-bench', action='store_true'); ap.add_argument('--memory', action='store_true', help='peak memory of percentile calibration of opennsfw for 16, 64 and 256 samples'); ap.add_argument('tasks', nargs='*')
 A = ap.parse_args()
 TASKS = ['digits_cnn', 'digits_mobilenet', 'ppocr_cls', 'ppocr_det', 'ppocr_rec', 'magika', 'silero_seq', 'silero_step', 'opennsfw']
+MODES = {'dynamic': ['--mode', 'dynamic'], 'dynamic+data': ['--mode', 'dynamic'], 'rows': ['--mode', 'dynamic', '--per-row'],
+         'conv': ['--mode', 'dynamic', '--dynamic-conv'], 'conv+data': ['--mode', 'dynamic', '--dynamic-conv'],
+         'w8': ['--mode', 'weight-only'], 'w8+data': ['--mode', 'weight-only'],
+         'w4': ['--mode', 'weight-only', '--weights', 'u4', '--affine-weights'], 'w4+data': ['--mode', 'weight-only', '--weights', 'u4', '--affine-weights']}
 HEAD = dict(classify='top1', agree='sqnr_db', ocr='char_acc', probmap='iou', vad='agree')
 
 
@@ -48,6 +54,58 @@ def one(task, method):
         else:
             r['bench_error'] = said
     return r
+
+
+def openvino_run(task, path, npz):
+    import openvino as ov
+    m = ov.Core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': int(A.threads)})
+    names = [next(iter(i.names)) for i in m.inputs]; outs = {next(iter(o.names)): [] for o in m.outputs}
+    for f in common.feeds(task, npz, [n for n in names if n in npz]):
+        y = m(f)
+        for o in m.outputs:
+            outs[next(iter(o.names))].append(y[o])
+    join = np.stack if task['feed'] == 'sample' else np.concatenate
+    return {n: join(v) for n, v in outs.items() if n in task['outputs']}
+
+
+def one_mode(task, mode):
+    d = f'{REAL}/{task}'; t = json.load(open(d + '/task.json')); w = f'{d}/ours'; os.makedirs(w, exist_ok=True); out = f'{w}/mode-{mode}.onnx'
+    common_opts = ['--threads', A.threads, '--batch', str(t['batch_size'])]
+    code, s, mb, said = measured([A.tool, 'quantize', d + '/model.onnx', '-o', out, *MODES[mode], *common_opts, *(['-d', d + '/calib.npz'] if mode.endswith('+data') else [])])
+    r = dict(wall_s=round(s, 2), peak_rss_mb=round(mb))
+    if code:
+        return dict(r, error=f'quantize ended with {code}: {said}')
+    r['size'] = os.path.getsize(out); npz = common.load(d + '/eval.npz')
+    code, s, mb, said = measured([A.tool, 'run', out, '-d', d + '/eval.npz', '-o', w + '/out.npz', *common_opts])
+    if code:
+        r['error'] = f'run ended with {code}: {said}'
+    else:
+        r['metric'] = evaluate.evaluate(d, common.load(w + '/out.npz')); r['run_s'] = round(s, 2)
+    for engine, run in ('onnxruntime', lambda: common.run_model(t, out, npz)[0]), ('openvino', lambda: openvino_run(t, out, npz)):
+        try:
+            r[engine] = evaluate.evaluate(d, run())
+        except ImportError:
+            pass
+        except Exception as e:
+            r[engine + '_error'] = str(e).strip().splitlines()[-1][:200]
+    return r
+
+
+def mode_table(path):
+    ours, peers = json.load(open(REAL + '/results.json')), json.load(open(REAL + '/peers.json')); ms = list(MODES)
+    n = lambda v, h: '-' if not v else 'fails' if h not in v.get('metric', {}) else f"{v['metric'][h]:.4f}" if abs(v['metric'][h]) < 10 else f"{v['metric'][h]:.1f}"
+    L = ['| network | metric | float | onnxruntime dynamic | ' + ' | '.join(ms) + ' |', '|---' * (len(ms) + 4) + '|']
+    S = ['| kB | float | onnxruntime dynamic | ' + ' | '.join(ms) + ' |', '|---' * (len(ms) + 3) + '|']
+    E = ['| the same file in onnxruntime; openvino | ' + ' | '.join(ms) + ' |', '|---' * (len(ms) + 1) + '|']
+    for task in TASKS:
+        p = peers[task]; h = HEAD[p['float']['kind']]; g = lambda m: ours.get(task, {}).get('modes', {}).get(m)
+        L.append(f"| {task} | {h} | {n(p['float'], h)} | {n(p.get('dynamic'), h)} | " + ' | '.join(n(g(m), h) for m in ms) + ' |')
+        S.append(f"| {task} | {p['float']['size'] / 1e3:.0f} | {p.get('dynamic', {}).get('size', 0) / 1e3:.0f} | " + ' | '.join('-' if not g(m) else f"{g(m).get('size', 0) / 1e3:.0f}" for m in ms) + ' |')
+        e = lambda v, k: '-' if not v else n({'metric': v[k]}, h) if k in v else 'refused' if k + '_error' in v else '-'
+        E.append(f'| {task} | ' + ' | '.join(e(g(m), 'onnxruntime') + '; ' + e(g(m), 'openvino') for m in ms) + ' |')
+    mark, end = '<!-- table: tools/real/results.py --mode-table -->', '<!-- end of mode table -->'
+    s = open(path).read(); head, tail = (s.split(mark)[0], s.split(end)[1]) if mark in s else (s.rstrip('\n') + '\n\n', '\n')
+    open(path, 'w').write(head + mark + '\n' + '\n'.join(L + [''] + S + [''] + E) + '\n' + end + tail)
 
 
 def table(path):
@@ -94,6 +152,15 @@ def memory():
 if A.memory:
     path = REAL + '/results.json'; all_ = json.load(open(path)) if os.path.exists(path) else {}
     all_['memory'] = memory(); json.dump(all_, open(path, 'w'), indent=1, sort_keys=True)
+elif A.mode_table:
+    mode_table(A.mode_table)
+elif A.modes:
+    for task in A.tasks or TASKS:
+        for m in list(MODES) if A.modes == 'all' else A.modes.split(','):
+            r = one_mode(task, m); print(task, m, json.dumps(r), flush=True)
+            path = REAL + '/results.json'; all_ = json.load(open(path)) if os.path.exists(path) else {}
+            all_.setdefault(task, {}).setdefault('modes', {})[m] = r
+            json.dump(all_, open(path + '.tmp', 'w'), indent=1, sort_keys=True); os.replace(path + '.tmp', path)
 elif A.table:
     table(A.table)
 elif A.method_table:
