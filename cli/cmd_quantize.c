@@ -154,10 +154,35 @@ static rq_settings settle(quantize_args *a)
     return settled;
 }
 
+/* Options that say nothing in a mode: a sentence rather than silence. */
+static int refuse_idle(const cli_command *c, const quantize_args *a)
+{
+    static const char *const calibrated[] = { "method",     "percentile", "decay",       "activations", "symmetric",
+                                              "float-bias", "format",     "softmax-256", NULL };
+    static const char *const dynamic[] = { "per-row", "dynamic-conv", NULL };
+    static const char *const weights[] = { "block-size", "weight-method", "weight-form", "accuracy-level", NULL };
+    const struct {
+        const char *const *names;
+        bool idle;
+        const char *mode;
+    } sets[] = { { calibrated, a->mode != RQ_MODE_STATIC, "static" },
+                 { dynamic, a->mode != RQ_MODE_DYNAMIC, "dynamic" },
+                 { weights, a->mode != RQ_MODE_WEIGHT_ONLY, "weight-only" } };
+    for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++)
+        for (const char *const *n = sets[i].names; sets[i].idle && *n; n++)
+            for (int k = 0; k < a->common.n_given; k++)
+                if (!strcmp(a->common.given[k], *n))
+                    return cli_usage(c, "--%s says nothing here: it belongs to --mode %s", *n, sets[i].mode);
+    return CLI_OK;
+}
+
 /* Everything that can be refused before the work begins. */
 static int refuse(const cli_command *c, const quantize_args *a)
 {
     rq_err err = { 0 };
+    const int idle = refuse_idle(c, a);
+    if (idle)
+        return idle;
     if (!a->data && !a->ranges && a->mode == RQ_MODE_STATIC)
         return cli_usage(c, "samples are missing: -d DATA (--ranges, --mode dynamic and weight-only can do without)");
     if (a->ranges && a->mode != RQ_MODE_STATIC)
@@ -166,8 +191,6 @@ static int refuse(const cli_command *c, const quantize_args *a)
         return cli_usage(c, "--%s needs samples to judge on: -d DATA", a->json ? "json" : "max-drop");
     if (!a->out)
         return cli_usage(c, "the output is missing: -o OUT");
-    if (a->profile >= 0 && a->mode != RQ_MODE_STATIC)
-        return cli_usage(c, "--profile is for --mode static");
     if (rq_file_check_output(a->out, &err) || (a->json && rq_file_check_output(a->json, &err)))
         return cli_fail(c->name, &err);
     return CLI_OK;
@@ -261,12 +284,17 @@ static int run(void *args)
     rq_ends ends = { 0 };
     rq_ptq_cfg cfg = rq_ptq_defaults();
     rq_save_cfg form = rq_save_defaults();
+    cfg.mode = (rq_mode)a->mode;
+    cfg.weight_form = (rq_weight_form)a->weight_form;
+    cfg.accuracy_level = (int)a->accuracy_level;
+    cfg.per_row = a->per_row;
+    cfg.dynamic_conv = a->dynamic_conv;
     cfg.settings = settle(a);
     form.spelling = a->format ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_QDQ;
     form.opset = a->opset;
     if (!rc)
         rc = cli_ends_settle(&ends, &cmd_quantize, &a->ends, a->mode, &cfg.settings, a->common.recipe);
-    if (!rc && a->profile >= 0 && rq_profile_check((rq_profile)a->profile, &cfg.settings, &form, &err))
+    if (!rc && a->profile >= 0 && rq_profile_check_cfg((rq_profile)a->profile, &cfg, &form, &err))
         rc = cli_fail("quantize", &err);
     if (rc)
         return rc;
@@ -295,12 +323,7 @@ static int run(void *args)
     if (a->ranges && rq_ranges_load(&ranges, a->ranges, &err))
         goto done;
 
-    cfg.mode = (rq_mode)a->mode;
     cfg.ends = &ends;
-    cfg.weight_form = (rq_weight_form)a->weight_form;
-    cfg.accuracy_level = (int)a->accuracy_level;
-    cfg.per_row = a->per_row;
-    cfg.dynamic_conv = a->dynamic_conv;
     cfg.ranges = ranges;
     cfg.ops = a->ops.items;
     cfg.nodes = a->nodes.items;

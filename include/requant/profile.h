@@ -28,6 +28,10 @@ RQ_API rq_settings rq_profile_settings(rq_profile p);
 /* Do settings and spelling fit the runtime? RQ_BAD_ARG: the sentence says which does not, and why. */
 RQ_API rq_status rq_profile_check(rq_profile p, const rq_settings *s, const rq_save_cfg *form, rq_err *err);
 
+/* The same for a whole configuration; for the modes dynamic and weight-only what those need of the runtime counts in place of what
+ * codes of activations need. */
+RQ_API rq_status rq_profile_check_cfg(rq_profile p, const rq_ptq_cfg *cfg, const rq_save_cfg *form, rq_err *err);
+
 /* Where an operator of a file will run. */
 typedef enum rq_lint_runs {
     RQ_LINT_INTEGER,

@@ -251,7 +251,18 @@ static void reach_of_first(const rq_graph *g, const rq_equalize_pair *p, double 
     }
 }
 
-rq_status rq_equalize_weights(rq_graph *g, int *done, rq_err *err)
+void rq_equalize_mark(const rq_graph *g, const rq_equalize_pair *p, bool *set)
+{
+    rq_id v = g->nodes[p->first].out[0], user;
+    while (v != RQ_NONE) {
+        set[v] = true;
+        if (rq_graph_uses(g, v, &user, 1) != 1 || user == p->second)
+            return;
+        v = g->nodes[user].out[0];
+    }
+}
+
+rq_status rq_equalize_weights(rq_graph *g, bool *set, int *done, rq_err *err)
 {
     rq_equalize_pair *pairs;
     int n;
@@ -267,6 +278,7 @@ rq_status rq_equalize_weights(rq_graph *g, int *done, rq_err *err)
         reach_of_first(g, &pairs[i], f + pairs[i].channels);
         if (rq_equalize_factors(g, &pairs[i], f + pairs[i].channels, f) > 16) {
             s = rq_equalize_apply(g, &pairs[i], f, err);
+            rq_equalize_mark(g, &pairs[i], set);
             ++*done;
         }
         rq_mem_free(f);

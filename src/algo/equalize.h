@@ -32,8 +32,12 @@ double rq_equalize_factors(const rq_graph *g, const rq_equalize_pair *p, const d
 /* Divide and multiply the weights of the pair. Constants are replaced, never written. RQ_NO_MEMORY: half done. */
 rq_status rq_equalize_apply(rq_graph *g, const rq_equalize_pair *p, const double *s, rq_err *err);
 
+/* The values between the two layers, which hold other numbers now: set[value] = true. */
+void rq_equalize_mark(const rq_graph *g, const rq_equalize_pair *p, bool *set);
+
 /* Equalize all pairs whose channels differ by more than 16 times, by what their weights can reach: s[i] = sqrt(max|w1[i]| / max|w2[:, i]|),
- * Nagel et al. eq. 11, for modes whose activations keep their reals. *done pairs. RQ_NO_MEMORY: half done. */
-rq_status rq_equalize_weights(rq_graph *g, int *done, rq_err *err);
+ * Nagel et al. eq. 11, for modes whose activations keep their reals. *done pairs; marks their values in
+ * set. RQ_NO_MEMORY: half done. */
+rq_status rq_equalize_weights(rq_graph *g, bool *set, int *done, rq_err *err);
 
 #endif

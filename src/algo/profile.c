@@ -114,3 +114,46 @@ rq_status rq_profile_check(rq_profile p, const rq_settings *s, const rq_save_cfg
                        row->name);
     return RQ_OK;
 }
+
+/* ---- modes without calibration ---- */
+
+static bool is_ort(rq_profile p)
+{
+    return p == RQ_PROFILE_ORT_CPU_X64 || p == RQ_PROFILE_ORT_CPU_ARM64;
+}
+
+static rq_status check_weights_only(rq_profile p, const rq_ptq_cfg *cfg, rq_err *err)
+{
+    const struct profile *row = &profiles[p];
+    const rq_settings *s = &cfg->settings;
+    const int bits = rq_dtype_bits(s->weights);
+    if (cfg->weight_form == RQ_WEIGHT_FORM_MATMULNBITS && !is_ort(p))
+        return rq_fail(err, RQ_BAD_ARG, "profile %s does not go with MatMulNBits, an operator of ONNX Runtime",
+                       row->name);
+    if (bits == 2 && !is_ort(p))
+        return rq_fail(err, RQ_BAD_ARG, "profile %s does not go with weights of 2 bits: opset 25 has them first",
+                       row->name);
+    if (bits == 8 ? p == RQ_PROFILE_TENSORRT && !takes(row->takes_weights, s->weights)
+                  : p == RQ_PROFILE_QNN || (p == RQ_PROFILE_TENSORRT && s->weights != RQ_DTYPE_S4))
+        return rq_fail(err, RQ_BAD_ARG, "profile %s does not go with %s weights: %s", row->name,
+                       rq_dtype_name(s->weights), row->why_weights);
+    if (p == RQ_PROFILE_TENSORRT && (!s->symmetric_weights || s->weight_method == RQ_WEIGHTS_ORT))
+        return rq_fail(err, RQ_BAD_ARG, "profile %s does not go with zero points or negative scales", row->name);
+    return RQ_OK;
+}
+
+rq_status rq_profile_check_cfg(rq_profile p, const rq_ptq_cfg *cfg, const rq_save_cfg *form, rq_err *err)
+{
+    const struct profile *row = &profiles[p];
+    if (cfg->mode == RQ_MODE_STATIC)
+        return rq_profile_check(p, &cfg->settings, form, err);
+    if (!row->takes_qoperator && form->spelling == RQ_SPELLING_QOPERATOR)
+        return rq_fail(err, RQ_BAD_ARG, "profile %s does not go with QLinear operators: %s", row->name,
+                       row->why_qoperator);
+    if (cfg->mode == RQ_MODE_WEIGHT_ONLY)
+        return check_weights_only(p, cfg, err);
+    if (p == RQ_PROFILE_TENSORRT || p == RQ_PROFILE_QNN)
+        return rq_fail(err, RQ_BAD_ARG, "profile %s does not go with the mode dynamic: it wants ranges in the file",
+                       row->name);
+    return RQ_OK;
+}

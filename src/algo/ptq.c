@@ -17,6 +17,7 @@
 #include "graph/own.h"
 #include "ops/widen.h"
 #include "quant/observer.h"
+#include "ops/rewrite.h"
 #include "requant/session.h"
 
 rq_ptq_cfg rq_ptq_defaults(void)
@@ -387,6 +388,7 @@ void rq_ptq_release(rq_ptq_state *q)
         rq_observer_destroy(q->observers[v]);
     rq_mem_free(q->observers);
     rq_mem_free(q->taps);
+    rq_mem_free(q->equalized);
     rq_placement_destroy(q->placement);
     rq_graph_destroy(q->g);
 }
@@ -419,7 +421,8 @@ rq_status rq_ptq_prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err)
     q->observers = rq_mem_zalloc((size_t)q->n_values, sizeof *q->observers);
     q->taps = rq_mem_zalloc((size_t)q->n_values, sizeof *q->taps);
     q->ban = rq_mem_zalloc((size_t)q->n_values, sizeof *q->ban);
-    return q->observers && q->taps && q->ban ? RQ_OK : no_memory(err);
+    q->equalized = rq_mem_zalloc((size_t)q->n_values, sizeof *q->equalized);
+    return q->observers && q->taps && q->ban && q->equalized ? RQ_OK : no_memory(err);
 }
 
 /* A copy of the folded graph, annotated by the placement in force. */
@@ -515,6 +518,20 @@ static rq_status static_mode(rq_ptq_state *q, rq_graph **made, rq_err *err)
     return s;
 }
 
+/* Values that hold other numbers than before have other names, or a report would compare what cannot be. */
+static rq_status rename_equalized(const rq_ptq_state *q, rq_graph *made, rq_err *err)
+{
+    for (rq_id v = 0; v < q->n_values && v < made->n_values; v++) {
+        if (!q->equalized[v] || made->values[v].kind != RQ_VALUE_NODE)
+            continue;
+        const char *name = rq_rewrite_name(made, made->values[v].name, "_equalized");
+        if (!name)
+            return no_memory(err);
+        RQ_TRY(rq_graph_rename(made, v, name, err));
+    }
+    return RQ_OK;
+}
+
 /* Settings that the mode cannot have. */
 static rq_status refuse(const rq_ptq_cfg *cfg, const rq_dataset *data, rq_err *err)
 {
@@ -551,6 +568,8 @@ rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes 
     rq_status s = rq_ptq_prepare(&q, g, err);
     if (!s)
         s = cfg->mode == RQ_MODE_STATIC ? static_mode(&q, &made, err) : rq_ptq_weight_only(&q, &made, err);
+    if (!s)
+        s = rename_equalized(&q, made, err);
     if (!s)
         rq_graph_swap(g, made);
     rq_graph_destroy(made);

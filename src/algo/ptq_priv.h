@@ -20,6 +20,7 @@ typedef struct rq_ptq_state {
     rq_kernels k;
     rq_graph *g;             /* a folded float copy; ids stay while the state lives */
     int n_values;            /* of g */
+    bool *equalized;         /* [n_values] holds other numbers than in the model it was made from (equalize.h) */
     rq_observer **observers; /* [n_values] NULL: not watched */
     rq_ptq_tap *taps;        /* [n_values] */
     rq_placement *placement; /* in force */

@@ -120,6 +120,7 @@ static rq_status equalize(rq_ptq_state *q, int *n_done, rq_err *err)
                 f[c + k] = range[k].hi;
             if (rq_equalize_factors(q->g, &pairs[i], f + c, f) > 4) {
                 s = rq_equalize_apply(q->g, &pairs[i], f, err);
+                rq_equalize_mark(q->g, &pairs[i], q->equalized);
                 ++*n_done;
             }
         }

@@ -69,8 +69,10 @@ static rq_status pack_codes(rq_graph *g, rq_id node, const char *base, const mat
         return no_memory(g, node, err);
     for (int64_t r = 0; r < m->n; r++)
         for (int64_t k = 0; k < m->blocks * m->block; k++) {
-            const int64_t pad =
-                w->s.weight_method == RQ_WEIGHTS_ORT ? 0 : w->q.zero_point[scale_at(m, r, k / m->block)] + m->shift;
+            int64_t pad = w->q.zero_point[scale_at(m, r, k / m->block)] + m->shift;
+            if (w->s.weight_method == RQ_WEIGHTS_ORT) /* 0, but what the byte before has in the byte that k ends in */
+                pad = k * m->bits / 8 == (m->k - 1) * m->bits / 8 && k >= 8 / m->bits ? code_at(m, r, k - 8 / m->bits)
+                                                                                      : 0;
             put_bits(t.u8 + r * m->blocks * blob, k, m->bits, k < m->k ? code_at(m, r, k) : pad);
         }
     static const char *const suffix[] = { [2] = "_Q2", [4] = "_Q4", [8] = "_Q8" };
@@ -174,6 +176,7 @@ static rq_status to_gather(rq_graph *g, rq_id node, const rq_weight *w, rq_err *
     const char *base = g->values[w->value].name[0] ? g->values[w->value].name : "table";
     rq_id in[4] = { RQ_NONE, g->nodes[node].in[1], RQ_NONE, RQ_NONE };
     rq_shape shape = *s;
+    const int64_t axis = w->site.channel;
     shape.dim[s->rank - 1] = (s->dim[s->rank - 1] + w->q.block - 1) / w->q.block;
     rq_tensor codes, scale, zero;
     rq_tensor_share(&codes, &w->codes);
@@ -188,7 +191,7 @@ static rq_status to_gather(rq_graph *g, rq_id node, const rq_weight *w, rq_err *
         rq_tensor_set(&zero, i, w->q.zero_point[i]);
     RQ_TRY(add_const(g, node, base, "_zero_points", &zero, &in[3], err));
     RQ_TRY(become(g, node, "GatherBlockQuantized", in, 4, err));
-    if (rq_attr_set_int(g, node, "gather_axis", 0) || rq_attr_set_int(g, node, "quantize_axis", s->rank - 1) ||
+    if (rq_attr_set_int(g, node, "gather_axis", axis) || rq_attr_set_int(g, node, "quantize_axis", s->rank - 1) ||
         rq_attr_set_int(g, node, "block_size", w->q.block))
         return no_memory(g, node, err);
     return RQ_OK;
@@ -199,7 +202,8 @@ rq_status rq_weight_nbits(rq_graph *g, rq_id node, const rq_weight *w, int level
     const rq_node *n = &g->nodes[node];
     if (is_product(g, n, w))
         return to_matmul_nbits(g, node, w, level, err);
-    if (rq_rewrite_is(n, "Gather") && w->q.block && rq_dtype_bits(w->q.dtype) == 4)
+    if (rq_rewrite_is(n, "Gather") && w->q.block && w->site.block == w->codes.shape.rank - 1 &&
+        rq_dtype_bits(w->q.dtype) == 4)
         return to_gather(g, node, w, err);
     return RQ_OK;
 }

@@ -104,6 +104,19 @@ static bool products_only(const rq_ptq_cfg *cfg)
     return cfg->mode == RQ_MODE_DYNAMIC && cfg->settings.compat;
 }
 
+/* But for tables of Gather, which have the type that activations have there: u8, one scale. */
+static bool as_peer_table(const rq_ptq_cfg *cfg, const rq_node *n, rq_weight *one)
+{
+    if (!products_only(cfg) || one->s.keep_float || !rq_rewrite_is(n, "Gather"))
+        return false;
+    one->s.weights = RQ_DTYPE_U8;
+    one->s.symmetric_weights = false;
+    one->s.per_tensor = true;
+    one->s.block_size = 0;
+    one->s.weight_method = RQ_WEIGHTS_MINMAX;
+    return true;
+}
+
 static rq_status find(weight_only *w, rq_err *err)
 {
     const rq_graph *g = w->q->g;
@@ -126,7 +139,9 @@ static rq_status find(weight_only *w, rq_err *err)
         for (int k = 0; k < count; k++) {
             if (dynamic)
                 as_product(&all[k], n);
-            if (!all[k].s.keep_float && (dynamic || !products_only(cfg)))
+            if (!dynamic && as_peer_table(cfg, n, &all[k]))
+                RQ_TRY(add_use(w, i, &all[k], false, err));
+            else if (!all[k].s.keep_float && (dynamic || !products_only(cfg)))
                 RQ_TRY(add_use(w, i, &all[k], dynamic, err));
         }
     }
@@ -290,7 +305,7 @@ static rq_status equalize(rq_ptq_state *q, rq_err *err)
     int pairs = 0;
     if (s->compat || (s->weight_method != RQ_WEIGHTS_MSE && s->weight_method != RQ_WEIGHTS_MINMAX))
         return RQ_OK;
-    RQ_TRY(rq_equalize_weights(q->g, &pairs, err));
+    RQ_TRY(rq_equalize_weights(q->g, q->equalized, &pairs, err));
     if (pairs)
         RQ_TRY(rq_notes_add(q->notes, "channels of %d layer pair%s were equalized", pairs, pairs == 1 ? "" : "s"));
     return RQ_OK;

@@ -47,8 +47,8 @@ int rq_weight_sites(const rq_graph *g, const rq_node *n, rq_weight_site *out)
         const int r = rank_of(g, n, 0);
         int64_t axis = rq_attr_int(n, "axis", 0);
         axis += axis < 0 ? r : 0;
-        if (axis == 0)
-            sites[k++] = (rq_weight_site) { 0, 0, r - 1 };
+        if (axis >= 0 && axis < r) /* what is picked has a scale; blocks lie within it */
+            sites[k++] = (rq_weight_site) { 0, (int)axis, axis == r - 1 ? 0 : r - 1 };
     } else if (standard && (!strcmp(n->op, "LSTM") || !strcmp(n->op, "GRU") || !strcmp(n->op, "RNN"))) {
         sites[k++] = (rq_weight_site) { 1, 1, 2 };
         sites[k++] = (rq_weight_site) { 2, 1, 2 };
@@ -226,7 +226,8 @@ rq_status rq_weight_compute(rq_weight *w, const rq_graph *g, rq_err *err)
     if (!s)
         s = rq_blocks_quantize(&r.b, w->s.weight_method, &form);
     if (!s) {
-        settle_dead(&r);
+        if (w->s.weight_method != RQ_WEIGHTS_ORT) /* its scale of zeros is 0 */
+            settle_dead(&r);
         finish(w, t, &r);
     }
     rq_mem_free(r.x);

@@ -35,3 +35,7 @@ requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --mean 0.5
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --inputs u8 --mean 0.1,0.2 --std 1,2,3
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --inputs u8 --mean a
+requant quantize models/digits-cnn.onnx -o out.onnx --mode dynamic --method entropy
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --per-row
+requant quantize models/digits-cnn.onnx -o out.onnx --mode dynamic --profile tensorrt
+requant quantize models/digits-cnn.onnx -o out.onnx --mode weight-only --weight-form matmulnbits --profile openvino
