@@ -180,6 +180,9 @@ void rq_int_requantize_table(uint8_t table[256], const rq_qparams *x, const rq_q
  * without changing a bit of what the model computes in integers. Patterns that cannot be annotated stay as they are.
  * Weights stay codes. *n_raised (may be NULL): annotations made. */
 rq_status rq_raise(rq_graph *g, int *n_raised, rq_err *err);
+/* The same, and inside the bodies of If, Loop and Scan, which get shares of the constants they capture: for a graph that is run,
+ * not written. */
+rq_status rq_raise_to_run(rq_graph *g, rq_err *err);
 /* The other way: every annotation becomes QuantizeLinear and DequantizeLinear nodes (constants: codes and a
  * DequantizeLinear), opset raised only when an annotation needs it. */
 rq_status rq_lower_qdq(rq_graph *g, rq_err *err);

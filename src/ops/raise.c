@@ -138,6 +138,61 @@ rq_status rq_raise(rq_graph *g, int *n_raised, rq_err *err)
     return raise_steps(g, true, n_raised, err);
 }
 
+/* ---- bodies of If, Loop and Scan ---- */
+
+/* The constant a captured value stands for, through all graphs around; NULL: it is computed, or fed. */
+static const rq_value *captured_constant(const rq_graph *g, const rq_value *v)
+{
+    while (v->kind == RQ_VALUE_CAPTURED && g->outer) {
+        g = g->outer;
+        v = &g->values[v->outer];
+    }
+    return v->kind == RQ_VALUE_CONST && v->quant == RQ_NONE ? v : NULL;
+}
+
+/* fn(body) for the bodies of g's nodes. */
+static rq_status each_body(rq_graph *g, rq_status (*fn)(rq_graph *body, rq_err *err), rq_err *err)
+{
+    for (rq_id i = 0; i < g->n_nodes; i++)
+        for (int a = 0; g->nodes[i].op && a < g->nodes[i].n_attr; a++) {
+            const rq_attr *at = &g->nodes[i].attr[a];
+            for (int k = 0; (at->type == RQ_ATTR_GRAPH || at->type == RQ_ATTR_GRAPHS) && k < at->n; k++)
+                RQ_TRY(fn(at->g[k], err));
+        }
+    return RQ_OK;
+}
+
+/* Exporters keep weights and scales in the outermost graph: a body gets shares of what it captures. */
+static rq_status own_constants(rq_graph *body, rq_err *err)
+{
+    for (rq_id v = 0; v < body->n_values; v++) {
+        rq_value *x = &body->values[v];
+        const rq_value *from = x->kind == RQ_VALUE_CAPTURED ? captured_constant(body, x) : NULL;
+        if (!from)
+            continue;
+        rq_tensor_share(&x->constant, &from->constant);
+        x->kind = RQ_VALUE_CONST;
+        x->outer = RQ_NONE;
+        x->dtype = from->constant.dtype;
+        x->shape = from->constant.shape;
+    }
+    return each_body(body, own_constants, err);
+}
+
+static rq_status raise_body(rq_graph *body, rq_err *err)
+{
+    RQ_TRY(raise_steps(body, true, NULL, err));
+    return each_body(body, raise_body, err);
+}
+
+rq_status rq_raise_to_run(rq_graph *g, rq_err *err)
+{
+    RQ_TRY(rq_eval_constants(g, err));
+    RQ_TRY(each_body(g, own_constants, err));
+    RQ_TRY(rq_raise(g, NULL, err));
+    return each_body(g, raise_body, err);
+}
+
 rq_status rq_raise_annotate(rq_graph *g, int *n_raised, rq_err *err)
 {
     return raise_steps(g, false, n_raised, err);

@@ -42,7 +42,7 @@ static rq_status build(rq_session *s, const rq_graph *g, rq_err *err)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory copying the graph");
     rq_ops_bind(s->g);
     if (!s->cfg.literal)
-        RQ_TRY(rq_raise(s->g, NULL, err));
+        RQ_TRY(rq_raise_to_run(s->g, err));
     RQ_TRY(rq_sequence_resolve(s->g, err));
     rq_ops_bind(s->g);
     RQ_TRY(rq_ops_check(s->g, true, err));

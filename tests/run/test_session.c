@@ -360,6 +360,48 @@ static void codes_move_beside_positions(void **state)
     }
 }
 
+/* The products inside bodies run on codes, wherever their weights lie (numbers: tests/ops/peer/bodies). */
+static void bodies_run_in_integers(void **state)
+{
+    static const char *const models[] = { "loop_inside",     "loop_outside", "if_inside_true",
+                                          "if_outside_true", "scan_inside",  "scan_outside" };
+    (void)state;
+    for (size_t m = 0; m < sizeof models / sizeof models[0]; m++) {
+        char path[200];
+        rq_err why = { 0 };
+        rq_graph *g;
+        rq_session *s;
+        rq_feed feed[4];
+        rq_tensor out[4];
+        const rq_layer_info *l;
+        snprintf(path, sizeof path, "tests/ops/peer/bodies/%s.onnx", models[m]);
+        if (rq_load(&g, path, &why) || rq_session_create(&s, g, &(rq_session_cfg) { .threads = 1 }, &why))
+            fail_msg("%s", why.text);
+        const int n_in = rq_graph_n_inputs(g);
+        for (int i = 0; i < n_in; i++) {
+            const rq_value_info v = rq_graph_input(g, i);
+            feed[i].name = v.name;
+            assert_int_equal(rq_tensor_create(&feed[i].tensor, v.dtype, &v.shape, true), RQ_OK);
+            if (v.dtype == RQ_DTYPE_BOOL)
+                feed[i].tensor.u8[0] = 1;
+        }
+        if (rq_session_run(s, feed, n_in, out, &why))
+            fail_msg("%s", why.text);
+        int products = 0;
+        const int n = rq_session_layers(s, &l);
+        for (int i = 0; i < n; i++)
+            products += !strcmp(l[i].op, "MatMul") && l[i].integer;
+        if (products != 1)
+            fail_msg("%s: %d products in integers, expected 1", models[m], products);
+        for (int i = 0; i < n_in; i++)
+            rq_tensor_release(&feed[i].tensor);
+        for (int i = 0; i < rq_graph_n_outputs(g); i++)
+            rq_tensor_release(&out[i]);
+        rq_session_destroy(s);
+        rq_graph_destroy(g);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -370,6 +412,7 @@ int main(void)
         cmocka_unit_test(an_unknown_operator_is_named),
         cmocka_unit_test(a_bias_counts_by_its_own_scale),
         cmocka_unit_test(codes_move_beside_positions),
+        cmocka_unit_test(bodies_run_in_integers),
         cmocka_unit_test(each_failing_allocation_is_an_error_without_a_leak),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
