@@ -9,7 +9,7 @@ names=${*:-$(ls tests/fuzz/corpus)}
 export ASAN_OPTIONS=allocator_may_return_null=1:detect_leaks=1 UBSAN_OPTIONS=print_stacktrace=1
 one() {
     seeds=tests/fuzz/corpus/$1
-    case $1 in onnx | run) seeds="$seeds tests/golden/onnx/bad_models tests/golden/onnx/qdq tests/golden/onnx/qops" ;; esac
+    case $1 in onnx | run) seeds="$seeds tests/golden/onnx/bad_models tests/golden/onnx/qdq tests/golden/onnx/qops tests/golden/onnx/float_ops" ;; esac
     mkdir -p "$build/corpus/$1"
     "$build/tests/fuzz_$1" -max_len=8192 -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
         -artifact_prefix="$build/crash-$1-" "$build/corpus/$1" $seeds >"$build/fuzz-$1.log" 2>&1

@@ -288,7 +288,7 @@ static rq_status cumsum_wide(const rq_op_args *a)
     const size_t row = (size_t)inner * (size_t)rq_dtype_bits(x->dtype) / 8;
     for (int64_t o = 0; o < outer; o++)
         for (int64_t k = 0; k < n; k++) {
-            const int64_t at = o * n + (reverse ? n - 1 - k : k), before = reverse ? at + 1 : at - 1;
+            const int64_t at = o * n + (reverse ? n - 1 - k : k), before = k == 0 ? at : reverse ? at + 1 : at - 1;
             char *to = (char *)y->data + (size_t)at * row;
             const char *sum = (const char *)y->data + (size_t)before * row;
             const char *from = (const char *)x->data + (size_t)(exclusive ? before : at) * row;
