@@ -43,6 +43,16 @@ static inline int64_t rq_quantize_real_f64(double v, int64_t zp, int64_t lo, int
     return (int64_t)llrint(v) + zp;
 }
 
+/* The same for codes of up to 16 bits, in a form that compilers make vectors of: adding 1.5 * 2^52 rounds half to even to
+ * whole numbers, and taking it away is exact. */
+static inline int32_t rq_quantize_wide(double v, int32_t zp, int32_t lo, int32_t hi)
+{
+    const double flo = lo - zp, fhi = hi - zp, round = 0x1.8p52;
+    v = v > flo ? v : flo; /* false for NaN */
+    v = v < fhi ? v : fhi;
+    return (int32_t)((v + round) - round) + zp;
+}
+
 /* clamp(rne(v)) for a v that holds the zero point already: a tie is decided after it was added. QLinearAdd,
  * QLinearMul and QLinearAveragePool of ONNX Runtime, docs/onnx-facts.md 6.3. */
 static inline int32_t rq_quantize_zp_inside(float v, int32_t lo, int32_t hi)

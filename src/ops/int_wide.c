@@ -3,8 +3,8 @@
  *
  *   x - zx = 256 (hi(x) - hi(zx)) + (lo(x) - lo(zx)),   hi(v) = v >> 8 (s8 or u8),  lo(v) = v & 255 (u8)
  *
- * and w alike, so a product of 16-bit codes is two or four products of bytes whose s32 sums are added in s64, the upper
- * ones times 256. Padding holds zx, whose bytes are the planes' zero points. The sum becomes a code by one rounding of
+ * and w alike, so a product of 16-bit codes is two or four products of bytes whose s32 sums are put together exactly, the
+ * upper ones times 256. Padding holds zx, whose bytes are the planes' zero points. The sum becomes a code by one rounding of
  *
  *   sum * (sx sw[c] / sy) + bias[c] / sy      in f64: f32 cannot tell the sums apart that 16-bit codes can */
 #include <string.h>
@@ -249,9 +249,10 @@ static rq_status prepare(rq_int_product p, const rq_op_args *a, void **state)
 
 /* ---- running ---- */
 
-/* Scratch: the planes of x and of a variable w, the s32 sums of one pair, the s64 sums, what the byte form asks for. */
+/* Scratch: the planes of x and of a variable w, the s32 sums of each pair, what the byte form asks for. */
 typedef struct room {
-    size_t w, sums, total, form, bytes;
+    size_t w, sums, form, bytes;
+    size_t pair; /* bytes of one pair's sums */
 } room;
 
 static size_t round_up(size_t n)
@@ -275,8 +276,8 @@ static room room_of(const rq_op_args *a)
     room r;
     r.w = s->n_x == 2 ? 2 * round_up((size_t)rq_tensor_count(a->in[0])) : 0;
     r.sums = r.w + (s->n_w == 2 && !s->packed ? 2 * round_up((size_t)rq_tensor_count(a->in[1])) : 0);
-    r.total = r.sums + round_up(y * sizeof(int32_t));
-    r.form = r.total + round_up(y * sizeof(int64_t));
+    r.pair = round_up(y * sizeof(int32_t));
+    r.form = r.sums + (size_t)(s->n_x * s->n_w) * r.pair;
     r.bytes = r.form + most;
     return r;
 }
@@ -286,57 +287,73 @@ static size_t wide_scratch(const rq_op_args *a)
     return room_of(a).bytes;
 }
 
-enum { ITEM = 1 << 14 }; /* elements of y */
+enum { ITEM = 1 << 14, PART = 256 }; /* elements of y: of an item, and worked on at once */
 
-typedef struct adding {
+typedef struct finishing {
     const rq_op_args *a;
     const wide_state *s;
-    const int32_t *sums;
-    int64_t *total;
-    int64_t n, factor;
-    bool first;
-} adding;
+    const char *sums; /* pair after pair */
+    size_t pair;
+    int64_t n;
+} finishing;
 
-static void add_item(void *arg, int64_t item)
+/* The whole sums of elements from..from+n-1: exact, below 2^48. */
+static void gather_sums(const finishing *d, double *restrict v, int64_t from, int64_t n)
 {
-    const adding *d = arg;
-    const int64_t from = item * ITEM, to = from + ITEM < d->n ? from + ITEM : d->n;
-    if (d->first)
-        for (int64_t i = from; i < to; i++)
-            d->total[i] = d->sums[i] * d->factor;
-    else
-        for (int64_t i = from; i < to; i++)
-            d->total[i] += d->sums[i] * d->factor;
+    for (int k = 0; k < d->s->n_x * d->s->n_w; k++) {
+        const int32_t *restrict sums = (const int32_t *)(d->sums + (size_t)k * d->pair) + from;
+        const double factor = (double)(INT64_C(1) << (8 * (k / d->s->n_w + k % d->s->n_w)));
+        if (k == 0)
+            for (int64_t i = 0; i < n; i++)
+                v[i] = (double)sums[i] * factor;
+        else
+            for (int64_t i = 0; i < n; i++)
+                v[i] += (double)sums[i] * factor;
+    }
 }
 
-static void store(rq_tensor *y, int64_t i, int64_t code)
+static void store(const finishing *d, const double *restrict v, int64_t from, int64_t n)
 {
-    if (rq_dtype_bits(y->dtype) == 8)
-        y->u8[i] = (uint8_t)code;
-    else
-        y->u16[i] = (uint16_t)code;
-}
-
-static void finish_item(void *arg, int64_t item)
-{
-    const adding *d = arg;
-    const wide_state *s = d->s;
     const rq_qparams *q = d->a->out_q[0];
     rq_tensor *y = d->a->out[0];
-    const int64_t from = item * ITEM, to = from + ITEM < d->n ? from + ITEM : d->n;
-    int32_t lo = 0, hi = 0;
-    if (q)
-        rq_qparams_limits(q, &lo, &hi);
-    for (int64_t i = from; i < to;) {
-        const int64_t run = i / s->inner, c = run % s->channels, end = (run + 1) * s->inner;
-        const double m = s->m[c], bias = s->bias[c];
-        for (const int64_t stop = end < to ? end : to; i < stop; i++) {
-            const double v = (double)d->total[i] * m + bias;
-            if (q)
-                store(y, i, rq_quantize_real_f64(v, q->zero_point[0], lo, hi));
-            else
-                y->f32[i] = (float)v;
-        }
+    int32_t lo, hi;
+    if (!q) {
+        for (int64_t i = 0; i < n; i++)
+            y->f32[from + i] = (float)v[i];
+        return;
+    }
+    rq_qparams_limits(q, &lo, &hi);
+    const int32_t zp = q->zero_point[0];
+    if (rq_int_is_byte(q->dtype))
+        for (int64_t i = 0; i < n; i++)
+            y->u8[from + i] = (uint8_t)rq_quantize_wide(v[i], zp, lo, hi);
+    else
+        for (int64_t i = 0; i < n; i++)
+            y->u16[from + i] = (uint16_t)rq_quantize_wide(v[i], zp, lo, hi);
+}
+
+/* Elements that share a channel, or (inner 1) stand for one channel after the other. */
+static void finish_item(void *arg, int64_t item)
+{
+    const finishing *d = arg;
+    const wide_state *s = d->s;
+    const int64_t run = s->inner == 1 ? s->channels : s->inner,
+                  to = item * ITEM + ITEM < d->n ? item * ITEM + ITEM : d->n;
+    double v[PART];
+    for (int64_t at = item * ITEM; at < to;) {
+        const int64_t c = s->inner == 1 ? at % s->channels : at / s->inner % s->channels, end = (at / run + 1) * run;
+        int64_t n = (end < to ? end : to) - at;
+        n = n < PART ? n : PART;
+        const double *m = s->m + c, *bias = s->bias + c;
+        gather_sums(d, v, at, n);
+        if (s->inner == 1)
+            for (int64_t i = 0; i < n; i++)
+                v[i] = v[i] * m[i] + bias[i];
+        else
+            for (int64_t i = 0; i < n; i++)
+                v[i] = v[i] * *m + *bias;
+        store(d, v, at, n);
+        at += n;
     }
 }
 
@@ -357,13 +374,7 @@ static rq_status wide_forward(const rq_op_args *a)
     const room r = room_of(a);
     char *scratch = a->scratch;
     uint8_t *x[2] = { NULL }, *w[2] = { NULL };
-    adding d = { .a = a,
-                 .s = s,
-                 .sums = (const int32_t *)(scratch + r.sums),
-                 .total = (int64_t *)(scratch + r.total),
-                 .n = rq_tensor_count(a->out[0]),
-                 .first = true };
-    const int64_t items = (d.n + ITEM - 1) / ITEM;
+    finishing d = { a, s, scratch + r.sums, r.pair, rq_tensor_count(a->out[0]) };
     split_planes(a->in[0], scratch, s->n_x, x);
     if (r.sums > r.w)
         split_planes(a->in[1], scratch + r.w, s->n_w, w);
@@ -376,14 +387,11 @@ static rq_status wide_forward(const rq_op_args *a)
             set_zeros(&b, s, i, k);
             b.x.data = x[i];
             b.w.data = w[k];
-            b.y.data = scratch + r.sums;
+            b.y.data = scratch + r.sums + (size_t)(i * s->n_w + k) * r.pair;
             b.a.scratch = scratch + r.form;
             RQ_TRY(byte_forms[s->p]->forward(&b.a));
-            d.factor = INT64_C(1) << (8 * (i + k));
-            rq_threads_for(a->threads, items, add_item, &d);
-            d.first = false;
         }
-    rq_threads_for(a->threads, items, finish_item, &d);
+    rq_threads_for(a->threads, (d.n + ITEM - 1) / ITEM, finish_item, &d);
     return RQ_OK;
 }
 
