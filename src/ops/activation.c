@@ -325,4 +325,8 @@ const rq_op rq_op_ms_fast_gelu = {
     .place = RQ_PLACE_FLOAT,
     .infer = bias_gelu_infer,
     .forward = bias_gelu_forward,
+    .accepts_int = rq_int_table_accepts, /* without a bias */
+    .prepare_int = rq_int_table_prepare,
+    .forward_int = rq_int_table_forward,
+    .release_int = rq_int_table_release,
 };

@@ -430,13 +430,52 @@ static rq_status scatter_nd_forward(const rq_op_args *a)
     return rq_moves_run(a, scatter_nd_move);
 }
 
+/* On codes: data and updates in the parameters of the result, then as ever. */
+static bool scatter_accepts_int(const rq_op_args *a, const char **why)
+{
+    const reduction r = find_reduction(a->node);
+    *why = "it adds or multiplies";
+    if (r == ADD || r == MUL)
+        return false;
+    for (int i = 0; i < 3; i += 2) {
+        *why = "an input is not quantized";
+        if (!a->in_q[i] || !rq_int_is_activation(a->in_q[i], why))
+            return false;
+    }
+    *why = "scale is not positive";
+    return rq_int_is_output(a->out_q[0], a->out[0], false, why) && a->out_q[0]->scale[0] > 0;
+}
+
+static size_t scatter_scratch(const rq_op_args *a, bool integer)
+{
+    return integer ? (size_t)(rq_tensor_count(a->in[0]) + rq_tensor_count(a->in[2])) : 0;
+}
+
+static rq_status scatter_forward_int(const rq_op_args *a)
+{
+    const rq_dtype d = a->out_q[0]->dtype;
+    const size_t n = (size_t)rq_tensor_count(a->in[0]), m = (size_t)rq_tensor_count(a->in[2]);
+    uint8_t table[256], *room = a->scratch;
+    const rq_tensor data = rq_tensor_view(d, &a->in[0]->shape, room),
+                    updates = rq_tensor_view(d, &a->in[2]->shape, room + n);
+    rq_int_requantize_table(table, a->in_q[0], a->out_q[0]);
+    a->k->lut8(room, a->in[0]->u8, n, table);
+    rq_int_requantize_table(table, a->in_q[2], a->out_q[0]);
+    a->k->lut8(room + n, a->in[2]->u8, m, table);
+    rq_op_args b = *a;
+    b.in = (const rq_tensor *[]) { &data, a->in[1], &updates };
+    return a->node->row->forward(&b);
+}
+
 /* ---- rows ---- */
 
 #define GATHER                                                                                                         \
     .domain = "", .known = 25, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .flags = RQ_OP_MOVES,             \
     .place = RQ_PLACE_SAME
 #define SCATTER                                                                                                        \
-    .domain = "", .min_in = 3, .max_in = 3, .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT, .check = scatter_check
+    .domain = "", .min_in = 3, .max_in = 3, .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT,                       \
+    .check = scatter_check, .scratch = scatter_scratch, .accepts_int = scatter_accepts_int,                            \
+    .forward_int = scatter_forward_int
 
 const rq_op rq_op_gather = {
     .name = "Gather",

@@ -227,6 +227,42 @@ static void a_clamp_stays_where_codes_reach_beyond_it(void **state)
     rq_graph_destroy(g);
 }
 
+/* Nearest elements carry codes on; a blend makes codes of its own, and only where some are wanted behind it. */
+static void a_resize_carries_codes_or_makes_them(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 4; i++) {
+        const bool linear = i % 2, wanted = i / 2;
+        rq_graph *g = graph_of(17);
+        rq_id v;
+        rq_tensor t;
+        const rq_id x = input(g, "x", DIM(1, 4, 8, 8));
+        const rq_id c = conv(g, "c", x, 4, 4);
+        const rq_shape four = rq_shape_of(1, (const int64_t[]) { 4 });
+        ok(rq_tensor_create(&t, RQ_DTYPE_F32, &four, false));
+        memcpy(t.f32, (const float[]) { 1, 1, 2, 2 }, 4 * sizeof(float));
+        ok(rq_graph_add_const(g, &v, "scales", &t, &err));
+        rq_tensor_release(&t);
+        const rq_id r = NODE(g, "Resize", "r", c, RQ_NONE, v);
+        ok(rq_attr_set_string(g, node_id(g, "r"), "mode", linear ? "linear" : "nearest"));
+        set_input(g, x);
+        set_output(g, wanted ? conv(g, "d", r, 4, 4) : r);
+        const rq_settings s = rq_settings_defaults();
+        quantize(g, &s, NULL);
+        const rq_id before = rq_graph_find(g, "c"), after = rq_graph_find(g, "r");
+        assert_non_null(rq_graph_qparams(g, before));
+        if (linear && !wanted)
+            assert_null(rq_graph_qparams(g, after));
+        else
+            assert_non_null(rq_graph_qparams(g, after));
+        if (!linear)
+            assert_int_equal(g->values[before].quant, g->values[after].quant);
+        else if (wanted)
+            assert_int_not_equal(g->values[before].quant, g->values[after].quant);
+        rq_graph_destroy(g);
+    }
+}
+
 static void concat_shares_with_inputs_of_like_range(void **state)
 {
     rq_graph *g = graph_of(17);
@@ -362,6 +398,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_convolutional_network),
         cmocka_unit_test(a_clamp_stays_where_codes_reach_beyond_it),
+        cmocka_unit_test(a_resize_carries_codes_or_makes_them),
         cmocka_unit_test(concat_shares_with_inputs_of_like_range),
         cmocka_unit_test(a_product_and_its_bias_are_rounded_once),
         cmocka_unit_test(what_hangs_at_one_side_stays_in_float),

@@ -53,6 +53,11 @@ def models():
                              ('Gather', {'axis': 1}, {'at': np.array([3, 0, 3])}), ('CumSum', {}, {'axis': np.array(2)}), ('CumSum', {'reverse': 1, 'exclusive': 1}, {'axis': np.array(1)}),
                              ('Pad', {}, {'pads': np.array([0, 0, 1, 2, 0, 0, 0, 1]), 'value': np.float32(.7)}), ('Softmax', {'axis': 1}, {}), ('LogSoftmax', {'axis': -1}, {}), ('GlobalMaxPool', {}, {})):
         yield make(op + '_moved', [dq, h.make_node(op, ['xr', *consts], ['yr'], **more), q], (2, 7, 6, 5), act | consts)
+    at = {'at': rng.integers(-7, 7, (2, 3, 6, 5)), 'points': np.array([[1, 2], [0, 6], [1, 0]]), 'u': rng.integers(0, 256, (2, 3, 6, 5)).astype(np.uint8), 'v': rng.integers(0, 256, (3, 6, 5)).astype(np.uint8),
+          'us': np.float32(.045), 'uz': np.uint8(90)}
+    for op, index, updates in ('ScatterElements', 'at', 'u'), ('ScatterND', 'points', 'v'):
+        more = {'axis': 1} if op == 'ScatterElements' else {}
+        yield make(op, [dq, h.make_node('DequantizeLinear', [updates, 'us', 'uz'], ['ur']), h.make_node(op, ['xr', index, 'ur'], ['yr'], **more), q], (2, 7, 6, 5), act | {k: at[k] for k in (index, updates, 'us', 'uz')})
     yield make('ArgMax', [dq, h.make_node('ArgMax', ['xr'], ['at'], axis=1, keepdims=0), h.make_node('Cast', ['at'], ['y'], to=TensorProto.UINT8)], (2, 7, 6, 5), act)
     for op, n in ('InstanceNormalization', 2), ('BatchNormalization', 4):
         yield make(op, [dq, h.make_node(op, ['xr', *(f'p{i}' for i in range(n))], ['yr']), q], (2, 7, 6, 5), act | {f'p{i}': rng.uniform(.2, 1, 7).astype(np.float32) for i in range(n)})
