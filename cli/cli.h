@@ -236,6 +236,8 @@ void cli_print_man(const cli_command *const *commands);
 
 /* "requant NAME: sentence" on stderr; returns CLI_FAILED. */
 int cli_fail(const char *command, const rq_err *err);
+/* Would writing to `path` (or its file of weights; NULL is fine) destroy weights that the model is read from? RQ_BAD_ARG. */
+rq_status cli_spare_weights(const rq_graph *g, const char *model, const char *path, rq_err *err);
 /* Bytes of a model on disk, external data included as far as the summary tells. */
 int64_t cli_model_bytes(const char *path, const rq_graph *g);
 /* rq_load, and the model's warnings on stderr unless --quiet. */
@@ -257,6 +259,16 @@ typedef struct cli_ends {
 /* CLI_OK and what becomes of the model's inputs and outputs; or CLI_USAGE after a sentence: it does not fit together. */
 int cli_ends_settle(rq_ends *e, const cli_command *c, const cli_ends *a, int mode, const rq_settings *s,
                     const rq_recipe *recipe);
+
+/* ---- trial.c ---- */
+
+typedef struct cli_trial {
+    char *path, *data; /* the model, and the file of weights that it may have */
+} cli_trial;
+/* Where to write what will be `out` if it is good enough; NULL: memory is out. A deadly signal removes it. */
+const char *cli_trial_begin(cli_trial *t, const char *out);
+/* Remove it. A trial that never began is fine. */
+void cli_trial_end(cli_trial *t);
 
 /* ---- progress.c ---- */
 

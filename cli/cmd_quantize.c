@@ -104,7 +104,8 @@ static const cli_opt opts[] = {
     { CLI_IN, 0, "eval", "DATA", TO(eval), "judge on these samples (default: one fifth of DATA, held out)", NULL, 0,
       0 },
     { CLI_NUM, 0, "max-drop", "X", TO(max_drop),
-      "exit 3 when more than X points of accuracy are lost (of agreement, without labels)", NULL, 0, 100 },
+      "exit 3, and leave OUT as it was, when more than X points of accuracy are lost (of agreement, without labels)",
+      NULL, 0, 100 },
     { CLI_STR, 0, "output", "NAME", TO(output), "output whose last axis is the answer (default: the first)", NULL, 0,
       0 },
     { CLI_INT, 0, "seed", "N", TO(seed), "of the draw of samples (default 0)", NULL, 0, 9e15 },
@@ -210,6 +211,8 @@ static rq_status open_float(rq_graph **out, const quantize_args *a, rq_err *err)
     const char *model = a->common.operand[0];
     rq_graph_summary sum;
     RQ_TRY(cli_load(out, model, &a->common, err));
+    RQ_TRY(cli_spare_weights(*out, model, a->out, err));
+    RQ_TRY(cli_spare_weights(*out, model, a->json, err));
     RQ_TRY(rq_graph_summarize(*out, &sum, err));
     if (!sum.is_quantized)
         return RQ_OK;
@@ -225,8 +228,8 @@ static int judge(const quantize_args *a, const rq_report *r)
     if (a->max_drop < 0 || r->drop <= a->max_drop)
         return CLI_OK;
     fflush(stdout);
-    fprintf(stderr, "requant quantize: %.2f points lost, --max-drop allows %.2f; %s was written all the same\n",
-            r->drop, a->max_drop, a->out);
+    fprintf(stderr, "requant quantize: %.2f points lost, --max-drop allows %.2f; %s was not written\n", r->drop,
+            a->max_drop, a->out);
     int worst[3], n = rq_report_worst(r, worst);
     for (int i = 0; i < n; i++) {
         const rq_report_layer *l = &r->layers[worst[i]];
@@ -290,8 +293,10 @@ static int run(void *args)
     cfg.per_row = a->per_row;
     cfg.dynamic_conv = a->dynamic_conv;
     cfg.settings = settle(a);
-    form.spelling = a->format ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_QDQ;
+    form.spelling = a->format ? RQ_SPELLING_QOPERATOR : a->mode == RQ_MODE_STATIC ? RQ_SPELLING_QDQ : RQ_SPELLING_KEEP;
     form.opset = a->opset;
+    if (!rc && a->format && a->mode != RQ_MODE_STATIC)
+        rc = cli_usage(&cmd_quantize, "--format qoperator is for --mode static");
     if (!rc)
         rc = cli_ends_settle(&ends, &cmd_quantize, &a->ends, a->mode, &cfg.settings, a->common.recipe);
     if (!rc && a->profile >= 0 && rq_profile_check_cfg((rq_profile)a->profile, &cfg, &form, &err))
@@ -308,6 +313,7 @@ static int run(void *args)
     rq_report report = { 0 };
     rq_ranges *ranges = NULL;
     rq_lint lint = { 0 };
+    cli_trial trial = { NULL, NULL };
     cli_progress progress;
     cli_progress_init(&progress, &a->common);
     rc = CLI_FAILED;
@@ -336,10 +342,15 @@ static int run(void *args)
     cfg.match = (rq_match)a->common.match;
     cfg.progress = cli_progress_step;
     cfg.progress_arg = &progress;
-    if (rq_ptq(g, data, &cfg, &notes, &err) || rq_save_as(g, a->out, &form, &err))
+    const char *where = a->max_drop >= 0 ? cli_trial_begin(&trial, a->out) : a->out;
+    if (!where) {
+        rq_fail(&err, RQ_NO_MEMORY, "out of memory");
+        goto done;
+    }
+    if (rq_ptq(g, data, &cfg, &notes, &err) || rq_save_as(g, where, &form, &err))
         goto done;
 
-    if (rq_load(&saved, a->out, &err) ||
+    if (rq_load(&saved, where, &err) ||
         (a->profile >= 0 && rq_lint_graph(&lint, saved, (rq_profile)a->profile, &err)) ||
         rq_ends_restore(saved, &err)) /* samples are those of the float model */
         goto done;
@@ -363,7 +374,7 @@ static int run(void *args)
         goto done;
     cli_progress_end(&progress);
     report.model.bytes = cli_model_bytes(model, original);
-    report.quantized.bytes = cli_model_bytes(a->out, saved);
+    report.quantized.bytes = cli_model_bytes(where, saved);
     for (int i = 0; i < notes.n; i++)
         if (rq_notes_add(&report.warnings, "%s", notes.text[i]))
             goto done;
@@ -377,8 +388,11 @@ static int run(void *args)
     if (a->json && rq_report_save_json(&report, a->json, &err))
         goto done;
     rc = judge(a, &report);
+    if (rc == CLI_OK && where != a->out && rq_save_as(g, a->out, &form, &err))
+        rc = CLI_FAILED;
 done:
     cli_progress_end(&progress);
+    cli_trial_end(&trial);
     if (rc == CLI_FAILED)
         cli_fail("quantize", &err);
     rq_lint_release(&lint);

@@ -3,6 +3,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include <stdlib.h>
 #include "cli.h"
 
 int cli_fail(const char *command, const rq_err *err)
@@ -10,6 +11,23 @@ int cli_fail(const char *command, const rq_err *err)
     fflush(stdout);
     fprintf(stderr, "requant %s: %s\n", command, err->text[0] ? err->text : rq_status_text(err->code));
     return CLI_FAILED;
+}
+
+rq_status cli_spare_weights(const rq_graph *g, const char *model, const char *path, rq_err *err)
+{
+    if (!path)
+        return RQ_OK;
+    const size_t room = strlen(path) + sizeof ".data";
+    char *data = malloc(room);
+    if (!data)
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory");
+    snprintf(data, room, "%s.data", path);
+    const bool own = rq_graph_reads(g, path), beside = rq_graph_reads(g, data);
+    rq_status st = RQ_OK;
+    if (own || beside)
+        st = rq_fail(err, RQ_BAD_ARG, "'%s' holds weights of %s; write to another name", own ? path : data, model);
+    free(data);
+    return st;
 }
 
 int64_t cli_model_bytes(const char *path, const rq_graph *g)

@@ -23,6 +23,9 @@ RQ_API rq_status rq_file_check_output(const char *path, rq_err *err);
  * programs; the library itself never touches signals. */
 RQ_API void rq_file_guard_signals(void);
 
+/* Count this file, too, as half-written from now on (`on`), or no longer. path must live as long. */
+RQ_API void rq_file_guard(char *path, bool on);
+
 /* Do both paths name the same existing file? */
 RQ_API bool rq_file_same(const char *a, const char *b);
 

@@ -46,6 +46,10 @@ RQ_API rq_save_cfg rq_save_defaults(void);
  * the same in integers either way. RQ_UNSUPPORTED: cfg->opset is older than the graph, or than its annotations need. */
 RQ_API rq_status rq_save_as(const rq_graph *g, const char *path, const rq_save_cfg *cfg, rq_err *err);
 
+/* Are there constants of g in that file, which is not the model's own (external data)? For programs that are about to replace it. A
+ * copy of a graph does not know. */
+RQ_API bool rq_graph_reads(const rq_graph *g, const char *path);
+
 /* An input, output or other value as a user sees it. Strings live as long as the graph is unchanged. */
 typedef struct rq_value_info {
     const char *name;

@@ -77,6 +77,11 @@ static void unlist_tmp(char *tmp)
     }
 }
 
+void rq_file_guard(char *path, bool on)
+{
+    (on ? list_tmp : unlist_tmp)(path);
+}
+
 static void remove_and_die(int sig)
 {
     for (int i = 0; i < MAX_OPEN; i++) {

@@ -156,6 +156,8 @@ rq_status rq_onnx_string(const char **out, rq_graph *g, const ProtobufCBinaryDat
 /* The bytes of a tensor that lie in another file, as a view of the mapped file (a copy where they are not aligned). */
 rq_status rq_onnx_external_read(rq_tensor *out, rq_dtype d, const rq_shape *shape, const Onnx__TensorProto *t,
                                 rq_onnx_source *src, rq_err *err);
+/* Their paths, for rq_graph_reads. RQ_NO_MEMORY. */
+rq_status rq_onnx_source_list(const rq_onnx_source *src, rq_graph *g);
 /* Let go of the source's files; tensors that view them keep them mapped. */
 void rq_onnx_source_release(rq_onnx_source *src);
 

@@ -6,6 +6,7 @@
 #include "formats/onnx.h"
 
 #include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/beneath.h"
@@ -25,6 +26,25 @@ static void file_unref(void *data, void *arg)
         rq_file_unmap(&f->map);
         rq_mem_free(f);
     }
+}
+
+rq_status rq_onnx_source_list(const rq_onnx_source *src, rq_graph *g)
+{
+    int n = 0;
+    for (const rq_onnx_file *f = src->files; f; f = f->next)
+        n++;
+    g->files = n ? rq_arena_alloc(&g->names, (size_t)n, sizeof *g->files) : NULL;
+    if (n && !g->files)
+        return RQ_NO_MEMORY;
+    for (const rq_onnx_file *f = src->files; f; f = f->next) {
+        const size_t room = strlen(src->folder) + strlen(f->location) + 1;
+        char *path = rq_arena_alloc(&g->names, room, 1);
+        if (!path)
+            return RQ_NO_MEMORY;
+        snprintf(path, room, "%s%s", src->folder, f->location);
+        g->files[g->n_files++] = path;
+    }
+    return RQ_OK;
 }
 
 void rq_onnx_source_release(rq_onnx_source *src)

@@ -470,6 +470,8 @@ rq_status rq_onnx_read(rq_graph **out, const uint8_t *data, size_t size, const c
         goto done;
     atomic_init(&r.src.kept->refs, 1);
     st = read_model(&r, g, (Onnx__ModelProto *)model);
+    if (!st)
+        st = rq_onnx_source_list(&r.src, g);
 done:
     if (st) {
         rq_graph_destroy(g);

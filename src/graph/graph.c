@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "graph/own.h"
+#include "requant/file.h"
 
 /* Open addressing from name to value id; a slot is EMPTY, GONE, or an id whose value has the name. */
 typedef struct rq_name_index {
@@ -464,4 +465,12 @@ const char *rq_graph_dim_name(const rq_graph *g, int64_t dim)
 void rq_free(void *p)
 {
     rq_mem_free(p);
+}
+
+bool rq_graph_reads(const rq_graph *g, const char *path)
+{
+    for (int i = 0; i < g->n_files; i++)
+        if (rq_file_same(g->files[i], path))
+            return true;
+    return false;
 }

@@ -134,6 +134,8 @@ struct rq_graph {
     int64_t ir_version, model_version;
     rq_dtype real; /* F16, BF16: f32 here stands for that, and is written so (ops/widen.h); NONE: as it stands */
     const char *producer, *producer_version, *domain;
+    const char **files; /* [n_files] others than its own that it was read from; a copy has none */
+    int n_files;
     const char *format; /* name of the format row it was read with; "" when built */
     /* what the format keeps to write back what the graph does not model; shared by copies */
     void *extra;

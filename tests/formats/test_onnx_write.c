@@ -306,6 +306,9 @@ static void large_models_are_split(void **state)
     assert_int_equal(stat(OUT ".data", &st), 0);
     must(rq_load(&b, OUT, &err), &err);
     check_constants(a, b, "split");
+    assert_true(rq_graph_reads(b, OUT ".data"));
+    assert_false(rq_graph_reads(b, OUT));
+    assert_false(rq_graph_reads(a, OUT ".data"));
     /* over itself, while b still looks at the data file */
     must(rq_onnx_write_split(b, OUT, &usual, 40000, &err), &err);
     must(rq_load(&c, OUT, &err), &err);
