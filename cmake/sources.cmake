@@ -130,6 +130,7 @@ set(RQ_SOURCES
   src/ops/integer_small.c
   src/ops/layout.c
   src/ops/logic.c
+  src/ops/loss.c
   src/ops/lower.c
   src/ops/lower_qoperator.c
   src/ops/matmul.c
