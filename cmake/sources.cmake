@@ -129,6 +129,7 @@ set(RQ_SOURCES
   src/ops/integer_conv.c
   src/ops/integer_small.c
   src/ops/layout.c
+  src/ops/linear_attention.c
   src/ops/logic.c
   src/ops/loss.c
   src/ops/lower.c

@@ -134,3 +134,40 @@ const rq_op rq_op_cast_like = {
     .infer = cast_like_infer,
     .forward = cast_forward,
 };
+
+/* ---- BitCast: the same bits under another type ---- */
+
+static rq_status bit_cast_infer(const rq_infer *a)
+{
+    const int64_t to = rq_attr_int(a->node, "to", 0);
+    const rq_dtype d = rq_elements_dtype(to), x = a->in[0]->dtype;
+    a->out_dtype[0] = d;
+    a->out_shape[0] = a->in[0]->shape;
+    if (d == RQ_DTYPE_NONE || d == RQ_DTYPE_STRING || x == RQ_DTYPE_STRING)
+        return rq_infer_fail(a, RQ_BAD_GRAPH, "bits cannot be read as type %lld", (long long)to);
+    if (x != RQ_DTYPE_NONE && rq_dtype_bits(x) != rq_dtype_bits(d))
+        return rq_infer_fail(a, RQ_BAD_DTYPE, "%s has %d bits and %s has %d", rq_dtype_name(x), rq_dtype_bits(x),
+                             rq_dtype_name(d), rq_dtype_bits(d));
+    return RQ_OK;
+}
+
+static rq_status bit_cast_forward(const rq_op_args *a)
+{
+    if (a->in[0]->bytes)
+        memcpy(a->out[0]->data, a->in[0]->data, a->in[0]->bytes);
+    return RQ_OK;
+}
+
+const rq_op rq_op_bit_cast = {
+    .name = "BitCast",
+    .domain = "",
+    .since = 26,
+    .known = 28,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .infer = bit_cast_infer,
+    .forward = bit_cast_forward,
+};

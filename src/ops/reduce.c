@@ -267,6 +267,13 @@ static rq_status cumsum_infer(const rq_infer *a)
     return RQ_OK;
 }
 
+/* What nothing sums or multiplies to. */
+static void neutral(rq_tensor *y, int64_t at, int64_t n, bool product)
+{
+    for (int64_t i = 0; i < n; i++)
+        rq_tensor_set(y, at + i, product);
+}
+
 static rq_status cumsum_wide(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0];
@@ -282,6 +289,8 @@ static rq_status cumsum_wide(const rq_op_args *a)
     const rq_eltwise_int *ints = rq_eltwise_ints(x->dtype);
     if (x->dtype != RQ_DTYPE_F32 && x->dtype != RQ_DTYPE_F64 && !ints)
         return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+    const bool product = strcmp(a->node->op, "CumProd") == 0;
+    const rq_zip_id zip = product ? RQ_ZIP_MUL : RQ_ZIP_ADD;
     const bool exclusive = rq_attr_int(a->node, "exclusive", 0) != 0, reverse = rq_attr_int(a->node, "reverse", 0) != 0;
     const int64_t n = x->shape.dim[axis], inner = rq_shape_span(&x->shape, axis + 1, x->shape.rank);
     const int64_t outer = rq_shape_span(&x->shape, 0, axis);
@@ -293,15 +302,15 @@ static rq_status cumsum_wide(const rq_op_args *a)
             const char *sum = (const char *)y->data + (size_t)before * row;
             const char *from = (const char *)x->data + (size_t)(exclusive ? before : at) * row;
             if (k == 0 && exclusive)
-                memset(to, 0, row);
+                neutral(y, at * inner, inner, product);
             else if (k == 0)
                 memcpy(to, from, row);
             else if (x->dtype == RQ_DTYPE_F32)
-                a->k->zip[RQ_ZIP_ADD]((float *)to, (const float *)sum, 1, (const float *)from, 1, (size_t)inner);
+                a->k->zip[zip]((float *)to, (const float *)sum, 1, (const float *)from, 1, (size_t)inner);
             else if (x->dtype == RQ_DTYPE_F64)
-                rq_zip_f64[RQ_ZIP_ADD]((double *)to, (const double *)sum, 1, (const double *)from, 1, (size_t)inner);
+                rq_zip_f64[zip]((double *)to, (const double *)sum, 1, (const double *)from, 1, (size_t)inner);
             else
-                ints->zip[RQ_ZIP_ADD](to, sum, 1, from, 1, (size_t)inner);
+                ints->zip[zip](to, sum, 1, from, 1, (size_t)inner);
         }
     return RQ_OK;
 }
@@ -420,4 +429,18 @@ const rq_op rq_op_cumsum = {
     .forward = cumsum_forward,
     .accepts_int = cumsum_accepts_int,
     .forward_int = cumsum_forward_int,
+};
+
+const rq_op rq_op_cumprod = {
+    .name = "CumProd",
+    .domain = "",
+    .since = 26,
+    .known = 28,
+    .min_in = 2,
+    .max_in = 2,
+    .min_out = 1,
+    .max_out = 1,
+    .place = RQ_PLACE_FLOAT,
+    .infer = cumsum_infer,
+    .forward = cumsum_forward,
 };
