@@ -8,8 +8,9 @@
 /* As for the static mode (ptq_trial.c): below the first the outputs are noisy, above the second they are clean; a step must bring
  * so much. */
 static const double noisy_db = 20, clean_db = 30, gain_db = 0.5;
-/* Nodes beyond this many are not tried alone, and stay on. */
-enum { MOST_TRIALS = 400 };
+/* Nodes beyond this many are not tried alone, and stay on. A trial looks at so many samples, in large networks at fewer: it has to tell
+ * bad layers from good ones, no more. */
+enum { MOST_TRIALS = 400, TRIAL_ROWS = 8, FEW_ROWS = 3, LARGE = 24 };
 
 typedef struct harm {
     int at;
@@ -50,6 +51,17 @@ static rq_status try_each(rq_ptq_state *q, const rq_ptq_choice *c, bool *on, har
     }
     qsort(h, (size_t)n, sizeof *h, by_db);
     return RQ_OK;
+}
+
+/* The same with few samples, in whole batches of those that the reference was made in. */
+static rq_status try_each_quickly(rq_ptq_state *q, const rq_ptq_choice *c, bool *on, harm *h, int n, rq_err *err)
+{
+    const int64_t all = q->reference_rows, wanted = n > LARGE ? FEW_ROWS : TRIAL_ROWS,
+                  few = q->step > 0 ? (wanted + q->step - 1) / q->step * q->step : all;
+    q->reference_rows = few < all ? few : all;
+    rq_status s = try_each(q, c, on, h, n, err);
+    q->reference_rows = all;
+    return s;
 }
 
 static rq_status switch_off(rq_ptq_state *q, const rq_ptq_choice *c, bool *on, const harm *h, int n, rq_graph **made,
@@ -99,7 +111,7 @@ static rq_status improve(rq_ptq_state *q, const rq_ptq_choice *c, bool *on, rq_g
     harm *h = rq_mem_zalloc((size_t)n, sizeof *h);
     if (!h)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory judging the quantized model");
-    rq_status s = try_each(q, c, on, h, n, err);
+    rq_status s = try_each_quickly(q, c, on, h, n, err);
     if (!s)
         s = switch_off(q, c, on, h, n, made, &db, err);
     rq_mem_free(h);

@@ -112,6 +112,7 @@ static bool as_peer_table(const rq_ptq_cfg *cfg, const rq_node *n, rq_weight *on
     one->s.weights = RQ_DTYPE_U8;
     one->s.symmetric_weights = false;
     one->s.per_tensor = true;
+    one->s.reduced = false;
     one->s.block_size = 0;
     one->s.weight_method = RQ_WEIGHTS_MINMAX;
     return true;
@@ -327,7 +328,9 @@ rq_status rq_ptq_weight_only(rq_ptq_state *q, rq_graph **made, rq_err *err)
             .n = w.n_nodes,
             .make = make,
             .arg = &w,
-            .otherwise = rq_dtype_bits(q->cfg->settings.weights) < 8 ? "has 8 bits" : "stays in float",
+            .otherwise = q->cfg->mode == RQ_MODE_DYNAMIC               ? "computes in float"
+                         : rq_dtype_bits(q->cfg->settings.weights) < 8 ? "has 8 bits"
+                                                                       : "stays in float",
         };
         s = rq_ptq_choose(q, &choice, made, &on, err);
     }
