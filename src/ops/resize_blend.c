@@ -84,13 +84,37 @@ static void blend_row(const blend_job *j, float *to, const float *from, int64_t 
     }
 }
 
+/* A whole row along the last axis. */
+static void blend_line(const blend_job *j, float *restrict to, const float *restrict from)
+{
+    const int64_t *index = j->index;
+    const float *weight = j->weight;
+    if (j->cap == 2) { /* linear, growing: told apart because it is what most networks have */
+        for (int64_t i = 0; i < j->out; i++, index += 2, weight += 2)
+            to[i] = j->n[i] == 2 ? weight[0] * from[index[0]] + weight[1] * from[index[1]]
+                    : j->n[i]    ? weight[0] * from[index[0]]
+                                 : 0;
+        return;
+    }
+    for (int64_t i = 0; i < j->out; i++, index += j->cap, weight += j->cap) {
+        const int n = j->n[i];
+        float v = n ? weight[0] * from[index[0]] : 0;
+        for (int t = 1; t < n; t++)
+            v += weight[t] * from[index[t]];
+        to[i] = v;
+    }
+}
+
 static void blend_item(void *arg, int64_t item)
 {
     const blend_job *j = arg;
     int64_t to = (item + 1) * j->rows < j->outer ? (item + 1) * j->rows : j->outer;
     for (int64_t r = item * j->rows; r < to; r++)
-        for (int64_t i = 0; i < j->out; i++)
-            blend_row(j, j->y + (r * j->out + i) * j->inner, j->x + r * j->in * j->inner, i);
+        if (j->inner == 1)
+            blend_line(j, j->y + r * j->out, j->x + r * j->in);
+        else
+            for (int64_t i = 0; i < j->out; i++)
+                blend_row(j, j->y + (r * j->out + i) * j->inner, j->x + r * j->in * j->inner, i);
 }
 
 /* The most taps an axis needs, from the sizes alone: scale is at least (out - 1) / in. */
@@ -151,8 +175,16 @@ static void plan_taps(blend_plan *b, const rq_op_args *a, const rq_resize_option
         int64_t *index = (int64_t *)scratch;
         float *weight = (float *)(scratch + rounded(out * (size_t)j->cap * sizeof *index));
         int *n = (int *)((char *)weight + rounded(out * (size_t)j->cap * sizeof *weight));
-        for (int64_t i = 0; i < p[d].out; i++)
+        int most = 1;
+        for (int64_t i = 0; i < p[d].out; i++) {
             n[i] = fill_taps(&p[d], o, i, index + i * j->cap, weight + i * j->cap, j->cap);
+            most = n[i] > most ? n[i] : most;
+        }
+        for (int64_t i = 1; i < p[d].out; i++) { /* closer together: there is room for more than there are, as a rule */
+            memmove(index + i * most, index + i * j->cap, (size_t)n[i] * sizeof *index);
+            memmove(weight + i * most, weight + i * j->cap, (size_t)n[i] * sizeof *weight);
+        }
+        j->cap = most;
         j->index = index;
         j->weight = weight;
         j->n = n;
