@@ -168,7 +168,7 @@ static void conv_release(void *state)
 static size_t conv_scratch(const rq_op_args *a, bool integer)
 {
     if (integer)
-        return is_transposed(a->node) ? rq_int_deconv_scratch(a) : rq_int_pick_scratch(a);
+        return rq_int_pick_scratch(a);
     const conv_state *s = a->state;
     switch (s ? s->way : WAY_EMPTY) {
     case WAY_DEPTHWISE:
@@ -286,11 +286,11 @@ const rq_op rq_op_conv_transpose = {
     .infer = conv_infer,
     .forward = conv_forward,
     .prepare = conv_prepare,
-    .accepts_int = rq_int_deconv_accepts,
-    .prepare_int = rq_int_deconv_prepare,
-    .forward_int = rq_int_deconv_forward,
+    .accepts_int = rq_int_pick_deconv,
+    .prepare_int = rq_int_pick_prepare_deconv,
+    .forward_int = rq_int_pick_forward,
     .release = conv_release,
-    .release_int = rq_int_deconv_release,
+    .release_int = rq_int_pick_release,
     .scratch = conv_scratch,
     .weight_axis = conv_weight_axis,
     .macs = conv_macs,

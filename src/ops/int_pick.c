@@ -7,6 +7,8 @@
 
 const rq_int_form rq_int_plain_conv = { rq_int_conv_accepts, rq_int_conv_prepare, rq_int_conv_forward,
                                         rq_int_conv_scratch, rq_int_conv_release };
+const rq_int_form rq_int_plain_deconv = { rq_int_deconv_accepts, rq_int_deconv_prepare, rq_int_deconv_forward,
+                                          rq_int_deconv_scratch, rq_int_deconv_release };
 const rq_int_form rq_int_plain_matmul = { rq_int_matmul_accepts, rq_int_matmul_prepare, rq_int_matmul_forward,
                                           rq_int_matmul_scratch, rq_int_matmul_release };
 const rq_int_form rq_int_plain_gemm = { rq_int_gemm_accepts, rq_int_gemm_prepare, rq_int_matmul_forward,
@@ -16,6 +18,7 @@ enum { MAX_FORMS = 4 };
 
 static const rq_int_form *const forms[][MAX_FORMS] = {
     [RQ_INT_CONV] = { &rq_int_plain_conv, &rq_int_wide_conv, &rq_int_blocked_conv },
+    [RQ_INT_DECONV] = { &rq_int_plain_deconv, &rq_int_wide_deconv },
     [RQ_INT_MATMUL] = { &rq_int_plain_matmul, &rq_int_wide_matmul, &rq_int_blocked_matmul, &rq_int_weight_only },
     [RQ_INT_GEMM] = { &rq_int_plain_gemm, &rq_int_wide_gemm, &rq_int_blocked_matmul, &rq_int_weight_only },
 };
@@ -113,7 +116,7 @@ void rq_int_read_bias(double *bias, int64_t n, const rq_tensor *c, const rq_qpar
             bias[i] =
                 (double)((int64_t)c->s32[at] - q->zero_point[q->n > 1 ? at : 0]) * (double)q->scale[q->n > 1 ? at : 0];
         else
-            bias[i] = (double)c->s32[at] * (double)alpha * (double)x->scale[0] * (double)w->scale[w->n > 1 ? i : 0];
+            bias[i] = (double)c->s32[at] * (double)alpha * (double)x->scale[0] * (double)w->scale[i % w->n];
     }
 }
 
@@ -150,7 +153,8 @@ static void look(view *v, const rq_op_args *a)
 /* ONNX Runtime counts a float bias in units of sx sw, which is fine enough where weights have 8 bits. */
 static bool is_coarse(const rq_int_form *f, const rq_op_args *a, bool packed)
 {
-    const bool plain = f == &rq_int_plain_conv || f == &rq_int_plain_gemm || f == &rq_int_plain_matmul;
+    const bool plain =
+        f == &rq_int_plain_conv || f == &rq_int_plain_deconv || f == &rq_int_plain_gemm || f == &rq_int_plain_matmul;
     return packed && plain && a->n_in > 2 && a->in[2] && a->in[2]->dtype == RQ_DTYPE_F32;
 }
 
@@ -185,6 +189,11 @@ static const rq_int_form *pick(rq_int_product p, const rq_op_args *a, const char
 bool rq_int_pick_conv(const rq_op_args *a, const char **why)
 {
     return pick(RQ_INT_CONV, a, why) != NULL;
+}
+
+bool rq_int_pick_deconv(const rq_op_args *a, const char **why)
+{
+    return pick(RQ_INT_DECONV, a, why) != NULL;
 }
 
 bool rq_int_pick_matmul(const rq_op_args *a, const char **why)
@@ -246,6 +255,11 @@ static rq_status prepare(rq_int_product p, const rq_op_args *a, void **state)
 rq_status rq_int_pick_prepare_conv(const rq_op_args *a, void **state)
 {
     return prepare(RQ_INT_CONV, a, state);
+}
+
+rq_status rq_int_pick_prepare_deconv(const rq_op_args *a, void **state)
+{
+    return prepare(RQ_INT_DECONV, a, state);
 }
 
 rq_status rq_int_pick_prepare_matmul(const rq_op_args *a, void **state)

@@ -1,5 +1,5 @@
-/* ops/int_pick.h — Conv, MatMul and Gemm have several integer forms, and this picks the first that takes what a node
- * has: 8-bit codes (int_conv.c, int_matmul.c), codes of 16 bits (int_wide.c), weights with scales per block
+/* ops/int_pick.h — Conv, ConvTranspose, MatMul and Gemm have several integer forms, and this picks the first that takes what a node
+ * has: 8-bit codes (int_conv.c, int_deconv.c, int_matmul.c), codes of 16 bits (int_wide.c), weights with scales per block
  * (int_blocked.c), weights alone in codes (int_weight_only.c). Constant weights of less than 8 bits stand as bytes from
  * here on. */
 #ifndef RQ_OPS_INT_PICK_H
@@ -17,13 +17,15 @@ typedef struct rq_int_form {
 } rq_int_form;
 
 /* What a node multiplies. */
-typedef enum rq_int_product { RQ_INT_CONV, RQ_INT_MATMUL, RQ_INT_GEMM } rq_int_product;
+typedef enum rq_int_product { RQ_INT_CONV, RQ_INT_DECONV, RQ_INT_MATMUL, RQ_INT_GEMM } rq_int_product;
 
 /* ---- int_pick.c: for the rows ---- */
 bool rq_int_pick_conv(const rq_op_args *a, const char **why);
+bool rq_int_pick_deconv(const rq_op_args *a, const char **why);
 bool rq_int_pick_matmul(const rq_op_args *a, const char **why);
 bool rq_int_pick_gemm(const rq_op_args *a, const char **why);
 rq_status rq_int_pick_prepare_conv(const rq_op_args *a, void **state);
+rq_status rq_int_pick_prepare_deconv(const rq_op_args *a, void **state);
 rq_status rq_int_pick_prepare_matmul(const rq_op_args *a, void **state);
 rq_status rq_int_pick_prepare_gemm(const rq_op_args *a, void **state);
 rq_status rq_int_pick_forward(const rq_op_args *a);
@@ -31,8 +33,8 @@ size_t rq_int_pick_scratch(const rq_op_args *a);
 void rq_int_pick_release(void *state);
 
 /* ---- the forms ---- */
-extern const rq_int_form rq_int_plain_conv, rq_int_plain_matmul, rq_int_plain_gemm;
-extern const rq_int_form rq_int_wide_conv, rq_int_wide_matmul, rq_int_wide_gemm;
+extern const rq_int_form rq_int_plain_conv, rq_int_plain_deconv, rq_int_plain_matmul, rq_int_plain_gemm;
+extern const rq_int_form rq_int_wide_conv, rq_int_wide_deconv, rq_int_wide_matmul, rq_int_wide_gemm;
 extern const rq_int_form rq_int_blocked_conv, rq_int_blocked_matmul;
 extern const rq_int_form rq_int_weight_only;
 

@@ -1,4 +1,4 @@
-/* ops/int_wide.c — Conv, MatMul and Gemm where x, w or y has codes of 16 bits, or weights of few bits meet a float bias:
+/* ops/int_wide.c — Conv, ConvTranspose, MatMul and Gemm where x, w or y has codes of 16 bits, or weights of few bits meet a float bias:
  * exact sums made of the 8-bit forms.
  *
  *   x - zx = 256 (hi(x) - hi(zx)) + (lo(x) - lo(zx)),   hi(v) = v >> 8 (s8 or u8),  lo(v) = v & 255 (u8)
@@ -15,9 +15,10 @@
 
 enum { MAX_DEPTH = 33000 }; /* sums of 255 * 255 that fit s32 */
 
-static const rq_int_form *const byte_forms[] = {
-    [RQ_INT_CONV] = &rq_int_plain_conv, [RQ_INT_MATMUL] = &rq_int_plain_matmul, [RQ_INT_GEMM] = &rq_int_plain_gemm
-};
+static const rq_int_form *const byte_forms[] = { [RQ_INT_CONV] = &rq_int_plain_conv,
+                                                 [RQ_INT_DECONV] = &rq_int_plain_deconv,
+                                                 [RQ_INT_MATMUL] = &rq_int_plain_matmul,
+                                                 [RQ_INT_GEMM] = &rq_int_plain_gemm };
 
 static bool is_wide(const rq_qparams *q)
 {
@@ -37,6 +38,11 @@ static rq_dtype plane_dtype(rq_dtype d, int k)
     return k && d == RQ_DTYPE_S16 ? RQ_DTYPE_S8 : RQ_DTYPE_U8;
 }
 
+static bool is_conv(rq_int_product p)
+{
+    return p == RQ_INT_CONV || p == RQ_INT_DECONV;
+}
+
 static float alpha_of(rq_int_product p, const rq_op_args *a)
 {
     return p == RQ_INT_GEMM ? rq_attr_float(a->node, "alpha", 1) : 1;
@@ -47,6 +53,8 @@ static int64_t depth_of(rq_int_product p, const rq_op_args *a)
     const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
     if (p == RQ_INT_CONV)
         return rq_shape_span(w, 1, w->rank);
+    if (p == RQ_INT_DECONV)
+        return w->dim[0] * rq_shape_span(w, 2, w->rank);
     if (p == RQ_INT_GEMM)
         return x->dim[!rq_attr_int(a->node, "transA", 0)];
     return x->dim[x->rank - 1];
@@ -56,7 +64,7 @@ static int64_t depth_of(rq_int_product p, const rq_op_args *a)
 static int64_t channels_of(rq_int_product p, const rq_op_args *a)
 {
     const rq_shape *y = &a->out[0]->shape;
-    if (p == RQ_INT_CONV)
+    if (is_conv(p))
         return y->dim[1];
     if (p == RQ_INT_MATMUL && a->in[1]->shape.rank == 1)
         return 1;
@@ -216,7 +224,7 @@ static rq_status prepare(rq_int_product p, const rq_op_args *a, void **state)
     s->n_w = is_wide(w) ? 2 : 1;
     s->packed = a->in[1]->data != NULL;
     s->channels = channels_of(p, a);
-    s->inner = p == RQ_INT_CONV ? rq_shape_span(&a->out[0]->shape, 2, a->out[0]->shape.rank) : 1;
+    s->inner = is_conv(p) ? rq_shape_span(&a->out[0]->shape, 2, a->out[0]->shape.rank) : 1;
     s->bias = rq_mem_alloc((size_t)s->channels, sizeof *s->bias);
     s->m = rq_mem_alloc((size_t)s->channels, sizeof *s->m);
     rq_status st = s->bias && s->m ? RQ_OK : RQ_NO_MEMORY;
@@ -234,7 +242,7 @@ static rq_status prepare(rq_int_product p, const rq_op_args *a, void **state)
         rq_int_read_bias(s->bias, s->channels, a->n_in > 2 ? a->in[2] : NULL, a->n_in > 2 ? a->in_q[2] : NULL, x, w,
                          alpha);
         for (int64_t c = 0; c < s->channels; c++) {
-            const double m = (double)alpha * (double)x->scale[0] * (double)w->scale[w->n > 1 ? c : 0];
+            const double m = (double)alpha * (double)x->scale[0] * (double)w->scale[c % w->n];
             s->m[c] = y ? m / (double)y->scale[0] : m;
             s->bias[c] = y ? s->bias[c] / (double)y->scale[0] : s->bias[c];
         }
@@ -402,6 +410,11 @@ static bool conv_accepts(const rq_op_args *a, const char **why)
     return accepts(RQ_INT_CONV, a, why);
 }
 
+static bool deconv_accepts(const rq_op_args *a, const char **why)
+{
+    return accepts(RQ_INT_DECONV, a, why);
+}
+
 static bool matmul_accepts(const rq_op_args *a, const char **why)
 {
     return accepts(RQ_INT_MATMUL, a, why);
@@ -417,6 +430,11 @@ static rq_status conv_prepare(const rq_op_args *a, void **state)
     return prepare(RQ_INT_CONV, a, state);
 }
 
+static rq_status deconv_prepare(const rq_op_args *a, void **state)
+{
+    return prepare(RQ_INT_DECONV, a, state);
+}
+
 static rq_status matmul_prepare(const rq_op_args *a, void **state)
 {
     return prepare(RQ_INT_MATMUL, a, state);
@@ -428,5 +446,6 @@ static rq_status gemm_prepare(const rq_op_args *a, void **state)
 }
 
 const rq_int_form rq_int_wide_conv = { conv_accepts, conv_prepare, wide_forward, wide_scratch, wide_release };
+const rq_int_form rq_int_wide_deconv = { deconv_accepts, deconv_prepare, wide_forward, wide_scratch, wide_release };
 const rq_int_form rq_int_wide_matmul = { matmul_accepts, matmul_prepare, wide_forward, wide_scratch, wide_release };
 const rq_int_form rq_int_wide_gemm = { gemm_accepts, gemm_prepare, wide_forward, wide_scratch, wide_release };

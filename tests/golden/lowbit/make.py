@@ -370,7 +370,7 @@ def qdq(id, op, act, weight, w_shape, x_shape, out=None, axis=None, block=0, bia
     wlo, whi = KINDS[weight][2:]
     sw = scales(sshape, 1.0 / (whi - wlo))
     zw = np.zeros(sshape, int) if weight[0] == "s" and weight != "s4" else codes(weight, sshape)
-    depth = int(np.prod(w_shape)) // w_shape[{"Conv": 0, "MatMul": -1}.get(op, 0 if attrs.get("transB") else 1)]
+    depth = int(np.prod(w_shape)) // w_shape[{"Conv": 0, "ConvTranspose": 1, "MatMul": -1}.get(op, 0 if attrs.get("transB") else 1)]
     reach = float(out_scale or 1.2 * np.sqrt(depth))
     olo, ohi = KINDS[out][2:]
     sy = np.float32(reach / (ohi - olo))
@@ -407,6 +407,9 @@ for act in ("u16", "s16"):
     qdq(f"qdq_conv_{act}_s8", "Conv", act, "s8", (8, 3, 3, 3), (2, 3, 9, 8), axis=0, bias=True, pads=[1, 1, 1, 1])
     qdq(f"qdq_depthwise_{act}_s8", "Conv", act, "s8", (6, 1, 3, 3), (1, 6, 9, 8), axis=0, group=6, strides=[2, 2], pads=[1, 1, 1, 1])
     qdq(f"qdq_conv_{act}_{act}", "Conv", act, act, (6, 2, 3, 3), (1, 4, 9, 8), group=2, pads=[1, 0, 1, 0])
+for act, w in (("u16", "s8"), ("s16", "s16"), ("u8", "s4"), ("s8", "u4")):
+    qdq(f"qdq_deconv_{act}_{w}", "ConvTranspose", act, w, (4, 6, 3, 2), (2, 4, 5, 6), axis=1, bias=True, strides=[2, 1], pads=[1, 0, 0, 1])
+    qdq(f"qdq_deconv_groups_{act}_{w}", "ConvTranspose", act, w, (4, 3, 2, 2), (1, 4, 5, 6), axis=1, group=2, strides=[2, 2])
 qdq("qdq_matmul_u8_s8_u16", "MatMul", "u8", "s8", (64, 12), (5, 64), out="u16", axis=1)
 qdq("qdq_matmul_u16_s8_u8", "MatMul", "u16", "s8", (64, 12), (5, 64), out="u8", axis=1)
 qdq("qdq_matmul_u8_u16", "MatMul", "u8", "u16", (33, 12), (5, 33), out="s8")
