@@ -32,14 +32,29 @@ rq_dtype rq_int_bytes_of(rq_dtype d)
     return d == RQ_DTYPE_S4 || d == RQ_DTYPE_S2 ? RQ_DTYPE_S8 : RQ_DTYPE_U8;
 }
 
-/* Packed codes: low bits first across the whole tensor. */
-static void unpack_bits(int32_t *dst, const uint8_t *src, int64_t from, int64_t n, int bits, bool is_signed)
+/* Packed codes: low bits first across the whole tensor. `half`: of signed ones, what their top bit stands for. */
+static int32_t packed_at(const uint8_t *src, int64_t i, int bits, int half)
 {
-    const int per = 8 / bits, mask = (1 << bits) - 1, half = is_signed ? 1 << (bits - 1) : 0;
-    for (int64_t i = 0; i < n; i++) {
-        const int v = src[(from + i) / per] >> (from + i) % per * bits & mask;
-        dst[i] = (v ^ half) - half;
-    }
+    const int per = 8 / bits, v = src[i / per] >> i % per * bits & ((1 << bits) - 1);
+    return (v ^ half) - half;
+}
+
+static void unpack_bits(int32_t *restrict dst, const uint8_t *restrict src, int64_t from, int64_t n, int bits,
+                        bool is_signed)
+{
+    const int per = 8 / bits, half = is_signed ? 1 << (bits - 1) : 0;
+    int64_t i = 0;
+    for (; i < n && (from + i) % per; i++)
+        dst[i] = packed_at(src, from + i, bits, half);
+    const uint8_t *bytes = src + (from + i) / per;
+    const int64_t whole = (n - i) / per;
+    if (bits == 4)
+        for (int64_t b = 0; b < whole; b++, i += 2) {
+            dst[i] = ((bytes[b] & 15) ^ half) - half;
+            dst[i + 1] = ((bytes[b] >> 4) ^ half) - half;
+        }
+    for (; i < n; i++)
+        dst[i] = packed_at(src, from + i, bits, half);
 }
 
 void rq_int_unpack(int32_t *dst, const rq_tensor *t, int64_t from, int64_t n)

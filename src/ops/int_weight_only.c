@@ -37,38 +37,52 @@ typedef struct decoder {
     bool trans; /* w is [columns][depth] */
 } decoder;
 
-/* Index of the scale of w[i][j], row and column as stored. */
-static inline int64_t scale_at(const decoder *d, int64_t i, int64_t j)
+enum { PART = 256 };
+
+/* Row `row` of w as stored, from column c on, n of them, `step` floats apart. */
+static void decode_row(const decoder *d, float *dst, int64_t step, int64_t row, int64_t c, int64_t n)
 {
     const rq_qparams *q = d->q;
-    const int64_t columns = d->w->shape.dim[1];
-    if (q->axis == RQ_PER_TENSOR)
-        return 0;
-    if (!q->block)
-        return q->axis == 0 ? i : j;
-    return q->axis == 0 ? i / q->block * columns + j : i * ((columns + q->block - 1) / q->block) + j / q->block;
+    const int64_t columns = d->w->shape.dim[1], blocks = q->block ? (columns + q->block - 1) / q->block : 0;
+    const bool in_row = q->axis == 1 && q->block; /* a scale for each block of the row */
+    const int64_t each = (q->axis == 1 && !q->block) || (q->axis == 0 && q->block); /* one for each column */
+    int32_t codes[PART];
+    for (const int64_t end = c + n; c < end;) {
+        int64_t some = end - c < PART ? end - c : PART, s = 0;
+        if (in_row) {
+            const int64_t left = q->block - c % q->block;
+            some = some < left ? some : left;
+            s = row * blocks + c / q->block;
+        } else if (q->axis == 0) {
+            s = q->block ? row / q->block * columns + c : row;
+        } else if (q->axis == 1) {
+            s = c;
+        }
+        rq_int_unpack(codes, d->w, row * columns + c, some);
+        const float *scale = q->scale + s;
+        const int32_t *zero = q->zero_point + s;
+        if (each)
+            for (int64_t k = 0; k < some; k++)
+                dst[k * step] = rq_dequantize_one(codes[k], scale[k], zero[k]);
+        else
+            for (int64_t k = 0; k < some; k++)
+                dst[k * step] = rq_dequantize_one(codes[k], *scale, *zero);
+        dst += some * step;
+        c += some;
+    }
 }
-
-enum { PART = 256 };
 
 /* Panel as [column][depth], whichever way w is stored. */
 static void fill(const void *arg, float *dst, int64_t j0, int64_t n)
 {
     const decoder *d = arg;
-    const int64_t depth = d->w->shape.dim[d->trans], columns = d->w->shape.dim[1];
-    int32_t codes[PART];
-    for (int64_t r = 0; r < (d->trans ? n : depth); r++) { /* rows as stored */
-        const int64_t row = d->trans ? j0 + r : r, first = d->trans ? 0 : j0, last = d->trans ? depth : j0 + n;
-        for (int64_t c = first; c < last; c += PART) {
-            const int64_t some = last - c < PART ? last - c : PART;
-            rq_int_unpack(codes, d->w, row * columns + c, some);
-            for (int64_t k = 0; k < some; k++) {
-                const int64_t s = scale_at(d, row, c + k);
-                const int64_t to = d->trans ? r * depth + c + k : (c - j0 + k) * depth + r;
-                dst[to] = rq_dequantize_one(codes[k], d->q->scale[s], d->q->zero_point[s]);
-            }
-        }
-    }
+    const int64_t depth = d->w->shape.dim[d->trans];
+    if (d->trans)
+        for (int64_t j = 0; j < n; j++)
+            decode_row(d, dst + j * depth, 1, j0 + j, 0, depth);
+    else
+        for (int64_t k = 0; k < depth; k++)
+            decode_row(d, dst + k, depth, k, j0, n);
 }
 
 static rq_status only_prepare(const rq_op_args *a, void **state)
