@@ -4,7 +4,7 @@ JOBS   ?= $(shell nproc)
 GEN    := $(shell command -v ninja >/dev/null 2>&1 && echo -G Ninja)
 PREFIX ?= /usr/local
 
-.PHONY: all build demo test check lint fmt bench golden onnx-tests light install deps transcripts clean help
+.PHONY: all build demo test check lint fmt bench determinism golden onnx-tests light install deps transcripts clean help
 
 all: $(BUILD)/CMakeCache.txt  ## build the library and the command, build/requant
 	@cmake --build $(BUILD) -j $(JOBS) --target requant requant_shared requant_static man
@@ -36,6 +36,10 @@ fmt:                 ## clang-format in place
 
 bench: build         ## kernels and whole models: JSON lines
 	@tools/bench.sh $(BUILD)
+
+determinism: build   ## hashes of files and outputs at every RQ_CPU level, and on arm64 where build-arm64 is there
+	@tests/determinism/run.sh $(BUILD) 48 $(BUILD)/requant $(ARM64)
+ARM64 = $(if $(wildcard build-arm64/requant),"qemu-aarch64 -L $${RQ_ARM64_SYSROOT:-build-arm64-sysroot} build-arm64/requant")
 
 GOLDEN ?= tests/golden
 golden: build        ## compare with a set of golden data: make golden GOLDEN=DIR

@@ -41,6 +41,7 @@ set(RQ_SOURCES
   src/kernels/lut8_avx2.c
   src/kernels/lut8_vbmi.c
   src/kernels/move.c
+  src/kernels/phases_f32.c
   src/kernels/planes.c
   src/kernels/qeltwise_avx2.c
   src/kernels/qeltwise_avx512.c

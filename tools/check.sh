@@ -1,10 +1,11 @@
 #!/bin/sh
 # Everything before pushing: the test suite under sanitizers, both compilers with warnings as errors, valgrind on
-# the demo, the library's binary interface, the readers under a fuzzer. In shards, so that machines can share the work:
-#   tools/check.sh [asan|ubsan|tsan|clang|valgrind|big|abi|fuzz]...   default: asan ubsan clang valgrind big abi fuzz
+# the demo, the library's binary interface, the readers under a fuzzer,
+# and another machine. In shards, so that machines can share the work:
+#   tools/check.sh [asan|ubsan|tsan|clang|valgrind|big|abi|fuzz|arm64]...   default: all but tsan
 set -u
 cd "$(dirname "$0")/.."
-shards=${*:-asan ubsan clang valgrind big abi fuzz}
+shards=${*:-asan ubsan clang valgrind big abi fuzz arm64}
 jobs=${JOBS:-$(nproc)}
 gen=$(command -v ninja >/dev/null 2>&1 && echo "-G Ninja")
 failed=
@@ -39,7 +40,13 @@ for shard in $shards; do
         cmake -S . -B build-fuzz $gen -DCMAKE_C_COMPILER=clang -DRQ_FUZZ=ON -DRQ_TESTS=OFF -DRQ_SANITIZE=address,undefined >/dev/null &&
             cmake --build build-fuzz -j "$jobs" && tools/fuzz.sh build-fuzz "${FUZZ_SECONDS:-20}"
         ;;
-    *) echo "check: no shard '$shard'; there are asan ubsan tsan clang valgrind big abi fuzz" >&2; exit 2 ;;
+    arm64) # another machine, under QEMU: the tests below the operators, then the same bytes here and there
+        cmake -S . -B build $gen >/dev/null && cmake --build build -j "$jobs" --target requant &&
+            tools/deps.sh --arm64 && tools/arm64-sysroot.sh && cmake --preset arm64 $gen >/dev/null &&
+            cmake --build --preset arm64 -j "$jobs" &&
+            ctest --preset arm64 -j "$jobs" -R "${ARM64_TESTS:-base|kernels|tensor|graph|quant}" && make -s determinism
+        ;;
+    *) echo "check: no shard '$shard'; there are asan ubsan tsan clang valgrind big abi fuzz arm64" >&2; exit 2 ;;
     esac || failed="$failed $shard"
 done
 [ -z "$failed" ] && echo "check: clean ($shards)" && exit 0

@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "kernels/float_dnnl.h"
+#include "kernels/phases_f32.h"
 #include "kernels/planes.h"
 
 enum {
@@ -20,13 +21,14 @@ enum {
     SLAB = 1 << 20,      /* floats of laid-out images at a time, or one image */
 };
 
-typedef enum how { HOW_LIBRARY, HOW_PIXELS, HOW_PLANES, HOW_PLAIN } how;
+typedef enum how { HOW_LIBRARY, HOW_PIXELS, HOW_PLANES, HOW_PHASES, HOW_PLAIN } how;
 
 struct rq_conv_f32 {
     const rq_kernels *k;
     rq_conv_geom g;
     how how;
     rq_float_dnnl_conv *library;
+    rq_phases_f32 *phases;
     rq_planes planes;
     int32_t *off;           /* [depth] of a group: where a tap finds the first output position */
     int64_t depth, step;    /* step: floats from channel to channel of a laid-out image */
@@ -49,7 +51,7 @@ static int64_t round_up(int64_t n, int64_t to)
 
 const char *rq_conv_f32_how(const rq_conv_f32 *c)
 {
-    static const char *const names[] = { "library", "pixels", "planes", "plain" };
+    static const char *const names[] = { "library", "pixels", "planes", "phases", "plain" };
     return names[c->how];
 }
 
@@ -85,7 +87,7 @@ static how choose(const rq_conv_f32 *c)
 {
     const rq_conv_geom *g = &c->g;
     if (g->transposed)
-        return HOW_PLAIN;
+        return HOW_PHASES;
     if (is_pixels(g))
         return HOW_PIXELS;
     double size = (double)(g->in_ch / g->groups);
@@ -163,7 +165,13 @@ rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_kernels *k, const rq_co
         c->how = choose(c);
         if (c->how == HOW_PLANES)
             s = lay_out(c);
-        if (s == RQ_OK && c->how != HOW_PLAIN)
+        if (c->how == HOW_PHASES)
+            s = rq_phases_f32_create(&c->phases, k, &c->g, w);
+        if (s == RQ_UNSUPPORTED) {
+            s = RQ_OK;
+            c->how = HOW_PLAIN;
+        }
+        if (c->how == HOW_PIXELS || (c->how == HOW_PLANES && s == RQ_OK))
             cut(c);
     }
     if (s != RQ_OK) {
@@ -179,6 +187,7 @@ void rq_conv_f32_destroy(rq_conv_f32 *c)
     if (!c)
         return;
     rq_float_dnnl_conv_destroy(c->library);
+    rq_phases_f32_destroy(c->phases);
     rq_mem_free(c->off);
     rq_mem_free(c);
 }
@@ -193,6 +202,8 @@ size_t rq_conv_f32_scratch(const rq_conv_f32 *c)
 {
     if (c->how == HOW_LIBRARY)
         return rq_float_dnnl_conv_scratch(c->library);
+    if (c->how == HOW_PHASES)
+        return rq_phases_f32_scratch(c->phases);
     return c->how == HOW_PLANES ? (size_t)slab_floats(c) * sizeof(float) : 0;
 }
 
@@ -285,6 +296,10 @@ rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const 
     const rq_conv_geom *g = &c->g;
     if (c->how == HOW_LIBRARY)
         return rq_float_dnnl_conv_run(c->library, y, x, w, bias, scratch, t);
+    if (c->how == HOW_PHASES) {
+        rq_phases_f32_run(c->phases, y, x, w, bias, scratch, t);
+        return RQ_OK;
+    }
     if (c->how == HOW_PLAIN) {
         rq_conv_f32_plain(g, y, x, w, bias, t);
         return RQ_OK;

@@ -33,11 +33,11 @@ void rq_conv_f32_destroy(rq_conv_f32 *c); /* NULL is fine */
 size_t rq_conv_f32_scratch(const rq_conv_f32 *c);
 /* y [batch][out_ch][out] = conv(x [batch][in_ch][in], w) + bias [out_ch]. Each output is one chain of fused multiply-adds
  * that starts at its bias (0 without) and takes the taps in the order of the weights: input channel, then kernel axes;
- * padding takes part as zeros. The same bits on every instruction set, with any number of threads; k->library: oneDNN's order
+ * padding takes part as zeros (a transposed one: kernels/phases_f32.h). The same bits on every instruction set, with any number of threads; k->library: oneDNN's order
  * instead. */
 rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const float *w, const float *bias,
                           void *scratch, rq_threads *t);
-/* How it computes: "library", "pixels" or "planes" (strips), "plain" (loops of double); for tests and profiles. */
+/* How it computes: "library", "pixels", "planes" or "phases" (strips), "plain" (loops of double); for tests and profiles. */
 const char *rq_conv_f32_how(const rq_conv_f32 *c);
 
 /* ---- depthwise: one input channel per group ---- */

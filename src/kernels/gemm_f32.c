@@ -48,6 +48,9 @@ void rq_gemm_f32_strip_run(const rq_gemm_f32_strip *s, float *c, size_t ldc, con
     const int max_rows = vectors > g->vectors[1] ? 1 : vectors > g->vectors[2] ? 2 : g->rows;
     const int tiles = (rows + max_rows - 1) / max_rows;
 
+    for (int i = 0; s->depth == 0 && i < rows; i++)
+        for (int j = 0; j < ld; j++)
+            c[(size_t)i * ldc + j] = start ? start[i] : 0;
     _Alignas(64) float packed[RQ_GEMM_F32_PACK];
     int32_t mine[RQ_GEMM_F32_DEPTH];
     if (!s->off) {
