@@ -357,7 +357,7 @@ static rq_status attention_wide(const rq_op_args *a)
 
 static rq_status attention_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, attention_wide);
+    return rq_half_run_single(a, attention_wide);
 }
 
 /* ---- on codes: the products in integers, the softmax between them in reals ---- */

@@ -77,5 +77,5 @@ static rq_status train_wide(const rq_op_args *a)
 
 rq_status rq_batch_train_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, train_wide);
+    return rq_half_run_single(a, train_wide);
 }

@@ -134,7 +134,7 @@ static rq_status conv_prepare(const rq_op_args *a, void **state)
 {
     const rq_tensor *w = a->in[1];
     const rq_dtype d = a->in[0]->dtype;
-    if (d != RQ_DTYPE_F32 && !rq_half_is(d))
+    if (d != RQ_DTYPE_F32 && d != RQ_DTYPE_F64 && !rq_half_is(d))
         return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(d));
     conv_state *s = rq_mem_zalloc(1, sizeof *s);
     if (!s)
@@ -220,7 +220,7 @@ static rq_status conv_wide(const rq_op_args *a)
 
 static rq_status conv_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, conv_wide);
+    return rq_half_run_single(a, conv_wide);
 }
 
 static double conv_macs(const rq_op_args *a)

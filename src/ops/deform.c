@@ -141,7 +141,7 @@ static rq_status deform_wide(const rq_op_args *a)
 
 static rq_status deform_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, deform_wide);
+    return rq_half_run_single(a, deform_wide);
 }
 
 static size_t deform_scratch(const rq_op_args *a, bool integer)

@@ -8,6 +8,9 @@
  * types back (half to even). With none of them: just fn(a). RQ_NO_MEMORY, or what fn returns. */
 rq_status rq_half_run(const rq_op_args *a, rq_status (*fn)(const rq_op_args *a));
 
+/* The same for F64, too: operators of whose sums no kernel in double precision is there. Their results have 24 bits. */
+rq_status rq_half_run_single(const rq_op_args *a, rq_status (*fn)(const rq_op_args *a));
+
 static inline bool rq_half_is(rq_dtype d)
 {
     return d == RQ_DTYPE_F16 || d == RQ_DTYPE_BF16;

@@ -279,7 +279,7 @@ static rq_status gemm_wide(const rq_op_args *a)
 
 static rq_status gemm_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, gemm_wide);
+    return rq_half_run_single(a, gemm_wide);
 }
 
 static double gemm_macs(const rq_op_args *a)

@@ -104,7 +104,7 @@ static rq_status batch_forward(const rq_op_args *a)
 {
     if (rq_batch_train_is(a->node, a->opset))
         return rq_batch_train_forward(a);
-    return rq_half_run(a, batch_wide);
+    return rq_half_run_single(a, batch_wide);
 }
 
 static size_t batch_scratch(const rq_op_args *a, bool integer)
@@ -211,7 +211,7 @@ static rq_status channels_wide(const rq_op_args *a)
 
 static rq_status instance_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, channels_wide);
+    return rq_half_run_single(a, channels_wide);
 }
 
 /* GroupNormalization: a row is C / num_groups channels. Gain and bias are per group at opset 18, per channel from 21. */
@@ -239,7 +239,7 @@ static rq_status group_infer(const rq_infer *a)
 
 static rq_status group_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, channels_wide);
+    return rq_half_run_single(a, channels_wide);
 }
 
 /* LayerNormalization, RMSNormalization: a row is all axes from `axis` on. */
@@ -357,7 +357,7 @@ static rq_status layer_wide(const rq_op_args *a)
 
 static rq_status layer_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, layer_wide);
+    return rq_half_run_single(a, layer_wide);
 }
 
 /* SkipLayerNormalization(x, skip, gamma, beta?, bias?) and SkipSimplified...(x, skip, gamma, bias?): the sum of x, skip
@@ -401,7 +401,7 @@ static rq_status skip_wide(const rq_op_args *a)
 
 static rq_status skip_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, skip_wide);
+    return rq_half_run_single(a, skip_wide);
 }
 
 static size_t skip_scratch(const rq_op_args *a, bool integer)
@@ -491,7 +491,7 @@ static rq_status lrn_wide(const rq_op_args *a)
 
 static rq_status lrn_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, lrn_wide);
+    return rq_half_run_single(a, lrn_wide);
 }
 
 static size_t lrn_scratch(const rq_op_args *a, bool integer)
@@ -559,7 +559,7 @@ static rq_status mvn_wide(const rq_op_args *a)
 
 static rq_status mvn_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, mvn_wide);
+    return rq_half_run_single(a, mvn_wide);
 }
 
 /* ---- rows ---- */

@@ -280,7 +280,7 @@ static rq_status sum_wide(const rq_op_args *a)
 
 static rq_status sum_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, sum_wide);
+    return rq_half_run_single(a, sum_wide);
 }
 
 static rq_status lp_pool_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
@@ -386,7 +386,7 @@ static rq_status global_wide(const rq_op_args *a)
 
 static rq_status global_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, global_wide);
+    return rq_half_run_single(a, global_wide);
 }
 
 static double global_macs(const rq_op_args *a)
