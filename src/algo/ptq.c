@@ -535,6 +535,8 @@ static rq_status rename_equalized(const rq_ptq_state *q, rq_graph *made, rq_err 
 /* Settings that the mode cannot have. */
 static rq_status refuse(const rq_ptq_cfg *cfg, const rq_dataset *data, rq_err *err)
 {
+    if (cfg->mode != RQ_MODE_STATIC && cfg->ranges)
+        return rq_fail(err, RQ_BAD_ARG, "ranges are for the mode static; the others need none");
     if (cfg->mode == RQ_MODE_WEIGHT_ONLY)
         return cfg->accuracy_level < 0 || cfg->accuracy_level > 4
                    ? rq_fail(err, RQ_BAD_ARG, "accuracy level %d; 0 to 4 are possible", cfg->accuracy_level)

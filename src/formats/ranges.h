@@ -6,7 +6,10 @@
 #include "base/mem.h"
 #include "requant/ranges.h"
 
-enum { RQ_RANGES_MOST_BYTES = 64 << 20, RQ_RANGES_MOST = 1 << 20 }; /* of a file; tensors */
+enum {
+    RQ_RANGES_MOST_BYTES = 1 << 30,
+    RQ_RANGES_MOST = 1 << 18
+}; /* of a file, which is mapped (histograms are long); tensors */
 
 struct rq_ranges {
     rq_arena text;

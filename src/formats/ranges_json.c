@@ -126,7 +126,8 @@ static rq_status read_tensor(reader *in)
     return rq_ranges_append(in->r, &info, in->j.err);
 }
 
-static rq_status read_tensors(reader *in)
+/* `bare`: of the whole file, where members that are no tensors stand beside them. */
+static rq_status read_tensors(reader *in, bool bare)
 {
     bool more;
     RQ_TRY(rq_json_open(&in->j, '{'));
@@ -134,7 +135,7 @@ static rq_status read_tensors(reader *in)
         RQ_TRY(rq_json_key(&in->j, &in->key, &more));
         if (!more)
             return RQ_OK;
-        if (!strcmp(in->key.data, "CLS") || !strcmp(in->key.data, "calibration_method"))
+        if (bare && (rq_json_peek(&in->j) == '"' || !strcmp(in->key.data, "calibration_method")))
             RQ_TRY(rq_json_skip(&in->j));
         else
             RQ_TRY(read_tensor(in));
@@ -195,7 +196,7 @@ static rq_status read_ours(reader *in, dialect d)
             return RQ_OK;
         uint64_t n;
         if (!strcmp(in->key.data, tensors)) {
-            RQ_TRY(read_tensors(in));
+            RQ_TRY(read_tensors(in, false));
         } else if (d == OURS && !strcmp(in->key.data, "model")) {
             RQ_TRY(read_model(in));
         } else if (d == OURS && !strcmp(in->key.data, "samples")) {
@@ -217,7 +218,7 @@ rq_status rq_ranges_read_json(rq_ranges *r, const void *data, size_t n, const ch
     s = find_dialect(&in, &d);
     in.method = d == OURS ? "given" : "onnxruntime";
     if (!s)
-        s = d == BARE ? read_tensors(&in) : read_ours(&in, d);
+        s = d == BARE ? read_tensors(&in, true) : read_ours(&in, d);
     rq_buf_release(&in.key);
     rq_buf_release(&in.inner);
     rq_buf_release(&in.text);

@@ -84,6 +84,10 @@ static void every_form_is_read(void **state)
     has(r, "a", -1e-3, 2, "given");
     assert_true(rq_ranges_find(r, "a")->magnitude);
     rq_ranges_destroy(r);
+    /* a tensor may be named like a member of the other form */
+    r = parse("{\"format\": \"requant ranges 1\", \"tensors\": {\"CLS\": {\"lo\": -1, \"hi\": 1}}}");
+    has(r, "CLS", -1, 1, "given");
+    rq_ranges_destroy(r);
     r = parse(cache);
     assert_int_equal(rq_ranges_count(r), 3);
     has(r, "x", -127 * (double)0.00787593796849251f, 127 * (double)0.00787593796849251f,
