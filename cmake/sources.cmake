@@ -235,6 +235,7 @@ set(RQ_SOURCES
   src/algo/report_print.c
   src/algo/report_sums.c
   src/algo/report_walk.c
+  src/algo/settings.c
   src/algo/summary.c
   src/algo/transpose.c
   src/algo/version.c

@@ -1,154 +1,21 @@
 /* algo/recipe.c — a recipe file becomes a list of rules; asking for a tensor's settings applies those that match, the
- * least specific first. libyaml parses; the tables below say which keys there are and what they may hold. */
+ * least specific first. libyaml parses; settings.c has the keys and what they may hold. */
 #include "requant/recipe.h"
 
-#include <errno.h>
 #include <fnmatch.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
 
 #include "algo/recipe_preprocess.h"
+#include "algo/settings.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "base/nearest.h"
 #include "graph/graph.h"
 
 enum { MOST_BYTES = 1 << 20 }; /* of a recipe file */
-
-static const char *const method_names[RQ_N_METHODS] = {
-    [RQ_METHOD_MINMAX] = "minmax",   [RQ_METHOD_EMA] = "ema", [RQ_METHOD_PERCENTILE] = "percentile",
-    [RQ_METHOD_ENTROPY] = "entropy", [RQ_METHOD_MSE] = "mse", [RQ_METHOD_AVERAGE] = "average",
-};
-
-const char *rq_method_name(rq_method m)
-{
-    return (unsigned)m < RQ_N_METHODS ? method_names[m] : "?";
-}
-
-static const char *const weight_method_names[RQ_N_WEIGHT_METHODS] = {
-    [RQ_WEIGHTS_MSE] = "mse", [RQ_WEIGHTS_MINMAX] = "minmax", [RQ_WEIGHTS_ORT] = "ort",
-    [RQ_WEIGHTS_RTN] = "rtn", [RQ_WEIGHTS_HQQ] = "hqq",       [RQ_WEIGHTS_K_QUANT] = "k-quant",
-};
-
-const char *rq_weight_method_name(rq_weight_method m)
-{
-    return (unsigned)m < RQ_N_WEIGHT_METHODS ? weight_method_names[m] : "?";
-}
-
-rq_settings rq_settings_defaults(void)
-{
-    return (rq_settings) {
-        .method = RQ_METHOD_MSE,
-        .percentile = 99.99,
-        .decay = 0.99,
-        .activations = RQ_DTYPE_U8,
-        .weights = RQ_DTYPE_S8,
-        .symmetric_weights = true,
-        .block_size = -1,
-        .weight_method = RQ_WEIGHTS_MSE,
-        .symmetric_ranges = RQ_AUTO,
-    };
-}
-
-rq_status rq_settings_check(const rq_settings *s, rq_err *err)
-{
-    const char *a = rq_dtype_name(s->activations), *w = rq_dtype_name(s->weights);
-    if (s->activations == RQ_DTYPE_S8 && s->weights == RQ_DTYPE_U8)
-        return rq_fail(err, RQ_BAD_ARG,
-                       "s8 activations with u8 weights run nowhere; use s8 weights, or u8 activations");
-    if (rq_dtype_bits(s->activations) < 8 || rq_dtype_bits(s->activations) > 16 || !rq_dtype_is_integer(s->activations))
-        return rq_fail(err, RQ_BAD_ARG, "activations cannot be %s, only u8, s8, u16 or s16", a);
-    if (rq_dtype_bits(s->weights) < 4 || rq_dtype_bits(s->weights) > 16 || !rq_dtype_is_integer(s->weights))
-        return rq_fail(err, RQ_BAD_ARG, "weights of type %s need the mode weight-only", w);
-    if (s->restricted && (s->activations != RQ_DTYPE_U8 || s->symmetric_activations))
-        return rq_fail(err, RQ_BAD_ARG, "restricted-zero-point is for u8 activations that are not symmetric, not %s%s",
-                       s->symmetric_activations ? "symmetric " : "", a);
-    const int bins = s->bins ? s->bins : 128, groups = s->groups ? s->groups : 128;
-    if (s->method == RQ_METHOD_ENTROPY && s->compat && groups > bins)
-        return rq_fail(err, RQ_BAD_ARG, "%d quantized-bins cannot be made of %d bins", groups, bins);
-    if ((s->bins || s->groups) && !s->compat)
-        return rq_fail(err, RQ_BAD_ARG, "bins and quantized-bins are those of compat: onnxruntime");
-    return RQ_OK;
-}
-
-/* ---- the keys ---- */
-
-typedef enum key {
-    KEY_METHOD,
-    KEY_OBSERVER,
-    KEY_PERCENTILE,
-    KEY_DECAY,
-    KEY_ACTIVATIONS,
-    KEY_WEIGHTS,
-    KEY_SYMMETRIC,
-    KEY_AFFINE_WEIGHTS,
-    KEY_PER_TENSOR,
-    KEY_BLOCK_SIZE,
-    KEY_WEIGHT_METHOD,
-    KEY_FLOAT,
-    KEY_SCALE,
-    KEY_ZERO_POINT,
-    KEY_LO,
-    KEY_HI,
-    KEY_AXIS,
-    KEY_REDUCE_RANGE,
-    KEY_RESTRICTED,
-    KEY_MIN_RANGE,
-    KEY_SYMMETRIC_RANGES,
-    KEY_COMPAT,
-    KEY_BINS,
-    KEY_GROUPS,
-    KEY_FLOAT_BIAS,
-    KEY_FLOAT_OUTPUT,
-    KEY_WEIGHT_PAIRS,
-    KEY_DEDICATED_PAIRS,
-    KEY_KEEP_CLAMPS,
-    KEY_FORCE_MOVES,
-    KEY_CONST_MATMUL,
-    N_KEYS,
-} key;
-#define BIT(k) (UINT64_C(1) << (k))
-
-static const struct {
-    const char *name;
-    bool in_rules_only;
-    const char *expects;
-} keys[N_KEYS] = {
-    [KEY_METHOD] = { "method", false, "minmax, ema, percentile, entropy, mse or average" },
-    [KEY_OBSERVER] = { "observer", false, "the name of an observer that the program brings" },
-    [KEY_PERCENTILE] = { "percentile", false, "a number above 0, at most 100" },
-    [KEY_DECAY] = { "decay", false, "a number from 0 to below 1" },
-    [KEY_ACTIVATIONS] = { "activations", false, "u8, s8, u16 or s16" },
-    [KEY_WEIGHTS] = { "weights", false, "s8, u8, s4, u4, s16, u16, s2 or u2" },
-    [KEY_SYMMETRIC] = { "symmetric", false, "true or false" },
-    [KEY_AFFINE_WEIGHTS] = { "affine-weights", false, "true or false" },
-    [KEY_PER_TENSOR] = { "per-tensor", false, "true or false" },
-    [KEY_BLOCK_SIZE] = { "block-size", false, "0, 16, 32, 64, 128 or 256" },
-    [KEY_WEIGHT_METHOD] = { "weight-method", false, "mse, minmax, ort, rtn, hqq or k-quant" },
-    [KEY_FLOAT] = { "float", true, "true or false" },
-    [KEY_SCALE] = { "scale", true, "a number above 0" },
-    [KEY_ZERO_POINT] = { "zero-point", true, "an integer from -32768 to 65535" },
-    [KEY_LO] = { "lo", true, "a number, at most 0" },
-    [KEY_HI] = { "hi", true, "a number, at least 0" },
-    [KEY_AXIS] = { "axis", true, "an integer from -8 to 7" },
-    [KEY_REDUCE_RANGE] = { "reduce-range", false, "true or false" },
-    [KEY_RESTRICTED] = { "restricted-zero-point", false, "true or false" },
-    [KEY_MIN_RANGE] = { "min-range", false, "a number, at least 0" },
-    [KEY_SYMMETRIC_RANGES] = { "symmetric-ranges", false, "true, false or auto" },
-    [KEY_COMPAT] = { "compat", false, "none or onnxruntime" },
-    [KEY_BINS] = { "bins", false, "an integer from 16 to 65536" },
-    [KEY_GROUPS] = { "quantized-bins", false, "an integer from 2 to 65536" },
-    [KEY_FLOAT_BIAS] = { "float-bias", false, "true or false" },
-    [KEY_FLOAT_OUTPUT] = { "float-output", false, "true or false" },
-    [KEY_WEIGHT_PAIRS] = { "weight-pairs", false, "true or false" },
-    [KEY_DEDICATED_PAIRS] = { "dedicated-pairs", false, "true or false" },
-    [KEY_KEEP_CLAMPS] = { "keep-relu", false, "true or false" },
-    [KEY_FORCE_MOVES] = { "force-moves", false, "true or false" },
-    [KEY_CONST_MATMUL] = { "const-matmul", false, "true or false" },
-};
 
 /* Global keys that are no setting of a tensor: kept as text for whoever runs the command. */
 static const char *const option_names[] = { "samples",       "eval",    "max-drop",     "seed",        "json",
@@ -159,278 +26,9 @@ static const char *const option_names[] = { "samples",       "eval",    "max-dro
                                             "opset",         "per-row", "dynamic-conv", "ranges" };
 enum { N_OPTIONS = sizeof option_names / sizeof option_names[0] };
 
-static bool read_double(const char *text, double *out)
-{
-    char *end;
-    errno = 0;
-    *out = strtod(text, &end);
-    return end != text && !*end && isfinite(*out);
-}
-
-static bool read_bool(const char *text, bool *out)
-{
-    static const char *const yes[] = { "true", "True", "yes", "on" }, *const no[] = { "false", "False", "no", "off" };
-    for (size_t i = 0; i < sizeof yes / sizeof yes[0]; i++)
-        if (!strcmp(text, yes[i]) || !strcmp(text, no[i])) {
-            *out = !strcmp(text, yes[i]);
-            return true;
-        }
-    return false;
-}
-
-/* One of n types by name. */
-static bool read_type(const char *text, const rq_dtype *types, int n, rq_dtype *out)
-{
-    for (int i = 0; i < n; i++)
-        if (!strcmp(text, rq_dtype_name(types[i]))) {
-            *out = types[i];
-            return true;
-        }
-    return false;
-}
-
-static bool read_int(const char *text, double lo, double hi, int *out)
-{
-    double v;
-    if (!read_double(text, &v) || v != rint(v) || v < lo || v > hi)
-        return false;
-    *out = (int)v;
-    return true;
-}
-
-static bool read_block_size(const char *text, int *out)
-{
-    double v;
-    if (!read_double(text, &v) || !(v == 0 || v == 16 || v == 32 || v == 64 || v == 128 || v == 256))
-        return false;
-    *out = (int)v;
-    return true;
-}
-
-static bool read_weight_method(const char *text, rq_weight_method *out)
-{
-    for (int m = 0; m < RQ_N_WEIGHT_METHODS; m++)
-        if (!strcmp(text, weight_method_names[m])) {
-            *out = (rq_weight_method)m;
-            return true;
-        }
-    return false;
-}
-
-/* Put `text` where key k belongs; false: it is not what the key expects. */
-static bool set_key(rq_settings *s, key k, const char *text)
-{
-    double v = 0;
-    bool b = false;
-    switch (k) {
-    case KEY_METHOD:
-        for (int m = 0; m < RQ_N_METHODS; m++)
-            if (!strcmp(text, method_names[m])) {
-                s->method = (rq_method)m;
-                return true;
-            }
-        return false;
-    case KEY_OBSERVER:
-        s->observer = text; /* kept by the recipe */
-        return text[0] != 0;
-    case KEY_PERCENTILE:
-        if (!read_double(text, &v) || !(v > 0 && v <= 100))
-            return false;
-        s->percentile = v;
-        return true;
-    case KEY_DECAY:
-        if (!read_double(text, &v) || !(v >= 0 && v < 1))
-            return false;
-        s->decay = v;
-        return true;
-    case KEY_ACTIVATIONS:
-        return read_type(text, (const rq_dtype[]) { RQ_DTYPE_U8, RQ_DTYPE_S8, RQ_DTYPE_U16, RQ_DTYPE_S16 }, 4,
-                         &s->activations);
-    case KEY_WEIGHTS:
-        return read_type(text,
-                         (const rq_dtype[]) { RQ_DTYPE_S8, RQ_DTYPE_U8, RQ_DTYPE_S4, RQ_DTYPE_U4, RQ_DTYPE_S16,
-                                              RQ_DTYPE_U16, RQ_DTYPE_S2, RQ_DTYPE_U2 },
-                         8, &s->weights);
-    case KEY_SYMMETRIC:
-        return read_bool(text, &s->symmetric_activations);
-    case KEY_AFFINE_WEIGHTS:
-        if (!read_bool(text, &b))
-            return false;
-        s->symmetric_weights = !b;
-        return true;
-    case KEY_PER_TENSOR:
-        return read_bool(text, &s->per_tensor);
-    case KEY_BLOCK_SIZE:
-        return read_block_size(text, &s->block_size);
-    case KEY_WEIGHT_METHOD:
-        return read_weight_method(text, &s->weight_method);
-    case KEY_FLOAT:
-        return read_bool(text, &s->keep_float);
-    case KEY_SCALE:
-        if (!read_double(text, &v) || !((float)v > 0 && isfinite((float)v)))
-            return false;
-        s->scale = (float)v;
-        s->pinned = true;
-        return true;
-    case KEY_ZERO_POINT:
-        return read_int(text, -32768, 65535, &s->zero_point);
-    case KEY_LO:
-        s->has_lo = true;
-        return read_double(text, &s->lo) && s->lo <= 0;
-    case KEY_HI:
-        s->has_hi = true;
-        return read_double(text, &s->hi) && s->hi >= 0;
-    case KEY_AXIS:
-        s->has_axis = true;
-        return read_int(text, -RQ_MAX_RANK, RQ_MAX_RANK - 1, &s->axis);
-    case KEY_REDUCE_RANGE:
-        return read_bool(text, &s->reduced);
-    case KEY_RESTRICTED:
-        return read_bool(text, &s->restricted);
-    case KEY_MIN_RANGE:
-        return read_double(text, &s->min_range) && s->min_range >= 0;
-    case KEY_SYMMETRIC_RANGES:
-        s->symmetric_ranges = RQ_AUTO;
-        if (!strcmp(text, "auto"))
-            return true;
-        if (!read_bool(text, &b))
-            return false;
-        s->symmetric_ranges = b ? RQ_YES : RQ_NO;
-        return true;
-    case KEY_COMPAT:
-        s->compat = !strcmp(text, "onnxruntime") ? RQ_COMPAT_ONNXRUNTIME : RQ_COMPAT_NONE;
-        return s->compat || !strcmp(text, "none");
-    case KEY_BINS:
-        return read_int(text, 16, 65536, &s->bins);
-    case KEY_GROUPS:
-        return read_int(text, 2, 65536, &s->groups);
-    case KEY_FLOAT_BIAS:
-        return read_bool(text, &s->float_bias);
-    case KEY_FLOAT_OUTPUT:
-        return read_bool(text, &s->float_output);
-    case KEY_WEIGHT_PAIRS:
-        return read_bool(text, &s->weight_pairs);
-    case KEY_DEDICATED_PAIRS:
-        return read_bool(text, &s->dedicated_pairs);
-    case KEY_KEEP_CLAMPS:
-        return read_bool(text, &s->keep_clamps);
-    case KEY_FORCE_MOVES:
-        return read_bool(text, &s->force_moves);
-    case KEY_CONST_MATMUL:
-        return read_bool(text, &s->const_matmul);
-    case N_KEYS:
-        break;
-    }
-    return false;
-}
-
-/* Take from `from` what key k says. */
-static void copy_key(rq_settings *to, const rq_settings *from, key k)
-{
-    switch (k) {
-    case KEY_METHOD:
-        to->method = from->method;
-        break;
-    case KEY_OBSERVER:
-        to->observer = from->observer;
-        break;
-    case KEY_PERCENTILE:
-        to->percentile = from->percentile;
-        break;
-    case KEY_DECAY:
-        to->decay = from->decay;
-        break;
-    case KEY_ACTIVATIONS:
-        to->activations = from->activations;
-        break;
-    case KEY_WEIGHTS:
-        to->weights = from->weights;
-        break;
-    case KEY_SYMMETRIC:
-        to->symmetric_activations = from->symmetric_activations;
-        break;
-    case KEY_AFFINE_WEIGHTS:
-        to->symmetric_weights = from->symmetric_weights;
-        break;
-    case KEY_PER_TENSOR:
-        to->per_tensor = from->per_tensor;
-        break;
-    case KEY_BLOCK_SIZE:
-        to->block_size = from->block_size;
-        break;
-    case KEY_WEIGHT_METHOD:
-        to->weight_method = from->weight_method;
-        break;
-    case KEY_FLOAT:
-        to->keep_float = from->keep_float;
-        break;
-    case KEY_SCALE:
-        to->scale = from->scale;
-        to->pinned = true;
-        break;
-    case KEY_ZERO_POINT:
-        to->zero_point = from->zero_point;
-        break;
-    case KEY_LO:
-        to->lo = from->lo;
-        to->has_lo = true;
-        break;
-    case KEY_HI:
-        to->hi = from->hi;
-        to->has_hi = true;
-        break;
-    case KEY_AXIS:
-        to->axis = from->axis;
-        to->has_axis = true;
-        break;
-    case KEY_REDUCE_RANGE:
-        to->reduced = from->reduced;
-        break;
-    case KEY_RESTRICTED:
-        to->restricted = from->restricted;
-        break;
-    case KEY_MIN_RANGE:
-        to->min_range = from->min_range;
-        break;
-    case KEY_SYMMETRIC_RANGES:
-        to->symmetric_ranges = from->symmetric_ranges;
-        break;
-    case KEY_COMPAT:
-        to->compat = from->compat;
-        break;
-    case KEY_BINS:
-        to->bins = from->bins;
-        break;
-    case KEY_GROUPS:
-        to->groups = from->groups;
-        break;
-    case KEY_FLOAT_BIAS:
-        to->float_bias = from->float_bias;
-        break;
-    case KEY_FLOAT_OUTPUT:
-        to->float_output = from->float_output;
-        break;
-    case KEY_WEIGHT_PAIRS:
-        to->weight_pairs = from->weight_pairs;
-        break;
-    case KEY_DEDICATED_PAIRS:
-        to->dedicated_pairs = from->dedicated_pairs;
-        break;
-    case KEY_KEEP_CLAMPS:
-        to->keep_clamps = from->keep_clamps;
-        break;
-    case KEY_FORCE_MOVES:
-        to->force_moves = from->force_moves;
-        break;
-    case KEY_CONST_MATMUL:
-        to->const_matmul = from->const_matmul;
-        break;
-    case N_KEYS:
-        break;
-    }
-}
-
 /* ---- in memory ---- */
+
+#define BIT(k) (UINT64_C(1) << (k))
 
 typedef struct values {
     uint64_t has; /* bit per key */
@@ -504,15 +102,16 @@ static rq_status unknown_key(reader *in, const yaml_node_t *n, const char *word,
                    rq_nearest_hint(near, hint));
 }
 
-static rq_status read_key(reader *in, values *v, key k, const yaml_node_t *at)
+static rq_status read_key(reader *in, values *v, rq_key k, const yaml_node_t *at)
 {
     const char *text;
-    RQ_TRY(scalar(in, at, keys[k].name, &text));
+    RQ_TRY(scalar(in, at, rq_settings_keys[k].name, &text));
     if (v->has & BIT(k))
-        return rq_fail(in->err, RQ_BAD_RECIPE, "%s:%zu: '%s' stands twice", in->r->path, line_of(at), keys[k].name);
-    if (!set_key(&v->s, k, text))
+        return rq_fail(in->err, RQ_BAD_RECIPE, "%s:%zu: '%s' stands twice", in->r->path, line_of(at),
+                       rq_settings_keys[k].name);
+    if (!rq_settings_set(&v->s, k, text))
         return rq_fail(in->err, RQ_BAD_RECIPE, "%s:%zu: '%s' is '%.80s', expected %s", in->r->path, line_of(at),
-                       keys[k].name, text, keys[k].expects);
+                       rq_settings_keys[k].name, text, rq_settings_keys[k].expects);
     v->has |= BIT(k);
     return RQ_OK;
 }
@@ -527,11 +126,11 @@ static rq_status read_set(reader *in, values *v, const yaml_node_t *map)
         RQ_TRY(scalar(in, at, "a key", &word));
         rq_nearest near = rq_nearest_to(word);
         int k = 0;
-        while (k < N_KEYS && strcmp(word, keys[k].name))
-            rq_nearest_try(&near, keys[k++].name);
-        if (k == N_KEYS)
+        while (k < RQ_N_KEYS && strcmp(word, rq_settings_keys[k].name))
+            rq_nearest_try(&near, rq_settings_keys[k++].name);
+        if (k == RQ_N_KEYS)
             return unknown_key(in, at, word, " in 'set'", &near);
-        RQ_TRY(read_key(in, v, (key)k, node_at(in, p->value)));
+        RQ_TRY(read_key(in, v, (rq_key)k, node_at(in, p->value)));
     }
     return RQ_OK;
 }
@@ -539,9 +138,9 @@ static rq_status read_set(reader *in, values *v, const yaml_node_t *map)
 /* A share is asked for only by who wants the method that reads it, as with the option. */
 static void imply_method(values *v)
 {
-    if ((v->has & BIT(KEY_PERCENTILE)) && !(v->has & BIT(KEY_METHOD))) {
+    if ((v->has & BIT(RQ_KEY_PERCENTILE)) && !(v->has & BIT(RQ_KEY_METHOD))) {
         v->s.method = RQ_METHOD_PERCENTILE;
-        v->has |= BIT(KEY_METHOD);
+        v->has |= BIT(RQ_KEY_METHOD);
     }
 }
 
@@ -593,7 +192,7 @@ static rq_status read_rule(reader *in, const yaml_node_t *map)
     }
     if (!has_match || !has_set)
         return rq_fail(in->err, RQ_BAD_RECIPE, "%s:%zu: a rule needs both 'match' and 'set'", in->r->path, r.line);
-    bool scale = r.set.has & BIT(KEY_SCALE), zero = r.set.has & BIT(KEY_ZERO_POINT);
+    bool scale = r.set.has & BIT(RQ_KEY_SCALE), zero = r.set.has & BIT(RQ_KEY_ZERO_POINT);
     if (scale && !r.tensor)
         return rq_fail(in->err, RQ_BAD_RECIPE, "%s:%zu: 'scale' belongs to one tensor: match it by 'tensor'",
                        in->r->path, r.line);
@@ -601,7 +200,7 @@ static rq_status read_rule(reader *in, const yaml_node_t *map)
         return rq_fail(in->err, RQ_BAD_RECIPE, "%s:%zu: 'zero-point' means nothing without 'scale'", in->r->path,
                        r.line);
     if (scale && !zero) /* what an earlier rule pinned must not stay with another scale */
-        r.set.has |= BIT(KEY_ZERO_POINT);
+        r.set.has |= BIT(RQ_KEY_ZERO_POINT);
     if (!rq_mem_grow(&in->r->rules, in->r->n_rules, &in->r->cap_rules, sizeof r))
         return rq_fail(in->err, RQ_NO_MEMORY, "%s: out of memory", in->r->path);
     in->r->rules[in->r->n_rules++] = r;
@@ -670,16 +269,16 @@ static rq_status read_top(reader *in, const yaml_node_t *map)
         rq_nearest_try(&near, "rules");
         rq_nearest_try(&near, "preprocess");
         int k = 0, o = 0;
-        while (k < N_KEYS && strcmp(word, keys[k].name))
-            rq_nearest_try(&near, keys[k++].name);
+        while (k < RQ_N_KEYS && strcmp(word, rq_settings_keys[k].name))
+            rq_nearest_try(&near, rq_settings_keys[k++].name);
         while (o < N_OPTIONS && strcmp(word, option_names[o]))
             rq_nearest_try(&near, option_names[o++]);
-        if (k == N_KEYS && o == N_OPTIONS)
+        if (k == RQ_N_KEYS && o == N_OPTIONS)
             return unknown_key(in, at, word, "", &near);
-        if (k < N_KEYS && keys[k].in_rules_only)
+        if (k < RQ_N_KEYS && rq_settings_keys[k].in_rules_only)
             return rq_fail(in->err, RQ_BAD_RECIPE, "%s:%zu: '%s' belongs into the 'set' of a rule", r->path,
                            line_of(at), word);
-        RQ_TRY(k < N_KEYS ? read_key(in, &r->global, (key)k, value) : read_option(in, o, value));
+        RQ_TRY(k < RQ_N_KEYS ? read_key(in, &r->global, (rq_key)k, value) : read_option(in, o, value));
     }
     imply_method(&r->global);
     return RQ_OK;
@@ -754,19 +353,19 @@ done:
 
 static void apply(const values *v, rq_settings *s)
 {
-    for (int k = 0; k < N_KEYS; k++)
+    for (int k = 0; k < RQ_N_KEYS; k++)
         if (v->has & BIT(k))
-            copy_key(s, &v->s, (key)k);
+            rq_settings_take(s, &v->s, (rq_key)k);
 }
 
 void rq_recipe_apply_global(const rq_recipe *r, rq_settings *s, const char *const *set)
 {
-    for (int k = 0; k < N_KEYS; k++) {
+    for (int k = 0; k < RQ_N_KEYS; k++) {
         bool kept = false;
         for (const char *const *name = set; name && *name; name++)
-            kept |= !strcmp(*name, keys[k].name);
+            kept |= !strcmp(*name, rq_settings_keys[k].name);
         if (r->global.has & BIT(k) && !kept)
-            copy_key(s, &r->global.s, (key)k);
+            rq_settings_take(s, &r->global.s, (rq_key)k);
     }
 }
 

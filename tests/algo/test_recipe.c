@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "algo/settings.h"
 #include "base/file.h"
 #include "base/mem.h"
 #include "graph/graph.h"
@@ -191,6 +192,68 @@ static void rules_that_match_nothing_are_errors(void **state)
     rq_graph_destroy(g);
 }
 
+/* Each key: what it takes, what it refuses, that it arrives and is passed on, and that the schema knows it. */
+static void every_key(void **state)
+{
+    static const char *const good[RQ_N_KEYS] = {
+        [RQ_KEY_METHOD] = "average",
+        [RQ_KEY_OBSERVER] = "mine",
+        [RQ_KEY_PERCENTILE] = "99.5",
+        [RQ_KEY_DECAY] = "0",
+        [RQ_KEY_ACTIVATIONS] = "s16",
+        [RQ_KEY_WEIGHTS] = "u4",
+        [RQ_KEY_BLOCK_SIZE] = "64",
+        [RQ_KEY_WEIGHT_METHOD] = "hqq",
+        [RQ_KEY_SCALE] = "0.5",
+        [RQ_KEY_ZERO_POINT] = "-32768",
+        [RQ_KEY_LO] = "-2.5",
+        [RQ_KEY_HI] = "3",
+        [RQ_KEY_AXIS] = "-8",
+        [RQ_KEY_MIN_RANGE] = "1e-4",
+        [RQ_KEY_SYMMETRIC_RANGES] = "false",
+        [RQ_KEY_COMPAT] = "onnxruntime",
+        [RQ_KEY_BINS] = "65536",
+        [RQ_KEY_GROUPS] = "2",
+    };
+    static const char *const bad[RQ_N_KEYS] = {
+        [RQ_KEY_OBSERVER] = "",      [RQ_KEY_PERCENTILE] = "100.1", [RQ_KEY_DECAY] = "1",
+        [RQ_KEY_ACTIVATIONS] = "s4", [RQ_KEY_WEIGHTS] = "s32",      [RQ_KEY_BLOCK_SIZE] = "24",
+        [RQ_KEY_SCALE] = "1e-60",    [RQ_KEY_ZERO_POINT] = "65536", [RQ_KEY_LO] = "0.1",
+        [RQ_KEY_HI] = "-0.1",        [RQ_KEY_AXIS] = "8",           [RQ_KEY_MIN_RANGE] = "-1",
+        [RQ_KEY_BINS] = "15",        [RQ_KEY_GROUPS] = "2.5",
+    };
+    rq_map schema;
+    rq_err err;
+    assert_int_equal(rq_file_map(&schema, "src/algo/recipe.schema.json", &err), RQ_OK);
+    for (int k = 0; k < RQ_N_KEYS; k++) {
+        const rq_settings_key *row = &rq_settings_keys[k];
+        const char *text = good[k] ? good[k] : "true", *wrong = bad[k] ? bad[k] : "perhaps";
+        if (k == RQ_KEY_AFFINE_WEIGHTS)
+            assert_true(rq_settings_defaults().symmetric_weights); /* so that true changes it */
+        rq_settings a = rq_settings_defaults(), b = a, c = a;
+        char quoted[80];
+        snprintf(quoted, sizeof quoted, "\"%s\":", row->name);
+        if (!memmem(schema.data, schema.size, quoted, strlen(quoted)))
+            fail_msg("the schema does not have %s", quoted);
+        if (rq_settings_set(&b, (rq_key)k, wrong))
+            fail_msg("%s took '%s'", row->name, wrong);
+        if (!rq_settings_set(&a, (rq_key)k, text))
+            fail_msg("%s refused '%s'", row->name, text);
+        if (!memcmp((char *)&a + row->at, (char *)&c + row->at, row->size))
+            fail_msg("%s changed nothing", row->name);
+        rq_settings_take(&c, &a, (rq_key)k);
+        assert_memory_equal((char *)&a + row->at, (char *)&c + row->at, row->size);
+        assert_true(!row->flag || (*((bool *)&a + row->flag) && *((bool *)&c + row->flag)));
+    }
+    rq_file_unmap(&schema);
+    rq_settings s = rq_settings_defaults();
+    assert_true(rq_settings_set(&s, RQ_KEY_AFFINE_WEIGHTS, "true") && !s.symmetric_weights);
+    assert_true(rq_settings_set(&s, RQ_KEY_WEIGHTS, "u4") && s.weights == RQ_DTYPE_U4);
+    assert_true(rq_settings_set(&s, RQ_KEY_SYMMETRIC_RANGES, "true") && s.symmetric_ranges == RQ_YES);
+    assert_true(rq_settings_set(&s, RQ_KEY_COMPAT, "onnxruntime") && s.compat == RQ_COMPAT_ONNXRUNTIME);
+    assert_true(rq_settings_set(&s, RQ_KEY_SCALE, "0.5") && s.scale == 0.5f && s.pinned);
+}
+
 static void failing_memory_leaves_nothing(void **state)
 {
     const char *text = "dim: {a: 1, b: 2}\nrules:\n  - match: {type: Conv}\n    set: {float: true}\n";
@@ -215,6 +278,7 @@ int main(void)
         cmocka_unit_test(the_most_specific_rule_wins),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(rules_that_match_nothing_are_errors),
+        cmocka_unit_test(every_key),
         cmocka_unit_test(failing_memory_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
