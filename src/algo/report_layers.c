@@ -114,6 +114,13 @@ static const char *weights_only(const rq_graph *g, rq_id output, char *buf, size
     const rq_node *node =
         output >= 0 && g->values[output].kind == RQ_VALUE_NODE ? &g->nodes[g->values[output].producer] : NULL;
     const rq_qparams *weights = NULL;
+    const int64_t bits = node && (!strcmp(node->op, "MatMulNBits") || !strcmp(node->op, "GatherBlockQuantized"))
+                             ? rq_attr_int(node, "bits", 4)
+                             : 0;
+    if (bits) {
+        snprintf(buf, n, "only weights are codes (%lld bits)", (long long)bits);
+        return buf;
+    }
     for (int i = 0; node && i < node->n_in; i++) {
         const rq_qparams *q = rq_graph_qparams(g, node->in[i]);
         if (q && g->values[node->in[i]].kind != RQ_VALUE_CONST)

@@ -107,6 +107,9 @@ int rq_weight_block(const rq_graph *g, const rq_weight *w)
     for (int b = block; b > block / 2; b--)
         if (size % b == 0)
             return b;
+    for (int b = block + 1; b <= 2 * block; b++)
+        if (size % b == 0)
+            return b;
     return block;
 }
 
