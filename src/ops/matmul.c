@@ -27,15 +27,30 @@ static bool trans_of(const rq_node *n, int side)
     return is_fused(n) && flag(n, side ? "transB" : "transA");
 }
 
+/* FusedMatMul with transBatchA, transBatchB: the rows of the matrices stand first, before the batch. */
+static bool rows_first(const rq_node *n, int side, const rq_shape *s)
+{
+    return is_fused(n) && flag(n, side ? "transBatchB" : "transBatchA") && s->rank > 2;
+}
+
+/* The sizes of an operand with its matrices last. */
+static rq_shape sizes_of(const rq_node *n, int side, const rq_shape *s)
+{
+    rq_shape y = *s;
+    if (rows_first(n, side, s)) {
+        memmove(y.dim, y.dim + 1, (size_t)(y.rank - 2) * sizeof *y.dim);
+        y.dim[y.rank - 2] = s->dim[0];
+    }
+    return y;
+}
+
 static rq_status matmul_infer(const rq_infer *a)
 {
-    rq_shape x = a->in[0]->shape, w = a->in[1]->shape;
+    const rq_shape x = sizes_of(a->node, 0, &a->in[0]->shape), w = sizes_of(a->node, 1, &a->in[1]->shape);
     a->out_dtype[0] = a->in[0]->dtype;
     if (a->in[0]->dtype != RQ_DTYPE_NONE && a->in[1]->dtype != RQ_DTYPE_NONE && a->in[0]->dtype != a->in[1]->dtype)
         return rq_infer_fail(a, RQ_BAD_DTYPE, "operands have types %s and %s", rq_dtype_name(a->in[0]->dtype),
                              rq_dtype_name(a->in[1]->dtype));
-    if (is_fused(a->node) && (flag(a->node, "transBatchA") || flag(a->node, "transBatchB")))
-        return rq_infer_fail(a, RQ_UNSUPPORTED, "transBatchA and transBatchB are not supported");
     if (x.rank == 0 || w.rank == 0)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "operand %d is a scalar", x.rank == 0 ? 0 : 1);
     if (x.rank < 0 || w.rank < 0)
@@ -62,13 +77,15 @@ static rq_status matmul_infer(const rq_infer *a)
 
 typedef struct product {
     int64_t m, n, k, lda, ldb;
+    int64_t a_step, b_step; /* elements from one matrix to the next */
     bool ta, tb;
     rq_shape xb, wb, yb; /* batch axes */
 } product;
 
 static void product_of(const rq_op_args *a, product *p)
 {
-    const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
+    const rq_shape sizes[2] = { sizes_of(a->node, 0, &a->in[0]->shape), sizes_of(a->node, 1, &a->in[1]->shape) };
+    const rq_shape *x = &sizes[0], *w = &sizes[1];
     const bool row = x->rank == 1, column = w->rank == 1;
     *p = (product) { 0 };
     p->ta = trans_of(a->node, 0) && !row;
@@ -81,6 +98,16 @@ static void product_of(const rq_op_args *a, product *p)
     p->xb = rq_shape_of(row ? 0 : x->rank - 2, x->dim);
     p->wb = rq_shape_of(column ? 0 : w->rank - 2, w->dim);
     rq_infer_broadcast_shapes(&p->xb, &p->wb, &p->yb);
+    p->a_step = p->m * p->k;
+    p->b_step = p->k * p->n;
+    if (rows_first(a->node, 0, x)) {
+        p->a_step = p->lda;
+        p->lda *= rq_shape_count(&p->xb);
+    }
+    if (rows_first(a->node, 1, w)) {
+        p->b_step = p->ldb;
+        p->ldb *= rq_shape_count(&p->wb);
+    }
 }
 
 /* Start of the matrix that belongs to product i, in an operand whose batch axes are b. */
@@ -132,8 +159,8 @@ static rq_status matmul_plain(const rq_op_args *a, const product *p)
     if (d != RQ_DTYPE_F64 && !(rq_dtype_is_integer(d) && rq_dtype_bits(d) >= 32))
         return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(d));
     for (int64_t i = 0, n = rq_shape_count(&p->yb); i < n; i++)
-        plain_product(p, a->out[0], i * p->m * p->n, a->in[0], batch_at(&p->yb, &p->xb, i, p->m * p->k), a->in[1],
-                      batch_at(&p->yb, &p->wb, i, p->k * p->n));
+        plain_product(p, a->out[0], i * p->m * p->n, a->in[0], batch_at(&p->yb, &p->xb, i, p->a_step), a->in[1],
+                      batch_at(&p->yb, &p->wb, i, p->b_step));
     return RQ_OK;
 }
 
@@ -147,8 +174,8 @@ static rq_status matmul_wide(const rq_op_args *a)
     float *y = a->out[0]->f32;
     const float *x = a->in[0]->f32, *w = a->in[1]->f32;
     int64_t count = rq_shape_count(&p.yb);
-    if (!p.ta && rq_shape_count(&p.wb) == 1 && rq_shape_count(&p.xb) == count) { /* one matrix on the right: */
-        p.m *= count;                                                            /* the batch is more rows */
+    if (!p.ta && p.lda == p.k && rq_shape_count(&p.wb) == 1 && rq_shape_count(&p.xb) == count) {
+        p.m *= count; /* one matrix on the right: the batch is more rows */
         count = 1;
     }
     rq_status s;
@@ -160,8 +187,8 @@ static rq_status matmul_wide(const rq_op_args *a)
             return RQ_NO_MEMORY;
         for (int64_t i = 0; i < count; i++) {
             at[i] = i * p.m * p.n;
-            at[count + i] = batch_at(&p.yb, &p.xb, i, p.m * p.k);
-            at[2 * count + i] = batch_at(&p.yb, &p.wb, i, p.k * p.n);
+            at[count + i] = batch_at(&p.yb, &p.xb, i, p.a_step);
+            at[2 * count + i] = batch_at(&p.yb, &p.wb, i, p.b_step);
         }
         s = rq_gemm_f32_batch(a->k, y, x, w, at, at + count, at + 2 * count, count, p.ta, p.tb, p.m, p.n, p.k, alpha,
                               p.lda, p.ldb, 0, p.n, a->threads);
