@@ -1,6 +1,7 @@
 /* ops/attention.c — Attention of ONNX (opsets 23 to 25): what its inputs and attributes say, put into the terms of
  * ops/attend.h. Opset 24 adds nonpad_kv_seqlen, 25 the windows; what a fully hidden row gives (zeros), and where a causal
- * limit lies when there is a cache, is as onnx 1.23 corrected it for all three. */
+ * limit lies when there is a cache, is as onnx 1.23 corrected it for all three
+ * (docs/onnx-facts.md 3). */
 #include <math.h>
 
 #include "ops/attend.h"
