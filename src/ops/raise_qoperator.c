@@ -143,14 +143,38 @@ static rq_status flat_params(rq_raise_state *r, rq_id v, rq_id *made)
     return st;
 }
 
+/* Size of the last axis of v: 1 for a scalar, negative when not known. */
+static int64_t last_of(const rq_graph *g, rq_id v)
+{
+    const rq_value *x = &g->values[v];
+    const rq_shape *s = x->kind == RQ_VALUE_CONST ? &x->constant.shape : &x->shape;
+    return s->rank < 0 ? RQ_DIM_UNKNOWN : s->rank ? s->dim[s->rank - 1] : 1;
+}
+
+/* Reals of bias c in n units: one bias for all columns becomes one in each. */
+static rq_status bias_in_units(rq_raise_state *r, rq_id c, rq_id unit, int64_t n, rq_id *real)
+{
+    rq_graph *g = r->g;
+    const int64_t last = last_of(g, c);
+    rq_id cast, node;
+    if (n > 1 && rank_of(g, c) < 0)
+        return RQ_OK;
+    if (n == 1 || last != 1)
+        return rq_raise_real(r, c, unit, RQ_NONE, n == 1 ? RQ_PER_TENSOR : rank_of(g, c) - 1, 0, real);
+    RQ_TRY(rq_rewrite_add(g, "Cast", &c, 1, g->values[c].name, "_Cast", RQ_DTYPE_F32, &cast, &node, r->err));
+    if (rq_attr_set_int(g, node, "to", 1)) /* f32 */
+        return rq_fail(r->err, RQ_NO_MEMORY, "out of memory raising '%s'", g->values[c].name);
+    const rq_id both[2] = { cast, unit };
+    return rq_rewrite_add(g, "Mul", both, 2, g->values[c].name, "_real", RQ_DTYPE_F32, real, NULL, r->err);
+}
+
 /* real_bias where a scale is made when the model runs: so is the product. */
 static rq_status computed_bias(rq_raise_state *r, rq_id c, rq_id x_scale, rq_id w_scale, float alpha, rq_id *real)
 {
     rq_graph *g = r->g;
     const int64_t n = count_of(g, w_scale);
-    const int rank = rank_of(g, c);
     rq_id in[2] = { x_scale, w_scale }, unit, factor;
-    if (n < 1 || count_of(g, x_scale) != 1 || (n > 1 && rank < 1))
+    if (n < 1 || count_of(g, x_scale) != 1)
         return RQ_OK;
     if (alpha != 1) {
         RQ_TRY(rq_rewrite_float(g, alpha, g->values[c].name, "_alpha", &factor, r->err));
@@ -158,7 +182,7 @@ static rq_status computed_bias(rq_raise_state *r, rq_id c, rq_id x_scale, rq_id 
         RQ_TRY(rq_rewrite_add(g, "Mul", both, 2, g->values[c].name, "_x_scale", RQ_DTYPE_F32, &in[0], NULL, r->err));
     }
     RQ_TRY(rq_rewrite_add(g, "Mul", in, 2, g->values[c].name, "_scale", RQ_DTYPE_F32, &unit, NULL, r->err));
-    return rq_raise_real(r, c, unit, RQ_NONE, n == 1 ? RQ_PER_TENSOR : rank - 1, 0, real);
+    return bias_in_units(r, c, unit, n, real);
 }
 
 /* The int32 bias c counts in units of the accumulator, alpha * sx * sw: reals of it, or RQ_NONE in *real when the
@@ -173,9 +197,6 @@ static rq_status real_bias(rq_raise_state *r, rq_id c, rq_id x_scale, rq_id w_sc
     if (sx->dtype != RQ_DTYPE_F32 || sw->dtype != RQ_DTYPE_F32 || rq_tensor_count(sx) != 1)
         return RQ_OK;
     int64_t n = rq_tensor_count(sw);
-    int rank = rank_of(g, c);
-    if (n > 1 && rank < 1)
-        return RQ_OK;
     float *scale = rq_mem_alloc((size_t)n, sizeof *scale);
     if (!scale)
         return rq_fail(r->err, RQ_NO_MEMORY, "out of memory raising '%s'", g->values[c].name);
@@ -186,7 +207,7 @@ static rq_status real_bias(rq_raise_state *r, rq_id c, rq_id x_scale, rq_id w_sc
                           : rq_rewrite_floats(g, scale, n, g->values[c].name, "_scale", &id, r->err);
     rq_mem_free(scale);
     RQ_TRY(st);
-    return rq_raise_real(r, c, id, RQ_NONE, n == 1 ? RQ_PER_TENSOR : rank - 1, 0, real);
+    return bias_in_units(r, c, id, n, real);
 }
 
 /* Wrap the node in transpositions: it works on channels-last tensors, its plain form on channels-first ones. */

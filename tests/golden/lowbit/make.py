@@ -304,6 +304,9 @@ for id, given in (("qgemm_given", ("sa", "sy")), ("qgemm_given_weight", ("sb",))
     case(id, "QGemm", [node("QGemm", ["a", "sa", "za", "b", "sb", "zb", "c", "sy", "zy"], domain=MS, alpha=0.5)],
          dict({"a": A}, **{k: every[k] for k in given}), {k: v for k, v in every.items() if k not in given},
          tolerance={"max_abs": 1})
+for id, c in (("qgemm_scalar_bias", np.int32(700)), ("qgemm_column_bias", rng.integers(-900, 900, (4, 1)).astype(np.int32))):
+    case(id, "QGemm", [node("QGemm", ["a", "sa", "za", "b", "sb", "zb", "c", "sy", "zy"], domain=MS)], {"a": A},
+         {"sa": sa, "za": za, "b": B, "sb": sb, "zb": np.zeros(6, np.int8), "c": c, "sy": sy, "zy": zy})
 X, W, C = codes("u8", (1, 3, 6, 6)), codes("s8", (4, 3, 3, 3)), rng.integers(-5000, 5000, 4).astype(np.int32)
 every = {"sx": np.float32(0.02), "zx": codes("u8", ()), "w": W, "sw": scales((4,)), "zw": np.zeros(4, np.int8), "sy": np.float32(0.3),
          "zy": codes("u8", ()), "c": C}
