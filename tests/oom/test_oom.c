@@ -14,6 +14,9 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "formats/pb.h"
+#include "graph/graph.h"
+#include "ops/widen.h"
 #include "requant/requant.h"
 
 #define MODEL "tests/golden/onnx/static_quant/depthwise.onnx"
@@ -30,7 +33,7 @@ typedef struct stage {
 } stage;
 
 /* What every stage but the first needs, made once. */
-static rq_graph *model, *quantized;
+static rq_graph *model, *quantized, *half;
 static char *model_text;
 
 static char *text_of(const rq_graph *g)
@@ -273,6 +276,71 @@ static rq_status quantize_dynamic(rq_err *err)
     return quantize_mode(cfg, err);
 }
 
+/* Functions of other opsets than the model's are brought to one; bodies of If and Loop. */
+static rq_status load_functions(rq_err *err)
+{
+    static const char *const models[] = { "nested", "graph_inside" };
+    for (int i = 0; i < 2; i++) {
+        char path[200];
+        rq_graph *g = NULL;
+        snprintf(path, sizeof path, "tests/ops/peer/functions/%s.onnx", models[i]);
+        RQ_TRY(rq_load(&g, path, err));
+        rq_graph_destroy(g);
+    }
+    return RQ_OK;
+}
+
+/* Opset 3: an operand lined up by its axis, a shape that is an attribute. */
+static rq_status load_old(rq_err *err)
+{
+    pb g = { .n = 0 }, in = pb_value("x", 2, 3), b = pb_value("b", 2, 0), y = pb_value("y", 0, 0), a = { .n = 0 };
+    pb node = pb_node("Add", "x", "b", "s"), other = pb_node("Reshape", "s", NULL, "y");
+    for (int i = 0; i < 2; i++) {
+        a.n = 0;
+        pb_str(&a, 1, i ? "axis" : "broadcast");
+        pb_int(&a, 3, !i);
+        pb_int(&a, 20, 2);
+        pb_msg(&node, 5, &a);
+    }
+    a.n = 0;
+    pb_str(&a, 1, "shape");
+    pb_int(&a, 8, 6);
+    pb_int(&a, 20, 7);
+    pb_msg(&other, 5, &a);
+    pb_msg(&g, 1, &node);
+    pb_msg(&g, 1, &other);
+    pb_str(&g, 2, "old");
+    pb_msg(&g, 11, &in);
+    pb_msg(&g, 11, &b);
+    pb_msg(&g, 12, &y);
+    const pb m = pb_model(&g, 3, 3);
+    rq_graph *read = NULL;
+    RQ_TRY(rq_load_memory(&read, m.b, m.n, err));
+    rq_graph_destroy(read);
+    return RQ_OK;
+}
+
+/* The model in f16, quantized, and written in it. */
+static rq_status quantize_half(rq_err *err)
+{
+    rq_graph *g = NULL;
+    rq_dataset *data = NULL;
+    rq_ptq_cfg cfg = rq_ptq_defaults();
+    cfg.threads = 1;
+    rq_status status = rq_graph_copy(&g, half);
+    if (status)
+        rq_fail(err, status, "no memory to copy the graph");
+    if (!status)
+        status = rq_dataset_open(&data, SAMPLES, g, &(rq_dataset_cfg) { .batch = 2 }, err);
+    if (!status)
+        status = rq_ptq(g, data, &cfg, NULL, err);
+    if (!status)
+        status = rq_save(g, OUT, err);
+    rq_dataset_close(data);
+    rq_graph_destroy(g);
+    return status;
+}
+
 static rq_status report(rq_err *err)
 {
     rq_report r;
@@ -364,6 +432,9 @@ static const stage stages[] = {
     { "quantize, pixels", quantize_pixels },
     { "quantize weights", quantize_weights },
     { "quantize, dynamic", quantize_dynamic },
+    { "load functions", load_functions },
+    { "load an old opset", load_old },
+    { "quantize and save f16", quantize_half },
     { "report", report },
     { "save", save },
     { "save as QOperator", save_qoperator },
@@ -419,6 +490,13 @@ static int setup(void **state)
     }
     rq_tensor_release(&x);
     model_text = text_of(model);
+    if (rq_graph_copy(&half, model))
+        return 1;
+    half->real = half->values[half->inputs[0]].dtype = RQ_DTYPE_F16;
+    if (rq_narrow(half, &err)) {
+        print_error("%s\n", err.text);
+        return 1;
+    }
     /* whatever is made once and kept (tables of the libraries below) is made here */
     return run_float(&err) || run_integer(&err) ? print_error("%s\n", err.text), 1 : 0;
 }
@@ -428,6 +506,7 @@ static int teardown(void **state)
     (void)state;
     rq_graph_destroy(model);
     rq_graph_destroy(quantized);
+    rq_graph_destroy(half);
     free(model_text);
     rmdir(OUT_DIR);
     return rq_mem_live() != 0;

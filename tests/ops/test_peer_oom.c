@@ -98,6 +98,8 @@ static void others(void **state)
     (void)state;
     folder("tests/ops/peer/float");
     folder("tests/ops/peer/sequence");
+    folder("tests/ops/peer/bodies");
+    folder("tests/ops/peer/functions");
 }
 
 int main(void)
