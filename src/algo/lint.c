@@ -196,10 +196,17 @@ static rq_status make_view(rq_lint_view *view, const rq_graph *g, rq_profile p)
         if (x->kind == RQ_VALUE_NODE && is_dq(&g->nodes[x->producer]))
             view->from[v] = codes_of(g, x->producer);
     }
+    for (int i = 0; i < g->n_nodes; i++) { /* known shapes are folded away, and their readers with them */
+        const rq_node *user = &g->nodes[i];
+        if (user->op && user->row && user->row->flags & RQ_OP_SHAPE_ONLY && user->n_in == 1 && user->in[0] != RQ_NONE &&
+            rq_shape_is_known(&g->values[user->in[0]].shape))
+            view->uses[user->in[0]]--;
+    }
     for (int i = 0; i < g->n_nodes; i++)
         for (int k = 0; g->nodes[i].op && k < g->nodes[i].n_in; k++) {
             const rq_id v = g->nodes[i].in[k];
-            if (v >= 0 && view->uses[v] == 1)
+            const bool shape = g->nodes[i].row && g->nodes[i].row->flags & RQ_OP_SHAPE_ONLY;
+            if (v >= 0 && view->uses[v] == 1 && !shape)
                 view->reader[v] = i;
         }
     for (int i = 0; i < g->n_outputs; i++)

@@ -304,17 +304,18 @@ static bool judge_moving(const rq_lint_view *view, rq_id node, rq_lint_answer *a
         return rq_lint_say(a, RQ_LINT_FLOAT, "5.1 rule 7", "before opset 12 it has no integer form");
     if (is_op(n, "MaxPool") && x.node != RQ_NONE && !is_8bit(x.dtype))
         return rq_lint_say(a, RQ_LINT_FLOAT, R3, "its input has codes of %d bits", rq_dtype_bits(x.dtype));
-    if (x.node != RQ_NONE && is_passed(view, n))
-        return true; /* the DQ moves behind it */
-    bool all = true;
+    bool all = true, direct = false;
     for (int k = 0; k < n->n_out; k++) {
-        const rq_lint_codes q =
-            n->out[k] == RQ_NONE ? (rq_lint_codes) { .node = RQ_NONE } : codes_moved_up(view, n->out[k]);
+        const bool wanted = n->out[k] != RQ_NONE;
+        const rq_lint_codes q = wanted ? codes_moved_up(view, n->out[k]) : (rq_lint_codes) { .node = RQ_NONE };
+        direct |= wanted && rq_lint_to(view, n->out[k]).node != RQ_NONE;
         if (q.node == RQ_NONE)
             all = false;
-        else if (x.node != RQ_NONE && !rq_lint_same(&q, &x))
+        else if (x.node != RQ_NONE && direct && !rq_lint_same(&q, &x))
             return rq_lint_say(a, RQ_LINT_FLOAT, "5.1 rule 7", "its result has other parameters than its input");
     }
+    if (x.node != RQ_NONE && is_passed(view, n))
+        return true; /* the DQ moves behind it, or the pair around it goes */
     const rq_value *from = &view->g->values[n->in[0]];
     if (all && is_passed(view, n) && (view->reader[n->in[0]] == node || from->kind == RQ_VALUE_INPUT))
         return true; /* the Q moves before it */

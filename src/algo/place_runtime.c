@@ -220,7 +220,8 @@ static void place_everything(work *w, rq_id id)
         if (is_activation(w, n->in[i]) || (n->in[i] >= 0 && !weighted && (i == 0 || all_data(n))))
             code(w, n->in[i], id);
     for (int i = 0; i < n->n_out; i++) {
-        const rq_id y = n->out[i], clamp = y == RQ_NONE || n->n_out != 1 ? RQ_NONE : swallowed(w, y);
+        const bool moves = n->row->place == RQ_PLACE_SAME; /* its codes are its input's */
+        const rq_id y = n->out[i], clamp = y == RQ_NONE || n->n_out != 1 || moves ? RQ_NONE : swallowed(w, y);
         if (y == RQ_NONE)
             continue;
         if (clamp == RQ_NONE) {

@@ -186,7 +186,7 @@ static rq_status lower(rq_graph **out, const rq_graph *g, const rq_save_cfg *cfg
 {
     RQ_TRY(rq_graph_copy(out, g));
     rq_ops_bind(*out);
-    rq_status st = cfg->spelling == RQ_SPELLING_KEEP ? RQ_OK : rq_raise(*out, NULL, err);
+    rq_status st = cfg->spelling == RQ_SPELLING_KEEP || is_annotated(g) ? RQ_OK : rq_raise(*out, NULL, err);
     if (!st)
         st = reach_opset(*out, cfg->opset, false, err);
     if (!st)

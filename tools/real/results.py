@@ -3,7 +3,8 @@
 process of its own (wall time, peak memory), the int8 model judged by evaluate.py as requant runs it and as onnxruntime runs it.
 Adds to results.json in $RQ_REAL. results.py --table FILE writes the table, beside peers.json.
 results.py --modes NAME,NAME ...: the modes dynamic and weight-only (the dict MODES; "all": every one), each without samples, or with those of calib.npz
-where its name ends in "+data"; judged in openvino too where that is installed. --mode-table FILE writes their table."""
+where its name ends in "+data"; judged in openvino too where that is installed. --mode-table FILE writes their table.
+results.py --forms NAME,NAME ...: the same for spellings and profiles (the dict FORMS), with what `requant lint` says of each file; --form-table FILE."""
 import argparse, json, os, subprocess, sys, tempfile, time
 HERE = os.path.dirname(os.path.abspath(__file__)); REPO = os.path.dirname(os.path.dirname(HERE)); sys.path.insert(0, HERE)
 import numpy as np
@@ -11,13 +12,15 @@ import common, evaluate
 REAL = os.environ.get('RQ_REAL', 'real')
 ap = argparse.ArgumentParser()
 ap.add_argument('--tool', default=REPO + '/build/requant'); ap.add_argument('--threads', default='1'); ap.add_argument('--methods', default='')
-ap.add_argument('--modes', default=''); ap.add_argument('--mode-table'); ap.add_argument('--table'); ap.add_argument('--method-table'); ap.add_argument('--no-bench', action='store_true'); ap.add_argument('--memory', action='store_true', help='peak memory of percentile calibration of opennsfw for 16, 64 and 256 samples'); ap.add_argument('tasks', nargs='*')
+ap.add_argument('--modes', default=''); ap.add_argument('--mode-table'); ap.add_argument('--forms', default=''); ap.add_argument('--form-table'); ap.add_argument('--table'); ap.add_argument('--method-table'); ap.add_argument('--no-bench', action='store_true'); ap.add_argument('--memory', action='store_true', help='peak memory of percentile calibration of opennsfw for 16, 64 and 256 samples'); ap.add_argument('tasks', nargs='*')
 A = ap.parse_args()
 TASKS = ['digits_cnn', 'digits_mobilenet', 'ppocr_cls', 'ppocr_det', 'ppocr_rec', 'magika', 'silero_seq', 'silero_step', 'opennsfw']
 MODES = {'dynamic': ['--mode', 'dynamic'], 'dynamic+data': ['--mode', 'dynamic'], 'rows': ['--mode', 'dynamic', '--per-row'],
          'conv': ['--mode', 'dynamic', '--dynamic-conv'], 'conv+data': ['--mode', 'dynamic', '--dynamic-conv'],
          'w8': ['--mode', 'weight-only'], 'w8+data': ['--mode', 'weight-only'],
          'w4': ['--mode', 'weight-only', '--weights', 'u4', '--affine-weights'], 'w4+data': ['--mode', 'weight-only', '--weights', 'u4', '--affine-weights']}
+FORMS = {'qdq': [], 'qoperator': ['--format', 'qoperator'], **{p: ['--profile', p] for p in ('ort-cpu-arm64', 'tensorrt', 'openvino', 'qnn')}, 'qnn-u16': ['--profile', 'qnn', '--activations', 'u16']}
+LINT = {'qdq': 'ort-cpu-x64', 'qoperator': 'ort-cpu-x64', 'qnn-u16': 'qnn'}  # whose rules; else those of the profile
 HEAD = dict(classify='top1', agree='sqnr_db', ocr='char_acc', probmap='iou', vad='agree')
 
 
@@ -59,36 +62,56 @@ def one(task, method):
 def openvino_run(task, path, npz):
     import openvino as ov
     m = ov.Core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': int(A.threads)})
-    names = [next(iter(i.names)) for i in m.inputs]; outs = {next(iter(o.names)): [] for o in m.outputs}
+    names = [next(iter(i.names)) for i in m.inputs]; called = {o: next((n for n in sorted(o.names) if n in task['outputs']), '') for o in m.outputs}; outs = {n: [] for n in called.values()}
     for f in common.feeds(task, npz, [n for n in names if n in npz]):
         y = m(f)
         for o in m.outputs:
-            outs[next(iter(o.names))].append(y[o])
+            outs[called[o]].append(y[o])
     join = np.stack if task['feed'] == 'sample' else np.concatenate
     return {n: join(v) for n, v in outs.items() if n in task['outputs']}
 
 
 def one_mode(task, mode):
-    d = f'{REAL}/{task}'; t = json.load(open(d + '/task.json')); w = f'{d}/ours'; os.makedirs(w, exist_ok=True); out = f'{w}/mode-{mode}.onnx'
+    form = mode in FORMS
+    d = f'{REAL}/{task}'; t = json.load(open(d + '/task.json')); w = f'{d}/ours'; os.makedirs(w, exist_ok=True); out = f'{w}/{"form" if form else "mode"}-{mode}.onnx'
     common_opts = ['--threads', A.threads, '--batch', str(t['batch_size'])]
-    code, s, mb, said = measured([A.tool, 'quantize', d + '/model.onnx', '-o', out, *MODES[mode], *common_opts, *(['-d', d + '/calib.npz'] if mode.endswith('+data') else [])])
+    code, s, mb, said = measured([A.tool, 'quantize', d + '/model.onnx', '-o', out, *(FORMS if form else MODES)[mode], *common_opts, *(['-d', d + '/calib.npz'] if form or mode.endswith('+data') else [])])
     r = dict(wall_s=round(s, 2), peak_rss_mb=round(mb))
     if code:
         return dict(r, error=f'quantize ended with {code}: {said}')
+    if form:
+        profile = LINT.get(mode, mode)
+        measured([A.tool, 'lint', out, '--profile', profile, '--json', w + '/lint.json', '-q'])
+        v = json.load(open(w + '/lint.json')); r['lint'] = {k: v[k] for k in ('profile', 'integer', 'gone', 'float', 'refused')}
     r['size'] = os.path.getsize(out); npz = common.load(d + '/eval.npz')
-    code, s, mb, said = measured([A.tool, 'run', out, '-d', d + '/eval.npz', '-o', w + '/out.npz', *common_opts])
+    code, s, mb, said = measured([A.tool, 'run', out, '-d', d + '/eval.npz', '-o', f'{w}/out-{mode}.npz', *common_opts])
     if code:
         r['error'] = f'run ended with {code}: {said}'
     else:
-        r['metric'] = evaluate.evaluate(d, common.load(w + '/out.npz')); r['run_s'] = round(s, 2)
+        r['metric'] = evaluate.evaluate(d, common.load(f'{w}/out-{mode}.npz')); r['run_s'] = round(s, 2)
     for engine, run in ('onnxruntime', lambda: common.run_model(t, out, npz)[0]), ('openvino', lambda: openvino_run(t, out, npz)):
         try:
             r[engine] = evaluate.evaluate(d, run())
         except ImportError:
             pass
-        except Exception as e:
-            r[engine + '_error'] = str(e).strip().splitlines()[-1][:200]
+        except (Exception, SystemExit) as e:
+            r[engine + '_error'] = (str(e).strip().splitlines() or [type(e).__name__])[-1][:200]
     return r
+
+
+def form_table(path):
+    ours, peers = json.load(open(REAL + '/results.json')), json.load(open(REAL + '/peers.json')); fs = list(FORMS)
+    L = ['| network | metric | float | ' + ' | '.join(fs) + ' |', '|---' * (len(fs) + 3) + '|']
+    I = ['| operators in integers | ' + ' | '.join(fs) + ' |', '|---' * (len(fs) + 1) + '|']
+    for task in TASKS:
+        h = HEAD[peers[task]['float']['kind']]; g = lambda m: ours.get(task, {}).get('forms', {}).get(m) or {}
+        n = lambda v: 'fails' if h not in v else f'{v[h]:.4f}' if abs(v[h]) < 10 else f'{v[h]:.1f}'
+        e = lambda m, k: n(g(m)[k]) if k in g(m) else 'refused' if k + '_error' in g(m) else '-'
+        L.append(f"| {task} | {h} | {n(peers[task]['float']['metric'])} | " + ' | '.join(g(m) and '; '.join(e(m, k) for k in ('metric', 'onnxruntime', 'openvino')) or '-' for m in fs) + ' |')
+        I.append(f'| {task} | ' + ' | '.join(f"{g(m)['lint']['integer'] + g(m)['lint']['gone']} of {sum(v for k, v in g(m)['lint'].items() if k != 'profile')}" if 'lint' in g(m) else '-' for m in fs) + ' |')
+    mark, end = '<!-- table: tools/real/results.py --form-table -->', '<!-- end of form table -->'
+    s = open(path).read(); head, tail = (s.split(mark)[0], s.split(end)[1]) if mark in s else (s.rstrip('\n') + '\n\n', '\n')
+    open(path, 'w').write(head + mark + '\n' + '\n'.join(L + [''] + I) + '\n' + end + tail)
 
 
 def mode_table(path):
@@ -154,12 +177,15 @@ if A.memory:
     all_['memory'] = memory(); json.dump(all_, open(path, 'w'), indent=1, sort_keys=True)
 elif A.mode_table:
     mode_table(A.mode_table)
-elif A.modes:
+elif A.form_table:
+    form_table(A.form_table)
+elif A.modes or A.forms:
     for task in A.tasks or TASKS:
-        for m in list(MODES) if A.modes == 'all' else A.modes.split(','):
+        kinds, asked, key = (MODES, A.modes, 'modes') if A.modes else (FORMS, A.forms, 'forms')
+        for m in list(kinds) if asked == 'all' else asked.split(','):
             r = one_mode(task, m); print(task, m, json.dumps(r), flush=True)
             path = REAL + '/results.json'; all_ = json.load(open(path)) if os.path.exists(path) else {}
-            all_.setdefault(task, {}).setdefault('modes', {})[m] = r
+            all_.setdefault(task, {}).setdefault(key, {})[m] = r
             json.dump(all_, open(path + '.tmp', 'w'), indent=1, sort_keys=True); os.replace(path + '.tmp', path)
 elif A.table:
     table(A.table)
