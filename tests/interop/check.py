@@ -14,12 +14,13 @@ folded     golden float models folded for quantization, and in the words of opse
 floated    golden quantized networks without their quantization: top-1 of the float network they were made from
 qlinear    QOperator models made here, run by `requant`: the same codes (qlinear.py)
 random     single operators with random shapes and attributes, run by both; RQ_RANDOM_OPS of them, default 140 (random_ops.py)
+on_codes   single operators between DequantizeLinear and QuantizeLinear, random too: the same codes, or within a step (random_qdq.py)
 theirs     golden models quantized by ONNX Runtime, run by `requant`, tensor by tensor (tensors.py)"""
 import glob, json, os, subprocess, sys, tempfile
 import numpy as np, onnx
 HERE = os.path.dirname(os.path.abspath(__file__)); REPO = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
-import lint, modes as mode_models, ort, qlinear as qlinear_models, random_ops, tensors
+import lint, modes as mode_models, ort, qlinear as qlinear_models, random_ops, random_qdq, tensors
 
 BUILD = os.path.abspath(sys.argv[1]); TOOL = BUILD + '/requant'; GOLDEN = REPO + '/tests/golden/onnx'
 bad = 0
@@ -426,6 +427,27 @@ def random(tmp):
     print(f'random: {ran} operators compared, {refused} refused by ONNX Runtime')
 
 
+def on_codes(tmp):
+    ran = refused = 0
+    for name, model, feeds, step, share in random_qdq.models(int(os.environ.get('RQ_RANDOM_OPS', 140))):
+        try:
+            want = ort.run(model.SerializeToString(), feeds)['y']
+        except Exception:
+            refused += 1
+            continue
+        onnx.save(model, tmp + '/codes.onnx')
+        np.savez(tmp + '/x.npz', **{k: v[None] for k, v in feeds.items()})
+        p = subprocess.run([TOOL, 'run', tmp + '/codes.onnx', '-d', tmp + '/x.npz', '-o', tmp + '/y.npz', '--threads', '1'], capture_output=True, text=True)
+        if p.returncode:
+            fail(f'on_codes {name}: {p.stderr.strip()[-300:]}'); continue
+        ran += 1
+        got = np.load(tmp + '/y.npz')['y'][0]
+        off = np.abs(got.astype(np.float64) - want) / step if got.shape == want.shape else None
+        if off is None or np.isnan(off).any() or (off > 1.01).any() or (off > .01).sum() > max(share * off.size, share > 0):
+            fail(f'on_codes {name}: ' + ('shape ' + str(got.shape) if off is None else f'{(off > .01).sum()} of {off.size} differ, by {off.max():.2f} steps at most'))
+    print(f'on_codes: {ran} operators compared, {refused} refused by ONNX Runtime')
+
+
 def theirs(tmp):
     for t, c, p, data in golden_cases('static_quant'):
         q = c['params']
@@ -441,7 +463,7 @@ def theirs(tmp):
 
 
 with tempfile.TemporaryDirectory() as tmp:
-    for part in sys.argv[2:] or ['quantized', 'modes', 'verdict', 'copies', 'raised', 'spelled', 'linted', 'openvino', 'ends', 'folded', 'floated', 'qlinear', 'random', 'theirs']:
+    for part in sys.argv[2:] or ['quantized', 'modes', 'verdict', 'copies', 'raised', 'spelled', 'linted', 'openvino', 'ends', 'folded', 'floated', 'qlinear', 'random', 'on_codes', 'theirs']:
         globals()[part](tmp)
 print('interop:', f'{bad} failures' if bad else 'all within bounds')
 sys.exit(1 if bad else 0)
