@@ -41,6 +41,7 @@ typedef struct rq_save_cfg {
     rq_spelling spelling;
     int64_t opset; /* of ONNX; 0: as low as it was, and as the annotations allow */
 } rq_save_cfg;
+/* As it was read, in the lowest opset that will do. Never fails. */
 RQ_API rq_save_cfg rq_save_defaults(void);
 /* rq_save, spelled as cfg (NULL: the defaults) says, whoever quantized the graph. g is not changed, and the file computes
  * the same in integers either way. RQ_UNSUPPORTED: cfg->opset is older than the graph, or than its annotations need. */
@@ -58,6 +59,7 @@ typedef struct rq_value_info {
     const rq_qparams *quant; /* NULL: not quantized */
 } rq_value_info;
 
+/* What is fed and what comes out, in the file's order; i from 0 to one less than the number. Inputs that have a default value count. */
 RQ_API int rq_graph_n_inputs(const rq_graph *g);
 RQ_API int rq_graph_n_outputs(const rq_graph *g);
 RQ_API rq_value_info rq_graph_input(const rq_graph *g, int i);
@@ -75,9 +77,10 @@ typedef struct rq_graph_summary {
     int64_t opset, ir_version;
     const char *producer;
 } rq_graph_summary;
+/* Fill *out; strings live as long as g. RQ_NO_MEMORY. */
 RQ_API rq_status rq_graph_summarize(const rq_graph *g, rq_graph_summary *out, rq_err *err);
 /* Operators by name with their counts, most frequent first; *ops holds *n entries to give back with rq_free. Names live
- * as long as the graph. */
+ * as long as the graph. RQ_NO_MEMORY. */
 typedef struct rq_op_count {
     const char *domain, *op;
     int count;
@@ -87,7 +90,8 @@ RQ_API rq_status rq_graph_count_ops(const rq_graph *g, rq_op_count **ops, int *n
 /* Give back memory the library handed out. NULL is fine. */
 RQ_API void rq_free(void *p);
 
-/* What a user should know about the model before it is used: versions newer than those implemented. Sentences are added to out; rq_notes_release gives them back. RQ_NO_MEMORY. */
+/* What a user should know about the model before it is used: versions newer than those implemented. Sentences are
+ * added to out; rq_notes_release gives them back. RQ_NO_MEMORY. */
 struct rq_notes;
 RQ_API rq_status rq_graph_warnings(const rq_graph *g, struct rq_notes *out);
 

@@ -25,6 +25,7 @@ typedef enum rq_image_channels {
     RQ_IMAGE_GRAY, /* one channel: (19595 R + 38470 G + 7471 B + 32768) >> 16 */
     RQ_N_IMAGE_CHANNELS
 } rq_image_channels;
+/* "rgb" ... */
 RQ_API const char *rq_image_channels_name(rq_image_channels c);
 
 /* In the order in which it is done. Sizes in pixels, 0: not done. */

@@ -53,6 +53,7 @@ typedef struct rq_ptq_cfg {
     void *progress_arg;
 } rq_ptq_cfg;
 
+/* Static, rq_settings_defaults, all samples, one thread per core. Never fails. */
 RQ_API rq_ptq_cfg rq_ptq_defaults(void);
 
 /* What was noticed on the way ("bias of conv1 would clip: scale of channels 3, 7 raised"). */

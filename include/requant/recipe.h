@@ -30,6 +30,7 @@ typedef enum rq_method { /* how a range is chosen from what calibration saw */
                          RQ_METHOD_AVERAGE, /* mean of the smallest and largest element of each batch */
                          RQ_N_METHODS
 } rq_method;
+/* As options and recipes spell it: "mse"; "?" for none. */
 RQ_API const char *rq_method_name(rq_method m);
 
 /* How scales of weights are chosen where a model is quantized in its weights only. */
@@ -42,6 +43,7 @@ typedef enum rq_weight_method {
     RQ_WEIGHTS_K_QUANT, /* as its k_quant, which is llama.cpp's */
     RQ_N_WEIGHT_METHODS
 } rq_weight_method;
+/* As options and recipes spell it: "k-quant"; "?" for none. */
 RQ_API const char *rq_weight_method_name(rq_weight_method m);
 
 /* Whose rules hold. ONNXRUNTIME: placement, calibration and weights as ONNX Runtime's static quantizer has them

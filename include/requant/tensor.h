@@ -69,6 +69,7 @@ typedef struct rq_shape {
 
 enum { RQ_DIM_UNKNOWN = -1, RQ_RANK_UNKNOWN = -1 };
 
+/* A shape of these sizes (rank <= RQ_MAX_RANK); of unknown rank; and whether two have the same rank and sizes. */
 RQ_API rq_shape rq_shape_of(int rank, const int64_t *dim);
 RQ_API rq_shape rq_shape_unknown(void);
 RQ_API bool rq_shape_equal(const rq_shape *a, const rq_shape *b);
