@@ -38,7 +38,7 @@ bench: build         ## kernels and whole models: JSON lines
 	@tools/bench.sh $(BUILD)
 
 determinism: build   ## hashes of files and outputs at every RQ_CPU level, and on arm64 where build-arm64 is there
-	@tests/determinism/run.sh $(BUILD) 48 $(BUILD)/requant $(ARM64)
+	@tests/determinism/run.sh $(BUILD) 16 $(BUILD)/requant $(ARM64)
 ARM64 = $(if $(wildcard build-arm64/requant),"qemu-aarch64 -L $${RQ_ARM64_SYSROOT:-build-arm64-sysroot} build-arm64/requant")
 
 GOLDEN ?= tests/golden

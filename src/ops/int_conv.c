@@ -238,6 +238,16 @@ static void dw_sums(const dw_args *d, int32_t *acc, const uint8_t *row, int64_t 
     }
 }
 
+/* Output rows that are summed as one, with what lies between them: many for small images, where a row fills no vector. */
+static int64_t dw_rows(const rq_im2col *g, int64_t pitch)
+{
+    const int64_t wide = g->out[2] < 16 ? 16 : g->out[2];
+    if (pitch * 2 > wide * 3 || g->out[2] > DW_COLUMNS)
+        return 1;
+    const int64_t most = 1 + (DW_COLUMNS - g->out[2]) / pitch;
+    return most < g->out[1] ? most : g->out[1];
+}
+
 /* One output channel. */
 static void dw_channel(void *arg, int64_t c)
 {
@@ -245,8 +255,17 @@ static void dw_channel(void *arg, int64_t c)
     const conv_state *s = d->s;
     const rq_im2col *g = &s->g;
     const uint8_t *x = d->base + c / (s->outputs / s->group) * g->channel_stride;
+    const int64_t pitch = rq_im2col_row(g, 0, 1), together = dw_rows(g, pitch);
     int32_t acc[DW_COLUMNS];
-    for (int64_t o = 0; o < g->out[0] * g->out[1]; o++) {
+    for (int64_t o = 0; together > 1 && o < g->out[0] * g->out[1];) {
+        const int64_t left = g->out[1] - o % g->out[1], rows = left < together ? left : together;
+        dw_sums(d, acc, x + rq_im2col_row(g, o / g->out[1], o % g->out[1]), c, (rows - 1) * pitch + g->out[2]);
+        for (int64_t r = 1; r < rows; r++)
+            memmove(acc + r * g->out[2], acc + r * pitch, (size_t)g->out[2] * sizeof *acc);
+        rq_gemm_finish(d->a->k, &d->out, acc, c, o * g->out[2], rows * g->out[2], NULL);
+        o += rows;
+    }
+    for (int64_t o = 0; together == 1 && o < g->out[0] * g->out[1]; o++) {
         const uint8_t *row = x + rq_im2col_row(g, o / g->out[1], o % g->out[1]);
         for (int64_t j0 = 0; j0 < g->out[2]; j0 += DW_COLUMNS) {
             const int64_t n = g->out[2] - j0 < DW_COLUMNS ? g->out[2] - j0 : DW_COLUMNS;

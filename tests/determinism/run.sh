@@ -1,6 +1,6 @@
 #!/bin/sh
-# run.sh TMP ROWS REQUANT[...] [-- MODEL DATA]...: the same bytes everywhere. Each MODEL is quantized on the first ROWS rows of
-# DATA and run, as a float model and as the file that was made, under every RQ_CPU level of every REQUANT with one thread and with two.
+# run.sh TMP ROWS REQUANT[...] [-- MODEL DATA OPTIONS]...: the same bytes everywhere. Each MODEL is quantized, with OPTIONS (one word
+# of the shell), on the first ROWS rows of DATA and run, as a float model and as the file that was made, under every RQ_CPU level of every REQUANT with one thread and with two.
 # A REQUANT is a command, one word of the shell or several: 'qemu-aarch64 -L ROOT build-arm64/requant' is another machine.
 # Prints a row per network: the hashes that all ways share, or which way differs. Exit 1 when one does.
 # Without MODEL: the digits networks of models/ and of tests/golden, and the OCR classifier where RQ_REAL names the folder that
@@ -21,14 +21,21 @@ if [ $# -gt 0 ]; then
     shift
 else
     for net in models/digits-cnn models/digits-uneven; do
-        set -- "$@" $net.onnx models/digits-train.npz
+        set -- "$@" $net.onnx models/digits-train.npz ""
     done
     for net in cnn conv_bn depthwise lstm mlp residual transformer; do
-        set -- "$@" tests/golden/onnx/static_quant/$net.onnx models/digits-train.npz
+        set -- "$@" tests/golden/onnx/static_quant/$net.onnx models/digits-train.npz ""
     done
+    nets=tests/golden/onnx/static_quant
+    set -- "$@" $nets/transformer.onnx models/digits-train.npz "--mode dynamic" \
+        $nets/lstm.onnx models/digits-train.npz "--mode dynamic" \
+        $nets/transformer_matmul.onnx models/digits-train.npz "--mode weight-only --weights s4" \
+        $nets/mlp_matmul.onnx models/digits-train.npz "--mode weight-only --weights u4 --affine-weights --weight-method hqq" \
+        $nets/conv_bn.onnx models/digits-train.npz "--method entropy" \
+        $nets/residual.onnx models/digits-train.npz "--method percentile --activations u16"
     ocr=${RQ_REAL:-.}/ppocr_cls
     if [ -n "${RQ_REAL:-}" ] && [ -e "$ocr/model.onnx" ]; then
-        set -- "$@" "$ocr/model.onnx" "$ocr/calib.npz"
+        set -- "$@" "$ocr/model.onnx" "$ocr/calib.npz" ""
     else
         echo "left out: the OCR classifier, RQ_REAL names no folder of tools/real/prepare.py with it"
     fi
@@ -51,30 +58,34 @@ done
 echo "ways:$ways ($rows rows)"
 
 failed=0
-printf '%-14s %-13s %-13s %-13s %s\n' network 'int8 model' 'its outputs' 'float outputs' ways
+number=0
+printf '%-13s %-13s %-13s %-5s %s\n' 'int8 model' 'its outputs' 'float outputs' ways network
 while [ $# -gt 0 ]; do
     model=$1 name=$(basename "$1" .onnx) data=$tmp/data.npz first= n=0
     [ "$name" != model ] || name=$(basename "$(dirname "$1")")
     python3 tests/determinism/npz_head.py "$2" "$data" "$rows"
-    shift 2
+    options=$3
+    shift 3
+    label="$name${options:+ $options}"
+    number=$((number + 1))
     for way in $ways; do
         eval "tool=\$tool_${way%%:*}"
-        rest=${way#*:} out=$tmp/$name-$(echo "$way" | tr ':' '-')
+        rest=${way#*:} out=$tmp/$number-$name-$(echo "$way" | tr ':' '-')
         threads=${rest#*:}
         export RQ_CPU="${rest%:*}"
-        $tool quantize "$model" -d "$data" -o "$out.onnx" --seed 1 --deterministic --threads $threads -q --json "$out.json"
+        $tool quantize "$model" -d "$data" -o "$out.onnx" --seed 1 --deterministic --threads $threads -q $options
         $tool run "$out.onnx" -d "$data" -o "$out-codes.npz" --deterministic --threads $threads -q
         $tool run "$model" -d "$data" -o "$out-float.npz" --deterministic --threads $threads -q
         unset RQ_CPU
         first=${first:-$out}
         for part in .onnx -codes.npz -float.npz; do
             cmp "$first$part" "$out$part" && continue
-            echo "$name: $way differs from the first way in $(basename "$out$part")"
+            echo "$label: $way differs from the first way in $(basename "$out$part")"
             failed=1
         done
         n=$((n + 1))
     done
-    printf '%-14s %-13s %-13s %-13s %s\n' "$name" "$(hash "$first.onnx")" "$(hash "$first-codes.npz")" \
-        "$(hash "$first-float.npz")" $n
+    printf '%-13s %-13s %-13s %-5s %s\n' "$(hash "$first.onnx")" "$(hash "$first-codes.npz")" \
+        "$(hash "$first-float.npz")" $n "$label"
 done
 exit $failed
