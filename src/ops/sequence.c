@@ -262,9 +262,55 @@ static rq_status concat(walk *w, rq_id node)
     return rq_rewrite_become(g, node, "Concat", in, members.n, w->err);
 }
 
-static bool makes_lists(const rq_node *n)
+/* ---- optional tensors: there, or left out, as the graph says ---- */
+
+/* 1: the node's input is a tensor that is there; 0: it is left out, or an Optional of nothing; -1: a run will know. */
+static int is_there(const walk *w, const rq_node *n, rq_id *x)
 {
-    return rq_rewrite_is(n, "SequenceConstruct") || rq_rewrite_is(n, "SequenceEmpty") ||
+    *x = n->n_in ? n->in[0] : RQ_NONE;
+    if (*x == RQ_NONE)
+        return 0;
+    const rq_value *v = &w->g->values[*x];
+    if (v->kind == RQ_VALUE_NODE && v->producer >= 0 && rq_rewrite_is(&w->g->nodes[v->producer], "Optional"))
+        return is_there(w, &w->g->nodes[v->producer], x);
+    if (v->kind == RQ_VALUE_INPUT || v->kind == RQ_VALUE_CONST) /* what a run is given is a tensor */
+        return w->g->outer && v->kind == RQ_VALUE_INPUT ? -1 : 1;
+    return v->dtype != RQ_DTYPE_NONE && v->shape.rank >= 0 ? 1 : -1;
+}
+
+static rq_status has_element(walk *w, rq_id node)
+{
+    const rq_node *n = &w->g->nodes[node];
+    rq_id x, made;
+    const int there = is_there(w, n, &x);
+    if (there < 0)
+        return RQ_OK;
+    rq_tensor t;
+    const rq_shape scalar = { 0 };
+    const char *name = rq_rewrite_name(w->g, w->g->values[n->out[0]].name, "_there");
+    if (!name || rq_tensor_create(&t, RQ_DTYPE_BOOL, &scalar, true))
+        return no_memory(w);
+    t.u8[0] = there > 0;
+    const rq_status s = rq_graph_add_const(w->g, &made, name, &t, w->err);
+    rq_tensor_release(&t);
+    RQ_TRY(s);
+    w->changed++;
+    return rq_rewrite_become(w->g, node, "Identity", &made, 1, w->err);
+}
+
+static rq_status get_element(walk *w, rq_id node)
+{
+    rq_id x;
+    if (is_there(w, &w->g->nodes[node], &x) <= 0)
+        return RQ_OK;
+    w->changed++;
+    return rq_rewrite_become(w->g, node, "Identity", &x, 1, w->err);
+}
+
+static bool of_lists(const rq_node *n)
+{
+    return rq_rewrite_is(n, "OptionalHasElement") || rq_rewrite_is(n, "OptionalGetElement") ||
+           rq_rewrite_is(n, "SequenceConstruct") || rq_rewrite_is(n, "SequenceEmpty") ||
            rq_rewrite_is(n, "SplitToSequence");
 }
 
@@ -277,8 +323,12 @@ static rq_status visit(walk *w, rq_id node)
         list *l;
         return make_list(w, node, 0, &l);
     }
+    if (rq_rewrite_is(n, "OptionalHasElement"))
+        return has_element(w, node);
     if (n->n_in < 1 || n->in[0] == RQ_NONE)
         return RQ_OK;
+    if (rq_rewrite_is(n, "OptionalGetElement"))
+        return get_element(w, node);
     if (rq_rewrite_is(n, "SequenceConstruct"))
         return construct(w, node);
     if (rq_rewrite_is(n, "SplitToSequence"))
@@ -303,7 +353,7 @@ static rq_status dissolve(rq_graph *g, int *changed, rq_err *err)
     bool any = false;
     for (int i = 0; i < g->n_nodes; i++) {
         const rq_node *n = &g->nodes[i];
-        any |= n->op && makes_lists(n);
+        any |= n->op && of_lists(n);
         for (int k = 0; n->op && k < n->n_attr; k++)
             for (int s = 0; n->attr[k].type == RQ_ATTR_GRAPH && s < n->attr[k].n; s++)
                 RQ_TRY(dissolve(n->attr[k].g[s], changed, err));
@@ -340,7 +390,7 @@ static bool has_lists(const rq_graph *g)
 {
     for (int i = 0; i < g->n_nodes; i++) {
         const rq_node *n = &g->nodes[i];
-        if (n->op && makes_lists(n))
+        if (n->op && of_lists(n))
             return true;
         for (int k = 0; n->op && k < n->n_attr; k++)
             for (int s = 0; n->attr[k].type == RQ_ATTR_GRAPH && s < n->attr[k].n; s++)

@@ -141,6 +141,34 @@ static void sizes_are_followed_through_the_graph(void **state)
 }
 
 /* Expand as torch writes it: Where(shape == -1, 1, shape). A size is never -1, symbolic or not. */
+/* Attention with a cache: batch, queries and keys are symbols; heads are known, or follow from the attributes. */
+static void sizes_of_attention(void **state)
+{
+    (void)state;
+    rq_graph *g = build_graph(23);
+    const int64_t b = rq_graph_symbol(g, "B"), s = rq_graph_symbol(g, "S"), t = rq_graph_symbol(g, "T");
+    rq_id q = build_input(g, "q", RQ_DTYPE_F32, DIMS(b, s, 32)), k = build_input(g, "k", RQ_DTYPE_F32, DIMS(b, t, 16));
+    rq_id v = build_input(g, "v", RQ_DTYPE_F32, DIMS(b, t, 12));
+    rq_id deep = build_input(g, "deep", RQ_DTYPE_F32, DIMS(b, 4, s, 8));
+    rq_id past = build_input(g, "past", RQ_DTYPE_F32, DIMS(b, 4, t, 8)), none = RQ_NONE;
+    rq_id flat = node(g, "Attention", "flat", BUILD_IN(q, k, v));
+    set_int(g, flat, "q_num_heads", 4);
+    set_int(g, flat, "kv_num_heads", 2);
+    rq_id self = node(g, "Attention", "self", BUILD_IN(deep, deep, deep, none, past, past));
+    rq_id turned = node(g, "RotaryEmbedding", "turned",
+                        BUILD_IN(deep, build_input(g, "cos", RQ_DTYPE_F32, DIMS(b, s, 4)),
+                                 build_input(g, "sin", RQ_DTYPE_F32, DIMS(b, s, 4))));
+    assert_int_equal(infer(g), RQ_OK);
+    SHAPE(g, flat, b, s, 24);
+    SHAPE(g, self, b, 4, s, 8);
+    SHAPE(g, turned, b, 4, s, 8);
+    rq_id wrong = node(g, "Attention", "wrong", BUILD_IN(q, k, v));
+    set_int(g, wrong, "q_num_heads", 3);
+    set_int(g, wrong, "kv_num_heads", 2);
+    assert_int_equal(infer(g), RQ_BAD_SHAPE);
+    rq_graph_destroy(g);
+}
+
 static void a_symbol_is_not_minus_one(void **state)
 {
     (void)state;
@@ -355,6 +383,7 @@ int main(void)
         cmocka_unit_test(rows_are_sorted_and_complete),
         cmocka_unit_test(bad_nodes_are_refused_by_name),
         cmocka_unit_test(sizes_are_followed_through_the_graph),
+        cmocka_unit_test(sizes_of_attention),
         cmocka_unit_test(a_symbol_is_not_minus_one),
         cmocka_unit_test(symbols_cancel_in_reshape),
         cmocka_unit_test(impossible_shapes_are_refused),
