@@ -133,6 +133,7 @@ static rq_status pack(rq_blocks *p, const rq_op_args *a, const rq_tensor *codes,
         else
             rq_blocks_pack(p, b, codes->u8 + b * p->block * p->columns, p->columns, 1);
     }
+    rq_blocks_settle(p);
     return RQ_OK;
 }
 
@@ -261,6 +262,7 @@ static void pack_group(const rq_op_args *a, blocked_state *s, const rq_tensor *c
             }
             rq_blocks_pack(p, at, room, p->columns, 1);
         }
+    rq_blocks_settle(p);
 }
 
 static rq_status conv_prepare(const rq_op_args *a, void **state)

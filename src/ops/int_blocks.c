@@ -68,6 +68,17 @@ void rq_blocks_pack(rq_blocks *p, int64_t b, const uint8_t *codes, int64_t k_str
     }
 }
 
+void rq_blocks_settle(rq_blocks *p)
+{
+    const int64_t n = p->n_blocks * p->columns;
+    for (int64_t i = 1; i < n; i++)
+        if (p->zero[i] != p->zero[0])
+            return;
+    p->one = n ? p->zero[0] : 0;
+    rq_mem_free(p->zero);
+    p->zero = NULL;
+}
+
 /* ---- running ---- */
 
 /* Scratch: x packed block after block, then the sums of its rows, [n_blocks][rows]. */
@@ -107,15 +118,23 @@ static void pack_rows(void *arg, int64_t item)
                    rq_int_flip_to_s8(r->j->x_dtype), r->row_sum + b * r->sum_stride + first);
 }
 
-/* y[c] += f32(sum[c] - zx w_sum[c] - (zw[c] + shift) (row_sum - K zx)) * f32(sx scale[c]) */
+/* y[c] += f32(sum[c] - all - zx w_sum[c] - zw[c] row) * f32(sx scale[c]): `all` is what every column has in common, row
+ * the sum of x's row, K zx taken off. Most weights have one zero point and most x of level 4 none: less to do. */
 static void add_block(float *restrict y, const int32_t *restrict sum, const int32_t *restrict w_sum,
                       const int32_t *restrict zw, const float *restrict scale, int64_t n, uint32_t zx, uint32_t row,
-                      uint32_t shift, float sx)
+                      uint32_t all, float sx)
 {
-    for (int64_t c = 0; c < n; c++) {
-        const uint32_t v = (uint32_t)sum[c] - zx * (uint32_t)w_sum[c] - ((uint32_t)zw[c] + shift) * row;
-        y[c] += (float)(int32_t)v * (sx * scale[c]);
-    }
+    if (zw)
+        for (int64_t c = 0; c < n; c++) {
+            const uint32_t v = (uint32_t)sum[c] - all - zx * (uint32_t)w_sum[c] - (uint32_t)zw[c] * row;
+            y[c] += (float)(int32_t)v * (sx * scale[c]);
+        }
+    else if (zx)
+        for (int64_t c = 0; c < n; c++)
+            y[c] += (float)(int32_t)((uint32_t)sum[c] - all - zx * (uint32_t)w_sum[c]) * (sx * scale[c]);
+    else
+        for (int64_t c = 0; c < n; c++)
+            y[c] += (float)(int32_t)((uint32_t)sum[c] - all) * (sx * scale[c]);
 }
 
 static void run_item(void *arg, int64_t item)
@@ -142,11 +161,12 @@ static void run_item(void *arg, int64_t item)
                     p->w + (size_t)b * p->w_bytes + j0 * steps * g->kr, (size_t)steps, rows, vectors);
             const int64_t at = b * p->columns + j0;
             for (int64_t k = 0; k < real; k++) {
-                const uint32_t sum = (uint32_t)r->row_sum[b * r->sum_stride + i + k];
+                const uint32_t row =
+                    (uint32_t)r->row_sum[b * r->sum_stride + i + k] - (uint32_t)depth * (uint32_t)r->zero;
+                const uint32_t zero = (uint32_t)(p->zero ? 0 : p->one) + (p->flip_w ? 128 : 0); /* of every column */
                 const float sx = r->j->x_scale[r->j->each ? (i + k) * p->n_blocks + b : 0];
-                add_block(y + k * RQ_GEMM_MAX_COLUMNS, c + k * RQ_GEMM_MAX_COLUMNS, p->sum + at, p->zero + at,
-                          p->scale + at, n, (uint32_t)r->zero, sum - (uint32_t)depth * (uint32_t)r->zero,
-                          p->flip_w ? 128 : 0, sx);
+                add_block(y + k * RQ_GEMM_MAX_COLUMNS, c + k * RQ_GEMM_MAX_COLUMNS, p->sum + at,
+                          p->zero ? p->zero + at : NULL, p->scale + at, n, (uint32_t)r->zero, row, zero * row, sx);
             }
         }
         for (int64_t k = 0; k < real; k++)

@@ -16,8 +16,9 @@ typedef struct rq_blocks {
     uint8_t *w;     /* packed, block after block */
     size_t w_bytes; /* of a full block */
     float *scale;   /* [n_blocks][columns], filled by the caller */
-    int32_t *zero;  /* the same, of the codes as given to pack */
-    int32_t *sum;   /* sums of packed codes */
+    int32_t *zero;  /* the same, of the codes as given to pack; NULL once settled: `one` serves all */
+    int32_t one;
+    int32_t *sum; /* sums of packed codes */
 } rq_blocks;
 
 /* Room for w [depth][columns] of these codes (U8 or S8 as bytes) in blocks. RQ_NO_MEMORY. */
@@ -26,6 +27,8 @@ rq_status rq_blocks_init(rq_blocks *p, const rq_kernels *k, rq_dtype codes, int6
 void rq_blocks_release(rq_blocks *p); /* a zeroed one is fine */
 /* Block b: w[k][j] = codes[k * k_stride + j * col_stride], k from the start of the block. */
 void rq_blocks_pack(rq_blocks *p, int64_t b, const uint8_t *codes, int64_t k_stride, int64_t col_stride);
+/* Every block is packed, every scale and zero point set. */
+void rq_blocks_settle(rq_blocks *p);
 
 typedef struct rq_blocks_job {
     const uint8_t *x; /* [rows][depth] codes */

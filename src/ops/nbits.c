@@ -249,11 +249,13 @@ static bool wants_integers(const rq_op_args *a)
            !input(a, IN_GROUPS) && (!zero || (zero->data && zero->dtype == RQ_DTYPE_U8));
 }
 
+/* Codes of few bits take their zero point off at once: the difference fits s8. So do those of 8 bits around 128. */
 static rq_status pack_blocks(const rq_op_args *a, rq_blocks *p)
 {
     const decoder d = decoder_of(a);
     const sizes *z = &d.z;
-    RQ_TRY(rq_blocks_init(p, a->k, RQ_DTYPE_U8, z->depth, z->block, z->columns));
+    const bool whole = z->bits < 8 || !d.zero;
+    RQ_TRY(rq_blocks_init(p, a->k, whole ? RQ_DTYPE_S8 : RQ_DTYPE_U8, z->depth, z->block, z->columns));
     uint8_t *codes = rq_mem_alloc((size_t)z->columns, (size_t)p->block);
     if (!codes) {
         rq_blocks_release(p);
@@ -262,13 +264,15 @@ static rq_status pack_blocks(const rq_op_args *a, rq_blocks *p)
     for (int64_t b = 0; b < z->n_blocks; b++) {
         const int64_t from = b * z->block, n = z->depth - from < p->block ? z->depth - from : p->block;
         for (int64_t j = 0; j < z->columns; j++) {
+            const int zero = (int)zero_at(&d, j, b), off = whole ? zero : 0;
             for (int64_t k = 0; k < n; k++)
-                codes[j * p->block + k] = (uint8_t)unpack(column_at(&d, j), from + k, z->bits);
+                codes[j * p->block + k] = (uint8_t)(unpack(column_at(&d, j), from + k, z->bits) - off);
             p->scale[b * z->columns + j] = float_at(d.scale, j * z->n_blocks + b);
-            p->zero[b * z->columns + j] = (int32_t)zero_at(&d, j, b);
+            p->zero[b * z->columns + j] = zero - off;
         }
         rq_blocks_pack(p, b, codes, 1, p->block);
     }
+    rq_blocks_settle(p);
     rq_mem_free(codes);
     return RQ_OK;
 }
