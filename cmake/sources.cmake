@@ -241,5 +241,6 @@ set(RQ_SOURCES
   src/algo/version.c
   src/algo/weight_nbits.c
   src/algo/weight_only.c
+  src/algo/weight_sub.c
   src/algo/weights.c
 )

@@ -96,6 +96,9 @@ rq_status rq_ptq_choose(rq_ptq_state *q, const rq_ptq_choice *c, rq_graph **made
 struct rq_weight;
 /* *made: q->g with weights as codes; yours, on error too. */
 rq_status rq_ptq_weight_only(rq_ptq_state *q, rq_graph **made, rq_err *err);
+/* ---- weight_sub.c: weights of the bodies of If, Loop and Scan, as asked for globally or by the recipe; *n of them. On error g is half
+ * done. ---- */
+rq_status rq_weight_bodies(rq_graph *g, const rq_ptq_cfg *cfg, int *n, rq_err *err);
 /* ---- weight_nbits.c: node, whose weight w was annotated, becomes MatMulNBits or GatherBlockQuantized where it can. ---- */
 rq_status rq_weight_nbits(rq_graph *g, rq_id node, const struct rq_weight *w, int accuracy_level, rq_err *err);
 

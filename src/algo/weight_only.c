@@ -312,6 +312,19 @@ static rq_status equalize(rq_ptq_state *q, rq_err *err)
     return RQ_OK;
 }
 
+static rq_status quantize_bodies(rq_ptq_state *q, rq_graph *made, rq_err *err)
+{
+    int n;
+    RQ_TRY(rq_weight_bodies(made, q->cfg, &n, err));
+    if (n) {
+        rq_ops_bind(made);
+        RQ_TRY(rq_graph_check(made, err));
+        RQ_TRY(rq_notes_add(q->notes, "%d weight%s of subgraphs %s %s now", n, n == 1 ? "" : "s", n == 1 ? "is" : "are",
+                            rq_dtype_name(q->cfg->settings.weights)));
+    }
+    return RQ_OK;
+}
+
 rq_status rq_ptq_weight_only(rq_ptq_state *q, rq_graph **made, rq_err *err)
 {
     weight_only w = { .q = q };
@@ -334,6 +347,8 @@ rq_status rq_ptq_weight_only(rq_ptq_state *q, rq_graph **made, rq_err *err)
         };
         s = rq_ptq_choose(q, &choice, made, &on, err);
     }
+    if (!s && !products_only(q->cfg))
+        s = quantize_bodies(q, *made, err);
     if (!s && !q->data) /* with samples there will be a verdict, which has more to say */
         s = note_sizes(&w, on);
     rq_mem_free(on);

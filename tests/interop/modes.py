@@ -49,6 +49,17 @@ def everything(path):
     return {'x': r.standard_normal((4, 6, 20)).astype(np.float32), 'i': r.integers(0, 50, (4, 6))}
 
 
+def branches(path):
+    """an If whose branches have weights of their own, one of them twice"""
+    r = np.random.default_rng(1); w = lambda name: nh.from_array(r.standard_normal((20, 30)).astype(np.float32), name)
+    then = h.make_graph([h.make_node('MatMul', ['x', 'w'], ['yt'])], 'then', [], [h.make_tensor_value_info('yt', T.FLOAT, None)], [w('w')])
+    other = h.make_graph([h.make_node('MatMul', ['x', 'v'], ['e1']), h.make_node('MatMul', ['x', 'v'], ['e2']), h.make_node('Add', ['e1', 'e2'], ['ye'])], 'else', [], [h.make_tensor_value_info('ye', T.FLOAT, None)], [w('v')])
+    g = h.make_graph([h.make_node('If', ['c'], ['y'], then_branch=then, else_branch=other), h.make_node('MatMul', ['x', 'u'], ['z'])], 'branches',
+                     [h.make_tensor_value_info('x', T.FLOAT, [3, 20]), h.make_tensor_value_info('c', T.BOOL, [])], [h.make_tensor_value_info('y', T.FLOAT, None), h.make_tensor_value_info('z', T.FLOAT, None)], [w('u')])
+    onnx.save(h.make_model(g, opset_imports=[h.make_opsetid('', 13)], ir_version=8), path)
+    return {'x': r.standard_normal((3, 20)).astype(np.float32), 'c': np.array(False)}
+
+
 def openvino_run(path, feeds):
     import openvino as ov
     m = ov.Core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})
@@ -98,7 +109,7 @@ def run(tool, tmp, fail, checker, repo):
     except ImportError:
         openvino = False
     test = {'image': np.load(repo + '/models/digits-test.npz')['image'][:40]}
-    nets = {'everything': (tmp + '/everything.onnx', everything(tmp + '/everything.onnx'), True)}
+    nets = {'everything': (tmp + '/everything.onnx', everything(tmp + '/everything.onnx'), True), 'branches': (tmp + '/branches.onnx', branches(tmp + '/branches.onnx'), True)}
     nets.update({m: (f'{repo}/models/{m}.onnx', test, False) for m in ('digits-cnn', 'digits-uneven')})
     n = 0
     for net, (model, feeds, whole) in nets.items():
