@@ -152,6 +152,8 @@ static rq_settings settle(quantize_args *a)
     }
     rq_settings settled = cli_ranges_settle(&a->how, &a->common);
     settled.softmax_256 |= settled.compat && a->format;
+    if (settled.compat && a->format)
+        settled.compat = RQ_COMPAT_ONNXRUNTIME_QOPERATOR;
     return settled;
 }
 

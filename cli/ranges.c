@@ -29,7 +29,7 @@ rq_settings cli_ranges_settle(const cli_ranges *r, const cli_common *common)
     rq_settings wanted = s;
     if (common->recipe)
         rq_recipe_apply_global(common->recipe, &wanted, common->given);
-    if (wanted.compat == RQ_COMPAT_ONNXRUNTIME) { /* its defaults, where nobody says otherwise */
+    if (wanted.compat != RQ_COMPAT_NONE) { /* its defaults, where nobody says otherwise */
         s.method = cli_given(common, "method") ? s.method : RQ_METHOD_MINMAX;
         s.percentile = cli_given(common, "percentile") ? s.percentile : 99.999;
     }

@@ -48,7 +48,13 @@ RQ_API const char *rq_weight_method_name(rq_weight_method m);
 
 /* Whose rules hold. ONNXRUNTIME: placement, calibration and weights as ONNX Runtime's static quantizer has them
  * (docs/onnx-facts.md 4.4 to 4.7), so that scales and zero points are the same numbers. */
-typedef enum rq_compat { RQ_COMPAT_NONE, RQ_COMPAT_ONNXRUNTIME, RQ_N_COMPATS } rq_compat;
+typedef enum rq_compat {
+    RQ_COMPAT_NONE,
+    RQ_COMPAT_ONNXRUNTIME,           /* as for its QDQ form */
+    RQ_COMPAT_ONNXRUNTIME_QOPERATOR, /* as for its QOperator form, which differs in Conv's weights, Softmax, Gather, reduced
+                                        ranges and biases */
+    RQ_N_COMPATS
+} rq_compat;
 
 /* Which tensors become codes, where compat says nothing (docs/onnx-facts.md 5.1, 5.2, 5.5). */
 typedef enum rq_places {

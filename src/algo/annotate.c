@@ -104,10 +104,13 @@ static rq_status add_entry(work *w, float scale, int32_t zero_point, const rq_se
 
 static rq_status annotate_range(work *w, rq_annotate_range a, const rq_settings *s, bool constant, rq_id *id)
 {
+    /* there a constant of the weights' type is taken for a weight, but never reduced */
+    const bool qoperator = s->compat == RQ_COMPAT_ONNXRUNTIME_QOPERATOR;
     const rq_code_form f = {
         .dtype = s->activations,
-        .symmetric = s->symmetric_activations,
-        .reduced = constant && s->reduced,
+        .symmetric =
+            constant && qoperator && s->activations == s->weights ? s->symmetric_weights : s->symmetric_activations,
+        .reduced = constant && s->reduced && !qoperator,
         .restricted = !constant && s->restricted,
         .least = s->min_range,
     };
@@ -138,7 +141,7 @@ static rq_status annotate_softmax(work *w, int i)
     const rq_settings *s = &w->p->groups[i].s;
     int64_t lo, hi;
     rq_dtype_limits(s->activations, &lo, &hi);
-    const bool around_zero = s->symmetric_activations && lo < 0;
+    const bool around_zero = s->symmetric_activations && lo < 0 && !s->compat;
     const float scale = (float)(1.0 / (around_zero ? (double)hi : (double)(hi - lo) + 1));
     w->r[i] = (rq_range) { 0, 1 };
     return add_entry(w, scale, around_zero ? 0 : (int32_t)lo, s, s->dedicated_pairs, "fixed", &w->quant[i]);
@@ -276,6 +279,8 @@ static int raise_scales(work *w, int at, rq_qparams *q)
 {
     const rq_compat compat = w->p->weights[at].s.compat;
     int raised = 0;
+    if (compat == RQ_COMPAT_ONNXRUNTIME_QOPERATOR)
+        return 0;
     if (compat && (rq_dtype_bits(q->dtype) < 8 || q->zero_point[0] != 0 || q->dtype == RQ_DTYPE_U8))
         return 0;
     for (int u = 0; u < w->p->n_uses; u++) {

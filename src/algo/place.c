@@ -569,7 +569,7 @@ static rq_status walk(work *w)
         p->group[i] = -1;
         w->clamp[i] = RQ_NONE;
     }
-    if (w->base->compat == RQ_COMPAT_ONNXRUNTIME)
+    if (w->base->compat != RQ_COMPAT_NONE)
         return rq_place_as_ort(p, w->g, w->base, w->recipe, w->ban, w->err);
     if (w->base->places != RQ_PLACES_REACH)
         return rq_place_for_runtime(p, w->g, w->base, w->recipe, w->ban, w->err);

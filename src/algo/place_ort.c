@@ -60,6 +60,12 @@ static rq_settings node_settings(const work *w, const rq_node *n)
     return rq_recipe_resolve(w->recipe, w->base, n->op, n->name, NULL);
 }
 
+/* The QOperator form has a quantizer of its own, that differs in places. */
+static bool is_qoperator(const work *w)
+{
+    return w->base->compat == RQ_COMPAT_ONNXRUNTIME_QOPERATOR;
+}
+
 /* A value's: its maker's (or, of an input or constant, its user's), then the rules that name it. */
 static rq_settings settings_of(const work *w, rq_id v, const rq_node *user)
 {
@@ -122,8 +128,7 @@ static const char *left_out(const work *w, rq_id id)
         return rq_place_left_out(w->ban, n);
     if (!strcmp(n->op, "QuantizeLinear") || !strcmp(n->op, "DequantizeLinear"))
         return "it is a quantization already";
-    if (!strcmp(n->op, "MatMul") && !is_const(w, in_at(n, 0)) && !is_const(w, in_at(n, 1)) &&
-        node_settings(w, n).const_matmul)
+    if (!strcmp(n->op, "MatMul") && !is_const(w, in_at(n, 1)) && node_settings(w, n).const_matmul)
         return "products of two activations stay in float";
     return w->ban && w->ban->node ? w->ban->node[id] : NULL;
 }
@@ -233,12 +238,12 @@ static void place_gemm(work *w, rq_id id)
         mark_bias(w, id);
 }
 
-/* Axis 1, also where more than two axes make it another than the columns. */
+/* Axis 1, also where more than two axes make it another than the columns (QOperator: the last). */
 static void place_matmul(work *w, rq_id id)
 {
     const rq_node *n = &w->g->nodes[id];
     for (int i = 0; i < n->n_in; i++)
-        mark_weight(w, n->in[i], 1, id);
+        mark_weight(w, n->in[i], is_qoperator(w) ? -1 : 1, id);
     mark_outputs(w, id);
 }
 
@@ -276,9 +281,10 @@ static void place_gather(work *w, rq_id id)
 {
     const rq_node *n = &w->g->nodes[id];
     const rq_id x = in_at(n, 0);
-    if ((is_const(w, x) && is_real(w, x)) || node_settings(w, n).force_moves)
+    const bool table = is_const(w, x) && is_real(w, x);
+    if (table || (node_settings(w, n).force_moves && !is_qoperator(w)))
         mark_own(w, x, id);
-    if (is_marked(w, x))
+    if (is_marked(w, x) && (table || !is_qoperator(w)))
         mark_shared(w, out_at(n, 0), x, id);
 }
 
@@ -435,7 +441,7 @@ static rq_status form_groups(work *w)
 /* Channels share one zero point, so they are symmetric, unless a rule for the tensor says otherwise. */
 static bool is_symmetric(const work *w, rq_id v, const rq_settings *s)
 {
-    if (w->axis[v] == RQ_PER_TENSOR)
+    if (w->axis[v] == RQ_PER_TENSOR || is_qoperator(w))
         return s->symmetric_weights;
     rq_settings base = *s;
     base.symmetric_weights = true;
@@ -448,7 +454,12 @@ static rq_status weight_index(work *w, rq_id v, int *at)
     for (*at = 0; *at < p->n_weights; ++*at)
         if (p->weights[*at].value == v)
             return RQ_OK;
-    const rq_settings s = settings_of(w, v, &w->g->nodes[w->user[v]]);
+    rq_settings s = settings_of(w, v, &w->g->nodes[w->user[v]]);
+    /* channels of a Conv are s8 there, and symmetric if s8 is unless somebody says otherwise */
+    if (is_qoperator(w) && w->axis[v] != RQ_PER_TENSOR && !strcmp(w->g->nodes[w->user[v]].op, "Conv")) {
+        s.symmetric_weights |= s.weights == RQ_DTYPE_U8;
+        s.weights = RQ_DTYPE_S8;
+    }
     if (!rq_mem_grow(&p->weights, p->n_weights, &p->cap_weights, sizeof *p->weights))
         return no_memory(w);
     p->weights[p->n_weights++] = (rq_place_weight) {

@@ -79,7 +79,7 @@ enum kind { /* of a row: what its text is, and the type of its field */
             TEXT,     /* const char * */
 };
 
-static const char *const compat_names[] = { "none", "onnxruntime", NULL };
+static const char *const compat_names[] = { "none", "onnxruntime", "onnxruntime-qoperator", NULL };
 static const char *const activation_types[] = { "u8", "s8", "u16", "s16", NULL };
 static const char *const weight_types[] = { "s8", "u8", "s4", "u4", "s16", "u16", "s2", "u2", NULL };
 
@@ -123,7 +123,8 @@ const rq_settings_key rq_settings_keys[RQ_N_KEYS] = {
     [RQ_KEY_MIN_RANGE] = { "min-range", false, "a number, at least 0", REAL, IN(min_range), 0, 0, DBL_MAX, NULL },
     [RQ_KEY_SYMMETRIC_RANGES] = { "symmetric-ranges", false, "true, false or auto", AUTO, IN(symmetric_ranges), 0, 0, 0,
                                   NULL },
-    [RQ_KEY_COMPAT] = { "compat", false, "none or onnxruntime", WORD, IN(compat), 0, 0, 0, compat_names },
+    [RQ_KEY_COMPAT] = { "compat", false, "none, onnxruntime or onnxruntime-qoperator", WORD, IN(compat), 0, 0, 0,
+                        compat_names },
     [RQ_KEY_BINS] = { "bins", false, "an integer from 16 to 65536", INTEGER, IN(bins), 0, 16, 65536, NULL },
     [RQ_KEY_GROUPS] = { "quantized-bins", false, "an integer from 2 to 65536", INTEGER, IN(groups), 0, 2, 65536, NULL },
     [RQ_KEY_FLOAT_BIAS] = FLAG("float-bias", float_bias),

@@ -126,7 +126,7 @@ static void mistakes_are_named(void **state)
         { "activations: s4\n", "expected u8, s8, u16 or s16" },
         { "bins: 15\n", "expected an integer from 16" },
         { "lo: -1\n", "'lo' belongs into the 'set' of a rule" },
-        { "compat: ort\n", "expected none or onnxruntime" },
+        { "compat: ort\n", "expected none, onnxruntime or" },
         { "per-tensor: maybe\n", "expected true or false" },
         { "float: true\n", "'float' belongs into the 'set' of a rule" },
         { "method: mse\nmethod: ema\n", "'method' stands twice" },

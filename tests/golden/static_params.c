@@ -66,7 +66,11 @@ static rq_settings settings_of(const json_t *params)
     s.keep_clamps = json_is_true(json_object_get(extra, "QDQKeepRemovableActivations"));
     s.force_moves = json_is_true(json_object_get(extra, "ForceQuantizeNoInputCheck"));
     const char *format = golden_str(params, "format");
-    s.softmax_256 = format && !strcmp(format, "QOperator");
+    if (format && !strcmp(format, "QOperator")) {
+        s.compat = RQ_COMPAT_ONNXRUNTIME_QOPERATOR;
+        s.softmax_256 = true;
+        s.const_matmul = json_is_true(json_object_get(extra, "MatMulConstBOnly"));
+    }
     return s;
 }
 
@@ -134,6 +138,8 @@ static bool recipe_of(golden_case *c, rq_recipe **out, const rq_graph *g, const 
     size_t i;
     rq_err err = { 0 };
     *out = NULL;
+    if (!strcmp(golden_str(params, "format"), "QOperator")) /* which does not look at them */
+        types = NULL;
     if (!json_object_size(tensors) && !json_array_size(types))
         return true;
     snprintf(path, sizeof path, "%s/golden-%ld.yaml", tmp ? tmp : "/tmp", (long)getpid());
