@@ -8,6 +8,7 @@
 #include "kernels/quantize.h"
 #include "ops/int_ops.h"
 
+#include <math.h>
 #include <string.h>
 
 /* One product, or several of equal sizes. Strides are in elements, which are bytes. */
@@ -100,10 +101,25 @@ static bool accepts(const rq_op_args *a, int column_axis, const char **why)
     return rq_int_is_output(a->out_q[0], a->out[0], true, why);
 }
 
+/* Do the codes of a float bias leave room for the sums in 32 bits? With a very small scale they do not. */
+static bool bias_fits(const rq_op_args *a)
+{
+    const rq_qparams *x = a->in_q[0], *w = a->in_q[1];
+    const rq_tensor *c = a->in[2];
+    for (int64_t i = 0; i < rq_tensor_count(c); i++)
+        if (c->f32[i] != 0 &&
+            !(fabs((double)c->f32[i]) < 0x1p30 * fabs((double)x->scale[0] * (double)w->scale[w->n > 1 ? i : 0])))
+            return false;
+    return true;
+}
+
 bool rq_int_matmul_accepts(const rq_op_args *a, const char **why)
 {
     const int rank = a->in[1]->shape.rank;
-    return accepts(a, rank > 1 ? rank - 1 : -1, why);
+    if (!accepts(a, rank > 1 ? rank - 1 : -1, why))
+        return false;
+    *why = "bias does not fit 32 bits";
+    return a->n_in < 3 || bias_fits(a);
 }
 
 bool rq_int_gemm_accepts(const rq_op_args *a, const char **why)
