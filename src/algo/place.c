@@ -483,8 +483,15 @@ static rq_status place_weight(work *w, rq_id id)
     }
     if (!rq_mem_grow(&p->uses, p->n_uses, &p->cap_uses, sizeof *p->uses))
         return no_memory(w);
-    p->uses[p->n_uses++] =
-        (rq_place_use) { .node = id, .weight = at, .in = 1, .bias = s.float_bias ? RQ_NONE : in_at(n, 2) };
+    rq_place_use use = { .node = id, .weight = at, .in = 1, .bias = s.float_bias ? RQ_NONE : in_at(n, 2) };
+    const rq_id add = bias_add(w, n);
+    if (add != RQ_NONE && !s.float_bias && !output_stays_float(w, &w->g->nodes[add])) {
+        const rq_node *a =
+            &w->g->nodes[add]; /* runtimes make codes of it on their own, in units of this weight's scale */
+        use.bias = a->in[a->in[0] == n->out[0]];
+        use.float_bias = true;
+    }
+    p->uses[p->n_uses++] = use;
     return RQ_OK;
 }
 

@@ -31,10 +31,12 @@ typedef struct rq_place_weight {
 /* One use of a weight. */
 typedef struct rq_place_use {
     rq_id node;
-    int weight;      /* index of rq_placement.weights, or -1: input 1 is a group's */
-    int in;          /* which input of the node the weight is */
-    rq_id bias;      /* constant to become s32 with the scale of inputs 0 and 1, or RQ_NONE */
-    bool float_bias; /* it stays in float, and only the scale of the weight is as if it did not (compat) */
+    int weight; /* index of rq_placement.weights, or -1: input 1 is a group's */
+    int in;     /* which input of the node the weight is */
+    rq_id bias; /* constant to become s32 with the scale of inputs 0 and 1, or RQ_NONE */
+    bool
+        float_bias; /* it stays in float, and only the scale of the weight is as if it did not: compat, and the bias that is
+                        an Add behind a MatMul */
 } rq_place_use;
 
 typedef struct rq_placement {

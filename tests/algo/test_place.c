@@ -346,6 +346,31 @@ static void biases_that_would_clip_raise_the_weights_scale(void **state)
     rq_graph_destroy(g);
 }
 
+/* The bias of a MatMul is an Add; it stays in float, but runtimes make codes of it in units of the weight's scale. */
+static void the_bias_of_a_product_raises_scales_too(void **state)
+{
+    (void)state;
+    rq_graph *g = graph_of(17);
+    const rq_id x = input(g, "x", DIM(2, 5, 8));
+    set_input(g, x);
+    const rq_id m = NODE(g, "MatMul", "m", x, constant(g, "m.w", DIM(8, 6), 1));
+    const rq_id add = NODE(g, "Add", "add", m, constant(g, "m.b", DIM(6), 1));
+    set_output(g, NODE(g, "MatMul", "n", add, constant(g, "n.w", DIM(6, 4), 1)));
+    float *w = g->values[rq_graph_find(g, "m.w")].constant.f32;
+    const float *b = g->values[rq_graph_find(g, "m.b")].constant.f32;
+    for (int i = 0; i < 8; i++)
+        w[i * 6 + 2] *= 1e-12f; /* column 2 */
+    notes = (rq_notes) { 0 };
+    quantize(g, NULL, NULL);
+    assert_null(q_of(g, "m.b"));
+    assert_true(fabsf(b[2]) > 0.1f);
+    assert_true(fabs((double)b[2]) / ((double)q_of(g, "m.w")->scale[2] * q_of(g, "x")->scale[0]) <= INT32_MAX);
+    assert_int_equal(notes.n, 1);
+    assert_non_null(strstr(notes.text[0], "scale of 1 channels raised"));
+    rq_notes_release(&notes);
+    rq_graph_destroy(g);
+}
+
 static void tied_weights_stay_tied(void **state)
 {
     rq_graph *g = graph_of(17);
@@ -403,6 +428,7 @@ int main(void)
         cmocka_unit_test(a_product_and_its_bias_are_rounded_once),
         cmocka_unit_test(what_hangs_at_one_side_stays_in_float),
         cmocka_unit_test(biases_that_would_clip_raise_the_weights_scale),
+        cmocka_unit_test(the_bias_of_a_product_raises_scales_too),
         cmocka_unit_test(tied_weights_stay_tied),
         cmocka_unit_test(recipes_reach_every_part),
     };
