@@ -97,6 +97,7 @@ static void others(void **state)
 {
     (void)state;
     folder("tests/ops/peer/float");
+    folder("tests/ops/peer/reference");
     folder("tests/ops/peer/sequence");
     folder("tests/ops/peer/bodies");
     folder("tests/ops/peer/functions");
