@@ -428,6 +428,9 @@ static rq_status pad_steps(const rq_op_args *a, rq_tensor *out, const rq_tensor 
         rq_tensor_share(out, t);
         return RQ_OK;
     }
+    if (s.dim[0] > steps)
+        return rq_op_fail(a, RQ_BAD_SHAPE, "a scan output has %lld steps of %lld", (long long)s.dim[0],
+                          (long long)steps);
     s.dim[0] = steps;
     if (rq_tensor_create(out, t->dtype, &s, true))
         return rq_op_fail(a, RQ_NO_MEMORY, "out of memory");

@@ -285,6 +285,8 @@ static rq_status group_norm_21(rq_graph *g, rq_id node, rq_err *err)
     if (groups < 1 || channels < groups || channels % groups || g->nodes[node].n_in != 3)
         return no_equal(g, node, "its number of channels is not known", err);
     for (int i = 1; i < 3; i++) {
+        if (g->nodes[node].in[i] == RQ_NONE)
+            return no_equal(g, node, "scale or bias is left out", err);
         const rq_value *v = &g->values[g->nodes[node].in[i]];
         const rq_tensor *t = &v->constant;
         if (v->kind != RQ_VALUE_CONST || t->dtype != RQ_DTYPE_F32 || rq_tensor_count(t) != groups)
@@ -345,6 +347,14 @@ static const struct change {
     { 21, "GroupNormalization", group_norm_21 },
 };
 
+rq_status rq_upgrade_sound(const rq_graph *g, const rq_node *n, rq_err *err)
+{
+    if (n->n_in > 0 && n->in[0] != RQ_NONE && n->n_out > 0 && n->out[0] != RQ_NONE)
+        return RQ_OK;
+    return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "its first %s is left out",
+                        n->n_in > 0 && n->in[0] != RQ_NONE ? "output" : "input");
+}
+
 static rq_status upgrade_graph(rq_graph *g, int opset, rq_err *err)
 {
     for (rq_id i = 0, n = g->n_nodes; i < n; i++) {
@@ -356,6 +366,7 @@ static rq_status upgrade_graph(rq_graph *g, int opset, rq_err *err)
         }
         for (size_t k = 0; k < sizeof changes / sizeof *changes; k++)
             if (changes[k].opset == opset && rq_rewrite_is(&g->nodes[i], changes[k].op)) {
+                RQ_TRY(rq_upgrade_sound(g, &g->nodes[i], err));
                 RQ_TRY(changes[k].convert(g, i, err));
                 break;
             }

@@ -17,6 +17,9 @@ rq_status rq_upgrade(rq_graph *g, int64_t opset, rq_err *err);
 #define RQ_UPGRADE_TAG "ai.onnx@"
 rq_status rq_upgrade_mixed(rq_graph *g, rq_err *err);
 
+/* Has the node the first input and output that every conversion looks at? Readers convert before rows check. RQ_BAD_GRAPH. */
+rq_status rq_upgrade_sound(const rq_graph *g, const rq_node *n, rq_err *err);
+
 /* Raise a model of opset 1 to 6 to opset 7: what a reader does first, as the rows know nothing older. Newer ones stay as they
  * are. RQ_UNSUPPORTED: a node has no equal; and what checks and inference say. */
 rq_status rq_upgrade_old(rq_graph *g, rq_err *err);

@@ -166,7 +166,10 @@ static rq_status drop_broadcast(rq_graph *g, rq_id node, rq_err *err)
 /* One slope per channel: axis 1. */
 static rq_status prelu_7(rq_graph *g, rq_id node, rq_err *err)
 {
-    const rq_value *slope = &g->values[g->nodes[node].n_in > 1 ? g->nodes[node].in[1] : g->nodes[node].in[0]];
+    const rq_node *n = &g->nodes[node];
+    if (n->n_in < 2 || n->in[1] == RQ_NONE)
+        return RQ_OK; /* the row says what is missing */
+    const rq_value *slope = &g->values[n->in[1]];
     const rq_shape *s = slope->kind == RQ_VALUE_CONST ? &slope->constant.shape : &slope->shape;
     if (s->rank != 1 || s->dim[0] == 1)
         return RQ_OK;
@@ -198,8 +201,10 @@ static rq_status convert_alone(rq_graph *g, rq_id node, rq_err *err)
 {
     rq_attr_remove(g, node, "consumed_inputs");
     for (size_t i = 0; i < sizeof changes / sizeof changes[0]; i++)
-        if (rq_rewrite_is(&g->nodes[node], changes[i].op))
+        if (rq_rewrite_is(&g->nodes[node], changes[i].op)) {
+            RQ_TRY(rq_upgrade_sound(g, &g->nodes[node], err));
             return changes[i].convert(g, node, err);
+        }
     return RQ_OK;
 }
 

@@ -201,6 +201,51 @@ static void what_has_no_new_form_is_refused_at_once(void **state)
     assert_non_null(strstr(err.text, "node 'y' (Cast)"));
 }
 
+/* Readers convert before anything is checked: nodes without inputs or outputs, of old models and inside functions. */
+static void nodes_without_inputs_are_refused(void **state)
+{
+    static const char *const ops[] = { "PRelu", "Tile", "Cast", "Split", "Pad", "Reshape", "Concat", "Upsample" };
+    (void)state;
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
+        for (int with = 0; with < 3; with++) { /* no input; an empty name; no output */
+            pb g = begin(), n = { .n = 0 };
+            if (with)
+                pb_str(&n, 1, with == 1 ? "" : "x");
+            pb_str(&n, 2, with == 2 ? "" : "y");
+            pb_str(&n, 4, ops[i]);
+            pb_msg(&g, 1, &n);
+            shut(&g, with == 2 ? "x" : "y");
+            pb m = pb_model(&g, 3, 3);
+            rq_graph *read;
+            assert_int_not_equal(rq_load_memory(&read, m.b, m.n, &err), RQ_OK);
+        }
+    static const char *const bodies[] = { "Softmax", "Slice", "Upsample", "GroupNormalization", "BatchNormalization",
+                                          "Resize",  "TopK" };
+    for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
+        pb g = begin(), call = pb_node("F", "x", NULL, "y"), f = { .n = 0 }, n = { .n = 0 }, import = { .n = 0 };
+        pb_str(&call, 7, "local");
+        pb_msg(&g, 1, &call);
+        shut(&g, "y");
+        pb_str(&n, 2, "o");
+        pb_str(&n, 4, bodies[i]);
+        pb_str(&f, 1, "F");
+        pb_str(&f, 4, "i");
+        pb_str(&f, 5, "o");
+        pb_msg(&f, 7, &n);
+        pb_int(&import, 2, 8);
+        pb_msg(&f, 9, &import);
+        pb_str(&f, 10, "local");
+        pb m = pb_model(&g, 8, 21), local = { .n = 0 };
+        pb_str(&local, 1, "local");
+        pb_int(&local, 2, 1);
+        pb_msg(&m, 8, &local);
+        pb_msg(&m, 25, &f);
+        rq_graph *read;
+        assert_int_equal(rq_load_memory(&read, m.b, m.n, &err), RQ_BAD_GRAPH);
+        assert_non_null(strstr(err.text, bodies[i]));
+    }
+}
+
 static int warnings(int64_t ir, int64_t opset, rq_status want, const char *word)
 {
     pb g = begin(), n = pb_node("Relu", "x", NULL, "y");
@@ -291,9 +336,10 @@ static void unknown_operators_are_kept(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(old_forms_mean_what_they_meant),     cmocka_unit_test(computed_operands_are_lined_up),
-        cmocka_unit_test(slopes_belong_to_channels),          cmocka_unit_test(what_has_no_new_form_is_refused_at_once),
-        cmocka_unit_test(newer_versions_come_with_a_warning), cmocka_unit_test(unknown_operators_are_kept),
+        cmocka_unit_test(old_forms_mean_what_they_meant),   cmocka_unit_test(computed_operands_are_lined_up),
+        cmocka_unit_test(slopes_belong_to_channels),        cmocka_unit_test(what_has_no_new_form_is_refused_at_once),
+        cmocka_unit_test(nodes_without_inputs_are_refused), cmocka_unit_test(newer_versions_come_with_a_warning),
+        cmocka_unit_test(unknown_operators_are_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
