@@ -52,6 +52,8 @@ static const char *not_foldable(const rq_graph *g, const rq_node *n, rq_id x, in
     const char *pad = rq_attr_string(n, "auto_pad", "NOTSET");
     if (!rq_rewrite_is(n, "Conv") || n->in[0] != x)
         return "it is no Conv";
+    if (n->n_in < 2 || n->in[1] == RQ_NONE || g->values[n->in[1]].shape.rank < 3)
+        return "it has no weights";
     if (g->values[n->in[1]].kind != RQ_VALUE_CONST || g->values[n->in[1]].constant.dtype != RQ_DTYPE_F32 ||
         (n->n_in > 2 && n->in[2] != RQ_NONE &&
          (g->values[n->in[2]].kind != RQ_VALUE_CONST || g->values[n->in[2]].constant.dtype != RQ_DTYPE_F32)))

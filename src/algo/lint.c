@@ -34,14 +34,19 @@ static bool is_op(const rq_node *n, const char *op)
            (!n->domain[0] || !strcmp(n->domain, "ai.onnx") || !strcmp(n->domain, "com.microsoft"));
 }
 
+static bool is_whole(const rq_node *n)
+{
+    return n->n_in >= 2 && n->in[0] != RQ_NONE && n->in[1] != RQ_NONE && n->n_out == 1 && n->out[0] != RQ_NONE;
+}
+
 static bool is_q(const rq_node *n)
 {
-    return is_op(n, "QuantizeLinear") && n->n_in >= 2;
+    return is_op(n, "QuantizeLinear") && is_whole(n);
 }
 
 static bool is_dq(const rq_node *n)
 {
-    return is_op(n, "DequantizeLinear") && n->n_in >= 2;
+    return is_op(n, "DequantizeLinear") && is_whole(n);
 }
 
 static const rq_tensor *constant(const rq_graph *g, rq_id v)
@@ -108,6 +113,8 @@ static const char *name_of(const rq_node *n)
 bool rq_lint_say_no_dq(const rq_lint_view *view, rq_id node, int i, const char *rule, rq_lint_answer *a)
 {
     const rq_graph *g = view->g;
+    if (g->nodes[node].in[i] == RQ_NONE)
+        return rq_lint_say(a, RQ_LINT_FLOAT, rule, "input %d is missing", i);
     const rq_value *v = &g->values[g->nodes[node].in[i]];
     if (v->kind == RQ_VALUE_NODE) {
         const rq_node *p = &g->nodes[v->producer];
@@ -254,7 +261,12 @@ rq_status rq_lint_graph(rq_lint *out, const rq_graph *g, rq_profile p, rq_err *e
         if (!is_judged(g, node))
             continue;
         const bool pairs_only = p == RQ_PROFILE_TENSORRT || p == RQ_PROFILE_QNN;
-        if (!is_integer(g, node) || pairs_only)
+        bool whole = node->n_in > 0 && node->n_out > 0 && node->out[0] != RQ_NONE;
+        for (int k = 0; whole && k < node->n_in && k < (node->row ? node->row->min_in : 1); k++)
+            whole = node->in[k] != RQ_NONE;
+        if (!whole)
+            rq_lint_say(&a, RQ_LINT_FLOAT, "5.1 rule 1", "it lacks an input or its output");
+        else if (!is_integer(g, node) || pairs_only)
             rules[p](&view, order[i], &a);
         st = add(out, node, &a);
     }

@@ -66,7 +66,7 @@ static bool from_dq(const rq_graph *g, rq_id v, coded *c)
     if (v < 0 || g->values[v].kind != RQ_VALUE_NODE)
         return false;
     const rq_node *n = &g->nodes[g->values[v].producer];
-    if (!rq_rewrite_is(n, "DequantizeLinear"))
+    if (!rq_rewrite_is(n, "DequantizeLinear") || input(n, 0) == RQ_NONE)
         return false;
     c->codes = n->in[0];
     const rq_value *x = &g->values[c->codes];
@@ -570,6 +570,15 @@ static const struct form {
     { "Resize", lower_move },
 };
 
+/* Are the inputs that it must have there, and its first output? */
+static bool is_whole(const rq_node *n)
+{
+    bool yes = n->n_in && n->n_out && n->out[0] != RQ_NONE;
+    for (int i = 0; yes && i < n->n_in && i < (n->row ? n->row->min_in : 1); i++)
+        yes = n->in[i] != RQ_NONE;
+    return yes && n->n_in >= (n->row ? n->row->min_in : 1);
+}
+
 rq_status rq_lower_qoperator(rq_graph *g, rq_err *err)
 {
     lowering l = { .g = g, .err = err };
@@ -582,7 +591,7 @@ rq_status rq_lower_qoperator(rq_graph *g, rq_err *err)
         const rq_node *node = &g->nodes[order[i]];
         for (size_t k = 0; !st && k < sizeof forms / sizeof *forms; k++)
             if (rq_rewrite_is(node, forms[k].op)) {
-                if (node->n_in && node->in[0] != RQ_NONE && node->n_out && node->out[0] != RQ_NONE)
+                if (is_whole(node))
                     st = forms[k].lower(&l, order[i]);
                 break;
             }
