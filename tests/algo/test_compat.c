@@ -27,7 +27,7 @@ static rq_graph *load(const char *name)
 
 static rq_recipe *recipe(const char *text)
 {
-    rq_recipe *r;
+    rq_recipe *r = NULL;
     if (rq_file_write_all(RQ_TEST_TMP "/compat.yaml", text, strlen(text), &err) ||
         rq_recipe_load(&r, RQ_TEST_TMP "/compat.yaml", &err))
         fail_msg("%s", err.text);

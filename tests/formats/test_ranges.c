@@ -101,7 +101,7 @@ static void written_and_read_again(void **state)
 {
     static const char *const paths[] = { RQ_TEST_TMP "/ranges.json", RQ_TEST_TMP "/ranges.cache" };
     for (int i = 0; i < 2; i++) {
-        rq_ranges *r, *back;
+        rq_ranges *r, *back = NULL;
         assert_int_equal(rq_ranges_create(&r), RQ_OK);
         const rq_range_info rows[] = { { "z \\ \"\t\xc3\xa9", -3, 1.0 / 3, "percentile 99.9", 10, 1, false },
                                        { "all zero", 0, 0, NULL, 0, 0, false },
@@ -284,7 +284,7 @@ static void from_a_file_is_the_same(void **state)
     for (int how = 0; how < 6; how++) {
         rq_graph *a = load_model(), *b = load_model();
         rq_dataset *d = samples(a);
-        rq_ranges *made, *back;
+        rq_ranges *made = NULL, *back = NULL;
         rq_ptq_cfg cfg = rq_ptq_defaults();
         cfg.threads = 1;
         cfg.settings.method = how == 3 ? RQ_METHOD_ENTROPY : how == 4 ? RQ_METHOD_PERCENTILE : RQ_METHOD_MINMAX;
