@@ -19,7 +19,7 @@ MODES = {'dynamic': ['--mode', 'dynamic'], 'dynamic+data': ['--mode', 'dynamic']
          'conv': ['--mode', 'dynamic', '--dynamic-conv'], 'conv+data': ['--mode', 'dynamic', '--dynamic-conv'],
          'w8': ['--mode', 'weight-only'], 'w8+data': ['--mode', 'weight-only'],
          'w4': ['--mode', 'weight-only', '--weights', 'u4', '--affine-weights'], 'w4+data': ['--mode', 'weight-only', '--weights', 'u4', '--affine-weights']}
-FORMS = {'qdq': [], 'qoperator': ['--format', 'qoperator'], **{p: ['--profile', p] for p in ('ort-cpu-arm64', 'tensorrt', 'openvino', 'qnn')}, 'qnn-u16': ['--profile', 'qnn', '--activations', 'u16']}
+FORMS = {'qdq': [], 'qoperator': ['--format', 'qoperator'], **{p: ['--profile', p] for p in ('ort-cpu-arm64', 'tensorrt', 'qnn')}, 'qnn-u16': ['--profile', 'qnn', '--activations', 'u16']}
 LINT = {'qdq': 'ort-cpu-x64', 'qoperator': 'ort-cpu-x64', 'qnn-u16': 'qnn'}  # whose rules; else those of the profile
 HEAD = dict(classify='top1', agree='sqnr_db', ocr='char_acc', probmap='iou', vad='agree')
 
@@ -186,6 +186,8 @@ elif A.modes or A.forms:
             r = one_mode(task, m); print(task, m, json.dumps(r), flush=True)
             path = REAL + '/results.json'; all_ = json.load(open(path)) if os.path.exists(path) else {}
             all_.setdefault(task, {}).setdefault(key, {})[m] = r
+            if m == 'qdq' and 'metric' in r:  # the same command as the default one
+                all_[task].setdefault('default', {}).update({k: r[k] for k in ('metric', 'onnxruntime', 'size') if k in r})
             json.dump(all_, open(path + '.tmp', 'w'), indent=1, sort_keys=True); os.replace(path + '.tmp', path)
 elif A.table:
     table(A.table)
