@@ -171,7 +171,7 @@ static rq_status linear_wide(const rq_op_args *a)
 
 static rq_status linear_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, linear_wide);
+    return rq_half_run_single(a, linear_wide);
 }
 
 static size_t linear_scratch(const rq_op_args *a, bool integer)
@@ -241,7 +241,7 @@ static rq_status causal_wide(const rq_op_args *a)
 
 static rq_status causal_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, causal_wide);
+    return rq_half_run_single(a, causal_wide);
 }
 
 /* ---- SwiGLU: swish(gate) * value ---- */
@@ -262,7 +262,7 @@ static rq_status gate_wide(const rq_op_args *a)
 
 static rq_status gate_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, gate_wide);
+    return rq_half_run_single(a, gate_wide);
 }
 
 const rq_op rq_op_linear_attention = {

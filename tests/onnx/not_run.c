@@ -22,7 +22,7 @@ static const struct reason {
     { "ai.onnx.ml", NULL, TREES },  { "ai.onnx.preview.training", NULL, TRAINING },
 };
 
-#define NO_ROW "no row: kept and written, not run"
+#define NO_ROW "no row (lists run where their members are known)"
 #define TYPES "an input or output is a sequence, optional or map: sessions carry tensors"
 #define TO_TEXT "makes strings: text is prepared before a network, not in it"
 
@@ -88,11 +88,25 @@ static bool one(void *arg, const char *domain, const char *op)
     return true;
 }
 
+/* What has no row may still be rewritten: lists of tensors are, where their members are known. */
+static bool session_takes(const char *path)
+{
+    rq_graph *g = NULL;
+    rq_session *s = NULL;
+    const bool taken = !rq_load(&g, path, NULL) &&
+                       rq_session_create(&s, g, &(rq_session_cfg) { .threads = 1 }, NULL) != RQ_UNSUPPORTED;
+    rq_session_destroy(s);
+    rq_graph_destroy(g);
+    return taken;
+}
+
 onnx_look onnx_look_at(const char *path)
 {
     onnx_look look = { "?", NULL };
     walk w = { &look, 0 };
     golden_scan_ops(path, one, &w);
+    if (look.reason && !strcmp(look.reason, NO_ROW) && session_takes(path))
+        look.reason = NULL;
     if (!look.reason)
         look.reason = reason_of_types(path);
     return look;
