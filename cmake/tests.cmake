@@ -110,7 +110,7 @@ add_test(NAME install COMMAND tests/install/test_install.sh ${CMAKE_BINARY_DIR} 
 set_tests_properties(headers layers install PROPERTIES LABELS nosan) # nothing of ours runs instrumented there
 if(CMAKE_CROSSCOMPILING) # tests of files and of words start the command themselves, without the emulator
   set_tests_properties(interop onnx_cases light transcripts readme install PROPERTIES DISABLED TRUE)
-  set_tests_properties(golden determinism PROPERTIES TIMEOUT 1800)
+  set_tests_properties(golden determinism kernels_products_f32 PROPERTIES TIMEOUT 1800)
 endif()
 if(NOT RQ_FUZZ)
   include(cmake/fuzz.cmake)
