@@ -90,7 +90,7 @@ static how choose(const rq_conv_f32 *c)
         return HOW_PHASES;
     if (is_pixels(g))
         return HOW_PIXELS;
-    double size = (double)(g->in_ch / g->groups);
+    double size = (double)g->in_ch / (double)g->groups;
     for (int d = 0; d < 3; d++) {
         if (g->pad_lo[d] < 0 || g->pad_hi[d] < 0)
             return HOW_PLAIN;

