@@ -203,10 +203,9 @@ static rq_status make_view(rq_lint_view *view, const rq_graph *g, rq_profile p)
         if (x->kind == RQ_VALUE_NODE && is_dq(&g->nodes[x->producer]))
             view->from[v] = codes_of(g, x->producer);
     }
-    for (int i = 0; i < g->n_nodes; i++) { /* known shapes are folded away, and their readers with them */
+    for (int i = 0; i < g->n_nodes; i++) { /* who asks for a shape reads no number, and mostly is folded away */
         const rq_node *user = &g->nodes[i];
-        if (user->op && user->row && user->row->flags & RQ_OP_SHAPE_ONLY && user->n_in == 1 && user->in[0] != RQ_NONE &&
-            rq_shape_is_known(&g->values[user->in[0]].shape))
+        if (user->op && user->row && user->row->flags & RQ_OP_SHAPE_ONLY && user->n_in == 1 && user->in[0] != RQ_NONE)
             view->uses[user->in[0]]--;
     }
     for (int i = 0; i < g->n_nodes; i++)

@@ -50,7 +50,7 @@ static rq_lint_codes as_run(const rq_lint_view *view, rq_lint_codes c)
     const rq_id codes = !strcmp(n->op, "QuantizeLinear") ? n->out[0] : n->in[0];
     const rq_id dq = view->reader[codes], q = g->values[codes].producer;
     if (dq == RQ_NONE || g->values[codes].kind != RQ_VALUE_NODE || strcmp(g->nodes[q].op, "QuantizeLinear") != 0 ||
-        strcmp(g->nodes[dq].op, "DequantizeLinear") != 0 || view->uses[g->nodes[dq].out[0]] != 1 ||
+        strcmp(g->nodes[dq].op, "DequantizeLinear") != 0 || rq_graph_uses(g, g->nodes[dq].out[0], NULL, 0) != 1 ||
         constant(g, g->nodes[q].in[0]))
         return c;
     c.dtype = RQ_DTYPE_U8;

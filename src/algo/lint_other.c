@@ -73,6 +73,33 @@ static bool comes_from_weighted(const rq_lint_view *view, rq_id v)
     return false;
 }
 
+/* Is there a pair further on, or further back, past operators that only move? */
+static bool codes_behind(const rq_lint_view *view, rq_id v)
+{
+    for (int depth = 0; depth < 64 && v >= 0; depth++) {
+        const rq_id r = view->reader[v];
+        if (rq_lint_to(view, v).node != RQ_NONE)
+            return true;
+        if (r == RQ_NONE || !rq_lint_is_moving(&view->g->nodes[r]) || view->g->nodes[r].n_out != 1)
+            return false;
+        v = view->g->nodes[r].out[0];
+    }
+    return false;
+}
+
+static bool codes_before(const rq_lint_view *view, rq_id v)
+{
+    for (int depth = 0; depth < 64 && v >= 0 && view->g->values[v].kind == RQ_VALUE_NODE; depth++) {
+        const rq_node *n = &view->g->nodes[view->g->values[v].producer];
+        if (view->from[v].node != RQ_NONE)
+            return true;
+        if (!rq_lint_is_moving(n) || n->n_in < 1)
+            return false;
+        v = n->in[0];
+    }
+    return false;
+}
+
 void rq_lint_tensorrt(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
 {
     static const char *const pooled[] = { "MaxPool", "AveragePool", "GlobalAveragePool", "Concat" }, *const fused[] = {
@@ -109,7 +136,7 @@ void rq_lint_tensorrt(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
         return;
     }
     if (rq_lint_is_moving(n) || ONE_OF(n, pooled)) { /* Q and DQ move past it */
-        if (!any)
+        if (!any && !codes_behind(view, n->out[0]) && !codes_before(view, n->in[0]))
             rq_lint_say(a, RQ_LINT_FLOAT, "5.2 rule 5", "no codes before or behind it");
         return;
     }
