@@ -44,7 +44,8 @@ static rq_status job(const char *what, const char *in, const char *out, rq_err *
         status = rq_graph_check(g, err);
     if (!status)
         status = rq_save_as(
-            g, out, &(rq_save_cfg) { !strcmp(what, "qoperator") ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_KEEP }, err);
+            g, out,
+            &(rq_save_cfg) { .spelling = !strcmp(what, "qoperator") ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_KEEP }, err);
     rq_graph_destroy(g);
     return status;
 }
