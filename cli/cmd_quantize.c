@@ -39,8 +39,8 @@ static const cli_opt opts[] = {
       "u8 or s8: the model's inputs become codes; scale and zero point stand in its metadata", "f32|u8|s8", 0, 0 },
     { CLI_ENUM, 0, "outputs", "f32|u8|s8", TO(ends.outputs), "the same for its outputs", "f32|u8|s8", 0, 0 },
     { CLI_STR, 0, "mean", "M,..", TO(ends.mean),
-      "with --inputs u8: the model wants (pixel - mean) / std; both go into its first Conv, and pixels go in as they "
-      "are "
+      "with --inputs u8 or s8: the model wants (pixel - mean) / std; both go into its first Conv, and pixels go in as "
+      "they are "
       "(default: those of the recipe's preprocess)",
       NULL, 0, 0 },
     { CLI_STR, 0, "std", "S,..", TO(ends.std), "see --mean; one number, or one per channel", NULL, 0, 0 },
@@ -146,7 +146,6 @@ static rq_settings settle(quantize_args *a)
             cli_ranges_activations(&a->how, p.activations);
         s->symmetric_activations |= p.symmetric_activations;
         s->float_bias |= p.float_bias;
-        s->weight_pairs |= p.weight_pairs;
         s->min_range = cli_given(&a->common, "min-range") ? s->min_range : p.min_range;
         s->places = p.places;
     }
@@ -157,25 +156,43 @@ static rq_settings settle(quantize_args *a)
     return settled;
 }
 
-/* Options that say nothing in a mode: a sentence rather than silence. */
+/* Options that say nothing beside others: a sentence rather than silence. */
 static int refuse_idle(const cli_command *c, const quantize_args *a)
 {
-    static const char *const calibrated[] = { "method",     "percentile", "decay",       "activations", "symmetric",
-                                              "float-bias", "format",     "softmax-256", NULL };
+    static const char *const calibrated[] = { "method",
+                                              "percentile",
+                                              "decay",
+                                              "bins",
+                                              "quantized-bins",
+                                              "symmetric-ranges",
+                                              "activations",
+                                              "symmetric",
+                                              "restricted-zero-point",
+                                              "float-bias",
+                                              "const-matmul",
+                                              "weight-pairs",
+                                              "dedicated-pairs",
+                                              "keep-relu",
+                                              "force-moves",
+                                              "format",
+                                              NULL };
     static const char *const dynamic[] = { "per-row", "dynamic-conv", NULL };
     static const char *const weights[] = { "block-size", "weight-method", "weight-form", "accuracy-level", NULL };
+    static const char *const measuring[] = { "method",           "percentile", "decay", "bins", "quantized-bins",
+                                             "symmetric-ranges", "samples",    "seed",  NULL };
     const struct {
         const char *const *names;
         bool idle;
-        const char *mode;
-    } sets[] = { { calibrated, a->mode != RQ_MODE_STATIC, "static" },
-                 { dynamic, a->mode != RQ_MODE_DYNAMIC, "dynamic" },
-                 { weights, a->mode != RQ_MODE_WEIGHT_ONLY, "weight-only" } };
+        const char *why;
+    } sets[] = { { calibrated, a->mode != RQ_MODE_STATIC, "it belongs to --mode static" },
+                 { dynamic, a->mode != RQ_MODE_DYNAMIC, "it belongs to --mode dynamic" },
+                 { weights, a->mode != RQ_MODE_WEIGHT_ONLY, "it belongs to --mode weight-only" },
+                 { measuring, a->ranges && a->mode == RQ_MODE_STATIC, "with --ranges nothing is measured" } };
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++)
         for (const char *const *n = sets[i].names; sets[i].idle && *n; n++)
             for (int k = 0; k < a->common.n_given; k++)
                 if (!strcmp(a->common.given[k], *n))
-                    return cli_usage(c, "--%s says nothing here: it belongs to --mode %s", *n, sets[i].mode);
+                    return cli_usage(c, "--%s says nothing here: %s", *n, sets[i].why);
     return CLI_OK;
 }
 
@@ -224,8 +241,148 @@ static rq_status open_float(rq_graph **out, const quantize_args *a, rq_err *err)
     return rq_dequantize(*out, err);
 }
 
+/* Samples to calibrate and to judge on, as far as there are any. */
+static rq_status open_samples(const quantize_args *a, const rq_graph *g, rq_dataset **data, rq_dataset **other,
+                              rq_split *split, rq_err *err)
+{
+    if (a->eval)
+        RQ_TRY(cli_open_data(other, a->eval, g, &a->common, err));
+    if (!a->data)
+        return RQ_OK;
+    RQ_TRY(cli_open_data(data, a->data, g, &a->common, err));
+    if (a->ranges) /* nothing calibrates: all of them judge */
+        return RQ_OK;
+    return rq_dataset_split(split, *data, (uint64_t)a->seed, a->eval ? 0 : 0.2, a->samples, group_size(g, *data), err);
+}
+
+/* ---- the work ---- */
+
+typedef struct job {
+    const quantize_args *a;
+    struct timespec begin;
+    rq_ends ends;
+    rq_ptq_cfg cfg;
+    rq_save_cfg form;
+    cli_progress progress;
+    cli_trial trial;
+    const char *where; /* the file that is judged: OUT, or one on trial */
+    rq_graph *original, *g, *saved;
+    rq_dataset *data, *other;
+    rq_split split;
+    rq_ranges *ranges;
+    rq_notes notes;
+    rq_report report;
+    rq_lint lint;
+} job;
+
+/* What was asked for, as the library takes it; CLI_OK, or what stands against it was said. */
+static int settle_job(job *j, quantize_args *a)
+{
+    const int rc = refuse(&cmd_quantize, a);
+    rq_err err = { 0 };
+    *j = (job) { .a = a, .cfg = rq_ptq_defaults(), .form = rq_save_defaults() };
+    rq_ptq_cfg *cfg = &j->cfg;
+    if (rc)
+        return rc;
+    cfg->mode = (rq_mode)a->mode;
+    cfg->weight_form = (rq_weight_form)a->weight_form;
+    cfg->accuracy_level = (int)a->accuracy_level;
+    cfg->per_row = a->per_row;
+    cfg->dynamic_conv = a->dynamic_conv;
+    cfg->settings = settle(a);
+    cfg->ends = &j->ends;
+    cfg->ops = a->ops.items;
+    cfg->nodes = a->nodes.items;
+    cfg->except = a->except.items;
+    cfg->recipe = a->common.recipe;
+    cfg->threads = (int)a->common.threads;
+    cfg->onednn = cli_onednn(&a->common);
+    cfg->match = (rq_match)a->common.match;
+    cfg->progress = cli_progress_step;
+    cfg->progress_arg = &j->progress;
+    j->form.spelling = a->format                   ? RQ_SPELLING_QOPERATOR
+                       : a->mode == RQ_MODE_STATIC ? RQ_SPELLING_QDQ
+                                                   : RQ_SPELLING_KEEP;
+    j->form.opset = a->opset;
+    if (a->format && a->mode != RQ_MODE_STATIC)
+        return cli_usage(&cmd_quantize, "--format qoperator is for --mode static");
+    const int ends = cli_ends_settle(&j->ends, &cmd_quantize, &a->ends, a->mode, &cfg->settings, a->common.recipe);
+    if (ends)
+        return ends;
+    if (a->profile >= 0 && rq_profile_check_cfg((rq_profile)a->profile, cfg, &j->form, &err))
+        return cli_fail("quantize", &err);
+    return CLI_OK;
+}
+
+/* Read, quantize, write; read back what was written, and look at it as the runtime will. */
+static rq_status make(job *j, rq_err *err)
+{
+    const quantize_args *a = j->a;
+    RQ_TRY(open_float(&j->original, a, err));
+    if (rq_graph_copy(&j->g, j->original))
+        return rq_fail(err, RQ_NO_MEMORY, "%s: out of memory copying the model", a->common.operand[0]);
+    RQ_TRY(rq_report_check_output(j->original, a->output, err));
+    RQ_TRY(open_samples(a, j->g, &j->data, &j->other, &j->split, err));
+    if (a->ranges)
+        RQ_TRY(rq_ranges_load(&j->ranges, a->ranges, err));
+    j->cfg.ranges = j->ranges;
+    j->cfg.rows = j->split.calibrate;
+    j->cfg.n_rows = j->split.n_calibrate;
+    j->where = a->max_drop >= 0 ? cli_trial_begin(&j->trial, a->out) : a->out;
+    if (!j->where)
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory");
+    RQ_TRY(rq_ptq(j->g, j->data, &j->cfg, &j->notes, err));
+    RQ_TRY(rq_save_as(j->g, j->where, &j->form, err));
+    RQ_TRY(rq_load(&j->saved, j->where, err));
+    if (a->profile >= 0)
+        RQ_TRY(rq_lint_graph(&j->lint, j->saved, (rq_profile)a->profile, err));
+    return rq_ends_restore(j->saved, err); /* samples are those of the float model */
+}
+
+/* The file beside the float model. */
+static rq_status judge(job *j, rq_err *err)
+{
+    const quantize_args *a = j->a;
+    const bool all = a->eval || a->ranges;
+    const rq_report_cfg how = {
+        .rows = all ? NULL : j->split.judge,
+        .n_rows = all ? 0 : j->split.n_judge,
+        .output = a->output,
+        .threads = j->cfg.threads,
+        .onednn = j->cfg.onednn,
+        .match = j->cfg.match,
+        .layers = true,
+        .origin = j->g,
+        .progress = cli_progress_step,
+        .progress_arg = &j->progress,
+    };
+    rq_report *r = &j->report;
+    struct timespec end;
+    RQ_TRY(rq_report_compare(r, j->original, j->saved, j->other ? j->other : j->data, &how, err));
+    r->model.bytes = cli_model_bytes(a->common.operand[0], j->original);
+    r->quantized.bytes = cli_model_bytes(j->where, j->saved);
+    for (int i = 0; i < j->notes.n; i++)
+        if (rq_notes_add(&r->warnings, "%s", j->notes.text[i]))
+            return rq_fail(err, RQ_NO_MEMORY, "out of memory");
+    clock_gettime(CLOCK_MONOTONIC, &end);
+    r->seconds = (double)(end.tv_sec - j->begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - j->begin.tv_nsec);
+    r->peak_rss_mb = rq_file_peak_rss_mb();
+    return RQ_OK;
+}
+
+/* Without samples: what was done, and that nobody knows what it costs. */
+static void print_unjudged(const job *j)
+{
+    const char *model = j->a->common.operand[0];
+    for (int i = 0; i < j->notes.n; i++)
+        printf("%s\n", j->notes.text[i]);
+    printf("%s: %.2f MB; %s: %.2f MB\n", model, (double)cli_model_bytes(model, j->original) / 1e6, j->a->out,
+           (double)cli_model_bytes(j->a->out, j->saved) / 1e6);
+    printf("not judged: no samples were given (-d DATA, or --eval DATA)\n");
+}
+
 /* Did the result keep what --max-drop allows? When not, name the layers that harm most. */
-static int judge(const quantize_args *a, const rq_report *r)
+static int verdict(const quantize_args *a, const rq_report *r)
 {
     if (a->max_drop < 0 || r->drop <= a->max_drop)
         return CLI_OK;
@@ -243,170 +400,64 @@ static int judge(const quantize_args *a, const rq_report *r)
     return CLI_MISSED;
 }
 
-/* Samples to calibrate and to judge on, as far as there are any. */
-static rq_status open_samples(const quantize_args *a, const rq_graph *g, rq_dataset **data, rq_dataset **other,
-                              rq_split *split, rq_err *err)
+/* Say what came out: the table, and what the runtime that the file is for will do with it; keep the file, if it may be kept. */
+static int finish(job *j, bool judged, rq_err *err)
 {
-    if (a->eval)
-        RQ_TRY(cli_open_data(other, a->eval, g, &a->common, err));
-    if (!a->data)
-        return RQ_OK;
-    RQ_TRY(cli_open_data(data, a->data, g, &a->common, err));
-    if (a->ranges) /* nothing calibrates: all of them judge */
-        return RQ_OK;
-    return rq_dataset_split(split, *data, (uint64_t)a->seed, a->eval ? 0 : 0.2, a->samples, group_size(g, *data), err);
-}
-
-/* The end without samples: what was done, and that nobody knows what it costs. */
-static int unjudged(const quantize_args *a, const rq_graph *original, const rq_graph *saved, const rq_notes *notes)
-{
-    const char *model = a->common.operand[0];
-    if (a->common.quiet)
+    const quantize_args *a = j->a;
+    cli_progress_end(&j->progress);
+    if (!a->common.quiet && !cli_is_stdout(a->json)) {
+        if (judged)
+            rq_report_print(&j->report, stdout);
+        else
+            print_unjudged(j);
+        if (a->profile >= 0) {
+            putchar('\n');
+            rq_lint_print(&j->lint, stdout);
+        }
+    }
+    if (!judged)
         return CLI_OK;
-    for (int i = 0; i < notes->n; i++)
-        printf("%s\n", notes->text[i]);
-    printf("%s: %.2f MB; %s: %.2f MB\n", model, (double)cli_model_bytes(model, original) / 1e6, a->out,
-           (double)cli_model_bytes(a->out, saved) / 1e6);
-    printf("not judged: no samples were given (-d DATA, or --eval DATA)\n");
-    return CLI_OK;
+    if (a->json && rq_report_save_json(&j->report, a->json, err))
+        return CLI_FAILED;
+    const int rc = verdict(a, &j->report);
+    if (rc == CLI_OK && j->where != a->out && rq_save_as(j->g, a->out, &j->form, err))
+        return CLI_FAILED;
+    return rc;
 }
 
-/* What the runtime that the file is for will do with it. */
-static void print_lint(const quantize_args *a, const rq_lint *lint)
+static void release(job *j)
 {
-    if (a->profile < 0 || a->common.quiet || cli_is_stdout(a->json))
-        return;
-    putchar('\n');
-    rq_lint_print(lint, stdout);
+    cli_trial_end(&j->trial);
+    rq_lint_release(&j->lint);
+    rq_report_release(&j->report);
+    rq_ranges_destroy(j->ranges);
+    rq_notes_release(&j->notes);
+    rq_split_release(&j->split);
+    rq_dataset_close(j->other);
+    rq_dataset_close(j->data);
+    rq_graph_destroy(j->saved);
+    rq_graph_destroy(j->g);
+    rq_graph_destroy(j->original);
 }
 
 static int run(void *args)
 {
-    quantize_args *a = args;
-    const char *model = a->common.operand[0];
-    int rc = refuse(&cmd_quantize, a);
+    job j;
     rq_err err = { 0 };
-    rq_ends ends = { 0 };
-    rq_ptq_cfg cfg = rq_ptq_defaults();
-    rq_save_cfg form = rq_save_defaults();
-    cfg.mode = (rq_mode)a->mode;
-    cfg.weight_form = (rq_weight_form)a->weight_form;
-    cfg.accuracy_level = (int)a->accuracy_level;
-    cfg.per_row = a->per_row;
-    cfg.dynamic_conv = a->dynamic_conv;
-    cfg.settings = settle(a);
-    form.spelling = a->format ? RQ_SPELLING_QOPERATOR : a->mode == RQ_MODE_STATIC ? RQ_SPELLING_QDQ : RQ_SPELLING_KEEP;
-    form.opset = a->opset;
-    if (!rc && a->format && a->mode != RQ_MODE_STATIC)
-        rc = cli_usage(&cmd_quantize, "--format qoperator is for --mode static");
-    if (!rc)
-        rc = cli_ends_settle(&ends, &cmd_quantize, &a->ends, a->mode, &cfg.settings, a->common.recipe);
-    if (!rc && a->profile >= 0 && rq_profile_check_cfg((rq_profile)a->profile, &cfg, &form, &err))
-        rc = cli_fail("quantize", &err);
+    int rc = settle_job(&j, args);
     if (rc)
         return rc;
-
-    struct timespec begin, end;
-    clock_gettime(CLOCK_MONOTONIC, &begin);
-    rq_graph *original = NULL, *g = NULL, *saved = NULL;
-    rq_dataset *data = NULL, *other = NULL;
-    rq_split split = { 0 };
-    rq_notes notes = { 0 };
-    rq_report report = { 0 };
-    rq_ranges *ranges = NULL;
-    rq_lint lint = { 0 };
-    cli_trial trial = { NULL, NULL };
-    cli_progress progress;
-    cli_progress_init(&progress, &a->common);
-    rc = CLI_FAILED;
-
-    if (open_float(&original, a, &err))
-        goto done;
-    if (rq_graph_copy(&g, original)) {
-        rq_fail(&err, RQ_NO_MEMORY, "%s: out of memory copying the model", model);
-        goto done;
-    }
-    if (rq_report_check_output(original, a->output, &err) || open_samples(a, g, &data, &other, &split, &err))
-        goto done;
-    if (a->ranges && rq_ranges_load(&ranges, a->ranges, &err))
-        goto done;
-
-    cfg.ends = &ends;
-    cfg.ranges = ranges;
-    cfg.ops = a->ops.items;
-    cfg.nodes = a->nodes.items;
-    cfg.except = a->except.items;
-    cfg.recipe = a->common.recipe;
-    cfg.rows = split.calibrate;
-    cfg.n_rows = split.n_calibrate;
-    cfg.threads = (int)a->common.threads;
-    cfg.onednn = cli_onednn(&a->common);
-    cfg.match = (rq_match)a->common.match;
-    cfg.progress = cli_progress_step;
-    cfg.progress_arg = &progress;
-    const char *where = a->max_drop >= 0 ? cli_trial_begin(&trial, a->out) : a->out;
-    if (!where) {
-        rq_fail(&err, RQ_NO_MEMORY, "out of memory");
-        goto done;
-    }
-    if (rq_ptq(g, data, &cfg, &notes, &err) || rq_save_as(g, where, &form, &err))
-        goto done;
-
-    if (rq_load(&saved, where, &err) ||
-        (a->profile >= 0 && rq_lint_graph(&lint, saved, (rq_profile)a->profile, &err)) ||
-        rq_ends_restore(saved, &err)) /* samples are those of the float model */
-        goto done;
-    if (!data && !other) {
-        rc = unjudged(a, original, saved, &notes);
-        goto done;
-    }
-    rq_report_cfg how = {
-        .rows = a->eval || a->ranges ? NULL : split.judge,
-        .n_rows = a->eval || a->ranges ? 0 : split.n_judge,
-        .output = a->output,
-        .threads = (int)a->common.threads,
-        .onednn = cli_onednn(&a->common),
-        .match = (rq_match)a->common.match,
-        .layers = true,
-        .origin = g,
-        .progress = cli_progress_step,
-        .progress_arg = &progress,
-    };
-    if (rq_report_compare(&report, original, saved, other ? other : data, &how, &err))
-        goto done;
-    cli_progress_end(&progress);
-    report.model.bytes = cli_model_bytes(model, original);
-    report.quantized.bytes = cli_model_bytes(where, saved);
-    for (int i = 0; i < notes.n; i++)
-        if (rq_notes_add(&report.warnings, "%s", notes.text[i]))
-            goto done;
-    clock_gettime(CLOCK_MONOTONIC, &end);
-    report.seconds = (double)(end.tv_sec - begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - begin.tv_nsec);
-    report.peak_rss_mb = rq_file_peak_rss_mb();
-
-    if (!a->common.quiet && !cli_is_stdout(a->json))
-        rq_report_print(&report, stdout);
-    print_lint(a, &lint);
-    if (a->json && rq_report_save_json(&report, a->json, &err))
-        goto done;
-    rc = judge(a, &report);
-    if (rc == CLI_OK && where != a->out && rq_save_as(g, a->out, &form, &err))
-        rc = CLI_FAILED;
-done:
-    cli_progress_end(&progress);
-    cli_trial_end(&trial);
+    clock_gettime(CLOCK_MONOTONIC, &j.begin);
+    cli_progress_init(&j.progress, &j.a->common);
+    rq_status s = make(&j, &err);
+    const bool judged = j.data || j.other;
+    if (!s && judged)
+        s = judge(&j, &err);
+    rc = s ? CLI_FAILED : finish(&j, judged, &err);
+    cli_progress_end(&j.progress);
     if (rc == CLI_FAILED)
         cli_fail("quantize", &err);
-    rq_lint_release(&lint);
-    rq_report_release(&report);
-    rq_ranges_destroy(ranges);
-    rq_notes_release(&notes);
-    rq_split_release(&split);
-    rq_dataset_close(other);
-    rq_dataset_close(data);
-    rq_graph_destroy(saved);
-    rq_graph_destroy(g);
-    rq_graph_destroy(original);
+    release(&j);
     return rc;
 }
 

@@ -34,7 +34,7 @@ int cli_ends_settle(rq_ends *e, const cli_command *c, const cli_ends *a, int mod
     if ((e->inputs || e->outputs) && mode != RQ_MODE_STATIC)
         return cli_usage(c, "--%s is for --mode static", e->inputs ? "inputs" : "outputs");
     if ((a->mean || a->std || a->pixel) && !e->inputs)
-        return cli_usage(c, "--mean, --std and --pixel-scale go with --inputs u8");
+        return cli_usage(c, "--mean, --std and --pixel-scale go with --inputs u8 or s8");
     if (!e->inputs)
         return CLI_OK;
     const rq_preprocess *p = rq_recipe_preprocess(recipe);

@@ -10,7 +10,7 @@ static const struct profile {
     const char *name;
     /* what is chosen unless told otherwise */
     rq_dtype activations;
-    bool symmetric, float_bias, weight_pairs;
+    bool symmetric, float_bias;
     double min_range;
     rq_places places;
     /* what it takes */
@@ -73,7 +73,6 @@ rq_settings rq_profile_settings(rq_profile p)
     s.activations = row->activations;
     s.symmetric_activations = row->symmetric;
     s.float_bias = row->float_bias;
-    s.weight_pairs = row->weight_pairs;
     s.min_range = row->min_range;
     s.places = row->places;
     return s;

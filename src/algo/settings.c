@@ -61,6 +61,8 @@ rq_status rq_settings_check(const rq_settings *s, rq_err *err)
         return rq_fail(err, RQ_BAD_ARG, "%d quantized-bins cannot be made of %d bins", groups, bins);
     if ((s->bins || s->groups) && !s->compat)
         return rq_fail(err, RQ_BAD_ARG, "bins and quantized-bins are those of compat: onnxruntime");
+    if ((s->keep_clamps || s->force_moves) && !s->compat)
+        return rq_fail(err, RQ_BAD_ARG, "%s is for compat: onnxruntime", s->keep_clamps ? "keep-relu" : "force-moves");
     return RQ_OK;
 }
 

@@ -39,3 +39,5 @@ requant bench models/digits-cnn.onnx --runs 3 --json - | head -5 | mask
 requant compare models/digits-cnn.onnx a.onnx -d models/digits-test.npz --json - | mask | sed -E 's/^ +//' | head -20
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o trt.onnx --profile tensorrt --opset 13 | tail -1; requant info trt.onnx | mask
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o pixels.onnx --inputs u8 --outputs u8 --mean 0.25 --std 0.5 -q; requant info pixels.onnx | mask | head -2; requant lint pixels.onnx
+# for a runtime: what it will do with the file is said without samples too
+requant quantize models/digits-cnn.onnx --ranges ranges.json -o r4.onnx --profile openvino | mask

@@ -39,3 +39,11 @@ requant quantize models/digits-cnn.onnx -o out.onnx --mode dynamic --method entr
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --per-row
 requant quantize models/digits-cnn.onnx -o out.onnx --mode dynamic --profile tensorrt
 requant quantize models/digits-cnn.onnx -o out.onnx --mode weight-only --weight-form matmulnbits --profile openvino
+# options that would change nothing are not passed over
+requant quantize models/digits-cnn.onnx -o out.onnx --mode weight-only --const-matmul
+requant quantize models/digits-cnn.onnx -o out.onnx --mode dynamic --restricted-zero-point
+requant quantize models/digits-cnn.onnx -o out.onnx --mode weight-only --bins 64
+requant quantize models/digits-cnn.onnx -o out.onnx --mode dynamic --compat onnxruntime --force-moves
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --keep-relu; ls never.onnx
+requant quantize models/digits-cnn.onnx --ranges models/README.md -o out.onnx --percentile 99
+requant quantize models/digits-cnn.onnx --ranges models/README.md -d models/digits-test.npz -o out.onnx -n 16
