@@ -93,9 +93,9 @@ static rq_status read_line(rq_ranges *r, const char *line, size_t n, int number,
 
 rq_status rq_ranges_read_trt(rq_ranges *r, const void *data, size_t n, const char *name, rq_err *err)
 {
-    const char *p = data, *end = p + n, *line;
+    const char *p = data, *end = p + n, *line = ""; /* what an empty file's first line is */
     char method[64];
-    size_t length;
+    size_t length = 0;
     if (!next_line(&p, end, &line, &length) || !read_head(line, length, method))
         return rq_fail(err, RQ_BAD_FILE,
                        "%s:1: a calibration cache begins 'TRT-<version>-<calibrator>', this one '%.*s'", name,

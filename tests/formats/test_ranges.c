@@ -11,6 +11,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "formats/ranges.h"
 #include "graph/graph.h"
 #include "requant/requant.h"
 
@@ -197,6 +198,15 @@ static void mistakes_are_named(void **state)
     }
 }
 
+/* The reader of caches alone: an empty file has no first line, which the sentence quotes. */
+static void an_empty_cache_is_named(void **state)
+{
+    static const char nothing[1];
+    err.text[0] = 0;
+    assert_int_equal(rq_ranges_read_trt(NULL, nothing, 0, "file", &err), RQ_BAD_FILE);
+    assert_string_equal(err.text, "file:1: a calibration cache begins 'TRT-<version>-<calibrator>', this one ''");
+}
+
 /* Every beginning of every file, and every file with one byte changed: an answer or an error with a sentence, nothing lost. */
 static void cut_short_and_bent(void **state)
 {
@@ -360,6 +370,7 @@ int main(void)
         cmocka_unit_test(written_and_read_again),
         cmocka_unit_test(names_that_a_form_cannot_hold),
         cmocka_unit_test(mistakes_are_named),
+        cmocka_unit_test(an_empty_cache_is_named),
         cmocka_unit_test(cut_short_and_bent),
         cmocka_unit_test(failing_memory_leaves_nothing),
         cmocka_unit_test(from_a_file_is_the_same),
