@@ -9,6 +9,7 @@ set(RQ_SOURCES
   src/base/mem.c
   src/base/nearest.c
   src/base/notes.c
+  src/base/number.c
   src/base/rng.c
   src/base/status.c
   src/base/threads.c

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Every #include in src/ goes to the own folder or to one with a smaller number in src/LAYERS, and is written
 # from src/; cli/ and examples/ include nothing of ours but <requant/...>. Sections of docs/ that comments cite exist.
+# Only base/number turns text into reals and back.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -30,6 +31,11 @@ only() { # only PATTERN FILE: the one file that may include a library
 }
 more=$(only 'dnnl' 'kernels/float_dnnl\.c'; only 'pthreadpool' 'base/threads\.c'; only '(cblas|lapacke)' 'kernels/linalg\.c')
 bad="$bad$more"
+
+# Numbers as text: strtod and printf take the program's comma for a point.
+comma=$(grep -nE '\b(strto(d|f|ld)|atof)\(|\b(v?s?n?printf|fprintf)\(.*%[-+#0-9.*]*[gfea]\b' -r src | grep -v '^src/base/number\.c:' || true)
+[ -z "$comma" ] || bad="$bad
+$comma: base/number reads and writes numbers"
 
 # What comments cite (a file and numbers, across line ends too) is a heading there.
 cited=$(find src include cli tests tools docs bench -type f \( -name '*.[ch]' -o -name '*.inc' -o -name '*.sh' -o -name '*.py' -o -name '*.md' \) |

@@ -52,7 +52,7 @@ RQ_API rq_status rq_ranges_load(rq_ranges **out, const char *path, rq_err *err);
 /* The same from memory; `name` stands for the path in sentences. */
 RQ_API rq_status rq_ranges_parse(rq_ranges **out, const void *data, size_t n, const char *name, rq_err *err);
 /* Write them, sorted by name: JSON, or TensorRT's cache where path ends in .cache (scale max(|lo|, |hi|) / 127).
- * RQ_BAD_DATA: a name that the form cannot hold; RQ_IO; RQ_NO_MEMORY. */
+ * RQ_BAD_DATA: a name or (above 127 times the largest f32) a range that the form cannot hold; RQ_IO; RQ_NO_MEMORY. */
 RQ_API rq_status rq_ranges_save(const rq_ranges *r, const char *path, rq_err *err);
 
 /* Do they belong to g? RQ_BAD_DATA: they were made of another model (where the file says of which), or name a tensor that g does not

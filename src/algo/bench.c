@@ -6,6 +6,7 @@
 #include "algo/report_priv.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/number.h"
 #include "base/rng.h"
 
 enum { WARM_RUNS = 2, LEAST_RUNS = 10, MOST_RUNS = 1000, BUDGET_MS = 2000 };
@@ -248,7 +249,7 @@ static const rq_bench_layer *same_layer(const rq_bench_side *s, const char *name
 
 static void print_side(const char *what, const rq_bench_side *s, FILE *to)
 {
-    fprintf(to, "%s: median %.4g ms, fastest %.4g, 95 %% within %.4g\n", what, s->median_ms, s->min_ms, s->p95_ms);
+    rq_number_to(to, "%s: median %.4g ms, fastest %.4g, 95 %% within %.4g\n", what, s->median_ms, s->min_ms, s->p95_ms);
 }
 
 void rq_bench_print(const rq_bench *b, FILE *to)
@@ -258,14 +259,14 @@ void rq_bench_print(const rq_bench *b, FILE *to)
     for (int i = 0; i < b->model.n_layers; i++) {
         const rq_bench_layer *l = &b->model.layers[i], *o = same_layer(&b->against, l->name);
         const size_t n = strlen(l->name);
-        fprintf(to, "%-40s  %-16.16s  %-5s %9.4f ", n > 40 ? l->name + n - 40 : l->name, l->op,
-                l->integer ? "int" : "float", l->ms);
+        rq_number_to(to, "%-40s  %-16.16s  %-5s %9.4f ", n > 40 ? l->name + n - 40 : l->name, l->op,
+                     l->integer ? "int" : "float", l->ms);
         if (l->gops > 0)
-            fprintf(to, "%8.2f", l->gops);
+            rq_number_to(to, "%8.2f", l->gops);
         else
             fprintf(to, "%8s", "");
         if (o)
-            fprintf(to, "   %9.4f", o->ms);
+            rq_number_to(to, "   %9.4f", o->ms);
         if (o && o->integer != l->integer && (l->integer ? l->ms > o->ms : o->ms > l->ms))
             fputs("  int8 is slower than float here", to);
         fputc('\n', to);
@@ -274,7 +275,8 @@ void rq_bench_print(const rq_bench *b, FILE *to)
     print_side("model", &b->model, to);
     if (b->has_against) {
         print_side("against", &b->against, to);
-        fprintf(to, "the first takes %.2f times the time of the second\n", b->model.median_ms / b->against.median_ms);
+        rq_number_to(to, "the first takes %.2f times the time of the second\n",
+                     b->model.median_ms / b->against.median_ms);
     }
 }
 

@@ -6,6 +6,7 @@
 #include "algo/report_priv.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/number.h"
 
 typedef struct totals {
     double sum, squares;
@@ -154,8 +155,8 @@ void rq_eval_release(rq_eval *e)
 void rq_eval_print(const rq_eval *e, FILE *to)
 {
     if (!isnan(e->accuracy))
-        fprintf(to, "accuracy %.2f %% on %lld sample%s (95 %% interval %.1f to %.1f)\n", 100 * e->accuracy,
-                (long long)e->samples, e->samples == 1 ? "" : "s", 100 * e->lo, 100 * e->hi);
+        rq_number_to(to, "accuracy %.2f %% on %lld sample%s (95 %% interval %.1f to %.1f)\n", 100 * e->accuracy,
+                     (long long)e->samples, e->samples == 1 ? "" : "s", 100 * e->lo, 100 * e->hi);
     else
         fprintf(to, "%lld sample%s, no labels that fit: what the outputs look like\n", (long long)e->samples,
                 e->samples == 1 ? "" : "s");
@@ -164,14 +165,14 @@ void rq_eval_print(const rq_eval *e, FILE *to)
                 (long long)e->samples);
     for (int i = 0; i < e->n_outputs; i++) {
         const rq_eval_output *o = &e->outputs[i];
-        fprintf(to, "output '%s': %lld numbers, min %.6g, max %.6g, mean %.6g, std %.6g", o->name,
-                (long long)(o->count + o->nonfinite), o->min, o->max, o->mean, o->std);
+        rq_number_to(to, "output '%s': %lld numbers, min %.6g, max %.6g, mean %.6g, std %.6g", o->name,
+                     (long long)(o->count + o->nonfinite), o->min, o->max, o->mean, o->std);
         if (o->nonfinite)
             fprintf(to, ", %lld not finite", (long long)o->nonfinite);
         fputc('\n', to);
     }
     if (e->ms > 0)
-        fprintf(to, "%.3g ms a batch\n", e->ms);
+        rq_number_to(to, "%.3g ms a batch\n", e->ms);
 }
 
 rq_status rq_eval_save_json(const rq_eval *e, const char *path, rq_err *err)

@@ -3,7 +3,6 @@
 #include "requant/ptq.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "algo/annotate.h"
@@ -14,6 +13,7 @@
 #include "base/clock.h"
 #include "base/cpu.h"
 #include "base/nearest.h"
+#include "base/number.h"
 #include "graph/own.h"
 #include "ops/widen.h"
 #include "quant/observer.h"
@@ -291,7 +291,7 @@ const char *rq_ptq_method(rq_ptq_state *q, const rq_settings *s)
         return s->observer;
     if (s->method != RQ_METHOD_PERCENTILE)
         return rq_method_name(s->method);
-    snprintf(q->method_text, sizeof q->method_text, "percentile %g", s->percentile);
+    rq_number_print(q->method_text, sizeof q->method_text, "percentile %g", s->percentile);
     return q->method_text;
 }
 

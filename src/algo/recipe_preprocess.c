@@ -4,10 +4,10 @@
 
 #include <errno.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/nearest.h"
+#include "base/number.h"
 
 typedef struct reader {
     rq_preprocess *p;
@@ -32,7 +32,7 @@ static bool number_of(const yaml_node_t *n, double *out)
     const char *text = text_of(n);
     char *end;
     errno = 0;
-    *out = text ? strtod(text, &end) : 0;
+    *out = text ? rq_number_parse(text, &end) : 0;
     return text && end != text && !*end && isfinite(*out);
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "algo/report_priv.h"
+#include "base/number.h"
 
 enum { NAME_MAX_WIDTH = 44, OP_MAX_WIDTH = 18 };
 
@@ -33,7 +34,7 @@ static void print_number(FILE *to, int width, int digits, double v)
     if (isnan(v))
         fprintf(to, " %*s", width, "-");
     else
-        fprintf(to, " %*.*f", width, digits, v);
+        rq_number_to(to, " %*.*f", width, digits, v);
 }
 
 static void print_layers(const rq_report *r, FILE *to)
@@ -49,7 +50,7 @@ static void print_layers(const rq_report *r, FILE *to)
         if (l->dtype != RQ_DTYPE_NONE && isnan(l->scale)) /* measured as it passes */
             fprintf(to, "  %-4s %11s %5s", rq_dtype_name(l->dtype), "-", "-");
         else if (l->dtype != RQ_DTYPE_NONE)
-            fprintf(to, "  %-4s %11.5g %5d", rq_dtype_name(l->dtype), (double)l->scale, (int)l->zero_point);
+            rq_number_to(to, "  %-4s %11.5g %5d", rq_dtype_name(l->dtype), (double)l->scale, (int)l->zero_point);
         else
             fprintf(to, "  %-4s %11s %5s", "f32", "-", "-");
         print_number(to, 8, 1, l->sqnr_db);
@@ -68,11 +69,11 @@ static void print_layers(const rq_report *r, FILE *to)
 static const char *bytes_text(char *buf, size_t n, int64_t bytes)
 {
     if (bytes >= 10 * 1000 * 1000)
-        snprintf(buf, n, "%.1f MB", (double)bytes / 1e6);
+        rq_number_print(buf, n, "%.1f MB", (double)bytes / 1e6);
     else if (bytes >= 1000 * 1000)
-        snprintf(buf, n, "%.2f MB", (double)bytes / 1e6);
+        rq_number_print(buf, n, "%.2f MB", (double)bytes / 1e6);
     else
-        snprintf(buf, n, "%.1f kB", (double)bytes / 1e3);
+        rq_number_print(buf, n, "%.1f kB", (double)bytes / 1e3);
     return buf;
 }
 
@@ -82,16 +83,17 @@ static void print_loss(const rq_report *r, FILE *to)
     fprintf(to, "Verdict on %lld sample%s: ", (long long)r->samples, r->samples == 1 ? "" : "s");
     if (!isnan(a->accuracy)) {
         if (r->drop > 0)
-            fprintf(to, "the int8 model loses %.2f points of accuracy", r->drop);
+            rq_number_to(to, "the int8 model loses %.2f points of accuracy", r->drop);
         else if (r->drop < 0)
-            fprintf(to, "the int8 model gains %.2f points of accuracy", -r->drop);
+            rq_number_to(to, "the int8 model gains %.2f points of accuracy", -r->drop);
         else
             fputs("the int8 model loses no accuracy", to);
-        fprintf(to,
-                " (float %.2f %%, 95 %% interval %.1f to %.1f; int8 %.2f %%, %.1f to %.1f); both give the same answer "
-                "for %.2f %%.\n",
-                100 * a->accuracy, 100 * a->lo, 100 * a->hi, 100 * b->accuracy, 100 * b->lo, 100 * b->hi,
-                100 * r->agreement);
+        rq_number_to(
+            to,
+            " (float %.2f %%, 95 %% interval %.1f to %.1f; int8 %.2f %%, %.1f to %.1f); both give the same answer "
+            "for %.2f %%.\n",
+            100 * a->accuracy, 100 * a->lo, 100 * a->hi, 100 * b->accuracy, 100 * b->lo, 100 * b->hi,
+            100 * r->agreement);
     } else {
         fprintf(
             to,
@@ -101,8 +103,8 @@ static void print_loss(const rq_report *r, FILE *to)
     for (int i = 0; i < r->n_outputs; i++) {
         const rq_report_output *o = &r->outputs[i];
         if (!isnan(o->sqnr_db))
-            fprintf(to, "  output '%s': %.1f dB signal to quantization noise, cosine %.6f\n", o->name, o->sqnr_db,
-                    o->cosine);
+            rq_number_to(to, "  output '%s': %.1f dB signal to quantization noise, cosine %.6f\n", o->name, o->sqnr_db,
+                         o->cosine);
         if (o->nonfinite)
             fprintf(to, "  output '%s': nonfinite outputs: %lld NaN or infinite, %lld of them in the int8 model only\n",
                     o->name, (long long)o->nonfinite, (long long)o->lost);
@@ -115,7 +117,7 @@ static void print_ratio(FILE *to, double ratio, const char *more, const char *le
     if (ratio > 1 / 1.02 && ratio < 1.02)
         fprintf(to, "as %s.\n", same);
     else
-        fprintf(to, "%.2f times %s.\n", ratio > 1 ? ratio : 1 / ratio, ratio > 1 ? more : less);
+        rq_number_to(to, "%.2f times %s.\n", ratio > 1 ? ratio : 1 / ratio, ratio > 1 ? more : less);
 }
 
 static void print_gain(const rq_report *r, FILE *to)
@@ -127,7 +129,7 @@ static void print_gain(const rq_report *r, FILE *to)
         print_ratio(to, (double)f->bytes / (double)q->bytes, "smaller", "larger", "large");
     }
     if (q->ms > 0 && f->ms > 0) {
-        fprintf(to, "Time: %.3g ms a batch instead of %.3g, ", q->ms, f->ms);
+        rq_number_to(to, "Time: %.3g ms a batch instead of %.3g, ", q->ms, f->ms);
         print_ratio(to, f->ms / q->ms, "faster", "slower", "fast");
     }
 }
@@ -179,8 +181,8 @@ void rq_report_print(const rq_report *r, FILE *to)
         fputs("Most harm is done by", to);
         for (int i = 0; i < n; i++) {
             const rq_report_layer *l = &r->layers[worst[i]];
-            fprintf(to, "%s %s '%s' (%.1f dB after it)", i ? "," : "", l->op, l->name[0] ? l->name : l->value,
-                    l->sqnr_db);
+            rq_number_to(to, "%s %s '%s' (%.1f dB after it)", i ? "," : "", l->op, l->name[0] ? l->name : l->value,
+                         l->sqnr_db);
         }
         fputs(".\n", to);
     }

@@ -5,8 +5,9 @@
 #include <float.h>
 #include <math.h>
 #include <stddef.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "base/number.h"
 
 static const char *const method_names[RQ_N_METHODS + 1] = {
     [RQ_METHOD_MINMAX] = "minmax",   [RQ_METHOD_EMA] = "ema", [RQ_METHOD_PERCENTILE] = "percentile",
@@ -142,7 +143,7 @@ static bool read_double(const char *text, double *out)
 {
     char *end;
     errno = 0;
-    *out = strtod(text, &end);
+    *out = rq_number_parse(text, &end);
     return end != text && !*end && isfinite(*out);
 }
 

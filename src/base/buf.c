@@ -2,10 +2,10 @@
 #include "base/buf.h"
 
 #include <stdarg.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/number.h"
 
 /* Room for n more bytes and a NUL. */
 static bool make_room(rq_buf *b, size_t n)
@@ -52,12 +52,12 @@ void rq_buf_addf(rq_buf *b, const char *fmt, ...)
     va_list ap, again;
     va_start(ap, fmt);
     va_copy(again, ap);
-    int n = vsnprintf(NULL, 0, fmt, ap);
+    int n = rq_number_vprint(NULL, 0, fmt, ap);
     va_end(ap);
     if (n < 0) {
         b->failed = true;
     } else if (make_room(b, (size_t)n)) {
-        vsnprintf(b->data + b->size, (size_t)n + 1, fmt, again);
+        rq_number_vprint(b->data + b->size, (size_t)n + 1, fmt, again);
         b->size += (size_t)n;
     }
     va_end(again);

@@ -1,8 +1,8 @@
 /* base/notes.c — a growing list of sentences (requant/ptq.h). */
 #include <stdarg.h>
-#include <stdio.h>
 
 #include "base/mem.h"
+#include "base/number.h"
 #include "requant/ptq.h"
 
 rq_status rq_notes_add(rq_notes *notes, const char *fmt, ...)
@@ -12,7 +12,7 @@ rq_status rq_notes_add(rq_notes *notes, const char *fmt, ...)
     char text[1024];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    rq_number_vprint(text, sizeof text, fmt, ap);
     va_end(ap);
     if (!rq_mem_grow(&notes->text, notes->n, &notes->cap, sizeof *notes->text))
         return RQ_NO_MEMORY;

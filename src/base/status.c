@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/number.h"
+
 const char *rq_status_text(rq_status s)
 {
     static const char *const text[] = {
@@ -22,7 +24,7 @@ rq_status(rq_fail)(rq_err *err, rq_status code, const char *fmt, ...)
         va_list ap;
         va_start(ap, fmt);
         err->code = code;
-        vsnprintf(err->text, sizeof err->text, fmt, ap);
+        rq_number_vprint(err->text, sizeof err->text, fmt, ap);
         va_end(ap);
     }
     return code;
@@ -35,7 +37,7 @@ rq_status rq_fail_in(rq_err *err, rq_status code, const char *fmt, ...)
     char was[sizeof err->text], head[160];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(head, sizeof head, fmt, ap);
+    rq_number_vprint(head, sizeof head, fmt, ap);
     va_end(ap);
     memcpy(was, err->text, sizeof was);
     if (!was[0])

@@ -4,8 +4,9 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "base/number.h"
 
 rq_json rq_json_of(const void *data, size_t n, const char *name, rq_err *err)
 {
@@ -202,7 +203,7 @@ rq_status rq_json_number(rq_json *j, double *out)
     memcpy(text, j->p, n);
     text[n] = 0;
     char *end;
-    const double v = strtod(text, &end);
+    const double v = rq_number_parse(text, &end);
     if (*end || !isfinite(v))
         return wrong(j, "a finite number");
     j->p += n;

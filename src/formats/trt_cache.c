@@ -1,6 +1,7 @@
 /* formats/trt_cache.c — TensorRT's calibration cache: a line of text that says which version and calibrator made it, then
  * a line per tensor: name, colon, space, and the bits of an f32 as eight hexadecimal digits, the highest first. The number
  * is the scale of s8 codes, so the tensor reaches 127 scales from zero either way. */
+#include <float.h>
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
@@ -78,7 +79,7 @@ static rq_status read_line(rq_ranges *r, const char *line, size_t n, int number,
                        digits < 8 ? ": is the file cut short?" : "");
     memcpy(&scale, &bits, sizeof scale);
     if (!(scale >= 0 && isfinite(scale)))
-        return rq_fail(err, RQ_BAD_FILE, "%s:%d: the scale %08" PRIx32 " is %g, expected a finite positive number",
+        return rq_fail(err, RQ_BAD_FILE, "%s:%d: the scale %08" PRIx32 " is %g, expected a finite number, at least 0",
                        r->path, number, bits, (double)scale);
     const size_t length = n - digits - 2;
     if (memchr(line, 0, length))
@@ -111,7 +112,8 @@ rq_status rq_ranges_write_trt(const rq_ranges *r, rq_buf *b, rq_err *err)
     rq_buf_adds(b, "TRT-8601-EntropyCalibration2\n");
     for (int i = 0; i < r->n; i++) {
         const rq_range_info *t = &r->items[i];
-        float scale = (float)(fmax(-t->lo, t->hi) / 127);
+        const double most = fmax(-t->lo, t->hi);
+        float scale = (float)(most / 127);
         uint32_t bits;
         if (scale == 0) /* nothing but zeros: any scale holds them, but 0 is none */
             scale = 1;
@@ -119,6 +121,11 @@ rq_status rq_ranges_write_trt(const rq_ranges *r, rq_buf *b, rq_err *err)
             return rq_fail(err, RQ_BAD_DATA,
                            "%s: the name '%.80s' has a line break, which a calibration cache cannot hold", r->path,
                            t->tensor);
+        if (!isfinite(scale))
+            return rq_fail(err, RQ_BAD_DATA,
+                           "%s: '%.80s' reaches %g, and a calibration cache holds ranges up to %g (127 times the "
+                           "largest f32)",
+                           r->path, t->tensor, most, 127 * (double)FLT_MAX);
         memcpy(&bits, &scale, sizeof bits);
         rq_buf_addf(b, "%s: %08" PRIx32 "\n", t->tensor, bits);
     }

@@ -2,6 +2,7 @@
  * node; annotations in braces after the value: %x:u8[1,3,8,8]{u8 s=0.0039 z=0}. */
 #include <stdio.h>
 
+#include "base/number.h"
 #include "graph/graph.h"
 
 static void print_name(const rq_graph *g, rq_id id, FILE *to)
@@ -43,7 +44,7 @@ static void print_typed(const rq_graph *g, rq_id id, FILE *to)
         fprintf(to, " axis=%d", q->axis);
     if (q->block)
         fprintf(to, " block=%lld", (long long)q->block);
-    fprintf(to, " s=%.9g%s z=%d #%d}", (double)q->scale[0], q->n > 1 ? ".." : "", q->zero_point[0], v->quant);
+    rq_number_to(to, " s=%.9g%s z=%d #%d}", (double)q->scale[0], q->n > 1 ? ".." : "", q->zero_point[0], v->quant);
 }
 
 static void print_graph(const rq_graph *g, int depth, FILE *to);
@@ -71,7 +72,7 @@ static void print_attr(const rq_attr *a, int depth, FILE *to)
     }
     switch (a->type) {
     case RQ_ATTR_FLOAT:
-        fprintf(to, "%.9g", (double)a->f);
+        rq_number_to(to, "%.9g", (double)a->f);
         break;
     case RQ_ATTR_INT:
         fprintf(to, "%lld", (long long)a->i);
@@ -88,7 +89,7 @@ static void print_attr(const rq_attr *a, int depth, FILE *to)
     case RQ_ATTR_FLOATS:
         fputc('[', to);
         for (int i = 0; i < a->n; i++)
-            fprintf(to, "%s%.9g", i ? "," : "", (double)a->floats[i]);
+            rq_number_to(to, "%s%.9g", i ? "," : "", (double)a->floats[i]);
         fputc(']', to);
         break;
     case RQ_ATTR_INTS:

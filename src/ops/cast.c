@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/number.h"
 #include "ops/elements.h"
 
 static rq_status cast_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
@@ -78,7 +79,7 @@ static rq_status cast_from_text(const rq_op_args *a)
             buf[len] = 0;
             const int64_t k = whole ? strtoll(buf, &end, 10) : 0;
             if (end == buf || *end) {
-                const double v = strtod(buf, &end);
+                const double v = rq_number_parse(buf, &end);
                 rq_elements_store_f64(a->out[0], i, &v, 1, true);
             } else {
                 rq_elements_store_int(a->out[0], i, &k, 1);

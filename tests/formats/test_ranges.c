@@ -143,6 +143,28 @@ static void names_that_a_form_cannot_hold(void **state)
     rq_ranges_destroy(r);
 }
 
+/* 127 times the largest f32 is 4.32e40. */
+static void ranges_that_a_cache_cannot_hold(void **state)
+{
+    for (int over = 0; over < 2; over++) {
+        const char *path = RQ_TEST_TMP "/wide.cache";
+        rq_ranges *r, *back;
+        assert_int_equal(rq_ranges_create(&r), RQ_OK);
+        assert_int_equal(
+            rq_ranges_add(r, &(rq_range_info) { .tensor = "wide", .lo = over ? -4.4e40 : -4.3e40, .hi = 1 }, &err),
+            RQ_OK);
+        if (over) {
+            assert_int_equal(rq_ranges_save(r, path, &err), RQ_BAD_DATA);
+            assert_non_null(strstr(err.text, "'wide' reaches 4.4e+40"));
+        } else {
+            assert_int_equal(rq_ranges_save(r, path, &err), RQ_OK);
+            assert_int_equal(rq_ranges_load(&back, path, &err), RQ_OK);
+            rq_ranges_destroy(back);
+        }
+        rq_ranges_destroy(r);
+    }
+}
+
 static void mistakes_are_named(void **state)
 {
     static const struct {
@@ -185,7 +207,7 @@ static void mistakes_are_named(void **state)
         { "TRT-8501-X\nx 3c010a14\n", ":2: expected '<tensor>" },
         { "TRT-8501-X\n: 3c010a14\n", ":2: expected '<tensor>" },
         { "TRT-8501-X\nx: 7f800000\n", ":2: the scale 7f800000 is inf" },
-        { "TRT-8501-X\nx: 7fc00000\n", "expected a finite positive number" },
+        { "TRT-8501-X\nx: 7fc00000\n", "expected a finite number, at least 0" },
         { "TRT-8501-X\nx: bf800000\n", ":2: the scale bf800000 is -1" },
         { "TRT-8501-X\nx: 3c010a14\nx: 3c010a14\n", "'x' stands twice" },
     };
@@ -369,6 +391,7 @@ int main(void)
         cmocka_unit_test(every_form_is_read),
         cmocka_unit_test(written_and_read_again),
         cmocka_unit_test(names_that_a_form_cannot_hold),
+        cmocka_unit_test(ranges_that_a_cache_cannot_hold),
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(an_empty_cache_is_named),
         cmocka_unit_test(cut_short_and_bent),

@@ -48,6 +48,8 @@ static void fail_each(const char *path, const rq_graph *g, const rq_feed *feeds,
         if (rq_mem_live() != live)
             fail_msg("%s: allocation %zu fails, and %zu bytes are lost", path, k, rq_mem_live() - live);
     }
+    if (st)
+        fail_msg("%s: more than %d allocations; those beyond were not tried", path, MOST_TRIES);
 }
 
 static void one(const char *folder, const char *name)
