@@ -84,9 +84,7 @@ bool golden_scan_ops(const char *path, golden_op_fn fn, void *arg);
 
 /* ---- skips.c ---- */
 
-/* Why this case is skipped, or NULL. `model`: file whose operators count (NULL: none). */
-const char *golden_skip_reason(const golden_case *c, const char *model);
-/* An entry for an operator the library can run: the list lies. Returns it, or NULL. */
-const char *golden_stale_skip(void);
+/* Why this case is skipped, or NULL. */
+const char *golden_skip_reason(const golden_case *c);
 
 #endif
