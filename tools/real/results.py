@@ -62,7 +62,8 @@ def one(task, method):
 def openvino_run(task, path, npz):
     import openvino as ov
     m = ov.Core().compile_model(path, 'CPU', {'INFERENCE_PRECISION_HINT': 'f32', 'INFERENCE_NUM_THREADS': int(A.threads)})
-    names = [next(iter(i.names)) for i in m.inputs]; called = {o: next((n for n in sorted(o.names) if n in task['outputs']), '') for o in m.outputs}; outs = {n: [] for n in called.values()}
+    names = [next((n for n in sorted(i.names) if n in npz), '') for i in m.inputs]  # a port has several names, in no order
+    called = {o: next((n for n in sorted(o.names) if n in task['outputs']), '') for o in m.outputs}; outs = {n: [] for n in called.values()}
     for f in common.feeds(task, npz, [n for n in names if n in npz]):
         y = m(f)
         for o in m.outputs:
