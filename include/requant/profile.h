@@ -29,7 +29,7 @@ RQ_API rq_settings rq_profile_settings(rq_profile p);
 RQ_API rq_status rq_profile_check(rq_profile p, const rq_settings *s, const rq_save_cfg *form, rq_err *err);
 
 /* The same for a whole configuration; for the modes dynamic and weight-only what those need of the runtime counts in place of what
- * codes of activations need. */
+ * codes of activations need. Each rule of cfg->recipe that quantizes is checked too; the sentence gives its line. */
 RQ_API rq_status rq_profile_check_cfg(rq_profile p, const rq_ptq_cfg *cfg, const rq_save_cfg *form, rq_err *err);
 
 /* Where an operator of a file will run. */

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include "algo/recipe.h"
+
 enum { U8 = 1, S8 = 2, U16 = 4, S16 = 8, S4 = 16 }; /* sets of types */
 
 static const struct profile {
@@ -106,6 +108,10 @@ rq_status rq_profile_check(rq_profile p, const rq_settings *s, const rq_save_cfg
     if (row->symmetric && !s->symmetric_activations)
         return rq_fail(err, RQ_BAD_ARG, "profile %s needs symmetric activations: it refuses zero points (5.2 rule 1)",
                        row->name);
+    if (row->symmetric && s->pinned && s->zero_point)
+        return rq_fail(err, RQ_BAD_ARG,
+                       "profile %s does not go with zero point %d: it refuses zero points (5.2 rule 1)", row->name,
+                       (int)s->zero_point);
     if (row->float_bias && !s->float_bias)
         return rq_fail(err, RQ_BAD_ARG, "profile %s needs biases in float (5.2 rule 4)", row->name);
     if (row->places != RQ_PLACES_REACH && s->compat)
@@ -141,7 +147,7 @@ static rq_status check_weights_only(rq_profile p, const rq_ptq_cfg *cfg, rq_err 
     return RQ_OK;
 }
 
-rq_status rq_profile_check_cfg(rq_profile p, const rq_ptq_cfg *cfg, const rq_save_cfg *form, rq_err *err)
+static rq_status check_mode(rq_profile p, const rq_ptq_cfg *cfg, const rq_save_cfg *form, rq_err *err)
 {
     const struct profile *row = &profiles[p];
     if (cfg->mode == RQ_MODE_STATIC)
@@ -154,5 +160,20 @@ rq_status rq_profile_check_cfg(rq_profile p, const rq_ptq_cfg *cfg, const rq_sav
     if (p == RQ_PROFILE_TENSORRT || p == RQ_PROFILE_QNN)
         return rq_fail(err, RQ_BAD_ARG, "profile %s does not go with the mode dynamic: it wants ranges in the file",
                        row->name);
+    return RQ_OK;
+}
+
+rq_status rq_profile_check_cfg(rq_profile p, const rq_ptq_cfg *cfg, const rq_save_cfg *form, rq_err *err)
+{
+    RQ_TRY(check_mode(p, cfg, form, err));
+    for (int i = 0; i < rq_recipe_n_rules(cfg->recipe);
+         i++) { /* keys do not depend on each other here: each alone will do */
+        rq_ptq_cfg one = *cfg;
+        rq_err why = { 0 };
+        const size_t line = rq_recipe_apply_rule(cfg->recipe, i, &one.settings);
+        const rq_status s = one.settings.keep_float ? RQ_OK : check_mode(p, &one, form, &why);
+        if (s)
+            return rq_fail(err, s, "%s:%zu: %s", rq_recipe_path(cfg->recipe), line, why.text);
+    }
     return RQ_OK;
 }

@@ -100,6 +100,7 @@ rq_status rq_ptq_observe(rq_ptq_state *q, rq_id v, const rq_settings *s, rq_err 
     const rq_own_observer *own = NULL;
     if (s->observer)
         RQ_TRY(find_observer(q->g, s->observer, &own, err));
+    q->whole_batches |= own || s->method == RQ_METHOD_EMA || s->method == RQ_METHOD_AVERAGE;
     const rq_observer_cfg c = observer_cfg(s, own);
     return rq_observer_create(&q->observers[v], &c) ? no_memory(err) : RQ_OK;
 }
@@ -221,14 +222,14 @@ static rq_status keep_reference(void *arg, const rq_tensor *out, int n_out, rq_e
     return RQ_OK;
 }
 
-/* Samples at a time for every pass, so that memory does not grow with the batch. A moving average is defined by the
- * batches it sees: there the caller's stay. */
+/* Samples at a time for every pass, so that memory does not grow with the batch. Moving averages and observers of the
+ * program are defined by the batches they see: where one watches, the caller's stay. */
 static rq_status choose_step(rq_ptq_state *q, rq_session *session, rq_err *err)
 {
     rq_walk walk;
     const rq_graph *g = q->g;
-    if (q->cfg->settings.observer || q->cfg->settings.method == RQ_METHOD_EMA ||
-        q->cfg->settings.method == RQ_METHOD_AVERAGE)
+    q->step = 0;
+    if (q->whole_batches)
         return RQ_OK;
     if (rq_walk_init(&walk, q->data, g, q->cfg->rows, q->cfg->n_rows, 0))
         return no_memory(err);

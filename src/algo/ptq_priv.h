@@ -31,6 +31,7 @@ typedef struct rq_ptq_state {
     size_t reference_bytes;
     int64_t batch_rows; /* samples in the batch that runs */
     int64_t step;       /* samples at a time; 0: the dataset's batch */
+    bool whole_batches; /* someone watches whose range is defined by the batches it sees */
     char method_text[40];
 } rq_ptq_state;
 

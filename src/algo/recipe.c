@@ -1,13 +1,12 @@
 /* algo/recipe.c — a recipe file becomes a list of rules; asking for a tensor's settings applies those that match, the
  * least specific first. libyaml parses; settings.c has the keys and what they may hold. */
-#include "requant/recipe.h"
-
 #include <fnmatch.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <yaml.h>
 
+#include "algo/recipe.h"
 #include "algo/recipe_preprocess.h"
 #include "algo/settings.h"
 #include "base/file.h"
@@ -367,6 +366,22 @@ void rq_recipe_apply_global(const rq_recipe *r, rq_settings *s, const char *cons
         if (r->global.has & BIT(k) && !kept)
             rq_settings_take(s, &r->global.s, (rq_key)k);
     }
+}
+
+int rq_recipe_n_rules(const rq_recipe *r)
+{
+    return r ? r->n_rules : 0;
+}
+
+size_t rq_recipe_apply_rule(const rq_recipe *r, int i, rq_settings *s)
+{
+    apply(&r->rules[i].set, s);
+    return r->rules[i].line;
+}
+
+const char *rq_recipe_path(const rq_recipe *r)
+{
+    return r->path;
 }
 
 static bool fits(const char *pattern, const char *name)

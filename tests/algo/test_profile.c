@@ -222,6 +222,50 @@ static void contradictions_are_refused(void **state)
     }
 }
 
+static void rules_are_checked_too(void **state)
+{
+    (void)state;
+    static const struct {
+        rq_profile p;
+        rq_mode mode;
+        const char *rules, *says; /* NULL: it goes */
+    } cases[] = {
+        { RQ_PROFILE_TENSORRT, RQ_MODE_STATIC, "  - match: {type: Conv}\n    set: {activations: u16}\n",
+          "profile.yaml:2: profile tensorrt does not go with u16 activations" },
+        { RQ_PROFILE_TENSORRT, RQ_MODE_STATIC,
+          "  - match: {type: Add}\n    set: {float: true}\n  - match: {name: x}\n    set: {affine-weights: true}\n",
+          "profile.yaml:4: profile tensorrt does not go with affine weights" },
+        { RQ_PROFILE_TENSORRT, RQ_MODE_STATIC, "  - match: {tensor: x}\n    set: {scale: 0.1, zero-point: 3}\n",
+          "profile.yaml:2: profile tensorrt does not go with zero point 3" },
+        { RQ_PROFILE_TENSORRT, RQ_MODE_STATIC, "  - match: {tensor: x}\n    set: {scale: 0.1}\n", NULL },
+        { RQ_PROFILE_TENSORRT, RQ_MODE_STATIC, "  - match: {type: Conv}\n    set: {activations: u16, float: true}\n",
+          NULL },
+        { RQ_PROFILE_QNN, RQ_MODE_WEIGHT_ONLY, "  - match: {type: Conv}\n    set: {weights: s4}\n",
+          "profile.yaml:2: profile qnn does not go with s4 weights" },
+        { RQ_PROFILE_QNN, RQ_MODE_STATIC, "  - match: {type: Conv}\n    set: {weights: u8, activations: u16}\n", NULL },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        FILE *f = fopen(RQ_TEST_TMP "/profile.yaml", "w");
+        assert_non_null(f);
+        fprintf(f, "rules:\n%s", cases[i].rules);
+        fclose(f);
+        rq_recipe *r;
+        ok(rq_recipe_load(&r, RQ_TEST_TMP "/profile.yaml", &err));
+        rq_ptq_cfg cfg = rq_ptq_defaults();
+        const rq_save_cfg form = rq_save_defaults();
+        cfg.mode = cases[i].mode;
+        cfg.settings = rq_profile_settings(cases[i].p);
+        if (cases[i].mode == RQ_MODE_STATIC)
+            ok(rq_profile_check_cfg(cases[i].p, &cfg, &form, &err));
+        cfg.recipe = r;
+        const rq_status s = rq_profile_check_cfg(cases[i].p, &cfg, &form, &err);
+        assert_int_equal(s, cases[i].says ? RQ_BAD_ARG : RQ_OK);
+        if (s && !strstr(err.text, cases[i].says))
+            fail_msg("said '%s', not '%s'", err.text, cases[i].says);
+        rq_recipe_destroy(r);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -232,6 +276,7 @@ int main(void)
         cmocka_unit_test(qnn_gets_everything),
         cmocka_unit_test(every_profile_makes_a_file_that_runs),
         cmocka_unit_test(contradictions_are_refused),
+        cmocka_unit_test(rules_are_checked_too),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

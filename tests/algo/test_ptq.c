@@ -219,6 +219,59 @@ static void results_do_not_depend_on_threads(void **state)
     free(text[1]);
 }
 
+/* A moving average is defined by the batches it sees: they are the caller's, whoever asked for it. */
+static void a_rule_that_averages_keeps_the_batches(void **state)
+{
+    static const char *const names[] = { "ema", "average" };
+    static const rq_method methods[] = { RQ_METHOD_EMA, RQ_METHOD_AVERAGE };
+    enum { MANY = 6000, LARGE = 3000 }; /* a batch too large to be run at once by those who may choose */
+    const rq_shape shape = rq_shape_of(4, (const int64_t[]) { MANY, 1, 8, 8 });
+    rq_feed feed = { .name = "image" };
+    assert_int_equal(rq_tensor_create(&feed.tensor, RQ_DTYPE_F32, &shape, false), RQ_OK);
+    for (int i = 0; i < MANY * 64; i++)
+        feed.tensor.f32[i] = (float)(i * 37 % 1009) * (float)(1 + i / (64 * 500)) / 1e4f;
+    ok(rq_npz_save(RQ_TEST_TMP "/many.npz", &feed, 1, &err));
+    rq_tensor_release(&feed.tensor);
+    for (int i = 0; i < 2; i++) {
+        char *text[2];
+        double ends[2][2];
+        for (int by_rule = 0; by_rule < 2; by_rule++) {
+            rq_graph *g = load("models/digits-cnn.onnx");
+            rq_dataset *d;
+            const rq_dataset_cfg batches = { .batch = LARGE };
+            ok(rq_dataset_open(&d, RQ_TEST_TMP "/many.npz", g, &batches, &err));
+            rq_ptq_cfg cfg = rq_ptq_defaults();
+            rq_recipe *r = NULL;
+            rq_ranges *ranges;
+            cfg.threads = 1;
+            cfg.settings.method = by_rule ? RQ_METHOD_MINMAX : methods[i];
+            if (by_rule) {
+                FILE *f = fopen(RQ_TEST_TMP "/average.yaml", "w");
+                fprintf(f, "rules:\n  - match: {tensor: '*'}\n    set: {method: %s}\n", names[i]);
+                fclose(f);
+                ok(rq_recipe_load(&r, RQ_TEST_TMP "/average.yaml", &err));
+                cfg.recipe = r;
+            }
+            ok(rq_calibrate(&ranges, g, d, &cfg, NULL, &err));
+            ends[by_rule][0] = ends[by_rule][1] = 0;
+            for (int k = 0; k < rq_ranges_count(ranges); k++) {
+                const rq_range_info *info = rq_ranges_at(ranges, k);
+                ends[by_rule][0] += info->lo * (k + 1), ends[by_rule][1] += info->hi * (k + 1);
+            }
+            ok(rq_ptq(g, d, &cfg, NULL, &err));
+            text[by_rule] = text_of(g);
+            rq_ranges_destroy(ranges);
+            rq_recipe_destroy(r);
+            rq_dataset_close(d);
+            rq_graph_destroy(g);
+        }
+        assert_string_equal(text[0], text[1]);
+        assert_memory_equal(ends[0], ends[1], sizeof ends[0]);
+        free(text[0]);
+        free(text[1]);
+    }
+}
+
 /* ---- observers of the program ---- */
 
 static void *extremes_create(void *user)
@@ -346,6 +399,7 @@ int main(void)
         cmocka_unit_test(equalizing_keeps_the_function),
         cmocka_unit_test(an_error_leaves_the_graph_as_it_was),
         cmocka_unit_test(results_do_not_depend_on_threads),
+        cmocka_unit_test(a_rule_that_averages_keeps_the_batches),
         cmocka_unit_test(an_own_observer_that_takes_extremes_is_minmax),
         cmocka_unit_test(an_own_observer_that_fails_or_is_missing_is_said),
     };

@@ -15,3 +15,5 @@ printf 'data: models/digits-test.npz\nout: o.npz\ndim: {batch: 3}\ntap: /2/Relu_
 printf 'rules:\n  - match: {type: Conv}\n    set: {weights: u8}\n' >r.yaml; requant run models/digits-cnn.onnx -d models/digits-test.npz -o o.npz --recipe r.yaml; requant run models/digits-cnn.onnx -d models/digits-test.npz -o o.npz --recipe r.yaml -q
 # a pipe is refused, not waited for
 mkfifo p; requant info p; requant eval models/digits-cnn.onnx -d p
+# nor do rules escape the profile
+printf 'rules:\n  - match: {type: Gemm}\n    set: {weights: s8}\n  - match: {type: Conv}\n    set: {activations: u16}\n' >r.yaml; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --recipe r.yaml --profile tensorrt; ls never.onnx
