@@ -403,6 +403,8 @@ static size_t resize_scratch(const rq_op_args *a, bool integer)
 {
     const rq_shape *y = &a->out[0]->shape;
     size_t indices = 0;
+    if (rq_shape_count(y) == 0) /* whatever its other sides are */
+        return 0;
     if (read_options(a->node, a->opset).method != RQ_RESIZE_NEAREST)
         return rq_resize_blend_scratch(a, integer);
     for (int d = 0; d < y->rank; d++)
