@@ -5,7 +5,7 @@
 #include "fuzz/fuzz.h"
 #include "graph/graph.h"
 
-enum { MOST_ELEMENTS = 1 << 14, MOST_INPUTS = 16 };
+enum { MOST_ELEMENTS = 1 << 14, MOST_SIDE = 1 << 20, MOST_INPUTS = 16 };
 
 static bool is_small(const rq_graph *g)
 {
@@ -15,6 +15,9 @@ static bool is_small(const rq_graph *g)
             continue;
         if (!rq_shape_is_known(&v->shape) || rq_shape_count(&v->shape) > MOST_ELEMENTS)
             return false;
+        for (int d = 0; d < v->shape.rank; d++) /* of an empty tensor */
+            if (v->shape.dim[d] > MOST_SIDE)
+                return false;
     }
     for (int i = 0; i < g->n_nodes; i++)
         for (int a = 0; g->nodes[i].op && a < g->nodes[i].n_attr; a++) {
