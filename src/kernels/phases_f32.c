@@ -45,6 +45,12 @@ static bool shift(const rq_conv_geom *g, int d, int64_t r, int64_t t, int64_t *a
     return down * s == v;
 }
 
+/* Remainders of axis d that some output has; strides may be much larger than what they step over. */
+static int64_t remainders(const rq_conv_geom *g, int d)
+{
+    return g->stride[d] < g->out[d] ? g->stride[d] : g->out[d];
+}
+
 /* The planes that hold everything: smallest and largest shift of each axis. */
 static void surround(rq_phases_f32 *p)
 {
@@ -52,7 +58,7 @@ static void surround(rq_phases_f32 *p)
     p->laid = (rq_conv_geom) { .nd = g->nd, .batch = g->batch, .groups = 1, .in_ch = g->in_ch, .out_ch = g->in_ch };
     for (int d = 0; d < 3; d++) {
         int64_t lo = 0, hi = 0, at;
-        for (int64_t r = 0; r < g->stride[d]; r++)
+        for (int64_t r = 0, n = remainders(g, d); r < n; r++)
             for (int64_t t = 0; t < g->kernel[d]; t++)
                 if (shift(g, d, r, t, &at)) {
                     lo = at < lo ? at : lo;
@@ -88,17 +94,15 @@ static void list_phases(rq_phases_f32 *p)
     const rq_conv_geom *g = &p->g;
     const int64_t icg = g->in_ch / g->groups;
     int64_t r[3], longest = 1;
-    for (r[0] = 0; r[0] < g->stride[0]; r[0]++)
-        for (r[1] = 0; r[1] < g->stride[1]; r[1]++)
-            for (r[2] = 0; r[2] < g->stride[2]; r[2]++) {
+    for (r[0] = 0; r[0] < remainders(g, 0); r[0]++)
+        for (r[1] = 0; r[1] < remainders(g, 1); r[1]++)
+            for (r[2] = 0; r[2] < remainders(g, 2); r[2]++) {
                 phase *f = &p->phases[p->n_phases];
                 *f = (phase) { .before = p->depth };
                 for (int d = 0; d < 3; d++) {
                     f->r[d] = r[d];
                     f->q[d] = (g->out[d] - r[d] + g->stride[d] - 1) / g->stride[d];
                 }
-                if (f->q[0] <= 0 || f->q[1] <= 0 || f->q[2] <= 0)
-                    continue;
                 int32_t *off = p->off + p->depth;
                 const int64_t taps = list_taps(p, r, off);
                 for (int64_t i = 1; i < icg; i++)
@@ -152,6 +156,9 @@ static size_t packed_floats(const rq_phases_f32 *p)
 
 rq_status rq_phases_f32_create(rq_phases_f32 **out, const rq_kernels *k, const rq_conv_geom *g, const float *w)
 {
+    const double phases = (double)remainders(g, 0) * (double)remainders(g, 1) * (double)remainders(g, 2);
+    if (phases > MOST_PHASES)
+        return RQ_UNSUPPORTED;
     rq_phases_f32 *p = rq_mem_zalloc(1, sizeof *p);
     if (!p)
         return RQ_NO_MEMORY;
@@ -161,8 +168,7 @@ rq_status rq_phases_f32_create(rq_phases_f32 **out, const rq_kernels *k, const r
     double size = (double)g->in_ch;
     for (int d = 0; d < 3; d++)
         size *= (double)(rq_planes_reach(&p->laid, d) + 1);
-    const double phases = (double)g->stride[0] * (double)g->stride[1] * (double)g->stride[2];
-    rq_status s = size < INT32_MAX / 2 && phases <= MOST_PHASES ? RQ_NO_MEMORY : RQ_UNSUPPORTED;
+    rq_status s = size < INT32_MAX / 2 ? RQ_NO_MEMORY : RQ_UNSUPPORTED;
     if (s == RQ_UNSUPPORTED)
         goto done;
     rq_planes_init(&p->planes, &p->laid);

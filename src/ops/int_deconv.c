@@ -12,6 +12,8 @@
 
 #include <string.h>
 
+enum { MOST_PHASES = 4096 }; /* each is compared with every other */
+
 /* What the outputs first, first + stride ... of an axis see: tap + m * tap_step (m < n) at input base - m * step of the
  * first output, one further for each next one. */
 typedef struct phase {
@@ -41,12 +43,26 @@ typedef struct deconv_state {
     int n_products;
 } deconv_state;
 
+static int64_t phase_count(const rq_window *w, int i)
+{
+    return w->stride[i] < w->out[i] ? w->stride[i] : w->out[i];
+}
+
 bool rq_int_deconv_accepts(const rq_op_args *a, const char **why)
 {
     const int64_t group = rq_attr_int(a->node, "group", 1);
     *why = "nothing to add";
-    return rq_tensor_count(a->in[0]) && rq_tensor_count(a->in[1]) &&
-           rq_int_is_conv(a, 1, a->in[1]->shape.dim[1] * group, why);
+    if (!rq_tensor_count(a->in[0]) || !rq_tensor_count(a->in[1]) ||
+        !rq_int_is_conv(a, 1, a->in[1]->shape.dim[1] * group, why))
+        return false;
+    rq_window w;
+    *why = "strides make too many phases";
+    if (rq_window_deconv(&w, a->node, &a->in[0]->shape, &a->in[1]->shape, NULL))
+        return true; /* prepare says what is wrong */
+    double phases = 1;
+    for (int i = 0; i < 3; i++)
+        phases *= (double)phase_count(&w, i);
+    return phases <= MOST_PHASES;
 }
 
 void rq_int_deconv_release(void *state)
@@ -71,19 +87,28 @@ void rq_int_deconv_release(void *state)
 
 /* ---- phases ---- */
 
-static int64_t gcd(int64_t a, int64_t b)
+/* *g: the largest that divides d and s; returns m with m * d = *g modulo s, 0 <= m < s. */
+static int64_t invert(int64_t d, int64_t s, int64_t *g)
 {
-    return b ? gcd(b, a % b) : a;
+    int64_t a = d % s, b = s, m = 1, n = 0;
+    while (a) { /* a = m d, b = n d modulo s */
+        const int64_t q = b / a, r = b - q * a, t = n - q * m;
+        b = a, a = r;
+        n = m, m = t;
+    }
+    *g = b;
+    return n < 0 ? n + s : n;
 }
 
 /* The phase of axis i whose first output is o. */
 static phase phase_at(const rq_window *w, int i, int64_t o)
 {
-    const int64_t s = w->stride[i], d = w->dilation[i], g = gcd(d, s), at = o + w->pad_lo[i];
-    phase p = { .tap_step = s / g, .step = d / g, .outs = (w->out[i] - o + s - 1) / s };
-    while (p.tap < w->kernel[i] && p.tap < p.tap_step && (at - p.tap * d) % s != 0)
-        p.tap++;
-    if (p.tap < w->kernel[i] && p.tap < p.tap_step) {
+    const int64_t s = w->stride[i], d = w->dilation[i], at = o + w->pad_lo[i];
+    int64_t g;
+    const int64_t m = invert(d, s, &g), steps = s / g, rest = at / g % steps;
+    phase p = { .tap_step = steps, .step = d / g, .outs = (w->out[i] - o + s - 1) / s };
+    p.tap = (rest < 0 ? rest + steps : rest) * (m % steps) % steps; /* the first with tap * d = at modulo s, if g */
+    if (at % g == 0 && p.tap < w->kernel[i]) {                      /* divides at */
         p.n = (w->kernel[i] - 1 - p.tap) / p.tap_step + 1;
         p.base = (at - p.tap * d) / s;
     }
@@ -105,11 +130,6 @@ static bool leads(const rq_window *w, int i, int64_t o)
             return false;
     }
     return true;
-}
-
-static int64_t phase_count(const rq_window *w, int i)
-{
-    return w->stride[i] < w->out[i] ? w->stride[i] : w->out[i];
 }
 
 /* The inputs that any phase sees, relative to the position of the output within its phase, make the padding. */

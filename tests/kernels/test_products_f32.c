@@ -230,6 +230,35 @@ static void convolutions_match_plain_loops(void **state)
     rq_threads_destroy(two);
 }
 
+/* Steps far beyond the output, which only has some of their remainders; and as many phases as there are. */
+static void strides_may_be_larger_than_what_is_there(void **state)
+{
+    static const int64_t strides[] = { INT32_MAX, 3000, 5000 };
+    rq_rng r;
+    rq_threads *two;
+    int how[4] = { 0 };
+    rq_rng_seed(&r, 9);
+    assert_int_equal(rq_threads_create(&two, 2), RQ_OK);
+    for (int n = 0; n < 3; n++)
+        for (int64_t pad = 0; pad < 3; pad++) {
+            rq_conv_geom g = { .nd = 2,
+                               .batch = 1,
+                               .groups = 1,
+                               .in_ch = 2,
+                               .out_ch = 3,
+                               .in = { 1, 1, n ? 2 : 1 },
+                               .kernel = { 1, 2, 20 },
+                               .stride = { 1, 1 + pad, strides[n] },
+                               .dilation = { 1, 1, 3 },
+                               .pad_lo = { 0, 0, n == 2 ? 2000 : pad },
+                               .pad_hi = { 0, 1, pad },
+                               .transposed = true };
+            assert_true(finish(&g));
+            check_conv(&g, &r, true, true, two, how);
+        }
+    rq_threads_destroy(two);
+}
+
 /* Large enough to be cut into pieces. */
 static void pieces_give_the_same_bits(void **state)
 {
@@ -398,6 +427,7 @@ static void products_match_plain_loops(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(strides_may_be_larger_than_what_is_there),
         cmocka_unit_test(convolutions_match_plain_loops),
         cmocka_unit_test(pieces_give_the_same_bits),
         cmocka_unit_test(products_match_plain_loops),

@@ -325,6 +325,44 @@ static void transposed_convolutions(void **state)
         transposed_convolution(&rng, i);
 }
 
+/* Work per phase grows with their number: too many are left to the float form. */
+static void a_stride_of_too_many_phases_is_refused(void **state)
+{
+    (void)state;
+    rq_rng rng;
+    rq_rng_seed(&rng, 13);
+    for (int64_t stride = 4096; stride < 100000000; stride *= 100) {
+        fixture f;
+        start_row(&f, &rng, "ConvTranspose");
+        set_ints(&f, "strides", &stride, 1);
+        add_codes(&f, 3, (const int64_t[]) { 1, 1, 1 });
+        add_codes(&f, 3, (const int64_t[]) { 1, 1, stride > 4096 ? 30000 : 8000 });
+        set_q(&f, MAX_IN, RQ_DTYPE_U8, RQ_PER_TENSOR, 1, false, 1);
+        const rq_tensor *in[2] = { &f.in[0], &f.in[1] };
+        const rq_qparams *in_q[2] = { &f.q[0], &f.q[1] }, *out_q[1] = { &f.q[MAX_IN] };
+        rq_tensor *out[1] = { &f.out };
+        const rq_op_args a = { .graph = f.g,
+                               .node = &f.g->nodes[f.node],
+                               .opset = OPSET,
+                               .in = in,
+                               .out = out,
+                               .n_in = 2,
+                               .n_out = 1,
+                               .in_q = in_q,
+                               .out_q = out_q };
+        const char *why = "";
+        f.g->nodes[f.node].n_in = 2;
+        if (stride == 4096) {
+            if (!rq_op_find("", "ConvTranspose")->accepts_int(&a, &why))
+                fail_msg("refused: %s", why);
+        } else {
+            assert_false(rq_op_find("", "ConvTranspose")->accepts_int(&a, &why));
+            assert_string_equal(why, "strides make too many phases");
+        }
+        finish(&f);
+    }
+}
+
 static void resizing(void **state)
 {
     (void)state;
@@ -586,6 +624,7 @@ int main(void)
         cmocka_unit_test(choices),
         cmocka_unit_test(reductions),
         cmocka_unit_test(transposed_convolutions),
+        cmocka_unit_test(a_stride_of_too_many_phases_is_refused),
         cmocka_unit_test(resizing),
         cmocka_unit_test(softmaxes),
         cmocka_unit_test(normalizations),
