@@ -23,11 +23,17 @@ static int64_t block_of(const rq_attend *a)
     return a->queries < most ? a->queries : most;
 }
 
+/* Room of one block: no less for more keys, as fewer keys may come than room was made for. (Blocks get smaller as keys
+ * get more, so the scores of a block alone do not grow steadily.) */
 static size_t block_bytes(const rq_attend *a)
 {
-    size_t n;
-    if (!rq_mem_mul((size_t)block_of(a), (size_t)a->keys + 1, &n) || !rq_mem_mul(n, sizeof(float), &n) ||
-        n > MOST_BYTES)
+    const size_t keys = (size_t)a->keys + 1, rows = (size_t)(a->queries < BLOCK ? a->queries : BLOCK);
+    size_t n, most, least;
+    if (!rq_mem_mul(rows, keys, &n) || !rq_mem_mul(8, keys, &least))
+        return MOST_BYTES;
+    most = least > BLOCK_SCORES + BLOCK ? least : BLOCK_SCORES + BLOCK;
+    n = n < most ? n : most;
+    if (!rq_mem_mul(n, sizeof(float), &n) || n > MOST_BYTES)
         return MOST_BYTES;
     n = (n + 63) & ~(size_t)63;
     return a->codes ? n + rq_int_attend_scratch(a, block_of(a)) : n;

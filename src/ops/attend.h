@@ -83,7 +83,8 @@ void rq_int_attend_values(const rq_attend *a, const rq_attend_block *p, const fl
 
 /* ---- attend.c ---- */
 
-/* Bytes for the scores of a few rows, once per thread that works on them. Only the sizes of a are read. */
+/* Bytes for the scores of a few rows, once per thread that works on them. Only the sizes of a are read; in
+ * floats, room for more keys serves fewer. */
 size_t rq_attend_scratch(const rq_attend *a, rq_threads *t);
 /* A row with every key hidden by -inf is 0. Results do not depend on the number of threads. RQ_INTERNAL: the float
  * product failed. */

@@ -40,8 +40,8 @@ static rq_status deform_infer(const rq_infer *a)
     int64_t group;
     a->out_dtype[0] = a->in[X]->dtype;
     RQ_TRY(rq_window_group(a->node, &group, a->err));
-    if (moved < 1)
-        return rq_infer_fail(a, RQ_BAD_GRAPH, "offset_group is %lld, expected at least 1", (long long)moved);
+    if (moved < 1 || moved > INT32_MAX)
+        return rq_infer_fail(a, RQ_BAD_GRAPH, "offset_group is %lld, expected 1 to %d", (long long)moved, INT32_MAX);
     if (x->rank < 0 || w->rank < 0)
         return RQ_OK;
     if (x->rank != 4 || w->rank != 4)

@@ -50,6 +50,9 @@ static bool takes(const rq_op_args *a, const char **why)
     *why = "weight codes have more than 8 bits";
     if (rq_dtype_bits(w->dtype) > 8)
         return false;
+    *why = "blocks are too long for exact sums";
+    if (w->axis >= 0 && w->axis < a->in[1]->shape.rank && !rq_blocks_fit(w->block, a->in[1]->shape.dim[w->axis]))
+        return false;
     *why = "bias counts in units that weights in blocks do not have";
     if (c && c->dtype == RQ_DTYPE_S32 && !a->in_q[2])
         return false;

@@ -27,6 +27,11 @@ void rq_blocks_release(rq_blocks *p)
     *p = (rq_blocks) { 0 };
 }
 
+bool rq_blocks_fit(int64_t block, int64_t depth)
+{
+    return min64(block, depth) <= INT32_MAX / (255 * 255);
+}
+
 rq_status rq_blocks_init(rq_blocks *p, const rq_kernels *k, rq_dtype codes, int64_t depth, int64_t block,
                          int64_t columns)
 {

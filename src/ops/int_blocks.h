@@ -3,7 +3,8 @@
  *   y[i][j] = sum over blocks b, in order, of f32( sum over k in b of (x - zx)(w - zw[b][j]) ) * f32(sx[i][b] * sw[b][j])
  *
  * The inner sums are exact integers; the outer one is in f32, one rounding per product and one per addition, in this
- * order everywhere: on every instruction set and for every number of threads. Codes have up to 8 bits. */
+ * order everywhere: on every instruction set and for every number of threads. Codes have up to 8 bits.
+ * s32 holds the inner sums of blocks that rq_blocks_fit() lets pass. */
 #ifndef RQ_OPS_INT_BLOCKS_H
 #define RQ_OPS_INT_BLOCKS_H
 
@@ -21,6 +22,8 @@ typedef struct rq_blocks {
     int32_t *sum; /* sums of packed codes */
 } rq_blocks;
 
+/* Do sums within blocks stay in s32 whatever the codes are? */
+bool rq_blocks_fit(int64_t block, int64_t depth);
 /* Room for w [depth][columns] of these codes (U8 or S8 as bytes) in blocks. RQ_NO_MEMORY. */
 rq_status rq_blocks_init(rq_blocks *p, const rq_kernels *k, rq_dtype codes, int64_t depth, int64_t block,
                          int64_t columns);

@@ -241,12 +241,14 @@ static decoder decoder_of(const rq_op_args *a)
 }
 
 /* At accuracy_level 4 ONNX Runtime computes in integers what it packed beforehand: constants, without g_idx and with
- * zero points that are codes. */
+ * zero points that are codes. Blocks longer than any it takes, whose sums may leave s32, are computed in floats. */
 static bool wants_integers(const rq_op_args *a)
 {
+    const sizes z = sizes_of(a->node);
     const rq_tensor *zero = input(a, IN_ZEROS);
     return rq_attr_int(a->node, "accuracy_level", 0) == 4 && a->in[IN_W]->data && a->in[IN_SCALES]->data &&
-           !input(a, IN_GROUPS) && (!zero || (zero->data && zero->dtype == RQ_DTYPE_U8));
+           rq_blocks_fit(z.block, z.depth) && !input(a, IN_GROUPS) &&
+           (!zero || (zero->data && zero->dtype == RQ_DTYPE_U8));
 }
 
 /* Codes of few bits take their zero point off at once: the difference fits s8. So do those of 8 bits around 128. */

@@ -88,6 +88,8 @@ static rq_status grid_infer(const rq_infer *a)
     rq_shape *y = &a->out_shape[0];
     y->rank = n;
     y->dim[0] = t->rank == 3 ? t->dim[0] : RQ_DIM_UNKNOWN;
+    if (known >= 0 && v[0] < 0) /* it would pass for a symbol */
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "the size holds %lld", (long long)v[0]);
     if (known >= 0 && !rq_infer_dim_join(&y->dim[0], v[0]))
         return rq_infer_fail(a, RQ_BAD_SHAPE, "theta is for %lld images, the size says %lld", (long long)t->dim[0],
                              (long long)v[0]);

@@ -96,9 +96,12 @@ static rq_status rotary_infer(const rq_infer *a)
                              s->rank, want);
     if (x->rank < 0 || c->rank < 0 || s->rank < 0)
         return RQ_OK;
-    if (x->rank == 3 && p.heads > 0 && x->dim[2] >= 0 && x->dim[2] % p.heads != 0)
-        return rq_infer_fail(a, RQ_BAD_SHAPE, "the last axis, %lld, does not divide into %lld heads",
-                             (long long)x->dim[2], (long long)p.heads);
+    if (x->rank == 3 && x->dim[2] >= 0 && c->dim[want - 1] >= 0 && p.heads < 1)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "the last axis, %lld, holds no head of the %lld angles of the cosines",
+                             (long long)x->dim[2], (long long)c->dim[want - 1]);
+    if (x->rank == 3 && p.heads > 0 && x->dim[2] >= 0 && x->dim[2] != p.heads * p.size)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "the last axis, %lld, is not %lld heads of %lld", (long long)x->dim[2],
+                             (long long)p.heads, (long long)p.size);
     if (p.size >= 0 && (p.turned < 0 || p.turned % 2 != 0 || p.turned > p.size))
         return rq_infer_fail(a, RQ_BAD_SHAPE, "%lld elements of a head of %lld cannot turn in pairs",
                              (long long)p.turned, (long long)p.size);

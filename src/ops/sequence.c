@@ -267,12 +267,16 @@ static rq_status concat(walk *w, rq_id node)
 /* 1: the node's input is a tensor that is there; 0: it is left out, or an Optional of nothing; -1: a run will know. */
 static int is_there(const walk *w, const rq_node *n, rq_id *x)
 {
-    *x = n->n_in ? n->in[0] : RQ_NONE;
-    if (*x == RQ_NONE)
-        return 0;
-    const rq_value *v = &w->g->values[*x];
-    if (v->kind == RQ_VALUE_NODE && v->producer >= 0 && rq_rewrite_is(&w->g->nodes[v->producer], "Optional"))
-        return is_there(w, &w->g->nodes[v->producer], x);
+    const rq_value *v;
+    for (;;) { /* an Optional may hold an Optional; nodes are in order, so the way back ends */
+        *x = n->n_in ? n->in[0] : RQ_NONE;
+        if (*x == RQ_NONE)
+            return 0;
+        v = &w->g->values[*x];
+        if (v->kind != RQ_VALUE_NODE || v->producer < 0 || !rq_rewrite_is(&w->g->nodes[v->producer], "Optional"))
+            break;
+        n = &w->g->nodes[v->producer];
+    }
     if (v->kind == RQ_VALUE_INPUT || v->kind == RQ_VALUE_CONST) /* what a run is given is a tensor */
         return w->g->outer && v->kind == RQ_VALUE_INPUT ? -1 : 1;
     return v->dtype != RQ_DTYPE_NONE && v->shape.rank >= 0 ? 1 : -1;

@@ -168,7 +168,10 @@ static rq_status stft_infer(const rq_infer *a)
         length = w->shape.dim[0];
     if (l) {
         int64_t given;
-        if (rq_infer_ints(a, 3, &given, 1) == 1 && !rq_infer_dim_join(&length, given))
+        const bool known = rq_infer_ints(a, 3, &given, 1) == 1;
+        if (known && given < 1) /* it would pass for a symbol */
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "frame_length is %lld, expected at least 1", (long long)given);
+        if (known && !rq_infer_dim_join(&length, given))
             return rq_infer_fail(a, RQ_BAD_SHAPE, "frame_length is %lld and the window %lld long", (long long)given,
                                  (long long)length);
     }

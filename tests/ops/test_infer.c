@@ -235,6 +235,72 @@ static void impossible_shapes_are_refused(void **state)
     rq_graph_destroy(g);
 }
 
+/* Below zero sizes are symbols; in the contents of a constant they are mistakes. */
+static void sizes_below_zero_are_refused(void **state)
+{
+    (void)state;
+    rq_graph *g = build_graph(17);
+    rq_id x = build_input(g, "x", RQ_DTYPE_F32, DIMS(1, 64, 1));
+    node(g, "STFT", "y",
+         BUILD_IN(x, build_scalar(g, "step", RQ_DTYPE_S64, 4), RQ_NONE, build_scalar(g, "long", RQ_DTYPE_S64, -5)));
+    assert_int_equal(infer(g), RQ_BAD_SHAPE);
+    assert_non_null(strstr(err.text, "frame_length is -5"));
+    rq_graph_destroy(g);
+    g = build_graph(20);
+    x = build_input(g, "theta", RQ_DTYPE_F32, DIMS(-1, 2, 3));
+    node(g, "AffineGrid", "y", BUILD_IN(x, INTS(g, "size", -5, 3, 4, 4)));
+    assert_int_equal(infer(g), RQ_BAD_SHAPE);
+    assert_non_null(strstr(err.text, "the size holds -5"));
+    rq_graph_destroy(g);
+}
+
+static rq_status deform(int64_t groups)
+{
+    rq_graph *g = build_graph(19);
+    rq_id x = build_input(g, "x", RQ_DTYPE_F32, DIMS(1, -1, 3, 3)),
+          w = build_input(g, "w", RQ_DTYPE_F32, DIMS(1, -1, 2, 2));
+    rq_id offset = build_input(g, "o", RQ_DTYPE_F32, DIMS(1, -1, 2, 2)),
+          y = node(g, "DeformConv", "y", BUILD_IN(x, w, offset));
+    set_int(g, y, "offset_group", groups);
+    const rq_status s = infer(g);
+    rq_graph_destroy(g);
+    return s;
+}
+
+static void groups_beyond_any_number_of_channels_are_refused(void **state)
+{
+    (void)state;
+    assert_int_equal(deform(INT32_MAX), RQ_OK);
+    assert_int_equal(deform(INT64_C(1) << 62), RQ_BAD_GRAPH); /* twice that is not a number */
+    assert_non_null(strstr(err.text, "offset_group"));
+}
+
+/* com.microsoft.RotaryEmbedding of [1,2,columns], with `angles` of them in a cache and no num_heads. */
+static rq_status turn(int64_t columns, int64_t angles)
+{
+    rq_graph *g = build_graph(17);
+    assert_int_equal(rq_graph_set_opset(g, "com.microsoft", 1), RQ_OK);
+    rq_id in[4] = { build_input(g, "x", RQ_DTYPE_F32, DIMS(1, 2, columns)),
+                    build_input(g, "ids", RQ_DTYPE_S64, DIMS(1)), build_input(g, "cos", RQ_DTYPE_F32, DIMS(8, angles)),
+                    build_input(g, "sin", RQ_DTYPE_F32, DIMS(8, angles)) };
+    rq_id y, made;
+    assert_int_equal(rq_graph_add_value(g, &y, RQ_VALUE_NODE, "y", RQ_DTYPE_NONE, NULL, NULL), RQ_OK);
+    assert_int_equal(rq_graph_add_node(g, &made, "RotaryEmbedding", "com.microsoft", "y", in, 4, &y, 1, NULL), RQ_OK);
+    const rq_status s = infer(g);
+    rq_graph_destroy(g);
+    return s;
+}
+
+/* Every element of the output is of some head, or it would not be written. */
+static void heads_fill_the_last_axis(void **state)
+{
+    (void)state;
+    assert_int_equal(turn(16, 4), RQ_OK);
+    assert_int_equal(turn(4, 4), RQ_BAD_SHAPE);
+    assert_int_equal(turn(20, 4), RQ_BAD_SHAPE);
+    assert_int_equal(turn(16, 0), RQ_BAD_SHAPE);
+}
+
 static void slices_of_symbols(void **state)
 {
     (void)state;
@@ -387,6 +453,9 @@ int main(void)
         cmocka_unit_test(a_symbol_is_not_minus_one),
         cmocka_unit_test(symbols_cancel_in_reshape),
         cmocka_unit_test(impossible_shapes_are_refused),
+        cmocka_unit_test(sizes_below_zero_are_refused),
+        cmocka_unit_test(groups_beyond_any_number_of_channels_are_refused),
+        cmocka_unit_test(heads_fill_the_last_axis),
         cmocka_unit_test(slices_of_symbols),
         cmocka_unit_test(stale_statements_lose),
         cmocka_unit_test(types_must_agree),

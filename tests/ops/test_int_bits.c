@@ -288,6 +288,46 @@ static void weights_in_blocks_are_summed_in_order(void **state)
     }
 }
 
+/* 255 * 255 * 33025 is the last that s32 holds. */
+static void blocks_end_where_sums_leave_their_type(void **state)
+{
+    rq_rng rng;
+    rq_rng_seed(&rng, 44);
+    for (int64_t k = 33025; k <= 33026; k++) {
+        fixture f;
+        start(&f, &rng, "MatMul");
+        add_input(&f, RQ_DTYPE_U8, 2, (int64_t[]) { 1, k });
+        add_input(&f, RQ_DTYPE_U8, 2, (int64_t[]) { k, 1 });
+        set_q(&f, 0, RQ_DTYPE_U8, RQ_PER_TENSOR, 1, true, 1);
+        set_blocks(&f, RQ_DTYPE_U8, 0, 40000);
+        f.q[0].scale[0] = f.q[1].scale[0] = 1;
+        f.q[1].zero_point[0] = 0;
+        for (int i = 0; i < 2; i++)
+            memset(f.in[i].data, 255, f.in[i].bytes);
+        set_output(&f, RQ_DTYPE_F32, &(rq_shape) { 2, { 1, 1 } });
+        const double want = (double)(float)(255 * 255 * k);
+        const rq_tensor *in[2] = { &f.in[0], &f.in[1] };
+        const rq_qparams *in_q[2] = { &f.q[0], &f.q[1] }, *out_q[1] = { NULL };
+        rq_tensor *out[1] = { &f.out };
+        const rq_op_args a = { .graph = f.g,
+                               .node = &f.g->nodes[f.node],
+                               .in = in,
+                               .out = out,
+                               .n_in = 2,
+                               .n_out = 1,
+                               .in_q = in_q,
+                               .out_q = out_q };
+        const char *why = "";
+        if (k == 33025)
+            on_every_isa(&f, &matmul, true, &want, "a block as long as can be");
+        else
+            assert_false(matmul.accepts(&a, &why));
+        assert_int_equal(rq_int_blocked_matmul.accepts(&a, &why), k == 33025);
+        assert_true(k == 33025 || !strcmp(why, "blocks are too long for exact sums"));
+        finish(&f);
+    }
+}
+
 static void blocks_of_channels_are_summed_tap_by_tap(void **state)
 {
     rq_rng rng;
@@ -459,6 +499,7 @@ int main(void)
         cmocka_unit_test(matmul_and_gemm_take_codes_of_any_width),
         cmocka_unit_test(conv_takes_codes_of_any_width),
         cmocka_unit_test(weights_in_blocks_are_summed_in_order),
+        cmocka_unit_test(blocks_end_where_sums_leave_their_type),
         cmocka_unit_test(blocks_of_channels_are_summed_tap_by_tap),
         cmocka_unit_test(weights_alone_are_decoded_in_panels),
         cmocka_unit_test(products_take_parameters_of_each_run),
