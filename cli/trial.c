@@ -1,5 +1,5 @@
-/* cli/trial.c — a model that must be judged before it may take its place: it is written beside it, and goes there (or away) once the
- * verdict is known. Not by renaming: a large model names its file of weights. */
+/* cli/trial.c — a model that must be judged before it may take its place: it is written beside it, and goes there (or
+ * away) once the verdict is known. Not by renaming: a large model names its file of weights. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* requant/dataset.h — samples for a model: .npz, .npy, a folder of either, a folder of JPEG and PNG, or a program's own arrays,
- * read a batch at a time. A dataset is for one thread at a time; different ones are independent. */
+/* requant/dataset.h — samples for a model: .npz, .npy, a folder of either, a folder of JPEG and PNG, or a program's own
+ * arrays, read a batch at a time. A dataset is for one thread at a time; different ones are independent. */
 #ifndef REQUANT_DATASET_H
 #define REQUANT_DATASET_H
 

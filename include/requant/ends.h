@@ -1,5 +1,5 @@
-/* requant/ends.h — models whose inputs and outputs are codes: what a camera gives goes in as it is, and nothing is converted at
- * the borders.
+/* requant/ends.h — models whose inputs and outputs are codes: what a camera gives goes in as it is, and nothing is
+ * converted at the borders.
  *
  * What the codes mean stands in the model's metadata_props, per input or output NAME, as one JSON object:
  *   quantization.NAME   {"dtype": "u8", "scale": s, "zero_point": z, "mean": [..], "std": [..]}

@@ -1,5 +1,6 @@
-/* requant/ranges.h — which reals each tensor of a model takes: what calibration finds out, as a thing of its own, to be kept in a
- * file, looked at, changed, and quantized with again without samples. Not thread-safe; different ones are independent. */
+/* requant/ranges.h — which reals each tensor of a model takes: what calibration finds out, as a thing of its own, to be
+ * kept in a file, looked at, changed, and quantized with again without samples. Not thread-safe; different ones are
+ * independent. */
 #ifndef REQUANT_RANGES_H
 #define REQUANT_RANGES_H
 

@@ -2,8 +2,8 @@
  *
  *   X -> DynamicQuantizeLinear -> MatMulInteger(codes of X, codes of W) -> Cast -> Mul(scale of X * scale of W) [-> Add]
  *
- * or, with a scale per row of X, where one outlier costs its row alone: s = max|X| over the last axis / 127, codes s8 without a
- * zero point. All names are those that ONNX Runtime's quantizer gives. */
+ * or, with a scale per row of X, where one outlier costs its row alone: s = max|X| over the last axis / 127, codes s8
+ * without a zero point. All names are those that ONNX Runtime's quantizer gives. */
 #include "algo/dynamic.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
-/* algo/dynamic.h — operators whose input is measured as it passes: its range, and so its scale, belong to the run and not to the model.
- * Nodes are rewritten in standard operators as ONNX Runtime's quantize_dynamic writes them (docs/onnx-facts.md 4.6), which it fuses when
- * it loads them. */
+/* algo/dynamic.h — operators whose input is measured as it passes: its range, and so its scale, belong to the run and
+ * not to the model. Nodes are rewritten in standard operators as ONNX Runtime's quantize_dynamic writes them
+ * (docs/onnx-facts.md 4.6), which it fuses when it loads them. */
 #ifndef RQ_ALGO_DYNAMIC_H
 #define RQ_ALGO_DYNAMIC_H
 

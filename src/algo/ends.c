@@ -2,9 +2,10 @@
  *
  *   w'[o][c] = w[o][c] / std[c],   b'[o] = b[o] - sum over c of mean[c] / std[c] * sum of w[o][c]
  *
- * Padding is where that goes wrong: the Conv padded its input with 0, which is v = mean[c]. So the pads leave the Conv, and v is
- * padded with mean before it: by one Pad where the mean is the same for every channel, else per channel, between Split and
- * Concat. In real numbers that is the same function; as codes the padding is rounded as every other pixel is. */
+ * Padding is where that goes wrong: the Conv padded its input with 0, which is v = mean[c]. So the pads leave the Conv,
+ * and v is padded with mean before it: by one Pad where the mean is the same for every channel, else per channel,
+ * between Split and Concat. In real numbers that is the same function; as codes the padding is rounded as every other
+ * pixel is. */
 #include "algo/ends.h"
 
 #include <jansson.h>

@@ -1,6 +1,7 @@
-/* algo/place_ort.c — placement as ONNX Runtime's static quantizer does it in its QDQ form (onnx-facts 4.6): every node of the chosen
- * operator types marks its inputs and outputs, in the order of the graph; whether an operator that only moves numbers takes part
- * depends on what was marked before it came. place.c is the placement that we choose ourselves.
+/* algo/place_ort.c — placement as ONNX Runtime's static quantizer does it in its QDQ form (onnx-facts 4.6): every node
+ * of the chosen operator types marks its inputs and outputs, in the order of the graph; whether an operator that only
+ * moves numbers takes part depends on what was marked before it came. place.c is the placement that we choose
+ * ourselves.
  *
  *   own      codes with parameters of the value's own range (a constant's: of its numbers, in the activation type)
  *   shared   codes with the parameters of another value

@@ -1,5 +1,5 @@
-/* algo/profile.c — the runtimes a file can be made for, a row each (docs/onnx-facts.md 5.1 to 5.5): the settings that a runtime
- * wants, and what it cannot take. */
+/* algo/profile.c — the runtimes a file can be made for, a row each (docs/onnx-facts.md 5.1 to 5.5): the settings that a
+ * runtime wants, and what it cannot take. */
 #include "requant/profile.h"
 
 #include <string.h>

@@ -1,5 +1,5 @@
-/* algo/ptq_choose.c — modes that switch whole nodes: everything is switched on, and where samples show that the outputs suffer, each
- * node is tried alone, and those that harm most are switched off: the worst one, two, three, five ... */
+/* algo/ptq_choose.c — modes that switch whole nodes: everything is switched on, and where samples show that the outputs
+ * suffer, each node is tried alone, and those that harm most are switched off: the worst one, two, three, five ... */
 #include <math.h>
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
-/* algo/recipe_preprocess.c — preprocess: {resize: 256, crop: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225]}. Keys
- * are in the order of requant/image.h; a size is one number or [height, width]. */
+/* algo/recipe_preprocess.c — preprocess: {resize: 256, crop: 224, mean: [0.485, 0.456, 0.406], std: [0.229, 0.224,
+ * 0.225]}. Keys are in the order of requant/image.h; a size is one number or [height, width]. */
 #include "algo/recipe_preprocess.h"
 
 #include <errno.h>

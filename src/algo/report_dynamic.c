@@ -1,5 +1,6 @@
-/* algo/report_dynamic.c — products that measure their input are many nodes (algo/dynamic.c); to a reader of the report they are one
- * layer. This finds which nodes belong together; the last one, whose value the float model has too, stands for all. */
+/* algo/report_dynamic.c — products that measure their input are many nodes (algo/dynamic.c); to a reader of the report
+ * they are one layer. This finds which nodes belong together; the last one, whose value the float model has too, stands
+ * for all. */
 #include <string.h>
 
 #include "algo/report_priv.h"

@@ -1,5 +1,5 @@
-/* algo/weight_sub.c — weights of the bodies of If, Loop and Scan. Annotations are of the outermost graph, so here codes and their
- * DequantizeLinear are written at once. */
+/* algo/weight_sub.c — weights of the bodies of If, Loop and Scan. Annotations are of the outermost graph, so here codes
+ * and their DequantizeLinear are written at once. */
 #include <string.h>
 
 #include "algo/ptq_priv.h"

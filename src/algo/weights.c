@@ -1,5 +1,5 @@
-/* algo/weights.c — see weights.h. Groups of weights that share a scale are gathered into rows, quantized there (quant/blocks.h) and
- * scattered back. */
+/* algo/weights.c — see weights.h. Groups of weights that share a scale are gathered into rows, quantized there
+ * (quant/blocks.h) and scattered back. */
 #include "algo/weights.h"
 
 #include <math.h>

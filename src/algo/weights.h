@@ -1,5 +1,5 @@
-/* algo/weights.h — the constant weights of a float graph, for the modes that choose no ranges for activations: where they are, and
- * their codes, computed once and used in as many trial graphs as it takes. */
+/* algo/weights.h — the constant weights of a float graph, for the modes that choose no ranges for activations: where
+ * they are, and their codes, computed once and used in as many trial graphs as it takes. */
 #ifndef RQ_ALGO_WEIGHTS_H
 #define RQ_ALGO_WEIGHTS_H
 

@@ -1,7 +1,7 @@
-/* base/libm.h — logarithms and powers of single numbers with the same bits on every machine. The C library's own differ in the
- * last one with its version and with what the CPU has; nothing that decides a scale, a code or an output may call them.
- * (sqrt, fma, rint, floor, frexp and ldexp are exact everywhere and need no stand-in.) Within 1 unit in the last place: SLEEF's
- * `cinz_` functions in plain C. */
+/* base/libm.h — logarithms and powers of single numbers with the same bits on every machine. The C library's own differ
+ * in the last one with its version and with what the CPU has; nothing that decides a scale, a code or an output may
+ * call them. (sqrt, fma, rint, floor, frexp and ldexp are exact everywhere and need no stand-in.) Within 1 unit in the
+ * last place: SLEEF's `cinz_` functions in plain C. */
 #ifndef RQ_BASE_LIBM_H
 #define RQ_BASE_LIBM_H
 

@@ -1,8 +1,8 @@
 /* formats/dataset.c — samples for a model, a batch at a time.
  *
- * Opening binds arrays to inputs and settles everything that headers can settle (dataset_bind.c). Reading copies the rows asked
- * for, converts them where that loses nothing that matters, and looks at every value once: a NaN in the data is an error
- * here, not a mystery three layers down. */
+ * Opening binds arrays to inputs and settles everything that headers can settle (dataset_bind.c). Reading copies the
+ * rows asked for, converts them where that loses nothing that matters, and looks at every value once: a NaN in the data
+ * is an error here, not a mystery three layers down. */
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>

@@ -1,5 +1,5 @@
-/* formats/image_decode.h — JPEG and PNG to rows of 8-bit RGB, one row at a time, so that a large picture never stands in memory
- * as a whole where its format does not force it. */
+/* formats/image_decode.h — JPEG and PNG to rows of 8-bit RGB, one row at a time, so that a large picture never stands
+ * in memory as a whole where its format does not force it. */
 #ifndef RQ_FORMATS_IMAGE_DECODE_H
 #define RQ_FORMATS_IMAGE_DECODE_H
 

@@ -1,5 +1,5 @@
-/* formats/ranges.c — ranges of tensors: the store, and which reader a file belongs to. Kept in the order they come, sorted once
- * all are there. */
+/* formats/ranges.c — ranges of tensors: the store, and which reader a file belongs to. Kept in the order they come,
+ * sorted once all are there. */
 #include "formats/ranges.h"
 
 #include <math.h>

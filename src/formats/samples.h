@@ -1,5 +1,5 @@
-/* formats/samples.h — the arrays of a .npz, a .npy, or a folder of either, or of a program, by name. An array may lie in several files,
- * one part in each, joined along the first axis; at most one part per array is open at a time. */
+/* formats/samples.h — the arrays of a .npz, a .npy, or a folder of either, or of a program, by name. An array may lie
+ * in several files, one part in each, joined along the first axis; at most one part per array is open at a time. */
 #ifndef RQ_FORMATS_SAMPLES_H
 #define RQ_FORMATS_SAMPLES_H
 

@@ -1,4 +1,5 @@
-/* kernels/eltwise_avx512.c — elementwise functions, 16 at a time. Compiled with -mavx512f and friends; reached only through rq_kernels. */
+/* kernels/eltwise_avx512.c — elementwise functions, 16 at a time. Compiled with -mavx512f and friends; reached only
+ * through rq_kernels. */
 #ifdef __AVX512F__
 #define VEC_WIDTH 16
 #define SUFFIX avx512

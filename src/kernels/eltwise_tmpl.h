@@ -1,7 +1,7 @@
 /* kernels/eltwise_tmpl.h — the elementwise functions, once for every vector width.
  *
- * The including file sets VEC_WIDTH and SUFFIX (scalar, avx2, avx512), or VEC_F64 and f64. A tail shorter than a vector goes through
- * a padded buffer, so that the last elements take the same instructions as the others. */
+ * The including file sets VEC_WIDTH and SUFFIX (scalar, avx2, avx512), or VEC_F64 and f64. A tail shorter than a vector
+ * goes through a padded buffer, so that the last elements take the same instructions as the others. */
 #include "kernels/eltwise.h"
 #include "kernels/vec.h"
 

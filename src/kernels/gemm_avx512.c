@@ -1,5 +1,5 @@
-/* kernels/gemm_avx512.c — the integer tile on AVX-512 without VNNI: depth in steps of 2, both sides widened to s16 (A when it is
- * packed) for vpmaddwd, as in gemm_avx2.c: nothing saturates. Compiled with -mavx512f/bw/dq/vl. */
+/* kernels/gemm_avx512.c — the integer tile on AVX-512 without VNNI: depth in steps of 2, both sides widened to s16 (A
+ * when it is packed) for vpmaddwd, as in gemm_avx2.c: nothing saturates. Compiled with -mavx512f/bw/dq/vl. */
 #ifdef __AVX512BW__
 #include <immintrin.h>
 #include <stdint.h>

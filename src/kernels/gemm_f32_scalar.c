@@ -1,5 +1,5 @@
-/* kernels/gemm_f32_scalar.c — the definition. Where the compiler may not assume the instruction, fmaf is the C library's, which
- * rounds correctly: slow on a machine without it, never different. */
+/* kernels/gemm_f32_scalar.c — the definition. Where the compiler may not assume the instruction, fmaf is the C
+ * library's, which rounds correctly: slow on a machine without it, never different. */
 #include <math.h>
 #include <stddef.h>
 

@@ -1,6 +1,7 @@
-/* kernels/gemm_f32_tmpl.h — the float tile of kernels/gemm_f32.h, once for every instruction set. The file that includes
- * this defines the vector (vf, vload, vstore, vsplat, vfma), transpose_block and TILE_BLOCK, its size, TILE_LANES, TILE_ROWS, TILE_WIDE_1, TILE_WIDE_2, TILE_WIDE
- * and SUFFIX. A tile is loops of constant length that the compiler turns into registers. */
+/* kernels/gemm_f32_tmpl.h — the float tile of kernels/gemm_f32.h, once for every instruction set. The file that
+ * includes this defines the vector (vf, vload, vstore, vsplat, vfma), transpose_block and TILE_BLOCK, its size,
+ * TILE_LANES, TILE_ROWS, TILE_WIDE_1, TILE_WIDE_2, TILE_WIDE and SUFFIX. A tile is loops of constant length that the
+ * compiler turns into registers. */
 #include "kernels/gemm_f32.h"
 #include "kernels/kernels_isa.h"
 

@@ -1,6 +1,6 @@
 /* kernels/gemm_zmm.h — the integer tile in AVX-512 registers, 8 rows by 48 columns, for gemm_avx512.c and gemm_vnni.c.
- * They define a_elem (packed A: four bytes are a step of depth, KR elements), load_step (16 columns of a step of B) and madd_step
- * (its products with a step of A, added up in s32).
+ * They define a_elem (packed A: four bytes are a step of depth, KR elements), load_step (16 columns of a step of B) and
+ * madd_step (its products with a step of A, added up in s32).
  *
  * 24 registers hold C, 3 hold a step of B, one a step of A broadcast to all columns: 11 loads for 24 multiply-adds. */
 #include "kernels/kernels_isa.h"

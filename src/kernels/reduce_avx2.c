@@ -1,4 +1,5 @@
-/* kernels/reduce_avx2.c — reductions of a row of floats, 8 at a time. Compiled with -mavx2; reached only through rq_kernels. */
+/* kernels/reduce_avx2.c — reductions of a row of floats, 8 at a time. Compiled with -mavx2; reached only through
+ * rq_kernels. */
 #ifdef __AVX2__
 #define VEC_WIDTH 8
 #define SUFFIX avx2

@@ -1,4 +1,5 @@
-/* kernels/reduce_avx512.c — reductions of a row of floats, 16 at a time. Compiled with -mavx512f and friends; reached only through rq_kernels. */
+/* kernels/reduce_avx512.c — reductions of a row of floats, 16 at a time. Compiled with -mavx512f and friends; reached
+ * only through rq_kernels. */
 #ifdef __AVX512F__
 #define VEC_WIDTH 16
 #define SUFFIX avx512

@@ -1,8 +1,8 @@
 /* kernels/vec.h — one vector of floats, three widths, for files that are compiled once per instruction set; and one
  * double, for the same files compiled for f64 (VEC_F64).
  *
- * VEC_WIDTH (1, 8 or 16) is set by the file that includes this; `real` is the element. Every operation gives the same bits at every
- * width: IEEE arithmetic without contraction, selections written as comparison plus blend (never min/max
+ * VEC_WIDTH (1, 8 or 16) is set by the file that includes this; `real` is the element. Every operation gives the same
+ * bits at every width: IEEE arithmetic without contraction, selections written as comparison plus blend (never min/max
  * instructions, whose answer for NaN differs), and SLEEF's `cinz_` functions, which promise it. */
 #ifndef RQ_KERNELS_VEC_H
 #define RQ_KERNELS_VEC_H

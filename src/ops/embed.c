@@ -1,6 +1,6 @@
-/* ops/embed.c — EmbedLayerNormalization and QEmbedLayerNormalization of com.microsoft: rows of the tables of words, positions and (optional) segments
- * are added and normalized, as the first layer of BERT is exported. The tables of the second are codes of 8 bits, of
- * which each row is dequantized as it is fetched. */
+/* ops/embed.c — EmbedLayerNormalization and QEmbedLayerNormalization of com.microsoft: rows of the tables of words,
+ * positions and (optional) segments are added and normalized, as the first layer of BERT is exported. The tables of the
+ * second are codes of 8 bits, of which each row is dequantized as it is fetched. */
 #include <math.h>
 #include <string.h>
 

@@ -1,8 +1,8 @@
-/* ops/int_norm.c — normalizations on codes. The sums of a row's codes and of their squares are exact integers, so its mean and
- * variance are those of the numbers that the codes stand for, whatever the order; each code is then (q - mean) * inv * gain +
- * bias in f32, in one order on every machine, and rounded once. Where gain and bias are one number for more neighbours than
- * there are codes, that is a table of 256. No runtime has such kernels (docs/onnx-facts.md 5.1): theirs add in f32, within whose
- * rounding this is. */
+/* ops/int_norm.c — normalizations on codes. The sums of a row's codes and of their squares are exact integers, so its
+ * mean and variance are those of the numbers that the codes stand for, whatever the order; each code is then (q - mean)
+ * * inv * gain + bias in f32, in one order on every machine, and rounded once. Where gain and bias are one number for
+ * more neighbours than there are codes, that is a table of 256. No runtime has such kernels (docs/onnx-facts.md 5.1):
+ * theirs add in f32, within whose rounding this is. */
 #include "ops/norm.h"
 
 #include <math.h>

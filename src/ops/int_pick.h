@@ -1,7 +1,7 @@
-/* ops/int_pick.h — Conv, ConvTranspose, MatMul and Gemm have several integer forms, and this picks the first that takes what a node
- * has: 8-bit codes (int_conv.c, int_deconv.c, int_matmul.c), codes of 16 bits (int_wide.c), weights with scales per block
- * (int_blocked.c), weights alone in codes (int_weight_only.c). Constant weights of less than 8 bits stand as bytes from
- * here on. */
+/* ops/int_pick.h — Conv, ConvTranspose, MatMul and Gemm have several integer forms, and this picks the first that takes
+ * what a node has: 8-bit codes (int_conv.c, int_deconv.c, int_matmul.c), codes of 16 bits (int_wide.c), weights with
+ * scales per block (int_blocked.c), weights alone in codes (int_weight_only.c). Constant weights of less than 8 bits
+ * stand as bytes from here on. */
 #ifndef RQ_OPS_INT_PICK_H
 #define RQ_OPS_INT_PICK_H
 

@@ -1,10 +1,11 @@
-/* ops/int_wide.c — Conv, ConvTranspose, MatMul and Gemm where x, w or y has codes of 16 bits, or weights of few bits meet a float bias:
- * exact sums made of the 8-bit forms.
+/* ops/int_wide.c — Conv, ConvTranspose, MatMul and Gemm where x, w or y has codes of 16 bits, or weights of few bits
+ * meet a float bias: exact sums made of the 8-bit forms.
  *
  *   x - zx = 256 (hi(x) - hi(zx)) + (lo(x) - lo(zx)),   hi(v) = v >> 8 (s8 or u8),  lo(v) = v & 255 (u8)
  *
- * and w alike, so a product of 16-bit codes is two or four products of bytes whose s32 sums are put together exactly, the
- * upper ones times 256. Padding holds zx, whose bytes are the planes' zero points. The sum becomes a code by one rounding of
+ * and w alike, so a product of 16-bit codes is two or four products of bytes whose s32 sums are put together exactly,
+ * the upper ones times 256. Padding holds zx, whose bytes are the planes' zero points. The sum becomes a code by one
+ * rounding of
  *
  *   sum * (sx sw[c] / sy) + bias[c] / sy      in f64: f32 cannot tell the sums apart that 16-bit codes can */
 #include <string.h>

@@ -1,8 +1,8 @@
 /* quant/blocks.h — weights whose scale serves few of them: groups of reals, each with a scale and a zero of its own.
  *
- * Eight bits per channel forgive a plain range. Four bits do not: with 16 codes it matters where the ends of the range are put, so
- * the methods here look at the error that their choice leaves. Three of them repeat what ONNX Runtime's MatMulNBitsQuantizer
- * computes, number for number, for whoever must compare. */
+ * Eight bits per channel forgive a plain range. Four bits do not: with 16 codes it matters where the ends of the range
+ * are put, so the methods here look at the error that their choice leaves. Three of them repeat what ONNX Runtime's
+ * MatMulNBitsQuantizer computes, number for number, for whoever must compare. */
 #ifndef RQ_QUANT_BLOCKS_H
 #define RQ_QUANT_BLOCKS_H
 

@@ -1,6 +1,6 @@
-/* quant/blocks_peer.c — the methods of ONNX Runtime's MatMulNBitsQuantizer, with its arithmetic: which type each sum has, whether a
- * scale is divided by or multiplied as a reciprocal, and how ties go, since with 16 codes a last bit moves a code.
- * Codes are unsigned, 0..most. */
+/* quant/blocks_peer.c — the methods of ONNX Runtime's MatMulNBitsQuantizer, with its arithmetic: which type each sum
+ * has, whether a scale is divided by or multiplied as a reciprocal, and how ties go, since with 16 codes a last bit
+ * moves a code. Codes are unsigned, 0..most. */
 #include <math.h>
 #include <string.h>
 

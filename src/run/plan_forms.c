@@ -1,5 +1,5 @@
-/* run/plan_forms.c — the forms of values while a plan grows: which exist, who uses them until when, and the conversions from one
- * to another. See program.h. */
+/* run/plan_forms.c — the forms of values while a plan grows: which exist, who uses them until when, and the conversions
+ * from one to another. See program.h. */
 #include <limits.h>
 
 #include "quant/codes.h"

@@ -1,5 +1,6 @@
-/* What may be asked of the static quantizer: settings that contradict each other, lists of operators and nodes, overrides of single
- * tensors, and the forms of pairs in the file. The numbers of compat: onnxruntime are compared in tests/golden. */
+/* What may be asked of the static quantizer: settings that contradict each other, lists of operators and nodes,
+ * overrides of single tensors, and the forms of pairs in the file. The numbers of compat: onnxruntime are compared in
+ * tests/golden. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

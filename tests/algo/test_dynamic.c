@@ -1,5 +1,6 @@
-/* The mode dynamic: names as the peer's, general Gemms, rows with outliers, what samples leave in float, and what the report calls a
- * layer. The numbers are compared with ONNX Runtime's in tests/golden (static_weights.c) and tests/interop (modes.py). */
+/* The mode dynamic: names as the peer's, general Gemms, rows with outliers, what samples leave in float, and what the
+ * report calls a layer. The numbers are compared with ONNX Runtime's in tests/golden (static_weights.c) and
+ * tests/interop (modes.py). */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

@@ -1,6 +1,7 @@
-/* tests/algo/test_ends.c — models whose inputs and outputs are codes: a mean and a standard deviation go into the first Conv without
- * changing the function, borders included; what is written has no conversion at its ends, says in its metadata what the codes mean,
- * and gives back the real ends. What ONNX Runtime makes of such files is in tests/interop, part `ends`. */
+/* tests/algo/test_ends.c — models whose inputs and outputs are codes: a mean and a standard deviation go into the first
+ * Conv without changing the function, borders included; what is written has no conversion at its ends, says in its
+ * metadata what the codes mean, and gives back the real ends. What ONNX Runtime makes of such files is in
+ * tests/interop, part `ends`. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

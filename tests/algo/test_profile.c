@@ -1,6 +1,6 @@
-/* tests/algo/test_profile.c — files made for a runtime: what contradicts it is refused in a sentence, what is written has the
- * form that docs/onnx-facts.md 5.1 to 5.5 ask for, and lint finds nothing against it. That ONNX Runtime and OpenVINO do with files
- * what lint says is tests/interop's to show (parts `linted`, `openvino`). */
+/* tests/algo/test_profile.c — files made for a runtime: what contradicts it is refused in a sentence, what is written
+ * has the form that docs/onnx-facts.md 5.1 to 5.5 ask for, and lint finds nothing against it. That ONNX Runtime and
+ * OpenVINO do with files what lint says is tests/interop's to show (parts `linted`, `openvino`). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

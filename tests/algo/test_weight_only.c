@@ -1,5 +1,5 @@
-/* The mode weight-only on the digit nets in models/: without samples, in every type, size of block and form; what is written is what
- * was made; and what it refuses. */
+/* The mode weight-only on the digit nets in models/: without samples, in every type, size of block and form; what is
+ * written is what was made; and what it refuses. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,6 @@
-/* tests/formats/test_big.c — a model of more than 2 GiB is written with its weights beside it, read back, and quantized to a file
- * that is smaller. Takes 3 GiB of disk in the folder of the tests and some minutes: part of `make check`, not of `make test`. */
+/* tests/formats/test_big.c — a model of more than 2 GiB is written with its weights beside it, read back, and quantized
+ * to a file that is smaller. Takes 3 GiB of disk in the folder of the tests and some minutes: part of `make check`, not
+ * of `make test`. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,5 +1,5 @@
-/* tests/formats/test_images.c — pictures against what Pillow and torchvision made of the same files (tests/formats/images), folders
- * of them as datasets, and files that are damaged or promise more than they hold. */
+/* tests/formats/test_images.c — pictures against what Pillow and torchvision made of the same files
+ * (tests/formats/images), folders of them as datasets, and files that are damaged or promise more than they hold. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>

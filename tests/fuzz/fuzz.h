@@ -1,6 +1,6 @@
-/* tests/fuzz/fuzz.h — what the fuzz targets share. A target is one reader: LLVMFuzzerTestOneInput gets any bytes as its file. No
- * crash, no leak, a sentence with every error. Each is built twice: with libFuzzer (cmake -DRQ_FUZZ=ON with clang), and with
- * replay.c, which runs the files of a corpus in `make test`. */
+/* tests/fuzz/fuzz.h — what the fuzz targets share. A target is one reader: LLVMFuzzerTestOneInput gets any bytes as its
+ * file. No crash, no leak, a sentence with every error. Each is built twice: with libFuzzer (cmake -DRQ_FUZZ=ON with
+ * clang), and with replay.c, which runs the files of a corpus in `make test`. */
 #ifndef RQ_FUZZ_H
 #define RQ_FUZZ_H
 

@@ -1,5 +1,5 @@
-/* tests/fuzz/fuzz_ranges.c — any bytes as ranges: our JSON, ONNX Runtime's, TensorRT's cache. What is read is written in both forms
- * and read again. */
+/* tests/fuzz/fuzz_ranges.c — any bytes as ranges: our JSON, ONNX Runtime's, TensorRT's cache. What is read is written
+ * in both forms and read again. */
 #include <string.h>
 
 #include "formats/ranges.h"

@@ -1,5 +1,5 @@
-/* tests/fuzz/fuzz_run.c — any bytes as a model, and what loads is run on small numbers, raised to integers and literally. Models
- * with large tensors or loops are left alone: they are slow, not wrong. */
+/* tests/fuzz/fuzz_run.c — any bytes as a model, and what loads is run on small numbers, raised to integers and
+ * literally. Models with large tensors or loops are left alone: they are slow, not wrong. */
 #include <string.h>
 
 #include "fuzz/fuzz.h"

@@ -1,4 +1,5 @@
-/* not_run.c — which cases are not run, by operator or by the types of the model's inputs and outputs, and why. Never by name. */
+/* not_run.c — which cases are not run, by operator or by the types of the model's inputs and outputs, and why. Never by
+ * name. */
 #include "onnx_tests.h"
 
 #include <stdio.h>

@@ -1,5 +1,6 @@
-/* Percentile and entropy as ONNX Runtime's quantizer has them, and parameters in every form: against numbers that its HistogramCollector,
- * compute_scale_zp and snap_zero_point_to_uint8 (1.31.1, numpy 2.4.6) computed from the same data. */
+/* Percentile and entropy as ONNX Runtime's quantizer has them, and parameters in every form: against numbers that its
+ * HistogramCollector, compute_scale_zp and snap_zero_point_to_uint8 (1.31.1, numpy 2.4.6) computed from the same
+ * data. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
