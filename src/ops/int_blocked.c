@@ -14,7 +14,7 @@
 enum { STRIP = 512 }; /* pixels at a time */
 
 typedef struct blocked_state {
-    rq_blocks *p; /* [group] */
+    rq_int_blocks *p; /* [group] */
     int64_t group;
     float *bias; /* [outputs], or NULL */
     /* of a Conv */
@@ -28,7 +28,7 @@ static void blocked_release(void *state)
     if (!s)
         return;
     for (int64_t i = 0; s->p && i < s->group; i++)
-        rq_blocks_release(&s->p[i]);
+        rq_int_blocks_release(&s->p[i]);
     rq_mem_free(s->p);
     rq_mem_free(s->bias);
     rq_mem_free(s);
@@ -51,7 +51,7 @@ static bool takes(const rq_op_args *a, const char **why)
     if (rq_dtype_bits(w->dtype) > 8)
         return false;
     *why = "blocks are too long for exact sums";
-    if (w->axis >= 0 && w->axis < a->in[1]->shape.rank && !rq_blocks_fit(w->block, a->in[1]->shape.dim[w->axis]))
+    if (w->axis >= 0 && w->axis < a->in[1]->shape.rank && !rq_int_blocks_fit(w->block, a->in[1]->shape.dim[w->axis]))
         return false;
     *why = "bias counts in units that weights in blocks do not have";
     if (c && c->dtype == RQ_DTYPE_S32 && !a->in_q[2])
@@ -122,7 +122,7 @@ static bool matmul_accepts(const rq_op_args *a, const char **why)
 }
 
 /* Packs codes [depth][columns] (steps k_step, col_step in t) and the parameters that stand at the same steps. */
-static rq_status pack(rq_blocks *p, const rq_op_args *a, const rq_tensor *codes, bool trans)
+static rq_status pack(rq_int_blocks *p, const rq_op_args *a, const rq_tensor *codes, bool trans)
 {
     const rq_qparams *q = a->in_q[1];
     for (int64_t b = 0; b < p->n_blocks; b++) {
@@ -132,11 +132,11 @@ static rq_status pack(rq_blocks *p, const rq_op_args *a, const rq_tensor *codes,
             p->zero[b * p->columns + j] = q->zero_point[at];
         }
         if (trans)
-            rq_blocks_pack(p, b, codes->u8 + b * p->block, 1, p->depth);
+            rq_int_blocks_pack(p, b, codes->u8 + b * p->block, 1, p->depth);
         else
-            rq_blocks_pack(p, b, codes->u8 + b * p->block * p->columns, p->columns, 1);
+            rq_int_blocks_pack(p, b, codes->u8 + b * p->block * p->columns, p->columns, 1);
     }
-    rq_blocks_settle(p);
+    rq_int_blocks_settle(p);
     return RQ_OK;
 }
 
@@ -165,7 +165,7 @@ static rq_status matmul_prepare(const rq_op_args *a, void **state)
     RQ_TRY(start(&s, 1));
     rq_status st = rq_int_widen(&bytes, w);
     if (!st)
-        st = rq_blocks_init(&s->p[0], a->k, bytes.dtype, depth, a->in_q[1]->block, columns);
+        st = rq_int_blocks_init(&s->p[0], a->k, bytes.dtype, depth, a->in_q[1]->block, columns);
     if (!st)
         st = pack(&s->p[0], a, &bytes, trans);
     if (!st)
@@ -187,7 +187,7 @@ static size_t matmul_scratch(const rq_op_args *a)
 {
     const blocked_state *s = a->state;
     const size_t sums = a->out_q[0] ? round_up((size_t)rq_tensor_count(a->out[0]) * sizeof(float)) : 0;
-    return sums + rq_blocks_scratch(&s->p[0], matmul_rows(a));
+    return sums + rq_int_blocks_scratch(&s->p[0], matmul_rows(a));
 }
 
 enum { ITEM = 1 << 14 };
@@ -211,14 +211,14 @@ static rq_status matmul_forward(const rq_op_args *a)
     const int64_t n = rq_tensor_count(a->out[0]);
     const size_t sums = a->out_q[0] ? round_up((size_t)n * sizeof(float)) : 0;
     const float sx = x_scale(a);
-    const rq_blocks_job j = { .x = a->in[0]->u8,
-                              .x_dtype = a->in[0]->dtype,
-                              .rows = matmul_rows(a),
-                              .x_scale = &sx,
-                              .x_zero = a->in_q[0]->zero_point[0],
-                              .bias = s->bias,
-                              .y = a->out_q[0] ? a->scratch : a->out[0]->data };
-    rq_blocks_run(&s->p[0], &j, (char *)a->scratch + sums, a->threads);
+    const rq_int_blocks_job j = { .x = a->in[0]->u8,
+                                  .x_dtype = a->in[0]->dtype,
+                                  .rows = matmul_rows(a),
+                                  .x_scale = &sx,
+                                  .x_zero = a->in_q[0]->zero_point[0],
+                                  .bias = s->bias,
+                                  .y = a->out_q[0] ? a->scratch : a->out[0]->data };
+    rq_int_blocks_run(&s->p[0], &j, (char *)a->scratch + sums, a->threads);
     if (a->out_q[0]) {
         rounding r = { a, j.y, n };
         rq_threads_for(a->threads, (n + ITEM - 1) / ITEM, round_item, &r);
@@ -246,7 +246,7 @@ static bool conv_accepts(const rq_op_args *a, const char **why)
 static void pack_group(const rq_op_args *a, blocked_state *s, const rq_tensor *codes, int64_t g, uint8_t *room)
 {
     const rq_qparams *q = a->in_q[1];
-    rq_blocks *p = &s->p[g];
+    rq_int_blocks *p = &s->p[g];
     const int64_t channels = codes->shape.dim[1], taps = rq_shape_span(&codes->shape, 2, codes->shape.rank);
     const int64_t per_tap = s->padded / p->block, first = g * p->columns;
     for (int64_t t = 0; t < taps; t++)
@@ -263,9 +263,9 @@ static void pack_group(const rq_op_args *a, blocked_state *s, const rq_tensor *c
                         c < channels ? codes->u8[((first + j) * channels + c) * taps + t] : (uint8_t)zero;
                 }
             }
-            rq_blocks_pack(p, at, room, p->columns, 1);
+            rq_int_blocks_pack(p, at, room, p->columns, 1);
         }
-    rq_blocks_settle(p);
+    rq_int_blocks_settle(p);
 }
 
 static rq_status conv_prepare(const rq_op_args *a, void **state)
@@ -287,7 +287,7 @@ static rq_status conv_prepare(const rq_op_args *a, void **state)
     uint8_t *room = rq_mem_alloc((size_t)block, (size_t)(s->outputs / group));
     rq_status st = room ? rq_int_widen(&bytes, a->in[1]) : RQ_NO_MEMORY;
     for (int64_t g = 0; g < group && !st; g++) {
-        st = rq_blocks_init(&s->p[g], a->k, bytes.dtype, s->padded * taps, block, s->outputs / group);
+        st = rq_int_blocks_init(&s->p[g], a->k, bytes.dtype, s->padded * taps, block, s->outputs / group);
         if (!st)
             pack_group(a, s, &bytes, g, room);
     }
@@ -320,7 +320,7 @@ static room room_of(const blocked_state *s)
     r.rows = round_up((size_t)(places * s->channels));
     r.sums = r.rows + round_up((size_t)(strip * s->p[0].depth));
     r.product = r.sums + round_up((size_t)(strip * s->p[0].columns) * sizeof(float) * 2);
-    r.bytes = r.product + rq_blocks_scratch(&s->p[0], strip);
+    r.bytes = r.product + rq_int_blocks_scratch(&s->p[0], strip);
     return r;
 }
 
@@ -367,7 +367,7 @@ static void fill_item(void *arg, int64_t i)
 }
 
 /* Sums [n][columns] of pixels first.. go to their places in y, channel by channel. */
-static void place(const rq_op_args *a, const rq_blocks *p, const float *sums, float *row, int64_t first, int64_t n,
+static void place(const rq_op_args *a, const rq_int_blocks *p, const float *sums, float *row, int64_t first, int64_t n,
                   int64_t pixels, int64_t channel)
 {
     for (int64_t c = 0; c < p->columns; c++) {
@@ -396,19 +396,19 @@ static rq_status conv_forward(const rq_op_args *a)
                 ((uint8_t *)scratch)[i * s->channels + c] = x[c * places + i];
         for (int64_t g = 0; g < s->group; g++)
             for (int64_t first = 0; first < pixels; first += strip) {
-                const rq_blocks *p = &s->p[g];
+                const rq_int_blocks *p = &s->p[g];
                 const int64_t some = pixels - first < strip ? pixels - first : strip;
                 strip_args f = { s, (uint8_t *)scratch + r.rows,       (uint8_t *)scratch, first,
                                  g, (uint8_t)a->in_q[0]->zero_point[0] };
-                const rq_blocks_job j = { .x = f.rows,
-                                          .x_dtype = a->in[0]->dtype,
-                                          .rows = some,
-                                          .x_scale = &sx,
-                                          .x_zero = a->in_q[0]->zero_point[0],
-                                          .bias = s->bias ? s->bias + g * p->columns : NULL,
-                                          .y = sums };
+                const rq_int_blocks_job j = { .x = f.rows,
+                                              .x_dtype = a->in[0]->dtype,
+                                              .rows = some,
+                                              .x_scale = &sx,
+                                              .x_zero = a->in_q[0]->zero_point[0],
+                                              .bias = s->bias ? s->bias + g * p->columns : NULL,
+                                              .y = sums };
                 rq_threads_for(a->threads, some, fill_item, &f);
-                rq_blocks_run(p, &j, scratch + r.product, a->threads);
+                rq_int_blocks_run(p, &j, scratch + r.product, a->threads);
                 place(a, p, sums, sums + strip * p->columns, first, some, pixels, n * s->outputs + g * p->columns);
             }
     }

@@ -18,30 +18,30 @@ static size_t round_up(size_t n)
     return (n + 63) & ~(size_t)63;
 }
 
-void rq_blocks_release(rq_blocks *p)
+void rq_int_blocks_release(rq_int_blocks *p)
 {
     rq_mem_free(p->w);
     rq_mem_free(p->scale);
     rq_mem_free(p->zero);
     rq_mem_free(p->sum);
-    *p = (rq_blocks) { 0 };
+    *p = (rq_int_blocks) { 0 };
 }
 
-bool rq_blocks_fit(int64_t block, int64_t depth)
+bool rq_int_blocks_fit(int64_t block, int64_t depth)
 {
     return min64(block, depth) <= INT32_MAX / (255 * 255);
 }
 
-rq_status rq_blocks_init(rq_blocks *p, const rq_kernels *k, rq_dtype codes, int64_t depth, int64_t block,
-                         int64_t columns)
+rq_status rq_int_blocks_init(rq_int_blocks *p, const rq_kernels *k, rq_dtype codes, int64_t depth, int64_t block,
+                             int64_t columns)
 {
     block = min64(block, depth ? depth : 1);
-    *p = (rq_blocks) { .k = k,
-                       .depth = depth,
-                       .block = block,
-                       .n_blocks = (depth + block - 1) / block,
-                       .columns = columns,
-                       .flip_w = rq_int_flip_to_u8(codes) };
+    *p = (rq_int_blocks) { .k = k,
+                           .depth = depth,
+                           .block = block,
+                           .n_blocks = (depth + block - 1) / block,
+                           .columns = columns,
+                           .flip_w = rq_int_flip_to_u8(codes) };
     const size_t n = (size_t)p->n_blocks * (size_t)columns;
     p->w_bytes = round_up(rq_gemm_b_bytes(&k->gemm, block, columns));
     p->w = rq_mem_alloc((size_t)p->n_blocks, p->w_bytes);
@@ -50,16 +50,16 @@ rq_status rq_blocks_init(rq_blocks *p, const rq_kernels *k, rq_dtype codes, int6
     p->sum = rq_mem_alloc(n, sizeof *p->sum);
     if (p->w && p->scale && p->zero && p->sum)
         return RQ_OK;
-    rq_blocks_release(p);
+    rq_int_blocks_release(p);
     return RQ_NO_MEMORY;
 }
 
-static int64_t depth_of(const rq_blocks *p, int64_t b)
+static int64_t depth_of(const rq_int_blocks *p, int64_t b)
 {
     return min64(p->block, p->depth - b * p->block);
 }
 
-void rq_blocks_pack(rq_blocks *p, int64_t b, const uint8_t *codes, int64_t k_stride, int64_t col_stride)
+void rq_int_blocks_pack(rq_int_blocks *p, int64_t b, const uint8_t *codes, int64_t k_stride, int64_t col_stride)
 {
     const rq_gemm_isa *g = &p->k->gemm;
     uint8_t *w = p->w + (size_t)b * p->w_bytes;
@@ -73,7 +73,7 @@ void rq_blocks_pack(rq_blocks *p, int64_t b, const uint8_t *codes, int64_t k_str
     }
 }
 
-void rq_blocks_settle(rq_blocks *p)
+void rq_int_blocks_settle(rq_int_blocks *p)
 {
     const int64_t n = p->n_blocks * p->columns;
     for (int64_t i = 1; i < n; i++)
@@ -87,19 +87,19 @@ void rq_blocks_settle(rq_blocks *p)
 /* ---- running ---- */
 
 /* Scratch: x packed block after block, then the sums of its rows, [n_blocks][rows]. */
-static size_t x_block_bytes(const rq_blocks *p, int64_t rows)
+static size_t x_block_bytes(const rq_int_blocks *p, int64_t rows)
 {
     return round_up(rq_gemm_a_bytes(&p->k->gemm, rows, p->block));
 }
 
-size_t rq_blocks_scratch(const rq_blocks *p, int64_t rows)
+size_t rq_int_blocks_scratch(const rq_int_blocks *p, int64_t rows)
 {
     return (size_t)p->n_blocks * (x_block_bytes(p, rows) + round_up((size_t)rows * sizeof(int32_t)));
 }
 
 typedef struct run {
-    const rq_blocks *p;
-    const rq_blocks_job *j;
+    const rq_int_blocks *p;
+    const rq_int_blocks_job *j;
     char *x;
     int32_t *row_sum;
     size_t x_bytes;
@@ -145,7 +145,7 @@ static void add_block(float *restrict y, const int32_t *restrict sum, const int3
 static void run_item(void *arg, int64_t item)
 {
     const run *r = arg;
-    const rq_blocks *p = r->p;
+    const rq_int_blocks *p = r->p;
     const rq_gemm_isa *g = &p->k->gemm;
     const int64_t panel = item / r->parts, from = item % r->parts * ITEM_ROWS;
     const int64_t to = min64(from + ITEM_ROWS, r->j->rows);
@@ -181,7 +181,7 @@ static void run_item(void *arg, int64_t item)
     }
 }
 
-void rq_blocks_run(const rq_blocks *p, const rq_blocks_job *j, void *scratch, rq_threads *t)
+void rq_int_blocks_run(const rq_int_blocks *p, const rq_int_blocks_job *j, void *scratch, rq_threads *t)
 {
     run r = { .p = p, .j = j, .x = scratch, .x_bytes = x_block_bytes(p, j->rows) };
     if (j->rows == 0 || p->columns == 0)

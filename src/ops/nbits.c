@@ -218,7 +218,7 @@ static void fill_bnb4(const void *arg, float *dst, int64_t j0, int64_t n)
 
 typedef struct nbits_state {
     bool integer;
-    rq_blocks blocks;
+    rq_int_blocks blocks;
 } nbits_state;
 
 static void nbits_release(void *state)
@@ -226,7 +226,7 @@ static void nbits_release(void *state)
     nbits_state *s = state;
     if (!s)
         return;
-    rq_blocks_release(&s->blocks);
+    rq_int_blocks_release(&s->blocks);
     rq_mem_free(s);
 }
 
@@ -247,20 +247,20 @@ static bool wants_integers(const rq_op_args *a)
     const sizes z = sizes_of(a->node);
     const rq_tensor *zero = input(a, IN_ZEROS);
     return rq_attr_int(a->node, "accuracy_level", 0) == 4 && a->in[IN_W]->data && a->in[IN_SCALES]->data &&
-           rq_blocks_fit(z.block, z.depth) && !input(a, IN_GROUPS) &&
+           rq_int_blocks_fit(z.block, z.depth) && !input(a, IN_GROUPS) &&
            (!zero || (zero->data && zero->dtype == RQ_DTYPE_U8));
 }
 
 /* Codes of few bits take their zero point off at once: the difference fits s8. So do those of 8 bits around 128. */
-static rq_status pack_blocks(const rq_op_args *a, rq_blocks *p)
+static rq_status pack_blocks(const rq_op_args *a, rq_int_blocks *p)
 {
     const decoder d = decoder_of(a);
     const sizes *z = &d.z;
     const bool whole = z->bits < 8 || !d.zero;
-    RQ_TRY(rq_blocks_init(p, a->k, whole ? RQ_DTYPE_S8 : RQ_DTYPE_U8, z->depth, z->block, z->columns));
+    RQ_TRY(rq_int_blocks_init(p, a->k, whole ? RQ_DTYPE_S8 : RQ_DTYPE_U8, z->depth, z->block, z->columns));
     uint8_t *codes = rq_mem_alloc((size_t)z->columns, (size_t)p->block);
     if (!codes) {
-        rq_blocks_release(p);
+        rq_int_blocks_release(p);
         return RQ_NO_MEMORY;
     }
     for (int64_t b = 0; b < z->n_blocks; b++) {
@@ -272,9 +272,9 @@ static rq_status pack_blocks(const rq_op_args *a, rq_blocks *p)
             p->scale[b * z->columns + j] = float_at(d.scale, j * z->n_blocks + b);
             p->zero[b * z->columns + j] = zero - off;
         }
-        rq_blocks_pack(p, b, codes, 1, p->block);
+        rq_int_blocks_pack(p, b, codes, 1, p->block);
     }
-    rq_blocks_settle(p);
+    rq_int_blocks_settle(p);
     rq_mem_free(codes);
     return RQ_OK;
 }
@@ -303,13 +303,13 @@ typedef struct room {
     size_t scale, product, bytes;
 } room;
 
-static room room_of(const rq_op_args *a, const rq_blocks *p)
+static room room_of(const rq_op_args *a, const rq_int_blocks *p)
 {
     const int64_t rows = rows_of(a->in[0]);
     room r;
     r.scale = ((size_t)(rows * p->depth) + 63) & ~(size_t)63;
     r.product = r.scale + (((size_t)(rows * p->n_blocks) * sizeof(float) + 63) & ~(size_t)63);
-    r.bytes = r.product + rq_blocks_scratch(p, rows);
+    r.bytes = r.product + rq_int_blocks_scratch(p, rows);
     return r;
 }
 
@@ -325,7 +325,7 @@ static size_t nbits_scratch(const rq_op_args *a, bool integer)
 /* Row i of x as s8 codes, each block with a scale of its own, max |x| / 127. */
 typedef struct coding {
     const rq_op_args *a;
-    const rq_blocks *p;
+    const rq_int_blocks *p;
     int8_t *codes;
     float *scale;
 } coding;
@@ -379,14 +379,14 @@ static rq_status nbits_f32(const rq_op_args *a)
     char *scratch = a->scratch;
     coding c = { a, &s->blocks, (int8_t *)scratch, (float *)(scratch + r.scale) };
     rq_threads_for(a->threads, rows_of(a->in[0]), code_row, &c);
-    const rq_blocks_job job = { .x = a->scratch,
-                                .x_dtype = RQ_DTYPE_S8,
-                                .rows = rows_of(a->in[0]),
-                                .x_scale = c.scale,
-                                .each = true,
-                                .bias = bias ? bias->f32 : NULL,
-                                .y = a->out[0]->f32 };
-    rq_blocks_run(&s->blocks, &job, scratch + r.product, a->threads);
+    const rq_int_blocks_job job = { .x = a->scratch,
+                                    .x_dtype = RQ_DTYPE_S8,
+                                    .rows = rows_of(a->in[0]),
+                                    .x_scale = c.scale,
+                                    .each = true,
+                                    .bias = bias ? bias->f32 : NULL,
+                                    .y = a->out[0]->f32 };
+    rq_int_blocks_run(&s->blocks, &job, scratch + r.product, a->threads);
     return RQ_OK;
 }
 
