@@ -89,6 +89,7 @@ set(RQ_SOURCES
   src/ops/attention_gqa.c
   src/ops/attention_int.c
   src/ops/attention_ms.c
+  src/ops/attention_ms_sizes.c
   src/ops/batch_train.c
   src/ops/bcast.c
   src/ops/cast.c
