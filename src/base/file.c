@@ -6,6 +6,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -119,18 +120,32 @@ static char *target_of(const char *path)
     return out;
 }
 
+/* The descriptor of ours that `path` names, or -1. Opening the name would start at the file's beginning again. */
+static int own_fd(const char *path)
+{
+    char *end;
+    if (strcmp(path, "/dev/stdout") == 0)
+        return STDOUT_FILENO;
+    if (strcmp(path, "/dev/stderr") == 0)
+        return STDERR_FILENO;
+    if (strncmp(path, "/dev/fd/", 8) != 0 || path[8] < '0' || path[8] > '9')
+        return -1;
+    const long fd = strtol(path + 8, &end, 10);
+    return *end || fd > INT_MAX ? -1 : (int)fd;
+}
+
 rq_status rq_file_create(rq_file *f, const char *path, rq_err *err)
 {
     *f = (rq_file) { .fd = -1 };
     /* pipes, devices and our own descriptors cannot be replaced, they are written as they stand */
     struct stat st;
+    const int own = own_fd(path);
     bool exists = stat(path, &st) == 0;
     if (exists && S_ISDIR(st.st_mode))
         return rq_fail(err, RQ_IO, "%s: is a folder, cannot write a file there", path);
-    if (exists && access(path, W_OK)) /* rename would replace even what its owner made read-only */
+    if (own < 0 && exists && access(path, W_OK)) /* rename would replace even what its owner made read-only */
         return fail_write(err, path);
-    bool direct =
-        (exists && !S_ISREG(st.st_mode)) || strncmp(path, "/dev/std", 8) == 0 || strncmp(path, "/dev/fd/", 8) == 0;
+    bool direct = own >= 0 || (exists && !S_ISREG(st.st_mode));
     f->path = direct ? rq_mem_strdup(path) : target_of(path);
     size_t room = f->path ? strlen(f->path) + 48 : 1;
     f->tmp = rq_mem_zalloc(room, 1); /* "" when direct */
@@ -140,7 +155,9 @@ rq_status rq_file_create(rq_file *f, const char *path, rq_err *err)
         return rq_fail(err, RQ_NO_MEMORY, "%s: out of memory", path);
     }
     if (direct) {
-        f->fd = open(path, O_WRONLY | O_CLOEXEC);
+        if (own == STDOUT_FILENO)
+            fflush(stdout); /* what was printed before comes before */
+        f->fd = own < 0 ? open(path, O_WRONLY | O_CLOEXEC) : fcntl(own, F_DUPFD_CLOEXEC, 0);
     } else {
         for (int i = 0; i < 1000; i++) {
             snprintf(f->tmp, room, "%s.%ld-%d.tmp", f->path, (long)getpid(), i);
@@ -232,6 +249,8 @@ rq_status rq_file_write_all(const char *path, const void *data, size_t n, rq_err
 rq_status rq_file_check_output(const char *path, rq_err *err)
 {
     struct stat st;
+    if (own_fd(path) >= 0)
+        return RQ_OK;
     if (stat(path, &st) == 0) {
         if (S_ISDIR(st.st_mode))
             return rq_fail(err, RQ_IO, "%s: is a folder, cannot write a file there", path);
