@@ -17,9 +17,6 @@
 #include "ops/rewrite.h"
 #include "ops/upgrade.h"
 
-#define TIMES_STD "_times_std"
-#define PIXELS "_pixels"
-
 static rq_status no_memory(rq_err *err)
 {
     return rq_fail(err, RQ_NO_MEMORY, "out of memory changing the ends of the graph");
@@ -159,6 +156,7 @@ static rq_status pad_before(rq_graph *g, rq_id node, rq_id v, const rq_ends *e, 
                               &concat, err));
         if (rq_attr_set_int(g, concat, "axis", 1))
             return no_memory(err);
+        g->values[padded].pixels = true;
     }
     return rq_graph_set_input(g, node, 0, padded) || rq_attr_set_ints(g, node, "pads", none, count) ? no_memory(err)
                                                                                                     : RQ_OK;
@@ -184,11 +182,12 @@ static rq_status denormalize(rq_graph *g, rq_id x, const float *mean, const floa
     const char *base = g->values[x].name;
     rq_id in[2] = { x, RQ_NONE }, scaled;
     RQ_TRY(add_line(g, std, n, rank, base, "_std", &in[1], err));
-    RQ_TRY(rq_rewrite_add(g, "Mul", in, 2, base, TIMES_STD, RQ_DTYPE_F32, &scaled, NULL, err));
+    RQ_TRY(rq_rewrite_add(g, "Mul", in, 2, base, "_times_std", RQ_DTYPE_F32, &scaled, NULL, err));
     in[0] = scaled;
     RQ_TRY(add_line(g, mean, n, rank, base, "_mean", &in[1], err));
-    RQ_TRY(rq_rewrite_add(g, "Add", in, 2, base, PIXELS, RQ_DTYPE_F32, out, NULL, err));
+    RQ_TRY(rq_rewrite_add(g, "Add", in, 2, base, "_pixels", RQ_DTYPE_F32, out, NULL, err));
     g->values[*out].shape = g->values[x].shape;
+    g->values[*out].pixels = true;
     return RQ_OK;
 }
 
@@ -237,11 +236,14 @@ rq_status rq_ends_fold(rq_graph *g, const rq_ends *e, rq_err *err)
     if (rq_graph_opset(g, "") < 13)
         RQ_TRY(rq_upgrade(g, 13, err));
     int folded = 0;
-    for (int i = 0, n = g->n_inputs; i < n; i++)
-        if (g->values[g->inputs[i]].dtype == RQ_DTYPE_F32) {
-            RQ_TRY(fold_input(g, g->inputs[i], e, err));
-            folded++;
-        }
+    for (int i = 0, n = g->n_inputs; i < n; i++) {
+        const rq_id x = g->inputs[i];
+        if (g->values[x].dtype != RQ_DTYPE_F32)
+            continue;
+        if (rq_ends_pixels(g, x) == x) /* else g is a copy of a graph that was folded before */
+            RQ_TRY(fold_input(g, x, e, err));
+        folded++;
+    }
     rq_ops_bind(g);
     return folded ? RQ_OK : rq_fail(err, RQ_UNSUPPORTED, "the model has no float input that pixels could go into");
 }
@@ -249,20 +251,15 @@ rq_status rq_ends_fold(rq_graph *g, const rq_ends *e, rq_err *err)
 rq_id rq_ends_pixels(const rq_graph *g, rq_id x)
 {
     rq_id user, v = x;
-    for (int i = 0; i < 2; i++) {
-        if (rq_graph_uses(g, v, &user, 1) != 1 || !rq_rewrite_is(&g->nodes[user], i ? "Add" : "Mul"))
-            return x;
+    for (int i = 0; i < 2 && v != RQ_NONE && rq_graph_uses(g, v, &user, 1) == 1; i++)
         v = g->nodes[user].out[0];
-        if (!strstr(g->values[v].name, i ? PIXELS : TIMES_STD))
-            return x;
-    }
-    return v;
+    return v != RQ_NONE && g->values[v].pixels ? v : x;
 }
 
 static void pin(rq_placement *p, rq_id v, double step)
 {
     int64_t lo, hi;
-    if (v == RQ_NONE || p->group[v] < 0)
+    if (p->group[v] < 0)
         return;
     rq_settings *s = &p->groups[p->group[v]].s;
     rq_dtype_limits(s->activations, &lo, &hi);
@@ -275,16 +272,9 @@ void rq_ends_pin(rq_placement *p, const rq_graph *g, const rq_ends *e)
 {
     if (!e || !e->inputs || !e->n_channels)
         return;
-    for (int i = 0; i < g->n_inputs; i++) {
-        const rq_id x = g->inputs[i], v = rq_ends_pixels(g, x);
-        if (v == x)
-            continue;
-        pin(p, v, step_of(e));
-        for (rq_id n = 0; n < g->n_nodes; n++) /* and what was only padded */
-            if (g->nodes[n].op && strstr(g->nodes[n].op, "Concat") &&
-                strstr(g->values[g->nodes[n].out[0]].name, PIXELS))
-                pin(p, g->nodes[n].out[0], step_of(e));
-    }
+    for (rq_id v = 0; v < g->n_values; v++)
+        if (g->values[v].pixels && g->values[v].kind != RQ_VALUE_DEAD)
+            pin(p, v, step_of(e));
 }
 
 /* ---- stripping ---- */

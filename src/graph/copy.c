@@ -157,6 +157,7 @@ static rq_status copy_values(rq_graph *g, const rq_graph *src)
         w->producer = v->producer;
         w->outer = v->outer;
         w->quant = v->quant;
+        w->pixels = v->pixels;
         w->extra = v->extra;
         rq_tensor_share(&w->constant, &v->constant);
         w->doc = dup_str(g, v->doc, &ok);

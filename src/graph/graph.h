@@ -37,6 +37,7 @@ typedef struct rq_value {
     rq_id outer;        /* value of the enclosing graph, for RQ_VALUE_CAPTURED */
     rq_id quant;        /* entry of graph.quants, or RQ_NONE */
     rq_tensor constant; /* RQ_VALUE_CONST, or the default of an input; dtype NONE otherwise */
+    bool pixels;        /* numbers of pixels, of which rq_ends knows the scale: made by rq_ends_fold, in memory only */
     const char *doc;
     const void *extra; /* what the format keeps to write the value back as it was; see formats */
 } rq_value;

@@ -193,12 +193,85 @@ static void codes_go_in_and_come_out(void **state)
     rq_graph_destroy(g);
 }
 
+static float scale_of(const rq_graph *g, const char *value)
+{
+    const rq_qparams *q = rq_graph_qparams(g, rq_graph_find(g, value));
+    assert_non_null(q);
+    return q->scale[0];
+}
+
+/* x -> Conv -> y; y and y joined -> Conv -> z. What the model calls its tensors says nothing about them. */
+static void names_of_the_model_mean_nothing(void **state)
+{
+    (void)state;
+    static const int64_t kernel[] = { 4, 16, 1, 1 }, batch[] = { 8, 4, 6, 5 };
+    static const char *const names[] = { "joined", "joined_pixels" };
+    const rq_shape s = rq_shape_of(4, batch);
+    float scale[2];
+    for (int k = 0; k < 2; k++) {
+        rq_graph *g = image_model(1, "Conv");
+        rq_id both, z, node;
+        rq_dataset *data;
+        rq_feed feed = { .name = "x" };
+        ok(rq_graph_add_value(g, &both, RQ_VALUE_NODE, names[k], RQ_DTYPE_F32, NULL, &err));
+        ok(rq_graph_add_value(g, &z, RQ_VALUE_NODE, "z", RQ_DTYPE_F32, NULL, &err));
+        const rq_id y = g->outputs[0], pair[2] = { y, y };
+        ok(rq_graph_add_node(g, &node, "Concat", "", "join", pair, 2, &both, 1, &err));
+        ok(rq_attr_set_int(g, node, "axis", 1));
+        const rq_id in[2] = { both, constant(g, "w2", 4, kernel, 0.29) };
+        ok(rq_graph_add_node(g, &node, "Conv", "", "second", in, 2, &z, 1, &err));
+        g->outputs[0] = z;
+        ok(rq_tensor_create(&feed.tensor, RQ_DTYPE_F32, &s, true));
+        for (int64_t i = 0; i < rq_tensor_count(&feed.tensor); i++)
+            feed.tensor.f32[i] = (float)(fmod((double)i * 0.73, 4) - 2);
+        ok(rq_npz_save(SAMPLES, &feed, 1, &err));
+        rq_tensor_release(&feed.tensor);
+        ok(rq_dataset_open(&data, SAMPLES, g, NULL, &err));
+        rq_ptq_cfg cfg = rq_ptq_defaults();
+        cfg.threads = 1;
+        cfg.ends = &four;
+        ok(rq_ptq(g, data, &cfg, NULL, &err));
+        assert_true(scale_of(g, "x_pixels_padded") == (float)(1.0 / 255));
+        scale[k] = scale_of(g, names[k]);
+        rq_dataset_close(data);
+        rq_graph_destroy(g);
+    }
+    assert_true(scale[0] == scale[1] && scale[0] != (float)(1.0 / 255));
+}
+
+/* A model whose channels are so uneven that layers are equalized, on a copy of what was folded. */
+static void a_noisy_model_is_folded_once(void **state)
+{
+    (void)state;
+    const rq_ends ends = { .inputs = true, .n_channels = 1, .mean = { 0.25f }, .std = { 0.5f } };
+    rq_graph *g;
+    rq_dataset *data;
+    rq_notes notes = { 0 };
+    ok(rq_load(&g, "models/digits-uneven.onnx", &err));
+    ok(rq_dataset_open(&data, "models/digits-train.npz", g, NULL, &err));
+    rq_ptq_cfg cfg = rq_ptq_defaults();
+    cfg.threads = 1;
+    cfg.ends = &ends;
+    ok(rq_ptq(g, data, &cfg, &notes, &err));
+    bool equalized = false;
+    for (int i = 0; i < notes.n; i++)
+        equalized |= strstr(notes.text[i], "equalized") != NULL;
+    assert_true(equalized);
+    assert_int_equal(rq_graph_input(g, 0).dtype, RQ_DTYPE_U8);
+    assert_true(scale_of(g, "image_pixels") == (float)(1.0 / 255));
+    rq_notes_release(&notes);
+    rq_dataset_close(data);
+    rq_graph_destroy(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(folding_changes_no_number_borders_included),
         cmocka_unit_test(what_cannot_be_folded_is_said),
         cmocka_unit_test(codes_go_in_and_come_out),
+        cmocka_unit_test(names_of_the_model_mean_nothing),
+        cmocka_unit_test(a_noisy_model_is_folded_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
