@@ -1,6 +1,7 @@
 /* ops/attention_ms.c — Attention, QAttention and MultiHeadAttention of com.microsoft, on ops/attend.h. The first two
  * project their input to q, k and v themselves; the last gets them in any of five layouts. Masks here add a finite
- * number (mask_filter_value) where they hide, so a row with everything hidden is not 0: docs/onnx-facts.md 2.9. Sizes: attention_ms_sizes.c. */
+ * number (mask_filter_value) where they hide, so a row with everything hidden is not 0: docs/onnx-facts.md 2.9.
+ * Sizes: attention_ms_sizes.c. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
