@@ -444,7 +444,8 @@ static rq_status form_groups(work *w)
             else
                 RQ_TRY(add_group(w, y));
         }
-        if (p->integer[id] && n->row->place == RQ_PLACE_JOIN) {
+        /* one whose output has no codes of its own (a clamp behind it has them, or reals are handed over) copies none */
+        if (p->integer[id] && n->row->place == RQ_PLACE_JOIN && p->group[n->out[0]] >= 0) {
             if (!rq_mem_grow(&p->joins, p->n_joins, &p->cap_joins, sizeof *p->joins))
                 return no_memory(w);
             p->joins[p->n_joins++] = id;

@@ -51,7 +51,7 @@ typedef struct rq_placement {
     int n_weights, cap_weights;
     rq_place_use *uses;
     int n_uses, cap_uses;
-    rq_id *joins; /* Concat nodes in order */
+    rq_id *joins; /* Concat nodes in order, whose outputs have groups */
     int n_joins, cap_joins;
 } rq_placement;
 

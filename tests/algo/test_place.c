@@ -125,6 +125,8 @@ static void quantize(rq_graph *g, const rq_settings *s, const rq_recipe *recipe)
     rq_ops_bind(g);
     ok(rq_ops_infer(g, &err));
     ok(rq_placement_create(&p, g, &base, recipe, NULL, &err));
+    for (int i = 0; i < p->n_joins; i++)
+        assert_true(p->group[g->nodes[p->joins[i]].out[0]] >= 0);
     ok(rq_annotate(g, p, range_of, g, &k, &notes, &err));
     rq_placement_destroy(p);
     rq_graph_prune(g);
@@ -282,6 +284,24 @@ static void concat_shares_with_inputs_of_like_range(void **state)
     rq_graph_destroy(g);
 }
 
+/* The Relu behind a Concat has the codes: there are none of the Concat's own to share. */
+static void concat_before_a_clamp_shares_nothing(void **state)
+{
+    rq_graph *g = graph_of(17);
+    rq_id x = input(g, "x", DIM(1, 3, 8, 8));
+    set_input(g, x);
+    rq_id both = NODE(g, "Concat", "both", conv(g, "a", x, 3, 4), conv(g, "b", x, 3, 4));
+    ok(rq_attr_set_int(g, node_id(g, "both"), "axis", 1));
+    set_output(g, conv(g, "d", NODE(g, "Relu", "relu", both), 8, 4));
+    quantize(g, NULL, NULL);
+    assert_non_null(q_of(g, "a"));
+    assert_non_null(q_of(g, "b"));
+    assert_non_null(q_of(g, "relu"));
+    assert_int_equal(rq_graph_find(g, "both"), RQ_NONE); /* the Relu went into it */
+    assert_true(quant_of(g, "a") != quant_of(g, "relu"));
+    rq_graph_destroy(g);
+}
+
 static void a_product_and_its_bias_are_rounded_once(void **state)
 {
     rq_graph *g = graph_of(17);
@@ -425,6 +445,7 @@ int main(void)
         cmocka_unit_test(a_clamp_stays_where_codes_reach_beyond_it),
         cmocka_unit_test(a_resize_carries_codes_or_makes_them),
         cmocka_unit_test(concat_shares_with_inputs_of_like_range),
+        cmocka_unit_test(concat_before_a_clamp_shares_nothing),
         cmocka_unit_test(a_product_and_its_bias_are_rounded_once),
         cmocka_unit_test(what_hangs_at_one_side_stays_in_float),
         cmocka_unit_test(biases_that_would_clip_raise_the_weights_scale),
