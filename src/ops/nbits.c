@@ -31,11 +31,12 @@ typedef struct sizes {
 
 static sizes sizes_of(const rq_node *n)
 {
+    const int64_t bits = is_bnb4(n) ? 4 : rq_attr_int(n, "bits", 4);
     sizes z = { .depth = rq_attr_int(n, "K", 0),
                 .columns = rq_attr_int(n, "N", 0),
                 .block = rq_attr_int(n, "block_size", 0),
-                .bits = is_bnb4(n) ? 4 : (int)rq_attr_int(n, "bits", 4) };
-    z.n_blocks = z.block > 0 ? (z.depth + z.block - 1) / z.block : 0;
+                .bits = bits == 2 || bits == 4 || bits == 8 ? (int)bits : 0 };
+    z.n_blocks = z.block > 0 ? z.depth / z.block + (z.depth % z.block > 0) : 0; /* of sizes not yet checked */
     return z;
 }
 
@@ -49,8 +50,9 @@ static rq_status nbits_check(const rq_graph *g, const rq_node *n, int64_t opset,
     if (z.block < 16 || z.block > most || (z.block & (z.block - 1)))
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "block_size is %lld, expected a power of two from 16 on",
                             (long long)z.block);
-    if (z.bits != 2 && z.bits != 4 && z.bits != 8)
-        return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "bits is %d, expected 2, 4 or 8", z.bits);
+    if (!z.bits)
+        return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "bits is %lld, expected 2, 4 or 8",
+                            (long long)rq_attr_int(n, "bits", 4));
     if (rq_attr_int(n, "weight_prepacked", 0))
         return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "the weight is packed for another machine (weight_prepacked)");
     if (is_bnb4(n) && (rq_attr_int(n, "quant_type", 1) < 0 || rq_attr_int(n, "quant_type", 1) > 1))

@@ -147,6 +147,8 @@ static rq_status read_sizes(const rq_infer *a, sizes *z)
     *z = (sizes) { RQ_DIM_UNKNOWN,        RQ_DIM_UNKNOWN,
                    RQ_DIM_UNKNOWN,        stated > 0 ? stated : RQ_DIM_UNKNOWN,
                    n_directions(a->node), rq_attr_int(a->node, "layout", 0) != 0 };
+    if (stated > INT32_MAX)
+        return rq_infer_fail(a, RQ_BAD_GRAPH, "hidden_size is %lld, expected at most %d", (long long)stated, INT32_MAX);
     RQ_TRY(expect(a, 0, "X", 3, (int64_t[]) { -1, -1, -1 }));
     const bool transposed = is_transposed(a->node);
     if (!transposed)

@@ -208,10 +208,16 @@ static rq_status grid_forward(const rq_op_args *a)
 
 /* ---- RoiAlign: x [N,C,H,W], rois [R,4] as x0 y0 x1 y1, batch index [R] -> [R,C,oh,ow] ---- */
 
+enum { MOST_SAMPLES = 1 << 15 }; /* of a bin, along one axis */
+
 static rq_status roi_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape, *rois = &a->in[1]->shape;
+    const int64_t ratio = rq_attr_int(a->node, "sampling_ratio", 0);
     a->out_dtype[0] = a->in[0]->dtype;
+    if (ratio < 0 || ratio > MOST_SAMPLES)
+        return rq_infer_fail(a, RQ_BAD_GRAPH, "sampling_ratio is %lld, expected 0 to %d", (long long)ratio,
+                             MOST_SAMPLES);
     if ((x->rank >= 0 && x->rank != 4) || (rois->rank >= 0 && rois->rank != 2))
         return rq_infer_fail(a, RQ_BAD_SHAPE, "the input has %d axes and the rois %d, expected 4 and 2", x->rank,
                              rois->rank);

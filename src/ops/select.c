@@ -520,15 +520,22 @@ static rq_status trilu_forward(const rq_op_args *a)
     return RQ_OK;
 }
 
+static rq_status reverse_sequence_infer(const rq_infer *a)
+{
+    const int64_t batch = rq_attr_int(a->node, "batch_axis", 1), time = rq_attr_int(a->node, "time_axis", 0);
+    const int rank = a->in[0]->shape.rank;
+    if ((rank >= 0 && rank < 2) || batch < 0 || batch > 1 || time != 1 - batch)
+        return rq_infer_fail(a, RQ_BAD_SHAPE,
+                             "batch_axis %lld and time_axis %lld of a tensor with %d axes, expected 0 and 1",
+                             (long long)batch, (long long)time, rank);
+    return rq_infer_same(a);
+}
+
 static rq_status reverse_sequence_forward(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0], *lens = a->in[1];
-    int64_t batch_axis = rq_attr_int(a->node, "batch_axis", 1), time_axis = rq_attr_int(a->node, "time_axis", 0);
+    int64_t batch_axis = rq_attr_int(a->node, "batch_axis", 1), time_axis = 1 - batch_axis;
     int rank = x->shape.rank;
-    if (rank < 2 || batch_axis + time_axis != 1 || batch_axis < 0 || batch_axis > 1)
-        return rq_op_fail(a, RQ_BAD_SHAPE,
-                          "batch_axis %lld and time_axis %lld of a tensor with %d axes, expected 0 and 1",
-                          (long long)batch_axis, (long long)time_axis, rank);
     int64_t batches = x->shape.dim[batch_axis], steps = x->shape.dim[time_axis];
     size_t run = (size_t)rq_shape_span(&x->shape, 2, rank) * rq_moves_size(x->dtype);
     int64_t b_step = batch_axis ? 1 : steps, t_step = batch_axis ? batches : 1;
@@ -679,6 +686,6 @@ const rq_op rq_op_reverse_sequence = {
     .max_out = 1,
     .flags = RQ_OP_MOVES,
     .place = RQ_PLACE_SAME,
-    .infer = rq_infer_same,
+    .infer = reverse_sequence_infer,
     .forward = reverse_sequence_forward,
 };

@@ -110,6 +110,39 @@ static void bad_nodes_are_refused_by_name(void **state)
     assert_non_null(strstr(err.text, "Frobnicate"));
 }
 
+/* Numbers that no sum or product of int64 holds, in nodes whose inputs say nothing of their sizes. */
+static void attributes_out_of_range_are_refused(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *domain, *op, *fixed, *attr;
+        int64_t value, other;
+        int n_in;
+    } rows[] = {
+        { "", "RoiAlign", "output_height", "sampling_ratio", INT64_MAX, 1, 3 },
+        { "", "RoiAlign", "output_height", "sampling_ratio", -1, 1, 3 },
+        { "", "ReverseSequence", "batch_axis", "time_axis", INT64_MAX, 1, 2 },
+        { "", "ReverseSequence", "time_axis", "batch_axis", INT64_MIN, INT64_MIN, 2 },
+        { "", "LSTM", "layout", "hidden_size", INT64_MAX / 2, 0, 3 },
+        { "com.microsoft", "MatMulNBits", "block_size", "K", INT64_MAX, 32, 3 },
+        { "com.microsoft", "MatMulNBits", "K", "N", INT64_MIN, 32, 3 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        rq_graph *g = build_graph(17);
+        assert_int_equal(rq_graph_set_opset(g, "com.microsoft", 1), RQ_OK);
+        const rq_id x = build_input(g, "x", RQ_DTYPE_NONE, 0, NULL), in[3] = { x, x, x };
+        g->values[x].shape.rank = -1;
+        const rq_id y = node(g, rows[i].op, "y", rows[i].n_in, in);
+        g->nodes[g->values[y].producer].domain = rows[i].domain;
+        set_int(g, y, rows[i].fixed, rows[i].other);
+        set_int(g, y, rows[i].attr, rows[i].value);
+        const rq_status s = infer(g);
+        if ((s != RQ_BAD_GRAPH && s != RQ_BAD_SHAPE) || !strstr(err.text, rows[i].attr))
+            fail_msg("%s with %s %lld: %d: %s", rows[i].op, rows[i].attr, (long long)rows[i].value, (int)s, err.text);
+        rq_graph_destroy(g);
+    }
+}
+
 /* ---- shapes ---- */
 
 /* x.view(x.size(0), -1) as torch writes it, and again with the batch multiplied by 1. */
@@ -448,6 +481,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_sorted_and_complete),
         cmocka_unit_test(bad_nodes_are_refused_by_name),
+        cmocka_unit_test(attributes_out_of_range_are_refused),
         cmocka_unit_test(sizes_are_followed_through_the_graph),
         cmocka_unit_test(sizes_of_attention),
         cmocka_unit_test(a_symbol_is_not_minus_one),
