@@ -59,6 +59,14 @@ rq_status cli_open_data(rq_dataset **out, const char *path, const rq_graph *g, c
         .batch = a->batch, .dims = a->dims.items, .n_dims = a->dims.n, .images = rq_recipe_preprocess(a->recipe)
     };
     RQ_TRY(rq_dataset_open(out, path, g, &cfg, err));
+    const rq_value_info y = rq_graph_n_outputs(g) ? rq_graph_output(g, 0) : (rq_value_info) { 0 };
+    const int classes = rq_dataset_classes(*out);
+    if (classes && !a->quiet && rq_graph_n_outputs(g) == 1 && y.shape.rank > 0 && y.shape.dim[y.shape.rank - 1] > 0 &&
+        y.shape.dim[y.shape.rank - 1] != classes)
+        fprintf(stderr,
+                "requant: %s: %d sub-folders stand for classes, output '%s' has %lld places; labels are the folders' "
+                "names where all are numbers, else their order\n",
+                path, classes, y.name, (long long)y.shape.dim[y.shape.rank - 1]);
     const long long left = rq_dataset_left_out(*out), used = rq_dataset_count(*out);
     if (left && !a->quiet)
         fprintf(stderr, "requant: %s: the last %lld of %lld samples %s left out, the model takes %lld at a time\n",

@@ -29,7 +29,7 @@ typedef struct rq_dataset_cfg {
  * An array with the rank of its input is cut along its first axis into batches; one with one axis more holds a whole
  * feed per row. `labels` is kept aside; names that begin with ref_ are ignored; any other unknown name is an
  * error that names the nearest input. In a folder of pictures each is a sample; where they lie in sub-folders, these are
- * classes, numbered in the order of their names (bytes), and become labels. What cfg->images leaves open follows the model's
+ * classes and become labels: their names where all are whole numbers, otherwise numbered in the order of their names (bytes). What cfg->images leaves open follows the model's
  * input: its size and layout. cfg NULL: defaults. Values are checked as they are read: NaN is an error.
  * RQ_IO, RQ_BAD_FILE, RQ_BAD_DATA; the sentence says which array, what was found, what was expected. */
 RQ_API rq_status rq_dataset_open(rq_dataset **out, const char *path, const rq_graph *g, const rq_dataset_cfg *cfg,
@@ -51,6 +51,8 @@ RQ_API rq_status rq_dataset_create(rq_dataset **out, const rq_dataset_array *arr
                                    const rq_dataset_cfg *cfg, rq_err *err);
 RQ_API void rq_dataset_close(rq_dataset *d);
 
+/* Sub-folders that stand for classes; 0: the samples are no pictures, or have none. */
+RQ_API int rq_dataset_classes(const rq_dataset *d);
 RQ_API int64_t rq_dataset_count(const rq_dataset *d); /* samples */
 /* Samples at the end that do not fill a batch of a model whose batch is fixed; not in the count. */
 RQ_API int64_t rq_dataset_left_out(const rq_dataset *d);

@@ -120,6 +120,8 @@ static rq_status read_three(const reader *in, const yaml_node_t *at, float out[3
 {
     double v[3];
     bool list;
+    if (at->type == YAML_SEQUENCE_NODE && at->data.sequence.items.top - at->data.sequence.items.start == 1)
+        at = yaml_document_get_node(in->doc, at->data.sequence.items.start[0]); /* a list of one is that one */
     if (!numbers(in, at, 3, v, &list) || (positive && (v[0] <= 0 || (list && (v[1] <= 0 || v[2] <= 0)))))
         return expected(in, at, key, positive ? "a number above 0, or three" : "a number, or three");
     for (int c = 0; c < 3; c++)

@@ -173,6 +173,11 @@ void rq_dataset_close(rq_dataset *d)
     rq_mem_free(d);
 }
 
+int rq_dataset_classes(const rq_dataset *d)
+{
+    return d->images.n_classes;
+}
+
 int64_t rq_dataset_count(const rq_dataset *d)
 {
     return d->count;

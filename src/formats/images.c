@@ -121,7 +121,19 @@ static rq_status add(rq_images *s, const char *folder, const char *name, int lab
     return RQ_OK;
 }
 
-static rq_status add_class(rq_images *s, const char *folder, const char *name, rq_err *err)
+/* A name like 7 or 10 as its number; -1: it is none. */
+static int number_of(const char *name)
+{
+    int v = 0;
+    for (const char *c = name; *c; c++) {
+        if (*c < '0' || *c > '9' || v > 99999999)
+            return -1;
+        v = v * 10 + (*c - '0');
+    }
+    return name[0] && (name[0] != '0' || !name[1]) ? v : -1;
+}
+
+static rq_status add_class(rq_images *s, const char *folder, const char *name, int label, rq_err *err)
 {
     const size_t room = strlen(folder) + strlen(name) + 2;
     char *path = rq_arena_alloc(&s->names, room, 1);
@@ -134,7 +146,7 @@ static rq_status add_class(rq_images *s, const char *folder, const char *name, r
     rq_status st = RQ_OK;
     for (int i = 0; i < l.n && !st; i++)
         if (is_picture(l.name[i]))
-            st = add(s, path, l.name[i], s->n_classes, err);
+            st = add(s, path, l.name[i], label, err);
     listing_release(&l);
     if (!st && s->n == before)
         st = rq_fail(err, RQ_BAD_DATA, "%s: is taken for a class, but holds no .jpg, .jpeg or .png", path);
@@ -149,9 +161,12 @@ rq_status rq_images_open(rq_images *s, const char *folder, rq_err *err)
     RQ_TRY(list(&l, folder, err));
     rq_status st = RQ_OK;
     int n_beside = 0;
+    bool numbers = true;
+    for (int i = 0; i < l.n; i++)
+        numbers &= !is_folder(folder, l.name[i]) || number_of(l.name[i]) >= 0;
     for (int i = 0; i < l.n && !st; i++) {
         if (is_folder(folder, l.name[i])) {
-            st = add_class(s, folder, l.name[i], err);
+            st = add_class(s, folder, l.name[i], numbers ? number_of(l.name[i]) : s->n_classes, err);
         } else if (is_picture(l.name[i])) {
             st = add(s, folder, l.name[i], -1, err);
             n_beside++;

@@ -5,8 +5,9 @@
 #include "base/mem.h"
 #include "requant/image.h"
 
-/* Files in the folder itself, or one level down: then a sub-folder is a class, numbered in the order of names. Files come
- * in the order of their names, class by class. */
+/* Files in the folder itself, or one level down: then a sub-folder is a class. Where all are named by whole numbers, these are
+ * the labels; otherwise classes are numbered in the order of their names. Files come in the order of their names, class by
+ * class. */
 typedef struct rq_images {
     rq_arena names;
     const char **path; /* [n] */

@@ -200,7 +200,7 @@ static rq_status add_folder(rq_samples *s, const char *path, rq_err *err)
         n_npz += ends_with(names[i], ".npz");
     rq_status st = RQ_OK;
     if (!n)
-        st = rq_fail(err, RQ_BAD_DATA, "%s: holds no .npz and no .npy", path);
+        st = rq_fail(err, RQ_BAD_DATA, "%s: holds no .npz, no .npy and no pictures", path);
     else if (n_npz && n_npz < n)
         st = rq_fail(err, RQ_BAD_DATA, "%s: holds both .npz and .npy files; expected one kind", path);
     for (int i = 0; i < n && !st; i++) {

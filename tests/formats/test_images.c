@@ -272,6 +272,15 @@ static void subfolders_are_classes(void **state)
     assert_int_equal(f[0].tensor.shape.dim[2], 60);
     rq_dataset_close(d);
 
+    /* names that are numbers are the labels, in whatever order they are listed */
+    assert_int_equal(system("cd " FOLDER " && mv dog 10 && mv cat 9"), 0);
+    must(rq_dataset_open(&d, FOLDER, codes, &cfg, &err));
+    assert_int_equal(rq_dataset_classes(d), 2);
+    assert_int_equal(rq_dataset_labels(d)[0], 10);
+    assert_int_equal(rq_dataset_labels(d)[2], 9);
+    rq_dataset_close(d);
+    assert_int_equal(system("cd " FOLDER " && mv 10 dog && mv 9 cat"), 0);
+
     copy(DIR "photo.png", FOLDER "/beside.png");
     assert_int_equal(rq_dataset_open(&d, FOLDER, g, &cfg, &err), RQ_BAD_DATA);
     assert_non_null(strstr(err.text, "beside"));
@@ -291,6 +300,7 @@ static void recipes_say_how(void **state)
         { "preprocess: {resize: 256, crop: 224, mean: [0.5, 0.4, 0.3], std: 0.25, channels: bgr, layout: nhwc}\n",
           NULL },
         { "preprocess:\n", NULL },
+        { "preprocess: {channels: gray, mean: [0.5], std: [2]}\n", NULL },
         { "preprocess: {resize: [32, 320], filter: bicubic, antialias: false, scale: 2}\n", NULL },
         { "preprocess: {resise: 3}\n", "unknown key 'resise' in 'preprocess'; the nearest is 'resize'" },
         { "preprocess:\n  resize: 2.5\n", ":2: preprocess: 'resize' wants" },
