@@ -257,6 +257,10 @@ rq_status rq_lint_graph(rq_lint *out, const rq_graph *g, rq_profile p, rq_err *e
     for (int i = 0; i < n && !st; i++) {
         const rq_node *node = &g->nodes[order[i]];
         rq_lint_answer a = { .runs = RQ_LINT_INTEGER };
+        if (node->op && p == RQ_PROFILE_OPENVINO && !rq_lint_openvino_takes(&view, order[i], &a)) {
+            st = add(out, node, &a);
+            continue;
+        }
         if (!is_judged(g, node))
             continue;
         const bool pairs_only = p == RQ_PROFILE_TENSORRT || p == RQ_PROFILE_QNN;

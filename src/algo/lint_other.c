@@ -162,16 +162,81 @@ static bool need_codes(const rq_lint_view *view, rq_id node, int i, rq_lint_answ
     return true;
 }
 
+/* Is input i of n more than one number? */
+static bool is_vector(const rq_graph *g, const rq_node *n, int i)
+{
+    if (i >= n->n_in || n->in[i] < 0)
+        return false;
+    const rq_value *x = &g->values[n->in[i]];
+    const rq_shape *s = x->kind == RQ_VALUE_CONST ? &x->constant.shape : &x->shape;
+    return rq_shape_is_known(s) && rq_shape_count(s) != 1;
+}
+
+static bool is_2bit(const rq_graph *g, rq_id v)
+{
+    const rq_dtype d = v < 0                                 ? RQ_DTYPE_NONE
+                       : g->values[v].kind == RQ_VALUE_CONST ? g->values[v].constant.dtype
+                                                             : g->values[v].dtype;
+    return d == RQ_DTYPE_S2 || d == RQ_DTYPE_U2;
+}
+
+bool rq_lint_openvino_takes(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
+{
+    static const char *const unknown[] = { "QGemm",
+                                           "QLinearConv",
+                                           "QLinearConvTranspose",
+                                           "QLinearGlobalAveragePool",
+                                           "QLinearReduceSum",
+                                           "QAttention",
+                                           "QEmbedLayerNormalization",
+                                           "QMoE",
+                                           "QOrderedMatMul",
+                                           "MatMulBnb4",
+                                           "MatMulFpQ4",
+                                           "MatMulInteger16",
+                                           "MulInteger",
+                                           "ReduceSumInteger",
+                                           "NhwcMaxPool",
+                                           "DequantizeBFP",
+                                           "DynamicQuantizeLinear" };
+    const rq_graph *g = view->g;
+    const rq_node *n = &g->nodes[node];
+    const bool ms = !strcmp(n->domain, "com.microsoft"), dq = !strcmp(n->op, "DequantizeLinear");
+    for (int i = 0; i < n->n_in + n->n_out; i++) {
+        const rq_id v = i < n->n_in ? n->in[i] : n->out[i - n->n_in];
+        if (is_2bit(g, v))
+            return rq_lint_say(a, RQ_LINT_REFUSED, "5.4 rule 4", "it has no type of 2 bits: '%s'", g->values[v].name);
+    }
+    for (size_t i = 0; ms && i < sizeof unknown / sizeof *unknown; i++)
+        if (!strcmp(n->op, unknown[i]))
+            return rq_lint_say(a, RQ_LINT_REFUSED, "5.4 rule 3", "it does not know this operator");
+    if (!strcmp(n->op, "QLinearConv") && (is_vector(g, n, 4) || is_vector(g, n, 5)))
+        return rq_lint_say(a, RQ_LINT_REFUSED, "5.4 rule 3", "it takes scales per channel for those of another axis");
+    if (!strcmp(n->op, "QLinearMatMul") &&
+        (is_vector(g, n, 1) || is_vector(g, n, 2) || is_vector(g, n, 4) || is_vector(g, n, 5)))
+        return rq_lint_say(a, RQ_LINT_REFUSED, "5.4 rule 3", "it takes one scale per tensor only");
+    if (ms && !strcmp(n->op, "QLinearLeakyRelu") && !rq_attr_find(n, "alpha"))
+        return rq_lint_say(a, RQ_LINT_REFUSED, "5.4 rule 3", "it wants alpha to be written");
+    const int64_t block = dq ? rq_attr_int(n, "block_size", 0) : 0;
+    if (block > 0 && n->n_in > 0 && n->in[0] >= 0) {
+        const rq_value *x = &g->values[n->in[0]];
+        const rq_shape *s = x->kind == RQ_VALUE_CONST ? &x->constant.shape : &x->shape;
+        int64_t axis = rq_attr_int(n, "axis", 1);
+        axis += axis < 0 ? s->rank : 0;
+        if (axis >= 0 && axis < s->rank && s->dim[axis] >= 0 && s->dim[axis] % block)
+            return rq_lint_say(a, RQ_LINT_REFUSED, "5.4 rule 4", "blocks of %lld do not divide its axis of %lld",
+                               (long long)block, (long long)s->dim[axis]);
+    }
+    return true;
+}
+
 void rq_lint_openvino(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
 {
     static const char *const fused[] = { "Relu", "Clip", "LeakyRelu", "BatchNormalization" };
     static const char *const pairs[] = { "Add", "Mul" }, *const pools[] = { "AveragePool", "GlobalAveragePool" };
     const rq_graph *g = view->g;
     const rq_node *n = &g->nodes[node];
-    if (!strcmp(n->domain, "com.microsoft") || !strncmp(n->op, "QLinear", 7)) {
-        rq_lint_say(a, RQ_LINT_REFUSED, "5.4 rule 3",
-                    "of QLinear operators it reads few, and not with scales per channel");
-    } else if (is_weighted(n)) {
+    if (is_weighted(n)) {
         const rq_lint_codes w = from(view, n, 1);
         if (!need_codes(view, node, 0, a) || !need_codes(view, node, 1, a))
             return;

@@ -52,6 +52,8 @@ void rq_lint_ort(const rq_lint_view *view, rq_id node, rq_lint_answer *a); /* li
 /* lint_other.c */
 void rq_lint_tensorrt(const rq_lint_view *view, rq_id node, rq_lint_answer *a);
 void rq_lint_openvino(const rq_lint_view *view, rq_id node, rq_lint_answer *a);
+/* Will OpenVINO read the node, of any kind, at all? */
+bool rq_lint_openvino_takes(const rq_lint_view *view, rq_id node, rq_lint_answer *a);
 void rq_lint_qnn(const rq_lint_view *view, rq_id node, rq_lint_answer *a);
 
 #endif

@@ -132,6 +132,43 @@ static void tensorrt_refuses_what_others_take(void **state)
     }
 }
 
+/* What OpenVINO 2026.4 did with each of these files. */
+static void openvino_refuses_what_it_cannot_read(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *file;
+        int refused;
+    } cases[] = {
+        { "qops/qgemm_2_u8u8.onnx", 1 },
+        { "qops/qlinearglobalaveragepool_2_u8.onnx", 1 },
+        { "qops/qlinearconv2d_dw_u8s8.onnx", 1 },
+        { "qops/qlinearconv2d_dw_u8u8.onnx", 0 },
+        { "qops/qlinearmatmul_u8s8_2d_pc.onnx", 1 },
+        { "qops/qlinearmatmul_u8s8_3d_pc.onnx", 1 },
+        { "qops/qlinearmatmul_u8s8_shape1.onnx", 0 },
+        { "qops/qlinearleakyrelu_u8.onnx", 1 },
+        { "qops/qlinearleakyrelu_s8_alpha.onnx", 0 },
+        { "qops/qlinearadd_s8_ties.onnx", 0 },
+        { "qops/qlinearmul_s8_ties.onnx", 0 },
+        { "static_quant/cnn_qop_s8s8_pc.onnx", 3 }, /* two QLinearConv, and QGemm */
+        { "static_quant/transformer_nbits4_qdq_sym.onnx", -1 },
+        { "static_quant/mlp_nbits4_qdq_sym.onnx", 0 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char path[256];
+        rq_graph *g;
+        rq_lint l;
+        snprintf(path, sizeof path, "tests/golden/onnx/%s", cases[i].file);
+        ok(rq_load(&g, path, &err));
+        ok(rq_lint_graph(&l, g, RQ_PROFILE_OPENVINO, &err));
+        if (cases[i].refused < 0 ? !l.n_refused : l.n_refused != cases[i].refused)
+            fail_msg("%s: %d operators refused, expected %d", cases[i].file, l.n_refused, cases[i].refused);
+        rq_lint_release(&l);
+        rq_graph_destroy(g);
+    }
+}
+
 static void opset_10_takes_a_scale_per_tensor(void **state)
 {
     (void)state;
@@ -271,6 +308,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(tensorrt_gets_inputs_of_weighted_operators_and_skips),
         cmocka_unit_test(tensorrt_refuses_what_others_take),
+        cmocka_unit_test(openvino_refuses_what_it_cannot_read),
         cmocka_unit_test(opset_10_takes_a_scale_per_tensor),
         cmocka_unit_test(a_node_that_changed_since_keeps_its_opset),
         cmocka_unit_test(qnn_gets_everything),
