@@ -49,7 +49,7 @@ static int run(void *args)
     if (rq_file_check_output(a->out, &err) || cli_load(&g, a->common.operand[0], &a->common, &err) ||
         cli_open_data(&data, a->data, g, &a->common, &err))
         goto done;
-    if (a->samples && rq_dataset_split(&split, data, (uint64_t)a->seed, 0, a->samples, 1, &err))
+    if (a->samples && rq_dataset_split(&split, data, (uint64_t)a->seed, 0, a->samples, rq_dataset_unit(data), &err))
         goto done;
     rq_ptq_cfg cfg = rq_ptq_defaults();
     cfg.settings = cli_ranges_settle(&a->how, &a->common);

@@ -216,15 +216,6 @@ static int refuse(const cli_command *c, const quantize_args *a)
     return CLI_OK;
 }
 
-/* Samples that must go together: the batch of a model whose batch is fixed. */
-static int64_t group_size(const rq_graph *g, const rq_dataset *d)
-{
-    rq_value_info in = rq_graph_n_inputs(g) > 0 ? rq_graph_input(g, 0) : (rq_value_info) { 0 };
-    if (rq_dataset_whole_feeds(d) || in.shape.rank < 1 || in.shape.dim[0] < 1)
-        return 1;
-    return in.shape.dim[0];
-}
-
 static rq_status open_float(rq_graph **out, const quantize_args *a, rq_err *err)
 {
     const char *model = a->common.operand[0];
@@ -252,7 +243,8 @@ static rq_status open_samples(const quantize_args *a, const rq_graph *g, rq_data
     RQ_TRY(cli_open_data(data, a->data, g, &a->common, err));
     if (a->ranges) /* nothing calibrates: all of them judge */
         return RQ_OK;
-    return rq_dataset_split(split, *data, (uint64_t)a->seed, a->eval ? 0 : 0.2, a->samples, group_size(g, *data), err);
+    return rq_dataset_split(split, *data, (uint64_t)a->seed, a->eval ? 0 : 0.2, a->samples, rq_dataset_unit(*data),
+                            err);
 }
 
 /* ---- the work ---- */

@@ -57,13 +57,15 @@ RQ_API int64_t rq_dataset_count(const rq_dataset *d); /* samples */
 /* Samples at the end that do not fill a batch of a model whose batch is fixed; not in the count. */
 RQ_API int64_t rq_dataset_left_out(const rq_dataset *d);
 RQ_API int64_t rq_dataset_batch_size(const rq_dataset *d); /* 1 when each sample is a whole feed */
+/* Samples that must go together: the batch that the model or rq_dataset_cfg.dims fixes, else 1. */
+RQ_API int64_t rq_dataset_unit(const rq_dataset *d);
 RQ_API bool rq_dataset_whole_feeds(const rq_dataset *d);   /* a row is a whole feed: outputs are stacked, not joined */
 RQ_API const char *rq_dataset_path(const rq_dataset *d);
 /* Labels [count] as int64 (owned by d), or NULL. */
 RQ_API const int64_t *rq_dataset_labels(const rq_dataset *d);
 
 /* Draw count samples into two parts, both ascending: `judge` (`share` of them, at least one group) and `calibrate`, the rest or
- * `n` of the rest when n > 0. Samples go together in groups of `unit` (1, or the batch of a model whose batch is fixed);
+ * `n` of the rest when n > 0. Samples go together in groups of `unit` (rq_dataset_unit, or more);
  * what does not fill a group is left out. share 0: none, all calibrate. The same seed gives the same
  * parts on every machine. The arrays are yours: rq_free. RQ_BAD_DATA: too few samples, said with the numbers. */
 typedef struct rq_split {

@@ -195,7 +195,7 @@ rq_status rq_bench_run(rq_bench *out, const rq_graph *g, const rq_graph *against
     if (data) {
         const int64_t *rows;
         int64_t n = 0;
-        status = rq_walk_init(&w, data, g, NULL, 0, 0);
+        status = rq_walk_init(&w, data, NULL, 0, 0);
         if (!status)
             status = rq_walk_next(&w, &feeds, &n_feeds, &rows, &n, err);
         if (!status && !n)

@@ -67,7 +67,7 @@ static rq_status run_all(rq_eval *e, evaluation *v, const rq_graph *g, rq_datase
     const int64_t *rows;
     int n_feeds;
     int64_t n, full = 0;
-    rq_status status = rq_walk_init(&w, data, g, cfg->rows, cfg->n_rows, 0);
+    rq_status status = rq_walk_init(&w, data, cfg->rows, cfg->n_rows, 0);
     if (status)
         return rq_fail(err, status, "out of memory for the evaluation");
     const int64_t total = rq_walk_total(&w);

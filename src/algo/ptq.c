@@ -165,7 +165,7 @@ rq_status rq_ptq_each_batch(rq_ptq_state *q, rq_session *session, const char *ph
     rq_tensor *out = rq_mem_zalloc((size_t)n_out + 1, sizeof *out);
     int64_t n_rows = cfg->rows ? cfg->n_rows : rq_dataset_count(q->data);
     n_rows = most > 0 && most < n_rows ? most : n_rows;
-    if (!out || rq_walk_init(&walk, q->data, q->g, cfg->rows, n_rows, q->step)) {
+    if (!out || rq_walk_init(&walk, q->data, cfg->rows, n_rows, q->step)) {
         rq_mem_free(out);
         return no_memory(err);
     }
@@ -231,7 +231,7 @@ static rq_status choose_step(rq_ptq_state *q, rq_session *session, rq_err *err)
     q->step = 0;
     if (q->whole_batches)
         return RQ_OK;
-    if (rq_walk_init(&walk, q->data, g, q->cfg->rows, q->cfg->n_rows, 0))
+    if (rq_walk_init(&walk, q->data, q->cfg->rows, q->cfg->n_rows, 0))
         return no_memory(err);
     rq_status s = rq_walk_fit(&walk, &session, &g, 1, err);
     q->step = walk.step;

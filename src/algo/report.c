@@ -156,7 +156,7 @@ static rq_status run_all(rq_report *out, compare *c, rq_dataset *data, const rq_
     int n_feeds;
     int64_t n;
     const double start = rq_clock_ms();
-    rq_status status = rq_walk_init(&w, data, c->s[0].graph, cfg->rows, cfg->n_rows, 0);
+    rq_status status = rq_walk_init(&w, data, cfg->rows, cfg->n_rows, 0);
     if (status)
         return rq_fail(err, status, "out of memory for the report");
     rq_session *const sessions[] = { c->s[0].session, c->s[1].session };

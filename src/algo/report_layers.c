@@ -258,7 +258,7 @@ static rq_status run_taps(pass *p, rq_session *model, rq_session *quantized, con
     const int64_t *rows;
     int n_feeds, groups = 1;
     int64_t n, done = 0;
-    rq_status status = scratch ? rq_walk_init(&w, data, model_graph, cfg->rows, cfg->n_rows, 1) : RQ_NO_MEMORY;
+    rq_status status = scratch ? rq_walk_init(&w, data, cfg->rows, cfg->n_rows, 1) : RQ_NO_MEMORY;
     const int64_t total = rq_walk_total(&w) < MOST_SAMPLES ? rq_walk_total(&w) : MOST_SAMPLES;
     const double start = rq_clock_ms();
     while (!status && done < total) {

@@ -43,8 +43,7 @@ typedef struct rq_walk {
     int64_t *buf;        /* [step] */
 } rq_walk;
 /* step 0: the dataset's batch. RQ_NO_MEMORY. */
-rq_status rq_walk_init(rq_walk *w, rq_dataset *data, const rq_graph *g, const int64_t *rows, int64_t n_rows,
-                       int64_t step);
+rq_status rq_walk_init(rq_walk *w, rq_dataset *data, const int64_t *rows, int64_t n_rows, int64_t step);
 void rq_walk_release(rq_walk *w);
 /* Make batches small enough that the activations of the sessions stay within a fixed number of bytes, however many samples
  * there are: runs the first sample through each and looks at what it took. Taps would see that sample, so before they

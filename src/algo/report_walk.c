@@ -5,15 +5,11 @@
 
 #include "base/mem.h"
 
-rq_status rq_walk_init(rq_walk *w, rq_dataset *data, const rq_graph *g, const int64_t *rows, int64_t n_rows,
-                       int64_t step)
+rq_status rq_walk_init(rq_walk *w, rq_dataset *data, const int64_t *rows, int64_t n_rows, int64_t step)
 {
     *w = (rq_walk) { .data = data, .rows = rows, .n_rows = rows ? n_rows : rq_dataset_count(data) };
     const int64_t batch = rq_dataset_batch_size(data);
-    if (!rq_dataset_whole_feeds(data) && rq_graph_n_inputs(g) > 0) {
-        const rq_value_info in = rq_graph_input(g, 0);
-        w->fixed = in.shape.rank > 0 && in.shape.dim[0] > 1;
-    }
+    w->fixed = rq_dataset_unit(data) > 1;
     w->step = step > 0 && step < batch && !w->fixed ? step : batch > 0 ? batch : 1;
     w->buf = rq_mem_alloc((size_t)w->step, sizeof *w->buf);
     return w->buf ? RQ_OK : RQ_NO_MEMORY;

@@ -188,6 +188,11 @@ int64_t rq_dataset_batch_size(const rq_dataset *d)
     return d->batch;
 }
 
+int64_t rq_dataset_unit(const rq_dataset *d)
+{
+    return d->fixed ? d->batch : 1;
+}
+
 int64_t rq_dataset_left_out(const rq_dataset *d)
 {
     return d->left_out;
