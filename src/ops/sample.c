@@ -221,6 +221,15 @@ static rq_status roi_infer(const rq_infer *a)
     if ((x->rank >= 0 && x->rank != 4) || (rois->rank >= 0 && rois->rank != 2))
         return rq_infer_fail(a, RQ_BAD_SHAPE, "the input has %d axes and the rois %d, expected 4 and 2", x->rank,
                              rois->rank);
+    const rq_shape *of = &a->in[2]->shape;
+    if (rois->rank == 2 && rois->dim[1] >= 0 && rois->dim[1] != 4)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "a roi has %lld numbers, expected 4", (long long)rois->dim[1]);
+    if (of->rank >= 0 &&
+        (of->rank != 1 || (rois->rank == 2 && rois->dim[0] >= 0 && of->dim[0] >= 0 && rois->dim[0] != of->dim[0])))
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "%lld rois want as many indices of images",
+                             (long long)(rois->rank == 2 ? rois->dim[0] : -1));
+    if (x->rank == 4 && (x->dim[2] == 0 || x->dim[3] == 0) && rois->rank == 2 && rois->dim[0] != 0)
+        return rq_infer_fail(a, RQ_BAD_SHAPE, "there is nothing to sample in an image without pixels");
     a->out_shape[0] = rq_shape_of(
         4, (int64_t[]) { rois->rank < 0 ? RQ_DIM_UNKNOWN : rois->dim[0], x->rank < 0 ? RQ_DIM_UNKNOWN : x->dim[1],
                          rq_attr_int(a->node, "output_height", 1), rq_attr_int(a->node, "output_width", 1) });
