@@ -306,6 +306,19 @@ static int settle_job(job *j, quantize_args *a)
     return CLI_OK;
 }
 
+/* ONNX Runtime loads no float biases between codes below opset 11 (docs/onnx-facts.md 5.1 rule 4). */
+static rq_status warn_of_old_opset(job *j, rq_err *err)
+{
+    rq_lint l = { 0 };
+    RQ_TRY(rq_lint_graph(&l, j->saved, RQ_PROFILE_ORT_CPU_X64, err));
+    const int n = l.n_refused;
+    rq_lint_release(&l);
+    if (n && rq_notes_add(&j->notes, "ONNX Runtime will not load this file: %d float biases at opset %d, expected 11",
+                          n, (int)j->a->opset))
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory");
+    return RQ_OK;
+}
+
 /* Read, quantize, write; read back what was written, and look at it as the runtime will. */
 static rq_status make(job *j, rq_err *err)
 {
@@ -328,6 +341,8 @@ static rq_status make(job *j, rq_err *err)
     RQ_TRY(rq_load(&j->saved, j->where, err));
     if (a->profile >= 0)
         RQ_TRY(rq_lint_graph(&j->lint, j->saved, (rq_profile)a->profile, err));
+    if (a->opset && a->opset < 11 && j->cfg.settings.float_bias && a->profile != RQ_PROFILE_TENSORRT)
+        RQ_TRY(warn_of_old_opset(j, err));
     return rq_ends_restore(j->saved, err); /* samples are those of the float model */
 }
 

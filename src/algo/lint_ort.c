@@ -335,11 +335,27 @@ static bool judge_clamp(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
     return rq_lint_say(a, RQ_LINT_FLOAT, "5.1 rule 8", "the codes of its result reach beyond its limits");
 }
 
+/* A float bias is quantized while the model loads (rule 4) by a Round, which opsets below 11 do not have: such a file does
+ * not load. */
+static bool needs_round(const rq_lint_view *view, const rq_node *n)
+{
+    const rq_tensor *b = constant(view->g, input(n, 2));
+    if ((!is_op(n, "Conv") && !is_op(n, "Gemm")) || rq_graph_opset(view->g, "") >= 11 || !b ||
+        b->dtype != RQ_DTYPE_F32 || view->from[n->in[0]].node == RQ_NONE || view->from[n->in[1]].node == RQ_NONE)
+        return false;
+    const rq_id r = view->reader[n->out[0]];
+    return rq_lint_to(view, n->out[0]).node != RQ_NONE || (r != RQ_NONE && is_op(&view->g->nodes[r], "Relu") &&
+                                                           rq_lint_to(view, view->g->nodes[r].out[0]).node != RQ_NONE);
+}
+
 void rq_lint_ort(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
 {
     static const char *const one[] = { "Sigmoid", "LeakyRelu", "Softmax", "AveragePool", "GlobalAveragePool" };
     const rq_node *n = &view->g->nodes[node];
-    if (is_op(n, "Conv")) {
+    if (needs_round(view, n)) {
+        rq_lint_say(a, RQ_LINT_REFUSED, "5.1 rule 4",
+                    "its bias is a float, and the Round that would quantize it needs opset 11");
+    } else if (is_op(n, "Conv")) {
         judge_conv(view, node, a);
     } else if (is_op(n, "Gemm")) {
         judge_gemm(view, node, a);

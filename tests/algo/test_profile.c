@@ -180,6 +180,23 @@ static void opset_10_takes_a_scale_per_tensor(void **state)
     rq_graph_destroy(g);
 }
 
+/* ONNX Runtime 1.31.1 on files like these: "No Op registered for Round with domain_version of 10"; opset 11 loads. */
+static void ort_refuses_float_biases_below_opset_11(void **state)
+{
+    (void)state;
+    for (int64_t opset = 10; opset <= 11; opset++) {
+        rq_lint l;
+        rq_graph *g = made_for(RQ_PROFILE_TENSORRT, "mlp", opset, true);
+        ok(rq_lint_graph(&l, g, RQ_PROFILE_ORT_CPU_X64, &err));
+        if (opset == 10)
+            assert_true(l.n_refused > 0);
+        else
+            assert_int_equal(l.n_refused, 0);
+        rq_lint_release(&l);
+        rq_graph_destroy(g);
+    }
+}
+
 static void a_node_that_changed_since_keeps_its_opset(void **state)
 {
     (void)state;
@@ -310,6 +327,7 @@ int main(void)
         cmocka_unit_test(tensorrt_refuses_what_others_take),
         cmocka_unit_test(openvino_refuses_what_it_cannot_read),
         cmocka_unit_test(opset_10_takes_a_scale_per_tensor),
+        cmocka_unit_test(ort_refuses_float_biases_below_opset_11),
         cmocka_unit_test(a_node_that_changed_since_keeps_its_opset),
         cmocka_unit_test(qnn_gets_everything),
         cmocka_unit_test(every_profile_makes_a_file_that_runs),
