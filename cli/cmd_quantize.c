@@ -2,6 +2,7 @@
  *
  * The samples are drawn into two parts: one calibrates, the other (a fifth, or --eval) judges. The verdict is about
  * the file: it is read back and run in integers beside the float model. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -328,6 +329,12 @@ static rq_status make(job *j, rq_err *err)
         return rq_fail(err, RQ_NO_MEMORY, "%s: out of memory copying the model", a->common.operand[0]);
     RQ_TRY(rq_report_check_output(j->original, a->output, err));
     RQ_TRY(open_samples(a, j->g, &j->data, &j->other, &j->split, err));
+    if (a->max_drop >= 0 && !rq_dataset_labels(j->other ? j->other : j->data) &&
+        !rq_report_has_classes(j->original, a->output))
+        return rq_fail(
+            err, RQ_BAD_ARG,
+            "--max-drop counts top-1 answers, and the judged output has no axis of classes; name one that has "
+            "with --output, or give labels with the samples");
     if (a->ranges)
         RQ_TRY(rq_ranges_load(&j->ranges, a->ranges, err));
     j->cfg.ranges = j->ranges;
@@ -394,6 +401,12 @@ static int verdict(const quantize_args *a, const rq_report *r)
     if (a->max_drop < 0 || r->drop <= a->max_drop)
         return CLI_OK;
     fflush(stdout);
+    if (isnan(r->drop)) {
+        fprintf(stderr,
+                "requant quantize: --max-drop has neither accuracy nor agreement to go by; %s was not written\n",
+                a->out);
+        return CLI_MISSED;
+    }
     fprintf(stderr, "requant quantize: %.2f points lost, --max-drop allows %.2f; %s was not written\n", r->drop,
             a->max_drop, a->out);
     int worst[3], n = rq_report_worst(r, worst);

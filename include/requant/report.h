@@ -41,8 +41,8 @@ typedef struct rq_report_side {
 typedef struct rq_report {
     rq_report_side model, quantized; /* float, int8 */
     int64_t samples;
-    double agreement; /* share of samples with the same top-1; outputs all NaN agree with nothing */
-    double drop;      /* points: 100 * loss of accuracy, of agreement without labels */
+    double agreement; /* share of samples with the same top-1; outputs all NaN agree with nothing; NaN: no axis of classes */
+    double drop;      /* points: 100 * loss of accuracy, of agreement without labels; NaN: neither is known */
     rq_report_output *outputs;
     int n_outputs;
     rq_report_layer *layers;
@@ -68,6 +68,10 @@ typedef struct rq_report_cfg {
 /* Has g an output called `output` (NULL: the first) to judge by? For programs that work long before they judge.
  * RQ_NOT_FOUND, RQ_BAD_GRAPH. */
 RQ_API rq_status rq_report_check_output(const rq_graph *g, const char *output, rq_err *err);
+
+/* Can output `output` (NULL: the first) of g have an axis of classes? False where its one axis is dynamic: a number per step or
+ * per sample, and without labels nothing says how many answers stayed. */
+RQ_API bool rq_report_has_classes(const rq_graph *g, const char *output);
 
 /* Compare two models of one shape on data. *out is yours: rq_report_release; on error it is empty. cfg NULL: defaults, with
  * layers. RQ_NOT_FOUND: no output cfg->output; RQ_BAD_GRAPH, RQ_BAD_SHAPE: outputs of the two do not match; RQ_BAD_DATA,

@@ -215,7 +215,9 @@ static rq_status settle(rq_report *out, compare *c)
 {
     settle_side(&out->model, &c->s[0], c->labelled);
     settle_side(&out->quantized, &c->s[1], c->labelled);
-    out->agreement = c->judged_rows ? (double)c->same / (double)c->judged_rows : NAN;
+    const bool known =
+        c->labelled || rq_report_has_classes(c->s[0].graph, rq_graph_output(c->s[0].graph, c->judged).name);
+    out->agreement = known && c->judged_rows ? (double)c->same / (double)c->judged_rows : NAN;
     out->drop = 100 * (c->labelled ? out->model.accuracy - out->quantized.accuracy : 1 - out->agreement);
     for (int i = 0; i < out->n_outputs; i++) {
         out->outputs[i].sqnr_db = rq_sums_sqnr_db(&c->sums[i]);

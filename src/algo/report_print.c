@@ -94,6 +94,9 @@ static void print_loss(const rq_report *r, FILE *to)
             "for %.2f %%.\n",
             100 * a->accuracy, 100 * a->lo, 100 * a->hi, 100 * b->accuracy, 100 * b->lo, 100 * b->hi,
             100 * r->agreement);
+    } else if (isnan(r->agreement)) {
+        fputs("no labels, and the judged output has no axis of classes: neither accuracy nor agreement is measured.\n",
+              to);
     } else {
         fprintf(
             to,

@@ -92,6 +92,15 @@ rq_status rq_walk_output(const rq_graph *g, const char *name, int *index, rq_err
                    rq_graph_output(g, 0).name);
 }
 
+bool rq_report_has_classes(const rq_graph *g, const char *output)
+{
+    int index;
+    if (rq_walk_output(g, output, &index, NULL))
+        return false;
+    const rq_shape shape = rq_graph_output(g, index).shape;
+    return shape.rank != 1 || shape.dim[0] >= 0;
+}
+
 rq_status rq_report_check_output(const rq_graph *g, const char *output, rq_err *err)
 {
     int index;
