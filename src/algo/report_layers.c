@@ -101,10 +101,40 @@ static char *dup_or_null(const char *s, bool *failed)
     return p;
 }
 
+/* How much shorter the name of n bytes is without an ending that raising gave it, or a writer of codes (ours, and ONNX
+ * Runtime's quantizer); 0: it has none. */
+static size_t ending(const char *name, size_t n)
+{
+    static const char *const endings[] = { "_QuantizeLinear_Input", "_QuantizeLinear_Output", "_quantized" };
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        const size_t tail = strlen(endings[i]);
+        if (n > tail && !memcmp(name + n - tail, endings[i], tail))
+            return tail;
+    }
+    return 0;
+}
+
+/* The name in g of what `value` holds codes of: its own or, where QLinear operators hand codes on, that without endings.
+ * NULL: g has no such value. */
+static const char *counterpart(const rq_graph *g, const char *value)
+{
+    if (rq_graph_find(g, value) >= 0)
+        return value;
+    size_t n = strlen(value);
+    for (size_t tail = ending(value, n); tail; tail = ending(value, n)) {
+        n -= tail;
+        for (rq_id v = 0; v < g->n_values; v++)
+            if (strlen(g->values[v].name) == n && !memcmp(g->values[v].name, value, n))
+                return g->values[v].name;
+    }
+    return NULL;
+}
+
 /* Who chose the range of a value: a file does not tell, the graph it was written from does. */
 static const char *method_of(const rq_graph *origin, const char *value, const rq_quant *q)
 {
-    const rq_id v = origin && value ? rq_graph_find(origin, value) : RQ_NONE;
+    const char *name = origin && value ? counterpart(origin, value) : NULL;
+    const rq_id v = name ? rq_graph_find(origin, name) : RQ_NONE;
     return v >= 0 && origin->values[v].quant >= 0 ? origin->quants[origin->values[v].quant].method : q->method;
 }
 
@@ -209,10 +239,11 @@ static rq_status tap_all(pass *p, rq_report *out, rq_session *model, rq_session 
         rq_status status = rq_session_tap_codes(quantized, l->value, code_tap, w, &ignored);
         if (status == RQ_NOT_FOUND)
             continue;
+        const char *name = counterpart(rq_session_graph(model), l->value);
         if (!status)
-            status = rq_session_tap(model, l->value, float_tap, w, &ignored);
+            status = name ? rq_session_tap(model, name, float_tap, w, &ignored) : RQ_NOT_FOUND;
         if (!status)
-            w->float_name = l->value;
+            w->float_name = name;
         else if (status != RQ_NOT_FOUND) {
             if (err)
                 *err = ignored;

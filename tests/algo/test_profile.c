@@ -1,6 +1,7 @@
 /* tests/algo/test_profile.c — files made for a runtime: what contradicts it is refused in a sentence, what is written
  * has the form that docs/onnx-facts.md 5.1 to 5.5 ask for, and lint finds nothing against it. That ONNX Runtime and
  * OpenVINO do with files what lint says is tests/interop's to show (parts `linted`, `openvino`). */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -197,6 +198,48 @@ static void ort_refuses_float_biases_below_opset_11(void **state)
     }
 }
 
+/* The codes that QLinear operators hand on are judged as those of Q/DQ pairs are: every layer has the float one to stand beside. */
+static void layers_of_both_spellings_are_judged_alike(void **state)
+{
+    (void)state;
+    rq_graph *was, *g, *saved;
+    rq_dataset *data;
+    rq_tensor x;
+    rq_report r[2];
+    ok(rq_load(&was, GOLDEN "mlp.onnx", &err));
+    ok(rq_graph_copy(&g, was));
+    ok(rq_npz_load(&x, GOLDEN "data.npz", "common/calibration", &err));
+    const rq_feed feed = { rq_graph_input(g, 0).name, x };
+    ok(rq_npz_save(SAMPLES, &feed, 1, &err));
+    rq_tensor_release(&x);
+    ok(rq_dataset_open(&data, SAMPLES, g, NULL, &err));
+    rq_ptq_cfg cfg = rq_ptq_defaults();
+    cfg.threads = 1;
+    ok(rq_ptq(g, data, &cfg, NULL, &err));
+    const rq_report_cfg how = { .threads = 1, .layers = true, .origin = g };
+    for (int i = 0; i < 2; i++) {
+        rq_save_cfg form = rq_save_defaults();
+        form.spelling = i ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_QDQ;
+        ok(rq_save_as(g, OUT, &form, &err));
+        ok(rq_load(&saved, OUT, &err));
+        ok(rq_report_compare(&r[i], was, saved, data, &how, &err));
+        rq_graph_destroy(saved);
+    }
+    assert_int_equal(r[0].n_layers, r[1].n_layers);
+    for (int i = 0; i < r[0].n_layers; i++) {
+        const rq_report_layer *a = &r[0].layers[i], *b = &r[1].layers[i];
+        if (!(fabs(a->sqnr_db - b->sqnr_db) < 0.1))
+            fail_msg("%s '%s': %g dB as pairs, %g as QLinear operators", a->op, a->name, a->sqnr_db, b->sqnr_db);
+        if (a->method)
+            assert_string_equal(a->method, b->method);
+    }
+    rq_report_release(&r[0]);
+    rq_report_release(&r[1]);
+    rq_dataset_close(data);
+    rq_graph_destroy(g);
+    rq_graph_destroy(was);
+}
+
 static void a_node_that_changed_since_keeps_its_opset(void **state)
 {
     (void)state;
@@ -328,6 +371,7 @@ int main(void)
         cmocka_unit_test(openvino_refuses_what_it_cannot_read),
         cmocka_unit_test(opset_10_takes_a_scale_per_tensor),
         cmocka_unit_test(ort_refuses_float_biases_below_opset_11),
+        cmocka_unit_test(layers_of_both_spellings_are_judged_alike),
         cmocka_unit_test(a_node_that_changed_since_keeps_its_opset),
         cmocka_unit_test(qnn_gets_everything),
         cmocka_unit_test(every_profile_makes_a_file_that_runs),
