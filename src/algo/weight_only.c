@@ -127,7 +127,7 @@ static rq_status find(weight_only *w, rq_err *err)
         const rq_node *n = &g->nodes[i];
         rq_weight_site sites[2];
         rq_weight all[2];
-        const int count = rq_place_left_out(&ban, n) ? 0 : rq_weight_sites(g, n, sites);
+        const int count = !n->op || rq_place_left_out(&ban, n) ? 0 : rq_weight_sites(g, n, sites);
         bool dynamic = cfg->mode == RQ_MODE_DYNAMIC && count && rq_dynamic_fits(g, n, cfg->dynamic_conv);
         for (int k = 0; k < count; k++) {
             all[k] = (rq_weight) { .value = n->in[sites[k].in], .site = sites[k], .s = cfg->settings };
@@ -289,6 +289,27 @@ static rq_status note_sizes(const weight_only *w, const bool *on)
     return RQ_OK;
 }
 
+/* Where Conv could have become integer products and was not asked to: what computes in integers, and what does not. */
+static rq_status note_products(const weight_only *w, const bool *on)
+{
+    int products = 0, convs = 0;
+    for (int i = 0; i < w->n_uses; i++) {
+        const use *u = &w->uses[i];
+        if (i && w->uses[i - 1].node == u->node) /* LSTM has two weights */
+            continue;
+        products += computes(w, u, on);
+        const int at = computes(w, u, on) ? -1 : chosen(w, u, on);
+        const rq_node *n = &w->q->g->nodes[u->node];
+        convs += at >= 0 && rq_dtype_bits(w->weights[at].s.weights) == 8 && rq_rewrite_is(n, "Conv") &&
+                 rq_dynamic_fits(w->q->g, n, true);
+    }
+    if (w->q->cfg->mode != RQ_MODE_DYNAMIC || w->q->cfg->dynamic_conv || !convs)
+        return RQ_OK;
+    return rq_notes_add(w->q->notes,
+                        "%d product%s in integers; %d Conv keep%s 8-bit weights: --dynamic-conv makes them ConvInteger",
+                        products, products == 1 ? " computes" : "s compute", convs, convs == 1 ? "s" : "");
+}
+
 static void release(weight_only *w)
 {
     for (int i = 0; i < w->n_weights; i++)
@@ -351,6 +372,8 @@ rq_status rq_ptq_weight_only(rq_ptq_state *q, rq_graph **made, rq_err *err)
         s = quantize_bodies(q, *made, err);
     if (!s && !q->data) /* with samples there will be a verdict, which has more to say */
         s = note_sizes(&w, on);
+    if (!s && on)
+        s = note_products(&w, on);
     rq_mem_free(on);
     release(&w);
     return s == RQ_NO_MEMORY ? no_memory(err) : s;
