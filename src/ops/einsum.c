@@ -137,6 +137,7 @@ static rq_status read_equation(const rq_infer *a, equation *e)
 
 static rq_status einsum_infer(const rq_infer *a)
 {
+    RQ_TRY(rq_infer_one_type(a, 1, a->n_in));
     equation e;
     a->out_dtype[0] = a->in[0]->dtype;
     rq_status s = read_equation(a, &e);

@@ -73,6 +73,18 @@ rq_status rq_infer_same(const rq_infer *a)
     return RQ_OK;
 }
 
+rq_status rq_infer_one_type(const rq_infer *a, int from, int to)
+{
+    const rq_dtype want = a->in[0]->dtype;
+    for (int i = from; i < to && i < a->n_in; i++) {
+        const rq_dtype d = a->in[i] ? a->in[i]->dtype : RQ_DTYPE_NONE;
+        if (d != RQ_DTYPE_NONE && want != RQ_DTYPE_NONE && d != want)
+            return rq_infer_fail(a, RQ_BAD_DTYPE, "input %d is %s, expected %s as input 0", i, rq_dtype_name(d),
+                                 rq_dtype_name(want));
+    }
+    return RQ_OK;
+}
+
 bool rq_infer_dim_join(int64_t *dim, int64_t other)
 {
     if (*dim >= 0 && other >= 0)

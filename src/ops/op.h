@@ -135,8 +135,10 @@ rq_status rq_ops_infer_node(const rq_graph *g, const rq_node *n, const rq_tensor
 
 /* Helpers for infer functions. */
 rq_status rq_infer_fail(const rq_infer *a, rq_status code, const char *fmt, ...)
-    RQ_PRINTF(3, 4);                             /* puts "node 'x' (Conv): " first */
-rq_status rq_infer_same(const rq_infer *a);      /* every output: type and shape of input 0 */
+    RQ_PRINTF(3, 4);                        /* puts "node 'x' (Conv): " first */
+rq_status rq_infer_same(const rq_infer *a); /* every output: type and shape of input 0 */
+/* Inputs from..to-1 that are given are of the type of input 0; RQ_BAD_DTYPE otherwise. */
+rq_status rq_infer_one_type(const rq_infer *a, int from, int to);
 rq_status rq_infer_broadcast(const rq_infer *a); /* output 0: type of input 0, numpy broadcast of all inputs */
 /* numpy broadcast of two shapes; false when they do not fit. */
 bool rq_infer_broadcast_shapes(const rq_shape *a, const rq_shape *b, rq_shape *out);

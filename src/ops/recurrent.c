@@ -173,6 +173,9 @@ static rq_status read_sizes(const rq_infer *a, sizes *z)
 
 rq_status rq_recurrent_infer(const rq_infer *a)
 {
+    const bool codes = a->node->row && a->node->row->domain[0] != 0; /* DynamicQuantizeLSTM: weights in codes */
+    RQ_TRY(rq_infer_one_type(a, codes ? 3 : 1, 4));
+    RQ_TRY(rq_infer_one_type(a, 5, 8));
     sizes z;
     RQ_TRY(read_sizes(a, &z));
     for (int i = 0; i < a->n_out; i++) {

@@ -43,6 +43,8 @@ static rq_status grid_infer(const rq_infer *a)
     const rq_shape *x = &a->in[0]->shape, *grid = &a->in[1]->shape;
     char t[2][RQ_SHAPE_TEXT];
     a->out_dtype[0] = a->in[0]->dtype;
+    if (a->in[1]->dtype != RQ_DTYPE_NONE && !rq_dtype_is_float(a->in[1]->dtype))
+        return rq_infer_fail(a, RQ_BAD_DTYPE, "the grid is %s, expected floats", rq_dtype_name(a->in[1]->dtype));
     if (x->rank < 0 || grid->rank < 0)
         return RQ_OK;
     bool fits = x->rank == grid->rank && x->rank >= 3 && rq_infer_dim_join(&(int64_t) { x->dim[0] }, grid->dim[0]) &&
@@ -222,6 +224,13 @@ static rq_status roi_infer(const rq_infer *a)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "the input has %d axes and the rois %d, expected 4 and 2", x->rank,
                              rois->rank);
     const rq_shape *of = &a->in[2]->shape;
+    const rq_dtype d = a->in[0]->dtype, roi = a->in[1]->dtype, index = a->in[2]->dtype;
+    if ((d != RQ_DTYPE_NONE && !rq_dtype_is_float(d)) || (d != RQ_DTYPE_NONE && roi != RQ_DTYPE_NONE && roi != d) ||
+        (index != RQ_DTYPE_NONE && !rq_dtype_is_integer(index)))
+        return rq_infer_fail(a, RQ_BAD_DTYPE,
+                             "the image is %s, the rois %s and their images %s, expected floats of one "
+                             "type and integers",
+                             rq_dtype_name(d), rq_dtype_name(roi), rq_dtype_name(index));
     if (rois->rank == 2 && rois->dim[1] >= 0 && rois->dim[1] != 4)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "a roi has %lld numbers, expected 4", (long long)rois->dim[1]);
     if (of->rank >= 0 &&
