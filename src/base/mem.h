@@ -32,6 +32,12 @@ static inline bool rq_mem_mul(size_t a, size_t b, size_t *out)
     return !__builtin_mul_overflow(a, b, out);
 }
 
+/* n rounded up to 64, as blocks are aligned: where the next part of a scratch may begin. */
+static inline size_t rq_mem_round(size_t n)
+{
+    return (n + 63) & ~(size_t)63;
+}
+
 /* For tests: the n-th allocation from now (1 = the next) returns NULL, and all after it when `on` is
  * set; 0 turns it off. Returns how many allocations there were since the last call. */
 size_t rq_mem_fail_after(size_t n, bool on);

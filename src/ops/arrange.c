@@ -4,11 +4,6 @@
 #include "ops/elements.h"
 #include "ops/moves.h"
 
-static const rq_tensor *input(const rq_tensor *const *in, int n_in, int i)
-{
-    return i < n_in ? in[i] : NULL;
-}
-
 /* ---- CenterCropPad: each axis cut, or filled with zeros, evenly at both ends ---- */
 
 /* Axes the operator is about; their number, or -1 and an error. */
@@ -250,7 +245,7 @@ static rq_status unpool_infer(const rq_infer *a)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "indices do not have the shape of the input");
     RQ_TRY(unpool_inferred(a, &y));
     a->out_shape[0] = y;
-    if (!input(a->in, a->n_in, 2) || y.rank < 0)
+    if (!rq_op_input(a->in, a->n_in, 2) || y.rank < 0)
         return RQ_OK;
     const int n = rq_infer_ints(a, 2, v, RQ_MAX_RANK);
     if (n >= 0 && n != y.rank)
@@ -300,7 +295,7 @@ static rq_status unpool_forward(const rq_op_args *a)
 static rq_status cache_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape, *u = &a->in[1]->shape;
-    const rq_tensor *at = input(a->in, a->n_in, 2);
+    const rq_tensor *at = rq_op_input(a->in, a->n_in, 2);
     const char *mode = rq_attr_string(a->node, "mode", "linear");
     RQ_TRY(rq_infer_same(a));
     if (strcmp(mode, "linear") != 0 && strcmp(mode, "circular") != 0)
@@ -330,7 +325,7 @@ static rq_status cache_infer(const rq_infer *a)
 static rq_status cache_move(const rq_op_args *a)
 {
     const rq_shape *x = &a->in[0]->shape, *u = &a->in[1]->shape;
-    const rq_tensor *at = input(a->in, a->n_in, 2);
+    const rq_tensor *at = rq_op_input(a->in, a->n_in, 2);
     const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", -2), x->rank);
     const bool circular = strcmp(rq_attr_string(a->node, "mode", "linear"), "circular") == 0;
     const int64_t rows = x->dim[axis], fresh = u->dim[axis], each = rq_shape_span(x, 1, axis);

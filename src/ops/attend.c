@@ -8,6 +8,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "kernels/gemm_f32.h"
 #include "kernels/slots.h"
 #include "ops/bcast.h"
@@ -35,7 +36,7 @@ static size_t block_bytes(const rq_attend *a)
     n = n < most ? n : most;
     if (!rq_mem_mul(n, sizeof(float), &n) || n > MOST_BYTES)
         return MOST_BYTES;
-    n = (n + 63) & ~(size_t)63;
+    n = rq_mem_round(n);
     return a->codes ? n + rq_int_attend_scratch(a, block_of(a)) : n;
 }
 

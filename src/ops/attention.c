@@ -4,6 +4,7 @@
  * (docs/onnx-facts.md 3). */
 #include <math.h>
 
+#include "base/mem.h"
 #include "ops/attend.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
@@ -23,11 +24,6 @@ typedef struct dims {
     int64_t batch, heads, kv_heads, queries, rows, past, size, v_size;
     bool flat; /* [B,S,H*D] */
 } dims;
-
-static const rq_tensor *input(const rq_tensor *const *in, int n_in, int i)
-{
-    return i < n_in ? in[i] : NULL;
-}
 
 /* What two statements about one size tell; false when they differ. */
 static rq_status same(const rq_infer *a, int64_t *d, int64_t other, const char *what)
@@ -97,7 +93,7 @@ static rq_status deep_dims(const rq_infer *a, dims *d)
 
 static rq_status past_dims(const rq_infer *a, dims *d)
 {
-    const rq_tensor *pk = input(a->in, a->n_in, PAST_K), *pv = input(a->in, a->n_in, PAST_V);
+    const rq_tensor *pk = rq_op_input(a->in, a->n_in, PAST_K), *pv = rq_op_input(a->in, a->n_in, PAST_V);
     d->past = 0;
     if (!pk != !pv)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "past_key and past_value go together, and only one is given");
@@ -121,7 +117,7 @@ static rq_status past_dims(const rq_infer *a, dims *d)
 /* attn_mask against [batch][heads][queries][keys]. */
 static rq_status mask_dims(const rq_infer *a, const rq_shape *want)
 {
-    const rq_tensor *m = input(a->in, a->n_in, MASK);
+    const rq_tensor *m = rq_op_input(a->in, a->n_in, MASK);
     if (!m)
         return RQ_OK;
     if (m->dtype != RQ_DTYPE_NONE && m->dtype != RQ_DTYPE_BOOL && !rq_dtype_is_float(m->dtype))
@@ -169,8 +165,8 @@ static rq_status check_options(const rq_infer *a)
         if (rq_attr_int(a->node, windows[i], -1) < -1)
             return rq_infer_fail(a, RQ_BAD_GRAPH, "%s is %lld, expected -1 or a number of keys", windows[i],
                                  (long long)rq_attr_int(a->node, windows[i], -1));
-    const rq_tensor *n = input(a->in, a->n_in, LENGTHS);
-    if (n && input(a->in, a->n_in, PAST_K))
+    const rq_tensor *n = rq_op_input(a->in, a->n_in, LENGTHS);
+    if (n && rq_op_input(a->in, a->n_in, PAST_K))
         return rq_infer_fail(a, RQ_BAD_GRAPH, "nonpad_kv_seqlen and past_key cannot be given together");
     if (n && n->shape.rank >= 0 && n->shape.rank != 1)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "nonpad_kv_seqlen has %d axes, expected 1", n->shape.rank);
@@ -196,7 +192,7 @@ static rq_status attention_infer(const rq_infer *a)
                              : rq_shape_of(4, (int64_t[]) { d.batch, d.heads, d.queries, d.v_size });
     const rq_shape scores = rq_shape_of(4, (int64_t[]) { d.batch, d.heads, d.queries, keys });
     RQ_TRY(mask_dims(a, &scores));
-    const rq_tensor *n = input(a->in, a->n_in, LENGTHS);
+    const rq_tensor *n = rq_op_input(a->in, a->n_in, LENGTHS);
     if (n && n->shape.rank == 1)
         RQ_TRY(same(a, &d.batch, n->shape.dim[0], "the batch"));
     if (a->n_out > PRESENT_K)
@@ -213,7 +209,7 @@ static rq_status attention_infer(const rq_infer *a)
 static void run_dims(const rq_op_args *a, dims *d)
 {
     const rq_shape *q = &a->in[Q]->shape, *k = &a->in[K]->shape, *v = &a->in[V]->shape;
-    const rq_tensor *past = input(a->in, a->n_in, PAST_K);
+    const rq_tensor *past = rq_op_input(a->in, a->n_in, PAST_K);
     d->flat = q->rank == 3;
     d->batch = q->dim[0];
     d->heads = d->flat ? rq_attr_int(a->node, "q_num_heads", 1) : q->dim[1];
@@ -257,20 +253,15 @@ typedef struct layout {
     size_t keys, values, lengths, bytes;
 } layout;
 
-static size_t round_up(size_t n)
-{
-    return (n + 63) & ~(size_t)63;
-}
-
 static layout layout_of(const rq_op_args *a, const dims *d)
 {
     const rq_attend p = plan(a, d);
     layout l = { .keys = rq_attend_scratch(&p, a->threads) };
     const size_t rows = (size_t)(d->batch * d->kv_heads * p.keys) * sizeof(float);
     const bool made_k = a->n_out > PRESENT_K && a->out[PRESENT_K], made_v = a->n_out > PRESENT_V && a->out[PRESENT_V];
-    l.values = l.keys + (d->past && !made_k ? round_up(rows * (size_t)d->size) : 0);
-    l.lengths = l.values + (d->past && !made_v ? round_up(rows * (size_t)d->v_size) : 0);
-    l.bytes = l.lengths + round_up(2 * (size_t)d->batch * sizeof(int64_t));
+    l.values = l.keys + (d->past && !made_k ? rq_mem_round(rows * (size_t)d->size) : 0);
+    l.lengths = l.values + (d->past && !made_v ? rq_mem_round(rows * (size_t)d->v_size) : 0);
+    l.bytes = l.lengths + rq_mem_round(2 * (size_t)d->batch * sizeof(int64_t));
     return l;
 }
 
@@ -278,7 +269,7 @@ static layout layout_of(const rq_op_args *a, const dims *d)
 static const float *so_far(const rq_op_args *a, const dims *d, int which, int64_t size, float *spare, rq_attend_at *at)
 {
     const int out = which == K ? PRESENT_K : PRESENT_V;
-    const rq_tensor *old = input(a->in, a->n_in, which == K ? PAST_K : PAST_V);
+    const rq_tensor *old = rq_op_input(a->in, a->n_in, which == K ? PAST_K : PAST_V);
     float *dst = a->n_out > out && a->out[out] ? a->out[out]->f32 : d->past ? spare : NULL;
     if (!dst)
         return a->in[which]->f32;
@@ -312,7 +303,7 @@ static rq_status find_options(const rq_op_args *a, const dims *d, int64_t *numbe
     p->right = p->right < FAR ? p->right : FAR;
     p->scratch = a->scratch;
     p->offset = offset;
-    const rq_tensor *n = input(a->in, a->n_in, LENGTHS), *mask = input(a->in, a->n_in, MASK);
+    const rq_tensor *n = rq_op_input(a->in, a->n_in, LENGTHS), *mask = rq_op_input(a->in, a->n_in, MASK);
     for (int64_t b = 0; b < d->batch; b++) {
         until[b] = n ? n->s64[b] : 0;
         if (n && (until[b] < 0 || until[b] > p->keys))
@@ -373,13 +364,13 @@ static bool attention_accepts_int(const rq_op_args *a, const char **why)
     }
     *why = "keys and values come from a cache, or go to one";
     for (int i = PAST_K; i <= PAST_V; i++)
-        if (input(a->in, a->n_in, i))
+        if (rq_op_input(a->in, a->n_in, i))
             return false;
     for (int i = 1; i < a->n_out; i++)
         if (a->node->out[i] != RQ_NONE)
             return false;
     *why = "the mask is neither bool nor f32";
-    const rq_tensor *mask = input(a->in, a->n_in, MASK);
+    const rq_tensor *mask = rq_op_input(a->in, a->n_in, MASK);
     if (mask && (a->in_q[MASK] || (mask->dtype != RQ_DTYPE_BOOL && mask->dtype != RQ_DTYPE_F32)))
         return false;
     *why = "the softmax is asked for in 16 bits";

@@ -2,6 +2,7 @@
  * image of the batch has a length of its own, and positions may be turned into q and k here (ops/rotary.h). */
 #include <math.h>
 
+#include "base/mem.h"
 #include "ops/attend.h"
 #include "ops/half.h"
 #include "ops/rotary.h"
@@ -25,11 +26,6 @@ enum {
     PRESENT_V,
     SCORES
 };
-
-static const rq_tensor *input(const rq_tensor *const *in, int n_in, int i)
-{
-    return i < n_in ? in[i] : NULL;
-}
 
 /* Sizes; negative where not known (infer only). */
 typedef struct dims {
@@ -57,7 +53,7 @@ static rq_status split(const rq_infer *a, dims *d, int64_t hidden, int64_t heads
 
 static rq_status new_dims(const rq_infer *a, dims *d)
 {
-    const rq_tensor *k = input(a->in, a->n_in, K), *v = input(a->in, a->n_in, V);
+    const rq_tensor *k = rq_op_input(a->in, a->n_in, K), *v = rq_op_input(a->in, a->n_in, V);
     d->packed = !k;
     if (!k != !v)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "key and value go together, and only one is given");
@@ -76,7 +72,7 @@ static rq_status new_dims(const rq_infer *a, dims *d)
 
 static rq_status past_dims(const rq_infer *a, dims *d)
 {
-    const rq_tensor *pk = input(a->in, a->n_in, PAST_K), *pv = input(a->in, a->n_in, PAST_V);
+    const rq_tensor *pk = rq_op_input(a->in, a->n_in, PAST_K), *pv = rq_op_input(a->in, a->n_in, PAST_V);
     if (!pk != !pv)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "past_key and past_value go together, and only one is given");
     d->past = pk ? RQ_DIM_UNKNOWN : 0;
@@ -109,7 +105,7 @@ static rq_status all_dims(const rq_infer *a, dims *d)
 /* cos_cache and sin_cache [positions][half of what turns]. */
 static rq_status check_angles(const rq_infer *a, dims *d)
 {
-    const rq_tensor *c = input(a->in, a->n_in, COS), *s = input(a->in, a->n_in, SIN);
+    const rq_tensor *c = rq_op_input(a->in, a->n_in, COS), *s = rq_op_input(a->in, a->n_in, SIN);
     if (!rq_attr_int(a->node, "do_rotary", 0))
         return RQ_OK;
     if (!c || !s)
@@ -126,7 +122,7 @@ static rq_status check_angles(const rq_infer *a, dims *d)
 
 static rq_status check_vector(const rq_infer *a, int i, int64_t n, const char *what, rq_dtype dtype)
 {
-    const rq_tensor *t = input(a->in, a->n_in, i);
+    const rq_tensor *t = rq_op_input(a->in, a->n_in, i);
     int64_t count = 1;
     if (!t || t->shape.rank < 0)
         return RQ_OK;
@@ -143,7 +139,7 @@ static rq_status check_vector(const rq_infer *a, int i, int64_t n, const char *w
 
 static rq_status check_added(const rq_infer *a, const dims *d, int64_t total)
 {
-    const rq_tensor *t = input(a->in, a->n_in, ADDED);
+    const rq_tensor *t = rq_op_input(a->in, a->n_in, ADDED);
     const int64_t want[4] = { d->batch, d->heads, d->rows, total };
     if (!t || t->shape.rank < 0)
         return RQ_OK;
@@ -206,7 +202,7 @@ typedef struct layout {
 
 static size_t floats(int64_t a, int64_t b, int64_t c)
 {
-    return ((size_t)(a * b * c) * sizeof(float) + 63) & ~(size_t)63;
+    return rq_mem_round((size_t)(a * b * c) * sizeof(float));
 }
 
 static bool wanted(const rq_op_args *a, int out)
@@ -224,7 +220,7 @@ static layout layout_of(const rq_op_args *a, const dims *d)
     l.keys = l.k + (turns ? floats(heads, d->rows, d->size) : 0);
     l.values = l.keys + (wanted(a, PRESENT_K) ? 0 : floats(heads, p.keys, d->size));
     l.numbers = l.values + (wanted(a, PRESENT_V) ? 0 : floats(heads, p.keys, d->size));
-    l.sinks = l.numbers + ((2 * (size_t)d->batch * sizeof(int64_t) + 63) & ~(size_t)63);
+    l.sinks = l.numbers + rq_mem_round(2 * (size_t)d->batch * sizeof(int64_t));
     l.bytes = l.sinks + (size_t)d->heads * sizeof(float);
     return l;
 }
@@ -254,7 +250,7 @@ static rq_status find_lengths(const rq_op_args *a, const dims *d, int64_t total,
 static rq_status turn(const rq_op_args *a, const dims *d, const layout *l, const int64_t *past, bool first,
                       rq_attend *p)
 {
-    const rq_tensor *c = a->in[COS], *ids = input(a->in, a->n_in, POSITIONS);
+    const rq_tensor *c = a->in[COS], *ids = rq_op_input(a->in, a->n_in, POSITIONS);
     rq_rotary r = { .batch = d->batch,
                     .rows = d->rows,
                     .size = d->size,
@@ -372,15 +368,15 @@ static rq_status gqa_wide(const rq_op_args *a)
     if (rq_attr_int(a->node, "do_rotary", 0))
         RQ_TRY(turn(a, &d, &l, past, d.rows == total, &p));
     append(a, &d, wanted(a, PRESENT_K) ? a->out[PRESENT_K]->f32 : (float *)(scratch + l.keys),
-           input(a->in, a->n_in, PAST_K), keys, past, &p.key, &p.key_at);
+           rq_op_input(a->in, a->n_in, PAST_K), keys, past, &p.key, &p.key_at);
     append(a, &d, wanted(a, PRESENT_V) ? a->out[PRESENT_V]->f32 : (float *)(scratch + l.values),
-           input(a->in, a->n_in, PAST_V), keys, past, &p.v, &p.v_at);
+           rq_op_input(a->in, a->n_in, PAST_V), keys, past, &p.v, &p.v_at);
     const float scale = rq_attr_float(a->node, "scale", 0);
     p.scale = scale != 0 ? scale : 1 / sqrtf((float)d.size);
     const int64_t window = rq_attr_int(a->node, "local_window_size", -1);
     if (window > 0 && window < keys)
         p.left = window - 1;
-    const rq_tensor *added = input(a->in, a->n_in, ADDED), *sink = input(a->in, a->n_in, SINK);
+    const rq_tensor *added = rq_op_input(a->in, a->n_in, ADDED), *sink = rq_op_input(a->in, a->n_in, SINK);
     if (added)
         p.mask[p.n_masks++] = rq_attend_mask_of(added, total, false, 0);
     if (sink) {

@@ -6,16 +6,12 @@
 
 enum { X, W, BIAS, X_SCALE, W_SCALE, X_ZERO = 6, W_ZERO };
 
-static const rq_tensor *input(const rq_tensor *const *in, int n_in, int i)
-{
-    return i < n_in ? in[i] : NULL;
-}
-
 rq_status rq_attention_int_check(const rq_infer *a)
 {
     const int at[4] = { X_SCALE, X_ZERO, W_SCALE, W_ZERO };
-    const rq_tensor *x = a->in[X], *w = input(a->in, a->n_in, W);
-    if (!w || !input(a->in, a->n_in, BIAS) || !input(a->in, a->n_in, X_SCALE) || !input(a->in, a->n_in, W_SCALE))
+    const rq_tensor *x = a->in[X], *w = rq_op_input(a->in, a->n_in, W);
+    if (!w || !rq_op_input(a->in, a->n_in, BIAS) || !rq_op_input(a->in, a->n_in, X_SCALE) ||
+        !rq_op_input(a->in, a->n_in, W_SCALE))
         return rq_infer_fail(a, RQ_BAD_GRAPH, "weights, bias or a scale are missing");
     if ((x->dtype != RQ_DTYPE_NONE && !rq_int_is_byte(x->dtype)) ||
         (w->dtype != RQ_DTYPE_NONE && !rq_int_is_byte(w->dtype)))
@@ -23,7 +19,7 @@ rq_status rq_attention_int_check(const rq_infer *a)
                              rq_dtype_name(x->dtype), rq_dtype_name(w->dtype));
     const int64_t columns = w->shape.rank == 2 ? w->shape.dim[1] : -1;
     for (int i = 0; i < 4; i++) {
-        const rq_tensor *t = input(a->in, a->n_in, at[i]), *of = i < 2 ? x : w;
+        const rq_tensor *t = rq_op_input(a->in, a->n_in, at[i]), *of = i < 2 ? x : w;
         if (!t)
             continue;
         if (i % 2 == 0 && t->dtype != RQ_DTYPE_NONE && !rq_dtype_is_float(t->dtype))
@@ -68,7 +64,7 @@ size_t rq_attention_int_scratch(const rq_op_args *a)
 
 static rq_tensor share(const rq_op_args *a, int i)
 {
-    const rq_tensor *t = input(a->in, a->n_in, i);
+    const rq_tensor *t = rq_op_input(a->in, a->n_in, i);
     const rq_tensor none = { 0 };
     return t ? rq_tensor_view(t->dtype, &t->shape, t->data) : none;
 }

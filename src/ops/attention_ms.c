@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "kernels/gemm_f32.h"
 #include "ops/attend.h"
 #include "ops/attention_int.h"
@@ -40,7 +41,7 @@ typedef struct layout {
 
 static size_t floats(int64_t a, int64_t b, int64_t c)
 {
-    return ((size_t)(a * b * c) * sizeof(float) + 63) & ~(size_t)63;
+    return rq_mem_round((size_t)(a * b * c) * sizeof(float));
 }
 
 static bool wanted(const rq_op_args *a, int out)
@@ -65,7 +66,7 @@ static layout layout_of(const rq_op_args *a, const rq_ms_roles *r, const rq_ms_d
     l.keys = l.v + (kv ? floats(d->batch, d->rows, d->v_hidden) : 0);
     l.values = l.keys + (d->past && !wanted(a, r->present_k) ? floats(d->batch, d->total, d->hidden) : 0);
     l.numbers = l.values + (d->past && !wanted(a, r->present_v) ? floats(d->batch, d->total, d->v_hidden) : 0);
-    l.bytes = l.numbers + ((3 * (size_t)d->batch * sizeof(int64_t) + 63) & ~(size_t)63);
+    l.bytes = l.numbers + rq_mem_round(3 * (size_t)d->batch * sizeof(int64_t));
     return l;
 }
 

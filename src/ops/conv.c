@@ -16,11 +16,6 @@ static bool is_transposed(const rq_node *n)
     return strcmp(n->op, "ConvTranspose") == 0;
 }
 
-static const rq_tensor *input(const rq_op_args *a, int i)
-{
-    return i < a->n_in ? a->in[i] : NULL;
-}
-
 static rq_status conv_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
@@ -146,7 +141,8 @@ static rq_status conv_prepare(const rq_op_args *a, void **state)
         status = geometry(a, &s->g);
         s->way = rq_dwconv_f32_fits(&s->g) ? WAY_DEPTHWISE : rq_deconv_f32_fits(&s->g) ? WAY_TRANSPOSED : WAY_ANY;
         if (status == RQ_OK && s->way == WAY_ANY)
-            status = rq_conv_f32_create(&s->conv, a->k, &s->g, fixed ? w->f32 : NULL, input(a, 2) != NULL, s->threads);
+            status = rq_conv_f32_create(&s->conv, a->k, &s->g, fixed ? w->f32 : NULL,
+                                        rq_op_input(a->in, a->n_in, 2) != NULL, s->threads);
         if (status == RQ_INTERNAL)
             status = rq_op_fail(a, RQ_INTERNAL, "oneDNN failed");
     }
@@ -194,7 +190,7 @@ static void fill_bias(rq_tensor *y, const rq_tensor *b)
 static rq_status conv_wide(const rq_op_args *a)
 {
     const conv_state *s = a->state;
-    const rq_tensor *b = input(a, 2), *z = input(a, 3);
+    const rq_tensor *b = rq_op_input(a->in, a->n_in, 2), *z = rq_op_input(a->in, a->n_in, 3);
     const float *x = a->in[0]->f32, *w = a->in[1]->f32, *bias = b ? b->f32 : NULL;
     rq_tensor *y = a->out[0];
     rq_status status = RQ_OK;

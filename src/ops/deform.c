@@ -10,15 +10,10 @@
 
 enum { X, W, OFFSET, BIAS, MASK };
 
-static const rq_tensor *input(const rq_tensor *const *in, int n_in, int i)
-{
-    return i < n_in ? in[i] : NULL;
-}
-
 /* [N, want, out...] of offsets and masks. */
 static rq_status check_moves(const rq_infer *a, int i, int64_t want, const rq_shape *y, const char *what)
 {
-    const rq_tensor *t = input(a->in, a->n_in, i);
+    const rq_tensor *t = rq_op_input(a->in, a->n_in, i);
     if (!t || t->shape.rank < 0)
         return RQ_OK;
     bool fits = t->shape.rank == 4 && (want < 0 || t->shape.dim[1] < 0 || t->shape.dim[1] == want);
@@ -34,7 +29,7 @@ static rq_status check_moves(const rq_infer *a, int i, int64_t want, const rq_sh
 static rq_status deform_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[X]->shape, *w = &a->in[W]->shape;
-    const rq_tensor *bias = input(a->in, a->n_in, BIAS);
+    const rq_tensor *bias = rq_op_input(a->in, a->n_in, BIAS);
     const int64_t moved = rq_attr_int(a->node, "offset_group", 1);
     rq_window g;
     int64_t group;
@@ -91,7 +86,7 @@ static void deform_row(void *arg, int64_t row)
 {
     const deform_job *j = arg;
     const rq_window *g = j->g;
-    const rq_tensor *x = j->a->in[X], *mask = input(j->a->in, j->a->n_in, MASK);
+    const rq_tensor *x = j->a->in[X], *mask = rq_op_input(j->a->in, j->a->n_in, MASK);
     const int64_t kh = g->kernel[1], kw = g->kernel[2], taps = kh * kw, oh = g->out[1], ow = g->out[2], area = oh * ow;
     const int64_t c = row / taps, tap = row % taps, channels = x->shape.dim[1], from = c / (channels / j->moved);
     const float *plane = x->f32 + (j->image * channels + c) * g->in[1] * g->in[2];
@@ -109,7 +104,7 @@ static void deform_row(void *arg, int64_t row)
 static rq_status deform_wide(const rq_op_args *a)
 {
     const rq_shape *x = &a->in[X]->shape, *w = &a->in[W]->shape;
-    const rq_tensor *bias = input(a->in, a->n_in, BIAS);
+    const rq_tensor *bias = rq_op_input(a->in, a->n_in, BIAS);
     rq_window g;
     int64_t group;
     for (int i = 0; i < a->n_in; i++)

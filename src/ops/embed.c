@@ -17,15 +17,10 @@ static bool is_codes(const rq_node *n)
     return n->op[0] == 'Q';
 }
 
-static const rq_tensor *input(const rq_tensor *const *in, int n_in, int i)
-{
-    return i < n_in ? in[i] : NULL;
-}
-
 /* An input of ids [B,S] (or [1,S]) of whole numbers. */
 static rq_status check_ids(const rq_infer *a, int i, const char *what)
 {
-    const rq_tensor *t = input(a->in, a->n_in, i);
+    const rq_tensor *t = rq_op_input(a->in, a->n_in, i);
     const rq_shape *want = &a->in[IDS]->shape;
     if (!t)
         return RQ_OK;
@@ -46,7 +41,7 @@ static rq_status embed_infer(const rq_infer *a)
 {
     static const int needed[] = { IDS, WORDS, PLACES, GAMMA, BETA };
     for (size_t i = 0; i < sizeof needed / sizeof needed[0]; i++)
-        if (!input(a->in, a->n_in, needed[i]))
+        if (!rq_op_input(a->in, a->n_in, needed[i]))
             return rq_infer_fail(a, RQ_BAD_GRAPH, "input %d is missing", needed[i]);
     const rq_shape *ids = &a->in[IDS]->shape;
     if (ids->rank >= 0 && ids->rank != 2)
@@ -56,7 +51,7 @@ static rq_status embed_infer(const rq_infer *a)
     RQ_TRY(check_ids(a, MASK, "mask"));
     if (!is_codes(a->node))
         RQ_TRY(check_ids(a, POSITIONS, "position_ids"));
-    if (!input(a->in, a->n_in, SEGMENTS) != !a->in[KINDS])
+    if (!rq_op_input(a->in, a->n_in, SEGMENTS) != !a->in[KINDS])
         return rq_infer_fail(a, RQ_BAD_GRAPH, "segment_ids and segment_embedding go together, and only one is given");
     int64_t hidden = RQ_DIM_UNKNOWN;
     for (int i = WORDS; i <= BETA; i++) {
@@ -69,8 +64,8 @@ static rq_status embed_infer(const rq_infer *a)
     }
     const rq_shape *places = &a->in[PLACES]->shape;
     for (int i = WORDS; is_codes(a->node) && i <= BETA; i++) {
-        const rq_tensor *t = a->in[i], *s = input(a->in, a->n_in, SCALES + i - WORDS),
-                        *z = input(a->in, a->n_in, ZEROS + i - WORDS);
+        const rq_tensor *t = a->in[i], *s = rq_op_input(a->in, a->n_in, SCALES + i - WORDS),
+                        *z = rq_op_input(a->in, a->n_in, ZEROS + i - WORDS);
         if (!t)
             continue;
         if (!s || !z || (rq_shape_is_known(&s->shape) && rq_shape_count(&s->shape) != 1) ||
@@ -83,7 +78,7 @@ static rq_status embed_infer(const rq_infer *a)
             return rq_infer_fail(a, RQ_BAD_DTYPE, "input %d is %s, its zero point %s, expected u8 or s8", i,
                                  rq_dtype_name(t->dtype), rq_dtype_name(z->dtype));
     }
-    const bool positions = !is_codes(a->node) && input(a->in, a->n_in, POSITIONS);
+    const bool positions = !is_codes(a->node) && rq_op_input(a->in, a->n_in, POSITIONS);
     if (!positions && places->rank == 2 && ids->rank == 2 && places->dim[0] >= 0 && ids->dim[1] > places->dim[0])
         return rq_infer_fail(a, RQ_BAD_SHAPE, "a sequence of %lld is longer than the %lld positions",
                              (long long)ids->dim[1], (long long)places->dim[0]);
@@ -133,7 +128,7 @@ static void embed_span(void *arg, int64_t from, int64_t n)
     const embed_job *j = arg;
     const rq_op_args *a = j->a;
     const rq_kernels *k = a->k;
-    const rq_tensor *seg = a->in[SEGMENTS], *pos = is_codes(a->node) ? NULL : input(a->in, a->n_in, POSITIONS);
+    const rq_tensor *seg = a->in[SEGMENTS], *pos = is_codes(a->node) ? NULL : rq_op_input(a->in, a->n_in, POSITIONS);
     const size_t h = (size_t)j->hidden;
     for (int64_t i = from; i < from + n; i++) {
         float *sum = j->sum + i * j->hidden, *y = a->out[Y]->f32 + i * j->hidden;
@@ -155,7 +150,7 @@ static void embed_span(void *arg, int64_t from, int64_t n)
 
 static rq_status check_range(const rq_op_args *a, int ids, int table, const char *what)
 {
-    const rq_tensor *t = input(a->in, a->n_in, ids);
+    const rq_tensor *t = rq_op_input(a->in, a->n_in, ids);
     const int64_t most = t ? a->in[table]->shape.dim[0] : 0;
     for (int64_t i = 0, n = t ? rq_tensor_count(t) : 0; i < n; i++)
         if (t->s32[i] < 0 || t->s32[i] >= most)
@@ -179,7 +174,7 @@ static rq_status embed_wide(const rq_op_args *a)
                     .epsilon = rq_attr_float(a->node, "epsilon", 1e-12f),
                     .sum = a->n_out > SUM && a->out[SUM] ? a->out[SUM]->f32 : a->out[Y]->f32 };
     if (a->n_out > MASK_INDEX && a->out[MASK_INDEX]) {
-        const rq_tensor *mask = input(a->in, a->n_in, MASK);
+        const rq_tensor *mask = rq_op_input(a->in, a->n_in, MASK);
         for (int64_t b = 0; b < s->dim[0]; b++) {
             int32_t kept = 0;
             for (int64_t i = 0; mask && i < j.rows; i++)

@@ -5,6 +5,7 @@
  *            its bytes are two planes, rows of one product; 256 high + low is divided by the sum of the same codes
  *
  * Same bits on every instruction set: sums are whole numbers, and what is float in between is the same everywhere. */
+#include "base/mem.h"
 #include "kernels/quantize.h"
 #include "ops/attend.h"
 #include "ops/int_ops.h"
@@ -12,11 +13,6 @@
 #include <string.h>
 
 enum { SHARE_MAX = 65535 };
-
-static size_t round_up(size_t n)
-{
-    return (n + 63) & ~(size_t)63;
-}
 
 static size_t larger(size_t a, size_t b)
 {
@@ -33,14 +29,15 @@ static layout layout_of(const rq_attend *a, int64_t rows)
     const rq_gemm_isa *g = &a->k->gemm;
     const size_t n = (size_t)rows, keys = (size_t)a->keys, v = (size_t)a->v_size;
     layout l; /* packed A lies at 0 */
-    l.b = round_up(larger(rq_gemm_a_bytes(g, rows, a->size), rq_gemm_a_bytes(g, 2 * rows, a->keys)));
-    l.planes = l.b + round_up(larger(rq_gemm_b_bytes(g, a->size, a->keys), rq_gemm_b_bytes(g, a->keys, a->v_size)));
-    l.codes = l.planes + round_up(2 * n * keys);
-    l.sums = l.codes + round_up(keys * sizeof(uint16_t));
-    l.rows = l.sums + round_up(2 * n * v * sizeof(int32_t));
-    l.columns = l.rows + round_up(6 * n * sizeof(int32_t)); /* sums and addends of 2n rows, factors or totals of n */
-    l.reals = l.columns + round_up(larger(keys, v) * sizeof(int32_t));
-    l.bytes = l.reals + round_up(v * sizeof(float));
+    l.b = rq_mem_round(larger(rq_gemm_a_bytes(g, rows, a->size), rq_gemm_a_bytes(g, 2 * rows, a->keys)));
+    l.planes = l.b + rq_mem_round(larger(rq_gemm_b_bytes(g, a->size, a->keys), rq_gemm_b_bytes(g, a->keys, a->v_size)));
+    l.codes = l.planes + rq_mem_round(2 * n * keys);
+    l.sums = l.codes + rq_mem_round(keys * sizeof(uint16_t));
+    l.rows = l.sums + rq_mem_round(2 * n * v * sizeof(int32_t));
+    /* sums and addends of 2n rows, factors or totals of n */
+    l.columns = l.rows + rq_mem_round(6 * n * sizeof(int32_t));
+    l.reals = l.columns + rq_mem_round(larger(keys, v) * sizeof(int32_t));
+    l.bytes = l.reals + rq_mem_round(v * sizeof(float));
     return l;
 }
 

@@ -6,6 +6,7 @@
  * scales of its own: its pixels become rows [tap][channel], a strip of them at a time. */
 #include <string.h>
 
+#include "base/mem.h"
 #include "ops/int_blocks.h"
 #include "ops/int_ops.h"
 #include "ops/int_pick.h"
@@ -87,11 +88,6 @@ static rq_status read_bias(const rq_op_args *a, int64_t n, float **out)
 static float x_scale(const rq_op_args *a)
 {
     return a->in_q[0]->scale[0] * (strcmp(a->node->op, "Gemm") ? 1 : rq_attr_float(a->node, "alpha", 1));
-}
-
-static size_t round_up(size_t n)
-{
-    return (n + 63) & ~(size_t)63;
 }
 
 /* ---- MatMul, Gemm ---- */
@@ -186,7 +182,7 @@ static int64_t matmul_rows(const rq_op_args *a)
 static size_t matmul_scratch(const rq_op_args *a)
 {
     const blocked_state *s = a->state;
-    const size_t sums = a->out_q[0] ? round_up((size_t)rq_tensor_count(a->out[0]) * sizeof(float)) : 0;
+    const size_t sums = a->out_q[0] ? rq_mem_round((size_t)rq_tensor_count(a->out[0]) * sizeof(float)) : 0;
     return sums + rq_int_blocks_scratch(&s->p[0], matmul_rows(a));
 }
 
@@ -209,7 +205,7 @@ static rq_status matmul_forward(const rq_op_args *a)
 {
     const blocked_state *s = a->state;
     const int64_t n = rq_tensor_count(a->out[0]);
-    const size_t sums = a->out_q[0] ? round_up((size_t)n * sizeof(float)) : 0;
+    const size_t sums = a->out_q[0] ? rq_mem_round((size_t)n * sizeof(float)) : 0;
     const float sx = x_scale(a);
     const rq_int_blocks_job j = { .x = a->in[0]->u8,
                                   .x_dtype = a->in[0]->dtype,
@@ -317,9 +313,9 @@ static room room_of(const blocked_state *s)
 {
     const int64_t strip = strip_of(s), places = s->win.in[0] * s->win.in[1] * s->win.in[2];
     room r;
-    r.rows = round_up((size_t)(places * s->channels));
-    r.sums = r.rows + round_up((size_t)(strip * s->p[0].depth));
-    r.product = r.sums + round_up((size_t)(strip * s->p[0].columns) * sizeof(float) * 2);
+    r.rows = rq_mem_round((size_t)(places * s->channels));
+    r.sums = r.rows + rq_mem_round((size_t)(strip * s->p[0].depth));
+    r.product = r.sums + rq_mem_round((size_t)(strip * s->p[0].columns) * sizeof(float) * 2);
     r.bytes = r.product + rq_int_blocks_scratch(&s->p[0], strip);
     return r;
 }

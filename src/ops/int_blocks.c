@@ -4,6 +4,7 @@
 
 #include <string.h>
 
+#include "base/mem.h"
 #include "ops/int_ops.h"
 
 enum { ITEM_ROWS = 64 }; /* a multiple of every mr */
@@ -11,11 +12,6 @@ enum { ITEM_ROWS = 64 }; /* a multiple of every mr */
 static int64_t min64(int64_t a, int64_t b)
 {
     return a < b ? a : b;
-}
-
-static size_t round_up(size_t n)
-{
-    return (n + 63) & ~(size_t)63;
 }
 
 void rq_int_blocks_release(rq_int_blocks *p)
@@ -43,7 +39,7 @@ rq_status rq_int_blocks_init(rq_int_blocks *p, const rq_kernels *k, rq_dtype cod
                            .columns = columns,
                            .flip_w = rq_int_flip_to_u8(codes) };
     const size_t n = (size_t)p->n_blocks * (size_t)columns;
-    p->w_bytes = round_up(rq_gemm_b_bytes(&k->gemm, block, columns));
+    p->w_bytes = rq_mem_round(rq_gemm_b_bytes(&k->gemm, block, columns));
     p->w = rq_mem_alloc((size_t)p->n_blocks, p->w_bytes);
     p->scale = rq_mem_alloc(n, sizeof *p->scale);
     p->zero = rq_mem_alloc(n, sizeof *p->zero);
@@ -89,12 +85,12 @@ void rq_int_blocks_settle(rq_int_blocks *p)
 /* Scratch: x packed block after block, then the sums of its rows, [n_blocks][rows]. */
 static size_t x_block_bytes(const rq_int_blocks *p, int64_t rows)
 {
-    return round_up(rq_gemm_a_bytes(&p->k->gemm, rows, p->block));
+    return rq_mem_round(rq_gemm_a_bytes(&p->k->gemm, rows, p->block));
 }
 
 size_t rq_int_blocks_scratch(const rq_int_blocks *p, int64_t rows)
 {
-    return (size_t)p->n_blocks * (x_block_bytes(p, rows) + round_up((size_t)rows * sizeof(int32_t)));
+    return (size_t)p->n_blocks * (x_block_bytes(p, rows) + rq_mem_round((size_t)rows * sizeof(int32_t)));
 }
 
 typedef struct run {
@@ -187,7 +183,7 @@ void rq_int_blocks_run(const rq_int_blocks *p, const rq_int_blocks_job *j, void 
     if (j->rows == 0 || p->columns == 0)
         return;
     r.row_sum = (int32_t *)(r.x + (size_t)p->n_blocks * r.x_bytes);
-    r.sum_stride = (int64_t)(round_up((size_t)j->rows * sizeof(int32_t)) / sizeof(int32_t));
+    r.sum_stride = (int64_t)(rq_mem_round((size_t)j->rows * sizeof(int32_t)) / sizeof(int32_t));
     r.parts = (j->rows + ITEM_ROWS - 1) / ITEM_ROWS;
     r.zero = j->x_zero - (rq_int_flip_to_s8(j->x_dtype) ? 128 : 0);
     rq_threads_for(t, p->n_blocks * r.parts, pack_rows, &r);

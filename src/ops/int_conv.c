@@ -6,6 +6,7 @@
  * term is there only for weights with zero points. x is made u8 and w s8 by flipping top bits, which shifts their zero
  * points by 128. With one input channel per group and several groups the sum has few terms and goes to the depthwise
  * kernel; everything else is a matrix product of weights and pixels (kernels/gemm.h, kernels/im2col.h). */
+#include "base/mem.h"
 #include "kernels/im2col.h"
 #include "kernels/quantize.h"
 #include "ops/int_ops.h"
@@ -155,7 +156,7 @@ rq_status rq_int_conv_prepare(const rq_op_args *a, void **state)
     if (s->depthwise && s->flip)
         s->g.direct = false; /* the copy flips */
     const size_t n = (size_t)s->outputs, depth = (size_t)s->depth;
-    s->a_bytes = (rq_gemm_a_bytes(&a->k->gemm, s->outputs / group, s->depth) + 63) & ~(size_t)63;
+    s->a_bytes = rq_mem_round(rq_gemm_a_bytes(&a->k->gemm, s->outputs / group, s->depth));
     s->tap = rq_mem_alloc(depth, sizeof *s->tap);
     s->sum = rq_mem_alloc(n, sizeof *s->sum);
     s->add = rq_mem_alloc(n, sizeof *s->add);
@@ -297,7 +298,7 @@ static void fill_panel(const void *arg, uint8_t *panel, int64_t p)
 
 static size_t pad_bytes(const conv_state *s)
 {
-    return (rq_im2col_bytes(&s->g) + 63) & ~(size_t)63;
+    return rq_mem_round(rq_im2col_bytes(&s->g));
 }
 
 /* Scratch for one image on `threads` threads: the padded planes, then what the product asks for. */
@@ -306,12 +307,12 @@ static size_t image_bytes(const rq_op_args *a, int threads)
     const conv_state *s = a->state;
     const int64_t columns = s->g.out[0] * s->g.out[1] * s->g.out[2];
     size_t n = pad_bytes(s) + (s->depthwise ? 0 : rq_gemm_scratch(&a->k->gemm, s->depth, columns, threads));
-    return (n + 63) & ~(size_t)63;
+    return rq_mem_round(n);
 }
 
 static size_t flags_bytes(int slots)
 {
-    return ((size_t)slots * sizeof(atomic_flag) + 63) & ~(size_t)63;
+    return rq_mem_round((size_t)slots * sizeof(atomic_flag));
 }
 
 size_t rq_int_conv_scratch(const rq_op_args *a)

@@ -5,6 +5,7 @@
  * dilation) / stride. So the outputs with one remainder (a phase) are a convolution of stride 1 with some of the taps, at
  * inputs that walk down by a fixed step. Phases that look at the same inputs are rows of one matrix product: where kernel
  * and stride are equal that is all of them, and the input needs no padding. Outside of the input stands zx, as in Conv. */
+#include "base/mem.h"
 #include "kernels/im2col.h"
 #include "kernels/quantize.h"
 #include "ops/int_ops.h"
@@ -239,7 +240,7 @@ static rq_status make_product(const rq_op_args *a, deconv_state *s, product *p, 
     p->depth = per_in * ph[0].n * ph[1].n * ph[2].n;
     p->members = members[0] * members[1] * members[2];
     p->rows = p->members * per_out;
-    p->a_bytes = (rq_gemm_a_bytes(&a->k->gemm, p->rows, p->depth) + 63) & ~(size_t)63;
+    p->a_bytes = rq_mem_round(rq_gemm_a_bytes(&a->k->gemm, p->rows, p->depth));
     const size_t n = (size_t)s->group * (size_t)p->rows;
     uint8_t *plain = rq_mem_alloc((size_t)p->rows, (size_t)p->depth + 1);
     p->first = rq_mem_alloc((size_t)p->members, sizeof *p->first);
@@ -349,8 +350,8 @@ static layout layout_of(const rq_op_args *a, const deconv_state *s)
         made = n > made && !is_in_place(s) ? n : made;
         gemm = g > gemm ? g : gemm;
     }
-    layout l = { .made = (rq_im2col_bytes(&s->g) + 63) & ~(size_t)63 };
-    l.gemm = l.made + ((made + 63) & ~(size_t)63);
+    layout l = { .made = rq_mem_round(rq_im2col_bytes(&s->g)) };
+    l.gemm = l.made + rq_mem_round(made);
     l.bytes = l.gemm + gemm;
     return l;
 }

@@ -5,6 +5,7 @@
  *
  * The bracket is one constant per column: made when the plan is, if B is constant; zb * sum a is one number per row
  * where all columns share zb. A is made s8 and B u8 by flipping top bits, which shifts zero points by 128. */
+#include "base/mem.h"
 #include "kernels/quantize.h"
 #include "ops/int_ops.h"
 
@@ -203,7 +204,7 @@ static rq_status prepare(const rq_op_args *a, const product *p, float alpha, con
     if (!s)
         return RQ_NO_MEMORY;
     s->p = *p;
-    s->b_bytes = (rq_gemm_b_bytes(g, p->depth, p->columns) + 63) & ~(size_t)63;
+    s->b_bytes = rq_mem_round(rq_gemm_b_bytes(g, p->depth, p->columns));
     s->col_add = rq_mem_zalloc(is_constant ? (size_t)p->n_b * n : n, sizeof *s->col_add);
     s->col_zero = rq_mem_alloc(n, sizeof *s->col_zero);
     s->m = rq_mem_alloc(n, sizeof *s->m);
@@ -281,8 +282,8 @@ typedef struct layout {
 static layout layout_of(const rq_op_args *a, const matmul_state *s)
 {
     layout l;
-    const size_t rows = ((size_t)s->p.rows * sizeof(int32_t) + 63) & ~(size_t)63;
-    l.row_sum = (rq_gemm_a_bytes(&a->k->gemm, s->p.rows, s->p.depth) + 63) & ~(size_t)63;
+    const size_t rows = rq_mem_round((size_t)s->p.rows * sizeof(int32_t));
+    l.row_sum = rq_mem_round(rq_gemm_a_bytes(&a->k->gemm, s->p.rows, s->p.depth));
     l.row_add = l.row_sum + rows;
     l.b = l.row_add + rows;
     l.col_add = l.b + (s->b ? 0 : s->b_bytes);

@@ -5,12 +5,8 @@
 
 #include <string.h>
 
+#include "base/mem.h"
 #include "ops/int_ops.h"
-
-static size_t round_up(size_t n)
-{
-    return (n + 63) & ~(size_t)63;
-}
 
 void rq_product_release(rq_product *p)
 {
@@ -43,7 +39,7 @@ rq_status rq_product_init(rq_product *p, const rq_kernels *k, rq_dtype x, const 
                         .flip_x = rq_int_flip_to_s8(x),
                         .flip_w = rq_int_flip_to_u8(w->dtype),
                         .each_scale = each_scale };
-    p->w_bytes = round_up(rq_gemm_b_bytes(&k->gemm, depth, columns));
+    p->w_bytes = rq_mem_round(rq_gemm_b_bytes(&k->gemm, depth, columns));
     if (!w->data)
         return RQ_OK;
     p->w = rq_mem_alloc((size_t)n_w, p->w_bytes);
@@ -74,7 +70,7 @@ typedef struct room {
 static void *take(char **at, size_t bytes)
 {
     void *p = *at;
-    *at += round_up(bytes);
+    *at += rq_mem_round(bytes);
     return p;
 }
 

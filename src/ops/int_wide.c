@@ -10,6 +10,7 @@
  *   sum * (sx sw[c] / sy) + bias[c] / sy      in f64: f32 cannot tell the sums apart that 16-bit codes can */
 #include <string.h>
 
+#include "base/mem.h"
 #include "kernels/quantize.h"
 #include "ops/int_ops.h"
 #include "ops/int_pick.h"
@@ -264,11 +265,6 @@ typedef struct room {
     size_t pair; /* bytes of one pair's sums */
 } room;
 
-static size_t round_up(size_t n)
-{
-    return (n + 63) & ~(size_t)63;
-}
-
 static room room_of(const rq_op_args *a)
 {
     const wide_state *s = a->state;
@@ -283,9 +279,9 @@ static room room_of(const rq_op_args *a)
             most = n > most ? n : most;
         }
     room r;
-    r.w = s->n_x == 2 ? 2 * round_up((size_t)rq_tensor_count(a->in[0])) : 0;
-    r.sums = r.w + (s->n_w == 2 && !s->packed ? 2 * round_up((size_t)rq_tensor_count(a->in[1])) : 0);
-    r.pair = round_up(y * sizeof(int32_t));
+    r.w = s->n_x == 2 ? 2 * rq_mem_round((size_t)rq_tensor_count(a->in[0])) : 0;
+    r.sums = r.w + (s->n_w == 2 && !s->packed ? 2 * rq_mem_round((size_t)rq_tensor_count(a->in[1])) : 0);
+    r.pair = rq_mem_round(y * sizeof(int32_t));
     r.form = r.sums + (size_t)(s->n_x * s->n_w) * r.pair;
     r.bytes = r.form + most;
     return r;
@@ -372,7 +368,7 @@ static void split_planes(const rq_tensor *t, char *at, int planes, uint8_t *plan
     const int64_t n = rq_tensor_count(t);
     plane[0] = t->u8;
     for (int k = 0; k < planes && planes == 2; k++) {
-        plane[k] = (uint8_t *)at + (size_t)k * round_up((size_t)n);
+        plane[k] = (uint8_t *)at + (size_t)k * rq_mem_round((size_t)n);
         split(plane[k], t->u16, n, k);
     }
 }

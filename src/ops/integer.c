@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "base/mem.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
 #include "ops/int_product.h"
@@ -222,7 +223,7 @@ static rq_status matmul_prepare(const rq_op_args *a, void **state)
 /* Codes of a dynamic operator's x come first. */
 static size_t codes_bytes(const rq_op_args *a)
 {
-    return is_dynamic(a->node) ? ((size_t)rq_tensor_count(a->in[0]) + 63) & ~(size_t)63 : 0;
+    return is_dynamic(a->node) ? rq_mem_round((size_t)rq_tensor_count(a->in[0])) : 0;
 }
 
 static size_t matmul_scratch(const rq_op_args *a, bool integer)

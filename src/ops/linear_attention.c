@@ -6,11 +6,6 @@
 #include "ops/eltwise.h"
 #include "ops/half.h"
 
-static const rq_tensor *input(const rq_tensor *const *in, int n_in, int i)
-{
-    return i < n_in ? in[i] : NULL;
-}
-
 static rq_status only_f32(const rq_op_args *a)
 {
     for (int i = 0; i < a->n_in; i++)
@@ -29,7 +24,7 @@ static rq_status bad_shape(const rq_infer *a, int i, const char *want)
 /* Input i has these sizes where both are known. */
 static bool fits(const rq_infer *a, int i, int rank, const int64_t *want)
 {
-    const rq_tensor *t = input(a->in, a->n_in, i);
+    const rq_tensor *t = rq_op_input(a->in, a->n_in, i);
     if (!t || t->shape.rank < 0)
         return true;
     bool ok = t->shape.rank == rank;
@@ -63,7 +58,7 @@ static rq_status linear_infer(const rq_infer *a)
     if (heads < 1 || kv < 1 || heads % kv != 0 || heads > INT32_MAX)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "%lld heads of queries cannot share %lld heads of keys", (long long)heads,
                              (long long)kv);
-    if (((r & 1) && !input(a->in, a->n_in, DECAY)) || ((r & 2) && !input(a->in, a->n_in, BETA)))
+    if (((r & 1) && !rq_op_input(a->in, a->n_in, DECAY)) || ((r & 2) && !rq_op_input(a->in, a->n_in, BETA)))
         return rq_infer_fail(a, RQ_BAD_GRAPH, "update_rule '%.32s' needs decay or beta, which is missing",
                              rq_attr_string(a->node, "update_rule", "gated_delta"));
     const rq_shape *q = &a->in[Q]->shape, *v = &a->in[V]->shape;
@@ -105,8 +100,8 @@ static void linear_head(void *arg, int64_t item)
 {
     const linear_job *j = arg;
     const rq_op_args *a = j->a;
-    const rq_tensor *past = input(a->in, a->n_in, PAST), *decay = input(a->in, a->n_in, DECAY),
-                    *beta = input(a->in, a->n_in, BETA);
+    const rq_tensor *past = rq_op_input(a->in, a->n_in, PAST), *decay = rq_op_input(a->in, a->n_in, DECAY),
+                    *beta = rq_op_input(a->in, a->n_in, BETA);
     const int64_t b = item / j->kv, h = item % j->kv, n = j->size, m = j->v_size, shared = j->heads / j->kv;
     float *s = j->state + item * n * m, *seen = j->spare + item * m;
     if (past)
@@ -212,7 +207,7 @@ static rq_status causal_infer(const rq_infer *a)
 static void causal_channel(void *arg, int64_t item)
 {
     const rq_op_args *a = arg;
-    const rq_tensor *bias = input(a->in, a->n_in, 2), *past = input(a->in, a->n_in, 3);
+    const rq_tensor *bias = rq_op_input(a->in, a->n_in, 2), *past = rq_op_input(a->in, a->n_in, 3);
     const int64_t channels = a->in[0]->shape.dim[1], n = a->in[0]->shape.dim[2], k = a->in[1]->shape.dim[2], p = k - 1;
     const float *x = a->in[0]->f32 + item * n, *w = a->in[1]->f32 + item % channels * k;
     const float *old = past ? past->f32 + item * p : NULL;

@@ -5,17 +5,13 @@
  * becomes s8 codes first, and the products are integer ones (int_blocks.h). */
 #include <string.h>
 
+#include "base/mem.h"
 #include "ops/elements.h"
 #include "ops/half.h"
 #include "ops/int_blocks.h"
 #include "ops/weight_only.h"
 
 enum { IN_X, IN_W, IN_SCALES, IN_ZEROS, IN_GROUPS, IN_BIAS, MAX_BITS = 8 };
-
-static const rq_tensor *input(const rq_op_args *a, int i)
-{
-    return i < a->n_in ? a->in[i] : NULL;
-}
 
 static bool is_bnb4(const rq_node *n)
 {
@@ -238,8 +234,8 @@ static decoder decoder_of(const rq_op_args *a)
                        .z = sizes_of(a->node),
                        .w = a->in[IN_W]->u8,
                        .scale = a->in[IN_SCALES],
-                       .zero = input(a, IN_ZEROS),
-                       .group = input(a, IN_GROUPS) };
+                       .zero = rq_op_input(a->in, a->n_in, IN_ZEROS),
+                       .group = rq_op_input(a->in, a->n_in, IN_GROUPS) };
 }
 
 /* At accuracy_level 4 ONNX Runtime computes in integers what it packed beforehand: constants, without g_idx and with
@@ -247,9 +243,9 @@ static decoder decoder_of(const rq_op_args *a)
 static bool wants_integers(const rq_op_args *a)
 {
     const sizes z = sizes_of(a->node);
-    const rq_tensor *zero = input(a, IN_ZEROS);
+    const rq_tensor *zero = rq_op_input(a->in, a->n_in, IN_ZEROS);
     return rq_attr_int(a->node, "accuracy_level", 0) == 4 && a->in[IN_W]->data && a->in[IN_SCALES]->data &&
-           rq_int_blocks_fit(z.block, z.depth) && !input(a, IN_GROUPS) &&
+           rq_int_blocks_fit(z.block, z.depth) && !rq_op_input(a->in, a->n_in, IN_GROUPS) &&
            (!zero || (zero->data && zero->dtype == RQ_DTYPE_U8));
 }
 
@@ -309,8 +305,8 @@ static room room_of(const rq_op_args *a, const rq_int_blocks *p)
 {
     const int64_t rows = rows_of(a->in[0]);
     room r;
-    r.scale = ((size_t)(rows * p->depth) + 63) & ~(size_t)63;
-    r.product = r.scale + (((size_t)(rows * p->n_blocks) * sizeof(float) + 63) & ~(size_t)63);
+    r.scale = rq_mem_round((size_t)(rows * p->depth));
+    r.product = r.scale + rq_mem_round((size_t)(rows * p->n_blocks) * sizeof(float));
     r.bytes = r.product + rq_int_blocks_scratch(p, rows);
     return r;
 }
@@ -369,7 +365,7 @@ static rq_status run_floats(const rq_op_args *a, const decoder *d, rq_weight_onl
 static rq_status nbits_f32(const rq_op_args *a)
 {
     const nbits_state *s = a->state;
-    const rq_tensor *bias = input(a, IN_BIAS), *groups = input(a, IN_GROUPS);
+    const rq_tensor *bias = rq_op_input(a->in, a->n_in, IN_BIAS), *groups = rq_op_input(a->in, a->n_in, IN_GROUPS);
     const decoder d = decoder_of(a);
     for (int64_t k = 0; groups && k < d.z.depth; k++)
         if (rq_tensor_get_int(groups, k) < 0 || rq_tensor_get_int(groups, k) >= d.z.n_blocks)

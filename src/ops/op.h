@@ -49,6 +49,12 @@ typedef struct rq_op_args {
     rq_err *err;
 } rq_op_args;
 
+/* The i-th of n_in inputs; NULL: it is left out, or behind the last. */
+static inline const rq_tensor *rq_op_input(const rq_tensor *const *in, int n_in, int i)
+{
+    return i >= 0 && i < n_in ? in[i] : NULL;
+}
+
 typedef enum rq_place {                    /* what the quantizer does with the operator (docs/onnx-facts.md 4.6, 5.1) */
                         RQ_PLACE_FLOAT,    /* stays in float: no codes in or out */
                         RQ_PLACE_WEIGHTED, /* input 0 and output as activations, input 1 as weight (a second activation

@@ -4,6 +4,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "kernels/quantize.h"
 #include "ops/elements.h"
 #include "ops/int_ops.h"
@@ -63,14 +64,9 @@ static rq_status check_layout(const rq_infer *a, layout *l)
 }
 
 /* Scratch: scales as f32, zero points as s32, x or y as f32 where the type differs. */
-static size_t round_up(size_t n)
-{
-    return (n + 63) & ~(size_t)63;
-}
-
 static size_t params_bytes(const rq_op_args *a)
 {
-    return round_up((size_t)rq_tensor_count(a->in[1]) * sizeof(float)) * 2;
+    return rq_mem_round((size_t)rq_tensor_count(a->in[1]) * sizeof(float)) * 2;
 }
 
 /* Scale and zero point as parameters for quant/codes, in scratch. */
@@ -120,7 +116,7 @@ static rq_status quantize_infer(const rq_infer *a)
 static size_t quantize_scratch(const rq_op_args *a, bool integer)
 {
     size_t x = a->in[0]->dtype == RQ_DTYPE_F32 ? 0 : (size_t)rq_tensor_count(a->in[0]) * sizeof(float);
-    return params_bytes(a) + round_up(x);
+    return params_bytes(a) + rq_mem_round(x);
 }
 
 /* Round v to a narrower float type and back. */
@@ -196,7 +192,7 @@ static rq_status dequantize_infer(const rq_infer *a)
 static size_t dequantize_scratch(const rq_op_args *a, bool integer)
 {
     size_t y = a->out[0]->dtype == RQ_DTYPE_F32 ? 0 : (size_t)rq_tensor_count(a->out[0]) * sizeof(float);
-    return params_bytes(a) + round_up(y);
+    return params_bytes(a) + rq_mem_round(y);
 }
 
 static rq_status dequantize_forward(const rq_op_args *a)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/mem.h"
 #include "kernels/gemm_f32.h"
 #include "ops/elements.h"
 #include "ops/moves.h"
@@ -204,7 +205,7 @@ typedef struct room {
 static float *take(char **at, int64_t n)
 {
     float *p = (float *)*at;
-    *at += ((size_t)n * sizeof(float) + 63) & ~(size_t)63;
+    *at += rq_mem_round((size_t)n * sizeof(float));
     return p;
 }
 

@@ -1,6 +1,7 @@
 /* ops/recurrent_int.c — DynamicQuantizeLSTM of com.microsoft: an LSTM whose weights are codes and whose input and state
  * are quantized as they come, u8 with one scale per product (docs/onnx-facts.md 2.9). The cells are recurrent.c's, the
  * products int_product's; weights are packed once. */
+#include "base/mem.h"
 #include "ops/int_ops.h"
 #include "ops/int_product.h"
 #include "ops/recurrent.h"
@@ -72,11 +73,6 @@ typedef struct room {
     size_t codes, product, bytes;
 } room;
 
-static size_t round_up(size_t n)
-{
-    return (n + 63) & ~(size_t)63;
-}
-
 static room room_of(const rq_op_args *a)
 {
     const lstm_state *s = a->state;
@@ -86,8 +82,8 @@ static room room_of(const rq_op_args *a)
         codes = n > codes ? n : codes;
         product = m > product ? m : product;
     }
-    room r = { .codes = round_up(rq_recurrent_scratch(a)) };
-    r.product = r.codes + round_up(codes);
+    room r = { .codes = rq_mem_round(rq_recurrent_scratch(a)) };
+    r.product = r.codes + rq_mem_round(codes);
     r.bytes = r.product + product;
     return r;
 }

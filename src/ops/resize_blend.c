@@ -6,6 +6,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "kernels/move.h"
 #include "kernels/slots.h"
 #include "ops/int_ops.h"
@@ -141,16 +142,12 @@ typedef struct blend_plan {
     blend_job job[RQ_MAX_RANK]; /* [n_axes] taps and sizes, no tensors */
 } blend_plan;
 
-static size_t rounded(size_t n)
-{
-    return (n + 63) & ~(size_t)63;
-}
-
 /* Bytes of the taps of axis d. */
 static size_t taps_bytes(int64_t in, int64_t out)
 {
     const size_t n = (size_t)most_taps(in, out) * (size_t)out;
-    return rounded(n * sizeof(int64_t)) + rounded(n * sizeof(float)) + rounded((size_t)out * sizeof(int));
+    return rq_mem_round(n * sizeof(int64_t)) + rq_mem_round(n * sizeof(float)) +
+           rq_mem_round((size_t)out * sizeof(int));
 }
 
 static size_t all_taps_bytes(const rq_shape *x, const rq_shape *y)
@@ -173,8 +170,8 @@ static void plan_taps(blend_plan *b, const rq_op_args *a, const rq_resize_option
         const size_t out = (size_t)p[d].out;
         *j = (blend_job) { .in = p[d].in, .out = p[d].out, .cap = most_taps(p[d].in, p[d].out) };
         int64_t *index = (int64_t *)scratch;
-        float *weight = (float *)(scratch + rounded(out * (size_t)j->cap * sizeof *index));
-        int *n = (int *)((char *)weight + rounded(out * (size_t)j->cap * sizeof *weight));
+        float *weight = (float *)(scratch + rq_mem_round(out * (size_t)j->cap * sizeof *index));
+        int *n = (int *)((char *)weight + rq_mem_round(out * (size_t)j->cap * sizeof *weight));
         int most = 1;
         for (int64_t i = 0; i < p[d].out; i++) {
             n[i] = fill_taps(&p[d], o, i, index + i * j->cap, weight + i * j->cap, j->cap);
@@ -202,7 +199,7 @@ static size_t room_for(const rq_shape *x, const rq_shape *y, int first)
         const size_t n = (size_t)rq_shape_span(&at, first, at.rank);
         most = n > most ? n : most;
     }
-    return rounded(most * sizeof(float)) / sizeof(float);
+    return rq_mem_round(most * sizeof(float)) / sizeof(float);
 }
 
 /* Blend one part, the axes from `first` on, of x, by way of the rooms. y NULL: the result is left in a room, which is

@@ -8,11 +8,6 @@
 
 enum { MOST_WINDOW = 1 << 28 }; /* elements of a window or a mel matrix: more is a mistake */
 
-static const rq_tensor *input(const rq_tensor *const *in, int n_in, int i)
-{
-    return i < n_in ? in[i] : NULL;
-}
-
 static double sine(double x)
 {
     double y;
@@ -29,7 +24,7 @@ static double cosine(double x)
 
 static rq_status check_scalar(const rq_infer *a, int i, const char *what)
 {
-    const rq_tensor *t = input(a->in, a->n_in, i);
+    const rq_tensor *t = rq_op_input(a->in, a->n_in, i);
     if (!t)
         return RQ_OK;
     if (t->dtype != RQ_DTYPE_NONE && t->dtype != RQ_DTYPE_S32 && t->dtype != RQ_DTYPE_S64)
@@ -55,7 +50,7 @@ static rq_status dft_of(const rq_infer *a, dft *d)
     d->length = RQ_DIM_UNKNOWN;
     d->inverse = rq_attr_int(a->node, "inverse", 0) != 0;
     d->sided = rq_attr_int(a->node, "onesided", 0) != 0;
-    if (a->opset >= 20 && input(a->in, a->n_in, 2) && rq_infer_ints(a, 2, &axis, 1) != 1)
+    if (a->opset >= 20 && rq_op_input(a->in, a->n_in, 2) && rq_infer_ints(a, 2, &axis, 1) != 1)
         return RQ_OK;
     if (x->rank < 0)
         return RQ_OK;
@@ -65,7 +60,7 @@ static rq_status dft_of(const rq_infer *a, dft *d)
     if (d->axis < 0 || d->axis == x->rank - 1)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %lld is out of range for an input of %d axes", (long long)axis,
                              x->rank);
-    if (input(a->in, a->n_in, 1)) {
+    if (rq_op_input(a->in, a->n_in, 1)) {
         if (rq_infer_ints(a, 1, &length, 1) != 1)
             return RQ_OK;
         d->length = length;
@@ -152,7 +147,7 @@ static rq_status dft_forward(const rq_op_args *a)
 
 static rq_status stft_infer(const rq_infer *a)
 {
-    const rq_tensor *w = input(a->in, a->n_in, 2), *l = input(a->in, a->n_in, 3);
+    const rq_tensor *w = rq_op_input(a->in, a->n_in, 2), *l = rq_op_input(a->in, a->n_in, 3);
     const rq_shape *x = &a->in[0]->shape;
     int64_t step, length = RQ_DIM_UNKNOWN;
     RQ_TRY(check_scalar(a, 1, "frame_step"));
@@ -197,7 +192,7 @@ static rq_status stft_infer(const rq_infer *a)
 
 static rq_status stft_forward(const rq_op_args *a)
 {
-    const rq_tensor *x = a->in[0], *w = input(a->in, a->n_in, 2), *l = input(a->in, a->n_in, 3);
+    const rq_tensor *x = a->in[0], *w = rq_op_input(a->in, a->n_in, 2), *l = rq_op_input(a->in, a->n_in, 3);
     rq_tensor *y = a->out[0];
     if (!rq_dtype_is_float(x->dtype) || (w && !rq_dtype_is_float(w->dtype)))
         return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));

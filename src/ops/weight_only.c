@@ -3,6 +3,7 @@
 
 #include <stdatomic.h>
 
+#include "base/mem.h"
 #include "kernels/gemm_f32.h"
 #include "kernels/slots.h"
 
@@ -21,7 +22,7 @@ static int64_t panel_columns(int64_t depth, int64_t columns)
 
 static size_t panel_bytes(int64_t depth, int64_t columns)
 {
-    return ((size_t)panel_columns(depth, columns) * (size_t)depth * sizeof(float) + 63) & ~(size_t)63;
+    return rq_mem_round((size_t)panel_columns(depth, columns) * (size_t)depth * sizeof(float));
 }
 
 static int slots_of(int threads)
