@@ -59,7 +59,7 @@ RQ_API int64_t rq_dataset_left_out(const rq_dataset *d);
 RQ_API int64_t rq_dataset_batch_size(const rq_dataset *d); /* 1 when each sample is a whole feed */
 /* Samples that must go together: the batch that the model or rq_dataset_cfg.dims fixes, else 1. */
 RQ_API int64_t rq_dataset_unit(const rq_dataset *d);
-RQ_API bool rq_dataset_whole_feeds(const rq_dataset *d);   /* a row is a whole feed: outputs are stacked, not joined */
+RQ_API bool rq_dataset_whole_feeds(const rq_dataset *d); /* a row is a whole feed: outputs are stacked, not joined */
 RQ_API const char *rq_dataset_path(const rq_dataset *d);
 /* Labels [count] as int64 (owned by d), or NULL. */
 RQ_API const int64_t *rq_dataset_labels(const rq_dataset *d);

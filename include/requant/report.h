@@ -41,8 +41,9 @@ typedef struct rq_report_side {
 typedef struct rq_report {
     rq_report_side model, quantized; /* float, int8 */
     int64_t samples;
-    double agreement; /* share of samples with the same top-1; outputs all NaN agree with nothing; NaN: no axis of classes */
-    double drop;      /* points: 100 * loss of accuracy, of agreement without labels; NaN: neither is known */
+    double
+        agreement; /* share of samples with the same top-1; outputs all NaN agree with nothing; NaN: no axis of classes */
+    double drop;   /* points: 100 * loss of accuracy, of agreement without labels; NaN: neither is known */
     rq_report_output *outputs;
     int n_outputs;
     rq_report_layer *layers;
