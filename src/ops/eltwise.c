@@ -255,6 +255,8 @@ static rq_status pow_wide(const rq_op_args *a)
     rq_tensor *y = a->out[0];
     const rq_tensor *x = a->in[0], *e = a->in[1];
     const bool ints = rq_eltwise_ints(x->dtype) != NULL;
+    if (!ints && x->dtype != RQ_DTYPE_F32 && x->dtype != RQ_DTYPE_F64)
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
     if (ints && x->dtype == e->dtype)
         return rq_eltwise_zip(a, y, x, e, RQ_ZIP_POW);
     const rq_dtype d = x->dtype == RQ_DTYPE_F32 ? RQ_DTYPE_F32 : RQ_DTYPE_F64;
