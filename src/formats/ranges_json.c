@@ -194,7 +194,7 @@ static rq_status read_ours(reader *in, dialect d)
         RQ_TRY(rq_json_key(j, &in->key, &more));
         if (!more)
             return RQ_OK;
-        uint64_t n;
+        uint64_t n = 0;
         if (!strcmp(in->key.data, tensors)) {
             RQ_TRY(read_tensors(in, false));
         } else if (d == OURS && !strcmp(in->key.data, "model")) {

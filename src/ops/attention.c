@@ -2,6 +2,7 @@
  * ops/attend.h. Opset 24 adds nonpad_kv_seqlen, 25 the windows; what a fully hidden row gives (zeros), and where a causal
  * limit lies when there is a cache, is as onnx 1.23 corrected it for all three
  * (docs/onnx-facts.md 3). */
+#include <assert.h>
 #include <math.h>
 
 #include "base/mem.h"
@@ -335,6 +336,7 @@ static rq_status attention_wide(const rq_op_args *a)
     const layout l = layout_of(a, &d);
     char *scratch = a->scratch;
     rq_attend p = plan(a, &d);
+    assert(a->in[Q] && a->out[Y]); /* the row needs both */
     p.q = a->in[Q]->f32;
     p.y = a->out[Y]->f32;
     p.key = so_far(a, &d, K, d.size, (float *)(scratch + l.keys), &p.key_at);

@@ -1,5 +1,6 @@
 /* ops/attention_gqa.c — GroupQueryAttention of com.microsoft, on ops/attend.h: heads of queries share heads of keys, each
  * image of the batch has a length of its own, and positions may be turned into q and k here (ops/rotary.h). */
+#include <assert.h>
 #include <math.h>
 
 #include "base/mem.h"
@@ -58,6 +59,7 @@ static rq_status new_dims(const rq_infer *a, dims *d)
     if (!k != !v)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "key and value go together, and only one is given");
     for (int i = Q; i <= (d->packed ? Q : V); i++) {
+        assert(a->in[i]);
         const rq_shape *s = &a->in[i]->shape;
         if (s->rank < 0)
             continue;

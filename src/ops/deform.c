@@ -1,5 +1,6 @@
 /* ops/deform.c — DeformConv: a convolution whose taps are moved by offsets that another layer computed. Each image becomes
  * columns by reading it between its pixels, then the weights are one product per group. */
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -107,6 +108,7 @@ static rq_status deform_wide(const rq_op_args *a)
     const rq_tensor *bias = rq_op_input(a->in, a->n_in, BIAS);
     rq_window g;
     int64_t group;
+    assert(a->in[X] && a->in[W]);
     for (int i = 0; i < a->n_in; i++)
         if (a->in[i] && a->in[i]->dtype != RQ_DTYPE_F32)
             return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[i]->dtype));

@@ -152,7 +152,7 @@ static rq_status gather_forward(const rq_op_args *a)
     const rq_shape *x = &t.codes.shape;
     const int64_t rows = rq_shape_span(x, 0, t.gather), n = x->dim[t.gather], m = rq_tensor_count(at);
     const int64_t run = rq_shape_span(x, t.gather + 1, x->rank);
-    float part[RQ_BLOCK];
+    float part[RQ_BLOCK] = { 0 };
     for (int64_t k = 0; k < m; k++) {
         const int64_t v = rq_tensor_get_int(at, k);
         if (v < -n || v >= n)

@@ -181,7 +181,7 @@ static int64_t tap_index(const rq_window *w, const phase ph[3], const int64_t m[
 static void fill_taps(const deconv_state *s, const product *p, const phase ph[3])
 {
     const int64_t per = ph[0].n * ph[1].n * ph[2].n;
-    for (int64_t k = 0; k < p->depth; k++) {
+    for (int64_t k = 0; k < p->depth && per > 0; k++) {
         const int64_t r = k % per, m[3] = { r / (ph[1].n * ph[2].n), r / ph[2].n % ph[1].n, r % ph[2].n };
         int64_t at[3];
         for (int i = 0; i < 3; i++)

@@ -344,7 +344,7 @@ static void finish_item(void *arg, int64_t item)
     const wide_state *s = d->s;
     const int64_t run = s->inner == 1 ? s->channels : s->inner,
                   to = item * ITEM + ITEM < d->n ? item * ITEM + ITEM : d->n;
-    double v[PART];
+    double v[PART] = { 0 };
     for (int64_t at = item * ITEM; at < to;) {
         const int64_t c = s->inner == 1 ? at % s->channels : at / s->inner % s->channels, end = (at / run + 1) * run;
         int64_t n = (end < to ? end : to) - at;

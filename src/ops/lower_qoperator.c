@@ -459,7 +459,7 @@ static rq_status lower_move(lowering *l, rq_id node)
 {
     rq_graph *g = l->g;
     rq_node *n = &g->nodes[node];
-    coded x, y;
+    coded x, y = { 0 };
     if (!activation(g, n->in[0], &x))
         return RQ_OK;
     if (rq_rewrite_is(n, "MaxPool") && (rq_graph_opset(g, "") < 12 || n->n_out != 1))

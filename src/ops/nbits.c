@@ -171,7 +171,7 @@ static void fill_blocks(const void *arg, float *dst, int64_t j0, int64_t n)
     const decoder *d = arg;
     const sizes *z = &d->z;
     const bool whole = !d->zero || d->zero->dtype == RQ_DTYPE_U8;
-    uint8_t codes[PART];
+    uint8_t codes[PART] = { 0 };
     for (int64_t j = j0; j < j0 + n; j++) {
         const uint8_t *w = column_at(d, j);
         for (int64_t b = 0; b < z->n_blocks; b++) {

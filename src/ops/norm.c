@@ -3,6 +3,7 @@
  *
  * Most are one loop: a row of n neighbours, its mean and variance by the lane tree, then (x - mean) / sqrt(var +
  * epsilon), times a gain, plus a bias. They differ in what a row is and how gain and bias lie along it. */
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -196,6 +197,7 @@ static rq_status channels_wide(const rq_op_args *a)
     rq_norm r;
     RQ_TRY(only_f32(a));
     rq_norm_of(a, &r); /* never broadcast in another way */
+    assert(r.gain && r.bias);
     row_job j = { .a = a,
                   .x = a->in[0],
                   .y = a->out[0]->f32,

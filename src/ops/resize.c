@@ -180,7 +180,7 @@ static rq_status plan_roi(const rq_infer *a, rq_resize_axis *p, const int *axes,
 static rq_status plan(const rq_infer *a, rq_resize_axis *p)
 {
     const rq_shape *x = &a->in[0]->shape;
-    int axes[RQ_MAX_RANK], n_axes, n_list = 0;
+    int axes[RQ_MAX_RANK] = { 0 }, n_axes, n_list = 0;
     for (int i = 0; i < x->rank; i++)
         p[i] = (rq_resize_axis) { .in = x->dim[i], .out = x->dim[i], .scale = 1, .roi1 = 1 };
     RQ_TRY(read_axes(a, x->rank, axes, &n_axes));
@@ -284,7 +284,7 @@ static rq_status run_plan(const rq_op_args *a, const rq_resize_options *o, rq_re
     rq_infer as_infer = {
         .graph = a->graph, .node = a->node, .opset = a->opset, .in = a->in, .n_in = a->n_in, .err = a->err
     };
-    int axes[RQ_MAX_RANK], n_axes;
+    int axes[RQ_MAX_RANK] = { 0 }, n_axes;
     rq_status s = plan(&as_infer, p);
     if (s == RQ_OK && o->coords == RQ_RESIZE_TF_CROP_AND_RESIZE) {
         RQ_TRY(read_axes(&as_infer, a->in[0]->shape.rank, axes, &n_axes));

@@ -51,7 +51,8 @@ void rq_blocks_rtn(rq_blocks *b, int32_t most, bool symmetric)
     for (int64_t g = 0; g < b->n; g++) {
         const float *x = b->x + g * b->len;
         float lo, hi;
-        double scale = 1, zero = (most + 1) / 2;
+        const int32_t middle = (most + 1) / 2;
+        double scale = 1, zero = middle;
         extremes(x, b->len, &lo, &hi);
         if (symmetric) {
             const float magnitude = fabsf(lo) > fabsf(hi) ? fabsf(lo) : fabsf(hi);

@@ -1,6 +1,7 @@
 /* run/plan.c — from nodes to steps. For each node in order: infer its sizes with what is known, evaluate it at once
  * if all of its inputs are known, else decide whether it runs on reals or on codes, add the conversions that its
  * inputs need, and let the operator prepare. See program.h. */
+#include <assert.h>
 #include "run/planner.h"
 
 /* A value computed while planning may take this much; larger ones are made when running. */
@@ -263,6 +264,7 @@ static rq_status add_operator(rq_planner *b, const rq_node *n, const rq_plan_siz
             continue;
         const rq_qparams *q = step->args.out_q[i];
         rq_form_kind kind = codes && q ? RQ_FORM_CODE : rq_plan_real_target(g, n->out[i]);
+        assert(kind != RQ_FORM_CODE || q);
         const rq_shape none = { 0 };
         RQ_TRY(rq_plan_make_form(b, n->out[i], kind,
                                  dynamic                ? RQ_DTYPE_NONE
@@ -329,7 +331,7 @@ static rq_status plan_node(rq_planner *b, bool first, bool *end)
     const rq_graph *g = b->p->g;
     const rq_node *n = &g->nodes[b->p->order[b->at]];
     rq_form_kind from, to;
-    rq_plan_sizes s;
+    rq_plan_sizes s = { 0 };
     if (n->n_out == 1 && n->out[0] != RQ_NONE && rq_plan_form(b, n->out[0], RQ_FORM_CODE)->exists) {
         b->at++; /* made together with the node before it */
         return RQ_OK;
