@@ -204,8 +204,9 @@ static void fill_row(const rq_op_args *a, const deconv_state *s, product *p, int
         ph[i] = phase_at(&s->w, i, p->first[f][i]);
     const int64_t per = ph[0].n * ph[1].n * ph[2].n;
     uint32_t sum = 0;
-    for (int64_t k = 0; k < p->depth; k++) {
-        const int64_t r = k % per, m[3] = { r / (ph[1].n * ph[2].n), r / ph[2].n % ph[1].n, r % ph[2].n };
+    for (int64_t k = 0; k < p->depth && per > 0; k++) { /* a phase without taps has no depth */
+        const int64_t r = k % per, plane = per / ph[0].n, side = ph[2].n;
+        const int64_t m[3] = { r / plane, r % plane / side, r % side };
         row[k] = weight_at(a, s, g, k / per, oc, tap_index(&s->w, ph, m));
         sum += (uint32_t)(int8_t)(row[k] ^ flip);
     }

@@ -200,7 +200,7 @@ static rq_status plan(const rq_infer *a, rq_resize_axis *p)
 
 static rq_status resize_infer(const rq_infer *a)
 {
-    rq_resize_axis p[RQ_MAX_RANK];
+    rq_resize_axis p[RQ_MAX_RANK] = { 0 };
     const rq_shape *x = &a->in[0]->shape;
     a->out_dtype[0] = a->in[0]->dtype;
     if (x->rank < 0)
@@ -359,7 +359,7 @@ static void nearest_item(void *arg, int64_t i)
 
 static rq_status nearest_move(const rq_op_args *a)
 {
-    rq_resize_axis p[RQ_MAX_RANK];
+    rq_resize_axis p[RQ_MAX_RANK] = { 0 };
     rq_resize_options o = read_options(a->node, a->opset);
     const rq_tensor *x = a->in[0];
     rq_tensor *y = a->out[0];
@@ -414,7 +414,7 @@ static size_t resize_scratch(const rq_op_args *a, bool integer)
 
 static rq_status blend_forward(const rq_op_args *a)
 {
-    rq_resize_axis p[RQ_MAX_RANK];
+    rq_resize_axis p[RQ_MAX_RANK] = { 0 };
     const rq_resize_options o = read_options(a->node, a->opset);
     RQ_TRY(run_plan(a, &o, p));
     rq_resize_blend(a, &o, p);
@@ -499,7 +499,7 @@ static rq_status resize_forward_int(const rq_op_args *a)
     if (rq_tensor_count(y) == 0)
         return RQ_OK;
     if (o.method != RQ_RESIZE_NEAREST && !keeps_size(a)) {
-        rq_resize_axis p[RQ_MAX_RANK];
+        rq_resize_axis p[RQ_MAX_RANK] = { 0 };
         RQ_TRY(run_plan(a, &o, p));
         return rq_resize_blend_codes(a, &o, p);
     }
