@@ -71,7 +71,7 @@ static void numbers_have_points(void **state)
 static void ranges_there_and_back(void **state)
 {
     static const char *const path = RQ_TEST_TMP "/comma.json";
-    rq_ranges *r, *back;
+    rq_ranges *r, *back = NULL;
     void *text;
     size_t n;
     (void)state;
