@@ -543,6 +543,11 @@ static rq_status refuse(const rq_ptq_cfg *cfg, const rq_dataset *data, rq_err *e
                    ? rq_fail(err, RQ_BAD_ARG, "accuracy level %d; 0 to 4 are possible", cfg->accuracy_level)
                    : rq_weight_check(&cfg->settings, err);
     RQ_TRY(rq_settings_check(&cfg->settings, err));
+    if (cfg->ends && cfg->ends->n_channels && cfg->settings.symmetric_activations)
+        return rq_fail(
+            err, RQ_BAD_ARG,
+            "symmetric activations do not go with a stated mean and std: pixels from 0 up want all codes, and zero "
+            "points that are not 0");
     if (cfg->mode == RQ_MODE_DYNAMIC && rq_dtype_bits(cfg->settings.weights) != 8)
         return rq_fail(err, RQ_BAD_ARG, "the mode dynamic has weights of 8 bits, not %s",
                        rq_dtype_name(cfg->settings.weights));
