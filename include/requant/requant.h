@@ -5,19 +5,24 @@
 #include <requant/dataset.h>
 #include <requant/edit.h>
 #include <requant/ends.h>
+#include <requant/exec.h>
+#include <requant/fake_quantize.h>
 #include <requant/file.h>
 #include <requant/graph.h>
-#include <requant/ops.h>
 #include <requant/image.h>
+#include <requant/ops.h>
 #include <requant/own.h>
 #include <requant/profile.h>
 #include <requant/ptq.h>
 #include <requant/qparams.h>
+#include <requant/qtype.h>
 #include <requant/ranges.h>
 #include <requant/recipe.h>
 #include <requant/report.h>
 #include <requant/session.h>
+#include <requant/state.h>
 #include <requant/status.h>
+#include <requant/strided.h>
 #include <requant/tensor.h>
 
 #endif
