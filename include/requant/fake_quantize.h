@@ -58,14 +58,14 @@ RQ_API rq_status rq_fake_quantize_backward_mask(rq_exec *e, const rq_strided *dx
 
 /* codes (of type.dtype, created by the caller with x's shape; packed types too) of x, and reals of codes. Row-major codes. Integer
  * types by any rule; float types hold the bits of their numbers. Errors as above. */
-RQ_API rq_status rq_quantize(rq_exec *e, rq_tensor *codes, const rq_strided *x, const rq_fq *f, rq_err *err);
-RQ_API rq_status rq_dequantize(rq_exec *e, const rq_strided *y, const rq_tensor *codes, const rq_fq *f, rq_err *err);
+RQ_API rq_status rq_fq_quantize(rq_exec *e, rq_tensor *codes, const rq_strided *x, const rq_fq *f, rq_err *err);
+RQ_API rq_status rq_fq_dequantize(rq_exec *e, const rq_strided *y, const rq_tensor *codes, const rq_fq *f, rq_err *err);
 
 /* Codes as one integer each <-> packed: 4 bit: element 0 in the low nibble; 2 bit: in the lowest two bits; row-major without
  * padding but the last byte's. dst and src have one shape; one is S8 or U8, the other S4 U4 S2 U2 of the same sign.
  * RQ_BAD_DTYPE, RQ_BAD_SHAPE; RQ_NUMERIC: a code does not fit (which one is said). */
-RQ_API rq_status rq_pack(rq_tensor *dst, const rq_tensor *src, rq_err *err);
-RQ_API rq_status rq_unpack(rq_tensor *dst, const rq_tensor *src, rq_err *err);
+RQ_API rq_status rq_fq_pack(rq_tensor *dst, const rq_tensor *src, rq_err *err);
+RQ_API rq_status rq_fq_unpack(rq_tensor *dst, const rq_tensor *src, rq_err *err);
 
 #ifdef __cplusplus
 }
