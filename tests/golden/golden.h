@@ -19,6 +19,7 @@ typedef struct golden_case {
     const json_t *json;
     int out; /* lines for the user go here */
     bool failed;
+    uint64_t seen; /* op cases: outputs that were compared, or skipped with a reason; bit i: the i-th of `outputs` */
 } golden_case;
 
 /* Print a line, and for fail: note that the case failed. golden_fail prints "FAIL topic/id <text>". */
@@ -45,6 +46,32 @@ void golden_compare(golden_case *c, const char *output, const rq_tensor *got, co
 /* `t`, stored by numpy for an element type it lacks, as type d (packed integers from bytes; bfloat16, float8 from raw
  * bits). *t is replaced. */
 bool golden_retype(rq_tensor *t, rq_dtype d);
+
+/* ---- case_quant.c: one function or object of a quantizer (op, params, inputs, outputs, tol) ----
+ * A file quant_*.c has the functions, the table in case_quant.c a row per op. Every output must be compared or skipped by
+ * name, with a reason; what is left over fails the case. */
+golden_verdict golden_run_op(golden_case *c);
+/* A member of params; the fallback where it is absent or null. */
+int64_t golden_param_int(const golden_case *c, const char *key, int64_t fallback);
+double golden_param_number(const golden_case *c, const char *key, double fallback);
+bool golden_param_bool(const golden_case *c, const char *key, bool fallback);
+const char *golden_param_str(const golden_case *c, const char *key); /* NULL: absent or null */
+bool golden_param_has(const golden_case *c, const char *key);        /* there and not null */
+/* The array that inputs[what], outputs[what] names; yours to release. Fails the case and returns false when it cannot be read. */
+bool golden_in(golden_case *c, rq_tensor *out, const char *what);
+bool golden_want(golden_case *c, rq_tensor *out, const char *what);
+bool golden_has(const golden_case *c, const char *what); /* does the case have this output? */
+/* The tolerance of an output: the first member of tol that matches its name (* is a wildcard), then "default", or tol itself. */
+const json_t *golden_tol(const golden_case *c, const char *what);
+/* Compare a result with outputs[what] under its tolerance: "exact" (bits; any NaN equals any NaN; integers of any type by value), abs / rel (either is
+ * enough), mismatch, mass_moved, rms_rel. Shapes agree but for axes of size 1. bins and objective_rel are the caller's. */
+void golden_check(golden_case *c, const char *what, const rq_tensor *got);
+void golden_check_under(golden_case *c, const char *what, const rq_tensor *got, const json_t *tol);
+void golden_check_floats(golden_case *c, const char *what, const float *got, int64_t n);
+void golden_check_ints(golden_case *c, const char *what, const int32_t *got, int64_t n);
+/* Say that an output, or one field of it, is not compared, and why. golden_mark: it was, by other means. */
+void golden_field_skipped(golden_case *c, const char *what, const char *field, const char *reason);
+void golden_mark(golden_case *c, const char *what);
 
 /* ---- kinds ---- */
 golden_verdict golden_run_model(golden_case *c);  /* model, inputs, outputs */

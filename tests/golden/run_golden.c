@@ -36,7 +36,7 @@ static const struct kind {
     { "quantized", golden_run_static },
     { "package", NULL }, /* form skips only */
     { "model", golden_run_model },
-    { "op", NULL },
+    { "op", golden_run_op },
     { "op_types", NULL }, /* weights of a Core ML package, by operation */
     { "arrays", golden_run_arrays },
 };

@@ -8,7 +8,6 @@ static const struct skip {
 } skips[] = {
     { "package", "Core ML packages are not read" },
     { "op_types", "Core ML packages are not read" },
-    { "op", "the quantizers of torch are not there" },
 };
 
 const char *golden_skip_reason(const golden_case *c)
