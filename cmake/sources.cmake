@@ -61,6 +61,7 @@ set(RQ_SOURCES
   src/tensor/dtype.c
   src/tensor/qparams.c
   src/tensor/shape.c
+  src/tensor/state.c
   src/tensor/tensor.c
   src/graph/attr.c
   src/graph/check.c
@@ -197,6 +198,7 @@ set(RQ_SOURCES
   src/formats/ranges_json.c
   src/formats/samples.c
   src/formats/split.c
+  src/formats/state_file.c
   src/formats/table.c
   src/formats/trt_cache.c
   src/run/memory.c

@@ -35,7 +35,8 @@ RQ_API rq_status rq_state_get(const rq_state *s, const char *prefix, const char 
                               const rq_tensor **out, rq_err *err);
 
 /* To and from an .npz file (uncompressed zip of .npy arrays; numpy reads it). Written to a temporary name, then renamed.
- * RQ_IO, RQ_BAD_FILE, RQ_NO_MEMORY; on error *out is untouched and the file as it was. */
+ * What numpy has no type for is stored as rq_npz_save does: below 8 bits widened to bytes, bfloat16 and float8 as unsigned integers of their bits.
+ * RQ_IO, RQ_BAD_FILE, RQ_NO_MEMORY; RQ_BAD_ARG: s is empty. On error *out is untouched and the file as it was. */
 RQ_API rq_status rq_state_save(const rq_state *s, const char *path, rq_err *err);
 RQ_API rq_status rq_state_load(rq_state **out, const char *path, rq_err *err);
 
