@@ -5,17 +5,13 @@
 #include <string.h>
 
 #include "base/libm.h"
+#include "graph/query.h"
 #include "ops/op.h"
 
 /* No channel is scaled more than this against the average: one that samples hardly woke may wake later. */
 static const double most_factor = 1024;
 
 /* ---- layers that can be first or second ---- */
-
-static bool is_op(const rq_node *n, const char *op)
-{
-    return n->op && !n->domain[0] && !strcmp(n->op, op);
-}
 
 /* A constant float operand that nobody else uses. */
 static const rq_tensor *own_constant(const rq_graph *g, const rq_node *n, int i)
@@ -31,7 +27,7 @@ static const rq_tensor *own_constant(const rq_graph *g, const rq_node *n, int i)
 
 static bool is_gemm(const rq_node *n)
 {
-    return is_op(n, "Gemm") && !rq_attr_int(n, "transA", 0) && rq_attr_float(n, "alpha", 1) == 1 &&
+    return rq_node_is(n, "Gemm") && !rq_attr_int(n, "transA", 0) && rq_attr_float(n, "alpha", 1) == 1 &&
            rq_attr_float(n, "beta", 1) == 1;
 }
 
@@ -39,9 +35,9 @@ static bool is_gemm(const rq_node *n)
 static int64_t channels_made(const rq_graph *g, const rq_node *n)
 {
     const rq_tensor *w = own_constant(g, n, 1);
-    if (!w || (!is_op(n, "Conv") && !is_gemm(n)))
+    if (!w || (!rq_node_is(n, "Conv") && !is_gemm(n)))
         return 0;
-    int64_t c = is_op(n, "Conv") || rq_attr_int(n, "transB", 0) ? w->shape.dim[0] : w->shape.dim[1];
+    int64_t c = rq_node_is(n, "Conv") || rq_attr_int(n, "transB", 0) ? w->shape.dim[0] : w->shape.dim[1];
     bool has_bias = n->n_in > 2 && n->in[2] != RQ_NONE;
     const rq_tensor *b = own_constant(g, n, 2);
     /* [M, 1] is a number per row, even where M is c */
@@ -63,7 +59,7 @@ static bool uses_of(const rq_graph *g, const rq_node *n, int64_t channels, uses 
     *u = (uses) { .groups = 1, .per_channel = 1 };
     if (!w)
         return false;
-    if (is_op(n, "Conv")) {
+    if (rq_node_is(n, "Conv")) {
         u->groups = rq_attr_int(n, "group", 1);
         u->outer = w->shape.dim[0];
         u->per_out = w->shape.dim[1];
@@ -74,9 +70,9 @@ static bool uses_of(const rq_graph *g, const rq_node *n, int64_t channels, uses 
         u->depthwise = u->per_out == 1;
         return true;
     }
-    if (!is_gemm(n) && !(is_op(n, "MatMul") && w->shape.rank == 2))
+    if (!is_gemm(n) && !(rq_node_is(n, "MatMul") && w->shape.rank == 2))
         return false;
-    u->rows = is_op(n, "MatMul") || !rq_attr_int(n, "transB", 0);
+    u->rows = rq_node_is(n, "MatMul") || !rq_attr_int(n, "transB", 0);
     int64_t k = w->shape.dim[u->rows ? 0 : 1];
     u->outer = u->rows ? k : w->shape.dim[0];
     u->per_out = u->rows ? w->shape.dim[1] : k;
@@ -100,8 +96,8 @@ static bool is_homogeneous(const rq_node *n)
     static const char *const ops[] = { "Relu",          "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool",
                                        "GlobalMaxPool", "Flatten",   "Identity" };
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
-        if (is_op(n, ops[i]))
-            return !is_op(n, "Flatten") || rq_attr_int(n, "axis", 1) == 1;
+        if (rq_node_is(n, ops[i]))
+            return !rq_node_is(n, "Flatten") || rq_attr_int(n, "axis", 1) == 1;
     return false;
 }
 

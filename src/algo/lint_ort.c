@@ -7,15 +7,11 @@
 #include <string.h>
 
 #include "algo/place.h"
+#include "graph/query.h"
 
 #define R1 "5.1 rule 1"
 #define R2 "5.1 rule 2"
 #define R3 "5.1 rule 3"
-
-static bool is_op(const rq_node *n, const char *op)
-{
-    return n->op && !strcmp(n->op, op) && (!n->domain[0] || !strcmp(n->domain, "ai.onnx"));
-}
 
 static rq_id input(const rq_node *n, int i)
 {
@@ -35,8 +31,9 @@ static bool is_8bit(rq_dtype d)
 /* Operators that Q and DQ are moved past. */
 static bool is_passed(const rq_lint_view *view, const rq_node *n)
 {
-    return (is_op(n, "MaxPool") && rq_graph_opset(view->g, "") >= 12 && n->n_out == 1) || is_op(n, "Reshape") ||
-           is_op(n, "Transpose") || is_op(n, "Squeeze") || is_op(n, "Unsqueeze") || is_op(n, "Slice");
+    return (rq_node_is(n, "MaxPool") && rq_graph_opset(view->g, "") >= 12 && n->n_out == 1) ||
+           rq_node_is(n, "Reshape") || rq_node_is(n, "Transpose") || rq_node_is(n, "Squeeze") ||
+           rq_node_is(n, "Unsqueeze") || rq_node_is(n, "Slice");
 }
 
 /* On x64 codes of s8 become u8 first, but only between one QuantizeLinear and one reader (rule 10): what is read twice, or is
@@ -63,7 +60,7 @@ static bool clamp_goes(const rq_lint_view *view, const rq_node *n, const rq_lint
 {
     double lo, hi;
     int64_t least, most;
-    if ((!is_op(n, "Relu") && !is_op(n, "Clip")) || !q->constant || q->axis != RQ_PER_TENSOR ||
+    if ((!rq_node_is(n, "Relu") && !rq_node_is(n, "Clip")) || !q->constant || q->axis != RQ_PER_TENSOR ||
         !rq_place_clamp_bounds(view->g, n, &lo, &hi))
         return false;
     rq_dtype_limits(q->dtype, &least, &most);
@@ -214,7 +211,7 @@ static rq_id gemm_add(const rq_lint_view *view, rq_id node)
     const rq_graph *g = view->g;
     const rq_node *n = &g->nodes[node];
     const rq_id r = view->reader[n->out[0]];
-    if (r == RQ_NONE || !is_op(&g->nodes[r], "Add") || g->values[n->in[0]].shape.rank != 2 ||
+    if (r == RQ_NONE || !rq_node_is(&g->nodes[r], "Add") || g->values[n->in[0]].shape.rank != 2 ||
         g->values[n->in[1]].shape.rank != 2)
         return RQ_NONE;
     const rq_node *add = &g->nodes[r];
@@ -233,8 +230,8 @@ static bool judge_nbits(const rq_lint_view *view, rq_id last, const rq_lint_code
     const rq_id reader = view->reader[g->nodes[last].out[0]];
     if ((w->block && w->block < 16) || (!w->block && w->axis != 1) || rq_dtype_bits(w->dtype) > 8)
         return rq_lint_say(a, RQ_LINT_FLOAT, "5.1", "its weights are not in blocks of at least 16, or per column");
-    for (size_t i = 0; reader != RQ_NONE && is_op(&g->nodes[last], "Add") && i < sizeof fused / sizeof *fused; i++)
-        if (is_op(&g->nodes[reader], fused[i]))
+    for (size_t i = 0; reader != RQ_NONE && rq_node_is(&g->nodes[last], "Add") && i < sizeof fused / sizeof *fused; i++)
+        if (rq_node_is(&g->nodes[reader], fused[i]))
             return rq_lint_say(a, RQ_LINT_FLOAT, "5.1", "it becomes a float Gemm with the Add and the %s behind it",
                                fused[i]);
     return true;
@@ -281,7 +278,8 @@ static bool judge_add(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
     const rq_node *n = &g->nodes[node];
     for (int i = 0; i < 2 && n->n_in == 2; i++) { /* part of a Gemm? */
         const rq_value *v = &g->values[n->in[i]];
-        if (v->kind != RQ_VALUE_NODE || !is_op(&g->nodes[v->producer], "MatMul") || gemm_add(view, v->producer) != node)
+        if (v->kind != RQ_VALUE_NODE || !rq_node_is(&g->nodes[v->producer], "MatMul") ||
+            gemm_add(view, v->producer) != node)
             continue;
         rq_lint_answer product = { .runs = RQ_LINT_INTEGER };
         if (judge_matmul(view, v->producer, &product))
@@ -297,12 +295,12 @@ static bool judge_moving(const rq_lint_view *view, rq_id node, rq_lint_answer *a
 {
     const rq_node *n = &view->g->nodes[node];
     const rq_lint_codes x = codes_before(view, n->in[0]);
-    if (is_op(n, "Resize") && strcmp(rq_attr_string(n, "mode", "nearest"), "nearest") != 0)
+    if (rq_node_is(n, "Resize") && strcmp(rq_attr_string(n, "mode", "nearest"), "nearest") != 0)
         return rq_lint_say(a, RQ_LINT_FLOAT, "5.1", "there is no integer form of it for mode %s",
                            rq_attr_string(n, "mode", ""));
-    if (is_op(n, "MaxPool") && rq_graph_opset(view->g, "") < 12)
+    if (rq_node_is(n, "MaxPool") && rq_graph_opset(view->g, "") < 12)
         return rq_lint_say(a, RQ_LINT_FLOAT, "5.1 rule 7", "before opset 12 it has no integer form");
-    if (is_op(n, "MaxPool") && x.node != RQ_NONE && !is_8bit(x.dtype))
+    if (rq_node_is(n, "MaxPool") && x.node != RQ_NONE && !is_8bit(x.dtype))
         return rq_lint_say(a, RQ_LINT_FLOAT, R3, "its input has codes of %d bits", rq_dtype_bits(x.dtype));
     bool all = true, direct = false;
     for (int k = 0; k < n->n_out; k++) {
@@ -340,11 +338,11 @@ static bool judge_clamp(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
 static bool needs_round(const rq_lint_view *view, const rq_node *n)
 {
     const rq_tensor *b = constant(view->g, input(n, 2));
-    if ((!is_op(n, "Conv") && !is_op(n, "Gemm")) || rq_graph_opset(view->g, "") >= 11 || !b ||
+    if ((!rq_node_is(n, "Conv") && !rq_node_is(n, "Gemm")) || rq_graph_opset(view->g, "") >= 11 || !b ||
         b->dtype != RQ_DTYPE_F32 || view->from[n->in[0]].node == RQ_NONE || view->from[n->in[1]].node == RQ_NONE)
         return false;
     const rq_id r = view->reader[n->out[0]];
-    return rq_lint_to(view, n->out[0]).node != RQ_NONE || (r != RQ_NONE && is_op(&view->g->nodes[r], "Relu") &&
+    return rq_lint_to(view, n->out[0]).node != RQ_NONE || (r != RQ_NONE && rq_node_is(&view->g->nodes[r], "Relu") &&
                                                            rq_lint_to(view, view->g->nodes[r].out[0]).node != RQ_NONE);
 }
 
@@ -355,30 +353,30 @@ void rq_lint_ort(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
     if (needs_round(view, n)) {
         rq_lint_say(a, RQ_LINT_REFUSED, "5.1 rule 4",
                     "its bias is a float, and the Round that would quantize it needs opset 11");
-    } else if (is_op(n, "Conv")) {
+    } else if (rq_node_is(n, "Conv")) {
         judge_conv(view, node, a);
-    } else if (is_op(n, "Gemm")) {
+    } else if (rq_node_is(n, "Gemm")) {
         judge_gemm(view, node, a);
-    } else if (is_op(n, "MatMul")) {
+    } else if (rq_node_is(n, "MatMul")) {
         judge_matmul(view, node, a);
-    } else if (is_op(n, "Add")) {
+    } else if (rq_node_is(n, "Add")) {
         judge_add(view, node, a);
-    } else if (is_op(n, "Mul")) {
+    } else if (rq_node_is(n, "Mul")) {
         judge_alike(view, node, 0, 2, a);
-    } else if (is_op(n, "Concat")) {
+    } else if (rq_node_is(n, "Concat")) {
         judge_alike(view, node, 0, n->n_in, a);
-    } else if (is_op(n, "Where")) {
+    } else if (rq_node_is(n, "Where")) {
         judge_alike(view, node, 1, 2, a);
-    } else if (is_op(n, "ArgMax")) {
+    } else if (rq_node_is(n, "ArgMax")) {
         rq_lint_codes x;
         need_activation(view, node, 0, &x, a);
-    } else if (is_op(n, "Relu") || is_op(n, "Clip")) {
+    } else if (rq_node_is(n, "Relu") || rq_node_is(n, "Clip")) {
         judge_clamp(view, node, a);
     } else if (rq_lint_is_moving(n)) {
         judge_moving(view, node, a);
     } else {
         for (size_t i = 0; i < sizeof one / sizeof *one; i++)
-            if (is_op(n, one[i])) {
+            if (rq_node_is(n, one[i])) {
                 judge_alike(view, node, 0, 1, a);
                 return;
             }

@@ -1,18 +1,14 @@
 /* algo/lint_other.c — what TensorRT, OpenVINO's CPU plugin and QNN run in integers (docs/onnx-facts.md 5.2, 5.4, 5.5). They
  * look at whole graphs where ONNX Runtime looks at neighbours, so the rules are about what an operator reads. */
 #include "algo/lint_priv.h"
+#include "graph/query.h"
 
 #include <string.h>
-
-static bool is_op(const rq_node *n, const char *op)
-{
-    return n->op && !strcmp(n->op, op) && (!n->domain[0] || !strcmp(n->domain, "ai.onnx"));
-}
 
 static bool is_one_of(const rq_node *n, const char *const *ops, size_t n_ops)
 {
     for (size_t i = 0; i < n_ops; i++)
-        if (is_op(n, ops[i]))
+        if (rq_node_is(n, ops[i]))
             return true;
     return false;
 }
@@ -108,8 +104,8 @@ void rq_lint_tensorrt(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
     const rq_graph *g = view->g;
     const rq_node *n = &g->nodes[node];
     char what[24];
-    if (!strncmp(n->op, "QLinear", 7) || !strcmp(n->domain, "com.microsoft") || is_op(n, "ConvInteger") ||
-        is_op(n, "MatMulInteger")) {
+    if (!strncmp(n->op, "QLinear", 7) || !strcmp(n->domain, "com.microsoft") || rq_node_is(n, "ConvInteger") ||
+        rq_node_is(n, "MatMulInteger")) {
         rq_lint_say(a, RQ_LINT_REFUSED, "5.2 rule 1", "it takes Q/DQ pairs around ordinary operators only");
         return;
     }
@@ -141,7 +137,7 @@ void rq_lint_tensorrt(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
         return;
     }
     if (ONE_OF(n, fused) && comes_from_weighted(view, n->out[0])) {
-        if (!is_op(n, "Add") || any)
+        if (!rq_node_is(n, "Add") || any)
             return;
         rq_lint_say(a, RQ_LINT_FLOAT, "5.2 rule 3", "neither of its inputs was dequantized");
         return;
@@ -242,7 +238,7 @@ void rq_lint_openvino(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
             return;
         if (!w.weight && (!w.symmetric || !from(view, n, 0).symmetric))
             rq_lint_say(a, RQ_LINT_FLOAT, "5.4 rule 1", "it multiplies two activations with zero points");
-        else if (!w.symmetric && is_op(n, "Conv"))
+        else if (!w.symmetric && rq_node_is(n, "Conv"))
             rq_lint_say(a, RQ_LINT_FLOAT, "5.4 rule 1", "its weights have a zero point that is not 0");
     } else if (ONE_OF(n, fused) && g->values[n->in[0]].kind == RQ_VALUE_NODE &&
                is_weighted(&g->nodes[g->values[n->in[0]].producer])) {
@@ -250,7 +246,7 @@ void rq_lint_openvino(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
                     g->nodes[g->values[n->in[0]].producer].op);
     } else if (rq_lint_is_moving(n) || ONE_OF(n, pools)) {
         need_codes(view, node, 0, a);
-    } else if (ONE_OF(n, pairs) || is_op(n, "Concat")) {
+    } else if (ONE_OF(n, pairs) || rq_node_is(n, "Concat")) {
         for (int i = 0; i < n->n_in; i++)
             if (!need_codes(view, node, i, a))
                 return;

@@ -13,6 +13,7 @@
 #include "algo/place.h"
 
 #include "algo/ends.h"
+#include "graph/query.h"
 
 #include <math.h>
 #include <string.h>
@@ -46,11 +47,6 @@ static const rq_value *value_at(const work *w, rq_id id)
     return &w->g->values[id];
 }
 
-static bool is_const(const work *w, rq_id id)
-{
-    return id >= 0 && value_at(w, id)->kind == RQ_VALUE_CONST;
-}
-
 static bool is_real(const work *w, rq_id id)
 {
     return id >= 0 && value_at(w, id)->dtype == RQ_DTYPE_F32;
@@ -59,17 +55,12 @@ static bool is_real(const work *w, rq_id id)
 /* A float value that is computed or fed. */
 static bool is_activation(const work *w, rq_id id)
 {
-    return is_real(w, id) && !is_const(w, id);
+    return is_real(w, id) && !rq_graph_is_const(w->g, id);
 }
 
 static bool has_integer_form(const rq_op *row)
 {
     return row && (row->forward_int || row->flags & (RQ_OP_MOVES | RQ_OP_TABLE));
-}
-
-static rq_id in_at(const rq_node *n, int i)
-{
-    return i < n->n_in ? n->in[i] : RQ_NONE;
 }
 
 /* Inputs that could be codes: float ones of the data operands (axes, sizes and bounds are integers or constants of rows
@@ -128,18 +119,18 @@ static rq_settings settings_of(const work *w, rq_id id, const rq_node *user)
 /* Why this WEIGHTED node cannot be one; NULL: it can. */
 static const char *not_an_anchor(const work *w, const rq_node *n)
 {
-    rq_id x = in_at(n, 0), weight = in_at(n, 1), bias = in_at(n, 2), y = n->out[0];
+    rq_id x = rq_node_in(n, 0), weight = rq_node_in(n, 1), bias = rq_node_in(n, 2), y = n->out[0];
     if (!has_integer_form(n->row))
         return "no integer form";
     if (!is_activation(w, x) || !is_real(w, weight) || y == RQ_NONE)
         return "its operands are not float tensors";
-    if (!is_const(w, weight) && strcmp(n->op, "MatMul") != 0)
+    if (!rq_graph_is_const(w->g, weight) && strcmp(n->op, "MatMul") != 0)
         return "its weight is computed";
-    if (is_const(w, weight) && value_at(w, weight)->constant.shape.rank < 2)
+    if (rq_graph_is_const(w->g, weight) && value_at(w, weight)->constant.shape.rank < 2)
         return "its weight is a vector";
-    if (!is_const(w, weight) && rq_recipe_resolve(w->recipe, w->base, n->op, n->name, NULL).const_matmul)
+    if (!rq_graph_is_const(w->g, weight) && rq_recipe_resolve(w->recipe, w->base, n->op, n->name, NULL).const_matmul)
         return "products of two activations stay in float";
-    if (bias != RQ_NONE && !is_const(w, bias))
+    if (bias != RQ_NONE && !rq_graph_is_const(w->g, bias))
         return "its bias is computed";
     if (bias != RQ_NONE && !is_real(w, bias))
         return "its bias is no float tensor";
@@ -153,7 +144,7 @@ static const char *not_an_anchor(const work *w, const rq_node *n)
             return "its bias is not one number per output";
     }
     for (int i = 0; i < 2; i++)
-        if (!is_const(w, n->in[i]) && value_ban(w, n->in[i]))
+        if (!rq_graph_is_const(w->g, n->in[i]) && value_ban(w, n->in[i]))
             return value_ban(w, n->in[i]);
     return NULL;
 }
@@ -162,15 +153,15 @@ static const char *not_an_anchor(const work *w, const rq_node *n)
 static rq_id bias_add(const work *w, const rq_node *n)
 {
     rq_id user, y = n->out[0];
-    if (strcmp(n->op, "MatMul") != 0 || !is_const(w, n->in[1]) || rq_graph_is_output(w->g, y) || w->uses[y] != 1 ||
-        rq_graph_uses(w->g, y, &user, 1) != 1)
+    if (strcmp(n->op, "MatMul") != 0 || !rq_graph_is_const(w->g, n->in[1]) || rq_graph_is_output(w->g, y) ||
+        w->uses[y] != 1 || rq_graph_uses(w->g, y, &user, 1) != 1)
         return RQ_NONE;
     const rq_node *add = &w->g->nodes[user];
     if (!add->op || strcmp(add->op, "Add") != 0 || add->domain[0] || add->n_in != 2)
         return RQ_NONE;
     rq_id other = add->in[0] == y ? add->in[1] : add->in[0];
     const rq_shape *s = &value_at(w, n->in[1])->constant.shape;
-    if (!is_const(w, other) || !is_real(w, other) ||
+    if (!rq_graph_is_const(w->g, other) || !is_real(w, other) ||
         rq_tensor_count(&value_at(w, other)->constant) != s->dim[s->rank - 1])
         return RQ_NONE;
     const rq_shape *b = &value_at(w, other)->constant.shape;
@@ -212,7 +203,8 @@ static bool is_bridge(const work *w, rq_id id)
     if (!is_real(w, n->out[0]) || node_ban(w, id) || value_ban(w, n->out[0]))
         return false;
     for (int i = 0; i < n_data_inputs(n); i++)
-        if (n->in[i] == RQ_NONE || !is_real(w, n->in[i]) || (!is_const(w, n->in[i]) && value_ban(w, n->in[i])))
+        if (n->in[i] == RQ_NONE || !is_real(w, n->in[i]) ||
+            (!rq_graph_is_const(w->g, n->in[i]) && value_ban(w, n->in[i])))
             return false;
     return true;
 }
@@ -242,7 +234,7 @@ static bool inputs_from(const work *w, const rq_node *n)
 {
     bool any = false, all = true;
     for (int i = 0; i < n_data_inputs(n); i++) {
-        if (is_const(w, n->in[i]))
+        if (rq_graph_is_const(w->g, n->in[i]))
             continue;
         any |= w->from[n->in[i]];
         all &= w->from[n->in[i]];
@@ -419,7 +411,7 @@ static rq_status add_group(work *w, rq_id value)
         .s = settings_of(w, value, &w->g->nodes[w->user[value]]),
         .unit = is_unit(w, value),
         .clamp = w->clamp[value],
-        .constant = is_const(w, value),
+        .constant = rq_graph_is_const(w->g, value),
         .like = RQ_NONE,
     };
     p->group[value] = p->n_groups++;
@@ -460,7 +452,7 @@ static rq_status place_weight(work *w, rq_id id)
 {
     rq_placement *p = w->p;
     const rq_node *n = &w->g->nodes[id];
-    if (!w->anchor[id] || !is_const(w, n->in[1]))
+    if (!w->anchor[id] || !rq_graph_is_const(w->g, n->in[1]))
         return RQ_OK;
     rq_settings s = settings_of(w, n->in[1], n);
     const rq_shape *shape = &value_at(w, n->in[1])->constant.shape;
@@ -484,7 +476,7 @@ static rq_status place_weight(work *w, rq_id id)
     }
     if (!rq_mem_grow(&p->uses, p->n_uses, &p->cap_uses, sizeof *p->uses))
         return no_memory(w);
-    rq_place_use use = { .node = id, .weight = at, .in = 1, .bias = s.float_bias ? RQ_NONE : in_at(n, 2) };
+    rq_place_use use = { .node = id, .weight = at, .in = 1, .bias = s.float_bias ? RQ_NONE : rq_node_in(n, 2) };
     const rq_id add = bias_add(w, n);
     if (add != RQ_NONE && !s.float_bias && !output_stays_float(w, &w->g->nodes[add])) {
         const rq_node *a =

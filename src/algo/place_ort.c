@@ -7,6 +7,7 @@
  *   shared   codes with the parameters of another value
  *   weight   a constant in the weight type, per tensor or along an axis */
 #include "algo/place.h"
+#include "graph/query.h"
 
 #include <string.h>
 
@@ -36,24 +37,9 @@ static rq_status no_memory(work *w)
     return rq_fail(w->err, RQ_NO_MEMORY, "out of memory placing quantization");
 }
 
-static bool is_const(const work *w, rq_id v)
-{
-    return v >= 0 && w->g->values[v].kind == RQ_VALUE_CONST;
-}
-
 static bool is_real(const work *w, rq_id v)
 {
     return v >= 0 && w->g->values[v].dtype == RQ_DTYPE_F32;
-}
-
-static rq_id in_at(const rq_node *n, int i)
-{
-    return i < n->n_in ? n->in[i] : RQ_NONE;
-}
-
-static rq_id out_at(const rq_node *n, int i)
-{
-    return i < n->n_out ? n->out[i] : RQ_NONE;
 }
 
 static rq_settings node_settings(const work *w, const rq_node *n)
@@ -129,7 +115,7 @@ static const char *left_out(const work *w, rq_id id)
         return rq_place_left_out(w->ban, n);
     if (!strcmp(n->op, "QuantizeLinear") || !strcmp(n->op, "DequantizeLinear"))
         return "it is a quantization already";
-    if (!strcmp(n->op, "MatMul") && !is_const(w, in_at(n, 1)) && node_settings(w, n).const_matmul)
+    if (!strcmp(n->op, "MatMul") && !rq_graph_is_const(w->g, rq_node_in(n, 1)) && node_settings(w, n).const_matmul)
         return "products of two activations stay in float";
     return w->ban && w->ban->node ? w->ban->node[id] : NULL;
 }
@@ -171,7 +157,7 @@ static void mark_shared(work *w, rq_id v, rq_id provider, rq_id user)
 /* Constants only; along `axis` where the settings and the rank allow, which then takes the place of an earlier mark. */
 static void mark_weight(work *w, rq_id v, int axis, rq_id user)
 {
-    if (!is_const(w, v)) {
+    if (!rq_graph_is_const(w->g, v)) {
         mark_own(w, v, user);
         return;
     }
@@ -192,8 +178,8 @@ static void mark_weight(work *w, rq_id v, int axis, rq_id user)
 static void mark_bias(work *w, rq_id id)
 {
     const rq_node *n = &w->g->nodes[id];
-    const rq_id b = in_at(n, 2);
-    if (!is_const(w, b) || !is_real(w, b))
+    const rq_id b = rq_node_in(n, 2);
+    if (!rq_graph_is_const(w->g, b) || !is_real(w, b))
         return;
     if (rq_recipe_names_tensor(w->recipe, w->g->values[b].name)) { /* who names it gets it as a weight */
         mark_weight(w, b, 0, id);
@@ -223,18 +209,18 @@ static void place_generic(work *w, rq_id id)
 static void place_conv(work *w, rq_id id)
 {
     const rq_node *n = &w->g->nodes[id];
-    mark_own(w, in_at(n, 0), id);
+    mark_own(w, rq_node_in(n, 0), id);
     mark_outputs(w, id);
-    mark_weight(w, in_at(n, 1), strcmp(n->op, "ConvTranspose") ? 0 : 1, id);
+    mark_weight(w, rq_node_in(n, 1), strcmp(n->op, "ConvTranspose") ? 0 : 1, id);
     mark_bias(w, id);
 }
 
 static void place_gemm(work *w, rq_id id)
 {
     const rq_node *n = &w->g->nodes[id];
-    mark_own(w, in_at(n, 0), id);
+    mark_own(w, rq_node_in(n, 0), id);
     mark_outputs(w, id);
-    mark_weight(w, in_at(n, 1), rq_attr_int(n, "transB", 0) ? 0 : 1, id);
+    mark_weight(w, rq_node_in(n, 1), rq_attr_int(n, "transB", 0) ? 0 : 1, id);
     if (rq_attr_float(n, "beta", 1) == 1) /* beta times an s32 bias is no sum of products any more */
         mark_bias(w, id);
 }
@@ -251,8 +237,8 @@ static void place_matmul(work *w, rq_id id)
 static void place_norm(work *w, rq_id id)
 {
     const rq_node *n = &w->g->nodes[id];
-    mark_own(w, in_at(n, 0), id);
-    mark_weight(w, in_at(n, 1), 1, id);
+    mark_own(w, rq_node_in(n, 0), id);
+    mark_weight(w, rq_node_in(n, 1), 1, id);
     mark_bias(w, id);
     mark_outputs(w, id);
 }
@@ -265,44 +251,44 @@ static void place_move(work *w, rq_id id)
     if ((!strcmp(n->op, "MaxPool") && opset < 12) || (!strcmp(n->op, "Resize") && opset < 11))
         return;
     if (node_settings(w, n).force_moves)
-        mark_own(w, in_at(n, 0), id);
-    if (is_marked(w, in_at(n, 0)) && !node_settings(w, n).float_output)
-        mark_shared(w, out_at(n, 0), in_at(n, 0), id);
+        mark_own(w, rq_node_in(n, 0), id);
+    if (is_marked(w, rq_node_in(n, 0)) && !node_settings(w, n).float_output)
+        mark_shared(w, rq_node_out(n, 0), rq_node_in(n, 0), id);
 }
 
 static void place_split(work *w, rq_id id)
 {
     const rq_node *n = &w->g->nodes[id];
-    mark_own(w, in_at(n, 0), id);
+    mark_own(w, rq_node_in(n, 0), id);
     for (int i = 0; i < n->n_out && !node_settings(w, n).float_output; i++)
-        mark_shared(w, n->out[i], in_at(n, 0), id);
+        mark_shared(w, n->out[i], rq_node_in(n, 0), id);
 }
 
 static void place_gather(work *w, rq_id id)
 {
     const rq_node *n = &w->g->nodes[id];
-    const rq_id x = in_at(n, 0);
-    const bool table = is_const(w, x) && is_real(w, x);
+    const rq_id x = rq_node_in(n, 0);
+    const bool table = rq_graph_is_const(w->g, x) && is_real(w, x);
     if (table || (node_settings(w, n).force_moves && !is_qoperator(w)))
         mark_own(w, x, id);
     if (is_marked(w, x) && (table || !is_qoperator(w)))
-        mark_shared(w, out_at(n, 0), x, id);
+        mark_shared(w, rq_node_out(n, 0), x, id);
 }
 
 static void place_pad(work *w, rq_id id)
 {
     const rq_node *n = &w->g->nodes[id];
     const char *mode = rq_attr_string(n, "mode", "constant");
-    const rq_id fill = in_at(n, 2);
+    const rq_id fill = rq_node_in(n, 2);
     bool same = !strcmp(mode, "reflect") || !strcmp(mode, "edge") || !strcmp(mode, "wrap");
-    if (!strcmp(mode, "constant") && is_real(w, in_at(n, 0)))
+    if (!strcmp(mode, "constant") && is_real(w, rq_node_in(n, 0)))
         same = fill == RQ_NONE ? rq_attr_float(n, "value", 0) == 0
-                               : is_const(w, fill) && rq_tensor_count(&w->g->values[fill].constant) == 1 &&
+                               : rq_graph_is_const(w->g, fill) && rq_tensor_count(&w->g->values[fill].constant) == 1 &&
                                      rq_tensor_get(&w->g->values[fill].constant, 0) == 0;
     for (int i = 0; i < n->n_in; i++)
         mark_own(w, n->in[i], id);
     if (same && !node_settings(w, n).float_output)
-        mark_shared(w, out_at(n, 0), in_at(n, 0), id);
+        mark_shared(w, rq_node_out(n, 0), rq_node_in(n, 0), id);
     else
         mark_outputs(w, id);
 }
@@ -311,10 +297,10 @@ static void place_where(work *w, rq_id id)
 {
     const rq_node *n = &w->g->nodes[id];
     if (node_settings(w, n).force_moves) {
-        mark_own(w, in_at(n, 1), id);
-        mark_own(w, in_at(n, 2), id);
+        mark_own(w, rq_node_in(n, 1), id);
+        mark_own(w, rq_node_in(n, 2), id);
     }
-    if (is_marked(w, in_at(n, 1)) && is_marked(w, in_at(n, 2)))
+    if (is_marked(w, rq_node_in(n, 1)) && is_marked(w, rq_node_in(n, 2)))
         mark_outputs(w, id);
 }
 
@@ -322,7 +308,7 @@ static void place_where(work *w, rq_id id)
 static void place_clamp(work *w, rq_id id)
 {
     const rq_node *n = &w->g->nodes[id];
-    const rq_id x = in_at(n, 0), y = out_at(n, 0);
+    const rq_id x = rq_node_in(n, 0), y = rq_node_out(n, 0);
     const rq_settings s = node_settings(w, n);
     if (!is_marked(w, x) || y == RQ_NONE)
         return;
@@ -408,7 +394,7 @@ static rq_id like_of(const work *w, rq_id v)
         return RQ_NONE;
     const rq_node *n = &w->g->nodes[user];
     const bool clamps = n->op && (!strcmp(n->op, "Relu") || !strcmp(n->op, "Clip")) && w->p->integer[user];
-    return clamps && n->in[0] == v ? out_at(n, 0) : RQ_NONE;
+    return clamps && n->in[0] == v ? rq_node_out(n, 0) : RQ_NONE;
 }
 
 static rq_status add_group(work *w, rq_id v)
@@ -422,7 +408,7 @@ static rq_status add_group(work *w, rq_id v)
         .unit = is_unit(w, v),
         .like = like_of(w, v),
         .clamp = w->clamp[v],
-        .constant = is_const(w, v),
+        .constant = rq_graph_is_const(w->g, v),
     };
     p->group[v] = p->n_groups++;
     return RQ_OK;
@@ -486,7 +472,7 @@ static rq_status add_use(work *w, rq_id id, int weight, int in, rq_id bias)
 static rq_id bias_of(const work *w, rq_id id)
 {
     const rq_node *n = &w->g->nodes[id];
-    const rq_id b = w->bias_of[id], x = in_at(n, 0), t = in_at(n, 1);
+    const rq_id b = w->bias_of[id], x = rq_node_in(n, 0), t = rq_node_in(n, 1);
     if (b == RQ_NONE || x < 0 || t < 0 || w->p->group[x] < 0)
         return RQ_NONE;
     if (w->mark[t] == WEIGHT && w->axis[t] != RQ_PER_TENSOR)

@@ -8,6 +8,7 @@
  * Both: what an operator only moves keeps its parameters. */
 #include "algo/ends.h"
 #include "algo/place.h"
+#include "graph/query.h"
 
 #include <string.h>
 
@@ -31,24 +32,9 @@ static rq_status no_memory(work *w)
     return rq_fail(w->err, RQ_NO_MEMORY, "out of memory placing quantization");
 }
 
-static bool is_const(const work *w, rq_id v)
-{
-    return v >= 0 && w->g->values[v].kind == RQ_VALUE_CONST;
-}
-
 static bool is_activation(const work *w, rq_id v)
 {
-    return v >= 0 && w->g->values[v].dtype == RQ_DTYPE_F32 && !is_const(w, v);
-}
-
-static rq_id in_at(const rq_node *n, int i)
-{
-    return i < n->n_in ? n->in[i] : RQ_NONE;
-}
-
-static bool is_op(const rq_node *n, const char *op)
-{
-    return n->op && !strcmp(n->op, op) && !n->domain[0];
+    return v >= 0 && w->g->values[v].dtype == RQ_DTYPE_F32 && !rq_graph_is_const(w->g, v);
 }
 
 static const char *node_ban(const work *w, rq_id id)
@@ -91,16 +77,16 @@ static bool is_weighted(const work *w, const rq_node *n)
 {
     if (!n->row || n->row->place != RQ_PLACE_WEIGHTED || n->n_in < 2 || !is_activation(w, n->in[0]))
         return false;
-    if (is_const(w, n->in[1]))
+    if (rq_graph_is_const(w->g, n->in[1]))
         return w->g->values[n->in[1]].constant.shape.rank >= 2 && w->g->values[n->in[1]].dtype == RQ_DTYPE_F32;
-    return is_op(n, "MatMul") && is_activation(w, n->in[1]);
+    return rq_node_is(n, "MatMul") && is_activation(w, n->in[1]);
 }
 
 static rq_status place_weight(work *w, rq_id id, bool with_bias)
 {
     rq_placement *p = w->p;
     const rq_node *n = &w->g->nodes[id];
-    if (!p->integer[id] || !is_weighted(w, n) || !is_const(w, n->in[1]))
+    if (!p->integer[id] || !is_weighted(w, n) || !rq_graph_is_const(w->g, n->in[1]))
         return RQ_OK;
     const rq_settings s = settings_of(w, n->in[1], n);
     const rq_shape *shape = &w->g->values[n->in[1]].constant.shape;
@@ -120,11 +106,11 @@ static rq_status place_weight(work *w, rq_id id, bool with_bias)
     }
     if (!rq_mem_grow(&p->uses, p->n_uses, &p->cap_uses, sizeof *p->uses))
         return no_memory(w);
-    const rq_id b = in_at(n, 2);
-    const bool per_channel = is_const(w, b) && w->g->values[b].dtype == RQ_DTYPE_F32 && axis != RQ_PER_TENSOR &&
-                             rq_tensor_count(&w->g->values[b].constant) == shape->dim[axis];
-    const bool bias =
-        with_bias && !s.float_bias && is_const(w, b) && (axis == RQ_PER_TENSOR || per_channel) && w->coded[n->in[0]];
+    const rq_id b = rq_node_in(n, 2);
+    const bool per_channel = rq_graph_is_const(w->g, b) && w->g->values[b].dtype == RQ_DTYPE_F32 &&
+                             axis != RQ_PER_TENSOR && rq_tensor_count(&w->g->values[b].constant) == shape->dim[axis];
+    const bool bias = with_bias && !s.float_bias && rq_graph_is_const(w->g, b) &&
+                      (axis == RQ_PER_TENSOR || per_channel) && w->coded[n->in[0]];
     p->uses[p->n_uses++] = (rq_place_use) { .node = id, .weight = at, .in = 1, .bias = bias ? b : RQ_NONE };
     return RQ_OK;
 }
@@ -138,7 +124,7 @@ static rq_id weighted_maker(const work *w, rq_id v)
         const rq_node *n = &w->g->nodes[w->g->values[v].producer];
         if (is_weighted(w, n))
             return w->g->values[v].producer;
-        if (!is_op(n, "BatchNormalization"))
+        if (!rq_node_is(n, "BatchNormalization"))
             return RQ_NONE;
         v = n->in[0];
     }
@@ -163,17 +149,18 @@ static void place_inputs(work *w, rq_id id)
     rq_placement *p = w->p;
     if (is_weighted(w, n)) {
         p->reason[id] = node_ban(w, id);
-        if (p->reason[id] || value_banned(w, n->in[0]) || (!is_const(w, n->in[1]) && value_banned(w, n->in[1])))
+        if (p->reason[id] || value_banned(w, n->in[0]) ||
+            (!rq_graph_is_const(w->g, n->in[1]) && value_banned(w, n->in[1])))
             return;
         code(w, n->in[0], id);
-        if (!is_const(w, n->in[1]))
+        if (!rq_graph_is_const(w->g, n->in[1]))
             code(w, n->in[1], id);
         p->integer[id] = true;
-    } else if (is_op(n, "Add") && n->n_in == 2 && is_activation(w, n->in[0]) && is_activation(w, n->in[1])) {
+    } else if (rq_node_is(n, "Add") && n->n_in == 2 && is_activation(w, n->in[0]) && is_activation(w, n->in[1])) {
         const rq_id skip = skip_input(w, n);
         if (skip != RQ_NONE && !node_ban(w, id))
             code(w, skip, id);
-    } else if ((is_op(n, "AveragePool") || is_op(n, "GlobalAveragePool")) && !node_ban(w, id) &&
+    } else if ((rq_node_is(n, "AveragePool") || rq_node_is(n, "GlobalAveragePool")) && !node_ban(w, id) &&
                is_activation(w, n->in[0]) && w->g->values[n->in[0]].kind == RQ_VALUE_NODE) {
         code(w, n->in[0], id);
     }
@@ -187,9 +174,9 @@ static bool all_data(const rq_node *n)
     static const char *const ops[] = { "LayerNormalization", "InstanceNormalization", "BatchNormalization", "PRelu",
                                        "GroupNormalization", "RMSNormalization" };
     for (size_t i = 0; i < sizeof ops / sizeof *ops; i++)
-        if (is_op(n, ops[i]))
+        if (rq_node_is(n, ops[i]))
             return true;
-    return n->row && (n->row->place == RQ_PLACE_JOIN || n->row->flags & RQ_OP_COMMUTES || is_op(n, "Where") ||
+    return n->row && (n->row->place == RQ_PLACE_JOIN || n->row->flags & RQ_OP_COMMUTES || rq_node_is(n, "Where") ||
                       (n->row->place == RQ_PLACE_OWN && !(n->row->flags & RQ_OP_TABLE)));
 }
 
@@ -251,7 +238,7 @@ static rq_status add_group(work *w, rq_id v)
         .unit = row && row->place == RQ_PLACE_UNIT,
         .like = RQ_NONE,
         .clamp = w->clamp[v],
-        .constant = is_const(w, v),
+        .constant = rq_graph_is_const(w->g, v),
     };
     p->group[v] = p->n_groups++;
     return RQ_OK;
@@ -273,7 +260,8 @@ static rq_status form_groups(work *w, bool join)
         if (p->group[n->out[0]] < 0)
             RQ_TRY(add_group(w, n->out[0]));
         for (int k = 0; k < n->n_in; k++)
-            if (n->in[k] != RQ_NONE && w->coded[n->in[k]] && !is_const(w, n->in[k]) && p->group[n->in[k]] < 0)
+            if (n->in[k] != RQ_NONE && w->coded[n->in[k]] && !rq_graph_is_const(w->g, n->in[k]) &&
+                p->group[n->in[k]] < 0)
                 p->group[n->in[k]] = p->group[n->out[0]];
     }
     for (rq_id v = 0; v < w->g->n_values; v++)

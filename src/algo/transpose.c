@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "ops/op.h"
+#include "graph/query.h"
 
 typedef struct perm {
     int rank;
@@ -131,11 +132,6 @@ static rq_status turn_constant(rq_graph *g, rq_id *out, rq_id c, const perm *p, 
 
 /* ---- what a Transpose may pass ---- */
 
-static bool is_op(const rq_node *n, const char *op)
-{
-    return !n->domain[0] && !strcmp(n->op, op);
-}
-
 /* May the Transpose pass input i of n unharmed: T_p of something, or a constant that broadcasts? */
 static bool fits(const rq_graph *g, rq_id v, const perm *p, int *n_moved)
 {
@@ -166,15 +162,16 @@ static passing how_it_passes(const rq_graph *g, const rq_node *n, const perm *p)
     int moved = 0;
     if (!n->row || n->n_out != 1 || n->out[0] == RQ_NONE)
         return PASS_NO;
-    if (is_op(n, "Pad"))
+    if (rq_node_is(n, "Pad"))
         return n->n_in >= 2 && g->values[n->in[1]].kind == RQ_VALUE_CONST && (n->n_in < 4 || n->in[3] == RQ_NONE)
                    ? PASS_PAD
                    : PASS_NO;
-    if (is_op(n, "ReduceMean") || is_op(n, "ReduceMax") || is_op(n, "ReduceMin") || is_op(n, "ReduceSum")) {
+    if (rq_node_is(n, "ReduceMean") || rq_node_is(n, "ReduceMax") || rq_node_is(n, "ReduceMin") ||
+        rq_node_is(n, "ReduceSum")) {
         int count;
         return rq_attr_ints(n, "axes", &count) && n->n_in == 1 && rq_attr_int(n, "keepdims", 1) ? PASS_REDUCE : PASS_NO;
     }
-    bool concat = is_op(n, "Concat");
+    bool concat = rq_node_is(n, "Concat");
     if (!concat && !(n->row->flags & (RQ_OP_TABLE | RQ_OP_COMMUTES)))
         return PASS_NO;
     int n_in = n->row->flags & RQ_OP_TABLE ? 1 : n->n_in; /* other inputs of a table row are scalars (Clip) */
@@ -308,7 +305,7 @@ static int count_transposes(const rq_graph *g)
 {
     int n = 0;
     for (int i = 0; i < g->n_nodes; i++)
-        n += g->nodes[i].op && is_op(&g->nodes[i], "Transpose");
+        n += g->nodes[i].op && rq_node_is(&g->nodes[i], "Transpose");
     return n;
 }
 
@@ -324,7 +321,7 @@ static rq_status sweep(rq_graph *g, bool *changed, rq_err *err)
         const rq_node *x = &g->nodes[node];
         if (!x->op)
             continue;
-        if (is_op(x, "Transpose")) {
+        if (rq_node_is(x, "Transpose")) {
             st = merge(g, node, changed, err);
             continue;
         }
