@@ -15,11 +15,11 @@
 #include "kernels/qeltwise.h"
 #include "kernels/reduce.h"
 
-/* Equal bins of a histogram. |x * mul / div| stays below 2^31 within lo..hi. */
+/* Equal bins of a histogram. |(x - from) * mul / div| stays below 2^31 within lo..hi. */
 typedef struct rq_bins {
     int n, first; /* bins; index of the first one */
     float lo, hi; /* both counted: hi falls into the last bin */
-    float mul, div;
+    float from, mul, div;
     int take_abs;
 } rq_bins;
 
@@ -71,8 +71,8 @@ typedef struct rq_kernels {
     /* ---- stats_*.c: what calibration looks at ---- */
     /* Smallest and largest finite element; *finite counts them. With none: lo = +inf, hi = -inf. */
     void (*minmax)(const float *x, size_t n, float *lo, float *hi, size_t *finite);
-    /* h[i] += 1 for each x (|x| with b->take_abs) within lo..hi: i = floor(x * mul / div) - first in float, left to
-     * right, clamped to 0..n-1. NaN and what lies outside is not counted. */
+    /* h[i] += 1 for each x (|x| with b->take_abs) within lo..hi: i = floor((x - from) * mul / div) - first in float, left
+     * to right, clamped to 0..n-1. NaN and what lies outside is not counted. */
     void (*histogram)(uint64_t *h, const rq_bins *b, const float *x, size_t n);
 
     /* ---- eltwise_*.c: elementwise functions, named in kernels/eltwise.h: k->map[RQ_MAP_EXP](y, x, n, 0, 0) ---- */

@@ -47,7 +47,7 @@ void rq_minmax_avx2(const float *x, size_t n, float *lo, float *hi, size_t *fini
 void rq_histogram_avx2(uint64_t *h, const rq_bins *b, const float *x, size_t n)
 {
     const __m256 lo = _mm256_set1_ps(b->lo), hi = _mm256_set1_ps(b->hi);
-    const __m256 mul = _mm256_set1_ps(b->mul), div = _mm256_set1_ps(b->div);
+    const __m256 from = _mm256_set1_ps(b->from), mul = _mm256_set1_ps(b->mul), div = _mm256_set1_ps(b->div);
     const __m256 drop = _mm256_castsi256_ps(_mm256_set1_epi32(b->take_abs ? INT32_MIN : 0)); /* the sign bit */
     const __m256i first = _mm256_set1_epi32(b->first), last = _mm256_set1_epi32(b->n - 1),
                   none = _mm256_setzero_si256();
@@ -61,7 +61,7 @@ void rq_histogram_avx2(uint64_t *h, const rq_bins *b, const float *x, size_t n)
         zeros += (unsigned)__builtin_popcount((unsigned)zero);
         if (!left)
             continue;
-        __m256 k = _mm256_floor_ps(_mm256_div_ps(_mm256_mul_ps(v, mul), div));
+        __m256 k = _mm256_floor_ps(_mm256_div_ps(_mm256_mul_ps(_mm256_sub_ps(v, from), mul), div));
         __m256i at = _mm256_sub_epi32(_mm256_cvttps_epi32(k), first);
         int32_t lane[8];
         _mm256_storeu_si256((__m256i *)lane, _mm256_min_epi32(_mm256_max_epi32(at, none), last));
@@ -69,7 +69,7 @@ void rq_histogram_avx2(uint64_t *h, const rq_bins *b, const float *x, size_t n)
             h[lane[__builtin_ctz(left)]]++;
     }
     if (zeros) { /* one zero through the definition says which bin */
-        int k = (int)floorf(0.0f * b->mul / b->div) - b->first;
+        int k = (int)floorf((0.0f - b->from) * b->mul / b->div) - b->first;
         k = k < 0 ? 0 : k;
         h[k < b->n ? k : b->n - 1] += zeros;
     }

@@ -35,7 +35,7 @@ void rq_minmax_avx512(const float *x, size_t n, float *lo, float *hi, size_t *fi
 void rq_histogram_avx512(uint64_t *h, const rq_bins *b, const float *x, size_t n)
 {
     const __m512 lo = _mm512_set1_ps(b->lo), hi = _mm512_set1_ps(b->hi);
-    const __m512 mul = _mm512_set1_ps(b->mul), div = _mm512_set1_ps(b->div);
+    const __m512 from = _mm512_set1_ps(b->from), mul = _mm512_set1_ps(b->mul), div = _mm512_set1_ps(b->div);
     const __m512i keep = _mm512_set1_epi32(b->take_abs ? INT32_MAX : -1);
     const __m512i first = _mm512_set1_epi32(b->first), last = _mm512_set1_epi32(b->n - 1),
                   none = _mm512_setzero_si512();
@@ -49,8 +49,8 @@ void rq_histogram_avx512(uint64_t *h, const rq_bins *b, const float *x, size_t n
         zeros += (unsigned)__builtin_popcount(zero);
         if (!left)
             continue;
-        __m512 k =
-            _mm512_roundscale_ps(_mm512_div_ps(_mm512_mul_ps(v, mul), div), _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+        __m512 k = _mm512_roundscale_ps(_mm512_div_ps(_mm512_mul_ps(_mm512_sub_ps(v, from), mul), div),
+                                        _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
         __m512i at = _mm512_sub_epi32(_mm512_cvttps_epi32(k), first);
         int32_t lane[16];
         _mm512_storeu_si512(lane, _mm512_min_epi32(_mm512_max_epi32(at, none), last));
@@ -58,7 +58,7 @@ void rq_histogram_avx512(uint64_t *h, const rq_bins *b, const float *x, size_t n
             h[lane[__builtin_ctz(left)]]++;
     }
     if (zeros) {
-        int k = (int)floorf(0.0f * b->mul / b->div) - b->first;
+        int k = (int)floorf((0.0f - b->from) * b->mul / b->div) - b->first;
         k = k < 0 ? 0 : k;
         h[k < b->n ? k : b->n - 1] += zeros;
     }

@@ -49,6 +49,8 @@ static void every_isa_gives_the_same_numbers(void **state)
         { .n = 20, .first = -10, .lo = -0.3f, .hi = 0.28f, .mul = 32, .div = 1 },
         { .n = 100, .first = 0, .lo = 0, .hi = 0.9f, .mul = 100, .div = 0.9f, .take_abs = 1 },
         { .n = 3, .first = 5, .lo = 0, .hi = 1, .mul = 7, .div = 1 }, /* clamped at both ends */
+        { .n = 100, .lo = -0.7f, .hi = 0.9f, .from = -0.7f, .mul = 100, .div = 1.6f },
+        { .n = 7, .lo = 0.1f, .hi = 0.9f, .from = 0.1f, .mul = 7, .div = 0.8f, .take_abs = 1 },
     };
     unsigned flags;
     for (int level = 0; rq_cpu_level(level, &flags); level++) {
@@ -97,6 +99,10 @@ static void definition(void **state)
     const rq_bins b = { .n = 4, .lo = 0, .hi = 2, .mul = 4, .div = 2, .take_abs = 1 };
     k.histogram(h, &b, x, 6);
     assert_true(h[0] == 1 && h[1] == 1 && h[2] == 1 && h[3] == 1);
+    uint64_t g[4] = { 0 }; /* of -2..1: 3/4 wide each */
+    const rq_bins from = { .n = 4, .lo = -2, .hi = 1, .from = -2, .mul = 4, .div = 3 };
+    k.histogram(g, &from, x, 6);
+    assert_true(g[0] == 1 && g[1] == 0 && g[2] == 1 && g[3] == 2); /* the upper end falls into the last bin */
 }
 
 int main(void)
