@@ -2,6 +2,7 @@
 #ifndef REQUANT_REQUANT_H
 #define REQUANT_REQUANT_H
 
+#include <requant/calibrator.h>
 #include <requant/dataset.h>
 #include <requant/edit.h>
 #include <requant/ends.h>
