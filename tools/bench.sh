@@ -3,8 +3,9 @@
 #   tools/bench.sh BUILD_DIR
 set -eu
 build=$1
-cmake --build "$build" --target bench_kernels requant >&2
+cmake --build "$build" --target bench_kernels bench_quant requant >&2
 "$build/bench_kernels"
+"$build/bench_quant" --json
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 for model in models/*.onnx; do

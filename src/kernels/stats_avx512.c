@@ -5,23 +5,42 @@
 #include <immintrin.h>
 #include <math.h>
 
+enum { AHEAD = 1024 }; /* floats to fetch ahead: a page, where the hardware stops by itself */
+
 void rq_minmax_avx512(const float *x, size_t n, float *lo, float *hi, size_t *finite)
 {
-    const __m512 inf = _mm512_set1_ps(INFINITY), ninf = _mm512_set1_ps(-INFINITY);
-    __m512 least[2] = { inf, inf }, most[2] = { ninf, ninf };
-    size_t i = 0, count = 0;
-    for (; i + 32 <= n; i += 32)
-        for (int u = 0; u < 2; u++) {
-            __m512 v = _mm512_loadu_ps(x + i + 16 * u);
-            __mmask16 ok = _mm512_cmp_ps_mask(_mm512_abs_ps(v), inf, _CMP_LT_OQ);
-            least[u] = _mm512_mask_min_ps(least[u], ok, v, least[u]);
-            most[u] = _mm512_mask_max_ps(most[u], ok, v, most[u]);
-            count += (unsigned)__builtin_popcount(ok);
+    enum { WAYS = 4, INF_NAN = 0x99 }; /* vectors at a time; what fpclass is asked */
+    __m512 least[WAYS], most[WAYS];
+    for (int u = 0; u < WAYS; u++) {
+        least[u] = _mm512_set1_ps(INFINITY);
+        most[u] = _mm512_set1_ps(-INFINITY);
+    }
+    size_t i = 0, bad = 0;
+    for (; i + 16 * WAYS <= n; i += 16 * WAYS) {
+        __m512 v[WAYS];
+        __mmask16 odd[WAYS];
+        for (int u = 0; u < WAYS; u++) {
+            _mm_prefetch((const char *)(x + i + 16 * u + AHEAD), _MM_HINT_T0);
+            v[u] = _mm512_loadu_ps(x + i + 16 * u);
+            odd[u] = _mm512_fpclass_ps_mask(v[u], INF_NAN);
         }
+        if (_mm512_kortestz(_mm512_kor(odd[0], odd[1]), _mm512_kor(odd[2], odd[3]))) {
+            for (int u = 0; u < WAYS; u++) {
+                least[u] = _mm512_min_ps(v[u], least[u]);
+                most[u] = _mm512_max_ps(v[u], most[u]);
+            }
+        } else {
+            for (int u = 0; u < WAYS; u++) {
+                least[u] = _mm512_mask_min_ps(least[u], (__mmask16)~odd[u], v[u], least[u]);
+                most[u] = _mm512_mask_max_ps(most[u], (__mmask16)~odd[u], v[u], most[u]);
+                bad += (unsigned)__builtin_popcount(odd[u]);
+            }
+        }
+    }
     float a[16], b[16], least1, most1;
     size_t rest;
-    _mm512_storeu_ps(a, _mm512_min_ps(least[0], least[1]));
-    _mm512_storeu_ps(b, _mm512_max_ps(most[0], most[1]));
+    _mm512_storeu_ps(a, _mm512_min_ps(_mm512_min_ps(least[0], least[1]), _mm512_min_ps(least[2], least[3])));
+    _mm512_storeu_ps(b, _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3])));
     rq_minmax_scalar(x + i, n - i, &least1, &most1, &rest);
     for (int k = 0; k < 16; k++) {
         least1 = a[k] < least1 ? a[k] : least1;
@@ -29,10 +48,44 @@ void rq_minmax_avx512(const float *x, size_t n, float *lo, float *hi, size_t *fi
     }
     *lo = least1 + 0.0f;
     *hi = most1 + 0.0f;
-    *finite = count + rest;
+    *finite = i - bad + rest;
 }
 
-void rq_histogram_avx512(uint64_t *h, const rq_bins *b, const float *x, size_t n)
+static inline void bins_at(uint32_t *at, const float *x, size_t n, const rq_bins *b, int shift, int divide)
+{
+    const __m512 lo = _mm512_set1_ps(b->lo), hi = _mm512_set1_ps(b->hi);
+    const __m512 from = _mm512_set1_ps(b->from), mul = _mm512_set1_ps(b->mul), div = _mm512_set1_ps(b->div);
+    const __m512i keep = _mm512_set1_epi32(b->take_abs ? INT32_MAX : -1);
+    const __m512i first = _mm512_set1_epi32(b->first), last = _mm512_set1_epi32(b->n - 1),
+                  none = _mm512_setzero_si512(), out = _mm512_set1_epi32(b->n);
+    const __m128i up = _mm_cvtsi32_si128(shift);
+    for (size_t i = 0; i < n; i += 16) {
+        _mm_prefetch((const char *)(x + i + AHEAD), _MM_HINT_T0);
+        const __m512 v = _mm512_castsi512_ps(_mm512_and_si512(keep, _mm512_loadu_si512(x + i)));
+        const __mmask16 in = _mm512_mask_cmp_ps_mask(_mm512_cmp_ps_mask(v, lo, _CMP_GE_OQ), v, hi, _CMP_LE_OQ);
+        __m512 k = _mm512_mul_ps(_mm512_sub_ps(v, from), mul);
+        if (divide)
+            k = _mm512_div_ps(k, div);
+        k = _mm512_roundscale_ps(k, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+        __m512i bin = _mm512_sub_epi32(_mm512_cvttps_epi32(k), first);
+        bin = _mm512_mask_min_epi32(out, in, _mm512_max_epi32(bin, none), last);
+        _mm512_storeu_si512(at + i, _mm512_sll_epi32(bin, up));
+    }
+}
+
+static void bins_of(uint32_t *at, const float *x, size_t n, const rq_bins *b, int shift)
+{
+    if (b->div == 1) /* which changes nothing */
+        bins_at(at, x, n, b, shift, 0);
+    else
+        bins_at(at, x, n, b, shift, 1);
+}
+
+#include "kernels/stats_tmpl.h"
+
+/* Few elements, or very many bins: straight into the counts. Exact zeros, half of what follows a Relu, would make every
+ * count wait for the one before it, so they are tallied beside. */
+static void count_few(uint64_t *h, const rq_bins *b, const float *x, size_t n)
 {
     const __m512 lo = _mm512_set1_ps(b->lo), hi = _mm512_set1_ps(b->hi);
     const __m512 from = _mm512_set1_ps(b->from), mul = _mm512_set1_ps(b->mul), div = _mm512_set1_ps(b->div);
@@ -63,6 +116,15 @@ void rq_histogram_avx512(uint64_t *h, const rq_bins *b, const float *x, size_t n
         h[k < b->n ? k : b->n - 1] += zeros;
     }
     rq_histogram_scalar(h, b, x + i, n - i);
+}
+
+void rq_histogram_avx512(uint64_t *h, const rq_bins *b, const float *x, size_t n)
+{
+    const int shift = tally_shift(b, n);
+    const size_t most = shift < 0 ? 0 : n - n % 16;
+    if (most)
+        tally(h, b, x, most, shift);
+    count_few(h, b, x + most, n - most);
 }
 
 #endif

@@ -40,18 +40,44 @@ static void fill(float *x, size_t n, int pattern, rq_rng *r)
     }
 }
 
+static const rq_bins bins[] = {
+    { .n = 64, .first = -32, .lo = -1, .hi = 1, .mul = 32, .div = 1 },
+    { .n = 20, .first = -10, .lo = -0.3f, .hi = 0.28f, .mul = 32, .div = 1 },
+    { .n = 100, .first = 0, .lo = 0, .hi = 0.9f, .mul = 100, .div = 0.9f, .take_abs = 1 },
+    { .n = 3, .first = 5, .lo = 0, .hi = 1, .mul = 7, .div = 1 }, /* clamped at both ends */
+    { .n = 100, .lo = -0.7f, .hi = 0.9f, .from = -0.7f, .mul = 100, .div = 1.6f },
+    { .n = 7, .lo = 0.1f, .hi = 0.9f, .from = 0.1f, .mul = 7, .div = 0.8f, .take_abs = 1 },
+    /* four tables, two tables, none: stats_tmpl.h */
+    { .n = 2048, .first = -1024, .lo = -1, .hi = 1, .mul = 1024, .div = 1 },
+    { .n = 8000, .first = 0, .lo = 0, .hi = 0.99f, .mul = 8000, .div = 0.9901f, .take_abs = 1 },
+    { .n = 20000, .first = -10000, .lo = -0.7f, .hi = 0.9f, .mul = 10000, .div = 1 },
+};
+
+static void compare(const rq_kernels *ref, const rq_kernels *opt, const float *x, size_t n)
+{
+    static uint64_t h[2][20001];
+    float lo[2], hi[2];
+    size_t finite[2];
+    ref->minmax(x, n, &lo[0], &hi[0], &finite[0]);
+    opt->minmax(x, n, &lo[1], &hi[1], &finite[1]);
+    assert_memory_equal(&lo[0], &lo[1], sizeof lo[0]);
+    assert_memory_equal(&hi[0], &hi[1], sizeof hi[0]);
+    assert_int_equal(finite[0], finite[1]);
+    for (size_t b = 0; b < sizeof bins / sizeof bins[0]; b++) {
+        const size_t bytes = (size_t)(bins[b].n + 1) * sizeof h[0][0];
+        memset(h[0], 0, bytes), memset(h[1], 0, bytes);
+        h[0][0] = h[1][0] = 5; /* what was counted before stays */
+        ref->histogram(h[0], &bins[b], x, n);
+        opt->histogram(h[1], &bins[b], x, n);
+        assert_memory_equal(h[0], h[1], bytes);
+        assert_int_equal(h[0][bins[b].n], 0);
+    }
+}
+
 static void every_isa_gives_the_same_numbers(void **state)
 {
     rq_kernels ref, opt;
     rq_kernels_init(&ref, 0);
-    static const rq_bins bins[] = {
-        { .n = 64, .first = -32, .lo = -1, .hi = 1, .mul = 32, .div = 1 },
-        { .n = 20, .first = -10, .lo = -0.3f, .hi = 0.28f, .mul = 32, .div = 1 },
-        { .n = 100, .first = 0, .lo = 0, .hi = 0.9f, .mul = 100, .div = 0.9f, .take_abs = 1 },
-        { .n = 3, .first = 5, .lo = 0, .hi = 1, .mul = 7, .div = 1 }, /* clamped at both ends */
-        { .n = 100, .lo = -0.7f, .hi = 0.9f, .from = -0.7f, .mul = 100, .div = 1.6f },
-        { .n = 7, .lo = 0.1f, .hi = 0.9f, .from = 0.1f, .mul = 7, .div = 0.8f, .take_abs = 1 },
-    };
     unsigned flags;
     for (int level = 0; rq_cpu_level(level, &flags); level++) {
         if ((flags & rq_cpu_detect()) != flags) {
@@ -61,24 +87,13 @@ static void every_isa_gives_the_same_numbers(void **state)
         rq_kernels_init(&opt, flags);
         rq_rng r;
         rq_rng_seed(&r, 7);
+        static const size_t longer[] = { 1040, 1619, 8197, 33000, 70001 };
         for (int pattern = 0; pattern < N_PATTERNS; pattern++)
-            for (size_t n = 0; n <= 133; n++) {
+            for (size_t i = 0; i <= 133 + sizeof longer / sizeof longer[0]; i++) {
+                const size_t n = i <= 133 ? i : longer[i - 134];
                 float *x = malloc((n + 1) * sizeof *x); /* exact size: the sanitizers guard the end */
                 fill(x + 1, n, pattern, &r);
-                float lo[2], hi[2];
-                size_t finite[2];
-                ref.minmax(x + 1, n, &lo[0], &hi[0], &finite[0]);
-                opt.minmax(x + 1, n, &lo[1], &hi[1], &finite[1]);
-                assert_memory_equal(&lo[0], &lo[1], sizeof lo[0]);
-                assert_memory_equal(&hi[0], &hi[1], sizeof hi[0]);
-                assert_int_equal(finite[0], finite[1]);
-                for (size_t b = 0; b < sizeof bins / sizeof bins[0]; b++) {
-                    uint64_t h[2][128] = { 0 };
-                    ref.histogram(h[0], &bins[b], x + 1, n);
-                    opt.histogram(h[1], &bins[b], x + 1, n);
-                    assert_memory_equal(h[0], h[1], sizeof h[0]);
-                    assert_int_equal(h[0][bins[b].n], 0);
-                }
+                compare(&ref, &opt, x + 1, n);
                 free(x);
             }
     }

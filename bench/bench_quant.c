@@ -1,0 +1,241 @@
+/* bench/bench_quant.c — the quantizers beside what memory allows, one thread.
+ *
+ *   bench_quant [--json] [--mib N] [--rounds N] [WORD...]     only rows whose name holds a WORD
+ *
+ * A row is measured in turn with its yardstick, on the same buffers, all of them touched before; the fastest of `rounds` calls
+ * counts on both sides, so that a busy machine disturbs little. Yardsticks:
+ *   copy      memcpy of x to y. The C library copies this much with stores that pass the caches by; so do we (the
+ *             threshold is in kernels.h)
+ *   read      a loop that reads x
+ *   read 4:1  a loop that reads x and writes a quarter as much: 16 bytes of each line of 64
+ * Rates count bytes moved: what is read and what is written, once each (the gradient: two read, one written). Rows without a
+ * yardstick have a rate or a time of their own to reach. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/cpu.h"
+#include "base/rng.h"
+#include "kernels/kernels.h"
+#include "quant/calibrate.h"
+#include "requant/requant.h"
+
+typedef struct bench {
+    rq_kernels k;
+    size_t n;         /* elements of x */
+    float *x, *y, *z; /* [n] */
+    float *relu;      /* [n] x with what is negative set to zero */
+    uint8_t *codes;   /* [n] */
+    uint64_t *count;  /* of bins */
+    volatile uint64_t sink;
+} bench;
+
+typedef struct row {
+    const char *name;
+    void (*run)(bench *b);
+    void (*yardstick)(bench *b); /* NULL: `target` is a rate or a time */
+    const char *beside;
+    double bytes, yard_bytes; /* per element of x */
+    double target;            /* least share of the yardstick's rate; least G elements/s; most ms */
+    int in_ms;
+} row;
+
+enum { BINS = 2048, COLUMNS = 1024 };
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+/* ---- yardsticks ---- */
+
+#if defined(__x86_64__) && defined(__linux__)
+#define WIDEST __attribute__((target_clones("avx512f", "avx2", "default"))) /* vectors of this CPU */
+#else
+#define WIDEST
+#endif
+typedef uint64_t line __attribute__((vector_size(64)));
+typedef uint64_t quarter __attribute__((vector_size(16)));
+
+WIDEST static uint64_t read_all(const float *x, size_t n)
+{
+    const line *v = (const line *)x;
+    line a = { 0 }, c = { 0 }, d = { 0 }, e = { 0 };
+    for (size_t i = 0; i < n / 16; i += 4) {
+        a |= v[i];
+        c |= v[i + 1];
+        d |= v[i + 2];
+        e |= v[i + 3];
+    }
+    a |= c | d | e;
+    return a[0] | a[1] | a[2] | a[3] | a[4] | a[5] | a[6] | a[7];
+}
+
+static void just_read(bench *b)
+{
+    b->sink = read_all(b->x, b->n);
+}
+
+static void read_four_write_one(bench *b)
+{
+    const quarter *v = (const quarter *)b->x;
+    quarter *q = (quarter *)b->codes;
+    for (size_t i = 0; i < b->n / 16; i++)
+        q[i] = v[4 * i];
+}
+
+/* ---- rows ---- */
+
+static void quantize_s8(bench *b)
+{
+    b->k.quantize_s8((int8_t *)b->codes, b->x, b->n, 0.03f, 0, -128, 127);
+}
+
+static void minmax(bench *b)
+{
+    float lo, hi;
+    size_t finite;
+    b->k.minmax(b->x, b->n, &lo, &hi, &finite);
+    b->sink = finite;
+}
+
+static void histogram(bench *b)
+{
+    const rq_bins bins = { .n = BINS, .first = -BINS / 2, .lo = -4, .hi = 4, .mul = BINS / 8, .div = 1 };
+    b->k.histogram(b->count, &bins, b->x, b->n);
+}
+
+static void histogram_abs(bench *b)
+{
+    const rq_bins bins = { .n = BINS, .hi = 4, .mul = BINS, .div = 4.01f, .take_abs = 1 };
+    b->k.histogram(b->count, &bins, b->x, b->n);
+}
+
+static void histogram_relu(bench *b)
+{
+    const rq_bins bins = { .n = BINS, .hi = 4, .mul = BINS, .div = 4.01f, .take_abs = 1 };
+    b->k.histogram(b->count, &bins, b->relu, b->n);
+}
+
+static const row rows[] = {
+    { "quantize s8", quantize_s8, read_four_write_one, "read 4:1", 5, 5, 0.8, 0 },
+    { "minmax", minmax, just_read, "read", 4, 4, 0.9, 0 },
+    { "histogram", histogram, NULL, NULL, 4, 0, 1, 0 },
+    { "histogram |x|", histogram_abs, NULL, NULL, 4, 0, 1, 0 },
+    { "histogram |x| after Relu", histogram_relu, NULL, NULL, 4, 0, 1, 0 },
+};
+
+static void *touched(size_t bytes)
+{
+    void *p = aligned_alloc(4096, (bytes + 4095) & ~(size_t)4095);
+    if (!p) {
+        fprintf(stderr, "bench_quant: no memory\n");
+        exit(1);
+    }
+    memset(p, 1, bytes);
+    return p;
+}
+
+static void bench_init(bench *b, size_t n)
+{
+    memset(b, 0, sizeof *b);
+    unsigned flags;
+    rq_err err = { 0 };
+    if (rq_cpu_pinned(&flags, &err)) {
+        fprintf(stderr, "bench_quant: %s\n", err.text);
+        exit(2);
+    }
+    rq_kernels_init(&b->k, flags);
+    b->n = n;
+    b->x = touched(n * sizeof *b->x), b->y = touched(n * sizeof *b->x), b->z = touched(n * sizeof *b->x);
+    b->relu = touched(n * sizeof *b->x), b->codes = touched(n), b->count = touched((BINS + 1) * sizeof *b->count);
+    rq_rng r;
+    rq_rng_seed(&r, 1);
+    for (size_t i = 0; i < n; i++) { /* near a normal distribution of deviation 1 */
+        float sum = 0;
+        for (int k = 0; k < 12; k++)
+            sum += rq_rng_f32(&r);
+        b->x[i] = sum - 6;
+        b->relu[i] = b->x[i] > 0 ? b->x[i] : 0;
+        b->z[i] = rq_rng_f32(&r);
+    }
+}
+
+static void print(const bench *b, const row *r, double ours, double yard, int json)
+{
+    const double elements = 1e-9 * (double)b->n / ours, rate = elements * r->bytes,
+                 yard_rate = yard > 0 ? 1e-9 * (double)b->n * r->yard_bytes / yard : 0;
+    const double got = r->yardstick ? rate / yard_rate : r->in_ms ? 1e3 * ours : elements;
+    const int met = r->in_ms ? got <= r->target : got >= r->target;
+    const char *unit = r->yardstick ? "ratio" : r->in_ms ? "ms" : "gel_s";
+    if (json) {
+        printf("{\"row\": \"%s\", \"isa\": \"%s\", \"ms\": %.4f, \"gb_s\": %.2f, \"gel_s\": %.3f, ", r->name, b->k.isa,
+               1e3 * ours, rate, elements);
+        if (r->yardstick)
+            printf("\"yardstick\": \"%s\", \"yardstick_gb_s\": %.2f, ", r->beside, yard_rate);
+        printf("\"%s\": %.3f, \"target\": %g, \"met\": %s}\n", unit, got, r->target, met ? "true" : "false");
+    } else {
+        char beside[32] = "";
+        if (r->yardstick)
+            snprintf(beside, sizeof beside, "%s %.1f", r->beside, yard_rate);
+        printf("%-32s %9.3f %7.1f %7.2f   %-15s %7.2f %-5s %s %g%s\n", r->name, 1e3 * ours, rate, elements, beside, got,
+               unit, r->in_ms ? "<=" : ">=", r->target, met ? "" : "  missed");
+    }
+    fflush(stdout);
+}
+
+static int wanted(const char *name, char **word, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (strstr(name, word[i]))
+            return 1;
+    return n == 0;
+}
+
+int main(int argc, char **argv)
+{
+    int json = 0, rounds = 15, mib = 64, at = 1;
+    for (; at < argc && !strncmp(argv[at], "--", 2); at++) {
+        if (!strcmp(argv[at], "--json"))
+            json = 1;
+        else if (!strcmp(argv[at], "--mib") && at + 1 < argc)
+            mib = atoi(argv[++at]);
+        else if (!strcmp(argv[at], "--rounds") && at + 1 < argc)
+            rounds = atoi(argv[++at]);
+        else
+            at = argc;
+    }
+    if (at > argc || mib < 1 || mib > 1024 || rounds < 1) {
+        fprintf(stderr, "usage: bench_quant [--json] [--mib 1..1024] [--rounds N] [WORD...]\n");
+        return 2;
+    }
+    static bench b;
+    bench_init(&b, (size_t)mib << 18);
+    if (!json)
+        printf("%d MiB of floats, one thread, %s, best of %d\n%-32s %9s %7s %7s   %s\n", mib, b.k.isa, rounds, "row",
+               "ms", "GB/s", "Gel/s", "yardstick GB/s");
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        const row *r = &rows[i];
+        if (!wanted(r->name, argv + at, argc - at))
+            continue;
+        double ours = 1e9, yard = r->yardstick ? 1e9 : 0;
+        for (int k = 0; k <= rounds; k++) { /* the first is not counted */
+            double t = now();
+            r->run(&b);
+            t = now() - t;
+            ours = k && t < ours ? t : ours;
+            if (r->yardstick) {
+                t = now();
+                r->yardstick(&b);
+                t = now() - t;
+                yard = k && t < yard ? t : yard;
+            }
+        }
+        print(&b, r, ours, yard, json);
+    }
+    return 0;
+}
