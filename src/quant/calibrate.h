@@ -40,10 +40,12 @@ double rq_calibrate_power(const rq_histogram *h);
 /* Lower edge of the bin in which the cumulative share reaches p percent; p in 0..100. */
 double rq_calibrate_amax_percentile(const rq_histogram *h, double p, int *at);
 /* levels: 128 for signed 8 bits, 256 for unsigned. Candidates start, start + stride ... n; the last of equals wins; a
- * candidate without mass counts as infinite (the reference lets NaN win). */
+ * candidate without mass counts as infinite (the reference lets NaN win: `compat`). NaN: out of memory. */
 double rq_calibrate_amax_entropy(const rq_histogram *h, int levels, int start, int stride, int *at);
-/* limit: the largest code (127 for signed 8 bits, 255 for unsigned). Candidates start ... n - 1 at bin centres; the first of
- * equals wins. */
+double rq_calibrate_amax_entropy_compat(const rq_histogram *h, int levels, int start, int stride, bool compat, int *at);
+/* limit: the largest code (127 for signed 8 bits, 255 for unsigned), up to 65535, or RQ_CALIBRATE_E4M3. Candidates start ... n - 1 at bin
+ * centres; the first of equals wins. NaN: out of memory. */
+enum { RQ_CALIBRATE_E4M3 = -1 };
 double rq_calibrate_amax_mse(const rq_histogram *h, int limit, int start, int stride, int *at);
 /* What those two minimize, for one candidate. */
 double rq_calibrate_amax_kl(const rq_histogram *h, int levels, int i);

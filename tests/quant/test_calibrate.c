@@ -308,6 +308,45 @@ static void hand_size_histograms(void **state)
     assert_true(rq_calibrate_amax_mse(&h, 7, 12, 1, &at) < 0 && at == -1);
 }
 
+/* The searches work from sums; what they find is what the definitions find, over all candidates in turn. */
+static void searches_agree_with_their_definitions(void **state)
+{
+    static const struct {
+        char id;
+        int bins, limit, levels;
+    } rows[] = { { 'A', 2048, 127, 128 }, { 'C', 512, 7, 8 },         { 'D', 2048, 127, 128 },
+                 { 'E', 600, 255, 256 },  { '4', 700, 15, 16 },       { 'F', 2048, 127, 128 },
+                 { 'G', 300, 127, 128 },  { 'B', 200, 32767, 32768 }, { 'C', 400, RQ_CALIBRATE_E4M3, 100 } };
+    for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++)
+        for (int stride = 1; stride <= 5; stride += 4) {
+            rq_histogram h;
+            make(&h, rows[r].id, rows[r].bins);
+            double least = INFINITY, error = INFINITY;
+            int kl_at = -1, mse_at = -1, at;
+            for (int i = 100; i <= h.n; i += stride) {
+                const double kl = rq_calibrate_amax_kl(&h, rows[r].levels, i);
+                kl_at = kl <= least ? i : kl_at;
+                least = fmin(kl, least);
+            }
+            for (int i = 100; i < h.n; i += stride) {
+                const double e = rq_calibrate_amax_error(&h, rows[r].limit,
+                                                         (rq_histogram_edge(&h, i) + rq_histogram_edge(&h, i + 1)) / 2);
+                mse_at = e < error ? i : mse_at;
+                error = fmin(e, error);
+            }
+            rq_calibrate_amax_entropy(&h, rows[r].levels, 100, stride, &at);
+            assert_int_equal(at, kl_at);
+            rq_calibrate_amax_mse(&h, rows[r].limit, 100, stride, &at);
+            assert_int_equal(at, mse_at);
+            rq_mem_fail_after(1, false);
+            assert_true(isnan(rq_calibrate_amax_entropy(&h, rows[r].levels, 100, stride, NULL)));
+            rq_mem_fail_after(1, false);
+            assert_true(isnan(rq_calibrate_amax_mse(&h, rows[r].limit, 100, stride, NULL)));
+            rq_mem_fail_after(0, false);
+            rq_histogram_release(&h);
+        }
+}
+
 /* ---- the signed form ---- */
 
 static void signed_counts_do_not_depend_on_batches(void **state)
@@ -541,6 +580,7 @@ int main(void)
         cmocka_unit_test(squared_errors_are_those_of_the_table),
         cmocka_unit_test(divergences_are_those_of_the_table),
         cmocka_unit_test(hand_size_histograms),
+        cmocka_unit_test(searches_agree_with_their_definitions),
         cmocka_unit_test(signed_counts_do_not_depend_on_batches),
         cmocka_unit_test(zeros_before_the_first_number_are_remembered),
         cmocka_unit_test(two_sided_ranges),
