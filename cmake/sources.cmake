@@ -25,6 +25,7 @@ set(RQ_SOURCES
   src/kernels/eltwise_f64.c
   src/kernels/eltwise_int.c
   src/kernels/eltwise_scalar.c
+  src/kernels/fakequant_scalar.c
   src/kernels/float_dnnl.c
   src/kernels/gemm.c
   src/kernels/gemm_avx2.c
@@ -60,8 +61,10 @@ set(RQ_SOURCES
   src/tensor/convert.c
   src/tensor/dtype.c
   src/tensor/qparams.c
+  src/tensor/qtype.c
   src/tensor/shape.c
   src/tensor/state.c
+  src/tensor/strided.c
   src/tensor/tensor.c
   src/graph/attr.c
   src/graph/check.c
@@ -78,7 +81,11 @@ set(RQ_SOURCES
   src/quant/codes.c
   src/quant/counts.c
   src/quant/ema.c
+  src/quant/exec.c
+  src/quant/fake_quantize.c
+  src/quant/fq_plan.c
   src/quant/histogram.c
+  src/quant/layout.c
   src/quant/minmax.c
   src/quant/observer.c
   src/quant/own.c

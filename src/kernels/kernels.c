@@ -20,6 +20,11 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .lut8 = rq_lut8_scalar,
         .requantize_rows = rq_requantize_rows_scalar,
         .requantize_cols = rq_requantize_cols_scalar,
+        /* fakequant_*.c */
+        .fakequant = rq_fakequant_scalar,
+        .fakequant_grad = rq_fakequant_grad_scalar,
+        .fakequant_mask_grad = rq_fakequant_mask_grad_scalar,
+        .fakequant_codes = rq_fakequant_codes_scalar,
         /* gemm_*.c, dwconv_*.c, qeltwise_*.c */
         .gemm = rq_gemm_scalar,
         .gemm_f32 = rq_gemm_f32_scalar,

@@ -2,7 +2,7 @@
  *
  * The scalar version of a kernel is its definition; every other version gives the same bits. A file built
  * with ISA flags exports its kernels and nothing else. Kernels allocate nothing and cannot fail.
- * Rounding of reals to codes happens in quantize_*.c and nowhere else. */
+ * Rounding of reals to codes happens in quantize_*.c and fakequant_*.c, all of it by quantize.h, and nowhere else. */
 #ifndef RQ_KERNELS_KERNELS_H
 #define RQ_KERNELS_KERNELS_H
 
@@ -10,6 +10,7 @@
 #include <stdint.h>
 
 #include "kernels/eltwise.h"
+#include "kernels/fakequant.h"
 #include "kernels/gemm.h"
 #include "kernels/gemm_f32.h"
 #include "kernels/qeltwise.h"
@@ -46,6 +47,16 @@ typedef struct rq_kernels {
     /* One row with an addend and a multiplier per element: acc[j] + add + col_add[j], m[j]. */
     void (*requantize_cols)(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
                             const float *m, int32_t zp, int32_t lo, int32_t hi);
+
+    /* ---- fakequant_*.c: to codes and back, kernels/fakequant.h. Arrays of n; y may be x, dx may be dy or x ---- */
+    /* y[i] = what x[i] becomes; mask[i] (mask may be NULL) = 1 where it landed in lo..hi, else 0 */
+    void (*fakequant)(float *y, uint8_t *mask, const float *x, size_t n, const rq_fakequant *p);
+    /* dx[i] = dy[i] * 1 where x[i] lands in lo..hi, else dy[i] * 0 (which keeps dy's sign and NaN) */
+    void (*fakequant_grad)(float *dx, const float *dy, const float *x, size_t n, const rq_fakequant *p);
+    /* dx[i] = dy[i] * mask[i], mask 0 or 1 */
+    void (*fakequant_mask_grad)(float *dx, const float *dy, const uint8_t *mask, size_t n);
+    /* q[i] = low byte of the code of x[i]: u8 or s8, whichever lo..hi is; NaN gives lo */
+    void (*fakequant_codes)(uint8_t *q, const float *x, size_t n, const rq_fakequant *p);
 
     /* ---- gemm_*.c ---- */
     rq_gemm_isa gemm;

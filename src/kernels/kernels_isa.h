@@ -47,6 +47,12 @@ void rq_requantize_rows_avx512(uint8_t *y, size_t ldy, const int32_t *acc, size_
 void rq_requantize_cols_avx512(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
                                const float *m, int32_t zp, int32_t lo, int32_t hi);
 
+/* ---- fakequant_*.c ---- */
+void rq_fakequant_scalar(float *y, uint8_t *mask, const float *x, size_t n, const rq_fakequant *p);
+void rq_fakequant_grad_scalar(float *dx, const float *dy, const float *x, size_t n, const rq_fakequant *p);
+void rq_fakequant_mask_grad_scalar(float *dx, const float *dy, const uint8_t *mask, size_t n);
+void rq_fakequant_codes_scalar(uint8_t *q, const float *x, size_t n, const rq_fakequant *p);
+
 /* ---- gemm_*.c ---- */
 extern const rq_gemm_isa rq_gemm_scalar, rq_gemm_avx2, rq_gemm_avx512, rq_gemm_vnni, rq_gemm_neon;
 extern const rq_gemm_f32_isa rq_gemm_f32_scalar, rq_gemm_f32_avx2, rq_gemm_f32_avx512, rq_gemm_f32_neon;

@@ -5,12 +5,13 @@
  *   - round half to even, by the default floating-point environment;
  *   - clamp as float *before* converting, so that 1e20, infinities and NaN never reach the conversion, which
  *     differs between CPUs; NaN gives the lowest code, as ONNX Runtime does (docs/onnx-facts.md 2.4);
- *   - the scale is divided by, never multiplied by its reciprocal.
+ *   - the scale is divided by, never multiplied by its reciprocal (but by the rules of kernels/fakequant.h that say so).
  * Where a system rounds after the zero point was added, the function says so in its name (docs/onnx-facts.md 6.3). */
 #ifndef RQ_KERNELS_QUANTIZE_H
 #define RQ_KERNELS_QUANTIZE_H
 
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* v rounded half to even and clamped to lo..hi, which are integers of at most 24 bits; NaN gives lo. */
@@ -88,6 +89,40 @@ static inline int32_t rq_quantize_bias_f32(float b, float sx, float sw)
 {
     float s = sx * sw, v = b / s;
     return (int32_t)rq_quantize_real_f64((double)v, 0, INT32_MIN, INT32_MAX);
+}
+
+/* ---- fake quantization, where codes stay floats (kernels/fakequant.h) ---- */
+
+/* Where v = x / scale lands before it is clamped: rne(v + inside) + after. One of the two is the zero point, the other -0,
+ * which adds nothing, not even to a zero's sign. In f32, as PyTorch adds them. */
+static inline float rq_quantize_landing(float v, float inside, float after)
+{
+    return rintf(v + inside) + after;
+}
+
+static inline double rq_quantize_landing_f64(double v, double inside, double after)
+{
+    return rint(v + inside) + after;
+}
+
+/* A landing t as a code in lo..hi that is still a float. NaN stays; infinities saturate. */
+static inline float rq_quantize_within(float t, float lo, float hi)
+{
+    t = t < lo ? lo : t;
+    return t > hi ? hi : t;
+}
+
+static inline double rq_quantize_within_f64(double t, double lo, double hi)
+{
+    t = t < lo ? lo : t;
+    return t > hi ? hi : t;
+}
+
+/* PyTorch takes t to a 64-bit integer before it clamps: NaN, +infinity and what is 2^63 or more become the most negative
+ * one there, and so the lowest code. True for these. */
+static inline bool rq_quantize_wraps(double t)
+{
+    return !(t < 0x1p63);
 }
 
 /* (q - zp) * scale: subtracted exactly, rounded to f32 once, one multiplication (docs/onnx-facts.md 2.3). */

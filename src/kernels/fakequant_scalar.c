@@ -1,0 +1,68 @@
+/* kernels/fakequant_scalar.c — the definition of the fake-quantizing loops: kernels/fakequant.h over arrays. */
+#include "kernels/kernels_isa.h"
+
+void rq_fakequant_scalar(float *y, uint8_t *mask, const float *x, size_t n, const rq_fakequant *p)
+{
+    for (size_t i = 0; i < n; i++) {
+        const rq_fakequant e = rq_fakequant_at(p, i);
+        const float t = rq_fakequant_landing(x[i], &e);
+        if (mask)
+            mask[i] = rq_fakequant_passes(t, &e);
+        y[i] = rq_fakequant_real(rq_fakequant_code(t, &e), &e);
+    }
+}
+
+void rq_fakequant_grad_scalar(float *dx, const float *dy, const float *x, size_t n, const rq_fakequant *p)
+{
+    for (size_t i = 0; i < n; i++) {
+        const rq_fakequant e = rq_fakequant_at(p, i);
+        dx[i] = dy[i] * (rq_fakequant_passes(rq_fakequant_landing(x[i], &e), &e) ? 1.0f : 0.0f);
+    }
+}
+
+void rq_fakequant_mask_grad_scalar(float *dx, const float *dy, const uint8_t *mask, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dx[i] = dy[i] * (mask[i] ? 1.0f : 0.0f);
+}
+
+void rq_fakequant_codes_scalar(uint8_t *q, const float *x, size_t n, const rq_fakequant *p)
+{
+    for (size_t i = 0; i < n; i++) {
+        const rq_fakequant e = rq_fakequant_at(p, i);
+        q[i] = (uint8_t)rq_fakequant_integer(rq_fakequant_landing(x[i], &e), &e);
+    }
+}
+
+/* ---- f64 ---- */
+
+static double landing_f64(double x, const rq_fakequant *e)
+{
+    const double in = (double)e->in;
+    return rq_quantize_landing_f64(e->divide ? x / in : x * in, (double)e->inside, (double)e->after);
+}
+
+static bool passes_f64(double t, const rq_fakequant *e)
+{
+    return t >= (double)e->lo && t <= (double)e->hi;
+}
+
+void rq_fakequant_f64(double *y, uint8_t *mask, const double *x, size_t n, const rq_fakequant *p)
+{
+    for (size_t i = 0; i < n; i++) {
+        const rq_fakequant e = rq_fakequant_at(p, i);
+        const double t = landing_f64(x[i], &e), lo = (double)e.lo, out = (double)e.out;
+        const double c = e.compat && rq_quantize_wraps(t) ? lo : rq_quantize_within_f64(t, lo, (double)e.hi);
+        if (mask)
+            mask[i] = passes_f64(t, &e);
+        y[i] = e.undivide ? (c + (double)e.back) / out : (c + (double)e.back) * out;
+    }
+}
+
+void rq_fakequant_grad_f64(double *dx, const double *dy, const double *x, size_t n, const rq_fakequant *p)
+{
+    for (size_t i = 0; i < n; i++) {
+        const rq_fakequant e = rq_fakequant_at(p, i);
+        dx[i] = dy[i] * (passes_f64(landing_f64(x[i], &e), &e) ? 1.0 : 0.0);
+    }
+}

@@ -1,0 +1,240 @@
+/* quant/fake_quantize.c — to codes and back, forward and backward, over whole tensors; see requant/fake_quantize.h.
+ *
+ * A tensor is cut into pieces of RQ_FQ_PIECE elements in row-major order, a piece into spans that share their scales
+ * (fq_plan.c), and a span goes to the kernel whole where every tensor of the call lies in a row, in tiles otherwise: read,
+ * compute, write. */
+#include "quant/fake_quantize.h"
+
+#include <math.h>
+
+#include "quant/exec.h"
+#include "tensor/convert.h"
+#include "tensor/strided.h"
+
+typedef struct job job;
+struct job {
+    rq_kernels k;
+    rq_fq_plan plan;
+    int64_t count;
+    const rq_strided *y, *mask, *x, *dy; /* y: what is written, dx too */
+    /* elements at..at+n-1, n <= RQ_FQ_TILE unless all lie in a row */
+    void (*span)(const job *j, int64_t at, int64_t n, const rq_fakequant *p);
+    bool direct; /* everything lies in a row */
+};
+
+/* ---- forward ---- */
+
+static void forward_f32(const job *j, int64_t at, int64_t n, const rq_fakequant *p)
+{
+    float tile[RQ_FQ_TILE];
+    uint8_t bits[RQ_FQ_TILE];
+    const float *x = rq_strided_read(j->x, at, n, tile);
+    float *y = rq_strided_direct(j->y, at);
+    uint8_t *mask = !j->mask ? NULL : rq_strided_direct_u8(j->mask, at);
+    float *to = y ? y : tile;
+    uint8_t *to_mask = mask || !j->mask ? mask : bits;
+    j->k.fakequant(to, to_mask, x, (size_t)n, p);
+    if (!y)
+        rq_strided_write(j->y, at, n, to);
+    if (to_mask != mask)
+        rq_strided_write_u8(j->mask, at, n, bits);
+}
+
+static void forward_f64(const job *j, int64_t at, int64_t n, const rq_fakequant *p)
+{
+    double tile[RQ_FQ_TILE];
+    uint8_t bits[RQ_FQ_TILE];
+    rq_strided_read_f64(j->x, at, n, tile);
+    rq_fakequant_f64(tile, bits, tile, (size_t)n, p);
+    rq_strided_write_f64(j->y, at, n, tile);
+    if (j->mask)
+        rq_strided_write_u8(j->mask, at, n, bits);
+}
+
+/* The largest number of a float type. */
+static float most_of(rq_dtype d)
+{
+    return d == RQ_DTYPE_F8E4M3FN ? 448.0f : 57344.0f;
+}
+
+/* x over the scale, before it goes to the float grid. */
+static float scaled(float x, const rq_fakequant *p)
+{
+    return p->divide ? x / p->in : x * p->in;
+}
+
+static void forward_float8(const job *j, int64_t at, int64_t n, const rq_fakequant *p)
+{
+    const rq_dtype d = j->plan.f->type.dtype;
+    const float most = most_of(d);
+    float tile[RQ_FQ_TILE];
+    uint8_t bits[RQ_FQ_TILE];
+    const float *x = rq_strided_read(j->x, at, n, tile);
+    for (int64_t i = 0; i < n; i++) {
+        const rq_fakequant e = rq_fakequant_at(p, (size_t)i);
+        const float v = scaled(x[i], &e), c = rq_convert_f8_to_f32(d, rq_convert_f32_to_f8(d, v, true));
+        bits[i] = fabsf(v) <= most;
+        tile[i] = e.undivide ? c / e.out : c * e.out;
+    }
+    rq_strided_write(j->y, at, n, tile);
+    if (j->mask)
+        rq_strided_write_u8(j->mask, at, n, bits);
+}
+
+/* ---- backward ---- */
+
+static void backward_f32(const job *j, int64_t at, int64_t n, const rq_fakequant *p)
+{
+    float tile[RQ_FQ_TILE], tile_dy[RQ_FQ_TILE];
+    const float *x = rq_strided_read(j->x, at, n, tile), *dy = rq_strided_read(j->dy, at, n, tile_dy);
+    float *dx = rq_strided_direct(j->y, at);
+    j->k.fakequant_grad(dx ? dx : tile, dy, x, (size_t)n, p);
+    if (!dx)
+        rq_strided_write(j->y, at, n, tile);
+}
+
+static void backward_f64(const job *j, int64_t at, int64_t n, const rq_fakequant *p)
+{
+    double x[RQ_FQ_TILE], dy[RQ_FQ_TILE];
+    rq_strided_read_f64(j->x, at, n, x);
+    rq_strided_read_f64(j->dy, at, n, dy);
+    rq_fakequant_grad_f64(x, dy, x, (size_t)n, p);
+    rq_strided_write_f64(j->y, at, n, x);
+}
+
+static void backward_float8(const job *j, int64_t at, int64_t n, const rq_fakequant *p)
+{
+    const float most = most_of(j->plan.f->type.dtype);
+    float tile[RQ_FQ_TILE], tile_dy[RQ_FQ_TILE];
+    const float *x = rq_strided_read(j->x, at, n, tile), *dy = rq_strided_read(j->dy, at, n, tile_dy);
+    for (int64_t i = 0; i < n; i++) {
+        const rq_fakequant e = rq_fakequant_at(p, (size_t)i);
+        tile[i] = dy[i] * (fabsf(scaled(x[i], &e)) <= most ? 1.0f : 0.0f);
+    }
+    rq_strided_write(j->y, at, n, tile);
+}
+
+static void backward_mask(const job *j, int64_t at, int64_t n, const rq_fakequant *p)
+{
+    (void)p;
+    float tile[RQ_FQ_TILE];
+    uint8_t bits[RQ_FQ_TILE];
+    const uint8_t *mask = rq_strided_direct_u8(j->mask, at);
+    if (!mask) {
+        rq_strided_read_u8(j->mask, at, n, bits);
+        mask = bits;
+    }
+    const float *dy = rq_strided_read(j->dy, at, n, tile);
+    float *dx = rq_strided_direct(j->y, at);
+    j->k.fakequant_mask_grad(dx ? dx : tile, dy, mask, (size_t)n);
+    if (!dx)
+        rq_strided_write(j->y, at, n, tile);
+}
+
+static void backward_mask_f64(const job *j, int64_t at, int64_t n, const rq_fakequant *p)
+{
+    (void)p;
+    double dy[RQ_FQ_TILE];
+    uint8_t bits[RQ_FQ_TILE];
+    rq_strided_read_u8(j->mask, at, n, bits);
+    rq_strided_read_f64(j->dy, at, n, dy);
+    for (int64_t i = 0; i < n; i++)
+        dy[i] *= bits[i] ? 1.0 : 0.0;
+    rq_strided_write_f64(j->y, at, n, dy);
+}
+
+/* ---- pieces ---- */
+
+static int64_t least(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static void piece(void *arg, int64_t i)
+{
+    const job *j = arg;
+    int64_t at = i * RQ_FQ_PIECE;
+    const int64_t end = least(at + RQ_FQ_PIECE, j->count);
+    while (at < end) {
+        rq_fakequant p;
+        const int64_t most = j->direct ? end - at : least(end - at, RQ_FQ_TILE);
+        const int64_t n = j->plan.f ? rq_fq_plan_span(&j->plan, at, most, &p) : most;
+        j->span(j, at, n, &p);
+        at += n;
+    }
+}
+
+static void run(job *j, rq_exec *e)
+{
+    j->k = rq_exec_kernels(e);
+    rq_threads_for(rq_exec_pool(e), (j->count + RQ_FQ_PIECE - 1) / RQ_FQ_PIECE, piece, j);
+}
+
+static bool in_a_row(const rq_strided *v)
+{
+    return !v || (rq_strided_is_contiguous(v) && (v->dtype == RQ_DTYPE_F32 || rq_dtype_bits(v->dtype) == 8));
+}
+
+/* `v` is of x's shape, and of its type unless it is a mask. */
+static rq_status check_like(const rq_strided *v, const char *what, const rq_strided *x, const char *like, bool floats,
+                            rq_err *err)
+{
+    char a[RQ_SHAPE_TEXT], b[RQ_SHAPE_TEXT];
+    RQ_TRY(rq_strided_check(v, what, floats, err));
+    if (!rq_shape_equal(&v->shape, &x->shape))
+        return rq_fail(err, RQ_BAD_SHAPE, "%s has the shape %s, expected %s as %s", what,
+                       rq_shape_text(&v->shape, a, sizeof a), rq_shape_text(&x->shape, b, sizeof b), like);
+    if (floats && v->dtype != x->dtype)
+        return rq_fail(err, RQ_BAD_DTYPE, "%s is %s, expected %s as %s", what, rq_dtype_name(v->dtype),
+                       rq_dtype_name(x->dtype), like);
+    return RQ_OK;
+}
+
+rq_status rq_fake_quantize(rq_exec *e, const rq_strided *y, const rq_strided *mask, const rq_strided *x, const rq_fq *f,
+                           rq_err *err)
+{
+    job j = { .y = y, .mask = mask, .x = x };
+    RQ_TRY(rq_strided_check(x, "x", true, err));
+    RQ_TRY(check_like(y, "y", x, "x", true, err));
+    if (mask)
+        RQ_TRY(check_like(mask, "the mask", x, "x", false, err));
+    RQ_TRY(rq_fq_plan_init(&j.plan, f, &x->shape, err));
+    const bool float8 = rq_qtype_is_float(&f->type);
+    j.count = j.plan.count;
+    j.span = float8 ? forward_float8 : x->dtype == RQ_DTYPE_F64 ? forward_f64 : forward_f32;
+    j.direct = !float8 && in_a_row(x) && in_a_row(y) && in_a_row(mask);
+    run(&j, e);
+    rq_fq_plan_release(&j.plan);
+    return RQ_OK;
+}
+
+rq_status rq_fake_quantize_backward(rq_exec *e, const rq_strided *dx, const rq_strided *dy, const rq_strided *x,
+                                    const rq_fq *f, rq_err *err)
+{
+    job j = { .y = dx, .dy = dy, .x = x };
+    RQ_TRY(rq_strided_check(x, "x", true, err));
+    RQ_TRY(check_like(dy, "dy", x, "x", true, err));
+    RQ_TRY(check_like(dx, "dx", x, "x", true, err));
+    RQ_TRY(rq_fq_plan_init(&j.plan, f, &x->shape, err));
+    const bool float8 = rq_qtype_is_float(&f->type);
+    j.count = j.plan.count;
+    j.span = float8 ? backward_float8 : x->dtype == RQ_DTYPE_F64 ? backward_f64 : backward_f32;
+    j.direct = !float8 && in_a_row(x) && in_a_row(dy) && in_a_row(dx);
+    run(&j, e);
+    rq_fq_plan_release(&j.plan);
+    return RQ_OK;
+}
+
+rq_status rq_fake_quantize_backward_mask(rq_exec *e, const rq_strided *dx, const rq_strided *dy, const rq_strided *mask,
+                                         rq_err *err)
+{
+    job j = { .y = dx, .mask = mask, .dy = dy };
+    RQ_TRY(rq_strided_check(dy, "dy", true, err));
+    RQ_TRY(check_like(dx, "dx", dy, "dy", true, err));
+    RQ_TRY(check_like(mask, "the mask", dy, "dy", false, err));
+    j.count = rq_shape_count(&dy->shape);
+    j.span = dy->dtype == RQ_DTYPE_F64 ? backward_mask_f64 : backward_mask;
+    j.direct = in_a_row(dx) && in_a_row(dy) && in_a_row(mask);
+    run(&j, e);
+    return RQ_OK;
+}

@@ -1,0 +1,32 @@
+/* quant/fake_quantize.h — the parameters of requant/fake_quantize.h as kernels want them: a tensor is cut into spans whose
+ * elements share one scale, or whose scales lie in a row. */
+#ifndef RQ_QUANT_FAKE_QUANTIZE_H
+#define RQ_QUANT_FAKE_QUANTIZE_H
+
+#include "kernels/fakequant.h"
+#include "quant/layout.h"
+#include "requant/fake_quantize.h"
+
+typedef struct rq_fq_plan {
+    const rq_fq *f;
+    rq_layout layout;
+    rq_fakequant base; /* all of it per tensor; what scales share otherwise */
+    int64_t count;     /* elements */
+    /* Rows of numbers, where the channel is (nearly) the last axis: element `at` takes number at % period, repeated up to
+     * row_n. 0: one scale per span, or rows of blocks, which are not repeated. */
+    int64_t period, row_n;
+    float *rows; /* ours; NULL or 3 * n: in, out, zero point */
+    const float *in_row, *out_row, *zp_row;
+} rq_fq_plan;
+
+/* Check f against the shape, make the plan. f and what it points to must outlive it. RQ_NO_MEMORY, and as rq_fq_check. */
+rq_status rq_fq_plan_init(rq_fq_plan *p, const rq_fq *f, const rq_shape *shape, rq_err *err);
+void rq_fq_plan_release(rq_fq_plan *p);
+
+/* The parameters of elements at..at+n-1 to *k; returns n, at least 1 and at most `most`. */
+int64_t rq_fq_plan_span(const rq_fq_plan *p, int64_t at, int64_t most, rq_fakequant *k);
+
+/* Work is cut into pieces of so many elements, whatever the number of threads, and strided ones into tiles. */
+enum { RQ_FQ_PIECE = 65536, RQ_FQ_TILE = 1024 };
+
+#endif
