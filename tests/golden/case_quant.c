@@ -13,6 +13,8 @@ static const struct op {
     golden_verdict (*run)(golden_case *c);
 } ops[] = {
     /* quant_*.c, by file */
+    { "fake_quantize_per_tensor_affine", golden_fake_quantize_per_tensor },
+    { "fake_quantize_per_channel_affine", golden_fake_quantize_per_channel },
     { NULL, NULL },
 };
 
