@@ -26,6 +26,10 @@ set(RQ_SOURCES
   src/kernels/eltwise_int.c
   src/kernels/eltwise_scalar.c
   src/kernels/fakequant_scalar.c
+  src/kernels/fakequant_learned_avx2.c
+  src/kernels/fakequant_learned_avx512.c
+  src/kernels/fakequant_learned_scalar.c
+  src/kernels/fakequant_scalar.c
   src/kernels/float_dnnl.c
   src/kernels/gemm.c
   src/kernels/gemm_avx2.c
@@ -85,6 +89,8 @@ set(RQ_SOURCES
   src/quant/fake_quantize.c
   src/quant/fq_plan.c
   src/quant/histogram.c
+  src/quant/layout.c
+  src/quant/learned_quantize.c
   src/quant/layout.c
   src/quant/minmax.c
   src/quant/observer.c

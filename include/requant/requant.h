@@ -11,6 +11,7 @@
 #include <requant/file.h>
 #include <requant/graph.h>
 #include <requant/image.h>
+#include <requant/learned_quantize.h>
 #include <requant/ops.h>
 #include <requant/own.h>
 #include <requant/profile.h>

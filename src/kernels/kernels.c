@@ -39,6 +39,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .sum_f32 = rq_sum_f32_scalar,
         .fold = rq_fold_scalar,
         .exp_sum = rq_exp_sum_scalar,
+        .learned_grad = rq_learned_grad_scalar,
         /* stats_*.c */
         .minmax = rq_minmax_scalar,
         .histogram = rq_histogram_scalar,
@@ -66,6 +67,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->sum_f32 = rq_sum_f32_avx2;
     k->fold = rq_fold_avx2;
     k->exp_sum = rq_exp_sum_avx2;
+    k->learned_grad = rq_learned_grad_avx2;
     k->minmax = rq_minmax_avx2;
     k->histogram = rq_histogram_avx2;
     if (!(cpu & RQ_CPU_AVX512))
@@ -89,6 +91,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->sum_f32 = rq_sum_f32_avx512;
     k->fold = rq_fold_avx512;
     k->exp_sum = rq_exp_sum_avx512;
+    k->learned_grad = rq_learned_grad_avx512;
     k->minmax = rq_minmax_avx512;
     k->histogram = rq_histogram_avx512;
     if (!(cpu & RQ_CPU_VNNI))

@@ -15,6 +15,7 @@
 #include "kernels/gemm_f32.h"
 #include "kernels/qeltwise.h"
 #include "kernels/reduce.h"
+#include "kernels/fakequant_learned.h"
 
 /* Equal bins of a histogram. |(x - from) * mul / div| stays below 2^31 within lo..hi. */
 typedef struct rq_bins {
@@ -98,6 +99,9 @@ typedef struct rq_kernels {
     float (*sum_f32)(const float *x, size_t n);
     const rq_fold_fn *fold; /* [RQ_N_FOLDS] */
     rq_exp_sum_fn exp_sum;
+
+    /* ---- fakequant_learned_*.c: kernels/fakequant_learned.h ---- */
+    rq_learned_fn learned_grad;
 } rq_kernels;
 
 /* The table for these CPU flags (base/cpu.h): complete with scalar versions first, then overridden. */

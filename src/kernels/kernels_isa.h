@@ -81,4 +81,12 @@ void rq_histogram_avx2(uint64_t *h, const rq_bins *b, const float *x, size_t n);
 void rq_minmax_avx512(const float *x, size_t n, float *lo, float *hi, size_t *finite);
 void rq_histogram_avx512(uint64_t *h, const rq_bins *b, const float *x, size_t n);
 
+/* ---- fakequant_learned_*.c ---- */
+void rq_learned_grad_scalar(float *dx, rq_learned_sums *s, const float *dy, const float *x, size_t n, size_t lane,
+                            const rq_learned_row *p);
+void rq_learned_grad_avx2(float *dx, rq_learned_sums *s, const float *dy, const float *x, size_t n, size_t lane,
+                          const rq_learned_row *p);
+void rq_learned_grad_avx512(float *dx, rq_learned_sums *s, const float *dy, const float *x, size_t n, size_t lane,
+                            const rq_learned_row *p);
+
 #endif

@@ -70,6 +70,16 @@ static inline int32_t rq_quantize_half_away(float v, int32_t lo, int32_t hi)
     return (int32_t)lroundf(v);
 }
 
+/* v + 0.5 in f32, clamped, without its fraction: how PyTorch's learnable fake quantization rounds a zero point on the way back
+ * (docs/torch-facts.md 2.3). NaN gives lo. */
+static inline int32_t rq_quantize_half_up(float v, float lo, float hi)
+{
+    v += 0.5f;
+    v = v > lo ? v : lo;
+    v = v < hi ? v : hi;
+    return (int32_t)v;
+}
+
 /* An s32 accumulator to a code: clamp(rne(f32(acc) * m) + zp), m = f32(f32(sx * sw) / sy); docs/onnx-facts.md 6.2.
  * f32(acc) rounds above 2^24, as it does there. */
 static inline int32_t rq_quantize_acc(int32_t acc, float m, int32_t zp, int32_t lo, int32_t hi)

@@ -52,6 +52,10 @@ static inline vf vdiv(vf a, vf b)
 {
     return _mm512_div_ps(a, b);
 }
+static inline vf vfma(vf a, vf b, vf c) /* a * b + c, rounded once */
+{
+    return _mm512_fmadd_ps(a, b, c);
+}
 static inline vf vsqrt(vf a)
 {
     return _mm512_sqrt_ps(a);
@@ -126,6 +130,10 @@ static inline vf vmul(vf a, vf b)
 static inline vf vdiv(vf a, vf b)
 {
     return _mm256_div_ps(a, b);
+}
+static inline vf vfma(vf a, vf b, vf c) /* a * b + c, rounded once */
+{
+    return _mm256_fmadd_ps(a, b, c);
 }
 static inline vf vsqrt(vf a)
 {
@@ -207,6 +215,10 @@ static inline vf vmul(vf a, vf b)
 static inline vf vdiv(vf a, vf b)
 {
     return a / b;
+}
+static inline vf vfma(vf a, vf b, vf c) /* a * b + c, rounded once */
+{
+    return VEC_C(fma)(a, b, c);
 }
 static inline vf vsqrt(vf a)
 {

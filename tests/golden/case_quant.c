@@ -15,6 +15,8 @@ static const struct op {
     /* quant_*.c, by file */
     { "fake_quantize_per_tensor_affine", golden_fake_quantize_per_tensor },
     { "fake_quantize_per_channel_affine", golden_fake_quantize_per_channel },
+    { "_fake_quantize_learnable_per_tensor_affine", golden_learnable_per_tensor },
+    { "_fake_quantize_learnable_per_channel_affine", golden_learnable_per_channel },
     { NULL, NULL },
 };
 

@@ -73,6 +73,10 @@ void golden_check_ints(golden_case *c, const char *what, const int32_t *got, int
 void golden_field_skipped(golden_case *c, const char *what, const char *field, const char *reason);
 void golden_mark(golden_case *c, const char *what);
 
+/* ---- quant_learned.c ---- */
+golden_verdict golden_learnable_per_tensor(golden_case *c);
+golden_verdict golden_learnable_per_channel(golden_case *c);
+
 /* ---- quant_fake_quantize.c ---- */
 golden_verdict golden_fake_quantize_per_tensor(golden_case *c);
 golden_verdict golden_fake_quantize_per_channel(golden_case *c);
