@@ -5,7 +5,7 @@
  * A row is measured in turn with its yardstick, on the same buffers, all of them touched before; the fastest of `rounds` calls
  * counts on both sides, so that a busy machine disturbs little. Yardsticks:
  *   copy      memcpy of x to y. The C library copies this much with stores that pass the caches by; so do we (the
- *             threshold is in kernels.h)
+ *             threshold stands in quant/fake_quantize.c)
  *   read      a loop that reads x
  *   read 4:1  a loop that reads x and writes a quarter as much: 16 bytes of each line of 64
  * Rates count bytes moved: what is read and what is written, once each (the gradient: two read, one written). Rows without a
@@ -24,6 +24,7 @@
 
 typedef struct bench {
     rq_kernels k;
+    rq_exec *e;
     size_t n;         /* elements of x */
     float *x, *y, *z; /* [n] */
     float *relu;      /* [n] x with what is negative set to zero */
@@ -60,6 +61,11 @@ static double now(void)
 #endif
 typedef uint64_t line __attribute__((vector_size(64)));
 typedef uint64_t quarter __attribute__((vector_size(16)));
+
+static void copy(bench *b)
+{
+    memcpy(b->y, b->x, b->n * sizeof *b->x);
+}
 
 WIDEST static uint64_t read_all(const float *x, size_t n)
 {
@@ -121,7 +127,78 @@ static void histogram_relu(bench *b)
     b->k.histogram(b->count, &bins, b->relu, b->n);
 }
 
+/* Calls are checked: a bench of a refusal measures nothing. */
+static void must(rq_status st, const rq_err *err)
+{
+    if (st) {
+        fprintf(stderr, "bench_quant: %s\n", err->text);
+        exit(1);
+    }
+}
+
+static void fake_quantize(bench *b, rq_fq_rule rule, bool channels, bool backward, bool compat)
+{
+    static float scale[1 << 20];
+    static int32_t zero_point[1 << 20];
+    rq_err err = { 0 };
+    const int64_t rows = (int64_t)b->n / COLUMNS;
+    const rq_shape shape = { .rank = 2, .dim = { rows, COLUMNS } };
+    for (int64_t i = 0; i < (channels ? rows : 1); i++) {
+        scale[i] = rule == RQ_FQ_MULTIPLIER ? 127 / 3.7f : 0.03f + (float)i / 1e7f;
+        zero_point[i] = rule == RQ_FQ_MULTIPLIER ? 0 : (int32_t)(i % 7) - 3;
+    }
+    const rq_fq f = { .type = rq_qtype_of(RQ_DTYPE_S8),
+                      .rule = rule,
+                      .axis = channels ? 0 : RQ_PER_TENSOR,
+                      .n = channels ? rows : 1,
+                      .scale = scale,
+                      .zero_point = zero_point,
+                      .compat = compat };
+    const rq_strided x = rq_strided_floats(b->x, &shape), y = rq_strided_floats(b->y, &shape),
+                     dy = rq_strided_floats(b->z, &shape);
+    if (backward)
+        must(rq_fake_quantize_backward(b->e, &y, &dy, &x, &f, &err), &err);
+    else
+        must(rq_fake_quantize(b->e, &y, NULL, &x, &f, &err), &err);
+}
+
+static void per_tensor(bench *b)
+{
+    fake_quantize(b, RQ_FQ_RECIPROCAL, false, false, false);
+}
+static void per_tensor_compat(bench *b)
+{
+    fake_quantize(b, RQ_FQ_RECIPROCAL, false, false, true);
+}
+static void per_tensor_divide(bench *b)
+{
+    fake_quantize(b, RQ_FQ_DIVIDE, false, false, false);
+}
+static void per_tensor_multiplier(bench *b)
+{
+    fake_quantize(b, RQ_FQ_MULTIPLIER, false, false, false);
+}
+static void per_channel(bench *b)
+{
+    fake_quantize(b, RQ_FQ_RECIPROCAL, true, false, false);
+}
+static void per_tensor_backward(bench *b)
+{
+    fake_quantize(b, RQ_FQ_RECIPROCAL, false, true, false);
+}
+static void per_channel_backward(bench *b)
+{
+    fake_quantize(b, RQ_FQ_RECIPROCAL, true, true, false);
+}
+
 static const row rows[] = {
+    { "fake_quantize per tensor", per_tensor, copy, "copy", 8, 8, 0.8, 0 },
+    { "fake_quantize per tensor, compat", per_tensor_compat, copy, "copy", 8, 8, 0.8, 0 },
+    { "fake_quantize per tensor, divide", per_tensor_divide, copy, "copy", 8, 8, 0.8, 0 },
+    { "fake_quantize per tensor, amax", per_tensor_multiplier, copy, "copy", 8, 8, 0.8, 0 },
+    { "fake_quantize per channel", per_channel, copy, "copy", 8, 8, 0.75, 0 },
+    { "backward per tensor", per_tensor_backward, copy, "copy", 12, 8, 0.7, 0 },
+    { "backward per channel", per_channel_backward, copy, "copy", 12, 8, 0.7, 0 },
     { "quantize s8", quantize_s8, read_four_write_one, "read 4:1", 5, 5, 0.8, 0 },
     { "minmax", minmax, just_read, "read", 4, 4, 0.9, 0 },
     { "histogram", histogram, NULL, NULL, 4, 0, 1, 0 },
@@ -150,6 +227,7 @@ static void bench_init(bench *b, size_t n)
         exit(2);
     }
     rq_kernels_init(&b->k, flags);
+    must(rq_exec_create(&b->e, 1, &err), &err);
     b->n = n;
     b->x = touched(n * sizeof *b->x), b->y = touched(n * sizeof *b->x), b->z = touched(n * sizeof *b->x);
     b->relu = touched(n * sizeof *b->x), b->codes = touched(n), b->count = touched((BINS + 1) * sizeof *b->count);
@@ -182,7 +260,7 @@ static void print(const bench *b, const row *r, double ours, double yard, int js
         char beside[32] = "";
         if (r->yardstick)
             snprintf(beside, sizeof beside, "%s %.1f", r->beside, yard_rate);
-        printf("%-32s %9.3f %7.1f %7.2f   %-15s %7.2f %-5s %s %g%s\n", r->name, 1e3 * ours, rate, elements, beside, got,
+        printf("%-34s %9.3f %7.1f %7.2f   %-15s %7.2f %-5s %s %g%s\n", r->name, 1e3 * ours, rate, elements, beside, got,
                unit, r->in_ms ? "<=" : ">=", r->target, met ? "" : "  missed");
     }
     fflush(stdout);
@@ -216,7 +294,7 @@ int main(int argc, char **argv)
     static bench b;
     bench_init(&b, (size_t)mib << 18);
     if (!json)
-        printf("%d MiB of floats, one thread, %s, best of %d\n%-32s %9s %7s %7s   %s\n", mib, b.k.isa, rounds, "row",
+        printf("%d MiB of floats, one thread, %s, best of %d\n%-34s %9s %7s %7s   %s\n", mib, b.k.isa, rounds, "row",
                "ms", "GB/s", "Gel/s", "yardstick GB/s");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         const row *r = &rows[i];

@@ -25,6 +25,9 @@ set(RQ_SOURCES
   src/kernels/eltwise_f64.c
   src/kernels/eltwise_int.c
   src/kernels/eltwise_scalar.c
+  src/kernels/fakequant_avx2.c
+  src/kernels/fakequant_avx512.c
+  src/kernels/fakequant_neon.c
   src/kernels/fakequant_scalar.c
   src/kernels/fakequant_learned_avx2.c
   src/kernels/fakequant_learned_avx512.c

@@ -25,6 +25,8 @@ typedef struct rq_fakequant {
     bool compat;
     bool wide;      /* y is computed in f64 and rounded once: zero points that are real numbers, as PyTorch does */
     bool zp_inside; /* zp_row stands for `inside`, not for `after` */
+    bool stream; /* what is written passes the caches by, where the CPU can: the caller says it is larger than they are,
+                       is not read by the call, and calls stream_end afterwards. No result depends on it */
     /* Element i has numbers of its own, in place of in, out and the zero point: a row along the channels. All NULL or in_row
      * and out_row not; zp_row NULL: inside, after and back hold for all. */
     const float *in_row, *out_row, *zp_row; /* [n] */

@@ -20,7 +20,7 @@ void rq_fakequant_grad_scalar(float *dx, const float *dy, const float *x, size_t
     }
 }
 
-void rq_fakequant_mask_grad_scalar(float *dx, const float *dy, const uint8_t *mask, size_t n)
+void rq_fakequant_mask_grad_scalar(float *dx, const float *dy, const uint8_t *mask, size_t n, bool stream)
 {
     for (size_t i = 0; i < n; i++)
         dx[i] = dy[i] * (mask[i] ? 1.0f : 0.0f);
@@ -32,6 +32,10 @@ void rq_fakequant_codes_scalar(uint8_t *q, const float *x, size_t n, const rq_fa
         const rq_fakequant e = rq_fakequant_at(p, i);
         q[i] = (uint8_t)rq_fakequant_integer(rq_fakequant_landing(x[i], &e), &e);
     }
+}
+
+void rq_stream_end_scalar(void)
+{
 }
 
 /* ---- f64 ---- */

@@ -25,6 +25,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .fakequant_grad = rq_fakequant_grad_scalar,
         .fakequant_mask_grad = rq_fakequant_mask_grad_scalar,
         .fakequant_codes = rq_fakequant_codes_scalar,
+        .stream_end = rq_stream_end_scalar,
         /* gemm_*.c, dwconv_*.c, qeltwise_*.c */
         .gemm = rq_gemm_scalar,
         .gemm_f32 = rq_gemm_f32_scalar,
@@ -70,6 +71,11 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->learned_grad = rq_learned_grad_avx2;
     k->minmax = rq_minmax_avx2;
     k->histogram = rq_histogram_avx2;
+    k->fakequant = rq_fakequant_avx2;
+    k->fakequant_grad = rq_fakequant_grad_avx2;
+    k->fakequant_mask_grad = rq_fakequant_mask_grad_avx2;
+    k->fakequant_codes = rq_fakequant_codes_avx2;
+    k->stream_end = rq_stream_end_avx2;
     if (!(cpu & RQ_CPU_AVX512))
         return;
     k->quantize_u8 = rq_quantize_u8_avx512;
@@ -94,6 +100,11 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->learned_grad = rq_learned_grad_avx512;
     k->minmax = rq_minmax_avx512;
     k->histogram = rq_histogram_avx512;
+    k->fakequant = rq_fakequant_avx512;
+    k->fakequant_grad = rq_fakequant_grad_avx512;
+    k->fakequant_mask_grad = rq_fakequant_mask_grad_avx512;
+    k->fakequant_codes = rq_fakequant_codes_avx512;
+    k->stream_end = rq_stream_end_avx512;
     if (!(cpu & RQ_CPU_VNNI))
         return;
     k->isa = "vnni";
@@ -106,5 +117,10 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->isa = "neon";
     k->gemm = rq_gemm_neon;
     k->gemm_f32 = rq_gemm_f32_neon;
+    k->fakequant = rq_fakequant_neon;
+    k->fakequant_grad = rq_fakequant_grad_neon;
+    k->fakequant_mask_grad = rq_fakequant_mask_grad_neon;
+    k->fakequant_codes = rq_fakequant_codes_neon;
+    k->stream_end = rq_stream_end_neon;
 #endif
 }

@@ -55,9 +55,11 @@ typedef struct rq_kernels {
     /* dx[i] = dy[i] * 1 where x[i] lands in lo..hi, else dy[i] * 0 (which keeps dy's sign and NaN) */
     void (*fakequant_grad)(float *dx, const float *dy, const float *x, size_t n, const rq_fakequant *p);
     /* dx[i] = dy[i] * mask[i], mask 0 or 1 */
-    void (*fakequant_mask_grad)(float *dx, const float *dy, const uint8_t *mask, size_t n);
+    void (*fakequant_mask_grad)(float *dx, const float *dy, const uint8_t *mask, size_t n, bool stream);
     /* q[i] = low byte of the code of x[i]: u8 or s8, whichever lo..hi is; NaN gives lo */
     void (*fakequant_codes)(uint8_t *q, const float *x, size_t n, const rq_fakequant *p);
+    /* After calls that streamed (rq_fakequant.stream), once and by the same thread: others see what they wrote. */
+    void (*stream_end)(void);
 
     /* ---- gemm_*.c ---- */
     rq_gemm_isa gemm;

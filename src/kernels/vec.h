@@ -1,7 +1,7 @@
-/* kernels/vec.h — one vector of floats, three widths, for files that are compiled once per instruction set; and one
+/* kernels/vec.h — one vector of floats, four widths, for files that are compiled once per instruction set; and one
  * double, for the same files compiled for f64 (VEC_F64).
  *
- * VEC_WIDTH (1, 8 or 16) is set by the file that includes this; `real` is the element. Every operation gives the same
+ * VEC_WIDTH (1, 4, 8 or 16) is set by the file that includes this; `real` is the element. Every operation gives the same
  * bits at every width: IEEE arithmetic without contraction, selections written as comparison plus blend (never min/max
  * instructions, whose answer for NaN differs), and SLEEF's `cinz_` functions, which promise it. */
 #ifndef RQ_KERNELS_VEC_H
@@ -84,6 +84,10 @@ static inline vm vlt(vf a, vf b) /* false for NaN */
 {
     return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ);
 }
+static inline vm vle(vf a, vf b) /* false for NaN */
+{
+    return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ);
+}
 static inline vm vnan(vf a)
 {
     return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
@@ -91,6 +95,10 @@ static inline vm vnan(vf a)
 static inline vm vor(vm a, vm b)
 {
     return a | b;
+}
+static inline vm vand(vm a, vm b)
+{
+    return a & b;
 }
 static inline vf vsel(vm m, vf yes, vf no)
 {
@@ -163,6 +171,10 @@ static inline vm vlt(vf a, vf b) /* false for NaN */
 {
     return _mm256_cmp_ps(a, b, _CMP_LT_OQ);
 }
+static inline vm vle(vf a, vf b) /* false for NaN */
+{
+    return _mm256_cmp_ps(a, b, _CMP_LE_OQ);
+}
 static inline vm vnan(vf a)
 {
     return _mm256_cmp_ps(a, a, _CMP_UNORD_Q);
@@ -171,9 +183,96 @@ static inline vm vor(vm a, vm b)
 {
     return _mm256_or_ps(a, b);
 }
+static inline vm vand(vm a, vm b)
+{
+    return _mm256_and_ps(a, b);
+}
 static inline vf vsel(vm m, vf yes, vf no)
 {
     return _mm256_blendv_ps(no, yes, m);
+}
+
+#elif VEC_WIDTH == 4
+
+#include <arm_neon.h>
+typedef float32x4_t vf;
+typedef uint32x4_t vm;
+#define VEC_MATH(f) Sleef_cinz_##f##f4_u10advsimdnofma
+static inline vf vload(const float *p)
+{
+    return vld1q_f32(p);
+}
+static inline void vstore(float *p, vf v)
+{
+    vst1q_f32(p, v);
+}
+static inline vf vsplat(float x)
+{
+    return vdupq_n_f32(x);
+}
+static inline vf vadd(vf a, vf b)
+{
+    return vaddq_f32(a, b);
+}
+static inline vf vsub(vf a, vf b)
+{
+    return vsubq_f32(a, b);
+}
+static inline vf vmul(vf a, vf b)
+{
+    return vmulq_f32(a, b);
+}
+static inline vf vdiv(vf a, vf b)
+{
+    return vdivq_f32(a, b);
+}
+static inline vf vsqrt(vf a)
+{
+    return vsqrtq_f32(a);
+}
+static inline vf vabs(vf a)
+{
+    return vabsq_f32(a);
+}
+static inline vf vneg(vf a)
+{
+    return vnegq_f32(a);
+}
+static inline vf vfloor(vf a)
+{
+    return vrndmq_f32(a);
+}
+static inline vf vceil(vf a)
+{
+    return vrndpq_f32(a);
+}
+static inline vf vround(vf a) /* half to even */
+{
+    return vrndnq_f32(a);
+}
+static inline vm vlt(vf a, vf b) /* false for NaN */
+{
+    return vcltq_f32(a, b);
+}
+static inline vm vle(vf a, vf b) /* false for NaN */
+{
+    return vcleq_f32(a, b);
+}
+static inline vm vnan(vf a)
+{
+    return vmvnq_u32(vceqq_f32(a, a));
+}
+static inline vm vor(vm a, vm b)
+{
+    return vorrq_u32(a, b);
+}
+static inline vm vand(vm a, vm b)
+{
+    return vandq_u32(a, b);
+}
+static inline vf vsel(vm m, vf yes, vf no)
+{
+    return vbslq_f32(m, yes, no);
 }
 
 #else
@@ -248,6 +347,10 @@ static inline vm vlt(vf a, vf b) /* false for NaN */
 {
     return a < b;
 }
+static inline vm vle(vf a, vf b) /* false for NaN */
+{
+    return a <= b;
+}
 static inline vm vnan(vf a)
 {
     return a != a;
@@ -255,6 +358,10 @@ static inline vm vnan(vf a)
 static inline vm vor(vm a, vm b)
 {
     return a | b;
+}
+static inline vm vand(vm a, vm b)
+{
+    return a & b;
 }
 static inline vf vsel(vm m, vf yes, vf no)
 {

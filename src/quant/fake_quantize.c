@@ -20,6 +20,7 @@ struct job {
     /* elements at..at+n-1, n <= RQ_FQ_TILE unless all lie in a row */
     void (*span)(const job *j, int64_t at, int64_t n, const rq_fakequant *p);
     bool direct; /* everything lies in a row */
+    bool stream; /* what is written passes the caches by */
 };
 
 /* ---- forward ---- */
@@ -126,7 +127,7 @@ static void backward_mask(const job *j, int64_t at, int64_t n, const rq_fakequan
     }
     const float *dy = rq_strided_read(j->dy, at, n, tile);
     float *dx = rq_strided_direct(j->y, at);
-    j->k.fakequant_mask_grad(dx ? dx : tile, dy, mask, (size_t)n);
+    j->k.fakequant_mask_grad(dx ? dx : tile, dy, mask, (size_t)n, j->stream);
     if (!dx)
         rq_strided_write(j->y, at, n, tile);
 }
@@ -162,11 +163,30 @@ static void piece(void *arg, int64_t i)
         j->span(j, at, n, &p);
         at += n;
     }
+    if (j->stream)
+        j->k.stream_end();
+}
+
+/* From so many bytes read and written by one call, what is written would leave the caches before anyone reads it, and take
+ * with it what they hold: memory is then written without being read first, as the C library's memcpy does. */
+static const int64_t stream_bytes = 32 << 20;
+
+static int64_t bytes_of(const rq_strided *v)
+{
+    return v ? rq_shape_count(&v->shape) * (rq_dtype_bits(v->dtype) / 8) : 0;
+}
+
+static bool streams(const job *j)
+{
+    const int64_t bytes = bytes_of(j->y) + bytes_of(j->mask) + bytes_of(j->x) + bytes_of(j->dy);
+    const bool in_place = (j->x && j->y->data == j->x->data) || (j->dy && j->y->data == j->dy->data);
+    return j->direct && !in_place && bytes >= stream_bytes;
 }
 
 static void run(job *j, rq_exec *e)
 {
     j->k = rq_exec_kernels(e);
+    j->stream = j->plan.base.stream = streams(j);
     rq_threads_for(rq_exec_pool(e), (j->count + RQ_FQ_PIECE - 1) / RQ_FQ_PIECE, piece, j);
 }
 
