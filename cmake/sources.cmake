@@ -95,6 +95,8 @@ set(RQ_SOURCES
   src/quant/layout.c
   src/quant/learned_quantize.c
   src/quant/layout.c
+  src/quant/histogram_resample.c
+  src/quant/histogram_search.c
   src/quant/minmax.c
   src/quant/observer.c
   src/quant/own.c

@@ -6,6 +6,7 @@
 #ifndef RQ_KERNELS_KERNELS_H
 #define RQ_KERNELS_KERNELS_H
 
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -24,6 +25,13 @@ typedef struct rq_bins {
     float from, mul, div;
     int take_abs;
 } rq_bins;
+
+/* The bin that counts v, which lies within lo..hi. */
+static inline int rq_bins_at(const rq_bins *b, float v)
+{
+    const int k = (int)floorf((v - b->from) * b->mul / b->div) - b->first;
+    return k < 0 ? 0 : k < b->n ? k : b->n - 1;
+}
 
 typedef struct rq_kernels {
     const char *isa; /* "scalar", "avx2", "avx512", "vnni", "neon" */

@@ -111,11 +111,8 @@ static void count_few(uint64_t *h, const rq_bins *b, const float *x, size_t n)
         for (; left; left &= left - 1)
             h[lane[__builtin_ctz(left)]]++;
     }
-    if (zeros) { /* one zero through the definition says which bin */
-        int k = (int)floorf((0.0f - b->from) * b->mul / b->div) - b->first;
-        k = k < 0 ? 0 : k;
-        h[k < b->n ? k : b->n - 1] += zeros;
-    }
+    if (zeros) /* one zero through the definition says which bin */
+        h[rq_bins_at(b, 0)] += zeros;
     rq_histogram_scalar(h, b, x + i, n - i);
 }
 

@@ -26,8 +26,6 @@ void rq_histogram_scalar(uint64_t *h, const rq_bins *b, const float *x, size_t n
         float v = b->take_abs ? fabsf(x[i]) : x[i];
         if (!(v >= b->lo && v <= b->hi)) /* NaN too */
             continue;
-        int k = (int)floorf((v - b->from) * b->mul / b->div) - b->first;
-        k = k < 0 ? 0 : k;
-        h[k < b->n ? k : b->n - 1]++;
+        h[rq_bins_at(b, v)]++;
     }
 }

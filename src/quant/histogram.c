@@ -27,6 +27,7 @@ void rq_histogram_release(rq_histogram *h)
 {
     rq_mem_free(h->count);
     rq_mem_free(h->edge);
+    rq_mem_free(h->mass);
     memset(h, 0, sizeof *h);
 }
 
@@ -170,7 +171,12 @@ rq_status rq_histogram_update(rq_histogram *h, const rq_kernels *k, const float 
         return RQ_OK;
     }
     k->minmax(x, n, &lo, &hi, &finite);
-    if (finite) {
+    if (finite && h->mass) {
+        const rq_bins b = rq_histogram_plan(h, lo, hi);
+        memset(h->count, 0, (size_t)h->bins * sizeof *h->count);
+        k->histogram(h->count, &b, x, n);
+        rq_histogram_fold(h, lo, hi, h->count);
+    } else if (finite) {
         if (h->take_abs) {
             float m = fmaxf(fabsf(lo), fabsf(hi));
             if (m > 0)
