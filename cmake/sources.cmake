@@ -82,9 +82,11 @@ set(RQ_SOURCES
   src/graph/own.c
   src/graph/print.c
   src/quant/amax.c
+  src/quant/amax_fit.c
   src/quant/blocks.c
   src/quant/blocks_peer.c
   src/quant/calibrate.c
+  src/quant/clip.c
   src/quant/codes.c
   src/quant/counts.c
   src/quant/ema.c
@@ -100,7 +102,11 @@ set(RQ_SOURCES
   src/quant/minmax.c
   src/quant/observer.c
   src/quant/own.c
+  src/quant/quant_desc.c
+  src/quant/quant_desc_text.c
+  src/quant/reduce_amax.c
   src/quant/stacked.c
+  src/quant/tensor_quant.c
   src/ops/activation.c
   src/ops/arrange.c
   src/ops/attend.c

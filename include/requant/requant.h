@@ -18,6 +18,7 @@
 #include <requant/ptq.h>
 #include <requant/qparams.h>
 #include <requant/qtype.h>
+#include <requant/quant_desc.h>
 #include <requant/ranges.h>
 #include <requant/recipe.h>
 #include <requant/report.h>
@@ -26,5 +27,6 @@
 #include <requant/status.h>
 #include <requant/strided.h>
 #include <requant/tensor.h>
+#include <requant/tensor_quant.h>
 
 #endif

@@ -17,6 +17,8 @@ static const struct op {
     { "fake_quantize_per_channel_affine", golden_fake_quantize_per_channel },
     { "_fake_quantize_learnable_per_tensor_affine", golden_learnable_per_tensor },
     { "_fake_quantize_learnable_per_channel_affine", golden_learnable_per_channel },
+    { "fake_tensor_quant", golden_fake_tensor_quant },
+    { "scaled_e4m3", golden_scaled_e4m3 },
     { NULL, NULL },
 };
 

@@ -80,6 +80,8 @@ golden_verdict golden_learnable_per_channel(golden_case *c);
 /* ---- quant_fake_quantize.c ---- */
 golden_verdict golden_fake_quantize_per_tensor(golden_case *c);
 golden_verdict golden_fake_quantize_per_channel(golden_case *c);
+golden_verdict golden_fake_tensor_quant(golden_case *c);
+golden_verdict golden_scaled_e4m3(golden_case *c);
 
 /* ---- kinds ---- */
 golden_verdict golden_run_model(golden_case *c);  /* model, inputs, outputs */

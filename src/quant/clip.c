@@ -1,0 +1,117 @@
+/* quant/clip.c — y = max(min(x, hi), lo) and its gradients; see requant/tensor_quant.h. Sums are taken per tile and the tiles added in order,
+ * so that they do not depend on threads. */
+#include "requant/tensor_quant.h"
+
+#include "base/mem.h"
+#include "quant/amax_fit.h"
+#include "quant/exec.h"
+#include "tensor/strided.h"
+
+enum { TILE = 1024 };
+
+typedef struct clip_job {
+    const rq_strided *y, *dy, *x; /* dy NULL: forward */
+    rq_strided lo, hi;            /* spread over x */
+    double (*sum)[2];             /* [tiles], at lo and at hi; backward */
+} clip_job;
+
+static void clip_tile(void *arg, int64_t i)
+{
+    const clip_job *j = arg;
+    double x[TILE], lo[TILE], hi[TILE], dy[TILE], sum[2] = { 0, 0 };
+    const int64_t left = rq_shape_count(&j->x->shape) - i * TILE, n = left < TILE ? left : TILE, at = i * TILE;
+    rq_strided_read_f64(j->x, at, n, x);
+    rq_strided_read_f64(&j->lo, at, n, lo);
+    rq_strided_read_f64(&j->hi, at, n, hi);
+    if (!j->dy) {
+        for (int64_t k = 0; k < n; k++) { /* comparisons are false for NaN, which stays */
+            const double v = x[k] > hi[k] ? hi[k] : x[k];
+            x[k] = v < lo[k] ? lo[k] : v;
+        }
+        rq_strided_write_f64(j->y, at, n, x);
+        return;
+    }
+    rq_strided_read_f64(j->dy, at, n, dy);
+    for (int64_t k = 0; k < n; k++) {
+        sum[0] += x[k] <= lo[k] ? dy[k] : 0;
+        sum[1] += x[k] >= hi[k] ? dy[k] : 0;
+        dy[k] = x[k] > lo[k] && x[k] < hi[k] ? dy[k] : 0;
+    }
+    rq_strided_write_f64(j->y, at, n, dy);
+    j->sum[i][0] = sum[0];
+    j->sum[i][1] = sum[1];
+}
+
+static rq_status check_shapes(const rq_strided *y, const char *name, const rq_strided *x, const char *other,
+                              rq_err *err)
+{
+    char a[RQ_SHAPE_TEXT], b[RQ_SHAPE_TEXT];
+    RQ_TRY(rq_strided_check(x, other, true, err));
+    RQ_TRY(rq_strided_check(y, name, true, err));
+    if (!rq_shape_equal(&x->shape, &y->shape))
+        return rq_fail(err, RQ_BAD_SHAPE, "%s has the shape %s, expected that of %s, %s", name,
+                       rq_shape_text(&y->shape, a, sizeof a), other, rq_shape_text(&x->shape, b, sizeof b));
+    return RQ_OK;
+}
+
+/* A bound as a tensor of x's shape. */
+static rq_status spread(rq_strided *out, const rq_strided *bound, const char *what, const rq_strided *x, rq_err *err)
+{
+    RQ_TRY(rq_strided_check(bound, what, true, err));
+    *out = *bound;
+    out->shape = x->shape;
+    return rq_amax_fit_broadcast(out->stride, &x->shape, bound, what, err);
+}
+
+static int64_t tiles(const rq_strided *x)
+{
+    return (rq_shape_count(&x->shape) + TILE - 1) / TILE;
+}
+
+rq_status rq_clip(rq_exec *e, const rq_strided *y, const rq_strided *x, const rq_strided *lo, const rq_strided *hi,
+                  rq_err *err)
+{
+    clip_job j = { .y = y, .x = x };
+    RQ_TRY(check_shapes(y, "y", x, "x", err));
+    RQ_TRY(spread(&j.lo, lo, "lo", x, err));
+    RQ_TRY(spread(&j.hi, hi, "hi", x, err));
+    rq_threads_for(rq_exec_pool(e), tiles(x), clip_tile, &j);
+    return RQ_OK;
+}
+
+static rq_status check_single(const rq_strided *bound, const char *what, const double *wanted, rq_err *err)
+{
+    if (wanted && rq_shape_count(&bound->shape) != 1) {
+        char text[RQ_SHAPE_TEXT];
+        return rq_fail(err, RQ_BAD_SHAPE, "Learnable min/max can only be scalar: %s has the shape %s", what,
+                       rq_shape_text(&bound->shape, text, sizeof text));
+    }
+    return RQ_OK;
+}
+
+rq_status rq_clip_backward(rq_exec *e, const rq_strided *dx, double *dlo, double *dhi, const rq_strided *dy,
+                           const rq_strided *x, const rq_strided *lo, const rq_strided *hi, rq_err *err)
+{
+    clip_job j = { .y = dx, .dy = dy, .x = x };
+    RQ_TRY(check_shapes(dx, "dx", dy, "dy", err));
+    RQ_TRY(check_shapes(x, "x", dy, "dy", err));
+    RQ_TRY(spread(&j.lo, lo, "lo", x, err));
+    RQ_TRY(spread(&j.hi, hi, "hi", x, err));
+    RQ_TRY(check_single(lo, "lo", dlo, err));
+    RQ_TRY(check_single(hi, "hi", dhi, err));
+    j.sum = rq_mem_alloc((size_t)tiles(x), sizeof *j.sum);
+    if (!j.sum)
+        return rq_fail(err, RQ_NO_MEMORY, "no memory for the gradients of the bounds");
+    rq_threads_for(rq_exec_pool(e), tiles(x), clip_tile, &j);
+    double sum[2] = { 0, 0 };
+    for (int64_t i = 0; i < tiles(x); i++) {
+        sum[0] += j.sum[i][0];
+        sum[1] += j.sum[i][1];
+    }
+    if (dlo)
+        *dlo = sum[0];
+    if (dhi)
+        *dhi = sum[1];
+    rq_mem_free(j.sum);
+    return RQ_OK;
+}

@@ -1,0 +1,44 @@
+/* quant/generators.h — data that any language can make: docs/calibration-facts.md 0. */
+#ifndef RQ_TESTS_GENERATORS_H
+#define RQ_TESTS_GENERATORS_H
+
+#include <stdint.h>
+#include <stdlib.h>
+
+static inline uint32_t gen_lcg(uint32_t *x)
+{
+    return *x = 1664525u * *x + 1013904223u;
+}
+
+/* U(seed, n): uniform in [0, 1). */
+static inline void gen_u(float *v, int64_t n, uint32_t seed)
+{
+    for (int64_t i = 0; i < n; i++)
+        v[i] = (float)(gen_lcg(&seed) >> 8) / 16777216;
+}
+
+static inline int gen_bell(uint32_t *seed)
+{
+    int s = 0;
+    for (int j = 0; j < 4; j++)
+        s += (int)(gen_lcg(seed) >> 16);
+    return s - 131070;
+}
+
+/* B(seed, n): a bell within [-2, 2]. */
+static inline void gen_b(float *v, int64_t n, uint32_t seed)
+{
+    for (int64_t i = 0; i < n; i++)
+        v[i] = (float)gen_bell(&seed) / 65536;
+}
+
+/* T(seed, n): a heavy tail. */
+static inline void gen_t(float *v, int64_t n, uint32_t seed)
+{
+    for (int64_t i = 0; i < n; i++) {
+        const int k = gen_bell(&seed);
+        v[i] = (float)((double)k * abs(k) / 4294967296.0);
+    }
+}
+
+#endif
