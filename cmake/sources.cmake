@@ -87,6 +87,12 @@ set(RQ_SOURCES
   src/quant/blocks_peer.c
   src/quant/calibrate.c
   src/quant/clip.c
+  src/quant/calibrator.c
+  src/quant/calibrator_hist.c
+  src/quant/calibrator_max.c
+  src/quant/calibrator_mse.c
+  src/quant/calibrator_own.c
+  src/quant/cells.c
   src/quant/codes.c
   src/quant/counts.c
   src/quant/ema.c

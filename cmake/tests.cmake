@@ -96,6 +96,7 @@ rq_test(tests/oom/test_oom.c)
 rq_test_tool(golden tests/golden/case_bad.c tests/golden/case_model.c tests/golden/case_quant.c tests/golden/case_static.c tests/golden/compare.c
   tests/golden/guard.c tests/golden/quant_fake_quantize.c tests/golden/quant_learned.c tests/golden/run_golden.c tests/golden/scan.c tests/golden/skips.c tests/golden/static_params.c
   tests/golden/guard.c tests/golden/quant_fake_quantize.c tests/golden/quant_tensor_quant.c tests/golden/run_golden.c tests/golden/scan.c tests/golden/skips.c tests/golden/static_params.c
+  tests/golden/guard.c tests/golden/quant_calibrators.c tests/golden/quant_fake_quantize.c tests/golden/quant_learned.c tests/golden/run_golden.c tests/golden/scan.c tests/golden/skips.c tests/golden/static_params.c
   tests/golden/static_weights.c)
 rq_test_tool(rewrite tests/interop/rewrite.c)
 rq_test_tool(run_onnx tests/golden/compare.c tests/golden/guard.c tests/golden/scan.c tests/onnx/not_run.c

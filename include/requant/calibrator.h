@@ -102,7 +102,7 @@ typedef struct rq_amax_params {
 RQ_API rq_amax_params rq_amax_defaults(void); /* 99.99 %, stride 1, start_bin 128, lower edge */
 
 /* The answer, f32: rank 0 where there is one, else the rank of x with size 1 for every axis that is not kept. *amax is overwritten, yours
- * to release. MAX: method MAX; HISTOGRAM: the three others, or MAX (its last edge that something lies below); MSE: method MSE; OWN: any.
+ * to release. MAX: method MAX; HISTOGRAM: the three others, or MAX (exactly); MSE: method MSE; OWN: any.
  * p NULL: the defaults.
  *   percentile  edges[first k with cumulative share >= p / 100]
  *   entropy     edge[i] of the last i with the least Kullback-Leibler divergence between the clipped counts and their rounding to
@@ -110,8 +110,8 @@ RQ_API rq_amax_params rq_amax_defaults(void); /* 99.99 %, stride 1, start_bin 12
  *   mse         centre[i] of the first i with the least sum of h (fq(centre) - centre)^2; i = start_bin, + stride ... bins - 1
  * RQ_NOT_FOUND: nothing collected. RQ_BAD_ARG: a method that c has not, a percentile outside of 0..100, too few bins for start_bin (both
  * numbers are said), start_bin or stride below 1; RQ_UNSUPPORTED: entropy of e4m3; RQ_NUMERIC: own gave no number; RQ_NO_MEMORY. */
-RQ_API rq_status rq_calibrator_amax(const rq_calibrator *c, rq_amax_method method, const rq_amax_params *p,
-                                    rq_tensor *amax, rq_err *err);
+RQ_API rq_status rq_calibrator_amax(rq_calibrator *c, rq_amax_method method, const rq_amax_params *p, rq_tensor *amax,
+                                    rq_err *err);
 
 /* What it has seen since it was made or reset. */
 typedef struct rq_calibrator_info {
@@ -145,7 +145,7 @@ RQ_API rq_status rq_calibrator_save(const rq_calibrator *c, rq_state *s, const c
 RQ_API rq_status rq_calibrator_load(rq_calibrator *c, const rq_state *s, const char *prefix, rq_err *err);
 
 /* As the originals print themselves: "MaxCalibrator(track_amax=False)",
- * "HistogramCalibrator(calib_bin_edges=[0.000, ..., 1.833](2049))", "MseCalibrator(num_bits=8 axis=None unsigned=False)", an own one by its
+ * "HistogramCalibrator(calib_bin_edges=[0.000, ..., 1.833](2049))", "MseCalibrator(start=0.25 stop=4 candidates=39)", an own one by its
  * name. Writes at most n bytes with the NUL, returns buf. */
 RQ_API const char *rq_calibrator_text(const rq_calibrator *c, char *buf, size_t n);
 enum { RQ_CALIBRATOR_TEXT = 128 };

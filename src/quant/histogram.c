@@ -12,7 +12,7 @@ enum { SPREAD = 4 }; /* signed bins per wanted one, before halving to a power of
 rq_status rq_histogram_init(rq_histogram *h, int bins, bool take_abs)
 {
     memset(h, 0, sizeof *h);
-    if (bins < 16 || bins > 65536)
+    if (bins < 2 || bins > 65536)
         return RQ_BAD_ARG;
     h->bins = bins;
     h->take_abs = take_abs;
@@ -88,6 +88,20 @@ static void cover_signed(rq_histogram *h, double lo, double hi)
     h->n = n;
 }
 
+/* At least n counts, those that are new 0. */
+static rq_status make_room(rq_histogram *h, int n)
+{
+    if (n <= h->cap)
+        return RQ_OK;
+    uint64_t *more = rq_mem_realloc(h->count, (size_t)n, sizeof *more);
+    if (!more)
+        return RQ_NO_MEMORY;
+    memset(more + h->cap, 0, (size_t)(n - h->cap) * sizeof *more);
+    h->count = more;
+    h->cap = n;
+    return RQ_OK;
+}
+
 /* The same for |x| up to m > 0. */
 static rq_status cover_abs(rq_histogram *h, float m)
 {
@@ -98,19 +112,12 @@ static rq_status cover_abs(rq_histogram *h, float m)
     }
     if (!((double)m > rq_histogram_edge(h, h->n)))
         return RQ_OK;
-    h->width = (float)h->width;
-    while (m / (float)h->width > RQ_HISTOGRAM_MOST)
+    while (h->width < FLT_MIN || m / (float)h->width > RQ_HISTOGRAM_MOST)
         merge(h);
+    h->width = (float)h->width;
     int n = (int)ceilf(m / (float)h->width);
     n = n > h->n ? n : h->n;
-    if (n > h->cap) {
-        uint64_t *more = rq_mem_realloc(h->count, (size_t)n, sizeof *more);
-        if (!more)
-            return RQ_NO_MEMORY;
-        memset(more + h->cap, 0, (size_t)(n - h->cap) * sizeof *more);
-        h->count = more;
-        h->cap = n;
-    }
+    RQ_TRY(make_room(h, n));
     h->n = n;
     return RQ_OK;
 }
@@ -118,7 +125,7 @@ static rq_status cover_abs(rq_histogram *h, float m)
 rq_status rq_histogram_fix(rq_histogram *h, float from, float to)
 {
     const size_t n = (size_t)h->bins;
-    float *edge = rq_mem_alloc(n + 1, sizeof *edge);
+    double *edge = rq_mem_alloc(n + 1, sizeof *edge);
     if (!edge)
         return RQ_NO_MEMORY;
     if (from == to) {
@@ -139,27 +146,119 @@ rq_status rq_histogram_fix(rq_histogram *h, float from, float to)
     return RQ_OK;
 }
 
-/* The bin is guessed as numpy does, then put right by the edges themselves. */
-static void count_between(rq_histogram *h, const float *x, size_t n)
+rq_status rq_histogram_extend(rq_histogram *h, float m)
 {
-    const float from = h->edge[0], to = h->edge[h->n], span = to - from;
+    const bool first = h->n == h->bins; /* numpy's edges are f32 until they are extended, f64 then */
+    const double last = h->edge[h->n];
+    double width = h->edge[1] - h->edge[0];
+    if (!(m > last))
+        return RQ_OK;
+    if (first)
+        width = (float)width;
+    if (!(width > 0))
+        width = fmax((last - h->edge[0]) / h->n, FLT_MIN);
+    while ((m - last) / width + h->n > RQ_HISTOGRAM_MOST) {
+        for (int i = 0; i < h->n; i++) { /* the last one may stay as it is */
+            const uint64_t c = h->count[i];
+            h->count[i] = 0;
+            h->count[i / 2] += c;
+            h->edge[i / 2 + 1] = h->edge[i + 1];
+        }
+        h->n = (h->n + 1) / 2;
+        width *= 2;
+    }
+    /* numpy.arange(last + width, m + width, width): a step is the difference of the first two */
+    double start = last + width, step = start + width - start, stop = m + width, more = (stop - start) / width;
+    if (first) {
+        start = (float)start;
+        step = (double)((float)start + (float)width) - start;
+        more = ((float)stop - (float)start) / (float)width;
+    }
+    if (!(more < RQ_HISTOGRAM_MOST)) /* at the end of the floats */
+        more = (m - last) / width;
+    const int added = (int)ceil(more), n = h->n + added;
+    double *edge = rq_mem_realloc(h->edge, (size_t)n + 1, sizeof *edge);
+    if (!edge)
+        return RQ_NO_MEMORY;
+    h->edge = edge;
+    RQ_TRY(make_room(h, n));
+    for (int i = 0; i < added; i++)
+        edge[h->n + 1 + i] = start + i * step;
+    if (edge[n] < m) /* rounding left it out */
+        edge[n] = m;
+    h->n = n;
+    return RQ_OK;
+}
+
+/* The bin is guessed as numpy does, then put right by the edges themselves. How many were finite. */
+static size_t count_between(const rq_histogram *h, uint64_t *count, const float *x, size_t n)
+{
+    const double from = h->edge[0], to = h->edge[h->n];
+    const float lowest = (float)from, span = (float)(to - from);
+    size_t finite = 0;
     for (size_t i = 0; i < n; i++) {
         const float v = h->take_abs ? fabsf(x[i]) : x[i];
-        if (!(fabsf(v) < INFINITY)) {
-            h->bad++;
-            continue;
-        }
-        h->total++;
+        finite += fabsf(v) < INFINITY;
         if (!(v >= from && v <= to))
             continue;
-        int k = (int)((v - from) / span * (float)h->n);
+        int k = (int)((v - lowest) / span * (float)h->n);
+        k = k > 0 ? k : 0;
         k = k < h->n ? k : h->n - 1;
         while (k > 0 && v < h->edge[k])
             k--;
         while (k < h->n - 1 && v >= h->edge[k + 1])
             k++;
-        h->count[k]++;
+        count[k]++;
     }
+    return finite;
+}
+
+rq_status rq_histogram_reach(rq_histogram *h, float lo, float hi)
+{
+    if (!h->take_abs)
+        cover_signed(h, lo, hi);
+    else if (lo < 0 || hi > 0)
+        return cover_abs(h, fmaxf(fabsf(lo), fabsf(hi)));
+    return RQ_OK;
+}
+
+void rq_histogram_tally(const rq_histogram *h, const rq_kernels *k, uint64_t *count, float lo, float hi, const float *x,
+                        size_t n)
+{
+    if (h->edge) {
+        count_between(h, count, x, n);
+        return;
+    }
+    if (h->width == 0)
+        return;
+    rq_bins b = { .n = h->n, .first = h->first, .take_abs = h->take_abs, .lo = lo, .hi = hi, .div = 1 };
+    if (h->take_abs) {
+        const float top = (float)rq_histogram_edge(h, h->n);
+        b.lo = 0;
+        b.hi = fmaxf(top, fmaxf(fabsf(lo), fabsf(hi)));
+        b.mul = (float)h->n;
+        b.div = top;
+        if (top > FLT_MAX / (float)h->n) { /* their product must stay a float */
+            b.mul = 1;
+            b.div = (float)h->width;
+        }
+    } else {
+        b.mul = (float)(1 / h->width);
+    }
+    k->histogram(count, &b, x, n);
+}
+
+void rq_histogram_commit(rq_histogram *h, float lo, float hi, uint64_t finite, uint64_t bad)
+{
+    if (finite) {
+        /* what came before any width was all zeros: their bin exists now */
+        if (h->width > 0 && h->lo == 0 && h->hi == 0)
+            h->count[-h->first] += h->total;
+        h->lo = fminf(h->lo, lo);
+        h->hi = fmaxf(h->hi, hi);
+    }
+    h->total += finite;
+    h->bad += bad;
 }
 
 rq_status rq_histogram_update(rq_histogram *h, const rq_kernels *k, const float *x, size_t n)
@@ -167,7 +266,9 @@ rq_status rq_histogram_update(rq_histogram *h, const rq_kernels *k, const float 
     float lo, hi;
     size_t finite;
     if (h->edge) {
-        count_between(h, x, n);
+        finite = count_between(h, h->count, x, n);
+        h->total += finite;
+        h->bad += n - finite;
         return RQ_OK;
     }
     k->minmax(x, n, &lo, &hi, &finite);
@@ -177,38 +278,9 @@ rq_status rq_histogram_update(rq_histogram *h, const rq_kernels *k, const float 
         k->histogram(h->count, &b, x, n);
         rq_histogram_fold(h, lo, hi, h->count);
     } else if (finite) {
-        if (h->take_abs) {
-            float m = fmaxf(fabsf(lo), fabsf(hi));
-            if (m > 0)
-                RQ_TRY(cover_abs(h, m));
-        } else {
-            cover_signed(h, lo, hi);
-        }
-        if (h->width > 0) {
-            /* what came before any width was all zeros: their bin exists now */
-            if (h->lo <= h->hi && h->lo == 0 && h->hi == 0) {
-                h->count[-h->first] += h->total;
-            }
-            float top = (float)rq_histogram_edge(h, h->n);
-            rq_bins b = { .n = h->n, .first = h->first, .take_abs = h->take_abs, .lo = lo, .hi = hi, .div = 1 };
-            if (h->take_abs) {
-                b.lo = 0;
-                b.hi = fmaxf(top, fmaxf(fabsf(lo), fabsf(hi)));
-                b.mul = (float)h->n;
-                b.div = top;
-                if (top > FLT_MAX / (float)h->n) { /* their product must stay a float */
-                    b.mul = 1;
-                    b.div = (float)h->width;
-                }
-            } else {
-                b.mul = (float)(1 / h->width);
-            }
-            k->histogram(h->count, &b, x, n);
-        }
-        h->lo = fminf(h->lo, lo);
-        h->hi = fmaxf(h->hi, hi);
+        RQ_TRY(rq_histogram_reach(h, lo, hi));
+        rq_histogram_tally(h, k, h->count, lo, hi, x, n);
     }
-    h->total += finite;
-    h->bad += n - finite;
+    rq_histogram_commit(h, lo, hi, finite, n - finite);
     return RQ_OK;
 }

@@ -9,7 +9,8 @@
  *            later ones append bins of that width (merged in pairs above RQ_HISTOGRAM_MOST). The width, and with it
  *            the result, depends on the first batch.
  *   edges    rq_histogram_fix: equal bins over a range that is known beforehand, as numpy.histogram makes them:
- *            onnx-facts 4.4. The second of two passes.
+ *            onnx-facts 4.4. The second of two passes; or of |x|, extended where a batch goes beyond
+ *            (rq_histogram_extend, docs/calibration-facts.md 4.2).
  *   resampled  always `bins` bins over exactly what was seen, as PyTorch's HistogramObserver keeps them (torch-facts 4): when
  *            the range grows, what was counted is spread over the new bins. Masses are f32 and need not be whole;
  *            the result depends on the order of the batches.
@@ -37,11 +38,11 @@ typedef struct rq_histogram {
     int first;    /* 0 for |x| */
     double width; /* 0 while nothing but zeros was seen */
     bool take_abs;
-    int bins;       /* wanted: 16..65536; signed: the range spreads over 2 to 4 times as many */
+    int bins;       /* wanted: 2..65536; signed: the range spreads over 2 to 4 times as many */
     float lo, hi;   /* smallest and largest finite element seen (of x, in both forms); lo > hi: none */
     uint64_t total; /* finite elements */
     uint64_t bad;   /* NaN and infinities */
-    float *edge;    /* [n + 1] after rq_histogram_fix; NULL otherwise */
+    double *edge;   /* [n + 1] after rq_histogram_fix; NULL otherwise */
     float *mass;    /* resampled: [2 * bins], the first half is in use; NULL otherwise */
     int upsample;   /* resampled: parts that a bin is cut into to be spread */
     rq_resample rule;
@@ -55,6 +56,17 @@ void rq_histogram_release(rq_histogram *h);
 /* From now on count (from nothing) in h->bins bins over from..to; what lies outside is not counted, `to` itself counts in the last. A range
  * without width becomes from - 1/2 .. from + 1/2. RQ_NO_MEMORY: h is as it was. */
 rq_status rq_histogram_fix(rq_histogram *h, float from, float to);
+/* After rq_histogram_fix: bins of the first one's width behind the last edge until m is inside (one more at times, as numpy.arange has
+ * it); pairs merge above RQ_HISTOGRAM_MOST. RQ_NO_MEMORY: h counts what it did. */
+rq_status rq_histogram_extend(rq_histogram *h, float m);
+
+/* rq_histogram_update in parts, for who counts in parallel. A batch whose finite elements lie in lo..hi: make room (not for the form
+ * `edges`; RQ_NO_MEMORY: nothing changed), count any parts into count[h->n] (h->count itself, or arrays that are added to
+ * it), and say what there was. */
+rq_status rq_histogram_reach(rq_histogram *h, float lo, float hi);
+void rq_histogram_tally(const rq_histogram *h, const rq_kernels *k, uint64_t *count, float lo, float hi, const float *x,
+                        size_t n);
+void rq_histogram_commit(rq_histogram *h, float lo, float hi, uint64_t finite, uint64_t bad);
 
 /* ---- resampled: histogram_resample.c ---- */
 
@@ -84,7 +96,7 @@ double rq_histogram_error(const rq_histogram *h, double levels, int a, int b);
 /* Lower edge of bin i (i = n: the upper edge of the last), rounded to f32 as the peers' edges are. */
 static inline double rq_histogram_edge(const rq_histogram *h, int i)
 {
-    return h->edge ? h->edge[i] : (float)((double)(h->first + i) * h->width);
+    return h->edge ? (float)h->edge[i] : (float)((double)(h->first + i) * h->width);
 }
 
 #endif
