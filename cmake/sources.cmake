@@ -67,6 +67,7 @@ set(RQ_SOURCES
   src/kernels/stats_scalar.c
   src/tensor/convert.c
   src/tensor/dtype.c
+  src/tensor/pack.c
   src/tensor/qparams.c
   src/tensor/qtype.c
   src/tensor/shape.c
@@ -98,6 +99,7 @@ set(RQ_SOURCES
   src/quant/ema.c
   src/quant/exec.c
   src/quant/fake_quantize.c
+  src/quant/fq_codes.c
   src/quant/fq_plan.c
   src/quant/histogram.c
   src/quant/layout.c

@@ -21,6 +21,7 @@ typedef enum rq_fq_rule {
     RQ_FQ_DIVIDE,     /* x / scale: ONNX's definition, and how weights are quantized after training in Core ML Tools */
     RQ_FQ_RECIPROCAL, /* x * (1 / scale), both in f32: PyTorch */
     RQ_FQ_MULTIPLIER, /* x * m, y = code / m; scale[] holds the multipliers m = qmax / amax: pytorch-quantization */
+    RQ_FQ_MULTIPLIER_RECIPROCAL, /* x * m, y = code * (1 / m): float types in ModelOpt */
 } rq_fq_rule;
 
 typedef struct rq_fq {

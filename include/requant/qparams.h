@@ -33,6 +33,9 @@ RQ_API rq_status rq_qparams_copy(rq_qparams *dst, const rq_qparams *src);
 RQ_API void rq_qparams_release(rq_qparams *q);
 /* Same type, axis, block, and bit-equal scales and zero points? */
 RQ_API bool rq_qparams_equal(const rq_qparams *a, const rq_qparams *b);
+/* The least power of two that is not below scale (2^-126 at least, 2^127 at most): no range is cut, and multiplying by it is exact.
+ * NaN and what is not positive: 2^-126. */
+RQ_API float rq_qparams_power_of_two(float scale);
 /* Smallest and largest code. */
 RQ_API void rq_qparams_limits(const rq_qparams *q, int32_t *lo, int32_t *hi);
 

@@ -47,10 +47,16 @@ static inline rq_fakequant rq_fakequant_at(const rq_fakequant *p, size_t i)
     return e;
 }
 
-/* Where x lands, given the numbers of its element. */
+/* x over its scale, given the numbers of its element. */
+static inline float rq_fakequant_scaled(float x, const rq_fakequant *e)
+{
+    return e->divide ? x / e->in : x * e->in;
+}
+
+/* Where x lands. */
 static inline float rq_fakequant_landing(float x, const rq_fakequant *e)
 {
-    return rq_quantize_landing(e->divide ? x / e->in : x * e->in, e->inside, e->after);
+    return rq_quantize_landing(rq_fakequant_scaled(x, e), e->inside, e->after);
 }
 
 static inline bool rq_fakequant_passes(float t, const rq_fakequant *e)
@@ -72,17 +78,24 @@ static inline int32_t rq_fakequant_integer(float t, const rq_fakequant *e)
 }
 
 /* What code c means. */
+static inline double rq_fakequant_real_f64(double c, const rq_fakequant *e)
+{
+    const double d = c + (double)e->back;
+    return e->undivide ? d / (double)e->out : d * (double)e->out;
+}
+
 static inline float rq_fakequant_real(float c, const rq_fakequant *e)
 {
-    if (e->wide) {
-        const double d = (double)c + (double)e->back;
-        return (float)(e->undivide ? d / (double)e->out : d * (double)e->out);
-    }
+    if (e->wide)
+        return (float)rq_fakequant_real_f64((double)c, e);
     const float d = c + e->back;
     return e->undivide ? d / e->out : d * e->out;
 }
 
-/* Doubles: the same formula in f64, of which in, out and the zero point are f32. Not in the table: one version. */
+/* Not in the table, of one version: codes of up to 16 bits as integers, and doubles, by the same formula in f64 (in, out
+ * and the zero point are f32). */
+void rq_fakequant_integers(int32_t *q, const float *x, size_t n, const rq_fakequant *p);
+void rq_fakequant_integers_f64(int32_t *q, const double *x, size_t n, const rq_fakequant *p);
 void rq_fakequant_f64(double *y, uint8_t *mask, const double *x, size_t n, const rq_fakequant *p);
 void rq_fakequant_grad_f64(double *dx, const double *dy, const double *x, size_t n, const rq_fakequant *p);
 

@@ -38,12 +38,25 @@ void rq_stream_end_scalar(void)
 {
 }
 
+void rq_fakequant_integers(int32_t *q, const float *x, size_t n, const rq_fakequant *p)
+{
+    for (size_t i = 0; i < n; i++) {
+        const rq_fakequant e = rq_fakequant_at(p, i);
+        q[i] = rq_fakequant_integer(rq_fakequant_landing(x[i], &e), &e);
+    }
+}
+
 /* ---- f64 ---- */
 
 static double landing_f64(double x, const rq_fakequant *e)
 {
     const double in = (double)e->in;
     return rq_quantize_landing_f64(e->divide ? x / in : x * in, (double)e->inside, (double)e->after);
+}
+
+static double code_f64(double t, const rq_fakequant *e)
+{
+    return e->compat && rq_quantize_wraps(t) ? (double)e->lo : rq_quantize_within_f64(t, (double)e->lo, (double)e->hi);
 }
 
 static bool passes_f64(double t, const rq_fakequant *e)
@@ -55,11 +68,19 @@ void rq_fakequant_f64(double *y, uint8_t *mask, const double *x, size_t n, const
 {
     for (size_t i = 0; i < n; i++) {
         const rq_fakequant e = rq_fakequant_at(p, i);
-        const double t = landing_f64(x[i], &e), lo = (double)e.lo, out = (double)e.out;
-        const double c = e.compat && rq_quantize_wraps(t) ? lo : rq_quantize_within_f64(t, lo, (double)e.hi);
+        const double t = landing_f64(x[i], &e);
         if (mask)
             mask[i] = passes_f64(t, &e);
-        y[i] = e.undivide ? (c + (double)e.back) / out : (c + (double)e.back) * out;
+        y[i] = rq_fakequant_real_f64(code_f64(t, &e), &e);
+    }
+}
+
+void rq_fakequant_integers_f64(int32_t *q, const double *x, size_t n, const rq_fakequant *p)
+{
+    for (size_t i = 0; i < n; i++) {
+        const rq_fakequant e = rq_fakequant_at(p, i);
+        const double c = code_f64(landing_f64(x[i], &e), &e);
+        q[i] = (int32_t)(c == c ? c : (double)e.lo);
     }
 }
 

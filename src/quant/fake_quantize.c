@@ -58,12 +58,6 @@ static float most_of(rq_dtype d)
     return d == RQ_DTYPE_F8E4M3FN ? 448.0f : 57344.0f;
 }
 
-/* x over the scale, before it goes to the float grid. */
-static float scaled(float x, const rq_fakequant *p)
-{
-    return p->divide ? x / p->in : x * p->in;
-}
-
 static void forward_float8(const job *j, int64_t at, int64_t n, const rq_fakequant *p)
 {
     const rq_dtype d = j->plan.f->type.dtype;
@@ -73,9 +67,9 @@ static void forward_float8(const job *j, int64_t at, int64_t n, const rq_fakequa
     const float *x = rq_strided_read(j->x, at, n, tile);
     for (int64_t i = 0; i < n; i++) {
         const rq_fakequant e = rq_fakequant_at(p, (size_t)i);
-        const float v = scaled(x[i], &e), c = rq_convert_f8_to_f32(d, rq_convert_f32_to_f8(d, v, true));
+        const float v = rq_fakequant_scaled(x[i], &e), c = rq_convert_f8_to_f32(d, rq_convert_f32_to_f8(d, v, true));
         bits[i] = fabsf(v) <= most;
-        tile[i] = e.undivide ? c / e.out : c * e.out;
+        tile[i] = rq_fakequant_real(c, &e);
     }
     rq_strided_write(j->y, at, n, tile);
     if (j->mask)
@@ -110,7 +104,7 @@ static void backward_float8(const job *j, int64_t at, int64_t n, const rq_fakequ
     const float *x = rq_strided_read(j->x, at, n, tile), *dy = rq_strided_read(j->dy, at, n, tile_dy);
     for (int64_t i = 0; i < n; i++) {
         const rq_fakequant e = rq_fakequant_at(p, (size_t)i);
-        tile[i] = dy[i] * (fabsf(scaled(x[i], &e)) <= most ? 1.0f : 0.0f);
+        tile[i] = dy[i] * (fabsf(rq_fakequant_scaled(x[i], &e)) <= most ? 1.0f : 0.0f);
     }
     rq_strided_write(j->y, at, n, tile);
 }

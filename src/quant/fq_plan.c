@@ -10,13 +10,19 @@ static const int32_t most_zero_point = 1 << 23;
 /* A span shorter than this is no use to a kernel: the scales are laid out in rows instead. */
 enum { SHORT_SPAN = 32, ROW = 512, MOST_ROW = 1 << 20 };
 
+/* Does scale[] hold multipliers? These systems compute in floats and keep the sign of zeros. */
+static bool by_multiplier(const rq_fq *f)
+{
+    return f->rule == RQ_FQ_MULTIPLIER || f->rule == RQ_FQ_MULTIPLIER_RECIPROCAL;
+}
+
 static rq_status check_scale(const rq_fq *f, int64_t i, rq_err *err)
 {
     const float s = f->scale[i];
     if (!(s > 0) || !isfinite(s))
         return rq_fail(err, RQ_NUMERIC, "%s %lld is %g, expected a positive finite number",
-                       f->rule == RQ_FQ_MULTIPLIER ? "multiplier" : "scale", (long long)i, (double)s);
-    if (f->rule == RQ_FQ_RECIPROCAL && !f->compat && !isfinite(1.0f / s))
+                       by_multiplier(f) ? "multiplier" : "scale", (long long)i, (double)s);
+    if ((f->rule == RQ_FQ_RECIPROCAL || f->rule == RQ_FQ_MULTIPLIER_RECIPROCAL) && !f->compat && !isfinite(1.0f / s))
         return rq_fail(err, RQ_NUMERIC, "scale %lld is %g, whose reciprocal is not finite", (long long)i, (double)s);
     return RQ_OK;
 }
@@ -41,8 +47,8 @@ rq_status rq_fq_check(const rq_fq *f, const rq_shape *shape, rq_err *err)
     RQ_TRY(rq_qtype_check(&f->type, err));
     if (f->type.dtype == RQ_DTYPE_S32)
         return rq_fail(err, RQ_BAD_ARG, "type s32, expected one of at most 16 bits");
-    if ((unsigned)f->rule > RQ_FQ_MULTIPLIER)
-        return rq_fail(err, RQ_BAD_ARG, "rule %d, expected 0 (divide), 1 (reciprocal) or 2 (multiplier)", (int)f->rule);
+    if ((unsigned)f->rule > RQ_FQ_MULTIPLIER_RECIPROCAL)
+        return rq_fail(err, RQ_BAD_ARG, "rule %d, expected 0 to %d", (int)f->rule, (int)RQ_FQ_MULTIPLIER_RECIPROCAL);
     char text[RQ_SHAPE_TEXT];
     if (rq_shape_check(shape))
         return rq_fail(err, RQ_BAD_SHAPE, "the shape is %s, expected known sizes of at most 2^47 elements",
@@ -69,6 +75,11 @@ static float in_of(const rq_fq *f, int64_t i)
     return f->rule == RQ_FQ_RECIPROCAL ? 1.0f / f->scale[i] : f->scale[i];
 }
 
+static float out_of(const rq_fq *f, int64_t i)
+{
+    return f->rule == RQ_FQ_MULTIPLIER_RECIPROCAL ? 1.0f / f->scale[i] : f->scale[i];
+}
+
 static bool has_zero_point(const rq_fq *f)
 {
     return f->zero_point || f->zero_point_f;
@@ -83,8 +94,8 @@ static float zero_point_of(const rq_fq *f, int64_t i)
 static void take_scale(rq_fakequant *k, const rq_fq *f, int64_t i)
 {
     k->in = in_of(f, i);
-    k->out = f->scale[i];
-    if (!has_zero_point(f) && f->rule == RQ_FQ_MULTIPLIER)
+    k->out = out_of(f, i);
+    if (!has_zero_point(f) && by_multiplier(f))
         return; /* keeps the sign of zero */
     const float z = zero_point_of(f, i);
     *(k->zp_inside ? &k->inside : &k->after) = z;
@@ -95,7 +106,7 @@ static void take_scale(rq_fakequant *k, const rq_fq *f, int64_t i)
 static void put_row(rq_fq_plan *p, int64_t i, int64_t s)
 {
     p->rows[i] = in_of(p->f, s);
-    p->rows[p->row_n + i] = p->f->scale[s];
+    p->rows[p->row_n + i] = out_of(p->f, s);
     p->rows[2 * p->row_n + i] = zero_point_of(p->f, s);
 }
 
@@ -108,7 +119,7 @@ static rq_status make_rows(rq_fq_plan *p, int64_t n, rq_err *err)
     p->in_row = p->rows;
     p->out_row = p->rows + n;
     p->zp_row = p->rows + 2 * n;
-    if (!has_zero_point(p->f) && p->f->rule == RQ_FQ_MULTIPLIER)
+    if (!has_zero_point(p->f) && by_multiplier(p->f))
         p->zp_row = NULL;
     return RQ_OK;
 }

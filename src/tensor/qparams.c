@@ -1,6 +1,7 @@
 /* tensor/qparams.c — scales and zero points; see requant/qparams.h. */
 #include "requant/qparams.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -57,4 +58,15 @@ void rq_qparams_limits(const rq_qparams *q, int32_t *lo, int32_t *hi)
     rq_dtype_limits(q->dtype, &l, &h);
     *lo = (int32_t)l;
     *hi = (int32_t)(h > INT32_MAX ? INT32_MAX : h);
+}
+
+float rq_qparams_power_of_two(float scale)
+{
+    if (!(scale > 0x1p-126f))
+        return 0x1p-126f;
+    if (scale > 0x1p126f)
+        return 0x1p127f;
+    int e;
+    const float m = frexpf(scale, &e); /* scale = m 2^e, m in [0.5, 1) */
+    return ldexpf(1.0f, m == 0.5f ? e - 1 : e);
 }
