@@ -23,7 +23,8 @@ typedef struct rq_fakequant {
     bool divide;   /* x / in */
     bool undivide; /* c / out */
     bool compat;
-    bool wide;      /* y is computed in f64 and rounded once: zero points that are real numbers, as PyTorch does */
+    bool
+        wide; /* zero points are real numbers: x * in + inside is rounded once, and y, in f64, too (docs/torch-facts.md 1.2) */
     bool zp_inside; /* zp_row stands for `inside`, not for `after` */
     bool stream; /* what is written passes the caches by, where the CPU can: the caller says it is larger than they are,
                        is not read by the call, and calls stream_end afterwards. No result depends on it */
@@ -56,7 +57,8 @@ static inline float rq_fakequant_scaled(float x, const rq_fakequant *e)
 /* Where x lands. */
 static inline float rq_fakequant_landing(float x, const rq_fakequant *e)
 {
-    return rq_quantize_landing(rq_fakequant_scaled(x, e), e->inside, e->after);
+    return e->wide && !e->divide ? rq_quantize_landing_fused(x, e->in, e->inside, e->after)
+                                 : rq_quantize_landing(rq_fakequant_scaled(x, e), e->inside, e->after);
 }
 
 static inline bool rq_fakequant_passes(float t, const rq_fakequant *e)

@@ -51,6 +51,8 @@ void rq_fakequant_integers(int32_t *q, const float *x, size_t n, const rq_fakequ
 static double landing_f64(double x, const rq_fakequant *e)
 {
     const double in = (double)e->in;
+    if (e->wide && !e->divide)
+        return rq_quantize_landing_f64(fma(x, in, (double)e->inside), -0.0, (double)e->after);
     return rq_quantize_landing_f64(e->divide ? x / in : x * in, (double)e->inside, (double)e->after);
 }
 

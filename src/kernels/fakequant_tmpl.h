@@ -40,9 +40,11 @@ ALWAYS void take_rows(numbers *e, const rq_fakequant *p, size_t i)
     e->in = vload(p->in_row + i);
     e->out = vload(p->out_row + i);
     if (p->zp_row) {
-        const vf zp = vload(p->zp_row + i), none = vsplat(-0.0f);
-        e->inside = p->zp_inside ? zp : none;
-        e->after = p->zp_inside ? none : zp;
+        const vf zp = vload(p->zp_row + i);
+        if (p->zp_inside)
+            e->inside = zp;
+        else
+            e->after = zp;
         e->back = vneg(zp);
     }
 }
@@ -132,7 +134,7 @@ static void forward_few(float *y, uint8_t *mask, const float *x, size_t n, const
 
 void KERNEL(fakequant)(float *y, uint8_t *mask, const float *x, size_t n, const rq_fakequant *p)
 {
-    if (p->wide) { /* in f64: rare */
+    if (p->wide) { /* fused, and in f64: rare */
         rq_fakequant_scalar(y, mask, x, n, p);
         return;
     }
@@ -196,6 +198,10 @@ static void grad_few(float *dx, const float *dy, const float *x, size_t n, const
 
 void KERNEL(fakequant_grad)(float *dx, const float *dy, const float *x, size_t n, const rq_fakequant *p)
 {
+    if (p->wide) {
+        rq_fakequant_grad_scalar(dx, dy, x, n, p);
+        return;
+    }
     size_t i = 0;
     if (p->stream) {
         i = misaligned(dx, sizeof *dx, n);
@@ -277,6 +283,10 @@ static void codes_few(uint8_t *q, const float *x, size_t n, const rq_fakequant *
 
 void KERNEL(fakequant_codes)(uint8_t *q, const float *x, size_t n, const rq_fakequant *p)
 {
+    if (p->wide) {
+        rq_fakequant_codes_scalar(q, x, n, p);
+        return;
+    }
     size_t i = 0;
     if (p->stream) {
         i = misaligned(q, sizeof *q, n);

@@ -98,6 +98,15 @@ static void the_zero_point_decides_where_ties_fall(void **state)
     check_vector(&f, x, 7, (float[]) { -3, -1, -1, 1, 1, 3, 3 }, NULL);
     f.zero_point_f = &zq;
     check_vector(&f, x, 7, (float[]) { -2.25f, -1.25f, -0.25f, 0.75f, 1.75f, 2.75f, 3.75f }, NULL);
+    /* PyTorch 2.15, AVX-512: fake_quantize_per_channel_affine(x, [0.1], [1.3], 0, -8, 7): product and sum are rounded once */
+    const float zr = 1.3f, tenth = 0.1f;
+    f = (rq_fq) {
+        .type = { RQ_DTYPE_S4, -8, 7 }, .rule = RQ_FQ_RECIPROCAL, .axis = RQ_PER_TENSOR, .n = 1, .compat = true
+    };
+    f.scale = &tenth;
+    f.zero_point_f = &zr;
+    check_vector(&f, (float[]) { -0.580000043f, -0.479999989f, 0.12000002f, 0.419999957f }, 4,
+                 (float[]) { -0.629999995f, -0.530000031f, 0.170000002f, 0.370000005f }, NULL);
 }
 
 static void what_is_not_finite(void **state)
@@ -267,7 +276,10 @@ static float expected(const rq_fq *f, int64_t s, float x, bool *passes)
     const float scale = f->scale[s], lo = (float)f->type.lo, hi = (float)f->type.hi;
     const double z = f->zero_point_f ? (double)f->zero_point_f[s] : f->zero_point ? f->zero_point[s] : 0;
     const float v = f->rule == RQ_FQ_DIVIDE ? x / scale : f->rule == RQ_FQ_RECIPROCAL ? x * (1 / scale) : x * scale;
-    const float t = f->zero_point_f || f->zero_point_inside ? rintf(v + (float)z) : rintf(v) + (float)z;
+    float t = f->zero_point_inside ? rintf(v + (float)z) : rintf(v) + (float)z;
+    if (f->zero_point_f) /* x * inv + z is rounded once */
+        t = rintf(f->rule == RQ_FQ_DIVIDE ? v + (float)z
+                                          : fmaf(x, f->rule == RQ_FQ_RECIPROCAL ? 1 / scale : scale, (float)z));
     *passes = t >= lo && t <= hi;
     if (isnan(t) && !f->compat)
         return NAN;
