@@ -57,6 +57,7 @@ set(RQ_SOURCES
   src/kernels/qeltwise_scalar.c
   src/kernels/quantize_avx2.c
   src/kernels/quantize_avx512.c
+  src/kernels/quantize_neon.c
   src/kernels/quantize_scalar.c
   src/kernels/reduce_avx2.c
   src/kernels/reduce_avx512.c
@@ -64,6 +65,7 @@ set(RQ_SOURCES
   src/kernels/reduce_scalar.c
   src/kernels/stats_avx2.c
   src/kernels/stats_avx512.c
+  src/kernels/stats_neon.c
   src/kernels/stats_scalar.c
   src/tensor/convert.c
   src/tensor/dtype.c

@@ -117,6 +117,12 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->isa = "neon";
     k->gemm = rq_gemm_neon;
     k->gemm_f32 = rq_gemm_f32_neon;
+    k->quantize_u8 = rq_quantize_u8_neon;
+    k->quantize_s8 = rq_quantize_s8_neon;
+    k->dequantize_u8 = rq_dequantize_u8_neon;
+    k->dequantize_s8 = rq_dequantize_s8_neon;
+    k->minmax = rq_minmax_neon;
+    k->histogram = rq_histogram_neon;
     k->fakequant = rq_fakequant_neon;
     k->fakequant_grad = rq_fakequant_grad_neon;
     k->fakequant_mask_grad = rq_fakequant_mask_grad_neon;

@@ -42,6 +42,10 @@ void rq_quantize_u8_avx512(uint8_t *y, const float *x, size_t n, float scale, in
 void rq_quantize_s8_avx512(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_dequantize_u8_avx512(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
 void rq_dequantize_s8_avx512(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
+void rq_quantize_u8_neon(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_quantize_s8_neon(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_dequantize_u8_neon(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
+void rq_dequantize_s8_neon(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
 void rq_requantize_rows_avx512(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
                                const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_requantize_cols_avx512(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
@@ -96,6 +100,8 @@ void rq_minmax_avx2(const float *x, size_t n, float *lo, float *hi, size_t *fini
 void rq_histogram_avx2(uint64_t *h, const rq_bins *b, const float *x, size_t n);
 void rq_minmax_avx512(const float *x, size_t n, float *lo, float *hi, size_t *finite);
 void rq_histogram_avx512(uint64_t *h, const rq_bins *b, const float *x, size_t n);
+void rq_minmax_neon(const float *x, size_t n, float *lo, float *hi, size_t *finite);
+void rq_histogram_neon(uint64_t *h, const rq_bins *b, const float *x, size_t n);
 
 /* ---- fakequant_learned_*.c ---- */
 void rq_learned_grad_scalar(float *dx, rq_learned_sums *s, const float *dy, const float *x, size_t n, size_t lane,

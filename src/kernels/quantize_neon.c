@@ -1,0 +1,69 @@
+/* kernels/quantize_neon.c — reals to 8-bit codes and back on 64-bit ARM, 16 elements at a time; the tail goes to the
+ * definition's inline functions. maxnm(NaN, lo) is lo, as the definition wants. */
+#ifdef __aarch64__
+#include "kernels/kernels_isa.h"
+#include "kernels/quantize.h"
+
+#include <arm_neon.h>
+
+/* clamp(rne(x / scale) + zp) of 4, with lo and hi shifted by zp already */
+static inline int16x4_t codes_of(const float *x, float32x4_t scale, float32x4_t lo, float32x4_t hi, int32x4_t zp)
+{
+    const float32x4_t v = vminnmq_f32(vmaxnmq_f32(vdivq_f32(vld1q_f32(x), scale), lo), hi);
+    return vmovn_s32(vaddq_s32(vcvtnq_s32_f32(v), zp));
+}
+
+static size_t quantize(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
+{
+    const float32x4_t s = vdupq_n_f32(scale), vlo = vdupq_n_f32((float)(lo - zp)), vhi = vdupq_n_f32((float)(hi - zp));
+    const int32x4_t z = vdupq_n_s32(zp);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16) {
+        const int16x8_t a = vcombine_s16(codes_of(x + i, s, vlo, vhi, z), codes_of(x + i + 4, s, vlo, vhi, z));
+        const int16x8_t b = vcombine_s16(codes_of(x + i + 8, s, vlo, vhi, z), codes_of(x + i + 12, s, vlo, vhi, z));
+        vst1q_u8(y + i, vreinterpretq_u8_s8(vcombine_s8(vmovn_s16(a), vmovn_s16(b))));
+    }
+    return i;
+}
+
+void rq_quantize_u8_neon(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
+{
+    for (size_t i = quantize(y, x, n, scale, zp, lo, hi); i < n; i++)
+        y[i] = (uint8_t)rq_quantize_one(x[i], scale, zp, lo, hi);
+}
+
+void rq_quantize_s8_neon(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
+{
+    for (size_t i = quantize((uint8_t *)y, x, n, scale, zp, lo, hi); i < n; i++)
+        y[i] = (int8_t)rq_quantize_one(x[i], scale, zp, lo, hi);
+}
+
+static inline void put_reals(float *y, int16x8_t q, int32x4_t zp, float32x4_t scale)
+{
+    vst1q_f32(y, vmulq_f32(vcvtq_f32_s32(vsubq_s32(vmovl_s16(vget_low_s16(q)), zp)), scale));
+    vst1q_f32(y + 4, vmulq_f32(vcvtq_f32_s32(vsubq_s32(vmovl_s16(vget_high_s16(q)), zp)), scale));
+}
+
+void rq_dequantize_u8_neon(float *y, const uint8_t *x, size_t n, float scale, int32_t zp)
+{
+    const float32x4_t s = vdupq_n_f32(scale);
+    const int32x4_t z = vdupq_n_s32(zp);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        put_reals(y + i, vreinterpretq_s16_u16(vmovl_u8(vld1_u8(x + i))), z, s);
+    for (; i < n; i++)
+        y[i] = rq_dequantize_one(x[i], scale, zp);
+}
+
+void rq_dequantize_s8_neon(float *y, const int8_t *x, size_t n, float scale, int32_t zp)
+{
+    const float32x4_t s = vdupq_n_f32(scale);
+    const int32x4_t z = vdupq_n_s32(zp);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        put_reals(y + i, vmovl_s8(vld1_s8(x + i)), z, s);
+    for (; i < n; i++)
+        y[i] = rq_dequantize_one(x[i], scale, zp);
+}
+
+#endif
