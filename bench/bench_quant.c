@@ -30,6 +30,7 @@ typedef struct bench {
     float *relu;      /* [n] x with what is negative set to zero */
     uint8_t *codes;   /* [n] */
     uint64_t *count;  /* of bins */
+    rq_histogram hist;
     volatile uint64_t sink;
 } bench;
 
@@ -191,6 +192,72 @@ static void per_channel_backward(bench *b)
     fake_quantize(b, RQ_FQ_RECIPROCAL, true, true, false);
 }
 
+static void learned(bench *b, bool channels, bool backward)
+{
+    static float scale[1 << 20], zero_point[1 << 20], dscale[1 << 20], dzero_point[1 << 20];
+    rq_err err = { 0 };
+    const int64_t rows = (int64_t)b->n / COLUMNS;
+    const rq_shape shape = { .rank = 2, .dim = { rows, COLUMNS } };
+    for (int64_t i = 0; i < (channels ? rows : 1); i++) {
+        scale[i] = 0.03f;
+        zero_point[i] = (float)(i % 7) - 3;
+    }
+    const rq_learned l = { .type = rq_qtype_of(RQ_DTYPE_S8),
+                           .axis = channels ? 0 : RQ_PER_TENSOR,
+                           .n = channels ? rows : 1,
+                           .scale = scale,
+                           .zero_point = zero_point,
+                           .grad_factor = 1 };
+    const rq_strided x = rq_strided_floats(b->x, &shape), y = rq_strided_floats(b->y, &shape),
+                     dy = rq_strided_floats(b->z, &shape);
+    if (backward)
+        must(rq_learned_quantize_backward(b->e, &y, dscale, dzero_point, &dy, &x, &l, &err), &err);
+    else
+        must(rq_learned_quantize(b->e, &y, &x, &l, &err), &err);
+}
+
+static void learned_per_tensor(bench *b)
+{
+    learned(b, false, false);
+}
+static void learned_per_tensor_backward(bench *b)
+{
+    learned(b, false, true);
+}
+static void learned_per_channel(bench *b)
+{
+    learned(b, true, false);
+}
+static void learned_per_channel_backward(bench *b)
+{
+    learned(b, true, true);
+}
+
+/* A histogram of |x| with BINS bins, made anew where b->hist.n is 0. */
+static const rq_histogram *hist_of(bench *b)
+{
+    const rq_err none = { .text = "no memory" };
+    if (!b->hist.n) {
+        must(rq_histogram_init(&b->hist, BINS, true), &none);
+        must(rq_histogram_update(&b->hist, &b->k, b->x, b->n), &none);
+    }
+    return &b->hist;
+}
+
+static void entropy(bench *b)
+{
+    int at;
+    rq_calibrate_amax_entropy(hist_of(b), 128, 128, 1, &at);
+    b->sink = (uint64_t)at;
+}
+
+static void mse(bench *b)
+{
+    int at;
+    rq_calibrate_amax_mse(hist_of(b), 127, 128, 1, &at);
+    b->sink = (uint64_t)at;
+}
+
 static const row rows[] = {
     { "fake_quantize per tensor", per_tensor, copy, "copy", 8, 8, 0.8, 0 },
     { "fake_quantize per tensor, compat", per_tensor_compat, copy, "copy", 8, 8, 0.8, 0 },
@@ -199,11 +266,17 @@ static const row rows[] = {
     { "fake_quantize per channel", per_channel, copy, "copy", 8, 8, 0.75, 0 },
     { "backward per tensor", per_tensor_backward, copy, "copy", 12, 8, 0.7, 0 },
     { "backward per channel", per_channel_backward, copy, "copy", 12, 8, 0.7, 0 },
+    { "learned per tensor", learned_per_tensor, copy, "copy", 8, 8, 0.8, 0 },
+    { "learned per tensor, backward", learned_per_tensor_backward, copy, "copy", 12, 8, 0.7, 0 },
+    { "learned per channel", learned_per_channel, copy, "copy", 8, 8, 0.75, 0 },
+    { "learned per channel, backward", learned_per_channel_backward, copy, "copy", 12, 8, 0.7, 0 },
     { "quantize s8", quantize_s8, read_four_write_one, "read 4:1", 5, 5, 0.8, 0 },
     { "minmax", minmax, just_read, "read", 4, 4, 0.9, 0 },
     { "histogram", histogram, NULL, NULL, 4, 0, 1, 0 },
     { "histogram |x|", histogram_abs, NULL, NULL, 4, 0, 1, 0 },
     { "histogram |x| after Relu", histogram_relu, NULL, NULL, 4, 0, 1, 0 },
+    { "entropy search", entropy, NULL, NULL, 0, 0, 5, 1 },
+    { "mse search", mse, NULL, NULL, 0, 0, 5, 1 },
 };
 
 static void *touched(size_t bytes)
