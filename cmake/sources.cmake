@@ -31,6 +31,7 @@ set(RQ_SOURCES
   src/kernels/fakequant_scalar.c
   src/kernels/fakequant_learned_avx2.c
   src/kernels/fakequant_learned_avx512.c
+  src/kernels/fakequant_learned_neon.c
   src/kernels/fakequant_learned_scalar.c
   src/kernels/fakequant_scalar.c
   src/kernels/float_dnnl.c

@@ -35,31 +35,24 @@ static inline __attribute__((always_inline)) void terms(vf *dx, vf *ds, vf *dz, 
     *dz = vsel(nan, zero, vsel(out, vmul(vneg(dy), r->scale), zero));
 }
 
-/* One block; elements from..to-1 of it count. */
-static inline __attribute__((always_inline)) void block(float *dx, rq_learned_sums *s, const float *dy, const float *x,
-                                                        int from, int to, const row_v *r, rq_learned_form form)
-{
-    float ds[LANES], dz[LANES];
-    for (int i = 0; i < LANES; i += VEC_WIDTH) {
-        vf a, b, c;
-        terms(&a, &b, &c, vload(dy + i), vload(x + i), r, form);
-        vstore(dx + i, a);
-        vstore(ds + i, b);
-        vstore(dz + i, c);
-    }
-    for (int i = from; i < to; i++) {
-        s->dscale[i] += ds[i];
-        s->dzero_point[i] += dz[i];
-    }
-}
-
+/* Less than a block: n elements, the first in lane `from`. */
 static inline __attribute__((always_inline)) void part(float *dx, rq_learned_sums *s, const float *dy, const float *x,
                                                        size_t from, size_t n, const row_v *r, rq_learned_form form)
 {
-    float tdx[LANES], tdy[LANES] = { 0 }, tx[LANES] = { 0 };
+    float tdx[LANES], tdy[LANES] = { 0 }, tx[LANES] = { 0 }, ds[LANES], dz[LANES];
     memcpy(tdy + from, dy, n * sizeof *dy);
     memcpy(tx + from, x, n * sizeof *x);
-    block(tdx, s, tdy, tx, (int)from, (int)(from + n), r, form);
+    for (int i = 0; i < LANES; i += VEC_WIDTH) {
+        vf a, b, c;
+        terms(&a, &b, &c, vload(tdy + i), vload(tx + i), r, form);
+        vstore(tdx + i, a);
+        vstore(ds + i, b);
+        vstore(dz + i, c);
+    }
+    for (size_t i = from; i < from + n; i++) {
+        s->dscale[i] += ds[i];
+        s->dzero_point[i] += dz[i];
+    }
     memcpy(dx, tdx + from, n * sizeof *dx);
 }
 
@@ -67,16 +60,30 @@ static inline __attribute__((always_inline)) void loop(float *dx, rq_learned_sum
                                                        size_t n, size_t lane, const rq_learned_row *p,
                                                        rq_learned_form form)
 {
+    enum { VECTORS = LANES / VEC_WIDTH };
     const row_v r = { vsplat(p->scale), vsplat(p->inv), vsplat(p->zero_point), vsplat(p->lo), vsplat(p->hi) };
     size_t i = 0;
     if (lane && n) {
         i = n < LANES - lane ? n : LANES - lane;
         part(dx, s, dy, x, lane, i, &r, form);
     }
-    rq_learned_sums here = *s; /* in registers */
+    vd dscale[VECTORS], dzero_point[VECTORS]; /* in registers */
+    for (int k = 0; k < VECTORS; k++) {
+        dscale[k] = vdload(s->dscale + k * VEC_WIDTH);
+        dzero_point[k] = vdload(s->dzero_point + k * VEC_WIDTH);
+    }
     for (; i + LANES <= n; i += LANES)
-        block(dx + i, &here, dy + i, x + i, 0, LANES, &r, form);
-    *s = here;
+        for (int k = 0; k < VECTORS; k++) {
+            vf a, b, c;
+            terms(&a, &b, &c, vload(dy + i + k * VEC_WIDTH), vload(x + i + k * VEC_WIDTH), &r, form);
+            vstore(dx + i + k * VEC_WIDTH, a);
+            dscale[k] = vdadd(dscale[k], b);
+            dzero_point[k] = vdadd(dzero_point[k], c);
+        }
+    for (int k = 0; k < VECTORS; k++) {
+        vdstore(s->dscale + k * VEC_WIDTH, dscale[k]);
+        vdstore(s->dzero_point + k * VEC_WIDTH, dzero_point[k]);
+    }
     if (i < n)
         part(dx + i, s, dy + i, x + i, 0, n - i, &r, form);
 }

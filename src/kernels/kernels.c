@@ -123,6 +123,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->dequantize_s8 = rq_dequantize_s8_neon;
     k->minmax = rq_minmax_neon;
     k->histogram = rq_histogram_neon;
+    k->learned_grad = rq_learned_grad_neon;
     k->fakequant = rq_fakequant_neon;
     k->fakequant_grad = rq_fakequant_grad_neon;
     k->fakequant_mask_grad = rq_fakequant_mask_grad_neon;

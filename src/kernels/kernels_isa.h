@@ -110,5 +110,7 @@ void rq_learned_grad_avx2(float *dx, rq_learned_sums *s, const float *dy, const 
                           const rq_learned_row *p);
 void rq_learned_grad_avx512(float *dx, rq_learned_sums *s, const float *dy, const float *x, size_t n, size_t lane,
                             const rq_learned_row *p);
+void rq_learned_grad_neon(float *dx, rq_learned_sums *s, const float *dy, const float *x, size_t n, size_t lane,
+                          const rq_learned_row *p);
 
 #endif

@@ -104,6 +104,24 @@ static inline vf vsel(vm m, vf yes, vf no)
 {
     return _mm512_mask_blend_ps(m, no, yes);
 }
+typedef struct vd { /* as many doubles */
+    __m512d low, high;
+} vd;
+static inline vd vdload(const double *p)
+{
+    return (vd) { _mm512_loadu_pd(p), _mm512_loadu_pd(p + 8) };
+}
+static inline void vdstore(double *p, vd v)
+{
+    _mm512_storeu_pd(p, v.low);
+    _mm512_storeu_pd(p + 8, v.high);
+}
+static inline vd vdadd(vd a, vf b)
+{
+    const __m256 high = _mm512_extractf32x8_ps(b, 1);
+    return (vd) { _mm512_add_pd(a.low, _mm512_cvtps_pd(_mm512_castps512_ps256(b))),
+                  _mm512_add_pd(a.high, _mm512_cvtps_pd(high)) };
+}
 
 #elif VEC_WIDTH == 8
 
@@ -191,6 +209,24 @@ static inline vf vsel(vm m, vf yes, vf no)
 {
     return _mm256_blendv_ps(no, yes, m);
 }
+typedef struct vd { /* as many doubles */
+    __m256d low, high;
+} vd;
+static inline vd vdload(const double *p)
+{
+    return (vd) { _mm256_loadu_pd(p), _mm256_loadu_pd(p + 4) };
+}
+static inline void vdstore(double *p, vd v)
+{
+    _mm256_storeu_pd(p, v.low);
+    _mm256_storeu_pd(p + 4, v.high);
+}
+static inline vd vdadd(vd a, vf b)
+{
+    const __m128 high = _mm256_extractf128_ps(b, 1);
+    return (vd) { _mm256_add_pd(a.low, _mm256_cvtps_pd(_mm256_castps256_ps128(b))),
+                  _mm256_add_pd(a.high, _mm256_cvtps_pd(high)) };
+}
 
 #elif VEC_WIDTH == 4
 
@@ -225,6 +261,10 @@ static inline vf vmul(vf a, vf b)
 static inline vf vdiv(vf a, vf b)
 {
     return vdivq_f32(a, b);
+}
+static inline vf vfma(vf a, vf b, vf c) /* a * b + c, rounded once */
+{
+    return vfmaq_f32(c, a, b);
 }
 static inline vf vsqrt(vf a)
 {
@@ -273,6 +313,22 @@ static inline vm vand(vm a, vm b)
 static inline vf vsel(vm m, vf yes, vf no)
 {
     return vbslq_f32(m, yes, no);
+}
+typedef struct vd { /* as many doubles */
+    float64x2_t low, high;
+} vd;
+static inline vd vdload(const double *p)
+{
+    return (vd) { vld1q_f64(p), vld1q_f64(p + 2) };
+}
+static inline void vdstore(double *p, vd v)
+{
+    vst1q_f64(p, v.low);
+    vst1q_f64(p + 2, v.high);
+}
+static inline vd vdadd(vd a, vf b)
+{
+    return (vd) { vaddq_f64(a.low, vcvt_f64_f32(vget_low_f32(b))), vaddq_f64(a.high, vcvt_high_f64_f32(b)) };
 }
 
 #else
@@ -366,6 +422,19 @@ static inline vm vand(vm a, vm b)
 static inline vf vsel(vm m, vf yes, vf no)
 {
     return m ? yes : no;
+}
+typedef double vd;
+static inline vd vdload(const double *p)
+{
+    return *p;
+}
+static inline void vdstore(double *p, vd v)
+{
+    *p = v;
+}
+static inline vd vdadd(vd a, vf b)
+{
+    return a + (double)b;
 }
 
 #endif

@@ -152,6 +152,45 @@ static void every_isa_gives_the_same_bits(void **state)
     }
 }
 
+static void every_isa_sums_the_same_gradients(void **state)
+{
+    (void)state;
+    rq_kernels k[2];
+    rq_kernels_init(&k[0], 0);
+    unsigned flags;
+    for (int level = 1; rq_cpu_level(level, &flags); level++) {
+        if ((rq_cpu_detect() & flags) != flags)
+            continue;
+        rq_kernels_init(&k[1], flags);
+        rq_rng r;
+        rq_rng_seed(&r, 6);
+        data d;
+        for (int form = 0; form < 3; form++)
+            for (size_t n = 0; n <= 150; n++) {
+                fill(&d, &r);
+                const rq_learned_row row = { .form = (rq_learned_form)form,
+                                             .scale = d.out[0],
+                                             .inv = d.in[0],
+                                             .zero_point = (float)rq_rng_below(&r, 5),
+                                             .lo = -8,
+                                             .hi = 7 };
+                rq_learned_sums sums[2];
+                memset(sums, 0, sizeof sums);
+                float *dx[2] = { malloc(n * sizeof(float)), malloc(n * sizeof(float)) };
+                for (int i = 0; i < 2; i++)
+                    k[i].learned_grad(dx[i], &sums[i], d.dy, d.x, n, n % 16, &row);
+                assert_memory_equal(dx[0], dx[1], n * sizeof(float));
+                for (int i = 0; i < RQ_LEARNED_LANES; i++) { /* of two NaN, either may be the sum */
+                    const double a = sums[0].dscale[i], b = sums[1].dscale[i];
+                    assert_true(a == b || (isnan(a) && isnan(b)));
+                    const double c = sums[0].dzero_point[i], e = sums[1].dzero_point[i];
+                    assert_true(c == e || (isnan(c) && isnan(e)));
+                }
+                free(dx[0]), free(dx[1]);
+            }
+    }
+}
+
 static void known_answers(void **state)
 {
     (void)state;
@@ -204,6 +243,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_answers),
         cmocka_unit_test(every_isa_gives_the_same_bits),
+        cmocka_unit_test(every_isa_sums_the_same_gradients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
