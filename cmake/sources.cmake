@@ -97,9 +97,9 @@ set(RQ_SOURCES
   src/quant/calibrator_mse.c
   src/quant/calibrator_own.c
   src/quant/cells.c
+  src/quant/choose_qparams.c
   src/quant/codes.c
   src/quant/counts.c
-  src/quant/ema.c
   src/quant/exec.c
   src/quant/fake_quantize.c
   src/quant/fq_codes.c
@@ -112,10 +112,13 @@ set(RQ_SOURCES
   src/quant/histogram_search.c
   src/quant/minmax.c
   src/quant/observer.c
+  src/quant/observer_state.c
   src/quant/own.c
   src/quant/quant_desc.c
   src/quant/quant_desc_text.c
   src/quant/reduce_amax.c
+  src/quant/passive.c
+  src/quant/runs.c
   src/quant/stacked.c
   src/quant/tensor_quant.c
   src/ops/activation.c

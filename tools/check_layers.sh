@@ -41,8 +41,10 @@ $comma: base/number reads and writes numbers"
 cited=$(find src include cli tests tools docs bench -type f \( -name '*.[ch]' -o -name '*.inc' -o -name '*.sh' -o -name '*.py' -o -name '*.md' \) |
     while read -r f; do
         tr '\n' ' ' <"$f" | sed 's/  *[*#] / /g' |
-            grep -oE 'docs/[a-z]+-facts\.md +[A-Z]?[0-9]+(\.[0-9]+)*((, | and | to |-)[A-Z]?[0-9]+(\.[0-9]+)*)*' |
+            grep -oE '(docs/)?[a-z]+-facts(\.md)? +[A-Z]?[0-9]+(\.[0-9]+)*((, | and | to |-)[A-Z]?[0-9]+(\.[0-9]+)*)*' |
             while read -r doc numbers; do
+                doc=docs/${doc#docs/}
+                doc=${doc%.md}.md
                 for n in $(echo "$numbers" | tr -s ',-' '  ' | sed 's/and//g; s/to//g'); do
                     grep -q "^## $n " "$doc" || echo "$f: $doc has no section $n"
                 done

@@ -13,6 +13,7 @@
 #include <requant/image.h>
 #include <requant/learned_quantize.h>
 #include <requant/ops.h>
+#include <requant/observer.h>
 #include <requant/own.h>
 #include <requant/profile.h>
 #include <requant/ptq.h>

@@ -16,6 +16,7 @@ typedef struct rq_state rq_state;
 RQ_API rq_status rq_state_create(rq_state **out);
 RQ_API void rq_state_destroy(rq_state *s); /* NULL is fine */
 
+/* Names in it. */
 RQ_API int rq_state_count(const rq_state *s);
 /* Name and tensor i, 0 <= i < count, as long as s is not changed. */
 RQ_API const char *rq_state_name(const rq_state *s, int i);

@@ -7,7 +7,6 @@
 
 #include "algo/fold.h"
 #include "algo/ptq_priv.h"
-#include "base/cpu.h"
 #include "base/nearest.h"
 #include "formats/ranges.h"
 
@@ -248,17 +247,19 @@ rq_status rq_calibrate(rq_ranges **out, const rq_graph *g, rq_dataset *data, con
 {
     rq_ptq_state q = { .cfg = cfg, .data = data, .notes = notes };
     rq_ranges *r;
-    unsigned cpu;
     if (rq_graph_is_quantized(g))
         return rq_fail(err, RQ_BAD_GRAPH, "the model is quantized already");
     RQ_TRY(rq_settings_check(&cfg->settings, err));
     if (cfg->recipe)
         RQ_TRY(rq_recipe_check(cfg->recipe, g, err));
-    RQ_TRY(rq_cpu_pinned(&cpu, err));
-    rq_kernels_init(&q.k, cpu);
     if (rq_ranges_create(&r))
         return rq_fail(err, RQ_NO_MEMORY, "out of memory calibrating");
-    const rq_status s = calibrate(&q, g, r, err);
+    rq_status s = rq_exec_create(&q.exec, cfg->threads, err);
+    if (!s) {
+        q.k = rq_exec_kernels(q.exec);
+        s = calibrate(&q, g, r, err);
+    }
+    rq_exec_destroy(q.exec);
     rq_ptq_release(&q);
     if (s) {
         rq_ranges_destroy(r);

@@ -11,12 +11,11 @@
 #include "algo/report_priv.h"
 #include "algo/weights.h"
 #include "base/clock.h"
-#include "base/cpu.h"
 #include "base/nearest.h"
 #include "base/number.h"
 #include "graph/own.h"
 #include "ops/widen.h"
-#include "quant/observer.h"
+#include "quant/observer_row.h"
 #include "ops/rewrite.h"
 #include "requant/session.h"
 
@@ -34,16 +33,17 @@ static rq_status no_memory(rq_err *err)
 
 static rq_observer_cfg observer_cfg(const rq_settings *s, const rq_own_observer *own)
 {
-    rq_observer_cfg c = rq_observer_defaults(s->method == RQ_METHOD_EMA ? RQ_OBSERVER_EMA : RQ_OBSERVER_HISTOGRAM);
+    rq_observer_cfg c = rq_observer_defaults(s->method == RQ_METHOD_EMA ? RQ_OBSERVER_EMA : RQ_OBSERVER_COUNTS);
     static const rq_choice choice[RQ_N_METHODS] = {
         [RQ_METHOD_MINMAX] = RQ_CHOICE_MINMAX,
         [RQ_METHOD_PERCENTILE] = RQ_CHOICE_PERCENTILE,
         [RQ_METHOD_ENTROPY] = RQ_CHOICE_ENTROPY,
         [RQ_METHOD_MSE] = RQ_CHOICE_MSE,
     };
+    c.with_zero = true;
     c.choice = choice[s->method];
     c.percentile = s->percentile;
-    c.decay = s->decay;
+    c.ema_ratio = s->decay;
     c.symmetric = s->symmetric_ranges == RQ_AUTO ? s->symmetric_activations : s->symmetric_ranges == RQ_YES;
     if (s->compat) /* symmetric codes make their ranges symmetric later */
         c.symmetric =
@@ -60,7 +60,7 @@ static rq_observer_cfg observer_cfg(const rq_settings *s, const rq_own_observer 
     }
     if (own) {
         c.own = own;
-        c.kind = own->choose ? RQ_OBSERVER_HISTOGRAM : RQ_OBSERVER_OWN;
+        c.kind = own->choose ? RQ_OBSERVER_COUNTS : RQ_OBSERVER_OWN;
         c.choice = RQ_CHOICE_OWN;
     }
     return c;
@@ -102,7 +102,7 @@ rq_status rq_ptq_observe(rq_ptq_state *q, rq_id v, const rq_settings *s, rq_err 
         RQ_TRY(find_observer(q->g, s->observer, &own, err));
     q->whole_batches |= own || s->method == RQ_METHOD_EMA || s->method == RQ_METHOD_AVERAGE;
     const rq_observer_cfg c = observer_cfg(s, own);
-    return rq_observer_create(&q->observers[v], &c) ? no_memory(err) : RQ_OK;
+    return rq_observer_create(&q->observers[v], &c, err);
 }
 
 /* An observer for every group whose range must be seen. */
@@ -125,8 +125,9 @@ static rq_status observe_groups(rq_ptq_state *q, rq_err *err)
 static rq_status see(void *arg, const char *value, const rq_tensor *t, rq_err *err)
 {
     const rq_ptq_tap *tap = arg;
-    rq_status s = rq_observer_update(tap->observer, tap->k, t);
-    return s ? rq_fail(err, s, "value '%s': %s", value, rq_status_text(s)) : RQ_OK;
+    const rq_strided x = rq_strided_of(t);
+    const rq_status s = rq_observer_update(tap->observer, tap->exec, &x, err);
+    return s ? rq_fail_in(err, s, "value '%s'", value) : RQ_OK;
 }
 
 static rq_status tap_all(rq_ptq_state *q, rq_session *session, rq_err *err)
@@ -134,7 +135,7 @@ static rq_status tap_all(rq_ptq_state *q, rq_session *session, rq_err *err)
     for (int v = 0; v < q->n_values; v++) {
         if (!q->observers[v])
             continue;
-        q->taps[v] = (rq_ptq_tap) { .observer = q->observers[v], .k = &q->k };
+        q->taps[v] = (rq_ptq_tap) { .observer = q->observers[v], .exec = q->exec };
         RQ_TRY(rq_session_tap(session, q->g->values[v].name, see, &q->taps[v], err));
     }
     return RQ_OK;
@@ -560,7 +561,6 @@ rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes 
 {
     rq_ptq_state q = { .cfg = cfg, .data = data, .notes = notes };
     rq_graph *made = NULL;
-    unsigned cpu;
     RQ_TRY(refuse(cfg, data, err));
     if (rq_graph_is_quantized(g))
         return rq_fail(err, RQ_BAD_GRAPH, "the model is quantized already");
@@ -571,8 +571,9 @@ rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes 
     RQ_TRY(check_list(g, cfg->ops, true, err));
     RQ_TRY(check_list(g, cfg->nodes, false, err));
     RQ_TRY(check_list(g, cfg->except, false, err));
-    RQ_TRY(rq_cpu_pinned(&cpu, err));
-    rq_kernels_init(&q.k, cpu);
+    RQ_TRY(rq_exec_create(&q.exec, cfg->threads, err));
+    q.k = rq_exec_kernels(q.exec);
+    rq_exec *exec = q.exec; /* an equalized state may take the place of q */
     rq_status s = rq_ptq_prepare(&q, g, err);
     if (!s)
         s = cfg->mode == RQ_MODE_STATIC ? static_mode(&q, &made, err) : rq_ptq_weight_only(&q, &made, err);
@@ -582,5 +583,6 @@ rq_status rq_ptq(rq_graph *g, rq_dataset *data, const rq_ptq_cfg *cfg, rq_notes 
         rq_graph_swap(g, made);
     rq_graph_destroy(made);
     rq_ptq_release(&q);
+    rq_exec_destroy(exec);
     return s;
 }

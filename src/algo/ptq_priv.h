@@ -4,13 +4,13 @@
 
 #include "algo/annotate.h"
 #include "algo/ends.h"
-#include "quant/observer.h"
+#include "quant/observer_row.h"
 #include "requant/ranges.h"
 #include "requant/session.h"
 
 typedef struct rq_ptq_tap {
     rq_observer *observer;
-    const rq_kernels *k;
+    rq_exec *exec;
 } rq_ptq_tap;
 
 typedef struct rq_ptq_state {
@@ -18,6 +18,7 @@ typedef struct rq_ptq_state {
     rq_dataset *data;
     rq_notes *notes;
     rq_kernels k;
+    rq_exec *exec;           /* borrowed: where observers work */
     rq_graph *g;             /* a folded float copy; ids stay while the state lives */
     int n_values;            /* of g */
     bool *equalized;         /* [n_values] holds other numbers than in the model it was made from (equalize.h) */

@@ -65,14 +65,15 @@ rq_status rq_ptq_measure(rq_ptq_state *q, const rq_graph *annotated, double *db,
 
 typedef struct reach {
     rq_observer *observer;
-    const rq_kernels *k;
+    rq_exec *exec;
 } reach;
 
 static rq_status see(void *arg, const char *value, const rq_tensor *t, rq_err *err)
 {
     const reach *r = arg;
-    rq_status s = rq_observer_update(r->observer, r->k, t);
-    return s ? rq_fail(err, s, "value '%s': %s", value, rq_status_text(s)) : RQ_OK;
+    const rq_strided x = rq_strided_of(t);
+    const rq_status s = rq_observer_update(r->observer, r->exec, &x, err);
+    return s ? rq_fail_in(err, s, "value '%s'", value) : RQ_OK;
 }
 
 /* Run some samples and note how far each channel between the pairs reaches. */
@@ -82,14 +83,15 @@ static rq_status watch_channels(rq_ptq_state *q, const rq_equalize_pair *pairs, 
     const rq_session_cfg cfg = { .threads = q->cfg->threads, .onednn = q->cfg->onednn, .match = q->cfg->match };
     rq_observer_cfg c = rq_observer_defaults(RQ_OBSERVER_MINMAX);
     c.axis = 1;
+    c.scheme = RQ_QSCHEME_PER_CHANNEL_SYMMETRIC;
     c.symmetric = true;
+    c.with_zero = true;
     RQ_TRY(rq_session_create(&session, q->g, &cfg, err));
     rq_status s = RQ_OK;
     for (int i = 0; i < n && !s; i++) {
-        r[i].k = &q->k;
-        if (rq_observer_create(&r[i].observer, &c))
-            s = rq_fail(err, RQ_NO_MEMORY, "out of memory equalizing layers");
-        else
+        r[i].exec = q->exec;
+        s = rq_observer_create(&r[i].observer, &c, err);
+        if (!s)
             s = rq_session_tap(session, q->g->values[pairs[i].value].name, see, &r[i], err);
     }
     if (!s)
@@ -137,7 +139,7 @@ static rq_status equalize(rq_ptq_state *q, int *n_done, rq_err *err)
 /* A second state on an equalized copy; taken over if its outputs are cleaner. */
 static rq_status try_equalizing(rq_ptq_state *q, rq_graph **made, rq_notes *found, double *db, rq_err *err)
 {
-    rq_ptq_state e = { .cfg = q->cfg, .data = q->data, .k = q->k, .step = q->step };
+    rq_ptq_state e = { .cfg = q->cfg, .data = q->data, .k = q->k, .exec = q->exec, .step = q->step };
     rq_graph *other = NULL;
     rq_notes notes = { 0 };
     int pairs = 0;

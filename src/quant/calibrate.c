@@ -299,6 +299,23 @@ static void restrict_zero(double least, double most, int64_t lo, int64_t hi, dou
         *scale = (float)(floor / (double)(hi - lo));
 }
 
+void rq_calibrate_between(rq_range r, int64_t lo, int64_t hi, bool symmetric, float *scale, double *zero)
+{
+    double least = fmin(r.lo, 0), most = fmax(r.hi, 0);
+    if (symmetric) {
+        most = fmax(-least, most);
+        least = -most;
+    }
+    const double middle = rint((double)(lo + hi) / 2), s = (most - least) / (double)(hi - lo);
+    if (!(s >= FLT_MIN)) {
+        *scale = 1;
+        *zero = symmetric ? middle : 0;
+        return;
+    }
+    *scale = (float)s;
+    *zero = fmin(fmax(symmetric ? middle : rint((double)lo - least / s), (double)lo), (double)hi);
+}
+
 void rq_calibrate_codes(rq_range r, const rq_code_form *f, float *scale, int32_t *zero_point)
 {
     int64_t lo, hi;
@@ -311,19 +328,9 @@ void rq_calibrate_codes(rq_range r, const rq_code_form *f, float *scale, int32_t
         restrict_zero(least, most, lo, hi, f->least, scale, zero_point);
         return;
     }
-    if (f->symmetric) {
-        most = fmax(-least, most);
-        least = -most;
-    }
-    double middle = rint((double)(lo + hi) / 2), s = (most - least) / (double)(hi - lo);
-    if (!(s >= FLT_MIN)) {
-        *scale = 1;
-        *zero_point = f->symmetric ? (int32_t)middle : 0;
-        return;
-    }
-    double z = f->symmetric ? middle : rint((double)lo - least / s);
-    *scale = (float)s;
-    *zero_point = (int32_t)fmin(fmax(z, (double)lo), (double)hi);
+    double zero;
+    rq_calibrate_between((rq_range) { least, most }, lo, hi, f->symmetric, scale, &zero);
+    *zero_point = (int32_t)zero;
 }
 
 void rq_calibrate_qparams(rq_range r, rq_dtype d, bool symmetric, float *scale, int32_t *zero_point)

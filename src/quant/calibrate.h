@@ -4,12 +4,7 @@
 #define RQ_QUANT_CALIBRATE_H
 
 #include "quant/histogram.h"
-#include "requant/tensor.h"
-
-/* Reals that codes must cover; lo <= 0 <= hi. */
-typedef struct rq_range {
-    double lo, hi;
-} rq_range;
+#include "requant/qparams.h"
 
 /* ---- two-sided: signed histograms ----
  * Each answer lies within what was seen, 0 included; a side on which nothing was seen stays at 0; nothing but zeros gives
@@ -66,5 +61,7 @@ typedef struct rq_code_form {
     double least;    /* a narrower range is widened upwards to this, in f32; 0: as it is */
 } rq_code_form;
 void rq_calibrate_codes(rq_range r, const rq_code_form *f, float *scale, int32_t *zero_point);
+/* What both come to: between these codes; symmetric: the middle one means 0. *zero is a whole number in lo..hi. */
+void rq_calibrate_between(rq_range r, int64_t lo, int64_t hi, bool symmetric, float *scale, double *zero);
 
 #endif

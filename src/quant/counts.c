@@ -1,14 +1,39 @@
-/* quant/counts.c — the histogram observer: count now, choose the range at the end. */
+/* quant/counts.c — count now, in bins that grow with the data; choose the range at the end. */
 #include <math.h>
+#include <string.h>
 
-#include "quant/observer.h"
+#include "quant/observer_row.h"
 
-static rq_status counts_update(rq_observer *o, const rq_kernels *k, int c, const float *x, size_t n)
+static rq_status counts_init(rq_observer *o, rq_err *err)
 {
-    (void)c;
-    RQ_TRY(rq_histogram_update(&o->h, k, x, n));
+    return rq_histogram_init(&o->h, o->cfg.bins, false) ? rq_fail(err, RQ_NO_MEMORY, "out of memory making an observer")
+                                                        : RQ_OK;
+}
+
+typedef struct sink {
+    rq_observer *o;
+    const rq_kernels *k;
+} sink;
+
+/* A signed histogram is the same however its numbers are cut into calls, and needs no memory for them. */
+static void count(void *arg, int piece, int64_t channel, const float *x, size_t n)
+{
+    const sink *s = arg;
+    rq_histogram *h = &s->o->h;
+    const uint64_t bad = h->bad;
+    (void)piece, (void)channel;
+    (void)!rq_histogram_update(h, s->k, x, n);
+    for (size_t i = 0; h->bad > bad && i < n; i++)
+        s->o->nan += isnan(x[i]) ? 1 : 0;
+}
+
+static rq_status counts_update(rq_observer *o, const rq_observer_batch *b, rq_err *err)
+{
+    sink s = { o, &b->k };
+    (void)err;
+    rq_runs_walk(&b->runs, NULL, count, &s);
     o->count = o->h.total;
-    o->bad = o->h.bad;
+    o->infinite = o->h.bad - o->nan;
     return RQ_OK;
 }
 
@@ -46,8 +71,102 @@ static rq_range counts_range(const rq_observer *o, int c)
     return rq_calibrate_minmax(&o->h, o->cfg.symmetric);
 }
 
+static bool counts_seen(const rq_observer *o)
+{
+    return o->h.total > 0;
+}
+
+/* ---- states: the bins beside min_val and max_val ---- */
+
+static rq_status counts_save(const rq_observer *o, rq_state *s, const char *prefix)
+{
+    const rq_histogram *h = &o->h;
+    const int64_t n = h->n, first = h->first, one = 1;
+    const rq_shape row = rq_shape_of(1, &n), single = rq_shape_of(1, &one);
+    const float lo = h->lo, hi = h->hi;
+    const rq_tensor counts = rq_tensor_view(RQ_DTYPE_U64, &row, h->count);
+    double w = h->width;
+    const rq_tensor width = rq_tensor_view(RQ_DTYPE_F64, &single, &w);
+    const uint64_t total = h->total;
+    rq_tensor t = rq_tensor_view(RQ_DTYPE_U64, &single, (void *)(uintptr_t)&total);
+    RQ_TRY(rq_state_set_floats(s, prefix, "min_val", &lo, 1));
+    RQ_TRY(rq_state_set_floats(s, prefix, "max_val", &hi, 1));
+    RQ_TRY(rq_state_set(s, prefix, "histogram", &counts));
+    RQ_TRY(rq_state_set(s, prefix, "bin_width", &width));
+    RQ_TRY(rq_state_set(s, prefix, "total", &t));
+    return rq_state_set_ints(s, prefix, "first_bin", &first, 1);
+}
+
+typedef struct loaded {
+    const rq_tensor *lo, *hi, *counts, *width, *first, *total;
+} loaded;
+
+static rq_status counts_get(loaded *l, const rq_state *s, const char *prefix, rq_err *err)
+{
+    RQ_TRY(rq_state_get(s, prefix, "min_val", RQ_DTYPE_F32, -1, &l->lo, err));
+    RQ_TRY(rq_state_get(s, prefix, "max_val", RQ_DTYPE_F32, -1, &l->hi, err));
+    RQ_TRY(rq_state_get(s, prefix, "histogram", RQ_DTYPE_U64, 1, &l->counts, err));
+    RQ_TRY(rq_state_get(s, prefix, "bin_width", RQ_DTYPE_F64, 1, &l->width, err));
+    RQ_TRY(rq_state_get(s, prefix, "total", RQ_DTYPE_U64, 1, &l->total, err));
+    RQ_TRY(rq_state_get(s, prefix, "first_bin", RQ_DTYPE_S64, 1, &l->first, err));
+    const rq_tensor *one[] = { l->lo, l->hi, l->width, l->first, l->total };
+    for (size_t i = 0; i < sizeof one / sizeof one[0]; i++)
+        if (rq_tensor_count(one[i]) != 1)
+            return rq_fail(err, RQ_BAD_SHAPE, "the state of counts has more than one number where one is expected");
+    return RQ_OK;
+}
+
+static rq_status counts_load(rq_observer *o, const rq_state *s, const char *prefix, rq_err *err)
+{
+    loaded l;
+    RQ_TRY(counts_get(&l, s, prefix, err));
+    const int64_t n = rq_tensor_count(l.counts), first = l.first->s64[0];
+    const double w = l.width->f64[0];
+    if (n > o->h.cap)
+        return rq_fail(err, RQ_BAD_DATA, "the state has %lld bins, more than an observer of %d bins holds",
+                       (long long)n, o->cfg.bins);
+    int e;
+    const bool empty = n == 0 && w == 0;
+    if (!empty && (!(w > 0 && w < INFINITY) || frexp(w, &e) != 0.5 || first > 0 || first + n < 0 || first < -n))
+        return rq_fail(err, RQ_BAD_DATA, "bins of width %g from bin %lld on are none that counting makes", w,
+                       (long long)first);
+    rq_histogram_reset(&o->h);
+    rq_observer_reset(o);
+    if (n)
+        memcpy(o->h.count, l.counts->u64, (size_t)n * sizeof *o->h.count);
+    o->h.n = (int)n;
+    o->h.first = (int)first;
+    o->h.width = w;
+    o->h.lo = l.lo->f32[0];
+    o->h.hi = l.hi->f32[0];
+    o->h.total = o->count = l.total->u64[0];
+    return RQ_OK;
+}
+
+static void counts_reset(rq_observer *o)
+{
+    rq_histogram_reset(&o->h);
+}
+
+static void counts_release(rq_observer *o)
+{
+    rq_histogram_release(&o->h);
+}
+
+const rq_histogram *rq_observer_histogram(const rq_observer *o)
+{
+    return o->row == &rq_observer_counts ? &o->h : NULL;
+}
+
 const rq_observer_row rq_observer_counts = {
-    .name = "histogram",
+    .name = "counts",
+    .title = { "CountsObserver", NULL },
+    .init = counts_init,
     .update = counts_update,
     .range = counts_range,
+    .reset = counts_reset,
+    .release = counts_release,
+    .save = counts_save,
+    .load = counts_load,
+    .has_seen = counts_seen,
 };

@@ -31,6 +31,22 @@ void rq_histogram_release(rq_histogram *h)
     memset(h, 0, sizeof *h);
 }
 
+void rq_histogram_reset(rq_histogram *h)
+{
+    rq_mem_free(h->edge);
+    h->edge = NULL;
+    if (h->mass) {
+        memset(h->mass, 0, (size_t)h->bins * 2 * sizeof *h->mass);
+    } else {
+        memset(h->count, 0, (size_t)h->cap * sizeof *h->count);
+        h->n = h->first = 0;
+        h->width = 0;
+    }
+    h->lo = INFINITY;
+    h->hi = -INFINITY;
+    h->total = h->bad = 0;
+}
+
 /* floor(k / 2) for negative k too. */
 static int half(int k)
 {

@@ -53,6 +53,8 @@ rq_status rq_histogram_init(rq_histogram *h, int bins, bool take_abs);
 /* Count x[n]. RQ_NO_MEMORY (|x| only): nothing was counted. */
 rq_status rq_histogram_update(rq_histogram *h, const rq_kernels *k, const float *x, size_t n);
 void rq_histogram_release(rq_histogram *h);
+/* As after initialization, whatever its form. */
+void rq_histogram_reset(rq_histogram *h);
 /* From now on count (from nothing) in h->bins bins over from..to; what lies outside is not counted, `to` itself counts in the last. A range
  * without width becomes from - 1/2 .. from + 1/2. RQ_NO_MEMORY: h is as it was. */
 rq_status rq_histogram_fix(rq_histogram *h, float from, float to);
@@ -77,8 +79,6 @@ rq_status rq_histogram_init_resampled(rq_histogram *h, int bins, int upsample, r
 rq_bins rq_histogram_plan(const rq_histogram *h, float lo, float hi);
 /* Take that batch in: h->lo..h->hi becomes the range of all, and the mass that was there is spread over it. */
 void rq_histogram_fold(rq_histogram *h, float lo, float hi, const uint64_t *count);
-/* As after initialization. */
-void rq_histogram_reset(rq_histogram *h);
 
 /* PyTorch's search for the range with least squared error (torch-facts 4.4): the ends walk inwards by quantiles of 1e-5, the one with
  * fewer bins to cross first, until a step is worse than the one before. Bins a..b are kept.

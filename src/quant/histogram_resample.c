@@ -28,14 +28,6 @@ rq_status rq_histogram_init_resampled(rq_histogram *h, int bins, int upsample, r
     return RQ_NO_MEMORY;
 }
 
-void rq_histogram_reset(rq_histogram *h)
-{
-    memset(h->mass, 0, (size_t)h->bins * 2 * sizeof *h->mass);
-    h->lo = INFINITY;
-    h->hi = -INFINITY;
-    h->total = h->bad = 0;
-}
-
 /* torch.histc: bin (x - lo) * bins / (hi - lo), in f32 from left to right, hi in the last. A range without width becomes that of
  * the data, then one to either side. */
 static rq_bins histc(int bins, float lo, float hi, float data_lo, float data_hi)

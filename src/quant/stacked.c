@@ -1,29 +1,56 @@
 /* quant/stacked.c — percentile and entropy as ONNX Runtime's quantizer computes them, number for number (onnx-facts 4.4): all
  * samples count as one array, in equal bins over what was seen, so the range has to be known first. The first pass finds the
  * extremes, the second counts. quant/calibrate.c has the methods that are ours. */
-#include "quant/observer.h"
+#include "quant/observer_row.h"
 
 #include <math.h>
 
 #include "base/libm.h"
 
-static rq_status stacked_update(rq_observer *o, const rq_kernels *k, int c, const float *x, size_t n)
+static rq_status stacked_init(rq_observer *o, rq_err *err)
 {
+    const bool take_abs = o->cfg.choice == RQ_CHOICE_PERCENTILE && o->cfg.symmetric;
+    o->least_abs = INFINITY;
+    return rq_histogram_init(&o->h, o->cfg.bins, take_abs)
+               ? rq_fail(err, RQ_NO_MEMORY, "out of memory making an observer")
+               : RQ_OK;
+}
+
+typedef struct sink {
+    rq_observer *o;
+    const rq_kernels *k;
+} sink;
+
+static void look(void *arg, int piece, int64_t channel, const float *x, size_t n)
+{
+    const sink *s = arg;
+    rq_observer *o = s->o;
+    rq_range *r = &o->range[0];
     float lo, hi;
     size_t finite;
-    rq_range *r = &o->range[c];
-    if (o->h.edge)
-        return rq_histogram_update(&o->h, k, x, n);
-    k->minmax(x, n, &lo, &hi, &finite);
-    if (o->count == 0)
-        o->least_abs = INFINITY;
+    (void)piece, (void)channel;
+    if (o->h.edge) {
+        (void)!rq_histogram_update(&o->h, s->k, x, n); /* between edges: nothing grows */
+        return;
+    }
+    s->k->minmax(x, n, &lo, &hi, &finite);
     if (o->h.take_abs && finite && !(lo < 0 && hi > 0 && o->least_abs == 0))
         for (size_t i = 0; i < n; i++)
             o->least_abs = fminf(o->least_abs, fabsf(x[i])); /* NaN stays out */
+    for (size_t i = 0; finite < n && i < n; i++) {
+        o->nan += isnan(x[i]) ? 1 : 0;
+        o->infinite += isinf(x[i]) ? 1 : 0;
+    }
     o->count += finite;
-    o->bad += n - finite;
     r->lo = fmin(r->lo, lo);
     r->hi = fmax(r->hi, hi);
+}
+
+static rq_status stacked_update(rq_observer *o, const rq_observer_batch *b, rq_err *err)
+{
+    sink s = { o, &b->k };
+    (void)err;
+    rq_runs_walk(&b->runs, NULL, look, &s);
     return RQ_OK;
 }
 
@@ -171,9 +198,39 @@ static rq_range stacked_range(const rq_observer *o, int c)
     return (rq_range) { fmax(r.lo, seen.lo), fmin(r.hi, seen.hi) };
 }
 
+static void stacked_reset(rq_observer *o)
+{
+    o->least_abs = INFINITY;
+    rq_histogram_reset(&o->h);
+}
+
+static void stacked_release(rq_observer *o)
+{
+    rq_histogram_release(&o->h);
+}
+
+/* Between two passes there is nothing worth keeping. */
+static rq_status stacked_save(const rq_observer *o, rq_state *s, const char *prefix)
+{
+    (void)o, (void)s, (void)prefix;
+    return RQ_UNSUPPORTED;
+}
+
+static rq_status stacked_load(rq_observer *o, const rq_state *s, const char *prefix, rq_err *err)
+{
+    (void)o, (void)s, (void)prefix;
+    return rq_fail(err, RQ_UNSUPPORTED, "an observer of two passes keeps no state");
+}
+
 const rq_observer_row rq_observer_stacked = {
     .name = "stacked",
+    .title = { "StackedObserver", NULL },
+    .init = stacked_init,
     .update = stacked_update,
     .range = stacked_range,
     .again = stacked_again,
+    .save = stacked_save,
+    .load = stacked_load,
+    .reset = stacked_reset,
+    .release = stacked_release,
 };

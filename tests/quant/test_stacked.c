@@ -12,7 +12,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
-#include "quant/observer.h"
+#include "quant/observer_row.h"
 
 /* Data sets of docs/calibration-facts.md 0. */
 typedef enum set { DATA_B, DATA_C, DATA_E, SHIFTED, ZEROS, CONSTANT } set;
@@ -59,17 +59,14 @@ static void close_to(double got, double want)
 /* Both passes, in batches of uneven size. */
 static rq_range range_of(const rq_observer_cfg *cfg, int n, bool *second)
 {
-    rq_kernels k;
     rq_observer *o;
     rq_range r;
-    rq_kernels_init(&k, 0);
-    assert_int_equal(rq_observer_create(&o, cfg), RQ_OK);
+    assert_int_equal(rq_observer_create(&o, cfg, NULL), RQ_OK);
     for (int pass = 0; pass < 2; pass++) {
         for (int from = 0, size = 7; from < n; from += size, size = size * 3 % 501 + 1) {
             const int64_t take = size < n - from ? size : n - from;
-            const rq_shape shape = rq_shape_of(1, &take);
-            const rq_tensor x = rq_tensor_view(RQ_DTYPE_F32, &shape, data + from);
-            assert_int_equal(rq_observer_update(o, &k, &x), RQ_OK);
+            const rq_strided x = rq_strided_vector(data + from, take);
+            assert_int_equal(rq_observer_update(o, NULL, &x, NULL), RQ_OK);
         }
         if (pass == 0)
             assert_int_equal(rq_observer_again(o, second), RQ_OK);
@@ -159,6 +156,7 @@ static void ranges_are_the_peers(void **state)
         cfg.choice = rows[i].choice;
         cfg.percentile = rows[i].p > 0 ? rows[i].p : 99;
         cfg.symmetric = rows[i].symmetric;
+        cfg.with_zero = true;
         cfg.bins = rows[i].bins;
         cfg.levels = rows[i].groups ? rows[i].groups : 2;
         const rq_range r = range_of(&cfg, n, &second);
@@ -184,14 +182,10 @@ static void what_is_not_finite_does_not_count(void **state)
     for (int i = 0; i < n; i++)
         data[i] = i & 1 ? INFINITY : NAN;
     rq_observer *o;
-    rq_kernels k;
     rq_range r;
-    const int64_t count = n;
-    const rq_shape shape = rq_shape_of(1, &count);
-    const rq_tensor x = rq_tensor_view(RQ_DTYPE_F32, &shape, data);
-    rq_kernels_init(&k, 0);
-    assert_int_equal(rq_observer_create(&o, &cfg), RQ_OK);
-    assert_int_equal(rq_observer_update(o, &k, &x), RQ_OK);
+    const rq_strided x = rq_strided_vector(data, n);
+    assert_int_equal(rq_observer_create(&o, &cfg, NULL), RQ_OK);
+    assert_int_equal(rq_observer_update(o, NULL, &x, NULL), RQ_OK);
     assert_int_equal(rq_observer_again(o, &second), RQ_OK);
     assert_false(second);
     assert_int_equal(rq_observer_range(o, &r, 1), RQ_BAD_ARG);
@@ -204,16 +198,12 @@ static void an_average_is_one_of_extremes(void **state)
     static float batch[3][2] = { { -1, 5 }, { -2, 1 }, { 3, 3 } };
     rq_observer_cfg cfg = rq_observer_defaults(RQ_OBSERVER_AVERAGE);
     rq_observer *o;
-    rq_kernels k;
     rq_range r;
     bool more;
-    const int64_t two = 2;
-    const rq_shape shape = rq_shape_of(1, &two);
-    rq_kernels_init(&k, 0);
-    assert_int_equal(rq_observer_create(&o, &cfg), RQ_OK);
+    assert_int_equal(rq_observer_create(&o, &cfg, NULL), RQ_OK);
     for (int i = 0; i < 3; i++) {
-        const rq_tensor x = rq_tensor_view(RQ_DTYPE_F32, &shape, batch[i]);
-        assert_int_equal(rq_observer_update(o, &k, &x), RQ_OK);
+        const rq_strided x = rq_strided_vector(batch[i], 2);
+        assert_int_equal(rq_observer_update(o, NULL, &x, NULL), RQ_OK);
     }
     assert_int_equal(rq_observer_again(o, &more), RQ_OK);
     assert_false(more);
@@ -310,15 +300,12 @@ static void a_second_pass_without_memory(void **state)
 {
     rq_observer_cfg cfg = rq_observer_defaults(RQ_OBSERVER_STACKED);
     rq_observer *o;
-    rq_kernels k;
     bool more;
     const int64_t n = make(DATA_B);
-    const rq_shape shape = rq_shape_of(1, &n);
-    const rq_tensor x = rq_tensor_view(RQ_DTYPE_F32, &shape, data);
+    const rq_strided x = rq_strided_vector(data, n);
     const size_t live = rq_mem_live();
-    rq_kernels_init(&k, 0);
-    assert_int_equal(rq_observer_create(&o, &cfg), RQ_OK);
-    assert_int_equal(rq_observer_update(o, &k, &x), RQ_OK);
+    assert_int_equal(rq_observer_create(&o, &cfg, NULL), RQ_OK);
+    assert_int_equal(rq_observer_update(o, NULL, &x, NULL), RQ_OK);
     rq_mem_fail_after(1, false);
     assert_int_equal(rq_observer_again(o, &more), RQ_NO_MEMORY);
     rq_mem_fail_after(0, false);
@@ -327,7 +314,7 @@ static void a_second_pass_without_memory(void **state)
     cfg.choice = RQ_CHOICE_ENTROPY;
     cfg.bins = 64;
     cfg.levels = 128;
-    assert_int_equal(rq_observer_create(&o, &cfg), RQ_BAD_ARG);
+    assert_int_equal(rq_observer_create(&o, &cfg, NULL), RQ_BAD_ARG);
 }
 
 int main(void)
