@@ -100,6 +100,7 @@ set(RQ_SOURCES
   src/quant/choose_qparams.c
   src/quant/codes.c
   src/quant/counts.c
+  src/quant/ema_percentile.c
   src/quant/exec.c
   src/quant/fake_quantize.c
   src/quant/fq_codes.c
@@ -108,9 +109,11 @@ set(RQ_SOURCES
   src/quant/layout.c
   src/quant/learned_quantize.c
   src/quant/layout.c
+  src/quant/histogram_observer.c
   src/quant/histogram_resample.c
   src/quant/histogram_search.c
   src/quant/minmax.c
+  src/quant/moments.c
   src/quant/observer.c
   src/quant/observer_state.c
   src/quant/own.c
@@ -119,6 +122,7 @@ set(RQ_SOURCES
   src/quant/reduce_amax.c
   src/quant/passive.c
   src/quant/runs.c
+  src/quant/shrink.c
   src/quant/stacked.c
   src/quant/tensor_quant.c
   src/ops/activation.c

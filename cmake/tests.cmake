@@ -55,6 +55,7 @@ rq_test(tests/graph/test_graph.c)
 rq_test(tests/quant/test_blocks.c)
 rq_test(tests/quant/test_calibrate.c)
 rq_test(tests/quant/test_fake_quantize.c)
+rq_test(tests/quant/test_documented_observers.c)
 rq_test(tests/quant/test_golden_qparams.c)
 rq_test(tests/quant/test_learned_quantize.c)
 rq_test(tests/quant/test_histogram_observer.c)
@@ -99,6 +100,7 @@ rq_test_tool(golden tests/golden/case_bad.c tests/golden/case_model.c tests/gold
   tests/golden/guard.c tests/golden/quant_fake_quantize.c tests/golden/quant_learned.c tests/golden/run_golden.c tests/golden/scan.c tests/golden/skips.c tests/golden/static_params.c
   tests/golden/guard.c tests/golden/quant_fake_quantize.c tests/golden/quant_tensor_quant.c tests/golden/run_golden.c tests/golden/scan.c tests/golden/skips.c tests/golden/static_params.c
   tests/golden/guard.c tests/golden/quant_calibrators.c tests/golden/quant_fake_quantize.c tests/golden/quant_learned.c tests/golden/run_golden.c tests/golden/scan.c tests/golden/skips.c tests/golden/static_params.c
+  tests/golden/guard.c tests/golden/quant_fake_quantize.c tests/golden/quant_histogram_observer.c tests/golden/quant_learned.c tests/golden/run_golden.c tests/golden/scan.c tests/golden/skips.c tests/golden/static_params.c
   tests/golden/static_weights.c)
 rq_test_tool(rewrite tests/interop/rewrite.c)
 rq_test_tool(run_onnx tests/golden/compare.c tests/golden/guard.c tests/golden/scan.c tests/onnx/not_run.c

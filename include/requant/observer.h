@@ -29,11 +29,11 @@ typedef enum rq_observer_kind {
     RQ_OBSERVER_REUSE_INPUT, /* sees nothing: the output has the parameters of the input */
     RQ_OBSERVER_FIXED,       /* scale and zero_point as the cfg has them */
     /* ---- documented by Core ML Tools, defined here ---- */
-    RQ_OBSERVER_EMA_PERCENTILE,
-    RQ_OBSERVER_MSE,
-    RQ_OBSERVER_EMA_MSE,
-    RQ_OBSERVER_LSQ,
-    RQ_OBSERVER_LSQ_PLUS,
+    RQ_OBSERVER_EMA_PERCENTILE, /* extremes without the largest magnitudes, averaged as EMA */
+    RQ_OBSERVER_MSE,            /* * the part of each batch's range with least squared error; the widest ever */
+    RQ_OBSERVER_EMA_MSE,        /* * the same, averaged as EMA */
+    RQ_OBSERVER_LSQ,            /* * scale 2 mean |x| / sqrt(Qp) of the last batch */
+    RQ_OBSERVER_LSQ_PLUS,       /* * scale from mean and three standard deviations (symmetric) or extremes (affine) of the last batch */
     /* ---- of a program: cfg.own ---- */
     RQ_OBSERVER_OWN,
     /* ---- of rq_ptq; per tensor ---- */
@@ -72,8 +72,9 @@ typedef struct rq_observer_cfg {
     /* ---- how ---- */
     double averaging_constant; /* MOVING_AVERAGE: 0..1, 0.01; 1 keeps the last batch */
     double ema_ratio;          /* EMA, EMA_PERCENTILE, EMA_MSE: 0 <= r < 1, 0.9 */
-    int bins;                  /* HISTOGRAM, COUNTS, STACKED: 16..65536 (HISTOGRAM: from 1), 2048 */
+    int bins;                  /* HISTOGRAM, EMA_PERCENTILE: 1..65536; COUNTS, STACKED: from 16; 2048 */
     int upsample_rate;         /* HISTOGRAM: 1..1024, 16 */
+    bool torch_1;              /* HISTOGRAM: count as PyTorch up to 1.13 does (its upsample_rate: 128) */
     float scale;               /* FIXED */
     int32_t zero_point;        /* FIXED */
     int64_t most;              /* RECORDING: numbers kept at most, 2^24; a batch beyond that is refused */
@@ -136,7 +137,7 @@ RQ_API const rq_tensor *rq_observer_recorded(const rq_observer *o, int i);
 RQ_API void rq_observer_reset(rq_observer *o);
 
 /* What it remembers, under PyTorch's names: min_val, max_val and eps (per tensor of rank 0, per channel [channels], [0] before the first batch; never
- * seen: inf, -inf); FIXED: scale, zero_point. Loading takes min_vals and max_vals too. Counts of elements are not kept.
+ * seen: inf, -inf); HISTOGRAM: histogram [bins]; LSQ, LSQ_PLUS: scale; FIXED: scale, zero_point. Loading takes min_vals and max_vals too. Counts of elements are not kept.
  * Loading: RQ_NOT_FOUND, RQ_BAD_DTYPE, RQ_BAD_SHAPE, RQ_BAD_DATA (min_val above max_val, an eps that is none); then o is as it was. RQ_UNSUPPORTED: an
  * own observer. RQ_NO_MEMORY. prefix may be NULL. */
 RQ_API rq_status rq_observer_save(const rq_observer *o, rq_state *s, const char *prefix);

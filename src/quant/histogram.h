@@ -72,7 +72,7 @@ void rq_histogram_commit(rq_histogram *h, float lo, float hi, uint64_t finite, u
 
 /* ---- resampled: histogram_resample.c ---- */
 
-/* `bins` 2..65536, `upsample` 1..1024 (PyTorch: 2048 and 16; up to 1.13: 128). RQ_BAD_ARG, RQ_NO_MEMORY. rq_histogram_update works
+/* `bins` 1..65536, `upsample` 1..1024 (PyTorch: 2048 and 16; up to 1.13: 128). RQ_BAD_ARG, RQ_NO_MEMORY. rq_histogram_update works
  * on it; so does what follows, with which a caller may count in parallel. */
 rq_status rq_histogram_init_resampled(rq_histogram *h, int bins, int upsample, rq_resample rule);
 /* Where a batch whose finite elements span lo..hi (lo <= hi) is to be counted, into h->bins counts. */
@@ -82,8 +82,8 @@ void rq_histogram_fold(rq_histogram *h, float lo, float hi, const uint64_t *coun
 
 /* PyTorch's search for the range with least squared error (torch-facts 4.4): the ends walk inwards by quantiles of 1e-5, the one with
  * fewer bins to cross first, until a step is worse than the one before. Bins a..b are kept.
- * levels: codes that the bins are rounded to, 2^bits. *error (may be NULL) is what the last accepted step costs. An
- * empty histogram gives lo > hi. */
+ * levels: codes that the bins are rounded to, 2^bits. `error` is what the range costs (rq_histogram_error). An empty histogram gives
+ * lo > hi. */
 typedef struct rq_histogram_kept {
     int a, b;
     float lo, hi;

@@ -13,7 +13,7 @@
 rq_status rq_histogram_init_resampled(rq_histogram *h, int bins, int upsample, rq_resample rule)
 {
     memset(h, 0, sizeof *h);
-    if (bins < 2 || bins > 65536 || upsample < 1 || upsample > 1024)
+    if (bins < 1 || bins > 65536 || upsample < 1 || upsample > 1024)
         return RQ_BAD_ARG;
     h->bins = h->n = h->cap = bins;
     h->upsample = upsample;

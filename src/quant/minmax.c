@@ -4,10 +4,7 @@
 
 #include "quant/observer_row.h"
 
-/* *v becomes what it was with the batch m folded in; is_first: there was nothing before. */
-typedef void (*fold_fn)(const rq_observer *o, rq_range *v, rq_range m, bool is_first);
-
-static rq_status fold_all(rq_observer *o, const rq_observer_batch *b, fold_fn fold)
+static rq_status fold_all(rq_observer *o, const rq_observer_batch *b, rq_observer_fold fold)
 {
     for (int c = 0; c < o->channels; c++) {
         rq_range m, *v = &o->range[c];
@@ -30,7 +27,7 @@ static double larger(double a, double b)
     return isnan(a) || isnan(b) ? NAN : fmax(a, b);
 }
 
-static void fold_minmax(const rq_observer *o, rq_range *v, rq_range m, bool is_first)
+void rq_observer_fold_minmax(const rq_observer *o, rq_range *v, rq_range m, bool is_first)
 {
     (void)o;
     *v = is_first ? m : (rq_range) { smaller(v->lo, m.lo), larger(v->hi, m.hi) };
@@ -39,7 +36,7 @@ static void fold_minmax(const rq_observer *o, rq_range *v, rq_range m, bool is_f
 static rq_status minmax_update(rq_observer *o, const rq_observer_batch *b, rq_err *err)
 {
     (void)err;
-    return fold_all(o, b, fold_minmax);
+    return fold_all(o, b, rq_observer_fold_minmax);
 }
 
 const rq_observer_row rq_observer_minmax = {
@@ -87,7 +84,7 @@ static double faded(double v, double m, double ratio)
 }
 
 /* A single channel whose maximum is infinite begins anew, which only compat can see. */
-static void fold_ema(const rq_observer *o, rq_range *v, rq_range m, bool is_first)
+void rq_observer_fold_ema(const rq_observer *o, rq_range *v, rq_range m, bool is_first)
 {
     const double r = o->cfg.ema_ratio;
     is_first |= o->channels == 1 && isinf(v->hi);
@@ -97,7 +94,7 @@ static void fold_ema(const rq_observer *o, rq_range *v, rq_range m, bool is_firs
 static rq_status ema_update(rq_observer *o, const rq_observer_batch *b, rq_err *err)
 {
     (void)err;
-    return fold_all(o, b, fold_ema);
+    return fold_all(o, b, rq_observer_fold_ema);
 }
 
 const rq_observer_row rq_observer_ema = {

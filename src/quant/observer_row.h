@@ -64,6 +64,10 @@ typedef struct rq_observer_row {
 rq_qparams_rule rq_observer_rule(const rq_observer *o);
 /* Fold the extremes of a batch into r as `compat` or not: what of them counts. False: nothing does. */
 bool rq_observer_batch_range(const rq_observer *o, const rq_extremes *x, rq_range *r);
+/* What MINMAX and EMA do with the range m of a batch; is_first: there was nothing before. */
+typedef void (*rq_observer_fold)(const rq_observer *o, rq_range *v, rq_range m, bool is_first);
+void rq_observer_fold_minmax(const rq_observer *o, rq_range *v, rq_range m, bool is_first);
+void rq_observer_fold_ema(const rq_observer *o, rq_range *v, rq_range m, bool is_first);
 /* save and load of min_val and max_val, without eps: what a row adds to. */
 rq_status rq_observer_save_range(const rq_observer *o, rq_state *s, const char *prefix);
 rq_status rq_observer_load_range(rq_observer *o, const rq_state *s, const char *prefix, rq_err *err);

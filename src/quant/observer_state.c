@@ -95,11 +95,17 @@ rq_status rq_observer_load_range(rq_observer *o, const rq_state *s, const char *
     RQ_TRY(check_ends(o, lo, hi, err));
     RQ_TRY(get_eps(o, s, prefix, &eps, err));
     const int64_t n = rq_tensor_count(lo);
-    if (n && rq_observer_set_channels(o, (int)n))
+    rq_range *range = n ? rq_mem_alloc((size_t)n, sizeof *range) : NULL;
+    if (n && !range)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for %lld channels", (long long)n);
-    rq_observer_reset(o);
     for (int64_t c = 0; c < n; c++)
-        o->range[c] = (rq_range) { lo->f32[c], hi->f32[c] };
+        range[c] = (rq_range) { lo->f32[c], hi->f32[c] };
+    rq_observer_reset(o);
+    if (n) { /* else per channel, before the first batch */
+        rq_mem_free(o->range);
+        o->range = range;
+        o->channels = (int)n;
+    }
     o->cfg.eps = eps;
     return RQ_OK;
 }

@@ -255,3 +255,35 @@ rq_status rq_runs_extremes(const rq_runs *r, rq_exec *e, rq_extremes *out)
     rq_mem_free(a.out);
     return RQ_OK;
 }
+
+/* ---- counts ---- */
+
+typedef struct counts {
+    rq_kernels k;
+    const rq_bins *b;
+    uint64_t *count; /* [pieces][bins] */
+} counts;
+
+static void count(void *arg, int piece, int64_t channel, const float *x, size_t n)
+{
+    counts *a = arg;
+    (void)channel;
+    a->k.histogram(a->count + (size_t)piece * (size_t)a->b->n, a->b, x, n);
+}
+
+rq_status rq_runs_count(const rq_runs *r, rq_exec *e, const rq_bins *b, uint64_t *out)
+{
+    const size_t bins = (size_t)b->n;
+    counts a = { .k = rq_exec_kernels(e), .b = b, .count = out };
+    memset(out, 0, bins * sizeof *out);
+    if (r->pieces > 1 && !(a.count = rq_mem_zalloc((size_t)r->pieces, bins * sizeof *out)))
+        return RQ_NO_MEMORY;
+    rq_runs_walk(r, e, count, &a);
+    if (r->pieces == 1)
+        return RQ_OK;
+    for (int i = 0; i < r->pieces; i++)
+        for (size_t k = 0; k < bins; k++)
+            out[k] += a.count[(size_t)i * bins + k];
+    rq_mem_free(a.count);
+    return RQ_OK;
+}

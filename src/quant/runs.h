@@ -43,4 +43,7 @@ typedef struct rq_extremes {
 /* Of each channel. RQ_NO_MEMORY. */
 rq_status rq_runs_extremes(const rq_runs *r, rq_exec *e, rq_extremes *out);
 
+/* count[b->n] = how often the numbers of all channels fall into each bin, as rq_kernels.histogram counts. RQ_NO_MEMORY. */
+rq_status rq_runs_count(const rq_runs *r, rq_exec *e, const rq_bins *b, uint64_t *count);
+
 #endif

@@ -21,6 +21,7 @@ static const struct op {
     { "scaled_e4m3", golden_scaled_e4m3 },
     { "HistogramCalibrator", golden_histogram_calibrator },
     { "MseCalibrator", golden_mse_calibrator },
+    { "HistogramObserver", golden_histogram_observer },
     { NULL, NULL },
 };
 

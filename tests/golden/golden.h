@@ -77,6 +77,9 @@ void golden_mark(golden_case *c, const char *what);
 golden_verdict golden_learnable_per_tensor(golden_case *c);
 golden_verdict golden_learnable_per_channel(golden_case *c);
 
+/* ---- quant_histogram_observer.c ---- */
+golden_verdict golden_histogram_observer(golden_case *c);
+
 /* ---- quant_fake_quantize.c ---- */
 golden_verdict golden_fake_quantize_per_tensor(golden_case *c);
 golden_verdict golden_fake_quantize_per_channel(golden_case *c);

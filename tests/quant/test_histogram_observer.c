@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "base/rng.h"
 #include "quant/histogram.h"
+#include "requant/observer.h"
 
 /* ---- data, docs/torch-facts.md 4.5 ---- */
 
@@ -301,7 +302,7 @@ static void what_is_not_finite_is_counted_and_left_out(void **state)
 static void bad_settings_and_failing_allocations(void **state)
 {
     rq_histogram h;
-    assert_int_equal(rq_histogram_init_resampled(&h, 1, 16, RQ_RESAMPLE_OURS), RQ_BAD_ARG);
+    assert_int_equal(rq_histogram_init_resampled(&h, 0, 16, RQ_RESAMPLE_OURS), RQ_BAD_ARG);
     assert_int_equal(rq_histogram_init_resampled(&h, 65537, 16, RQ_RESAMPLE_OURS), RQ_BAD_ARG);
     assert_int_equal(rq_histogram_init_resampled(&h, 64, 0, RQ_RESAMPLE_OURS), RQ_BAD_ARG);
     for (size_t n = 1; n <= 2; n++) {
@@ -312,6 +313,218 @@ static void bad_settings_and_failing_allocations(void **state)
         assert_int_equal(got, RQ_NO_MEMORY);
         assert_int_equal(rq_mem_live(), live);
     }
+}
+
+/* ---- as an observer ---- */
+
+typedef struct code_row {
+    const char *name;
+    const row *of; /* whose data */
+    bool torch_1, symmetric, reduced;
+    rq_dtype dtype;
+    uint32_t scale; /* its bits */
+    int32_t zero_point;
+} code_row;
+
+static const code_row codes[] = {
+    { "H1", &torch_1[0], true, false, false, RQ_DTYPE_U8, 0x3d007070, 0 },
+    { "H2", &torch_1[1], true, false, false, RQ_DTYPE_U8, 0x3d007070, 128 },
+    { "H3", &torch_1[2], true, false, false, RQ_DTYPE_U8, 0x3ceac72d, 127 },
+    { "H4", &torch_1[2], true, true, false, RQ_DTYPE_S8, 0x3ceb1a2e, 0 },
+    { "H5", &torch_1[3], true, false, false, RQ_DTYPE_U8, 0x3b34a32f, 133 },
+    { "H6", &torch_1[4], true, false, false, RQ_DTYPE_U8, 0x3da08c8d, 0 },
+    { "H7", &torch_1[5], true, false, false, RQ_DTYPE_U8, 0x3d51a21c, 125 },
+    { "H8", &torch_1[6], true, false, false, RQ_DTYPE_U8, 0x3d007070, 128 },
+    { "H9", &torch_1[7], true, false, false, RQ_DTYPE_U8, 0x3cd3ecbb, 104 },
+    { "H10", &torch_1[2], true, false, true, RQ_DTYPE_U8, 0x3d6bb3ce, 63 },
+    { "H11", &torch_1[8], true, false, false, RQ_DTYPE_U8, 0x3df0f0f1, 68 },
+    { "H12", &torch_1[9], true, false, false, RQ_DTYPE_U8, 0x3d24ebc5, 0 },
+    { "H13", &torch_1[10], true, false, false, RQ_DTYPE_U8, 0x3c40c0c1, 0 },
+    { "H3'", &torch_2[0], false, false, false, RQ_DTYPE_U8, 0x3ce1cbfc, 133 },
+    { "H7'", &torch_2[1], false, false, false, RQ_DTYPE_U8, 0x3d5ae413, 120 },
+    { "H9'", &torch_2[2], false, false, false, RQ_DTYPE_U8, 0x3cd3ecbb, 104 },
+    { "H11'", &torch_2[3], false, false, false, RQ_DTYPE_U8, 0x3df0f0f1, 68 },
+    { "H12'", &torch_2[4], false, false, false, RQ_DTYPE_U8, 0x3d2c3414, 0 },
+};
+
+static rq_observer *make(const code_row *r)
+{
+    rq_observer_cfg cfg = rq_observer_defaults(RQ_OBSERVER_HISTOGRAM);
+    rq_observer *o = NULL;
+    cfg.torch_1 = r->torch_1;
+    cfg.bins = r->of->bins ? r->of->bins : 2048;
+    cfg.upsample_rate = r->of->upsample ? r->of->upsample : r->torch_1 ? 128 : 16;
+    cfg.type = rq_qtype_of(r->dtype);
+    cfg.scheme = r->symmetric ? RQ_QSCHEME_PER_TENSOR_SYMMETRIC : RQ_QSCHEME_PER_TENSOR_AFFINE;
+    cfg.reduce_range = r->reduced;
+    assert_int_equal(rq_observer_create(&o, &cfg, NULL), RQ_OK);
+    return o;
+}
+
+static rq_status show(rq_observer *o, rq_exec *e, const batch *b)
+{
+    float *x = malloc(((size_t)b->n + 1) * sizeof *x);
+    const rq_strided v = rq_strided_vector(x, fill(x, b));
+    const rq_status s = rq_observer_update(o, e, &v, NULL);
+    free(x);
+    return s;
+}
+
+static void the_parameters_of_the_tables(void **state)
+{
+    for (size_t i = 0; i < sizeof codes / sizeof codes[0]; i++) {
+        const code_row *r = &codes[i];
+        rq_observer *o = make(r);
+        for (int b = 0; b < 2 && r->of->batch[b].n; b++)
+            assert_int_equal(show(o, NULL, &r->of->batch[b]), RQ_OK);
+        rq_qparams q;
+        uint32_t bits;
+        assert_int_equal(rq_observer_qparams(o, &q, NULL, NULL), RQ_OK);
+        memcpy(&bits, q.scale, sizeof bits);
+        if (bits != r->scale || q.zero_point[0] != r->zero_point)
+            fail_msg("%s: scale %.9g, zero point %d", r->name, (double)q.scale[0], (int)q.zero_point[0]);
+        rq_qparams_release(&q);
+        rq_observer_destroy(o);
+    }
+}
+
+static rq_state *state_of(const rq_observer *o)
+{
+    rq_state *s = NULL;
+    assert_int_equal(rq_state_create(&s), RQ_OK);
+    assert_int_equal(rq_observer_save(o, s, "a."), RQ_OK);
+    return s;
+}
+
+static void assert_same(const rq_observer *a, const rq_observer *b)
+{
+    rq_state *s = state_of(a), *t = state_of(b);
+    assert_int_equal(rq_state_count(s), rq_state_count(t));
+    for (int i = 0; i < rq_state_count(s); i++) {
+        const rq_tensor *x = rq_state_tensor(s, i), *y = rq_state_find(t, rq_state_name(s, i));
+        assert_non_null(y);
+        assert_int_equal(rq_tensor_count(x), rq_tensor_count(y));
+        assert_memory_equal(x->f32, y->f32, (size_t)rq_tensor_count(x) * sizeof *x->f32);
+    }
+    rq_state_destroy(s);
+    rq_state_destroy(t);
+}
+
+static void a_saved_state_goes_on_where_it_was(void **state)
+{
+    rq_observer *a = make(&codes[13]), *b = make(&codes[13]);
+    assert_int_equal(show(a, NULL, &G1), RQ_OK);
+    rq_state *s = state_of(a);
+    assert_non_null(rq_state_find(s, "a.histogram"));
+    assert_non_null(rq_state_find(s, "a.min_val"));
+    assert_non_null(rq_state_find(s, "a.max_val"));
+    assert_int_equal(rq_observer_load(b, s, "a.", NULL), RQ_OK);
+    assert_same(a, b);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(show(i ? b : a, NULL, &torch_1[5].batch[1]), RQ_OK);
+    assert_same(a, b);
+    rq_err err = { 0 };
+    float x[2048] = { 0 };
+    assert_int_equal(rq_state_set_floats(s, "a.", "histogram", x, 100), RQ_OK); /* another number of bins */
+    assert_int_equal(rq_observer_load(b, s, "a.", &err), RQ_BAD_SHAPE);
+    x[7] = -1;
+    assert_int_equal(rq_state_set_floats(s, "a.", "histogram", x, 2048), RQ_OK);
+    assert_int_equal(rq_observer_load(b, s, "a.", &err), RQ_BAD_DATA);
+    assert_int_equal(rq_observer_load(b, s, "b.", &err), RQ_NOT_FOUND);
+    assert_same(a, b);
+    rq_observer_reset(a);
+    rq_observer *fresh = make(&codes[13]);
+    assert_same(a, fresh);
+    assert_int_equal(rq_observer_load(b, s, "a.", &err), RQ_BAD_DATA);
+    rq_state_destroy(s);
+    s = state_of(fresh); /* never seen anything */
+    assert_int_equal(rq_observer_load(b, s, "a.", &err), RQ_OK);
+    assert_same(b, fresh);
+    rq_state_destroy(s);
+    rq_observer_destroy(a);
+    rq_observer_destroy(b);
+    rq_observer_destroy(fresh);
+}
+
+static void threads_do_not_matter(void **state)
+{
+    enum { N = 300000 };
+    float *x = malloc(N * sizeof *x);
+    rq_exec *e = NULL;
+    assert_int_equal(rq_exec_create(&e, 2, NULL), RQ_OK);
+    rq_observer *one = make(&codes[13]), *two = make(&codes[13]);
+    for (uint32_t i = 0; i < 3; i++) {
+        const batch b = { 'g', N, i, 0, 1 + i % 2, 0 };
+        assert_int_equal(show(one, NULL, &b), RQ_OK);
+        assert_int_equal(show(two, e, &b), RQ_OK);
+    }
+    assert_same(one, two);
+    assert_int_equal(rq_observer_count(one), 3 * N);
+    /* strides: the same numbers in another order */
+    const rq_shape shape = rq_shape_of(2, (const int64_t[]) { 300, 1000 });
+    const rq_strided v = rq_strided_floats(x, &shape), t = rq_strided_permute(&v, (const int[]) { 1, 0 });
+    fill(x, &(batch) { 'g', N, 9, 0, 5, 0 });
+    assert_int_equal(rq_observer_update(one, NULL, &v, NULL), RQ_OK);
+    assert_int_equal(rq_observer_update(two, e, &t, NULL), RQ_OK);
+    assert_same(one, two);
+    rq_observer_destroy(one);
+    rq_observer_destroy(two);
+    rq_exec_destroy(e);
+    free(x);
+}
+
+static void an_observer_survives_failing_allocations(void **state)
+{
+    const batch b = { 'g', 200000, 1, 0, 1, 0 };
+    float *x = malloc((size_t)b.n * sizeof *x);
+    const rq_strided v = rq_strided_vector(x, fill(x, &b));
+    const size_t live = rq_mem_live();
+    for (size_t n = 1; n < 40; n++) {
+        rq_observer *o = NULL;
+        rq_qparams q = { 0 };
+        const rq_observer_cfg cfg = rq_observer_defaults(RQ_OBSERVER_HISTOGRAM);
+        rq_mem_fail_after(n, true);
+        rq_status s = rq_observer_create(&o, &cfg, NULL);
+        s = s ? s : rq_observer_update(o, NULL, &v, NULL);
+        s = s ? s : rq_observer_qparams(o, &q, NULL, NULL);
+        rq_mem_fail_after(0, false);
+        assert_true(s == RQ_OK || s == RQ_NO_MEMORY);
+        rq_qparams_release(&q);
+        rq_observer_destroy(o);
+        assert_int_equal(rq_mem_live(), live);
+        if (s == RQ_OK)
+            break;
+        assert_true(n < 39);
+    }
+    free(x);
+}
+
+static void what_an_observer_has_not_seen(void **state)
+{
+    rq_observer *o = make(&codes[13]);
+    float odd[] = { NAN, INFINITY, -INFINITY, NAN }, x[] = { 5 };
+    rq_qparams q;
+    rq_range r;
+    const rq_strided bad = rq_strided_vector(odd, 4), one = rq_strided_vector(x, 1), none = rq_strided_vector(x, 0);
+    assert_int_equal(rq_observer_update(o, NULL, &none, NULL), RQ_OK);
+    assert_int_equal(rq_observer_update(o, NULL, &bad, NULL), RQ_OK);
+    assert_int_equal(rq_observer_nan(o), 2);
+    assert_int_equal(rq_observer_infinite(o), 2);
+    assert_int_equal(rq_observer_qparams(o, &q, NULL, NULL), RQ_BAD_ARG);
+    assert_int_equal(rq_observer_update(o, NULL, &one, NULL), RQ_OK);
+    assert_int_equal(rq_observer_range(o, &r, 1), RQ_OK);
+    assert_true(r.lo == 5 && r.hi == 5);
+    assert_int_equal(rq_observer_qparams(o, &q, NULL, NULL), RQ_OK);
+    assert_true(q.scale[0] == 5.0f / 255 && q.zero_point[0] == 0);
+    rq_qparams_release(&q);
+    rq_observer_destroy(o);
+    rq_observer_cfg cfg = rq_observer_defaults(RQ_OBSERVER_HISTOGRAM);
+    cfg.bins = 0;
+    assert_int_equal(rq_observer_create(&o, &cfg, NULL), RQ_BAD_ARG);
+    cfg = rq_observer_defaults(RQ_OBSERVER_HISTOGRAM);
+    cfg.axis = 0;
+    cfg.scheme = RQ_QSCHEME_PER_CHANNEL_AFFINE;
+    assert_int_equal(rq_observer_create(&o, &cfg, NULL), RQ_UNSUPPORTED);
 }
 
 /* Levels of the CPU give the same masses. */
@@ -352,6 +565,11 @@ int main(void)
         cmocka_unit_test(what_is_not_finite_is_counted_and_left_out),
         cmocka_unit_test(bad_settings_and_failing_allocations),
         cmocka_unit_test(every_isa_gives_the_same_histogram),
+        cmocka_unit_test(the_parameters_of_the_tables),
+        cmocka_unit_test(a_saved_state_goes_on_where_it_was),
+        cmocka_unit_test(threads_do_not_matter),
+        cmocka_unit_test(an_observer_survives_failing_allocations),
+        cmocka_unit_test(what_an_observer_has_not_seen),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
