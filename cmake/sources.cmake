@@ -125,6 +125,8 @@ set(RQ_SOURCES
   src/quant/shrink.c
   src/quant/stacked.c
   src/quant/tensor_quant.c
+  src/quant/tensor_quantizer.c
+  src/quant/tensor_quantizer_state.c
   src/ops/activation.c
   src/ops/arrange.c
   src/ops/attend.c

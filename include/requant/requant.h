@@ -29,5 +29,6 @@
 #include <requant/strided.h>
 #include <requant/tensor.h>
 #include <requant/tensor_quant.h>
+#include <requant/tensor_quantizer.h>
 
 #endif

@@ -93,7 +93,7 @@ RQ_API rq_status rq_clip_backward(rq_exec *e, const rq_strided *dx, double *dlo,
                                   const rq_strided *x, const rq_strided *lo, const rq_strided *hi, rq_err *err);
 
 typedef struct rq_reduce_amax_cfg {
-    int n_axes;            /* axes that are folded; 0: all */
+    int n_axes;            /* axes that are folded; 0: all; negative: none, so that *out is |x| */
     int axis[RQ_MAX_RANK]; /* distinct; negative ones count from the last */
     bool keepdims;         /* folded axes stay, with size 1. One number alone has rank 0 always, as in the original */
     bool compat;           /* NaN and infinities are folded as NumPy does: NaN wins. Otherwise they are only counted */

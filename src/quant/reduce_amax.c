@@ -109,7 +109,7 @@ static rq_status folded_axes(bool folded[RQ_MAX_RANK], const rq_shape *x, const 
         return rq_fail(err, RQ_BAD_ARG, "Cannot reduce more axes than tensor's dim.: %d axes, rank %d", cfg->n_axes,
                        x->rank);
     for (int i = 0; i < x->rank; i++)
-        folded[i] = cfg->n_axes <= 0;
+        folded[i] = cfg->n_axes == 0;
     for (int i = 0; i < cfg->n_axes; i++) {
         int at;
         RQ_TRY(rq_amax_fit_axis(&at, cfg->axis[i], x->rank, err));

@@ -19,6 +19,7 @@ static const struct op {
     { "_fake_quantize_learnable_per_channel_affine", golden_learnable_per_channel },
     { "fake_tensor_quant", golden_fake_tensor_quant },
     { "scaled_e4m3", golden_scaled_e4m3 },
+    { "TensorQuantizer", golden_tensor_quantizer },
     { "HistogramCalibrator", golden_histogram_calibrator },
     { "MseCalibrator", golden_mse_calibrator },
     { "HistogramObserver", golden_histogram_observer },

@@ -85,6 +85,7 @@ golden_verdict golden_fake_quantize_per_tensor(golden_case *c);
 golden_verdict golden_fake_quantize_per_channel(golden_case *c);
 golden_verdict golden_fake_tensor_quant(golden_case *c);
 golden_verdict golden_scaled_e4m3(golden_case *c);
+golden_verdict golden_tensor_quantizer(golden_case *c);
 golden_verdict golden_histogram_calibrator(golden_case *c);
 golden_verdict golden_mse_calibrator(golden_case *c);
 
