@@ -33,7 +33,6 @@ set(RQ_SOURCES
   src/kernels/fakequant_learned_avx512.c
   src/kernels/fakequant_learned_neon.c
   src/kernels/fakequant_learned_scalar.c
-  src/kernels/fakequant_scalar.c
   src/kernels/float_dnnl.c
   src/kernels/gemm.c
   src/kernels/gemm_avx2.c
@@ -104,11 +103,15 @@ set(RQ_SOURCES
   src/quant/exec.c
   src/quant/fake_quantize.c
   src/quant/fq_codes.c
+  src/quant/fake_quantizer.c
+  src/quant/fake_quantizer_learnable.c
+  src/quant/fake_quantizer_own.c
+  src/quant/fake_quantizer_plain.c
+  src/quant/fake_quantizer_state.c
   src/quant/fq_plan.c
   src/quant/histogram.c
   src/quant/layout.c
   src/quant/learned_quantize.c
-  src/quant/layout.c
   src/quant/histogram_observer.c
   src/quant/histogram_resample.c
   src/quant/histogram_search.c

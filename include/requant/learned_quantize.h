@@ -42,10 +42,10 @@ typedef struct rq_learned {
     const float *scale;      /* [n] normal, positive */
     const float *zero_point; /* [n] reals; NULL: zeros */
     float grad_factor;       /* of dscale and dzero_point; 1, or rq_learned_grad_factor */
-    bool
-        compat; /* TORCH only, PyTorch's backward to the number: it rounds after z was added although forward rounds before; per
-                    tensor it takes clamp(zero_point + 0.5) without its fraction for z; NaN, infinities and |code| >= 2^63 lie below
-                    all codes, in forward too (docs/torch-facts.md 2.3) */
+    /* The originals to the number. TORCH: backward rounds after z was added although forward rounds before; per tensor it takes
+     * clamp(zero_point + 0.5) without its fraction for z; NaN, infinities and |code| >= 2^63 lie below all codes, in forward too
+     * (docs/torch-facts.md 2.3). LSQ: s is (s - s g) + s g in f32, in both directions (docs/torch-facts.md 2.4). */
+    bool compat;
 } rq_learned;
 
 /* Does l fit a tensor of this shape? RQ_BAD_DTYPE: a float type, or more than 16 bits; RQ_BAD_ARG, RQ_BAD_SHAPE (axis, n);

@@ -8,6 +8,7 @@
 #include <requant/ends.h>
 #include <requant/exec.h>
 #include <requant/fake_quantize.h>
+#include <requant/fake_quantizer.h>
 #include <requant/file.h>
 #include <requant/graph.h>
 #include <requant/image.h>

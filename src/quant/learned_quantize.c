@@ -74,30 +74,46 @@ static rq_status check_operand(const char *name, const rq_strided *v, const rq_s
     return RQ_OK;
 }
 
+/* The scale that is computed with. Core ML Tools scales its gradient by letting it pass through (s - s g) + s g, which may be its
+ * neighbour. */
+static float scale_of(const rq_learned *l, int64_t c)
+{
+    const float s = l->scale[c], part = s * l->grad_factor;
+    return l->compat && l->rule == RQ_LEARNED_LSQ ? (s - part) + part : s;
+}
+
 rq_status rq_learned_quantize(rq_exec *e, const rq_strided *y, const rq_strided *x, const rq_learned *l, rq_err *err)
 {
     RQ_TRY(check_operand("x", x, x, err));
     RQ_TRY(check_operand("y", y, x, err));
     RQ_TRY(rq_learned_check(l, &x->shape, err));
-    int32_t one, *zp = l->n == 1 ? &one : rq_mem_alloc((size_t)l->n, sizeof *zp);
-    if (!zp)
-        return rq_fail(err, RQ_NO_MEMORY, "out of memory for %lld zero points", (long long)l->n);
-    for (int64_t c = 0; c < l->n; c++)
+    int32_t one_zp, *zp = &one_zp;
+    float one_scale, *scale = &one_scale;
+    void *block = NULL;
+    if (l->n > 1) {
+        block = rq_mem_alloc((size_t)l->n, sizeof *zp + sizeof *scale);
+        if (!block)
+            return rq_fail(err, RQ_NO_MEMORY, "out of memory for %lld zero points", (long long)l->n);
+        zp = block;
+        scale = (float *)(zp + l->n);
+    }
+    for (int64_t c = 0; c < l->n; c++) {
         zp[c] = rq_learned_zero_point(&l->type, l->zero_point ? l->zero_point[c] : 0);
+        scale[c] = scale_of(l, c);
+    }
     const bool torch = l->rule == RQ_LEARNED_TORCH;
     const rq_fq f = {
         .type = l->type,
         .rule = torch ? RQ_FQ_RECIPROCAL : RQ_FQ_DIVIDE,
         .axis = l->axis,
         .n = l->n,
-        .scale = l->scale,
+        .scale = scale,
         .zero_point = zp,
         .zero_point_inside = !torch,
         .compat = torch && l->compat,
     };
     const rq_status s = rq_fake_quantize(e, y, NULL, x, &f, err);
-    if (zp != &one)
-        rq_mem_free(zp);
+    rq_mem_free(block);
     return s;
 }
 
@@ -182,13 +198,14 @@ static rq_learned_row walk_row(const walk *w, int64_t c)
 {
     const rq_learned *l = w->l;
     const float lo = (float)l->type.lo, hi = (float)l->type.hi, zero_point = l->zero_point ? l->zero_point[c] : 0;
+    const float scale = scale_of(l, c);
     const bool torch = l->rule == RQ_LEARNED_TORCH, after = torch && l->compat;
     return (rq_learned_row) {
         .form = !torch  ? RQ_LEARNED_FORM_DIVIDE
                 : after ? RQ_LEARNED_FORM_AFTER
                         : RQ_LEARNED_FORM_BEFORE,
-        .scale = l->scale[c],
-        .inv = 1 / l->scale[c],
+        .scale = scale,
+        .inv = 1 / scale,
         .zero_point = (float)(after && l->axis == RQ_PER_TENSOR ? rq_quantize_half_up(zero_point, lo, hi)
                                                                 : rq_quantize_clamp(zero_point, lo, hi)),
         .lo = lo,

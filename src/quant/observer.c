@@ -321,7 +321,7 @@ const rq_own_observer *rq_observer_own_of(const rq_observer *o)
 }
 
 /* Never seen: PyTorch's infinities the wrong way round. NaN (compat) is something. */
-static bool has_seen(const rq_observer *o)
+bool rq_observer_has_seen(const rq_observer *o)
 {
     if (o->row->has_seen)
         return o->row->has_seen(o);
@@ -349,7 +349,7 @@ static rq_range range_of(const rq_observer *o, int c)
 
 rq_status rq_observer_range(const rq_observer *o, rq_range *out, int n)
 {
-    if (n != o->channels || o->row->no_range || !has_seen(o))
+    if (n != o->channels || o->row->no_range || !rq_observer_has_seen(o))
         return RQ_BAD_ARG;
     for (int c = 0; c < n; c++) {
         const rq_range r = range_of(o, c);
@@ -395,7 +395,7 @@ static int32_t unseen_zero(const rq_observer *o)
 rq_status rq_observer_qparams(const rq_observer *o, rq_qparams *out, float *zero_point_f, rq_err *err)
 {
     rq_qparams q;
-    const bool seen = has_seen(o);
+    const bool seen = rq_observer_has_seen(o);
     if (o->row->no_qparams)
         return rq_fail(err, RQ_BAD_ARG, "the observer %s has no scale and zero point", o->row->name);
     if (!seen && !o->cfg.compat)

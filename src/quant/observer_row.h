@@ -76,6 +76,9 @@ rq_status rq_observer_set_channels(rq_observer *o, int n);
 
 /* ---- inside of the library ---- */
 
+/* Has it an answer? FIXED always. */
+bool rq_observer_has_seen(const rq_observer *o);
+
 /* The program's observer behind it; NULL: it is the library's. */
 const rq_own_observer *rq_observer_own_of(const rq_observer *o);
 /* The histogram of COUNTS; NULL for the others. */

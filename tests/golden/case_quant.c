@@ -23,6 +23,9 @@ static const struct op {
     { "HistogramCalibrator", golden_histogram_calibrator },
     { "MseCalibrator", golden_mse_calibrator },
     { "HistogramObserver", golden_histogram_observer },
+    { "coremltools.LearnableFakeQuantize", golden_core_ml_learnable },
+    { "FakeQuantize", golden_fake_quantize_module },
+    { "FusedMovingAvgObsFakeQuantize", golden_fused_fake_quantize },
     { NULL, NULL },
 };
 

@@ -73,6 +73,11 @@ void golden_check_ints(golden_case *c, const char *what, const int32_t *got, int
 void golden_field_skipped(golden_case *c, const char *what, const char *field, const char *reason);
 void golden_mark(golden_case *c, const char *what);
 
+/* ---- quant_fake_quantizer.c ---- */
+golden_verdict golden_fake_quantize_module(golden_case *c);
+golden_verdict golden_fused_fake_quantize(golden_case *c);
+golden_verdict golden_core_ml_learnable(golden_case *c);
+
 /* ---- quant_learned.c ---- */
 golden_verdict golden_learnable_per_tensor(golden_case *c);
 golden_verdict golden_learnable_per_channel(golden_case *c);
