@@ -89,6 +89,7 @@ set(RQ_SOURCES
   src/quant/blocks.c
   src/quant/blocks_peer.c
   src/quant/calibrate.c
+  src/quant/calibrate_weights.c
   src/quant/clip.c
   src/quant/calibrator.c
   src/quant/calibrator_hist.c
@@ -258,6 +259,7 @@ set(RQ_SOURCES
   src/algo/bench.c
   src/algo/bias.c
   src/algo/calibrate.c
+  src/algo/calibrate_weights.c
   src/algo/dequantize.c
   src/algo/dynamic.c
   src/algo/ends.c

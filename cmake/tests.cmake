@@ -56,6 +56,7 @@ rq_test(tests/quant/test_blocks.c)
 rq_test(tests/quant/test_calibrate.c)
 rq_test(tests/quant/test_fake_quantize.c)
 rq_test(tests/quant/test_documented_observers.c)
+rq_test(tests/quant/test_calibrator.c)
 rq_test(tests/quant/test_golden_qparams.c)
 rq_test(tests/quant/test_fake_quantizer.c)
 rq_test(tests/quant/test_learned_quantize.c)
@@ -106,17 +107,17 @@ rq_test_tool(golden
   tests/golden/case_static.c
   tests/golden/compare.c
   tests/golden/guard.c
-  tests/golden/run_golden.c
-  tests/golden/scan.c
-  tests/golden/skips.c
-  tests/golden/static_params.c
-  tests/golden/static_weights.c
   tests/golden/quant_calibrators.c
   tests/golden/quant_fake_quantize.c
   tests/golden/quant_fake_quantizer.c
   tests/golden/quant_histogram_observer.c
   tests/golden/quant_learned.c
-  tests/golden/quant_tensor_quant.c)
+  tests/golden/quant_tensor_quant.c
+  tests/golden/run_golden.c
+  tests/golden/scan.c
+  tests/golden/skips.c
+  tests/golden/static_params.c
+  tests/golden/static_weights.c)
 rq_test_tool(rewrite tests/interop/rewrite.c)
 rq_test_tool(run_onnx tests/golden/compare.c tests/golden/guard.c tests/golden/scan.c tests/onnx/not_run.c
   tests/onnx/onnx_case.c tests/onnx/run_onnx.c)

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/number.h"
 #include "quant/calibrate.h"
+#include "quant/exec.h"
 
 static rq_status hist_init(rq_calibrator *c, rq_err *err)
 {
@@ -60,7 +61,8 @@ static rq_status hist_collect(rq_calibrator *c, rq_exec *e, const rq_cells *cell
     }
     if (n && has_bins(h)) {
         const uint64_t before = c->cfg.numpy_hist ? in_bins(h) : 0;
-        rq_cells_tally(cells, e, h, x->lo, x->hi, c->cfg.skip_zeros);
+        const rq_kernels k = rq_exec_kernels(e);
+        rq_cells_tally(cells, &k, rq_exec_pool(e), h, x->lo, x->hi, c->cfg.skip_zeros);
         if (c->cfg.numpy_hist)
             c->info.skipped += n - (in_bins(h) - before);
     }

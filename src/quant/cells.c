@@ -106,8 +106,8 @@ static void look_at_piece(void *arg, int64_t item)
         l->k.minmax(x, n, &t.lo, &t.hi, &finite);
         t.finite = finite;
         for (size_t i = 0; finite < n && i < n; i++) {
-            t.nan += isnan(x[i]);
-            t.infinite += isinf(x[i]);
+            t.nan += isnan(x[i]) != 0;
+            t.infinite += isinf(x[i]) != 0; /* -1 for -infinity */
         }
         if (l->fine)
             look_closely(&t, x, n, l->skip_zeros);
@@ -179,20 +179,21 @@ static void tally_lane(void *arg, int64_t lane)
     }
 }
 
-void rq_cells_tally(const rq_cells *c, rq_exec *e, rq_histogram *h, float lo, float hi, bool skip_zeros)
+void rq_cells_tally(const rq_cells *c, const rq_kernels *k, rq_threads *pool, rq_histogram *h, float lo, float hi,
+                    bool skip_zeros)
 {
-    struct tally t = { .c = c, .h = h, .k = rq_exec_kernels(e), .lo = lo, .hi = hi, .skip_zeros = skip_zeros };
+    struct tally t = { .c = c, .h = h, .k = *k, .lo = lo, .hi = hi, .skip_zeros = skip_zeros };
     const int64_t pieces = c->n * c->per_cell;
     t.lanes = pieces < RQ_CELLS_LANES ? (int)pieces : RQ_CELLS_LANES;
-    t.count =
-        rq_exec_threads(e) > 1 && t.lanes > 1 ? rq_mem_zalloc((size_t)t.lanes * (size_t)h->n, sizeof *t.count) : NULL;
+    t.count = rq_threads_count(pool) > 1 && t.lanes > 1 ? rq_mem_zalloc((size_t)t.lanes * (size_t)h->n, sizeof *t.count)
+                                                        : NULL;
     if (!t.count) {
         t.lanes = 1;
         t.count = h->count;
         tally_lane(&t, 0);
         return;
     }
-    rq_threads_for(rq_exec_pool(e), t.lanes, tally_lane, &t);
+    rq_threads_for(pool, t.lanes, tally_lane, &t);
     for (int64_t lane = 0; lane < t.lanes; lane++)
         for (int i = 0; i < h->n; i++)
             h->count[i] += t.count[lane * h->n + i];

@@ -4,6 +4,7 @@
 #ifndef RQ_QUANT_CELLS_H
 #define RQ_QUANT_CELLS_H
 
+#include "base/threads.h"
 #include "kernels/kernels.h"
 #include "quant/histogram.h"
 #include "requant/exec.h"
@@ -40,6 +41,7 @@ rq_status rq_cells_extremes(const rq_cells *c, rq_exec *e, bool fine, bool skip_
 
 /* Count |x| (or x) of all cells, whose finite elements lie in lo..hi, into h, which has room for them; not yet committed. Never
  * fails: without memory for more it counts with one thread. */
-void rq_cells_tally(const rq_cells *c, rq_exec *e, rq_histogram *h, float lo, float hi, bool skip_zeros);
+void rq_cells_tally(const rq_cells *c, const rq_kernels *k, rq_threads *pool, rq_histogram *h, float lo, float hi,
+                    bool skip_zeros);
 
 #endif

@@ -41,4 +41,25 @@ static inline void gen_t(float *v, int64_t n, uint32_t seed)
     }
 }
 
+/* O(a): elements 1023, 2047 ... times 8. */
+static inline void gen_o(float *v, int64_t n)
+{
+    for (int64_t i = 1023; i < n; i += 1024)
+        v[i] *= 8;
+}
+
+/* R(a): max(a, 0). */
+static inline void gen_r(float *v, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        v[i] = v[i] > 0 ? v[i] : 0;
+}
+
+/* ramp(n): i / 128. */
+static inline void gen_ramp(float *v, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        v[i] = (float)i / 128;
+}
+
 #endif

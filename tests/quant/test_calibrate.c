@@ -13,54 +13,8 @@
 
 #include "base/cpu.h"
 #include "base/mem.h"
+#include "quant/generators.h"
 #include "quant/observer_row.h"
-
-/* ---- data generators, docs/calibration-facts.md 0 ---- */
-
-static uint32_t lcg(uint32_t *x)
-{
-    return *x = 1664525u * *x + 1013904223u;
-}
-
-static void make_u(float *v, int n, uint32_t seed)
-{
-    for (int i = 0; i < n; i++)
-        v[i] = (float)(lcg(&seed) >> 8) / 16777216;
-}
-
-static int bell(uint32_t *seed)
-{
-    int s = 0;
-    for (int j = 0; j < 4; j++)
-        s += (int)(lcg(seed) >> 16);
-    return s - 131070;
-}
-
-static void make_b(float *v, int n, uint32_t seed)
-{
-    for (int i = 0; i < n; i++)
-        v[i] = (float)bell(&seed) / 65536;
-}
-
-static void make_t(float *v, int n, uint32_t seed)
-{
-    for (int i = 0; i < n; i++) {
-        int k = bell(&seed);
-        v[i] = (float)((double)k * abs(k) / 4294967296.0);
-    }
-}
-
-static void make_o(float *v, int n)
-{
-    for (int i = 1023; i < n; i += 1024)
-        v[i] *= 8;
-}
-
-static void make_r(float *v, int n)
-{
-    for (int i = 0; i < n; i++)
-        v[i] = v[i] > 0 ? v[i] : 0;
-}
 
 enum { MANY = 8192 };
 static float data[MANY];
@@ -80,35 +34,34 @@ static void make(rq_histogram *h, char id, int bins)
     assert_int_equal(rq_histogram_init(h, bins, true), RQ_OK);
     switch (id) {
     case 'A':
-        make_u(data, n = 4096, 1);
+        gen_u(data, n = 4096, 1);
         break;
     case 'B':
-        make_b(data, n, 12345);
+        gen_b(data, n, 12345);
         break;
     case 'C':
-        make_t(data, n, 777);
+        gen_t(data, n, 777);
         break;
     case 'D':
-        make_b(data, n, 12345);
-        make_o(data, n);
+        gen_b(data, n, 12345);
+        gen_o(data, n);
         break;
     case 'E':
-        make_b(data, n, 2024);
-        make_r(data, n);
+        gen_b(data, n, 2024);
+        gen_r(data, n);
         break;
     case '4':
-        make_t(data, n, 2024);
-        make_r(data, n);
+        gen_t(data, n, 2024);
+        gen_r(data, n);
         break;
     case 'F':
         n = 1000;
-        for (int i = 0; i < n; i++)
-            data[i] = (float)i / 128;
+        gen_ramp(data, n);
         break;
     case 'G':
-        make_b(data, n = 4096, 1);
+        gen_b(data, n = 4096, 1);
         assert_int_equal(rq_histogram_update(h, &k, data, (size_t)n), RQ_OK);
-        make_b(data, n, 2);
+        gen_b(data, n, 2);
         for (int i = 0; i < n; i++)
             data[i] *= 2;
         break;
@@ -287,15 +240,6 @@ static void hand_size_histograms(void **state)
     }
     uint64_t one[12] = { 5, 4, 3, 2, 2, 1, 1, 0, 1, 0, 0, 1 };
     const rq_histogram h = { .count = one, .n = 12, .width = 0.5, .take_abs = true };
-    static const double kl[9] = { 0.204213267,  0.110541418, 0.120001188, 0.076480337, INFINITY,
-                                  0.0238471624, INFINITY,    INFINITY,    0.0164494491 };
-    for (int i = 4; i <= 12; i++) {
-        double got = rq_calibrate_amax_kl(&h, 4, i);
-        if (isinf(kl[i - 4]))
-            assert_true(isinf(got));
-        else
-            assert_close(got, kl[i - 4], 1e-7);
-    }
     static const struct {
         double p, amax;
     } pct[] = { { 10, 0 }, { 50, 1 }, { 75, 2 }, { 90, 3 }, { 95, 4 }, { 99, 5.5 } };
@@ -306,6 +250,93 @@ static void hand_size_histograms(void **state)
     assert_int_equal(at, 12);
     assert_close(rq_calibrate_amax_mse(&h, 7, 8, 1, NULL), 5.75, 1e-9);
     assert_true(rq_calibrate_amax_mse(&h, 7, 12, 1, &at) < 0 && at == -1);
+}
+
+/* All candidates of H1 to H5, and H1 unsigned: the divergence of each, and the squared error. */
+static void hand_size_candidates(void **state)
+{
+    static const struct {
+        uint64_t h[16];
+        int n, levels, start;
+        double width, kl[13], error[12];
+    } rows[] = {
+        { { 5, 4, 3, 2, 2, 1, 1, 0, 1, 0, 0, 1 },
+          12,
+          4,
+          4,
+          0.5,
+          { 0.204213267, 0.110541418, 0.120001188, 0.076480337, INFINITY, 0.0238471624, INFINITY, INFINITY,
+            0.0164494491 },
+          { 1.51041667, 1.05150464, 0.725115755, 0.541666667, 0.458912006, 0.43923611, 0.43749998, 0.44849536 } },
+        { { 5, 4, 3, 2, 2, 1, 1, 0, 1, 0, 0, 1 },
+          12,
+          8,
+          8,
+          0.5,
+          { INFINITY, 0.0188956398, INFINITY, INFINITY, 0 },
+          { 0.237457482, 0.139668363, 0.0885416667, 0.0845025645 } },
+        { { 100, 80, 60, 44, 30, 20, 12, 8, 5, 3, 2, 1, 0, 0, 0, 2 },
+          16,
+          4,
+          4,
+          0.25,
+          { 0.114577281, 0.0776682086, 0.0527598507, 0.0402391048, 0.0194847706, 0.019605105, 0.0218928291, 0.026025952,
+            0.0243756571, INFINITY, INFINITY, INFINITY, 0.04862552 },
+          { 2.76953125, 1.97504343, 1.53363721, 1.37695312, 1.44205716, 1.55468749, 1.60253891, 1.75607638, 1.98133717,
+            2.31835938, 2.76030757, 3.13661042 } },
+        { { 10, 10, 10, 10, 0, 0, 0, 0, 0, 0, 0, 1 },
+          12,
+          4,
+          4,
+          1,
+          { 0.00087841126, INFINITY, INFINITY, INFINITY, INFINITY, INFINITY, INFINITY, INFINITY, 0 },
+          { 0 } },
+        { { 7, 0, 0, 0, 0, 0, 0, 0, 3, 4, 0, 2 }, /* 4 to 8 keep nothing: infinite here, NaN there */
+          12,
+          4,
+          4,
+          1,
+          { INFINITY, INFINITY, INFINITY, INFINITY, INFINITY, 0, 0.0566330123, INFINITY, 0.0377553415 },
+          { 0 } },
+        { { 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4, 4 },
+          12,
+          4,
+          4,
+          1,
+          { 0.549306144, 0.510825624, 0.441967073, 0.356883234, 0.265134022, 0.174416048, 0.0923315154, 0.0285131531,
+            0 },
+          { 46.9166667, 0, 0, 0, 0, 4.30555543, 3.83333333, 4.68518536 } }, /* 0: not in the table */
+    };
+    for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++) {
+        uint64_t count[16];
+        memcpy(count, rows[r].h, sizeof count);
+        const rq_histogram h = { .count = count, .n = rows[r].n, .width = rows[r].width, .take_abs = true };
+        for (int i = rows[r].start; i <= h.n; i++) {
+            const double got = rq_calibrate_amax_kl(&h, rows[r].levels, i), want = rows[r].kl[i - rows[r].start];
+            if (isinf(want) ? !isinf(got) : !(fabs(got - want) <= 1e-8))
+                fail_msg("histogram %zu, candidate %d: got %.9g, want %.9g", r, i, got, want);
+        }
+        for (int i = rows[r].start; i < h.n; i++) {
+            const double want = rows[r].error[i - rows[r].start], amax = (i + 0.5) * h.width;
+            if (want > 0) /* the package computes in f32 */
+                assert_close(rq_calibrate_amax_error(&h, rows[r].levels - 1, amax), want, 1e-6);
+        }
+    }
+    /* what the package answers to H4: the last candidate of which nothing is kept */
+    uint64_t gap[12] = { 7, 0, 0, 0, 0, 0, 0, 0, 3, 4, 0, 2 };
+    const rq_histogram h4 = { .count = gap, .n = 12, .width = 1, .take_abs = true };
+    assert_true(rq_calibrate_amax_entropy_compat(&h4, 4, 4, 1, true, NULL) == 8);
+    /* H2 by strides of 2 */
+    uint64_t two[16] = { 100, 80, 60, 44, 30, 20, 12, 8, 5, 3, 2, 1, 0, 0, 0, 2 };
+    const rq_histogram h2 = { .count = two, .n = 16, .width = 0.25, .take_abs = true };
+    int at;
+    rq_calibrate_amax_entropy(&h2, 4, 4, 2, &at);
+    assert_int_equal(at, 8);
+    assert_close(rq_calibrate_amax_mse(&h2, 3, 4, 2, &at), 2.125, 1e-9);
+    assert_int_equal(at, 8);
+    assert_close(rq_calibrate_amax_percentile(&h2, 90, &at), 1.25, 1e-9);
+    assert_close(rq_calibrate_amax_percentile(&h2, 99, &at), 2.5, 1e-9);
+    assert_close(rq_calibrate_amax_percentile(&h2, 99.9, &at), 3.75, 1e-9);
 }
 
 /* The searches work from sums; what they find is what the definitions find, over all candidates in turn. */
@@ -352,7 +383,7 @@ static void searches_agree_with_their_definitions(void **state)
 static void signed_counts_do_not_depend_on_batches(void **state)
 {
     const rq_kernels k = kernels();
-    make_t(data, MANY, 777);
+    gen_t(data, MANY, 777);
     data[5000] = 300; /* one far outlier late: the bins merge */
     data[100] = NAN;
     data[7000] = -INFINITY;
@@ -420,11 +451,11 @@ static void two_sided_ranges(void **state)
 {
     const rq_kernels k = kernels();
     for (int kind = 0; kind < 4; kind++) {
-        make_t(data, MANY, 777);
+        gen_t(data, MANY, 777);
         if (kind == 1)
-            make_r(data, MANY);
+            gen_r(data, MANY);
         if (kind == 2)
-            make_o(data, MANY);
+            gen_o(data, MANY);
         if (kind == 3) /* hard-swish-like: a short dense left side */
             for (int i = 0; i < MANY; i++)
                 data[i] = data[i] < 0 ? data[i] * 0.05f : data[i];
@@ -504,7 +535,7 @@ static void parameters_from_ranges(void **state)
 
 static void observers_watch_channels(void **state)
 {
-    make_b(data, 108, 99);
+    gen_b(data, 108, 99);
     const int64_t dim[4] = { 4, 3, 3, 3 };
     const rq_shape shape = rq_shape_of(4, dim);
     const rq_strided x = rq_strided_floats(data, &shape);
@@ -578,6 +609,7 @@ int main(void)
         cmocka_unit_test(squared_errors_are_those_of_the_table),
         cmocka_unit_test(divergences_are_those_of_the_table),
         cmocka_unit_test(hand_size_histograms),
+        cmocka_unit_test(hand_size_candidates),
         cmocka_unit_test(searches_agree_with_their_definitions),
         cmocka_unit_test(signed_counts_do_not_depend_on_batches),
         cmocka_unit_test(zeros_before_the_first_number_are_remembered),
