@@ -33,19 +33,17 @@ typedef struct rq_fakequant {
     const float *in_row, *out_row, *zp_row; /* [n] */
 } rq_fakequant;
 
-/* The numbers of element i. */
-static inline rq_fakequant rq_fakequant_at(const rq_fakequant *p, size_t i)
+/* e, a copy of *p, gets the numbers of element i. */
+static inline void rq_fakequant_move(rq_fakequant *e, const rq_fakequant *p, size_t i)
 {
-    rq_fakequant e = *p;
     if (!p->in_row)
-        return e;
-    e.in = p->in_row[i];
-    e.out = p->out_row[i];
+        return;
+    e->in = p->in_row[i];
+    e->out = p->out_row[i];
     if (p->zp_row) {
-        *(p->zp_inside ? &e.inside : &e.after) = p->zp_row[i];
-        e.back = -p->zp_row[i];
+        *(p->zp_inside ? &e->inside : &e->after) = p->zp_row[i];
+        e->back = -p->zp_row[i];
     }
-    return e;
 }
 
 /* x over its scale, given the numbers of its element. */

@@ -3,8 +3,9 @@
 
 void rq_fakequant_scalar(float *y, uint8_t *mask, const float *x, size_t n, const rq_fakequant *p)
 {
+    rq_fakequant e = *p;
     for (size_t i = 0; i < n; i++) {
-        const rq_fakequant e = rq_fakequant_at(p, i);
+        rq_fakequant_move(&e, p, i);
         const float t = rq_fakequant_landing(x[i], &e);
         if (mask)
             mask[i] = rq_fakequant_passes(t, &e);
@@ -14,8 +15,9 @@ void rq_fakequant_scalar(float *y, uint8_t *mask, const float *x, size_t n, cons
 
 void rq_fakequant_grad_scalar(float *dx, const float *dy, const float *x, size_t n, const rq_fakequant *p)
 {
+    rq_fakequant e = *p;
     for (size_t i = 0; i < n; i++) {
-        const rq_fakequant e = rq_fakequant_at(p, i);
+        rq_fakequant_move(&e, p, i);
         dx[i] = dy[i] * (rq_fakequant_passes(rq_fakequant_landing(x[i], &e), &e) ? 1.0f : 0.0f);
     }
 }
@@ -28,8 +30,9 @@ void rq_fakequant_mask_grad_scalar(float *dx, const float *dy, const uint8_t *ma
 
 void rq_fakequant_codes_scalar(uint8_t *q, const float *x, size_t n, const rq_fakequant *p)
 {
+    rq_fakequant e = *p;
     for (size_t i = 0; i < n; i++) {
-        const rq_fakequant e = rq_fakequant_at(p, i);
+        rq_fakequant_move(&e, p, i);
         q[i] = (uint8_t)rq_fakequant_integer(rq_fakequant_landing(x[i], &e), &e);
     }
 }
@@ -40,8 +43,9 @@ void rq_stream_end_scalar(void)
 
 void rq_fakequant_integers(int32_t *q, const float *x, size_t n, const rq_fakequant *p)
 {
+    rq_fakequant e = *p;
     for (size_t i = 0; i < n; i++) {
-        const rq_fakequant e = rq_fakequant_at(p, i);
+        rq_fakequant_move(&e, p, i);
         q[i] = rq_fakequant_integer(rq_fakequant_landing(x[i], &e), &e);
     }
 }
@@ -68,8 +72,9 @@ static bool passes_f64(double t, const rq_fakequant *e)
 
 void rq_fakequant_f64(double *y, uint8_t *mask, const double *x, size_t n, const rq_fakequant *p)
 {
+    rq_fakequant e = *p;
     for (size_t i = 0; i < n; i++) {
-        const rq_fakequant e = rq_fakequant_at(p, i);
+        rq_fakequant_move(&e, p, i);
         const double t = landing_f64(x[i], &e);
         if (mask)
             mask[i] = passes_f64(t, &e);
@@ -79,8 +84,9 @@ void rq_fakequant_f64(double *y, uint8_t *mask, const double *x, size_t n, const
 
 void rq_fakequant_integers_f64(int32_t *q, const double *x, size_t n, const rq_fakequant *p)
 {
+    rq_fakequant e = *p;
     for (size_t i = 0; i < n; i++) {
-        const rq_fakequant e = rq_fakequant_at(p, i);
+        rq_fakequant_move(&e, p, i);
         const double c = code_f64(landing_f64(x[i], &e), &e);
         q[i] = (int32_t)(c == c ? c : (double)e.lo);
     }
@@ -88,8 +94,9 @@ void rq_fakequant_integers_f64(int32_t *q, const double *x, size_t n, const rq_f
 
 void rq_fakequant_grad_f64(double *dx, const double *dy, const double *x, size_t n, const rq_fakequant *p)
 {
+    rq_fakequant e = *p;
     for (size_t i = 0; i < n; i++) {
-        const rq_fakequant e = rq_fakequant_at(p, i);
+        rq_fakequant_move(&e, p, i);
         dx[i] = dy[i] * (passes_f64(landing_f64(x[i], &e), &e) ? 1.0 : 0.0);
     }
 }

@@ -17,6 +17,8 @@ struct job {
     rq_fq_plan plan;
     int64_t count;
     const rq_strided *y, *mask, *x, *dy; /* y: what is written, dx too */
+    rq_strided own[4];                   /* of those, with other axes first */
+    rq_fq f;
     /* elements at..at+n-1, n <= RQ_FQ_TILE unless all lie in a row */
     void (*span)(const job *j, int64_t at, int64_t n, const rq_fakequant *p);
     bool direct; /* everything lies in a row */
@@ -65,9 +67,10 @@ static void forward_float8(const job *j, int64_t at, int64_t n, const rq_fakequa
     float tile[RQ_FQ_TILE];
     uint8_t bits[RQ_FQ_TILE];
     const float *x = rq_strided_read(j->x, at, n, tile);
+    rq_fakequant e = *p;
     for (int64_t i = 0; i < n; i++) {
-        const rq_fakequant e = rq_fakequant_at(p, (size_t)i);
-        const float v = rq_fakequant_scaled(x[i], &e), c = rq_convert_f8_to_f32(d, rq_convert_f32_to_f8(d, v, true));
+        rq_fakequant_move(&e, p, (size_t)i);
+        const float v = rq_fakequant_scaled(x[i], &e), c = j->plan.float8[rq_convert_f32_to_f8(d, v, true)];
         bits[i] = fabsf(v) <= most;
         tile[i] = rq_fakequant_real(c, &e);
     }
@@ -102,8 +105,9 @@ static void backward_float8(const job *j, int64_t at, int64_t n, const rq_fakequ
     const float most = most_of(j->plan.f->type.dtype);
     float tile[RQ_FQ_TILE], tile_dy[RQ_FQ_TILE];
     const float *x = rq_strided_read(j->x, at, n, tile), *dy = rq_strided_read(j->dy, at, n, tile_dy);
+    rq_fakequant e = *p;
     for (int64_t i = 0; i < n; i++) {
-        const rq_fakequant e = rq_fakequant_at(p, (size_t)i);
+        rq_fakequant_move(&e, p, (size_t)i);
         tile[i] = dy[i] * (fabsf(rq_fakequant_scaled(x[i], &e)) <= most ? 1.0f : 0.0f);
     }
     rq_strided_write(j->y, at, n, tile);
@@ -161,10 +165,6 @@ static void piece(void *arg, int64_t i)
         j->k.stream_end();
 }
 
-/* From so many bytes read and written by one call, what is written would leave the caches before anyone reads it, and take
- * with it what they hold: memory is then written without being read first, as the C library's memcpy does. */
-static const int64_t stream_bytes = 32 << 20;
-
 static int64_t bytes_of(const rq_strided *v)
 {
     return v ? rq_shape_count(&v->shape) * (rq_dtype_bits(v->dtype) / 8) : 0;
@@ -174,7 +174,42 @@ static bool streams(const job *j)
 {
     const int64_t bytes = bytes_of(j->y) + bytes_of(j->mask) + bytes_of(j->x) + bytes_of(j->dy);
     const bool in_place = (j->x && j->y->data == j->x->data) || (j->dy && j->y->data == j->dy->data);
-    return j->direct && !in_place && bytes >= stream_bytes;
+    return j->direct && !in_place && bytes >= RQ_FQ_STREAM_BYTES;
+}
+
+/* ---- the order of the axes ---- */
+
+static int64_t magnitude(int64_t v)
+{
+    return v < 0 ? -v : v;
+}
+
+/* Elements do not know of each other, so the axes may be walked in the order in which they lie in memory: a transposed tensor, or
+ * one with channels last, is as good as one in a row. Not with blocks, whose scales are laid out along all axes. */
+static void follow_memory(job *j)
+{
+    const rq_strided *first = j->x ? j->x : j->dy, **all[4] = { &j->y, &j->mask, &j->x, &j->dy };
+    int axis[RQ_MAX_RANK];
+    bool moved = false;
+    for (int i = 0; i < first->shape.rank; i++) {
+        int at = i;
+        for (; at > 0 && magnitude(first->stride[axis[at - 1]]) < magnitude(first->stride[i]); at--)
+            axis[at] = axis[at - 1];
+        axis[at] = i;
+        moved |= at != i;
+    }
+    if (!moved || j->f.block)
+        return;
+    for (int i = 0; i < 4; i++)
+        if (*all[i]) {
+            j->own[i] = rq_strided_permute(*all[i], axis);
+            *all[i] = &j->own[i];
+        }
+    for (int i = 0; i < first->shape.rank; i++)
+        if (axis[i] == j->f.axis) {
+            j->f.axis = i;
+            break;
+        }
 }
 
 static void run(job *j, rq_exec *e)
@@ -207,16 +242,18 @@ static rq_status check_like(const rq_strided *v, const char *what, const rq_stri
 rq_status rq_fake_quantize(rq_exec *e, const rq_strided *y, const rq_strided *mask, const rq_strided *x, const rq_fq *f,
                            rq_err *err)
 {
-    job j = { .y = y, .mask = mask, .x = x };
+    job j = { .y = y, .mask = mask, .x = x, .f = *f };
     RQ_TRY(rq_strided_check(x, "x", true, err));
     RQ_TRY(check_like(y, "y", x, "x", true, err));
     if (mask)
         RQ_TRY(check_like(mask, "the mask", x, "x", false, err));
-    RQ_TRY(rq_fq_plan_init(&j.plan, f, &x->shape, err));
+    RQ_TRY(rq_fq_check(f, &x->shape, err));
+    follow_memory(&j);
+    RQ_TRY(rq_fq_plan_init(&j.plan, &j.f, &j.x->shape, err));
     const bool float8 = rq_qtype_is_float(&f->type);
     j.count = j.plan.count;
     j.span = float8 ? forward_float8 : x->dtype == RQ_DTYPE_F64 ? forward_f64 : forward_f32;
-    j.direct = !float8 && in_a_row(x) && in_a_row(y) && in_a_row(mask);
+    j.direct = !float8 && in_a_row(j.x) && in_a_row(j.y) && in_a_row(j.mask);
     run(&j, e);
     rq_fq_plan_release(&j.plan);
     return RQ_OK;
@@ -225,15 +262,17 @@ rq_status rq_fake_quantize(rq_exec *e, const rq_strided *y, const rq_strided *ma
 rq_status rq_fake_quantize_backward(rq_exec *e, const rq_strided *dx, const rq_strided *dy, const rq_strided *x,
                                     const rq_fq *f, rq_err *err)
 {
-    job j = { .y = dx, .dy = dy, .x = x };
+    job j = { .y = dx, .dy = dy, .x = x, .f = *f };
     RQ_TRY(rq_strided_check(x, "x", true, err));
     RQ_TRY(check_like(dy, "dy", x, "x", true, err));
     RQ_TRY(check_like(dx, "dx", x, "x", true, err));
-    RQ_TRY(rq_fq_plan_init(&j.plan, f, &x->shape, err));
+    RQ_TRY(rq_fq_check(f, &x->shape, err));
+    follow_memory(&j);
+    RQ_TRY(rq_fq_plan_init(&j.plan, &j.f, &j.x->shape, err));
     const bool float8 = rq_qtype_is_float(&f->type);
     j.count = j.plan.count;
     j.span = float8 ? backward_float8 : x->dtype == RQ_DTYPE_F64 ? backward_f64 : backward_f32;
-    j.direct = !float8 && in_a_row(x) && in_a_row(dy) && in_a_row(dx);
+    j.direct = !float8 && in_a_row(j.x) && in_a_row(j.dy) && in_a_row(j.y);
     run(&j, e);
     rq_fq_plan_release(&j.plan);
     return RQ_OK;
@@ -246,9 +285,10 @@ rq_status rq_fake_quantize_backward_mask(rq_exec *e, const rq_strided *dx, const
     RQ_TRY(rq_strided_check(dy, "dy", true, err));
     RQ_TRY(check_like(dx, "dx", dy, "dy", true, err));
     RQ_TRY(check_like(mask, "the mask", dy, "dy", false, err));
+    follow_memory(&j);
     j.count = rq_shape_count(&dy->shape);
     j.span = dy->dtype == RQ_DTYPE_F64 ? backward_mask_f64 : backward_mask;
-    j.direct = in_a_row(dx) && in_a_row(dy) && in_a_row(mask);
+    j.direct = in_a_row(j.y) && in_a_row(j.dy) && in_a_row(j.mask);
     run(&j, e);
     return RQ_OK;
 }

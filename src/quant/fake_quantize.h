@@ -17,9 +17,10 @@ typedef struct rq_fq_plan {
     int64_t period, row_n;
     float *rows; /* ours; NULL or 3 * n: in, out, zero point */
     const float *in_row, *out_row, *zp_row;
+    float float8[256]; /* what the codes of a float type mean */
 } rq_fq_plan;
 
-/* Check f against the shape, make the plan. f and what it points to must outlive it. RQ_NO_MEMORY, and as rq_fq_check. */
+/* f fits the shape (rq_fq_check); it and what it points to must outlive the plan. RQ_NO_MEMORY. */
 rq_status rq_fq_plan_init(rq_fq_plan *p, const rq_fq *f, const rq_shape *shape, rq_err *err);
 void rq_fq_plan_release(rq_fq_plan *p);
 
@@ -28,5 +29,9 @@ int64_t rq_fq_plan_span(const rq_fq_plan *p, int64_t at, int64_t most, rq_fakequ
 
 /* Work is cut into pieces of so many elements, whatever the number of threads, and strided ones into tiles. */
 enum { RQ_FQ_PIECE = 65536, RQ_FQ_TILE = 1024 };
+
+/* From so many bytes read and written by one call, what is written would leave the caches before anyone reads it, and take
+ * with it what they hold: memory is then written without being read first (rq_fakequant.stream), as memcpy does. */
+enum { RQ_FQ_STREAM_BYTES = 32 << 20 };
 
 #endif

@@ -69,29 +69,37 @@ static void quantize_float8(const job *j, int64_t at, int64_t n, const rq_fakequ
 {
     float tile[RQ_FQ_TILE];
     const float *x = rq_strided_read(j->v, at, n, tile);
+    rq_fakequant e = *p;
     for (int64_t i = 0; i < n; i++) {
-        const rq_fakequant e = rq_fakequant_at(p, (size_t)i);
+        rq_fakequant_move(&e, p, (size_t)i);
         j->codes[at + i] = rq_convert_f32_to_f8(j->plan.f->type.dtype, rq_fakequant_scaled(x[i], &e), true);
     }
 }
 
 /* ---- to reals ---- */
 
+/* Codes of at most 8 bits at..at+n-1, a byte each: theirs, or in tile. */
+static const uint8_t *get_bytes(const job *j, int64_t at, int64_t n, uint8_t *tile)
+{
+    if (j->bits == 8)
+        return j->codes + at;
+    rq_pack_get(tile, j->codes, at, n, j->bits, j->is_signed);
+    return tile;
+}
+
 /* Codes at..at+n-1 as floats, which hold them exactly. */
 static void get_codes(const job *j, int64_t at, int64_t n, float *c)
 {
-    uint8_t bytes[RQ_FQ_TILE];
-    const uint8_t *b = j->codes + at;
-    if (j->bits < 8) {
-        rq_pack_get(bytes, j->codes, at, n, j->bits, j->is_signed);
-        b = bytes;
-    }
-    const uint16_t *w = (const uint16_t *)(const void *)j->codes + at;
-    for (int64_t i = 0; i < n; i++)
-        if (j->bits == 16)
+    if (j->bits == 16) {
+        const uint16_t *w = (const uint16_t *)(const void *)j->codes + at;
+        for (int64_t i = 0; i < n; i++)
             c[i] = j->is_signed ? (float)(int16_t)w[i] : (float)w[i];
-        else
-            c[i] = j->is_signed ? (float)(int8_t)b[i] : (float)b[i];
+        return;
+    }
+    uint8_t tile[RQ_FQ_TILE];
+    const uint8_t *b = get_bytes(j, at, n, tile);
+    for (int64_t i = 0; i < n; i++)
+        c[i] = j->is_signed ? (float)(int8_t)b[i] : (float)b[i];
 }
 
 static void dequantize_f32(const job *j, int64_t at, int64_t n, const rq_fakequant *p)
@@ -100,16 +108,19 @@ static void dequantize_f32(const job *j, int64_t at, int64_t n, const rq_fakequa
     float *y = rq_strided_direct(j->v, at);
     if (!y)
         y = tile;
-    if (j->bits == 8 && !p->in_row && !p->undivide && !p->wide) {
+    if (j->bits <= 8 && !p->in_row && !p->undivide && !p->wide) {
         const int32_t zp = (int32_t)-p->back;
+        uint8_t bytes[RQ_FQ_TILE];
+        const uint8_t *c = get_bytes(j, at, n, bytes);
         if (j->is_signed)
-            j->k.dequantize_s8(y, (const int8_t *)j->codes + at, (size_t)n, p->out, zp);
+            j->k.dequantize_s8(y, (const int8_t *)c, (size_t)n, p->out, zp);
         else
-            j->k.dequantize_u8(y, j->codes + at, (size_t)n, p->out, zp);
+            j->k.dequantize_u8(y, c, (size_t)n, p->out, zp);
     } else {
         get_codes(j, at, n, y);
+        rq_fakequant e = *p;
         for (int64_t i = 0; i < n; i++) {
-            const rq_fakequant e = rq_fakequant_at(p, (size_t)i);
+            rq_fakequant_move(&e, p, (size_t)i);
             y[i] = rq_fakequant_real(y[i], &e);
         }
     }
@@ -122,8 +133,9 @@ static void dequantize_f64(const job *j, int64_t at, int64_t n, const rq_fakequa
     float c[RQ_FQ_TILE];
     double y[RQ_FQ_TILE];
     get_codes(j, at, n, c);
+    rq_fakequant e = *p;
     for (int64_t i = 0; i < n; i++) {
-        const rq_fakequant e = rq_fakequant_at(p, (size_t)i);
+        rq_fakequant_move(&e, p, (size_t)i);
         y[i] = rq_fakequant_real_f64((double)c[i], &e);
     }
     rq_strided_write_f64(j->v, at, n, y);
@@ -132,9 +144,10 @@ static void dequantize_f64(const job *j, int64_t at, int64_t n, const rq_fakequa
 static void dequantize_float8(const job *j, int64_t at, int64_t n, const rq_fakequant *p)
 {
     float tile[RQ_FQ_TILE];
+    rq_fakequant e = *p;
     for (int64_t i = 0; i < n; i++) {
-        const rq_fakequant e = rq_fakequant_at(p, (size_t)i);
-        tile[i] = rq_fakequant_real(rq_convert_f8_to_f32(j->plan.f->type.dtype, j->codes[at + i]), &e);
+        rq_fakequant_move(&e, p, (size_t)i);
+        tile[i] = rq_fakequant_real(j->plan.float8[j->codes[at + i]], &e);
     }
     rq_strided_write(j->v, at, n, tile);
 }
@@ -152,6 +165,8 @@ static void piece(void *arg, int64_t i)
         j->span(j, at, n, &p);
         at += n;
     }
+    if (j->plan.base.stream)
+        j->k.stream_end();
 }
 
 /* Checks both sides, makes the plan and runs. spans: of f32, f64 and float8. */
@@ -160,6 +175,7 @@ static rq_status run(job *j, rq_exec *e, const rq_tensor *codes, const rq_stride
 {
     char a[RQ_SHAPE_TEXT], b[RQ_SHAPE_TEXT];
     RQ_TRY(rq_strided_check(v, what, true, err));
+    RQ_TRY(rq_fq_check(f, &v->shape, err));
     RQ_TRY(rq_fq_plan_init(&j->plan, f, &v->shape, err));
     rq_status st = RQ_OK;
     if (codes->dtype != f->type.dtype)
@@ -177,6 +193,7 @@ static rq_status run(job *j, rq_exec *e, const rq_tensor *codes, const rq_stride
         j->bits = rq_dtype_bits(codes->dtype);
         j->is_signed = rq_qtype_is_signed(&f->type);
         j->direct = j->bits == 8 && !rq_qtype_is_float(&f->type) && rq_strided_direct(v, 0);
+        j->plan.base.stream = j->direct && 5 * j->plan.count >= RQ_FQ_STREAM_BYTES;
         j->span = spans[rq_qtype_is_float(&f->type) ? 2 : v->dtype == RQ_DTYPE_F64 ? 1 : 0];
         rq_threads_for(rq_exec_pool(e), (j->plan.count + RQ_FQ_PIECE - 1) / RQ_FQ_PIECE, piece, j);
     }

@@ -3,6 +3,7 @@
 
 #include "base/mem.h"
 #include "quant/fake_quantize.h"
+#include "tensor/convert.h"
 
 /* Zero points past this are refused even where a system takes any: sums with codes stay exact in f32. */
 static const int32_t most_zero_point = 1 << 23;
@@ -16,20 +17,23 @@ static bool by_multiplier(const rq_fq *f)
     return f->rule == RQ_FQ_MULTIPLIER || f->rule == RQ_FQ_MULTIPLIER_RECIPROCAL;
 }
 
+/* Under compat a scale is not looked at: 0, negative ones and NaN compute what the formula gives, as in PyTorch. */
 static rq_status check_scale(const rq_fq *f, int64_t i, rq_err *err)
 {
     const float s = f->scale[i];
+    if (f->compat)
+        return RQ_OK;
     if (!(s > 0) || !isfinite(s))
         return rq_fail(err, RQ_NUMERIC, "%s %lld is %g, expected a positive finite number",
                        by_multiplier(f) ? "multiplier" : "scale", (long long)i, (double)s);
-    if ((f->rule == RQ_FQ_RECIPROCAL || f->rule == RQ_FQ_MULTIPLIER_RECIPROCAL) && !f->compat && !isfinite(1.0f / s))
+    if ((f->rule == RQ_FQ_RECIPROCAL || f->rule == RQ_FQ_MULTIPLIER_RECIPROCAL) && !isfinite(1.0f / s))
         return rq_fail(err, RQ_NUMERIC, "scale %lld is %g, whose reciprocal is not finite", (long long)i, (double)s);
     return RQ_OK;
 }
 
 static rq_status check_zero_point(const rq_fq *f, int64_t i, rq_err *err)
 {
-    if (f->zero_point_f && !isfinite(f->zero_point_f[i]))
+    if (f->zero_point_f && !f->compat && !isfinite(f->zero_point_f[i]))
         return rq_fail(err, RQ_NUMERIC, "zero point %lld is %g, expected a finite number", (long long)i,
                        (double)f->zero_point_f[i]);
     if (!f->zero_point)
@@ -127,7 +131,9 @@ static rq_status make_rows(rq_fq_plan *p, int64_t n, rq_err *err)
 rq_status rq_fq_plan_init(rq_fq_plan *p, const rq_fq *f, const rq_shape *shape, rq_err *err)
 {
     *p = (rq_fq_plan) { .f = f };
-    RQ_TRY(rq_fq_check(f, shape, err));
+    if (rq_qtype_is_float(&f->type))
+        for (int i = 0; i < 256; i++)
+            p->float8[i] = rq_convert_f8_to_f32(f->type.dtype, (uint8_t)i);
     p->layout = rq_layout_of(f->axis, f->block, shape);
     p->count = rq_shape_count(shape);
     p->base = (rq_fakequant) {
@@ -166,7 +172,7 @@ rq_status rq_fq_plan_init(rq_fq_plan *p, const rq_fq *f, const rq_shape *shape, 
 void rq_fq_plan_release(rq_fq_plan *p)
 {
     rq_mem_free(p->rows);
-    *p = (rq_fq_plan) { 0 };
+    p->rows = NULL;
 }
 
 int64_t rq_fq_plan_span(const rq_fq_plan *p, int64_t at, int64_t most, rq_fakequant *k)

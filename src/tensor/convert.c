@@ -102,8 +102,29 @@ float rq_convert_f8_to_f32(rq_dtype d, uint8_t code)
     return sign ? -v : v;
 }
 
+/* E4M3FN and E5M2, where most numbers go: fields moved and rounded as bits. False where the result is not a plain finite
+ * number (past the largest one, infinite, NaN): that is for the encoder of all formats. */
+static bool common_f8(rq_dtype d, float f, uint8_t *code)
+{
+    const bool e4m3 = d == RQ_DTYPE_F8E4M3FN;
+    const int man = e4m3 ? 3 : 2, bias = e4m3 ? 7 : 15, drop = 23 - man;
+    const uint32_t u = to_bits(f), a = u & 0x7fffffff, sign = u >> 24 & 0x80;
+    if (a >= (uint32_t)(128 - bias) << 23) { /* normal: at least 2^(1 - bias) */
+        const uint32_t r = ((a + ((1u << (drop - 1)) - 1) + (a >> drop & 1)) >> drop) - ((uint32_t)(127 - bias) << man);
+        *code = (uint8_t)(sign | r);
+        return r <= (e4m3 ? 0x7eu : 0x7bu);
+    }
+    const float steps =
+        fabsf(f) * (e4m3 ? 0x1p9f : 0x1p16f); /* of the subnormals; 2^man of them are the least normal */
+    *code = (uint8_t)(sign | (uint32_t)((steps + 0x1.8p23f) - 0x1.8p23f));
+    return true;
+}
+
 uint8_t rq_convert_f32_to_f8(rq_dtype d, float f, bool saturate)
 {
+    uint8_t common;
+    if ((d == RQ_DTYPE_F8E4M3FN || d == RQ_DTYPE_F8E5M2) && common_f8(d, f, &common))
+        return common;
     if (d == RQ_DTYPE_F8E8M0) { /* nearest power of two, ties away from zero, as the ONNX cast does */
         if (isnan(f))
             return 255;

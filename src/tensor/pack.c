@@ -25,12 +25,24 @@ void rq_pack_put(uint8_t *dst, int64_t at, int64_t n, const uint8_t *code, int b
         put_one(dst, at + i, code[i], bits);
 }
 
+static uint8_t one_of(const uint8_t *src, int64_t at, int bits, unsigned sign)
+{
+    const int per = 8 / bits;
+    const unsigned v = src[at / per] >> (int)(at % per) * bits & ((1u << bits) - 1);
+    return (uint8_t)((v ^ sign) - sign);
+}
+
 void rq_pack_get(uint8_t *code, const uint8_t *src, int64_t at, int64_t n, int bits, int is_signed)
 {
     const int per = 8 / bits;
     const unsigned mask = (1u << bits) - 1, sign = is_signed ? 1u << (bits - 1) : 0;
-    for (int64_t i = 0; i < n; i++) {
-        const unsigned v = src[(at + i) / per] >> ((at + i) % per * bits) & mask;
-        code[i] = (uint8_t)((v ^ sign) - sign);
-    }
+    int64_t i = 0;
+    for (; i < n && (at + i) % per; i++)
+        code[i] = one_of(src, at + i, bits, sign);
+    const uint8_t *from = src + (at + i) / per;
+    for (; i + per <= n; i += per, from++)
+        for (int k = 0; k < per; k++)
+            code[i + k] = (uint8_t)(((*from >> k * bits & mask) ^ sign) - sign);
+    for (; i < n; i++)
+        code[i] = one_of(src, at + i, bits, sign);
 }

@@ -118,6 +118,19 @@ static void what_is_not_finite(void **state)
     check_vector(&f, x, 6, (float[]) { -65.5f, -65.5f, -65.5f, -65.5f, -65.5f, 62 }, (uint8_t[6]) { 0 });
     f.compat = false;
     check_vector(&f, x, 6, (float[]) { NAN, 62, -65.5f, 62, -65.5f, 62 }, (uint8_t[6]) { 0 });
+    /* scales that no observer gives, as fake_quantize_per_channel_affine(x, [s], [3], 0, -128, 127) takes them */
+    static const struct {
+        float scale, y[6];
+    } odd[] = {
+        { 0, { -0.0f, -0.0f, -0.0f, -0.0f, -0.0f, -0.0f } },
+        { -0.5f, { -0.0f, 1, -1, 65.5f, 65.5f, 65.5f } },
+        { INFINITY, { NAN, NAN, NAN, NAN, -INFINITY, -INFINITY } },
+        { NAN, { NAN, NAN, NAN, NAN, NAN, NAN } },
+    };
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        f = torch_fq(RQ_DTYPE_S8, -128, 127, &odd[i].scale, &z);
+        check_vector(&f, (float[]) { 0, 1, -1, 100, NAN, INFINITY }, 6, odd[i].y, NULL);
+    }
     /* a scale whose reciprocal is infinite: PyTorch's numbers, else refused */
     const float tiny = 0x1p-149f;
     f = torch_fq(RQ_DTYPE_S8, -128, 127, &tiny, NULL);
