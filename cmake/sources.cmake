@@ -92,6 +92,7 @@ set(RQ_SOURCES
   src/quant/calibrate_weights.c
   src/quant/clip.c
   src/quant/calibrator.c
+  src/quant/calibrator_choose.c
   src/quant/calibrator_hist.c
   src/quant/calibrator_max.c
   src/quant/calibrator_mse.c
@@ -127,6 +128,14 @@ set(RQ_SOURCES
   src/quant/passive.c
   src/quant/runs.c
   src/quant/shrink.c
+  src/quant/qconfig.c
+  src/quant/qconfig_check.c
+  src/quant/qconfig_linear.c
+  src/quant/qconfig_mapping.c
+  src/quant/qconfig_mapping_check.c
+  src/quant/qconfig_mapping_default.c
+  src/quant/qconfig_presets.c
+  src/quant/qconfig_regex.c
   src/quant/stacked.c
   src/quant/tensor_quant.c
   src/quant/tensor_quantizer.c
@@ -279,6 +288,10 @@ set(RQ_SOURCES
   src/algo/ptq.c
   src/algo/ptq_choose.c
   src/algo/ptq_trial.c
+  src/algo/qconfig_node.c
+  src/algo/qconfig_part.c
+  src/algo/qconfig_text.c
+  src/algo/qconfig_write.c
   src/algo/recipe.c
   src/algo/recipe_preprocess.c
   src/algo/report.c

@@ -113,6 +113,13 @@ RQ_API rq_amax_params rq_amax_defaults(void); /* 99.99 %, stride 1, start_bin 12
 RQ_API rq_status rq_calibrator_amax(rq_calibrator *c, rq_amax_method method, const rq_amax_params *p, rq_tensor *amax,
                                     rq_err *err);
 
+/* HISTOGRAM: what an observer of the program's own, of the form `choose` (requant/own.h), makes of the counts: bins of |x|, codes 2^num_bits,
+ * symmetric unless the codes are unsigned. *amax: max(|lo|, |hi|) of its answer, rank 0, yours to release. own is used during the call only.
+ * RQ_BAD_ARG: another kind, or own has no `choose`; RQ_NOT_FOUND: nothing collected; RQ_NUMERIC: own failed, or gave no range; RQ_NO_MEMORY. */
+struct rq_own_observer;
+RQ_API rq_status rq_calibrator_choose(const rq_calibrator *c, const struct rq_own_observer *own, rq_tensor *amax,
+                                      rq_err *err);
+
 /* What it has seen since it was made or reset. */
 typedef struct rq_calibrator_info {
     uint64_t batches;       /* calls of collect that had elements */

@@ -1,4 +1,4 @@
-/* requant/own.h — operators and observers of your own, beside the library's.
+/* requant/own.h — operators, observers, calibrators and fake-quantizers of your own, beside the library's.
  *
  * They live in a set that you make, fill and attach to a graph; copies of the graph and sessions made from it hold the set
  * too, so it may be let go of right after attaching. Nothing is global: two graphs may know different operators of one name.
@@ -98,6 +98,20 @@ typedef struct rq_own_observer {
 /* Add an observer; copied, its name too. RQ_BAD_ARG: no name, neither or both forms, or the name is there already;
  * RQ_NO_MEMORY. err may be NULL. */
 RQ_API rq_status rq_own_add_observer(rq_own *o, const rq_own_observer *observer, rq_err *err);
+
+/* Add a calibrator (requant/calibrator.h), a fake-quantizer (requant/fake_quantizer.h): copied, the name too. Qconfig files name them.
+ * RQ_BAD_ARG: no name, a function that is required is missing, or the name is there already; RQ_NO_MEMORY. err may be NULL. */
+struct rq_own_calibrator;
+struct rq_own_fake_quantizer;
+RQ_API rq_status rq_own_add_calibrator(rq_own *o, const struct rq_own_calibrator *calibrator, rq_err *err);
+RQ_API rq_status rq_own_add_fake_quantizer(rq_own *o, const struct rq_own_fake_quantizer *fake_quantizer, rq_err *err);
+
+/* What was added under that name; as long as the set lives. RQ_NOT_FOUND: nothing was; the sentence lists what is there. */
+RQ_API rq_status rq_own_find_observer(const rq_own *o, const char *name, const rq_own_observer **out, rq_err *err);
+RQ_API rq_status rq_own_find_calibrator(const rq_own *o, const char *name, const struct rq_own_calibrator **out,
+                                        rq_err *err);
+RQ_API rq_status rq_own_find_fake_quantizer(const rq_own *o, const char *name, const struct rq_own_fake_quantizer **out,
+                                            rq_err *err);
 
 /* From here on g knows what is in o, and o may not be added to. Its nodes are checked and shapes inferred again; an
  * operator of the library is never replaced. A graph has one set: the one before is let go of.

@@ -18,6 +18,8 @@
 #include <requant/own.h>
 #include <requant/profile.h>
 #include <requant/ptq.h>
+#include <requant/qconfig.h>
+#include <requant/qconfig_mapping.h>
 #include <requant/qparams.h>
 #include <requant/qtype.h>
 #include <requant/quant_desc.h>

@@ -1,4 +1,4 @@
-/* graph/own.h — the set of operators and observers a program brings along (requant/own.h): counted, held by every
+/* graph/own.h — the set of operators, observers, calibrators and fake-quantizers a program brings along (requant/own.h): counted, held by every
  * graph it is attached to. What an entry is, the layers above know. */
 #ifndef RQ_GRAPH_OWN_H
 #define RQ_GRAPH_OWN_H
@@ -13,8 +13,11 @@ struct rq_own {
     rq_arena names;         /* strings of the entries */
     struct rq_own_row **op; /* [n_ops] each a block of its own (ops/own.c) */
     int n_ops, cap_ops;
-    rq_own_observer **observer; /* [n_observers] each a block of its own */
-    int n_observers, cap_observers;
+    /* Each a block of its own, whose first member is its name. */
+    rq_own_observer **observer; /* [n_observers] */
+    struct rq_own_calibrator **calibrator;
+    struct rq_own_fake_quantizer **fake_quantizer;
+    int n_observers, cap_observers, n_calibrators, cap_calibrators, n_fake_quantizers, cap_fake_quantizers;
 };
 
 rq_own *rq_own_ref(rq_own *o); /* NULL is fine */

@@ -9,5 +9,6 @@ requant lint --help
 requant bench --help
 requant info --help
 requant ops --help
+requant qconfigs --help
 requant help info | head -1
 requant --version | head -1
