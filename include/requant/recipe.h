@@ -68,7 +68,9 @@ typedef enum rq_auto { RQ_NO, RQ_YES, RQ_AUTO } rq_auto; /* AUTO: as the rest of
 /* Everything that can be set for one tensor (or node). */
 typedef struct rq_settings {
     rq_method method;
-    const char *observer; /* one of the program's own (requant/own.h) in place of method; NULL: method. Borrowed */
+    /* In place of method: one of the library's by name (requant/observer.h: min_max, moving_average_min_max, ema_min_max, histogram,
+     * ema_percentile, mse, ema_mse), or one of the program's own (requant/own.h), which comes first; NULL: method. Borrowed */
+    const char *observer;
     double percentile;    /* 0 < p <= 100 */
     double decay;         /* of ema: 0 <= d < 1 */
     rq_dtype activations; /* U8, S8, U16 or S16 */

@@ -31,6 +31,23 @@ static rq_status no_memory(rq_err *err)
 
 /* ---- observers ---- */
 
+/* By which observer the settings ask for; own NULL: one of the library, `kind`. */
+typedef struct asked {
+    const rq_own_observer *own;
+    rq_observer_kind kind;
+} asked;
+
+/* The library's observer by its name, over the codes that activations will be. */
+static rq_observer_cfg named_cfg(const rq_settings *s, rq_observer_kind kind)
+{
+    rq_observer_cfg c = rq_observer_defaults(kind);
+    c.type = rq_qtype_of(s->activations);
+    c.scheme = s->symmetric_activations ? RQ_QSCHEME_PER_TENSOR_SYMMETRIC : RQ_QSCHEME_PER_TENSOR_AFFINE;
+    c.with_zero = true;
+    c.symmetric = s->symmetric_ranges == RQ_AUTO ? s->symmetric_activations : s->symmetric_ranges == RQ_YES;
+    return c;
+}
+
 static rq_observer_cfg observer_cfg(const rq_settings *s, const rq_own_observer *own)
 {
     rq_observer_cfg c = rq_observer_defaults(s->method == RQ_METHOD_EMA ? RQ_OBSERVER_EMA : RQ_OBSERVER_COUNTS);
@@ -66,17 +83,32 @@ static rq_observer_cfg observer_cfg(const rq_settings *s, const rq_own_observer 
     return c;
 }
 
-static rq_status find_observer(const rq_graph *g, const char *name, const rq_own_observer **out, rq_err *err)
+/* Those of the library whose range depends on nothing but the tensor; the others need a gradient, a scale, or a second pass. */
+static const rq_observer_kind by_name[] = { RQ_OBSERVER_MINMAX,    RQ_OBSERVER_MOVING_AVERAGE, RQ_OBSERVER_EMA,
+                                            RQ_OBSERVER_HISTOGRAM, RQ_OBSERVER_EMA_PERCENTILE, RQ_OBSERVER_MSE,
+                                            RQ_OBSERVER_EMA_MSE };
+
+static rq_status find_observer(const rq_graph *g, const char *name, asked *out, rq_err *err)
 {
     char hint[RQ_NEAREST_HINT];
     rq_nearest near = rq_nearest_to(name);
-    *out = rq_own_observer_of(g->own, name);
-    if (*out)
+    out->own = rq_own_observer_of(g->own, name);
+    if (out->own)
         return RQ_OK;
     for (int i = 0; g->own && i < g->own->n_observers; i++)
         rq_nearest_try(&near, g->own->observer[i]->name);
-    return rq_fail(err, RQ_NOT_FOUND, "there is no observer '%s'; one is brought by a program (rq_own_add_observer)%s",
-                   name, rq_nearest_hint(&near, hint));
+    const bool known = rq_observer_kind_parse(&out->kind, name, NULL) == RQ_OK;
+    for (size_t i = 0; i < sizeof by_name / sizeof by_name[0]; i++) {
+        if (known && by_name[i] == out->kind)
+            return RQ_OK;
+        rq_nearest_try(&near, rq_observer_kind_name(by_name[i]));
+    }
+    if (known)
+        return rq_fail(err, RQ_UNSUPPORTED, "observer '%s' chooses no range after training%s", name,
+                       rq_nearest_hint(&near, hint));
+    return rq_fail(err, RQ_NOT_FOUND,
+                   "there is no observer '%s', nor does the program bring one (rq_own_add_observer)%s", name,
+                   rq_nearest_hint(&near, hint));
 }
 
 /* The value whose observer speaks for v: operators that pass their input on show nothing new. (They may show less: a
@@ -97,11 +129,11 @@ rq_status rq_ptq_observe(rq_ptq_state *q, rq_id v, const rq_settings *s, rq_err 
 {
     if (q->observers[v] || q->g->values[v].kind == RQ_VALUE_CONST)
         return RQ_OK;
-    const rq_own_observer *own = NULL;
+    asked by = { NULL, RQ_OBSERVER_MINMAX };
     if (s->observer)
-        RQ_TRY(find_observer(q->g, s->observer, &own, err));
-    q->whole_batches |= own || s->method == RQ_METHOD_EMA || s->method == RQ_METHOD_AVERAGE;
-    const rq_observer_cfg c = observer_cfg(s, own);
+        RQ_TRY(find_observer(q->g, s->observer, &by, err));
+    q->whole_batches |= s->observer || s->method == RQ_METHOD_EMA || s->method == RQ_METHOD_AVERAGE;
+    const rq_observer_cfg c = s->observer && !by.own ? named_cfg(s, by.kind) : observer_cfg(s, by.own);
     return rq_observer_create(&q->observers[v], &c, err);
 }
 

@@ -96,8 +96,10 @@ static const char *const weight_types[] = { "s8", "u8", "s4", "u4", "s16", "u16"
 const rq_settings_key rq_settings_keys[RQ_N_KEYS] = {
     [RQ_KEY_METHOD] = { "method", false, "minmax, ema, percentile, entropy, mse or average", WORD, IN(method), 0, 0, 0,
                         method_names },
-    [RQ_KEY_OBSERVER] = { "observer", false, "the name of an observer that the program brings", TEXT, IN(observer), 0,
-                          0, 0, NULL },
+    [RQ_KEY_OBSERVER] = { "observer", false,
+                          "the name of an observer: min_max, moving_average_min_max, ema_min_max, histogram, "
+                          "ema_percentile, mse or ema_mse, or one that the program brings",
+                          TEXT, IN(observer), 0, 0, 0, NULL },
     [RQ_KEY_PERCENTILE] = { "percentile", false, "a number above 0, at most 100", REAL, IN(percentile), 0, DBL_TRUE_MIN,
                             100, NULL },
     [RQ_KEY_DECAY] = { "decay", false, "a number from 0 to below 1", REAL, IN(decay), 0, 0, 1 - DBL_EPSILON / 2, NULL },

@@ -392,6 +392,38 @@ static void an_own_observer_that_fails_or_is_missing_is_said(void **state)
     assert_non_null(strstr(err.text, "nearest is 'extremes'"));
 }
 
+/* Observers of the library by name: that of all extremes is the method minmax, bit for bit; the others keep within it. */
+static void observers_of_the_library_go_by_their_names(void **state)
+{
+    static const char *const names[] = { "min_max", "MinMaxObserver", "moving_average_min_max", "ema_min_max",
+                                         "histogram" };
+    rq_graph *want = quantized_by(NULL, NULL, RQ_OK);
+    for (int i = 0; i < 5; i++) {
+        rq_graph *g = quantized_by(names[i], NULL, RQ_OK);
+        int n = 0, narrower = 0;
+        for (int v = 0; v < want->n_values; v++) {
+            const rq_qparams *q = rq_graph_qparams(want, v), *p = rq_graph_qparams(g, v);
+            if (!q || want->values[v].kind == RQ_VALUE_CONST)
+                continue;
+            assert_non_null(p);
+            n++;
+            narrower += p->scale[0] < q->scale[0];
+            if (i < 2)
+                assert_true(rq_qparams_equal(q, p));
+            else
+                assert_true(p->scale[0] <= q->scale[0] * 1.001F);
+        }
+        assert_true(n > 3);
+        assert_int_equal(narrower > 0, i >= 2);
+        rq_graph_destroy(g);
+    }
+    rq_graph_destroy(want);
+    rq_graph_destroy(quantized_by("lsq", NULL, RQ_UNSUPPORTED));
+    assert_non_null(strstr(err.text, "observer 'lsq' chooses no range after training"));
+    rq_graph_destroy(quantized_by("min_mux", NULL, RQ_NOT_FOUND));
+    assert_non_null(strstr(err.text, "nearest is 'min_max'"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -402,6 +434,7 @@ int main(void)
         cmocka_unit_test(a_rule_that_averages_keeps_the_batches),
         cmocka_unit_test(an_own_observer_that_takes_extremes_is_minmax),
         cmocka_unit_test(an_own_observer_that_fails_or_is_missing_is_said),
+        cmocka_unit_test(observers_of_the_library_go_by_their_names),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

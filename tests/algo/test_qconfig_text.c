@@ -215,9 +215,8 @@ static void own_ones_work_from_a_file(void **state)
     assert_int_equal(
         rq_qconfig_mapping_parse(&m, "global: {activation: {observer: my_rage}, weight: null}", "own.yaml", o, &err),
         RQ_BAD_RECIPE);
-    assert_string_equal(
-        err.text,
-        "own.yaml:1: global.activation.observer: there is no observer 'my_rage'; the program brings my_range, my_half");
+    assert_string_equal(err.text, "own.yaml:1: global.activation.observer: there is no observer 'my_rage'; the nearest "
+                                  "is 'average'; the program brings my_range, my_half");
     assert_int_equal(rq_qconfig_mapping_parse(&m, "global: {activation: null, weight: {fake_quantize: my_hole}}",
                                               "own.yaml", o, &err),
                      RQ_BAD_RECIPE);
