@@ -165,7 +165,7 @@ static rq_status read_type(rq_qconfig_reader *in, const yaml_node_t *n, const rq
 /* dtype, qscheme, quant_min and quant_max, ch_axis. */
 static rq_status read_codes(rq_qconfig_reader *in, const arguments *a, const rq_qconfig_place *at, rq_observer_cfg *o)
 {
-    const char *text;
+    const char *text = "";
     if (a->dtype_at)
         RQ_TRY(read_type(in, a->dtype_at, &(rq_qconfig_place) { at, "dtype" }, o));
     if (!a->lo_at != !a->hi_at)
@@ -173,7 +173,7 @@ static rq_status read_codes(rq_qconfig_reader *in, const arguments *a, const rq_
                                &(rq_qconfig_place) { at, a->lo_at ? "quant_min" : "quant_max" },
                                a->lo_at ? "given without quant_max" : "given without quant_min");
     if (a->lo_at) {
-        double lo, hi;
+        double lo = 0, hi = 0; /* set, but the analyzer cannot see it */
         RQ_TRY(rq_qconfig_read_number(in, a->lo_at, &(rq_qconfig_place) { at, "quant_min" }, INT32_MIN, INT32_MAX, true,
                                       &lo));
         RQ_TRY(rq_qconfig_read_number(in, a->hi_at, &(rq_qconfig_place) { at, "quant_max" }, INT32_MIN, INT32_MAX, true,

@@ -354,7 +354,8 @@ static void contradictions_are_errors(void **state)
     refused(&q, NULL, NULL, RQ_BAD_ARG, "weight: observer histogram knows one range per tensor, not one per channel");
     q = pair("default_observer", "default_fused_wt_fake_quant");
     q.weight.fake_quantizer.observer.kind = RQ_OBSERVER_EMA;
-    refused(&q, NULL, NULL, RQ_BAD_ARG, "weight: the fused fake-quantizer has a moving average built in, not ema_min_max");
+    refused(&q, NULL, NULL, RQ_BAD_ARG,
+            "weight: the fused fake-quantizer has a moving average built in, not ema_min_max");
     q = pair("default_fixed_qparams_range_0to1_fake_quant", "identity");
     q.activation.fake_quantizer.kind = RQ_FAKE_QUANTIZER_STANDARD;
     refused(&q, NULL, NULL, RQ_BAD_ARG,
