@@ -413,6 +413,104 @@ static void straight_through_at_the_kinks(void **state)
     equal(dx, want, 7, "dx");
 }
 
+/* What is differentiated for plain fake quantization: y~ = (clamp(x / s + z + r, lo, hi) - z) s with r = code - x / s - z held, by each rule;
+ * at a code that rounded to an end, from inside. */
+static void straight_through_differences(void **state)
+{
+    (void)state;
+    enum { N = 200 };
+    rq_rng rng;
+    rq_rng_seed(&rng, 21);
+    const rq_qtype types[] = { s8, u8, s4 };
+    for (int round = 0; round < 27; round++) {
+        const rq_qtype t = types[round % 3];
+        const rq_fq_rule rule = (rq_fq_rule)(round / 3 % 3);
+        const float step = 0.02f + rq_rng_f32(&rng), given = rule == RQ_FQ_MULTIPLIER ? 1 / step : step;
+        const int32_t z =
+            rule == RQ_FQ_MULTIPLIER ? 0 : t.lo + (int32_t)rq_rng_below(&rng, (uint64_t)(t.hi - t.lo + 1));
+        const rq_fq f = { .type = t,
+                          .rule = rule,
+                          .axis = RQ_PER_TENSOR,
+                          .n = 1,
+                          .scale = &given,
+                          .zero_point = &z,
+                          .zero_point_inside = round / 9 };
+        float x[N], dy[N], dx[N];
+        for (int i = 0; i < N; i++) {
+            do
+                x[i] = step * (float)(t.hi - t.lo) * (2 * rq_rng_f32(&rng) - 1);
+            while (fabs((double)x[i] / step - rint((double)x[i] / step)) > 0.49);
+            dy[i] = rq_rng_f32(&rng) - 0.5f;
+        }
+        const rq_strided vx = rq_strided_vector(x, N), vdy = rq_strided_vector(dy, N), vdx = rq_strided_vector(dx, N);
+        rq_err err = { 0 };
+        assert_int_equal(rq_fake_quantize_backward(NULL, &vdx, &vdy, &vx, &f, &err), RQ_OK);
+        for (int i = 0; i < N; i++) {
+            const double c = rint((double)x[i] / step) + z, r = c - (double)x[i] / step - z, h = 1e-4 * step;
+            const double to = c == t.hi ? 0 : h, from = c == t.lo ? 0 : h;
+            const double up = surrogate(x + i, dy + i, &r, 1, step, z, t, 0, to),
+                         down = surrogate(x + i, dy + i, &r, 1, step, z, t, 0, -from);
+            if (!(fabs(dx[i] - (up - down) / (to + from)) < 1e-5))
+                fail_msg("round %d: x %g: dx %g, differences %g", round, x[i], dx[i], (up - down) / (to + from));
+        }
+    }
+}
+
+/* Per channel is per tensor on each channel's slice, bit for bit: the order of the sums is the same. */
+static void channels_are_slices(void **state)
+{
+    (void)state;
+    const rq_shape shape = rq_shape_of(3, (const int64_t[]) { 5, 7, 300 });
+    enum { N = 5 * 7 * 300 };
+    float *x = malloc(sizeof(float) * N), *dy = malloc(sizeof(float) * N), *dx = malloc(sizeof(float) * N),
+          *dx_slice = malloc(sizeof(float) * N);
+    rq_rng rng;
+    rq_rng_seed(&rng, 5);
+    for (int i = 0; i < N; i++)
+        x[i] = 4 * rq_rng_f32(&rng) - 2, dy[i] = rq_rng_f32(&rng) - 0.5f;
+    const rq_strided vx = rq_strided_floats(x, &shape), vdy = rq_strided_floats(dy, &shape),
+                     vdx = rq_strided_floats(dx, &shape), to = rq_strided_floats(dx_slice, &shape);
+    for (int axis = 0; axis < 3; axis++)
+        for (int rule = 0; rule < 2; rule++) {
+            float s[300], z[300], ds[300], dz[300], one_s, one_z;
+            for (int c = 0; c < 300; c++)
+                s[c] = 0.05f + rq_rng_f32(&rng), z[c] = 6 * rq_rng_f32(&rng) - 3;
+            rq_learned l = { s4, (rq_learned_rule)rule, axis, shape.dim[axis], s, z, 0.3f, false };
+            rq_err err = { 0 };
+            assert_int_equal(rq_learned_quantize_backward(NULL, &vdx, ds, dz, &vdy, &vx, &l, &err), RQ_OK);
+            for (int64_t c = 0; c < shape.dim[axis]; c++) {
+                const rq_strided px = rq_strided_slice(&vx, axis, c, 1, 1), pdy = rq_strided_slice(&vdy, axis, c, 1, 1),
+                                 pdx = rq_strided_slice(&to, axis, c, 1, 1);
+                l.axis = RQ_PER_TENSOR, l.n = 1, l.scale = s + c, l.zero_point = z + c;
+                assert_int_equal(rq_learned_quantize_backward(NULL, &pdx, &one_s, &one_z, &pdy, &px, &l, &err), RQ_OK);
+                assert_true(one_s == ds[c] && one_z == dz[c] && one_s != 0);
+            }
+            assert_memory_equal(dx, dx_slice, sizeof(float) * N);
+        }
+    free(x), free(dy), free(dx), free(dx_slice);
+}
+
+/* The scale that Core ML Tools divides by, where its gradient is scaled: with s and g of these, s - s g + s g is the number below s, and
+ * the extreme of x, which lies on the tie of 7.5, rounds to 7. */
+static void core_ml_scales_the_gradient_through_the_scale(void **state)
+{
+    (void)state;
+    int moved = 0;
+    for (int i = 0; i < 1000; i++) {
+        float x = 1 + 0.001f * (float)i, dy = 1, y, dx, ds, dz;
+        const float s = x / 7.5f, g = 1 / sqrtf(36 * 7), part = s * g, there = (s - part) + part;
+        rq_learned l = { s4, RQ_LEARNED_LSQ, RQ_PER_TENSOR, 1, &s, NULL, g, true };
+        run(&l, 1, (const int64_t[]) { 1 }, &x, &dy, &y, &dx, &ds, &dz);
+        const bool inside = rintf(x / there) <= 7;
+        assert_true(dx == (inside ? 1 : 0) && y == 7 * there);
+        l.compat = false;
+        run(&l, 1, (const int64_t[]) { 1 }, &x, &dy, &y, &dx, &ds, &dz);
+        assert_true(dx == (rintf(x / s) <= 7 ? 1 : 0) && y == 7 * s);
+        moved += there != s;
+    }
+    assert_true(moved > 10 && moved < 990);
+}
+
 static void odd_numbers(void **state)
 {
     (void)state;
@@ -607,6 +705,9 @@ int main(void)
         cmocka_unit_test(finite_differences),
         cmocka_unit_test(at_the_kinks),
         cmocka_unit_test(straight_through_at_the_kinks),
+        cmocka_unit_test(straight_through_differences),
+        cmocka_unit_test(channels_are_slices),
+        cmocka_unit_test(core_ml_scales_the_gradient_through_the_scale),
         cmocka_unit_test(odd_numbers),
         cmocka_unit_test(same_bits_everywhere),
         cmocka_unit_test(what_does_not_fit_is_said),
