@@ -24,7 +24,7 @@ typedef struct rq_fakequant {
     bool undivide; /* c / out */
     bool compat;
     bool
-        wide; /* zero points are real numbers: x * in + inside is rounded once, and y, in f64, too (docs/torch-facts.md 1.2) */
+        wide; /* zero points are real numbers: x * in + inside is rounded once, and y, in f64, too (docs/torch-facts.md 2.2) */
     bool zp_inside; /* zp_row stands for `inside`, not for `after` */
     bool stream; /* what is written passes the caches by, where the CPU can: the caller says it is larger than they are,
                        is not read by the call, and calls stream_end afterwards. No result depends on it */

@@ -111,7 +111,7 @@ static inline float rq_quantize_landing(float v, float inside, float after)
 }
 
 /* The same where product and sum are rounded once: rne(x * in + inside) + after. What a compiler made of PyTorch's kernels for
- * real zero points (docs/torch-facts.md 1.2). */
+ * real zero points (docs/torch-facts.md 2.2). */
 static inline float rq_quantize_landing_fused(float x, float in, float inside, float after)
 {
     return rintf(fmaf(x, in, inside)) + after;

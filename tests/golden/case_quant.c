@@ -26,6 +26,13 @@ static const struct op {
     { "coremltools.LearnableFakeQuantize", golden_core_ml_learnable },
     { "FakeQuantize", golden_fake_quantize_module },
     { "FusedMovingAvgObsFakeQuantize", golden_fused_fake_quantize },
+    { "MinMaxObserver", golden_min_max_observer },
+    { "PerChannelMinMaxObserver", golden_min_max_observer },
+    { "MovingAverageMinMaxObserver", golden_moving_average_observer },
+    { "MovingAveragePerChannelMinMaxObserver", golden_moving_average_observer },
+    { "coremltools.EMAMinMaxObserver", golden_ema_observer },
+    { "FixedQParamsObserver", golden_fixed_observer },
+    { "choose_qparams_per_tensor", golden_choose_qparams },
     { NULL, NULL },
 };
 

@@ -94,6 +94,17 @@ golden_verdict golden_tensor_quantizer(golden_case *c);
 golden_verdict golden_histogram_calibrator(golden_case *c);
 golden_verdict golden_mse_calibrator(golden_case *c);
 
+/* ---- quant_observers.c ---- */
+golden_verdict golden_min_max_observer(golden_case *c);
+golden_verdict golden_moving_average_observer(golden_case *c);
+golden_verdict golden_ema_observer(golden_case *c);
+golden_verdict golden_fixed_observer(golden_case *c);
+golden_verdict golden_choose_qparams(golden_case *c);
+/* What the params say of an observer of this kind, with compat; false: the case failed. */
+bool golden_observer_cfg(golden_case *c, rq_observer_kind kind, rq_observer_cfg *out);
+/* Compare scale and zero_point. */
+void golden_check_qparams(golden_case *c, const rq_observer *o);
+
 /* ---- kinds ---- */
 golden_verdict golden_run_model(golden_case *c);  /* model, inputs, outputs */
 golden_verdict golden_run_bad(golden_case *c);    /* expect */
