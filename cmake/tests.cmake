@@ -111,6 +111,7 @@ rq_test_tool(golden
   tests/golden/guard.c
   tests/golden/quant_calibrators.c
   tests/golden/quant_fake_quantize.c
+  tests/golden/quant_fake_quantizer.c
   tests/golden/quant_histogram_observer.c
   tests/golden/quant_learned.c
   tests/golden/quant_observers.c
