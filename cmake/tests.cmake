@@ -120,18 +120,6 @@ rq_test_tool(golden
   tests/golden/scan.c
   tests/golden/skips.c
   tests/golden/static_params.c
-  tests/golden/static_weights.c
-  tests/golden/quant_calibrators.c
-  tests/golden/quant_fake_quantize.c
-  tests/golden/quant_fake_quantizer.c
-  tests/golden/quant_histogram_observer.c
-  tests/golden/quant_learned.c
-  tests/golden/quant_tensor_quant.c
-  tests/golden/run_golden.c
-  tests/golden/scan.c
-  tests/golden/skips.c
-  tests/golden/static_params.c
-  tests/golden/quant_tensor_quant.c)
   tests/golden/static_weights.c)
 rq_test_tool(rewrite tests/interop/rewrite.c)
 rq_test_tool(run_onnx tests/golden/compare.c tests/golden/guard.c tests/golden/scan.c tests/onnx/not_run.c
