@@ -43,6 +43,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .learned_grad = rq_learned_grad_scalar,
         /* stats_*.c */
         .minmax = rq_minmax_scalar,
+        .squares = rq_squares_scalar,
         .histogram = rq_histogram_scalar,
     };
 #if RQ_X86
@@ -70,6 +71,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->exp_sum = rq_exp_sum_avx2;
     k->learned_grad = rq_learned_grad_avx2;
     k->minmax = rq_minmax_avx2;
+    k->squares = rq_squares_avx2;
     k->histogram = rq_histogram_avx2;
     k->fakequant = rq_fakequant_avx2;
     k->fakequant_grad = rq_fakequant_grad_avx2;
@@ -99,6 +101,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->exp_sum = rq_exp_sum_avx512;
     k->learned_grad = rq_learned_grad_avx512;
     k->minmax = rq_minmax_avx512;
+    k->squares = rq_squares_avx512;
     k->histogram = rq_histogram_avx512;
     k->fakequant = rq_fakequant_avx512;
     k->fakequant_grad = rq_fakequant_grad_avx512;

@@ -93,6 +93,8 @@ typedef struct rq_kernels {
     /* ---- stats_*.c: what calibration looks at ---- */
     /* Smallest and largest finite element; *finite counts them. With none: lo = +inf, hi = -inf. */
     void (*minmax)(const float *x, size_t n, float *lo, float *hi, size_t *finite);
+    /* Sum of (x[i] - y[i])^2 in f64, x and y finite: element i goes to lane i % 8; lanes are then added 4 apart, 1 apart, 2 apart. */
+    double (*squares)(const float *x, const float *y, size_t n);
     /* h[i] += 1 for each x (|x| with b->take_abs) within lo..hi: i = floor((x - from) * mul / div) - first in float, left
      * to right, clamped to 0..n-1. NaN and what lies outside is not counted. */
     void (*histogram)(uint64_t *h, const rq_bins *b, const float *x, size_t n);

@@ -95,10 +95,13 @@ void rq_qmul_avx2(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, cons
 
 /* ---- stats_*.c ---- */
 void rq_minmax_scalar(const float *x, size_t n, float *lo, float *hi, size_t *finite);
+double rq_squares_scalar(const float *x, const float *y, size_t n);
 void rq_histogram_scalar(uint64_t *h, const rq_bins *b, const float *x, size_t n);
 void rq_minmax_avx2(const float *x, size_t n, float *lo, float *hi, size_t *finite);
+double rq_squares_avx2(const float *x, const float *y, size_t n);
 void rq_histogram_avx2(uint64_t *h, const rq_bins *b, const float *x, size_t n);
 void rq_minmax_avx512(const float *x, size_t n, float *lo, float *hi, size_t *finite);
+double rq_squares_avx512(const float *x, const float *y, size_t n);
 void rq_histogram_avx512(uint64_t *h, const rq_bins *b, const float *x, size_t n);
 void rq_minmax_neon(const float *x, size_t n, float *lo, float *hi, size_t *finite);
 void rq_histogram_neon(uint64_t *h, const rq_bins *b, const float *x, size_t n);

@@ -125,4 +125,24 @@ void rq_histogram_avx2(uint64_t *h, const rq_bins *b, const float *x, size_t n)
     count_few(h, b, x + most, n - most);
 }
 
+double rq_squares_avx2(const float *x, const float *y, size_t n)
+{
+    __m256d sum[2] = { _mm256_setzero_pd(), _mm256_setzero_pd() };
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (size_t u = 0; u < 2; u++) {
+            const __m256d d = _mm256_sub_pd(_mm256_cvtps_pd(_mm_loadu_ps(x + i + 4 * u)),
+                                            _mm256_cvtps_pd(_mm_loadu_ps(y + i + 4 * u)));
+            sum[u] = _mm256_add_pd(sum[u], _mm256_mul_pd(d, d));
+        }
+    double lane[8];
+    _mm256_storeu_pd(lane, sum[0]);
+    _mm256_storeu_pd(lane + 4, sum[1]);
+    for (; i < n; i++) {
+        const double d = (double)x[i] - (double)y[i];
+        lane[i % 8] += d * d;
+    }
+    return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
+}
+
 #endif

@@ -124,4 +124,22 @@ void rq_histogram_avx512(uint64_t *h, const rq_bins *b, const float *x, size_t n
     count_few(h, b, x + most, n - most);
 }
 
+double rq_squares_avx512(const float *x, const float *y, size_t n)
+{
+    __m512d sum = _mm512_setzero_pd();
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m512d d =
+            _mm512_sub_pd(_mm512_cvtps_pd(_mm256_loadu_ps(x + i)), _mm512_cvtps_pd(_mm256_loadu_ps(y + i)));
+        sum = _mm512_add_pd(sum, _mm512_mul_pd(d, d));
+    }
+    double lane[8];
+    _mm512_storeu_pd(lane, sum);
+    for (; i < n; i++) {
+        const double d = (double)x[i] - (double)y[i];
+        lane[i % 8] += d * d;
+    }
+    return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
+}
+
 #endif

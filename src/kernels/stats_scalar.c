@@ -29,3 +29,13 @@ void rq_histogram_scalar(uint64_t *h, const rq_bins *b, const float *x, size_t n
         h[rq_bins_at(b, v)]++;
     }
 }
+
+double rq_squares_scalar(const float *x, const float *y, size_t n)
+{
+    double lane[8] = { 0 };
+    for (size_t i = 0; i < n; i++) {
+        const double d = (double)x[i] - (double)y[i];
+        lane[i % 8] += d * d;
+    }
+    return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
+}

@@ -92,20 +92,6 @@ struct job {
     double *sum; /* [n * per_cell][candidates] */
 };
 
-static double distance(const float *x, const float *y, size_t n)
-{
-    double lane[8] = { 0 };
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        for (int j = 0; j < 8; j++) {
-            const double d = (double)x[i + (size_t)j] - (double)y[i + (size_t)j];
-            lane[j] += d * d;
-        }
-    for (; i < n; i++)
-        lane[i % 8] += ((double)x[i] - (double)y[i]) * ((double)x[i] - (double)y[i]);
-    return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
-}
-
 static void measure_piece(void *arg, int64_t item)
 {
     const struct job *j = arg;
@@ -122,7 +108,7 @@ static void measure_piece(void *arg, int64_t item)
             x[i] = fabsf(read[i]) < INFINITY ? read[i] : 0; /* which costs nothing */
         for (int i = 0; i < j->c->candidates; i++) {
             fake_quantize(j->c, &j->k, y, x, n, candidate(j->c, cell, i));
-            sum[i] += distance(x, y, n);
+            sum[i] += j->k.squares(x, y, n);
         }
     }
 }

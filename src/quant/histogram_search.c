@@ -11,20 +11,29 @@
 #include <float.h>
 #include <math.h>
 
-/* In squares of the width of a bin. Four sums, so that compilers make vectors of it. */
+/* v + MAGIC - MAGIC rounds |v| < 2^51 half to even, many at a time where floor() is a call. */
+#define MAGIC 6755399441055744.0
+
+/* In squares of the width of a bin. Edges come in blocks, masses are added in lanes, for the sake of vectors. On the edge of two cells either
+ * will do, F is the same. */
 static double error_of(const rq_histogram *h, double levels, int a, int b)
 {
-    enum { LANES = 4 };
+    enum { BLOCK = 256, LANES = 8 };
     const double per_bin = levels / (b - a + 1), width = 1 / per_bin, climb = width * width * width / 4;
-    double sum[LANES] = { 0 }, below = 0;
-    for (int i = 0; i <= h->bins; i++) {
-        const double t = i - a, cell = fmin(fmax(floor(t * per_bin), 0), levels - 1);
-        const double e = t - (cell + 0.5) * width, f = e * e * e + cell * climb;
-        if (i)
-            sum[i % LANES] += (double)h->mass[i - 1] * (f - below);
-        below = f;
+    double sum[LANES] = { 0 }, f[BLOCK + 1], all = 0;
+    for (int at = 0; at < h->bins; at += BLOCK) {
+        const int n = h->bins - at < BLOCK ? h->bins - at : BLOCK;
+        for (int i = 0; i <= n; i++) {
+            const double t = at + i - a, v = t * per_bin, up = v > 0 ? v : 0, whole = up - 0.5 + MAGIC - MAGIC;
+            const double cell = whole < levels - 1 ? whole : levels - 1, e = t - (cell + 0.5) * width;
+            f[i] = e * e * e + cell * climb;
+        }
+        for (int i = 0; i < n; i++)
+            sum[i % LANES] += (double)h->mass[at + i] * (f[i + 1] - f[i]);
     }
-    return ((sum[0] + sum[2]) + (sum[1] + sum[3])) / 3;
+    for (int l = 0; l < LANES; l++)
+        all += sum[l];
+    return all / 3;
 }
 
 double rq_histogram_error(const rq_histogram *h, double levels, int a, int b)

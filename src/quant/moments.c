@@ -22,23 +22,32 @@ typedef struct sums {
     bool by_channel;
 } sums;
 
-static double term(of what, float x, double centre)
-{
-    if (!(fabsf(x) < INFINITY))
-        return 0;
-    const double d = x - centre;
-    return what == OF_VALUE ? d : what == OF_MAGNITUDE ? fabs(d) : d * d;
-}
-
+/* Lane i % 8 takes element i; what is not finite is the centre, which adds nothing. */
 static void add(void *arg, int piece, int64_t channel, const float *x, size_t n)
 {
     const sums *s = arg;
-    enum { LANES = 4 };
-    double sum[LANES] = { 0 };
+    enum { LANES = 8, BLOCK = 512 };
     const double centre = s->centre ? s->centre[channel] : 0;
-    for (size_t i = 0; i < n; i++)
-        sum[i % LANES] += term(s->what, x[i], centre);
-    s->sum[(s->by_channel ? 0 : piece * s->channels) + channel] += (sum[0] + sum[1]) + (sum[2] + sum[3]);
+    double sum[LANES] = { 0 }, d[BLOCK], all = 0;
+    for (size_t at = 0; at < n; at += BLOCK) {
+        const size_t here = n - at < BLOCK ? n - at : BLOCK;
+        for (size_t i = 0; i < here; i++)
+            d[i] = fabsf(x[at + i]) < INFINITY ? x[at + i] - centre : 0;
+        if (s->what == OF_MAGNITUDE)
+            for (size_t i = 0; i < here; i++)
+                d[i] = fabs(d[i]);
+        if (s->what == OF_DEVIATION)
+            for (size_t i = 0; i < here; i++)
+                d[i] *= d[i];
+        for (size_t i = here; i % LANES; i++)
+            d[i] = 0;
+        for (size_t i = 0; i < here; i += LANES)
+            for (size_t l = 0; l < LANES; l++)
+                sum[l] += d[i + l];
+    }
+    for (int l = 0; l < LANES; l++)
+        all += sum[l];
+    s->sum[(s->by_channel ? 0 : piece * s->channels) + channel] += all;
 }
 
 /* The mean of a term over the finite elements of each channel, to out[channels]; 0 where there are none. `fewer` is taken from their

@@ -26,26 +26,15 @@ typedef struct search {
     int n;
 } search;
 
-/* Sum of squares of what quantization changes, four at a time; what is not finite is left out. */
-static double squares(const float *y, const float *x, size_t n)
-{
-    enum { LANES = 4 };
-    double sum[LANES] = { 0 };
-    for (size_t i = 0; i < n; i += LANES)
-        for (size_t l = 0; l < LANES && i + l < n; l++) {
-            const double d = fabsf(x[i + l]) < INFINITY ? y[i + l] - x[i + l] : 0;
-            sum[l] += d * d;
-        }
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
-
 static void weigh(void *arg, int piece, int64_t channel, const float *x, size_t n)
 {
     const search *s = arg;
     double *sum = s->sum + ((s->b->runs.by_channel ? 0 : piece * s->channels) + channel) * s->n;
-    float y[BLOCK];
+    float v[BLOCK], y[BLOCK];
     for (size_t at = 0; at < n; at += BLOCK) {
         const size_t here = n - at < BLOCK ? n - at : BLOCK;
+        for (size_t i = 0; i < here; i++)
+            v[i] = fabsf(x[at + i]) < INFINITY ? x[at + i] : 0; /* which costs nothing */
         for (int i = 0; i < s->n; i++) {
             const candidate *c = &s->at[channel * s->n + i];
             rq_fakequant p = s->base;
@@ -53,8 +42,8 @@ static void weigh(void *arg, int piece, int64_t channel, const float *x, size_t 
             p.out = c->scale;
             p.after = (float)c->zero_point;
             p.back = -p.after;
-            s->b->k.fakequant(y, NULL, x + at, here, &p);
-            sum[i] += squares(y, x + at, here);
+            s->b->k.fakequant(y, NULL, v, here, &p);
+            sum[i] += s->b->k.squares(v, y, here);
         }
     }
 }

@@ -63,6 +63,10 @@ static void compare(const rq_kernels *ref, const rq_kernels *opt, const float *x
     assert_memory_equal(&lo[0], &lo[1], sizeof lo[0]);
     assert_memory_equal(&hi[0], &hi[1], sizeof hi[0]);
     assert_int_equal(finite[0], finite[1]);
+    if (finite[0] == n && n > 1) {
+        const double want = ref->squares(x, x + 1, n - 1), got = opt->squares(x, x + 1, n - 1);
+        assert_memory_equal(&want, &got, sizeof want);
+    }
     for (size_t b = 0; b < sizeof bins / sizeof bins[0]; b++) {
         const size_t bytes = (size_t)(bins[b].n + 1) * sizeof h[0][0];
         memset(h[0], 0, bytes), memset(h[1], 0, bytes);
@@ -114,6 +118,7 @@ static void definition(void **state)
     const rq_bins b = { .n = 4, .lo = 0, .hi = 2, .mul = 4, .div = 2, .take_abs = 1 };
     k.histogram(h, &b, x, 6);
     assert_true(h[0] == 1 && h[1] == 1 && h[2] == 1 && h[3] == 1);
+    assert_true(k.squares((const float[]) { 1, 2, -3 }, (const float[]) { 2, 2, 1.5f }, 3) == 1 + 4.5 * 4.5);
     uint64_t g[4] = { 0 }; /* of -2..1: 3/4 wide each */
     const rq_bins from = { .n = 4, .lo = -2, .hi = 1, .from = -2, .mul = 4, .div = 3 };
     k.histogram(g, &from, x, 6);
