@@ -40,14 +40,31 @@ static void put_integers(const job *j, int64_t at, int64_t n, const int32_t *q)
         rq_pack_put(j->codes, at, n, bytes, j->bits);
 }
 
+/* 16 bits: what fake quantization gives for a scale of 1 and no zero point on the way back is the code itself. */
+static void quantize_16(const job *j, int64_t at, int64_t n, const float *x, const rq_fakequant *p)
+{
+    int32_t q[RQ_FQ_TILE];
+    if (p->in_row || p->wide) {
+        rq_fakequant_integers(q, x, (size_t)n, p);
+    } else {
+        float c[RQ_FQ_TILE];
+        rq_fakequant same = *p;
+        same.out = 1;
+        same.back = -0.0f;
+        same.undivide = false;
+        j->k.fakequant(c, NULL, x, (size_t)n, &same);
+        for (int64_t i = 0; i < n; i++)
+            q[i] = (int32_t)(c[i] == c[i] ? c[i] : p->lo);
+    }
+    put_integers(j, at, n, q);
+}
+
 static void quantize_f32(const job *j, int64_t at, int64_t n, const rq_fakequant *p)
 {
     float tile[RQ_FQ_TILE];
     const float *x = rq_strided_read(j->v, at, n, tile);
     if (j->bits == 16) {
-        int32_t q[RQ_FQ_TILE];
-        rq_fakequant_integers(q, x, (size_t)n, p);
-        put_integers(j, at, n, q);
+        quantize_16(j, at, n, x, p);
         return;
     }
     uint8_t bytes[RQ_FQ_TILE];

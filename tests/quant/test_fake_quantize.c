@@ -753,6 +753,15 @@ static void what_does_not_fit_is_said(void **state)
     assert_string_equal(err.text, "x has the shape [3,4] and no data");
     assert_int_equal(rq_fq_quantize(NULL, &tc, &vx, &good, &err), RQ_BAD_DTYPE);
     assert_string_equal(err.text, "codes of u8, expected s8");
+    rq_exec *e = NULL;
+    assert_int_equal(rq_exec_create(&e, -1, &err), RQ_BAD_ARG);
+    assert_string_equal(err.text, "-1 threads asked for, expected 0 (one per core) or more");
+    setenv("RQ_CPU", "abacus", 1);
+    assert_int_equal(rq_exec_create(&e, 1, &err), RQ_BAD_ARG);
+    unsetenv("RQ_CPU");
+    assert_null(e);
+    assert_int_equal(rq_exec_threads(NULL), 1);
+    assert_string_equal(rq_exec_isa(NULL), "scalar");
     rq_strided unknown = vx;
     unknown.shape.dim[0] = -1;
     assert_int_equal(rq_fake_quantize(NULL, &vx, NULL, &unknown, &good, &err), RQ_BAD_SHAPE);
