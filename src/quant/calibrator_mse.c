@@ -16,12 +16,12 @@ enum { MOST_CANDIDATES = 4096, TILE = 1024 };
 
 #define TINY 0x1p-24f /* the smallest f16: an amax up to it stands for nothing but zeros */
 
-/* torch.linspace in f32: from either end up to the middle. */
+/* torch.linspace in f32: from either end up to the middle, each number rounded once. */
 static void linspace(float *out, float start, float stop, int n)
 {
     const float step = n > 1 ? (stop - start) / (float)(n - 1) : 0;
     for (int i = 0; i < n; i++)
-        out[i] = i < n / 2 || n == 1 ? start + step * (float)i : stop - step * (float)(n - 1 - i);
+        out[i] = i < n / 2 || n == 1 ? fmaf(step, (float)i, start) : fmaf(-step, (float)(n - 1 - i), stop);
 }
 
 static rq_status mse_init(rq_calibrator *c, rq_err *err)

@@ -200,14 +200,13 @@ rq_status rq_histogram_extend(rq_histogram *h, float m)
     RQ_TRY(make_room(h, n));
     for (int i = 0; i < added; i++)
         edge[h->n + 1 + i] = start + i * step;
-    if (edge[n] < m) /* rounding left it out */
-        edge[n] = m;
     h->n = n;
     return RQ_OK;
 }
 
-/* The bin is guessed as numpy does, then put right by the edges themselves. How many were finite. */
-static size_t count_between(const rq_histogram *h, uint64_t *count, const float *x, size_t n)
+/* The bin is guessed as numpy does, then put right by the edges themselves; what lies above `most` is in none. How many were
+ * finite. */
+static size_t count_between(const rq_histogram *h, uint64_t *count, double most, const float *x, size_t n)
 {
     const double from = h->edge[0], to = h->edge[h->n];
     const float lowest = (float)from, span = (float)(to - from);
@@ -215,7 +214,7 @@ static size_t count_between(const rq_histogram *h, uint64_t *count, const float 
     for (size_t i = 0; i < n; i++) {
         const float v = h->take_abs ? fabsf(x[i]) : x[i];
         finite += fabsf(v) < INFINITY;
-        if (!(v >= from && v <= to))
+        if (!(v >= from && v <= most))
             continue;
         int k = (int)((v - lowest) / span * (float)h->n);
         k = k > 0 ? k : 0;
@@ -242,7 +241,8 @@ void rq_histogram_tally(const rq_histogram *h, const rq_kernels *k, uint64_t *co
                         size_t n)
 {
     if (h->edge) {
-        count_between(h, count, x, n);
+        /* numpy's steps are rounded, and may end below the largest: that is in the last bin */
+        count_between(h, count, fmax(h->edge[h->n], fmaxf(fabsf(lo), fabsf(hi))), x, n);
         return;
     }
     if (h->width == 0)
@@ -282,7 +282,7 @@ rq_status rq_histogram_update(rq_histogram *h, const rq_kernels *k, const float 
     float lo, hi;
     size_t finite;
     if (h->edge) {
-        finite = count_between(h, h->count, x, n);
+        finite = count_between(h, h->count, h->edge[h->n], x, n);
         h->total += finite;
         h->bad += n - finite;
         return RQ_OK;

@@ -105,7 +105,8 @@ static rq_calibrator *make_max(int n_axes, const int *axis, bool track)
 {
     rq_calibrator_cfg cfg = rq_calibrator_defaults(RQ_CALIBRATOR_MAX);
     cfg.n_axes = n_axes;
-    memcpy(cfg.axis, axis, (size_t)n_axes * sizeof *axis);
+    for (int i = 0; i < n_axes; i++)
+        cfg.axis[i] = axis[i];
     cfg.track_amax = track;
     return make(&cfg);
 }
