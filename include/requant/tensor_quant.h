@@ -6,7 +6,7 @@
  *   s    = qmax / amax                      amax always maps to qmax, zero to zero; s is what this toolkit calls scale
  *   q    = clamp(round_half_even(x * s), qmin, qmax)      y = q / s
  *
- * Element types: x and y (dx and dy) are of one type, F32, F64, F16 or BF16. F64 computes in f64, with s as precise as amax is; the others in f32,
+ * Element types: x and y (dx, dy and x) are of one type, F32, F64, F16 or BF16. F64 computes in f64, with s as precise as amax is; the others in f32,
  * rounded once at the end. Special numbers: NaN stays NaN and -0 stays -0; an infinite x takes the code on its side. amax <= 2^-24
  * makes zeros of its part of x (the sign kept; NaN and infinities become NaN), reported with s = 1; an infinite amax has s = 0 and
  * a y of 0 / 0, a NaN amax makes NaN.

@@ -42,18 +42,6 @@ static void clip_tile(void *arg, int64_t i)
     j->sum[i][1] = sum[1];
 }
 
-static rq_status check_shapes(const rq_strided *y, const char *name, const rq_strided *x, const char *other,
-                              rq_err *err)
-{
-    char a[RQ_SHAPE_TEXT], b[RQ_SHAPE_TEXT];
-    RQ_TRY(rq_strided_check(x, other, true, err));
-    RQ_TRY(rq_strided_check(y, name, true, err));
-    if (!rq_shape_equal(&x->shape, &y->shape))
-        return rq_fail(err, RQ_BAD_SHAPE, "%s has the shape %s, expected that of %s, %s", name,
-                       rq_shape_text(&y->shape, a, sizeof a), other, rq_shape_text(&x->shape, b, sizeof b));
-    return RQ_OK;
-}
-
 /* A bound as a tensor of x's shape. */
 static rq_status spread(rq_strided *out, const rq_strided *bound, const char *what, const rq_strided *x, rq_err *err)
 {
@@ -72,7 +60,8 @@ rq_status rq_clip(rq_exec *e, const rq_strided *y, const rq_strided *x, const rq
                   rq_err *err)
 {
     clip_job j = { .y = y, .x = x };
-    RQ_TRY(check_shapes(y, "y", x, "x", err));
+    RQ_TRY(rq_strided_check(x, "x", true, err));
+    RQ_TRY(rq_strided_check_like(y, "y", x, "x", true, err));
     RQ_TRY(spread(&j.lo, lo, "lo", x, err));
     RQ_TRY(spread(&j.hi, hi, "hi", x, err));
     rq_threads_for(rq_exec_pool(e), tiles(x), clip_tile, &j);
@@ -93,8 +82,9 @@ rq_status rq_clip_backward(rq_exec *e, const rq_strided *dx, double *dlo, double
                            const rq_strided *x, const rq_strided *lo, const rq_strided *hi, rq_err *err)
 {
     clip_job j = { .y = dx, .dy = dy, .x = x };
-    RQ_TRY(check_shapes(dx, "dx", dy, "dy", err));
-    RQ_TRY(check_shapes(x, "x", dy, "dy", err));
+    RQ_TRY(rq_strided_check(dy, "dy", true, err));
+    RQ_TRY(rq_strided_check_like(dx, "dx", dy, "dy", true, err));
+    RQ_TRY(rq_strided_check_like(x, "x", dy, "dy", true, err));
     RQ_TRY(spread(&j.lo, lo, "lo", x, err));
     RQ_TRY(spread(&j.hi, hi, "hi", x, err));
     RQ_TRY(check_single(lo, "lo", dlo, err));

@@ -224,29 +224,14 @@ static bool in_a_row(const rq_strided *v)
     return !v || (rq_strided_is_contiguous(v) && (v->dtype == RQ_DTYPE_F32 || rq_dtype_bits(v->dtype) == 8));
 }
 
-/* `v` is of x's shape, and of its type unless it is a mask. */
-static rq_status check_like(const rq_strided *v, const char *what, const rq_strided *x, const char *like, bool floats,
-                            rq_err *err)
-{
-    char a[RQ_SHAPE_TEXT], b[RQ_SHAPE_TEXT];
-    RQ_TRY(rq_strided_check(v, what, floats, err));
-    if (!rq_shape_equal(&v->shape, &x->shape))
-        return rq_fail(err, RQ_BAD_SHAPE, "%s has the shape %s, expected %s as %s", what,
-                       rq_shape_text(&v->shape, a, sizeof a), rq_shape_text(&x->shape, b, sizeof b), like);
-    if (floats && v->dtype != x->dtype)
-        return rq_fail(err, RQ_BAD_DTYPE, "%s is %s, expected %s as %s", what, rq_dtype_name(v->dtype),
-                       rq_dtype_name(x->dtype), like);
-    return RQ_OK;
-}
-
 rq_status rq_fake_quantize(rq_exec *e, const rq_strided *y, const rq_strided *mask, const rq_strided *x, const rq_fq *f,
                            rq_err *err)
 {
     job j = { .y = y, .mask = mask, .x = x, .f = *f };
     RQ_TRY(rq_strided_check(x, "x", true, err));
-    RQ_TRY(check_like(y, "y", x, "x", true, err));
+    RQ_TRY(rq_strided_check_like(y, "y", x, "x", true, err));
     if (mask)
-        RQ_TRY(check_like(mask, "the mask", x, "x", false, err));
+        RQ_TRY(rq_strided_check_like(mask, "the mask", x, "x", false, err));
     RQ_TRY(rq_fq_check(f, &x->shape, err));
     follow_memory(&j);
     RQ_TRY(rq_fq_plan_init(&j.plan, &j.f, &j.x->shape, err));
@@ -264,8 +249,8 @@ rq_status rq_fake_quantize_backward(rq_exec *e, const rq_strided *dx, const rq_s
 {
     job j = { .y = dx, .dy = dy, .x = x, .f = *f };
     RQ_TRY(rq_strided_check(x, "x", true, err));
-    RQ_TRY(check_like(dy, "dy", x, "x", true, err));
-    RQ_TRY(check_like(dx, "dx", x, "x", true, err));
+    RQ_TRY(rq_strided_check_like(dy, "dy", x, "x", true, err));
+    RQ_TRY(rq_strided_check_like(dx, "dx", x, "x", true, err));
     RQ_TRY(rq_fq_check(f, &x->shape, err));
     follow_memory(&j);
     RQ_TRY(rq_fq_plan_init(&j.plan, &j.f, &j.x->shape, err));
@@ -283,8 +268,8 @@ rq_status rq_fake_quantize_backward_mask(rq_exec *e, const rq_strided *dx, const
 {
     job j = { .y = dx, .mask = mask, .dy = dy };
     RQ_TRY(rq_strided_check(dy, "dy", true, err));
-    RQ_TRY(check_like(dx, "dx", dy, "dy", true, err));
-    RQ_TRY(check_like(mask, "the mask", dy, "dy", false, err));
+    RQ_TRY(rq_strided_check_like(dx, "dx", dy, "dy", true, err));
+    RQ_TRY(rq_strided_check_like(mask, "the mask", dy, "dy", false, err));
     follow_memory(&j);
     j.count = rq_shape_count(&dy->shape);
     j.span = dy->dtype == RQ_DTYPE_F64 ? backward_mask_f64 : backward_mask;

@@ -348,13 +348,15 @@ static rq_status read_name(reader *in, const yaml_node_t *n)
     double real;
     if (is_null(n))
         return RQ_OK;
-    const char *word = plain(n);
-    if (n->type != YAML_SCALAR_NODE ||
-        (word && (text_is_int(word, &whole) || text_is_real(word, &real) || among(word, trues) || among(word, falses))))
+    if (n->type != YAML_SCALAR_NODE)
         return bad(in, "name", "a string or None");
-    if (strlen((const char *)n->data.scalar.value) != n->data.scalar.length)
+    const char *text = (const char *)n->data.scalar.value;
+    if (plain(n) &&
+        (text_is_int(text, &whole) || text_is_real(text, &real) || among(text, trues) || among(text, falses)))
+        return bad(in, "name", "a string or None");
+    if (strlen(text) != n->data.scalar.length)
         return bad(in, "name", "a string without a NUL");
-    return rq_quant_desc_set_name(in->d, (const char *)n->data.scalar.value);
+    return rq_quant_desc_set_name(in->d, text);
 }
 
 static rq_status read_flag(reader *in, const char *key, const yaml_node_t *n, bool *out)

@@ -124,7 +124,7 @@ rq_status rq_reduce_amax(rq_exec *e, rq_tensor *out, const rq_strided *x, const 
                          rq_reduce_amax_info *info, rq_err *err)
 {
     const rq_reduce_amax_cfg all = { 0 };
-    bool folded[RQ_MAX_RANK];
+    bool folded[RQ_MAX_RANK] = { false };
     *out = (rq_tensor) { 0 };
     cfg = cfg ? cfg : &all;
     RQ_TRY(rq_strided_check(x, "x", true, err));

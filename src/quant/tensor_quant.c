@@ -34,18 +34,11 @@ static rq_status check_bits(int bits, bool is_unsigned, rq_err *err)
     return RQ_OK;
 }
 
+/* x and what is made of it, of one shape and type. */
 static rq_status check_pair(const rq_strided *y, const char *name, const rq_strided *x, const char *other, rq_err *err)
 {
-    char a[RQ_SHAPE_TEXT], b[RQ_SHAPE_TEXT];
     RQ_TRY(rq_strided_check(x, other, true, err));
-    RQ_TRY(rq_strided_check(y, name, true, err));
-    if (!rq_shape_equal(&x->shape, &y->shape))
-        return rq_fail(err, RQ_BAD_SHAPE, "%s has the shape %s, expected that of %s, %s", name,
-                       rq_shape_text(&y->shape, a, sizeof a), other, rq_shape_text(&x->shape, b, sizeof b));
-    if (x->dtype != y->dtype)
-        return rq_fail(err, RQ_BAD_DTYPE, "%s is %s, expected the type of %s, %s", name, rq_dtype_name(y->dtype), other,
-                       rq_dtype_name(x->dtype));
-    return RQ_OK;
+    return rq_strided_check_like(y, name, x, other, true, err);
 }
 
 static int64_t tiles(const rq_strided *x)
@@ -343,13 +336,8 @@ static void ste_tile(void *arg, int64_t i)
 
 static rq_status check_gradient(const rq_strided *dx, const rq_strided *dy, const rq_strided *x, rq_err *err)
 {
-    char a[RQ_SHAPE_TEXT], b[RQ_SHAPE_TEXT];
     RQ_TRY(check_pair(dx, "dx", dy, "dy", err));
-    RQ_TRY(rq_strided_check(x, "x", true, err));
-    if (!rq_shape_equal(&x->shape, &dy->shape))
-        return rq_fail(err, RQ_BAD_SHAPE, "x has the shape %s, expected that of dy, %s",
-                       rq_shape_text(&x->shape, a, sizeof a), rq_shape_text(&dy->shape, b, sizeof b));
-    return RQ_OK;
+    return rq_strided_check_like(x, "x", dy, "dy", true, err);
 }
 
 static rq_status ste(rq_exec *e, const rq_strided *dx, const rq_strided *dy, const rq_strided *x,

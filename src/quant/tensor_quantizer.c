@@ -238,24 +238,11 @@ static rq_status quantize(rq_tensor_quantizer *q, rq_exec *e, const rq_strided *
     return st;
 }
 
-static rq_status check_pair(const rq_strided *y, const char *name, const rq_strided *x, const char *other, rq_err *err)
-{
-    char a[RQ_SHAPE_TEXT], b[RQ_SHAPE_TEXT];
-    RQ_TRY(rq_strided_check(x, other, true, err));
-    RQ_TRY(rq_strided_check(y, name, true, err));
-    if (!rq_shape_equal(&x->shape, &y->shape))
-        return rq_fail(err, RQ_BAD_SHAPE, "%s has the shape %s, expected that of %s, %s", name,
-                       rq_shape_text(&y->shape, a, sizeof a), other, rq_shape_text(&x->shape, b, sizeof b));
-    if (x->dtype != y->dtype)
-        return rq_fail(err, RQ_BAD_DTYPE, "%s is %s, expected the type of %s, %s", name, rq_dtype_name(y->dtype), other,
-                       rq_dtype_name(x->dtype));
-    return RQ_OK;
-}
-
 rq_status rq_tensor_quantizer_forward(rq_tensor_quantizer *q, rq_exec *e, const rq_strided *y, const rq_strided *x,
                                       rq_err *err)
 {
-    RQ_TRY(check_pair(y, "y", x, "x", err));
+    RQ_TRY(rq_strided_check(x, "x", true, err));
+    RQ_TRY(rq_strided_check_like(y, "y", x, "x", true, err));
     if (q->pre_quant_scale.dtype != RQ_DTYPE_NONE) {
         RQ_TRY(scale_into(e, y, x, &q->pre_quant_scale, err));
         x = y;
@@ -343,8 +330,9 @@ rq_status rq_tensor_quantizer_backward(rq_tensor_quantizer *q, rq_exec *e, const
     double at_lo, at_hi;
     rq_tensor scaled = { 0 };
     rq_status st;
-    RQ_TRY(check_pair(dx, "dx", dy, "dy", err));
-    RQ_TRY(check_pair(x, "x", dy, "dy", err));
+    RQ_TRY(rq_strided_check(dy, "dy", true, err));
+    RQ_TRY(rq_strided_check_like(dx, "dx", dy, "dy", true, err));
+    RQ_TRY(rq_strided_check_like(x, "x", dy, "dy", true, err));
     if (q->pre_quant_scale.dtype == RQ_DTYPE_NONE) {
         st = backward(q, e, dx, &at_lo, &at_hi, dy, x, err);
     } else {

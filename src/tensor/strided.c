@@ -78,6 +78,20 @@ rq_status rq_strided_check(const rq_strided *v, const char *what, bool floats, r
     return RQ_OK;
 }
 
+rq_status rq_strided_check_like(const rq_strided *v, const char *what, const rq_strided *x, const char *like,
+                                bool floats, rq_err *err)
+{
+    char a[RQ_SHAPE_TEXT], b[RQ_SHAPE_TEXT];
+    RQ_TRY(rq_strided_check(v, what, floats, err));
+    if (!rq_shape_equal(&v->shape, &x->shape))
+        return rq_fail(err, RQ_BAD_SHAPE, "%s has the shape %s, expected %s as %s", what,
+                       rq_shape_text(&v->shape, a, sizeof a), rq_shape_text(&x->shape, b, sizeof b), like);
+    if (floats && v->dtype != x->dtype)
+        return rq_fail(err, RQ_BAD_DTYPE, "%s is %s, expected %s as %s", what, rq_dtype_name(v->dtype),
+                       rq_dtype_name(x->dtype), like);
+    return RQ_OK;
+}
+
 /* A walk over elements in row-major order: a run is what is left of the last axis. */
 typedef struct walk {
     const rq_strided *v;

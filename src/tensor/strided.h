@@ -14,6 +14,9 @@
 /* Known shape that passes rq_shape_check, and element type F32, F64, F16 or BF16 (floats) or U8, BOOL (not). `what` names
  * it in the sentence: "x". RQ_BAD_SHAPE, RQ_BAD_DTYPE; RQ_BAD_ARG: elements, but no data. */
 rq_status rq_strided_check(const rq_strided *v, const char *what, bool floats, rq_err *err);
+/* That, and v is of x's shape, and of its type where floats; `like` names x. RQ_BAD_SHAPE and RQ_BAD_DTYPE with both. */
+rq_status rq_strided_check_like(const rq_strided *v, const char *what, const rq_strided *x, const char *like,
+                                bool floats, rq_err *err);
 
 /* Elements at..at+n-1 as f32 (F64 rounded once): in place when they are f32 in a row, else copied to tile[n], which may not
  * overlap v. */

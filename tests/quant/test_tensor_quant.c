@@ -943,26 +943,37 @@ static void reduce_amax_of_large_and_turned(void **state)
 
 /* ---- all functions: threads, what is refused, memory ---- */
 
-static void threads_change_nothing(void **state)
+static void threads_and_instruction_sets_change_nothing(void **state)
 {
     (void)state;
     enum { N = 5 * 7919 };
     float *x = malloc(N * sizeof *x), *y[2], amax[5] = { 0.1f, 0, 0.7f, 1, 5 };
     assert_non_null(x);
     gen_b(x, N, 81);
-    for (int t = 0; t < 2; t++) {
+    y[0] = malloc(3 * N * sizeof(float));
+    y[1] = malloc(3 * N * sizeof(float));
+    assert_true(y[0] && y[1]);
+    static const char *const isas[] = { "scalar", "avx2", "avx512", "vnni", "neon" };
+    for (int i = 0, seen = 0; i < 10; i++) { /* each level that this machine has, on one thread and on two */
         rq_exec *e;
-        y[t] = malloc(3 * N * sizeof(float));
-        assert_non_null(y[t]);
-        assert_int_equal(rq_exec_create(&e, t + 1, &err), RQ_OK);
+        setenv("RQ_CPU", isas[i / 2], 1);
+        const rq_status st = rq_exec_create(&e, i % 2 + 1, &err);
+        unsetenv("RQ_CPU");
+        if (st)
+            continue;
+        const int t = seen++ > 0;
         const rq_strided sx = SHAPED(x, 5, 7919), sa = SHAPED(amax, 5, 1), a = SHAPED(y[t], 5, 7919),
                          b = SHAPED(y[t] + N, 5, 7919), c = SHAPED(y[t] + 2 * N, 5, 7919);
         assert_int_equal(rq_fake_tensor_quant(e, &a, &sx, &sa, NULL, &err), RQ_OK);
         assert_int_equal(rq_scaled_e4m3(e, &b, &sx, &sa, RQ_PER_TENSOR, 4, 3, &err), RQ_OK);
         assert_int_equal(rq_tensor_quant_backward(e, &c, &sx, &sx, &sa, NULL, &err), RQ_OK);
+        static float many[N];
+        const rq_strided each = SHAPED(many, 5, 7919);
+        assert_int_equal(rq_legacy_fake_tensor_quant(e, &each, &sx, &sa, NULL, &err), RQ_OK);
+        same(many, y[t], N);
         rq_exec_destroy(e);
+        same(y[0], y[t], 3 * N);
     }
-    same(y[0], y[1], 3 * N);
     free(x), free(y[0]), free(y[1]);
 }
 
@@ -1081,7 +1092,7 @@ int main(void)
         cmocka_unit_test(m8_clip),
         cmocka_unit_test(m12_reduce_amax),
         cmocka_unit_test(reduce_amax_of_large_and_turned),
-        cmocka_unit_test(threads_change_nothing),
+        cmocka_unit_test(threads_and_instruction_sets_change_nothing),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(memory_may_run_out_anywhere),
     };
