@@ -142,6 +142,26 @@ static inline bool rq_quantize_wraps(double t)
     return !(t < 0x1p63);
 }
 
+/* v on the grid of a float type of `mantissa` bits whose smallest normal number is 2^least, half to even, no larger than `most`
+ * (infinities neither); NaN stays. A number keeps its upper bits; below 2^least, adding 1.5 * 2^23 steps leaves whole steps. */
+static inline float rq_quantize_float(float v, int mantissa, int least, float most)
+{
+    const union {
+        float f;
+        uint32_t u;
+    } a = { .f = fabsf(v) }, round = { .u = (uint32_t)(127 + 23 + least - mantissa) << 23 | 0x400000 },
+      normal = { .u = (uint32_t)(127 + least) << 23 };
+    const int drop = 23 - mantissa;
+    union {
+        uint32_t u;
+        float f;
+    } r = { .u = (a.u + ((1u << (drop - 1)) - 1) + (a.u >> drop & 1)) >> drop << drop };
+    const float below = (a.f + round.f) - round.f;
+    float y = a.f < normal.f ? below : r.f;
+    y = y > most ? most : y;
+    return v == v ? copysignf(y, v) : v;
+}
+
 /* (q - zp) * scale: subtracted exactly, rounded to f32 once, one multiplication (docs/onnx-facts.md 2.3). */
 static inline float rq_dequantize_one(int32_t q, float scale, int32_t zp)
 {

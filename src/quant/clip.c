@@ -15,31 +15,58 @@ typedef struct clip_job {
     double (*sum)[2];             /* [tiles], at lo and at hi; backward */
 } clip_job;
 
-static void clip_tile(void *arg, int64_t i)
+static void clip_tile_f64(const clip_job *j, int64_t at, int64_t n, double sum[2])
 {
-    const clip_job *j = arg;
-    double x[TILE], lo[TILE], hi[TILE], dy[TILE], sum[2] = { 0, 0 };
-    const int64_t left = rq_shape_count(&j->x->shape) - i * TILE, n = left < TILE ? left : TILE, at = i * TILE;
+    double x[TILE], lo[TILE], hi[TILE], dy[TILE];
     rq_strided_read_f64(j->x, at, n, x);
     rq_strided_read_f64(&j->lo, at, n, lo);
     rq_strided_read_f64(&j->hi, at, n, hi);
-    if (!j->dy) {
-        for (int64_t k = 0; k < n; k++) { /* comparisons are false for NaN, which stays */
-            const double v = x[k] > hi[k] ? hi[k] : x[k];
+    if (j->dy)
+        rq_strided_read_f64(j->dy, at, n, dy);
+    for (int64_t k = 0; k < n; k++) { /* comparisons are false for NaN, which stays, without gradient */
+        const double v = x[k] > hi[k] ? hi[k] : x[k];
+        if (!j->dy) {
             x[k] = v < lo[k] ? lo[k] : v;
+        } else {
+            sum[0] += x[k] <= lo[k] ? dy[k] : 0;
+            sum[1] += x[k] >= hi[k] ? dy[k] : 0;
+            x[k] = x[k] > lo[k] && x[k] < hi[k] ? dy[k] : 0;
         }
-        rq_strided_write_f64(j->y, at, n, x);
-        return;
     }
-    rq_strided_read_f64(j->dy, at, n, dy);
-    for (int64_t k = 0; k < n; k++) {
-        sum[0] += x[k] <= lo[k] ? dy[k] : 0;
-        sum[1] += x[k] >= hi[k] ? dy[k] : 0;
-        dy[k] = x[k] > lo[k] && x[k] < hi[k] ? dy[k] : 0;
+    rq_strided_write_f64(j->y, at, n, x);
+}
+
+static void clip_tile_f32(const clip_job *j, int64_t at, int64_t n, double sum[2])
+{
+    float xt[TILE], lot[TILE], hit[TILE], dyt[TILE], y[TILE];
+    const float *x = rq_strided_read(j->x, at, n, xt), *lo = rq_strided_read(&j->lo, at, n, lot),
+                *hi = rq_strided_read(&j->hi, at, n, hit);
+    const float *dy = j->dy ? rq_strided_read(j->dy, at, n, dyt) : NULL;
+    for (int64_t k = 0; !dy && k < n; k++) {
+        const float v = x[k] > hi[k] ? hi[k] : x[k];
+        y[k] = v < lo[k] ? lo[k] : v;
     }
-    rq_strided_write_f64(j->y, at, n, dy);
-    j->sum[i][0] = sum[0];
-    j->sum[i][1] = sum[1];
+    for (int64_t k = 0; dy && k < n; k++) {
+        sum[0] += x[k] <= lo[k] ? (double)dy[k] : 0;
+        sum[1] += x[k] >= hi[k] ? (double)dy[k] : 0;
+        y[k] = x[k] > lo[k] && x[k] < hi[k] ? dy[k] : 0;
+    }
+    rq_strided_write(j->y, at, n, y);
+}
+
+static void clip_tile(void *arg, int64_t i)
+{
+    const clip_job *j = arg;
+    double sum[2] = { 0, 0 };
+    const int64_t left = rq_shape_count(&j->x->shape) - i * TILE, n = left < TILE ? left : TILE;
+    if (j->x->dtype == RQ_DTYPE_F64)
+        clip_tile_f64(j, i * TILE, n, sum);
+    else
+        clip_tile_f32(j, i * TILE, n, sum);
+    if (j->sum) {
+        j->sum[i][0] = sum[0];
+        j->sum[i][1] = sum[1];
+    }
 }
 
 /* A bound as a tensor of x's shape. */

@@ -53,8 +53,8 @@ static void fold_each(const amax_job *j, double *to, int64_t step, rq_reduce_ama
     }
 }
 
-/* Finite f32 numbers that share a maximum: false where they are not all finite. */
-static bool fold_fast(const amax_job *j, double *to, rq_reduce_amax_info *info, const float *x, int64_t n)
+/* Finite f32 numbers that share a maximum, or have one each in a row: false where they are not all finite. */
+static bool fold_fast(const amax_job *j, double *to, int64_t step, rq_reduce_amax_info *info, const float *x, int64_t n)
 {
     float lo, hi;
     size_t finite;
@@ -62,7 +62,14 @@ static bool fold_fast(const amax_job *j, double *to, rq_reduce_amax_info *info, 
     if (finite != (size_t)n)
         return false;
     info->count += finite;
-    *to = larger(*to, larger(fabs((double)lo), fabs((double)hi)));
+    if (step == 0) {
+        *to = larger(*to, larger(fabs((double)lo), fabs((double)hi)));
+        return true;
+    }
+    for (int64_t i = 0; i < n; i++) { /* the last axis is kept: its maxima lie in a row; NaN among them stays */
+        const double v = (double)fabsf(x[i]);
+        to[i] = v > to[i] ? v : to[i];
+    }
     return true;
 }
 
@@ -79,7 +86,7 @@ static void fold_tile(const amax_job *j, double *most, rq_reduce_amax_info *info
     for (int64_t k = 0; k < n;) {
         const int64_t left = row - (begin + k) % row, run = left < n - k ? left : n - k;
         double *to = most + (alone ? 0 : cell_of(&j->cell, at + k));
-        if (f64 || step || !fold_fast(j, to, info, x + k, run)) {
+        if (f64 || !fold_fast(j, to, step, info, x + k, run)) {
             rq_strided_read_f64(j->x, at + k, run, wide);
             fold_each(j, to, step, info, wide, run);
         }

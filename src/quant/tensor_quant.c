@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "base/number.h"
+#include "kernels/quantize.h"
 #include "quant/amax_fit.h"
 #include "quant/exec.h"
 #include "requant/fake_quantize.h"
@@ -135,8 +136,9 @@ typedef struct quant_job {
     const rq_strided *y, *x;
     rq_strided mul, div; /* spread over x */
     double lo, hi;
-    bool codes; /* y takes q, not q / s */
-    bool half;  /* q and s are rounded to f16 before dividing */
+    bool single; /* one amax for all */
+    bool codes;  /* y takes q, not q / s */
+    bool half;   /* q and s are rounded to f16 before dividing */
 } quant_job;
 
 static float to_half(float v)
@@ -165,13 +167,16 @@ static void quant_tile(void *arg, int64_t i)
     float xt[TILE], in[TILE], out[TILE], y[TILE];
     const int64_t n = tile_size(j->x, i), at = i * TILE;
     rq_fakequant p = multiplier_rule(j->lo, j->hi);
-    p.in_row = rq_strided_read(&j->mul, at, n, in);
-    p.out_row = out;
-    if (j->codes || j->half)
-        for (int64_t k = 0; k < n; k++)
+    const bool q_only = j->codes || j->half;
+    if (j->single) {
+        p.in = *(const float *)j->mul.data;
+        p.out = q_only ? 1 : *(const float *)j->div.data;
+    } else {
+        p.in_row = rq_strided_read(&j->mul, at, n, in);
+        p.out_row = q_only ? out : rq_strided_read(&j->div, at, n, out);
+        for (int64_t k = 0; q_only && k < n; k++)
             out[k] = 1;
-    else
-        p.out_row = rq_strided_read(&j->div, at, n, out);
+    }
     j->k.fakequant(y, NULL, rq_strided_read(j->x, at, n, xt), (size_t)n, &p);
     if (j->half) {
         const float *d = rq_strided_read(&j->div, at, n, out);
@@ -208,6 +213,7 @@ static void quant_tiles(rq_exec *e, const rq_strided *y, const rq_strided *x, co
         .x = x,
         .mul = rq_amax_fit_spread(&s->fit, &s->mul, &x->shape),
         .div = rq_amax_fit_spread(&s->fit, &s->div, &x->shape),
+        .single = s->fit.n == 1,
         .lo = s->qmin,
         .hi = s->qmax,
         .codes = codes,
@@ -312,26 +318,44 @@ rq_status rq_tensor_quant(rq_exec *e, const rq_strided *q, const rq_strided *s, 
 
 typedef struct ste_job {
     const rq_strided *dx, *dy, *x;
-    rq_strided amax; /* spread over x; shape of rank -1: lo..hi */
+    rq_strided amax; /* F64 or F32, spread over x; shape of rank -1: lo..hi */
     double lo, hi;
 } ste_job;
+
+static void ste_tile_f64(const ste_job *j, int64_t at, int64_t n)
+{
+    double x[TILE], a[TILE], dy[TILE];
+    rq_strided_read_f64(j->x, at, n, x);
+    rq_strided_read_f64(j->dy, at, n, dy);
+    if (j->amax.shape.rank >= 0)
+        rq_strided_read_f64(&j->amax, at, n, a);
+    for (int64_t k = 0; k < n; k++) {
+        const bool in = j->amax.shape.rank >= 0 ? fabs(x[k]) <= a[k] : x[k] >= j->lo && x[k] <= j->hi;
+        dy[k] = in ? dy[k] : 0;
+    }
+    rq_strided_write_f64(j->dx, at, n, dy);
+}
 
 static void ste_tile(void *arg, int64_t i)
 {
     const ste_job *j = arg;
-    double x[TILE], a[TILE], dy[TILE];
     const int64_t n = tile_size(j->x, i), at = i * TILE;
-    rq_strided_read_f64(j->x, at, n, x);
-    rq_strided_read_f64(j->dy, at, n, dy);
-    if (j->amax.shape.rank >= 0) {
-        rq_strided_read_f64(&j->amax, at, n, a);
-        for (int64_t k = 0; k < n; k++)
-            dy[k] = fabs(x[k]) <= a[k] ? dy[k] : 0;
-    } else {
-        for (int64_t k = 0; k < n; k++)
-            dy[k] = x[k] >= j->lo && x[k] <= j->hi ? dy[k] : 0;
+    if (j->x->dtype == RQ_DTYPE_F64) {
+        ste_tile_f64(j, at, n);
+        return;
     }
-    rq_strided_write_f64(j->dx, at, n, dy);
+    float xt[TILE], at_amax[TILE], dyt[TILE], dx[TILE];
+    const float *x = rq_strided_read(j->x, at, n, xt), *dy = rq_strided_read(j->dy, at, n, dyt);
+    if (j->amax.shape.rank >= 0) {
+        const float *a = rq_strided_read(&j->amax, at, n, at_amax);
+        for (int64_t k = 0; k < n; k++)
+            dx[k] = fabsf(x[k]) <= a[k] ? dy[k] : 0;
+    } else {
+        const float lo = (float)j->lo, hi = (float)j->hi;
+        for (int64_t k = 0; k < n; k++)
+            dx[k] = x[k] >= lo && x[k] <= hi ? dy[k] : 0;
+    }
+    rq_strided_write(j->dx, at, n, dx);
 }
 
 static rq_status check_gradient(const rq_strided *dx, const rq_strided *dy, const rq_strided *x, rq_err *err)
@@ -347,9 +371,21 @@ static rq_status ste(rq_exec *e, const rq_strided *dx, const rq_strided *dy, con
     RQ_TRY(check_gradient(dx, dy, x, err));
     RQ_TRY(rq_amax_fit_make(&fit, x, amax, axis, loose, err));
     const rq_shape shape = rq_shape_of(1, &fit.n);
-    const rq_tensor view = rq_tensor_view(RQ_DTYPE_F64, &shape, fit.amax);
-    ste_job j = { .dx = dx, .dy = dy, .x = x, .amax = rq_amax_fit_spread(&fit, &view, &x->shape) };
+    rq_tensor limits;
+    if (rq_tensor_create(&limits, fit.wide ? RQ_DTYPE_F64 : RQ_DTYPE_F32, &shape, false)) {
+        rq_amax_fit_release(&fit);
+        return rq_fail(err, RQ_NO_MEMORY, "no memory for %lld amaxs", (long long)shape.dim[0]);
+    }
+    for (int64_t i = 0; i < fit.n; i++)
+        rq_tensor_set(&limits, i, fit.amax[i]);
+    ste_job j = { .dx = dx, .dy = dy, .x = x, .amax = rq_amax_fit_spread(&fit, &limits, &x->shape) };
+    if (fit.n == 1) {
+        j.amax.shape.rank = -1;
+        j.lo = -fit.amax[0];
+        j.hi = fit.amax[0];
+    }
     rq_threads_for(rq_exec_pool(e), tiles(x), ste_tile, &j);
+    rq_tensor_release(&limits);
     rq_amax_fit_release(&fit);
     return RQ_OK;
 }
@@ -453,8 +489,7 @@ static void e4m3_tile(void *arg, int64_t i)
     const float *x = rq_strided_read(j->x, at, n, xt), *f = rq_strided_read(&j->factor, at, n, ft),
                 *inv = rq_strided_read(&j->inverse, at, n, it);
     for (int64_t k = 0; k < n; k++) {
-        const uint8_t code = rq_convert_f32_to_f8(RQ_DTYPE_F8E4M3FN, x[k] * f[k], true);
-        const float v = rq_convert_f8_to_f32(RQ_DTYPE_F8E4M3FN, code) * inv[k];
+        const float v = rq_quantize_float(x[k] * f[k], 3, -6, LARGEST_E4M3) * inv[k];
         y[k] = fabsf(x[k]) < EPS24 ? 0 : v;
     }
     rq_strided_write(j->y, at, n, y);

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "kernels/quantize.h"
 #include "quant/generators.h"
 #include "requant/requant.h"
 #include "tensor/convert.h"
@@ -1060,6 +1061,24 @@ static void memory_may_run_out_anywhere(void **state)
     assert_true(n > 8);
 }
 
+/* The float grids against the tables of conversions, at every upper half of an f32 and around the ties. */
+static void float_grids_are_those_of_the_types(void **state)
+{
+    (void)state;
+    static const uint32_t low[] = { 0, 1, 0x7fff, 0x8000, 0x8001, 0xffff };
+    for (uint32_t high = 0; high < 0x10000; high++)
+        for (int i = 0; i < 6; i++) {
+            const uint32_t bits = high << 16 | low[i];
+            float v;
+            memcpy(&v, &bits, sizeof v);
+            const float e4m3 =
+                            rq_convert_f8_to_f32(RQ_DTYPE_F8E4M3FN, rq_convert_f32_to_f8(RQ_DTYPE_F8E4M3FN, v, true)),
+                        e5m2 = rq_convert_f8_to_f32(RQ_DTYPE_F8E5M2, rq_convert_f32_to_f8(RQ_DTYPE_F8E5M2, v, true));
+            same((float[]) { rq_quantize_float(v, 3, -6, 448), rq_quantize_float(v, 2, -14, 57344) },
+                 (float[]) { e4m3, e5m2 }, 2);
+        }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -1094,6 +1113,7 @@ int main(void)
         cmocka_unit_test(reduce_amax_of_large_and_turned),
         cmocka_unit_test(threads_and_instruction_sets_change_nothing),
         cmocka_unit_test(what_does_not_fit_is_refused),
+        cmocka_unit_test(float_grids_are_those_of_the_types),
         cmocka_unit_test(memory_may_run_out_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
