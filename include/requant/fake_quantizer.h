@@ -8,7 +8,7 @@
  * A fake-quantizer that has seen nothing refuses to quantize: its scale would mean nothing. One rule finds scale and zero point for training and
  * for export: rq_observer_qparams, and what forward used last is what rq_fake_quantizer_qparams gives. `compat` is the originals'
  * way, faults included (docs/numerics.md, "Departures from the originals"; docs/torch-facts.md 2.5 to 2.8).
- * F32 tensors of any strides; y may be x, dx may be dy. One thread at a time; the work is shared by those of the rq_exec (NULL: none),
+ * F32 tensors of any strides (F64, F16, BF16 as well but for LEARNABLE); y may be x, dx may be dy. One thread at a time; the work is shared by those of the rq_exec (NULL: none),
  * and no result depends on them. */
 #ifndef REQUANT_FAKE_QUANTIZER_H
 #define REQUANT_FAKE_QUANTIZER_H

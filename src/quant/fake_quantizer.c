@@ -273,9 +273,15 @@ static void copy_piece(void *arg, int64_t piece)
     const copy_job *j = arg;
     const int64_t from = piece * PIECE, to = j->count - from < PIECE ? j->count : from + PIECE;
     float tile[TILE];
+    double wide[TILE];
     for (int64_t at = from; at < to; at += TILE) {
         const int64_t n = to - at < TILE ? to - at : TILE;
-        rq_strided_write(j->to, at, n, rq_strided_read(j->from, at, n, tile));
+        if (j->to->dtype == RQ_DTYPE_F64) {
+            rq_strided_read_f64(j->from, at, n, wide);
+            rq_strided_write_f64(j->to, at, n, wide);
+        } else {
+            rq_strided_write(j->to, at, n, rq_strided_read(j->from, at, n, tile));
+        }
     }
 }
 

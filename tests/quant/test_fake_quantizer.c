@@ -263,6 +263,30 @@ static void ranges_switches_and_constants(void **state)
     rq_fake_quantizer_destroy(q);
 }
 
+/* Doubles stay doubles where nothing is quantized, and become multiples of the scale where something is; strides too. */
+static void other_element_types(void **state)
+{
+    (void)state;
+    double x[] = { 0.1, -1.0 / 3, 2.0 / 3, 1, 5, 5 }, y[6] = { 0 };
+    const rq_shape shape = rq_shape_of(1, (const int64_t[]) { 3 });
+    rq_strided vx = { .dtype = RQ_DTYPE_F64, .data = x, .shape = shape, .stride = { 2 } }, vy = vx;
+    vy.data = y, vy.stride[0] = 1;
+    rq_fake_quantizer_cfg c = rq_fake_quantizer_defaults(RQ_FAKE_QUANTIZER_STANDARD);
+    rq_fake_quantizer *q = make(&c);
+    rq_err err = { 0 };
+    rq_fake_quantizer_enable_fake_quant(q, false);
+    ok(rq_fake_quantizer_forward(q, NULL, &vy, &vx, &err), &err);
+    assert_true(y[0] == 0.1 && y[1] == 2.0 / 3 && y[2] == 5);
+    rq_fake_quantizer_enable_fake_quant(q, true);
+    ok(rq_fake_quantizer_forward(q, NULL, &vy, &vx, &err), &err);
+    near(scale_of(q), 5.0 / 255, "scale");
+    assert_true(y[0] == 5 * (double)scale_of(q) && y[2] == 255 * (double)scale_of(q));
+    rq_fake_quantizer_enable_fake_quant(q, false);
+    vy.dtype = RQ_DTYPE_F32;
+    assert_int_equal(rq_fake_quantizer_forward(q, NULL, &vy, &vx, &err), RQ_BAD_DTYPE);
+    rq_fake_quantizer_destroy(q);
+}
+
 static void channels_of_any_axis(void **state)
 {
     (void)state;
@@ -688,6 +712,28 @@ static void c4_states_go_around(void **state)
     }
 }
 
+/* Scale 1 and zero point 0, as an empty object has, but observed: the observer's state says so. */
+static void a_state_of_whole_numbers_is_known(void **state)
+{
+    (void)state;
+    rq_fake_quantizer_cfg c = rq_fake_quantizer_defaults(RQ_FAKE_QUANTIZER_STANDARD);
+    rq_fake_quantizer *q = make(&c), *p = make(&c);
+    float x[] = { 0, 255, 7.4f }, y[3];
+    assert_int_equal(feed(q, x, y, 3), RQ_OK);
+    assert_true(scale_of(q) == 1 && zero_of(q) == 0);
+    rq_state *s;
+    rq_err err = { 0 };
+    assert_int_equal(rq_state_create(&s), RQ_OK);
+    assert_int_equal(rq_fake_quantizer_save(q, s, NULL), RQ_OK);
+    ok(rq_fake_quantizer_load(p, s, NULL, &err), &err);
+    rq_fake_quantizer_enable_observer(p, false);
+    assert_int_equal(feed(p, x, y, 3), RQ_OK);
+    assert_true(y[2] == 7);
+    rq_state_destroy(s);
+    rq_fake_quantizer_destroy(q);
+    rq_fake_quantizer_destroy(p);
+}
+
 /* Names and types of PyTorch's state dicts. */
 static void states_have_the_names_of_pytorch(void **state)
 {
@@ -1095,6 +1141,7 @@ int main(void)
         cmocka_unit_test(what_is_exported_is_what_was_used),
         cmocka_unit_test(what_has_seen_nothing_does_not_quantize),
         cmocka_unit_test(ranges_switches_and_constants),
+        cmocka_unit_test(other_element_types),
         cmocka_unit_test(channels_of_any_axis),
         cmocka_unit_test(phases),
         cmocka_unit_test(where_symmetric_zero_lies),
@@ -1102,6 +1149,7 @@ int main(void)
         cmocka_unit_test(c1_c2_settings_are_kept),
         cmocka_unit_test(c3_each_combination_of_switches),
         cmocka_unit_test(c4_states_go_around),
+        cmocka_unit_test(a_state_of_whole_numbers_is_known),
         cmocka_unit_test(states_have_the_names_of_pytorch),
         cmocka_unit_test(bad_states_change_nothing),
         cmocka_unit_test(one_of_the_program),

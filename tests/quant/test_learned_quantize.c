@@ -490,6 +490,35 @@ static void channels_are_slices(void **state)
     free(x), free(dy), free(dx), free(dx_slice);
 }
 
+/* Sums over many pieces are the sums of the formula in double. */
+static void sums_of_many_elements(void **state)
+{
+    (void)state;
+    enum { N = 100003, C = 2 };
+    const rq_shape shape = rq_shape_of(2, (const int64_t[]) { C, N });
+    float *x = malloc(sizeof(float) * C * N), *dy = malloc(sizeof(float) * C * N);
+    rq_rng rng;
+    rq_rng_seed(&rng, 31);
+    for (int i = 0; i < C * N; i++)
+        x[i] = 4 * rq_rng_f32(&rng) - 2, dy[i] = rq_rng_f32(&rng); /* not centred: nothing cancels */
+    const rq_strided vx = rq_strided_floats(x, &shape), vdy = rq_strided_floats(dy, &shape);
+    const float s[] = { 0.1f, 0.21f }, z[] = { 3, -2 };
+    const rq_learned l = { s4, RQ_LEARNED_LSQ, 0, C, s, z, 1, false };
+    float ds[C], dz[C];
+    rq_err err = { 0 };
+    assert_int_equal(rq_learned_quantize_backward(NULL, NULL, ds, dz, &vdy, &vx, &l, &err), RQ_OK);
+    for (int c = 0; c < C; c++) {
+        double want_s = 0, want_z = 0;
+        for (int i = c * N; i < (c + 1) * N; i++) {
+            const double t = (double)(x[i] / s[c]) + z[c], code = rint(t), q = fmin(fmax(code, -8), 7);
+            want_s += dy[i] * (q == code ? q - t : q - z[c]);
+            want_z += q == code ? 0 : -(double)dy[i] * s[c];
+        }
+        assert_true(fabs(ds[c] - want_s) < 1e-5 * fabs(want_s) && fabs(dz[c] - want_z) < 1e-5 * fabs(want_z));
+    }
+    free(x), free(dy);
+}
+
 /* The scale that Core ML Tools divides by, where its gradient is scaled: with s and g of these, s - s g + s g is the number below s, and
  * the extreme of x, which lies on the tie of 7.5, rounds to 7. */
 static void core_ml_scales_the_gradient_through_the_scale(void **state)
@@ -707,6 +736,7 @@ int main(void)
         cmocka_unit_test(straight_through_at_the_kinks),
         cmocka_unit_test(straight_through_differences),
         cmocka_unit_test(channels_are_slices),
+        cmocka_unit_test(sums_of_many_elements),
         cmocka_unit_test(core_ml_scales_the_gradient_through_the_scale),
         cmocka_unit_test(odd_numbers),
         cmocka_unit_test(same_bits_everywhere),
