@@ -165,7 +165,7 @@ static rq_status read_type(rq_qconfig_reader *in, const yaml_node_t *n, const rq
 /* dtype, qscheme, quant_min and quant_max, ch_axis. */
 static rq_status read_codes(rq_qconfig_reader *in, const arguments *a, const rq_qconfig_place *at, rq_observer_cfg *o)
 {
-    const char *text = "";
+    const char *text;
     if (a->dtype_at)
         RQ_TRY(read_type(in, a->dtype_at, &(rq_qconfig_place) { at, "dtype" }, o));
     if (!a->lo_at != !a->hi_at)
@@ -173,7 +173,7 @@ static rq_status read_codes(rq_qconfig_reader *in, const arguments *a, const rq_
                                &(rq_qconfig_place) { at, a->lo_at ? "quant_min" : "quant_max" },
                                a->lo_at ? "given without quant_max" : "given without quant_min");
     if (a->lo_at) {
-        double lo = 0, hi = 0; /* set, but the analyzer cannot see it */
+        double lo, hi;
         RQ_TRY(rq_qconfig_read_number(in, a->lo_at, &(rq_qconfig_place) { at, "quant_min" }, INT32_MIN, INT32_MAX, true,
                                       &lo));
         RQ_TRY(rq_qconfig_read_number(in, a->hi_at, &(rq_qconfig_place) { at, "quant_max" }, INT32_MIN, INT32_MAX, true,
@@ -255,8 +255,8 @@ static rq_status read_part_map(rq_qconfig_reader *in, const yaml_node_t *map, co
     }
     if (!a.observer && !a.fake_quantize)
         return rq_qconfig_fail(in, map, at, "expected 'observer' or 'fake_quantize'");
-    rq_observer_cfg o;
-    rq_fake_quantizer_cfg fq;
+    rq_observer_cfg o = rq_observer_defaults(RQ_OBSERVER_MINMAX);
+    rq_fake_quantizer_cfg fq = rq_fake_quantizer_defaults(RQ_FAKE_QUANTIZER_STANDARD);
     RQ_TRY(read_observer(in, &a, at, &o));
     RQ_TRY(read_codes(in, &a, at, &o));
     if (a.fake_quantize)

@@ -20,8 +20,8 @@
 
 /* ---- presets ---- */
 
-/* What activation() and weight() of PyTorch's qconfigs are: printed by tests/interop/qconfig_presets.py from PyTorch 2.15, which agrees with
- * the documentation of 1.13 and 2.7 row by row. quant_min, quant_max: after reduce_range. */
+/* What activation() and weight() of PyTorch's qconfigs are: tests/interop/qconfig.py compares them with the PyTorch that is
+ * installed (2.15 when this was written; 1.13 and 2.7 are documented to have the same). quant_min, quant_max: after reduce_range. */
 typedef struct made {
     const char *fake_quantize, *observer, *dtype, *qscheme;
     int quant_min, quant_max;
