@@ -54,8 +54,8 @@ static rq_status percentile_update(rq_observer *o, const rq_observer_batch *b, r
         return RQ_OK;
     RQ_TRY(clip_of(o, b, fmaxf(fabsf(x->lo), fabsf(x->hi)), &clip, err));
     rq_range *v = &o->range[0];
-    const rq_range m = { fmin(fmax(x->lo, -clip), clip),
-                         fmax(fmin(x->hi, clip), -clip) }; /* both within: one element is cut too */
+    const rq_range m = { fminf(fmaxf(x->lo, -clip), clip),
+                         fmaxf(fminf(x->hi, clip), -clip) }; /* both within: one element is cut too */
     rq_observer_fold_ema(o, v, m, v->lo > v->hi);
     return RQ_OK;
 }

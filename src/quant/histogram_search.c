@@ -62,6 +62,7 @@ static double cumulated_init(cumulated *c, const rq_histogram *h)
 {
     double sum = 0;
     c->h = h;
+    c->before[0] = 0;
     for (int i = 0; i < h->bins; i++) {
         if (i % STRIDE == 0)
             c->before[i / STRIDE] = sum;

@@ -81,7 +81,7 @@ static bool is_symmetric(const rq_observer *o)
 /* Finite, positive, never denormal. */
 static float scale_of(const rq_observer *o, double scale)
 {
-    return (float)fmin(fmax(scale, fmax(o->cfg.eps, FLT_MIN)), FLT_MAX);
+    return (float)fmin(fmax(scale, (double)fmaxf(o->cfg.eps, FLT_MIN)), FLT_MAX);
 }
 
 static rq_status lsq_scales(const rq_observer *o, const rq_observer_batch *b, double *mean, double *spread, float *out)
