@@ -62,7 +62,9 @@ static rq_status hist_collect(rq_calibrator *c, rq_exec *e, const rq_cells *cell
     if (n && has_bins(h)) {
         const uint64_t before = c->cfg.numpy_hist ? in_bins(h) : 0;
         const rq_kernels k = rq_exec_kernels(e);
-        rq_cells_tally(cells, &k, rq_exec_pool(e), h, x->lo, x->hi, c->cfg.skip_zeros);
+        rq_cells_tally(cells, &k, rq_exec_pool(e), h, x->lo, x->hi, c->cfg.numpy_hist && zeros);
+        if (!c->cfg.numpy_hist)
+            h->count[0] -= zeros; /* where they were counted: quicker than leaving them out */
         if (c->cfg.numpy_hist)
             c->info.skipped += n - (in_bins(h) - before);
     }

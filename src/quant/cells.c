@@ -64,12 +64,16 @@ static const rq_extremes nothing = { .lo = INFINITY, .hi = -INFINITY, .least_abs
 
 static void look_closely(rq_extremes *r, const float *x, size_t n, bool skip_zeros)
 {
+    uint32_t zeros = 0; /* n is a tile */
+    float least = r->least_abs;
     for (size_t i = 0; i < n; i++) {
         const float v = fabsf(x[i]);
-        r->zeros += v == 0;
-        if (v < r->least_abs && !(skip_zeros && v == 0))
-            r->least_abs = v;
+        const bool is_zero = v == 0;
+        zeros += is_zero;
+        least = v < least && !(skip_zeros && is_zero) ? v : least;
     }
+    r->zeros += zeros;
+    r->least_abs = least;
 }
 
 static void add(rq_extremes *r, const rq_extremes *more)

@@ -326,6 +326,10 @@ static void hand_size_candidates(void **state)
     uint64_t gap[12] = { 7, 0, 0, 0, 0, 0, 0, 0, 3, 4, 0, 2 };
     const rq_histogram h4 = { .count = gap, .n = 12, .width = 1, .take_abs = true };
     assert_true(rq_calibrate_amax_entropy_compat(&h4, 4, 4, 1, true, NULL) == 8);
+    /* of equal errors the first */
+    uint64_t low[16] = { 7 };
+    const rq_histogram even = { .count = low, .n = 16, .width = 1, .take_abs = true };
+    assert_true(rq_calibrate_amax_mse(&even, 1, 4, 1, NULL) == 4.5);
     /* H2 by strides of 2 */
     uint64_t two[16] = { 100, 80, 60, 44, 30, 20, 12, 8, 5, 3, 2, 1, 0, 0, 0, 2 };
     const rq_histogram h2 = { .count = two, .n = 16, .width = 0.25, .take_abs = true };

@@ -581,6 +581,39 @@ static void c8_weights_as_calibrators_have_them(void **state)
     assert_int_equal(rq_calibrate_weights(&amax, NULL, &w, 0, &cfg, NULL, &err), RQ_BAD_ARG);
 }
 
+static void weights_of_zeros_and_of_numbers_that_are_none(void **state)
+{
+    float w[12] = { 1, -2, 0.5f, 0, 0, 0, NAN, INFINITY, 3, NAN, NAN, NAN };
+    const int64_t dim[2] = { 4, 3 };
+    const rq_shape s = rq_shape_of(2, dim);
+    const rq_strided v = rq_strided_floats(w, &s);
+    rq_exec *e = NULL;
+    assert_int_equal(rq_exec_create(&e, 2, NULL), RQ_OK);
+    static const rq_amax_method methods[3] = { RQ_AMAX_MAX, RQ_AMAX_PERCENTILE, RQ_AMAX_MSE };
+    for (int m = 0; m < 3; m++)
+        for (int per_channel = 0; per_channel < 2; per_channel++) {
+            rq_weights_cfg cfg = rq_weights_defaults();
+            cfg.method = methods[m];
+            cfg.per_channel = per_channel;
+            rq_tensor a, b;
+            uint64_t bad = 0;
+            assert_int_equal(rq_calibrate_weights(&a, e, &v, 0, &cfg, &bad, NULL), RQ_OK);
+            assert_int_equal(rq_calibrate_weights(&b, NULL, &v, 0, &cfg, NULL, NULL), RQ_OK);
+            assert_int_equal(bad, 5);
+            assert_memory_equal(a.f32, b.f32, a.bytes);
+            if (per_channel) {
+                assert_close((double)a.f32[0], 2, 1e-2);
+                assert_true(a.f32[1] == 0 && a.f32[3] == 0);
+                assert_close((double)a.f32[2], 3, 1e-2);
+            } else {
+                assert_close((double)a.f32[0], 3, 1e-2);
+            }
+            rq_tensor_release(&a);
+            rq_tensor_release(&b);
+        }
+    rq_exec_destroy(e);
+}
+
 /* ---- beyond ---- */
 
 static void numbers_that_are_none(void **state)
@@ -934,7 +967,14 @@ static void mse_on_tensors(void **state)
     assert_int_equal(rq_calibrator_collect(c, NULL, &v, &err), RQ_BAD_ARG);
     assert_int_equal(rq_calibrator_losses(c, &loss, &mult, NULL), RQ_NOT_FOUND);
     rq_calibrator_destroy(c);
-    /* a channel of nothing: every candidate is as good, the first wins */
+    /* nothing but zeros: every candidate is as good, the first wins */
+    const float zeros[4] = { 0 };
+    cfg.is_unsigned = false;
+    c = make(&cfg);
+    collect(c, zeros, 4);
+    assert_true(ask(c, RQ_AMAX_MSE) == 0.5);
+    rq_calibrator_destroy(c);
+    /* a channel of nothing */
     around[0] = 0;
     cfg.is_unsigned = false;
     c = make(&cfg);
@@ -1193,6 +1233,7 @@ int main(void)
         cmocka_unit_test(c6_mse_clips_one_outlier),
         cmocka_unit_test(c7_percentiles),
         cmocka_unit_test(c8_weights_as_calibrators_have_them),
+        cmocka_unit_test(weights_of_zeros_and_of_numbers_that_are_none),
         cmocka_unit_test(numbers_that_are_none),
         cmocka_unit_test(zeros_and_constants),
         cmocka_unit_test(too_few_bins),
