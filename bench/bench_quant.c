@@ -5,7 +5,7 @@
  * A row is measured in turn with its yardstick, on the same buffers, all of them touched before; the fastest of `rounds` calls
  * counts on both sides, so that a busy machine disturbs little. Yardsticks:
  *   copy      memcpy of x to y. The C library copies this much with stores that pass the caches by; so do we (the
- *             threshold stands in quant/fake_quantize.c)
+ *             threshold stands in quant/fake_quantize.h)
  *   read      a loop that reads x
  *   read 4:1  a loop that reads x and writes a quarter as much: 16 bytes of each line of 64
  * Rates count bytes moved: what is read and what is written, once each (the gradient: two read, one written). Rows without a
@@ -97,6 +97,34 @@ static void read_four_write_one(bench *b)
 
 /* ---- rows ---- */
 
+/* Calls are checked: a bench of a refusal measures nothing. */
+static void must(rq_status st, const rq_err *err)
+{
+    if (st) {
+        fprintf(stderr, "bench_quant: %s\n", err->text);
+        exit(1);
+    }
+}
+
+static void codes(bench *b, rq_fq_rule rule)
+{
+    const float scale = 0.03f;
+    rq_err err = { 0 };
+    const rq_fq f = { .type = rq_qtype_of(RQ_DTYPE_S8), .rule = rule, .axis = RQ_PER_TENSOR, .n = 1, .scale = &scale };
+    const rq_strided x = rq_strided_vector(b->x, (int64_t)b->n);
+    rq_tensor t = { .dtype = RQ_DTYPE_S8, .shape = x.shape, .s8 = (int8_t *)b->codes };
+    must(rq_fq_quantize(b->e, &t, &x, &f, &err), &err);
+}
+
+static void codes_reciprocal(bench *b)
+{
+    codes(b, RQ_FQ_RECIPROCAL);
+}
+static void codes_divide(bench *b)
+{
+    codes(b, RQ_FQ_DIVIDE);
+}
+
 static void quantize_s8(bench *b)
 {
     b->k.quantize_s8((int8_t *)b->codes, b->x, b->n, 0.03f, 0, -128, 127);
@@ -126,15 +154,6 @@ static void histogram_relu(bench *b)
 {
     const rq_bins bins = { .n = BINS, .hi = 4, .mul = BINS, .div = 4.01f, .take_abs = 1 };
     b->k.histogram(b->count, &bins, b->relu, b->n);
-}
-
-/* Calls are checked: a bench of a refusal measures nothing. */
-static void must(rq_status st, const rq_err *err)
-{
-    if (st) {
-        fprintf(stderr, "bench_quant: %s\n", err->text);
-        exit(1);
-    }
 }
 
 static void fake_quantize(bench *b, rq_fq_rule rule, bool channels, bool backward, bool compat)
@@ -270,7 +289,9 @@ static const row rows[] = {
     { "learned per tensor, backward", learned_per_tensor_backward, copy, "copy", 12, 8, 0.7, 0 },
     { "learned per channel", learned_per_channel, copy, "copy", 8, 8, 0.75, 0 },
     { "learned per channel, backward", learned_per_channel_backward, copy, "copy", 12, 8, 0.7, 0 },
-    { "quantize s8", quantize_s8, read_four_write_one, "read 4:1", 5, 5, 0.8, 0 },
+    { "quantize s8", codes_reciprocal, read_four_write_one, "read 4:1", 5, 5, 0.8, 0 },
+    { "quantize s8, divide", codes_divide, read_four_write_one, "read 4:1", 5, 5, 0.8, 0 },
+    { "quantize s8, kernel", quantize_s8, read_four_write_one, "read 4:1", 5, 5, 0.8, 0 },
     { "minmax", minmax, just_read, "read", 4, 4, 0.9, 0 },
     { "histogram", histogram, NULL, NULL, 4, 0, 1, 0 },
     { "histogram |x|", histogram_abs, NULL, NULL, 4, 0, 1, 0 },
