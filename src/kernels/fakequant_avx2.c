@@ -6,11 +6,6 @@
 
 #include <stdbool.h>
 
-static inline void vstream(float *p, vf v)
-{
-    _mm256_stream_ps(p, v);
-}
-
 /* Low bytes of 8 s32, together. */
 static inline long long low_bytes(__m256i q)
 {

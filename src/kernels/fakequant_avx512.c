@@ -7,11 +7,6 @@
 
 #include <stdbool.h>
 
-static inline void vstream(float *p, vf v)
-{
-    _mm512_stream_ps(p, v);
-}
-
 static inline void put_mask(uint8_t *p, vm m)
 {
     _mm_storeu_si128((__m128i *)p, _mm_maskz_set1_epi8(m, 1));

@@ -5,6 +5,7 @@
 #ifndef RQ_KERNELS_FAKEQUANT_LEARNED_H
 #define RQ_KERNELS_FAKEQUANT_LEARNED_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { RQ_LEARNED_LANES = 16 };
@@ -20,6 +21,7 @@ typedef struct rq_learned_row {
     float scale, inv; /* inv = 1 / scale */
     float zero_point; /* a whole number within lo..hi */
     float lo, hi;     /* codes in use */
+    bool stream;      /* as rq_fakequant.stream, of dx */
 } rq_learned_row;
 
 typedef struct rq_learned_sums {

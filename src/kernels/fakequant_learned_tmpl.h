@@ -58,7 +58,7 @@ static inline __attribute__((always_inline)) void part(float *dx, rq_learned_sum
 
 static inline __attribute__((always_inline)) void loop(float *dx, rq_learned_sums *s, const float *dy, const float *x,
                                                        size_t n, size_t lane, const rq_learned_row *p,
-                                                       rq_learned_form form)
+                                                       rq_learned_form form, bool stream)
 {
     enum { VECTORS = LANES / VEC_WIDTH };
     const row_v r = { vsplat(p->scale), vsplat(p->inv), vsplat(p->zero_point), vsplat(p->lo), vsplat(p->hi) };
@@ -76,7 +76,10 @@ static inline __attribute__((always_inline)) void loop(float *dx, rq_learned_sum
         for (int k = 0; k < VECTORS; k++) {
             vf a, b, c;
             terms(&a, &b, &c, vload(dy + i + k * VEC_WIDTH), vload(x + i + k * VEC_WIDTH), &r, form);
-            vstore(dx + i + k * VEC_WIDTH, a);
+            if (stream)
+                vstream(dx + i + k * VEC_WIDTH, a);
+            else
+                vstore(dx + i + k * VEC_WIDTH, a);
             dscale[k] = vdadd(dscale[k], b);
             dzero_point[k] = vdadd(dzero_point[k], c);
         }
@@ -93,14 +96,19 @@ static inline __attribute__((always_inline)) void loop(float *dx, rq_learned_sum
 void NAME(rq_learned_grad_, SUFFIX)(float *dx, rq_learned_sums *s, const float *dy, const float *x, size_t n,
                                     size_t lane, const rq_learned_row *p)
 {
-    switch (p->form) {
-    case RQ_LEARNED_FORM_BEFORE:
-        loop(dx, s, dy, x, n, lane, p, RQ_LEARNED_FORM_BEFORE);
-        break;
-    case RQ_LEARNED_FORM_AFTER:
-        loop(dx, s, dy, x, n, lane, p, RQ_LEARNED_FORM_AFTER);
-        break;
-    default:
-        loop(dx, s, dy, x, n, lane, p, RQ_LEARNED_FORM_DIVIDE);
-    }
+    /* whole blocks begin where the lane is 0 */
+    const bool aligned = (uintptr_t)(dx + (LANES - lane) % LANES) % (VEC_WIDTH * sizeof *dx) == 0,
+               stream = p->stream && aligned;
+    if (p->form == RQ_LEARNED_FORM_BEFORE && stream)
+        loop(dx, s, dy, x, n, lane, p, RQ_LEARNED_FORM_BEFORE, true);
+    else if (p->form == RQ_LEARNED_FORM_BEFORE)
+        loop(dx, s, dy, x, n, lane, p, RQ_LEARNED_FORM_BEFORE, false);
+    else if (p->form == RQ_LEARNED_FORM_AFTER && stream)
+        loop(dx, s, dy, x, n, lane, p, RQ_LEARNED_FORM_AFTER, true);
+    else if (p->form == RQ_LEARNED_FORM_AFTER)
+        loop(dx, s, dy, x, n, lane, p, RQ_LEARNED_FORM_AFTER, false);
+    else if (stream)
+        loop(dx, s, dy, x, n, lane, p, RQ_LEARNED_FORM_DIVIDE, true);
+    else
+        loop(dx, s, dy, x, n, lane, p, RQ_LEARNED_FORM_DIVIDE, false);
 }

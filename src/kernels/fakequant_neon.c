@@ -7,11 +7,6 @@
 
 #include <stdbool.h>
 
-static inline void vstream(float *p, vf v)
-{
-    vst1q_f32(p, v);
-}
-
 /* Low bytes of 4 u32. */
 static inline void put_bytes(uint8_t *p, uint32x4_t q)
 {

@@ -2,7 +2,6 @@
  * Operation for operation what fakequant.h defines, so the bits are the same.
  *
  * Such a file sets VEC_WIDTH and SUFFIX and defines, before including this, on vectors of VEC_WIDTH:
- *     void vstream(float *p, vf v)                 store that passes the caches by; p aligned to a vector
  *     void put_mask(uint8_t *p, vm m)              a byte 0 or 1 for each element
  *     vm get_mask(const uint8_t *p)                which bytes are not 0
  *     void put_codes(uint8_t *p, vf c, bool stream)    low bytes of whole numbers

@@ -32,6 +32,10 @@ static inline void vstore(float *p, vf v)
 {
     _mm512_storeu_ps(p, v);
 }
+static inline void vstream(float *p, vf v) /* passes the caches by; p is aligned to a vector */
+{
+    _mm512_stream_ps(p, v);
+}
 static inline vf vsplat(float x)
 {
     return _mm512_set1_ps(x);
@@ -137,6 +141,10 @@ static inline void vstore(float *p, vf v)
 {
     _mm256_storeu_ps(p, v);
 }
+static inline void vstream(float *p, vf v) /* passes the caches by; p is aligned to a vector */
+{
+    _mm256_stream_ps(p, v);
+}
 static inline vf vsplat(float x)
 {
     return _mm256_set1_ps(x);
@@ -239,6 +247,10 @@ static inline vf vload(const float *p)
     return vld1q_f32(p);
 }
 static inline void vstore(float *p, vf v)
+{
+    vst1q_f32(p, v);
+}
+static inline void vstream(float *p, vf v) /* there is no such store here */
 {
     vst1q_f32(p, v);
 }
@@ -348,6 +360,10 @@ static inline vf vload(const real *p)
     return *p;
 }
 static inline void vstore(real *p, vf v)
+{
+    *p = v;
+}
+static inline void vstream(real *p, vf v) /* nor here */
 {
     *p = v;
 }

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "kernels/quantize.h"
 #include "quant/exec.h"
+#include "quant/fake_quantize.h"
 #include "requant/fake_quantize.h"
 #include "requant/learned_quantize.h"
 
@@ -16,6 +17,7 @@ enum {
     RUN = 64,      /* rows at least this long go to the kernel in place */
     BLOCK = 128,   /* gathered elements per channel at a time */
     SPAN = 1024,   /* elements at a time where dx is not wanted */
+    SHORT = 4096,  /* channels at most this long are worth no piece of their own */
     GROUP = 16,    /* channels gathered together: one cache line where the channel axis is the last */
 };
 
@@ -131,6 +133,7 @@ typedef struct walk {
     int64_t of[N_OPERANDS][RQ_MAX_RANK];  /* their strides */
     int64_t channels, per, pieces, group; /* per: elements of a channel; group: channels of one item */
     bool in_place;
+    bool stream;      /* dx passes the caches by */
     double (*sum)[2]; /* [channels][pieces] dscale, dzero_point */
 } walk;
 
@@ -162,7 +165,7 @@ static void walk_axes(walk *w, const rq_strided *const v[N_OPERANDS], int axis)
     for (int k = 0; w->in_place && k < N_OPERANDS; k++)
         w->in_place = !v[k] || w->of[k][last] == 1;
     w->pieces = (w->per + PIECE - 1) / PIECE;
-    w->group = w->in_place ? 1 : GROUP;
+    w->group = w->in_place && w->per > SHORT ? 1 : GROUP;
 }
 
 /* An element of channel 0, and where it lies in each operand. */
@@ -210,6 +213,7 @@ static rq_learned_row walk_row(const walk *w, int64_t c)
                                                                 : rq_quantize_clamp(zero_point, lo, hi)),
         .lo = lo,
         .hi = hi,
+        .stream = w->stream,
     };
 }
 
@@ -271,9 +275,11 @@ static void walk_item(void *arg, int64_t item)
     rq_learned_row row[GROUP];
     for (int64_t c = c0; c < c1; c++)
         row[c - c0] = walk_row(w, c);
-    if (w->in_place)
-        walk_rows(w, s, row, c0, from, to);
-    else
+    for (int64_t c = c0; w->in_place && c < c1; c++)
+        walk_rows(w, s + (c - c0), row + (c - c0), c, from, to);
+    if (w->stream)
+        w->k.stream_end();
+    if (!w->in_place)
         walk_gather(w, s, row, c0, c1, from, to);
     for (int64_t c = c0; c < c1; c++) {
         w->sum[c * w->pieces + piece][0] = lanes(s[c - c0].dscale);
@@ -291,6 +297,8 @@ rq_status rq_learned_quantize_backward(rq_exec *e, const rq_strided *dx, float *
     RQ_TRY(rq_learned_check(l, &x->shape, err));
     walk w = { .l = l, .k = rq_exec_kernels(e), .data = { x->data, dy->data, dx ? dx->data : NULL } };
     walk_axes(&w, (const rq_strided *const[]) { x, dy, dx }, l->axis);
+    w.stream = w.in_place && dx && dx->data != x->data && dx->data != dy->data &&
+               rq_shape_count(&x->shape) >= RQ_FQ_STREAM / (int64_t)(3 * sizeof(float));
     w.sum = rq_mem_zalloc((size_t)(w.channels * w.pieces), sizeof *w.sum);
     if (!w.sum)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for the sums of %lld channels", (long long)w.channels);
