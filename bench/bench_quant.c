@@ -31,6 +31,8 @@ typedef struct bench {
     uint8_t *codes;   /* [n] */
     uint64_t *count;  /* of bins */
     rq_histogram hist;
+    rq_observer *seen[4];
+    rq_calibrator *calibrator;
     volatile uint64_t sink;
 } bench;
 
@@ -252,6 +254,71 @@ static void learned_per_channel_backward(bench *b)
     learned(b, true, true);
 }
 
+static rq_observer *observer(rq_observer_kind kind, int axis)
+{
+    rq_observer *o;
+    rq_err err = { 0 };
+    rq_observer_cfg cfg = rq_observer_defaults(kind);
+    cfg.axis = axis;
+    if (axis != RQ_PER_TENSOR)
+        cfg.scheme = RQ_QSCHEME_PER_CHANNEL_AFFINE;
+    must(rq_observer_create(&o, &cfg, &err), &err);
+    return o;
+}
+
+/* x as rows of COLUMNS elements goes to the observer. */
+static void observe(bench *b, rq_observer *o)
+{
+    rq_err err = { 0 };
+    const rq_shape shape = { .rank = 2, .dim = { (int64_t)b->n / COLUMNS, COLUMNS } };
+    const rq_strided x = rq_strided_floats(b->x, &shape);
+    must(rq_observer_update(o, b->e, &x, &err), &err);
+}
+
+/* An observer that is made and sees x before anything is timed, and is kept. */
+static void observe_more(bench *b, rq_observer **o, rq_observer_kind kind, int axis)
+{
+    if (!*o)
+        *o = observer(kind, axis);
+    observe(b, *o);
+}
+
+static void observe_minmax(bench *b)
+{
+    observe_more(b, &b->seen[0], RQ_OBSERVER_MINMAX, RQ_PER_TENSOR);
+}
+static void observe_average(bench *b)
+{
+    observe_more(b, &b->seen[1], RQ_OBSERVER_MOVING_AVERAGE, RQ_PER_TENSOR);
+}
+static void observe_channels(bench *b)
+{
+    observe_more(b, &b->seen[2], RQ_OBSERVER_MINMAX, 0);
+}
+static void observe_histogram(bench *b)
+{
+    observe_more(b, &b->seen[3], RQ_OBSERVER_HISTOGRAM, RQ_PER_TENSOR);
+}
+static void histogram_range(bench *b)
+{
+    rq_range r;
+    const rq_err none = { .text = "no range" };
+    if (!b->seen[3])
+        observe_histogram(b);
+    must(rq_observer_range(b->seen[3], &r, 1), &none);
+    b->sink = r.lo < r.hi;
+}
+
+static void collect_histogram(bench *b)
+{
+    rq_err err = { 0 };
+    const rq_calibrator_cfg cfg = rq_calibrator_defaults(RQ_CALIBRATOR_HISTOGRAM);
+    const rq_strided x = rq_strided_vector(b->x, (int64_t)b->n);
+    if (!b->calibrator)
+        must(rq_calibrator_create(&b->calibrator, &cfg, &err), &err);
+    must(rq_calibrator_collect(b->calibrator, b->e, &x, &err), &err);
+}
+
 /* A histogram of |x| with BINS bins, made anew where b->hist.n is 0. */
 static const rq_histogram *hist_of(bench *b)
 {
@@ -296,6 +363,12 @@ static const row rows[] = {
     { "histogram", histogram, NULL, NULL, 4, 0, 1, 0 },
     { "histogram |x|", histogram_abs, NULL, NULL, 4, 0, 1, 0 },
     { "histogram |x| after Relu", histogram_relu, NULL, NULL, 4, 0, 1, 0 },
+    { "MinMaxObserver", observe_minmax, just_read, "read", 4, 4, 0.9, 0 },
+    { "MovingAverageMinMaxObserver", observe_average, just_read, "read", 4, 4, 0.9, 0 },
+    { "PerChannelMinMaxObserver", observe_channels, just_read, "read", 4, 4, 0.9, 0 },
+    { "HistogramObserver", observe_histogram, NULL, NULL, 4, 0, 1, 0 },
+    { "HistogramObserver, range", histogram_range, NULL, NULL, 0, 0, 5, 1 },
+    { "HistogramCalibrator", collect_histogram, NULL, NULL, 4, 0, 1, 0 },
     { "entropy search", entropy, NULL, NULL, 0, 0, 5, 1 },
     { "mse search", mse, NULL, NULL, 0, 0, 5, 1 },
 };
@@ -349,7 +422,9 @@ static void print(const bench *b, const row *r, double ours, double yard, int js
                1e3 * ours, rate, elements);
         if (r->yardstick)
             printf("\"yardstick\": \"%s\", \"yardstick_gb_s\": %.2f, ", r->beside, yard_rate);
-        printf("\"%s\": %.3f, \"target\": %g, \"met\": %s}\n", unit, got, r->target, met ? "true" : "false");
+        if (r->yardstick)
+            printf("\"ratio\": %.3f, ", got);
+        printf("\"target\": %g, \"met\": %s}\n", r->target, met ? "true" : "false");
     } else {
         char beside[32] = "";
         if (r->yardstick)

@@ -24,6 +24,11 @@ CALL int calls_learned(float *y, float *x, int64_t rows, int64_t columns, int ch
                        const float *zero_point);
 CALL int calls_learned_backward(float *dx, float *dscale, float *dzero_point, float *dy, float *x, int64_t rows,
                                 int64_t columns, int channels, const float *scale, const float *zero_point);
+/* observers: a handle, or NULL */
+CALL rq_observer *calls_observer(int kind, int channels);
+CALL int calls_observe(rq_observer *o, float *x, int64_t rows, int64_t columns);
+CALL void calls_reset(rq_observer *o);
+CALL int calls_range(const rq_observer *o, float *lo_hi, int64_t n);
 
 static rq_exec *pool; /* for the life of the process */
 
@@ -136,4 +141,46 @@ int calls_learned_backward(float *dx, float *dscale, float *dzero_point, float *
                      vdx = rq_strided_floats(dx, &shape);
     const rq_learned l = learned(rows, channels, scale, zero_point);
     return failed(rq_learned_quantize_backward(pool, &vdx, dscale, dzero_point, &vdy, &vx, &l, &err), &err);
+}
+
+/* kind 0: min-max, 1: moving average, 2: histogram */
+rq_observer *calls_observer(int kind, int channels)
+{
+    static const rq_observer_kind kinds[] = { RQ_OBSERVER_MINMAX, RQ_OBSERVER_MOVING_AVERAGE, RQ_OBSERVER_HISTOGRAM };
+    rq_err err = { 0 };
+    rq_observer *o = NULL;
+    rq_observer_cfg cfg = rq_observer_defaults(kinds[kind]);
+    cfg.axis = channels ? 0 : RQ_PER_TENSOR;
+    cfg.scheme = channels ? RQ_QSCHEME_PER_CHANNEL_AFFINE : RQ_QSCHEME_PER_TENSOR_AFFINE;
+    cfg.compat = true;
+    failed(rq_observer_create(&o, &cfg, &err), &err);
+    return o;
+}
+
+int calls_observe(rq_observer *o, float *x, int64_t rows, int64_t columns)
+{
+    rq_err err = { 0 };
+    const rq_shape shape = matrix(rows, columns);
+    const rq_strided v = rq_strided_floats(x, &shape);
+    return failed(rq_observer_update(o, pool, &v, &err), &err);
+}
+
+void calls_reset(rq_observer *o)
+{
+    rq_observer_reset(o);
+}
+
+/* lo, hi of each of n channels */
+int calls_range(const rq_observer *o, float *lo_hi, int64_t n)
+{
+    enum { MOST = 1 << 16 };
+    static rq_range range[MOST];
+    const rq_err err = { .text = "no range" };
+    if (n > MOST || failed(rq_observer_range(o, range, (int)n), &err))
+        return 1;
+    for (int64_t i = 0; i < n; i++) {
+        lo_hi[2 * i] = (float)range[i].lo;
+        lo_hi[2 * i + 1] = (float)range[i].hi;
+    }
+    return 0;
 }

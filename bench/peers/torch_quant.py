@@ -53,10 +53,11 @@ class Calls:
     def __init__(self, folder, x, dy):
         self.lib = ctypes.CDLL(f"{folder}/libquant_calls.so")
         self.lib.calls_isa.restype = ctypes.c_char_p
+        self.lib.calls_observer.restype = ctypes.c_void_p
         self.x, self.dy, self.n = x, dy, x.numel()
         self.rows = self.n // COLUMNS
         self.y, self.mask, self.codes = torch.zeros_like(x), torch.ones(self.n, dtype=torch.uint8), torch.zeros(self.n, dtype=torch.int8)
-        self.range = torch.zeros(2)
+        self.first, self.fresh = True, {}
         self.ranges = torch.zeros(self.rows, 2)
         self.check(self.lib.calls_open())
 
@@ -92,6 +93,42 @@ class Calls:
                                                    p(zero_point)))
         return self.y
 
+    def observer(self, kind, channels):
+        o = ctypes.c_void_p(self.lib.calls_observer(kind, channels))
+        self.check(not o.value)
+        return o
+
+    def observe(self, o, n):
+        self.check(self.lib.calls_observe(o, p(self.x), i64(self.rows), i64(COLUMNS)))
+        return self.range_of(o, n) if self.first else None
+
+    def range_of(self, o, n):
+        self.check(self.lib.calls_range(o, p(self.ranges), i64(n)))
+        return self.ranges[:n].clone()
+
+    def observe_and_range(self, kind, channels, n):
+        """What torch.aminmax does: the extremes of one tensor, by an observer that forgets."""
+        if kind not in self.fresh:
+            self.fresh[kind] = self.observer(kind, channels)
+        self.lib.calls_reset(self.fresh[kind])
+        self.check(self.lib.calls_observe(self.fresh[kind], p(self.x), i64(self.rows), i64(COLUMNS)))
+        return self.range_of(self.fresh[kind], n)
+
+
+def both(forward, backward, dy, *args):
+    _, mask = forward(*args, -128, 127)
+    return backward(dy, mask)
+
+
+def extremes(t):
+    return torch.stack([v.flatten() for v in t], 1)
+
+
+def seen(observer, x):
+    """One call of the observer; min_val and max_val are its state."""
+    observer(x)
+    return torch.stack([observer.min_val.flatten(), observer.max_val.flatten()], 1)
+
 
 def rows_of(c):
     """(name, ours, theirs, least ratio)"""
@@ -108,12 +145,14 @@ def rows_of(c):
            lambda: torch.fake_quantize_per_tensor_affine(c.x, SCALE, ZERO_POINT, -128, 127), 3)
     yield ("fake_quantize per channel", lambda: c.fake_quantize(1, scale, zp),
            lambda: torch.fake_quantize_per_channel_affine(x2, scale, zp, 0, -128, 127), 3)
-    yield ("backward per tensor, from x", lambda: c.backward(0, one, one_zp),
-           lambda: aten.fake_quantize_per_tensor_affine_cachemask_backward(c.dy, mask_pt), 3)
-    yield ("backward per channel, from x", lambda: c.backward(1, scale, zp),
-           lambda: aten.fake_quantize_per_channel_affine_cachemask_backward(dy2, mask_pc), 3)
     yield ("backward, from the mask", c.backward_mask,
            lambda: aten.fake_quantize_per_tensor_affine_cachemask_backward(c.dy, mask_pt), 3)
+    yield ("forward and backward per tensor", lambda: (c.fake_quantize(0, one, one_zp), c.backward(0, one, one_zp))[1],
+           lambda: both(aten.fake_quantize_per_tensor_affine_cachemask, aten.fake_quantize_per_tensor_affine_cachemask_backward, c.dy, c.x,
+                        SCALE, ZERO_POINT), 3)
+    yield ("forward and backward per channel", lambda: (c.fake_quantize(1, scale, zp), c.backward(1, scale, zp))[1],
+           lambda: both(aten.fake_quantize_per_channel_affine_cachemask, aten.fake_quantize_per_channel_affine_cachemask_backward, dy2, x2,
+                        scale, zp, 0), 3)
     yield ("learned per tensor", lambda: c.learned(0, one, one_zf),
            lambda: torch._fake_quantize_learnable_per_tensor_affine(c.x, one, one_zf, -128, 127, 1.0), 3)
     yield ("learned per tensor, backward", lambda: c.learned_backward(0, one, one_zf, dscale, dzp),
@@ -124,6 +163,18 @@ def rows_of(c):
            lambda: aten._fake_quantize_learnable_per_channel_affine_backward(dy2, x2, scale, zp.float(), 0, -128, 127, 1.0)[0], 3)
     yield ("quantize s8", c.quantize, lambda: torch.quantize_per_tensor(c.x, SCALE, ZERO_POINT, torch.qint8).int_repr()
            if c.first else torch.quantize_per_tensor(c.x, SCALE, ZERO_POINT, torch.qint8), 1)
+    yield ("aminmax", lambda: c.observe_and_range(0, 0, 1), lambda: extremes(torch.aminmax(c.x)), 1)
+    ao = torch.ao.quantization
+    for name, kind, channels, theirs, x, least in (
+            ("MinMaxObserver", 0, 0, ao.MinMaxObserver(), c.x, 1),
+            ("MovingAverageMinMaxObserver", 1, 0, ao.MovingAverageMinMaxObserver(), c.x, 1),
+            ("PerChannelMinMaxObserver", 0, 1, ao.PerChannelMinMaxObserver(), x2, 3)):
+        o = c.observer(kind, channels)
+        yield (name, lambda o=o, m=n if channels else 1: c.observe(o, m), lambda t=theirs, x=x: seen(t, x), least)
+    o, theirs = c.observer(2, 0), ao.HistogramObserver()
+    yield ("HistogramObserver", lambda: (c.observe(o, 1), None)[1],
+           lambda: (theirs(c.x), None)[1], 3)
+    yield ("HistogramObserver, range", lambda: c.range_of(o, 1), lambda: extremes(theirs._non_linear_param_search()), 3)
 
 
 def main():

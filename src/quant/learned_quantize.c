@@ -298,7 +298,7 @@ rq_status rq_learned_quantize_backward(rq_exec *e, const rq_strided *dx, float *
     walk w = { .l = l, .k = rq_exec_kernels(e), .data = { x->data, dy->data, dx ? dx->data : NULL } };
     walk_axes(&w, (const rq_strided *const[]) { x, dy, dx }, l->axis);
     w.stream = w.in_place && dx && dx->data != x->data && dx->data != dy->data &&
-               rq_shape_count(&x->shape) >= RQ_FQ_STREAM / (int64_t)(3 * sizeof(float));
+               rq_shape_count(&x->shape) >= RQ_FQ_STREAM_BYTES / (int64_t)(3 * sizeof(float));
     w.sum = rq_mem_zalloc((size_t)(w.channels * w.pieces), sizeof *w.sum);
     if (!w.sum)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for the sums of %lld channels", (long long)w.channels);

@@ -100,7 +100,7 @@ static void check(rq_exec *e, big *b, bool channels, int shift)
 static void large_tensors_are_as_small_ones(void **state)
 {
     (void)state;
-    assert_true(COUNT * INT64_C(5) > RQ_FQ_STREAM);
+    assert_true(COUNT * INT64_C(5) > RQ_FQ_STREAM_BYTES);
     big b = make();
     for (int threads = 1; threads <= 2; threads++) {
         rq_exec *e = NULL;
