@@ -73,6 +73,7 @@ RQ_API rq_status rq_fake_quantizer_backward(rq_fake_quantizer *q, rq_exec *e, co
 
 /* ---- switches ---- */
 
+/* Whether forward observes x, and whether it quantizes (off: y is x). Nothing else changes them: training and evaluation are alike. */
 RQ_API void rq_fake_quantizer_enable_observer(rq_fake_quantizer *q, bool on);
 RQ_API void rq_fake_quantizer_enable_fake_quant(rq_fake_quantizer *q, bool on);
 RQ_API bool rq_fake_quantizer_observer_enabled(const rq_fake_quantizer *q);
