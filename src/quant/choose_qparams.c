@@ -193,10 +193,12 @@ static void by_cqp(choice *c)
     double s = ((double)hi - lo) / (double)n;
     if ((float)s == 0 || isinf(1 / (float)s))
         s = 0.1;
-    if (c->r->power_of_two)
-        s = c->r->compat ? power_by_shift(s) : power_of_two(s);
+    if (c->r->power_of_two && c->r->compat)
+        s = power_by_shift(s);
     if (s < least_scale)
         cut_off(&s, &lo, &hi, n);
+    if (c->r->power_of_two && !c->r->compat) /* last, so that it is one */
+        s = power_of_two(s);
     const double down = lo / s, up = hi / s;
     /* the end whose zero point is closer to a whole number; PyTorch subtracts where FBGEMM, whose rule this is, adds */
     const double sign = c->r->compat ? -1 : 1;

@@ -62,4 +62,32 @@ static inline void gen_ramp(float *v, int64_t n)
         v[i] = (float)i / 128;
 }
 
+/* torch-facts 4.5: R(n, lo, hi), n numbers from lo to hi in equal steps; L, uniform in [lo, hi); G, nearly normal. */
+static inline void gen_steps(float *v, int64_t n, double lo, double hi)
+{
+    for (int64_t i = 0; i < n; i++)
+        v[i] = (float)(lo + (hi - lo) * (double)i / (double)(n - 1));
+}
+
+static inline double gen_draw(uint32_t *seed)
+{
+    return (double)(gen_lcg(seed) >> 8) / 16777216;
+}
+
+static inline void gen_l(float *v, int64_t n, uint32_t seed, double lo, double hi)
+{
+    for (int64_t i = 0; i < n; i++)
+        v[i] = (float)(lo + (hi - lo) * gen_draw(&seed));
+}
+
+static inline void gen_g(float *v, int64_t n, uint32_t seed, double k)
+{
+    for (int64_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (int j = 0; j < 12; j++)
+            sum += gen_draw(&seed);
+        v[i] = (float)((sum - 6) * k);
+    }
+}
+
 #endif
