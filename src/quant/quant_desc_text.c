@@ -348,9 +348,9 @@ static rq_status read_name(reader *in, const yaml_node_t *n)
     double real;
     if (is_null(n))
         return RQ_OK;
-    if (n->type != YAML_SCALAR_NODE)
+    const char *text = n->type == YAML_SCALAR_NODE ? (const char *)n->data.scalar.value : NULL;
+    if (!text)
         return bad(in, "name", "a string or None");
-    const char *text = (const char *)n->data.scalar.value;
     if (plain(n) &&
         (text_is_int(text, &whole) || text_is_real(text, &real) || among(text, trues) || among(text, falses)))
         return bad(in, "name", "a string or None");
