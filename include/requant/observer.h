@@ -33,7 +33,7 @@ typedef enum rq_observer_kind {
     RQ_OBSERVER_MSE,            /* * the part of each batch's range with least squared error; the widest ever */
     RQ_OBSERVER_EMA_MSE,        /* * the same, averaged as EMA */
     RQ_OBSERVER_LSQ,            /* * scale 2 mean |x| / sqrt(Qp) of the last batch */
-    RQ_OBSERVER_LSQ_PLUS,       /* * scale from mean and three standard deviations (symmetric) or extremes (affine) of the last batch */
+    RQ_OBSERVER_LSQ_PLUS, /* * scale from mean and three standard deviations (symmetric) or extremes (affine) of the last batch */
     /* ---- of a program: cfg.own ---- */
     RQ_OBSERVER_OWN,
     /* ---- of rq_ptq; per tensor ---- */
@@ -96,7 +96,7 @@ typedef struct rq_observer rq_observer;
  * RQ_NO_MEMORY. On error *out is untouched. */
 RQ_API rq_status rq_observer_create(rq_observer **out, const rq_observer_cfg *cfg, rq_err *err);
 RQ_API void rq_observer_destroy(rq_observer *o); /* NULL is fine */
-/* As it was made, but for the numbers of channels, which it forgets too. */
+/* What it was made from (eps and fixed parameters as loaded since). */
 RQ_API const rq_observer_cfg *rq_observer_cfg_of(const rq_observer *o);
 
 /* Fold x into the statistics: F32 of any shape and strides (F64, F16, BF16 are taken as f32), read and not kept. e may be NULL.
@@ -138,8 +138,8 @@ RQ_API void rq_observer_reset(rq_observer *o);
 
 /* What it remembers, under PyTorch's names: min_val, max_val and eps (per tensor of rank 0, per channel [channels], [0] before the first batch; never
  * seen: inf, -inf); HISTOGRAM: histogram [bins]; LSQ, LSQ_PLUS: scale; FIXED: scale, zero_point. Loading takes min_vals and max_vals too. Counts of elements are not kept.
- * Loading: RQ_NOT_FOUND, RQ_BAD_DTYPE, RQ_BAD_SHAPE, RQ_BAD_DATA (min_val above max_val, an eps that is none); then o is as it was. RQ_UNSUPPORTED: an
- * own observer. RQ_NO_MEMORY. prefix may be NULL. */
+ * Loading: RQ_NOT_FOUND, RQ_BAD_DTYPE, RQ_BAD_SHAPE, RQ_BAD_DATA (min_val above max_val, an eps that is none); then o is as it was. RQ_UNSUPPORTED: OWN
+ * and STACKED, also when saving. RQ_NO_MEMORY. prefix may be NULL. */
 RQ_API rq_status rq_observer_save(const rq_observer *o, rq_state *s, const char *prefix);
 RQ_API rq_status rq_observer_load(rq_observer *o, const rq_state *s, const char *prefix, rq_err *err);
 

@@ -107,8 +107,9 @@ static double power_of_two(double s)
 static double middle(const choice *c)
 {
     const rq_qtype *t = &c->r->type;
+    const int64_t half = (c->qp - c->qn + 1) / 2;
     if (!c->r->compat)
-        return c->qn < 0 ? 0 : (double)(c->qn + (c->qp - c->qn + 1) / 2);
+        return c->qn < 0 ? 0 : (double)(c->qn + half);
     if (t->dtype == RQ_DTYPE_U8)
         return c->r->custom_range ? floor((double)(c->qn + c->qp) / 2) : 128;
     return t->dtype == RQ_DTYPE_U16 ? 32768 : 0;
@@ -179,8 +180,9 @@ static void by_cqp(choice *c)
     float lo = c->lo, hi = c->hi;
     const bool both = lo < 0 && hi > 0, sparse = c->symmetric && (both || !c->r->compat);
     if (sparse) {
-        const float a = (float)-(n / 2 + 1), b = (float)(n / 2);
-        const double most = fmax(fabsf(lo / a), fabsf(hi / b));
+        const int64_t half = n / 2;
+        const float a = (float)-(half + 1), b = (float)half;
+        const double most = (double)fmaxf(fabsf(lo / a), fabsf(hi / b));
         lo = (float)(most * a);
         hi = (float)(most * b);
     }
@@ -217,8 +219,9 @@ static void by_ptq(choice *c)
     const float n = (float)(c->qp - c->qn);
     if (c->symmetric) {
         const float most = fmaxf(fabsf(c->lo), fabsf(c->hi));
+        const int64_t half = c->qp / 2;
         c->scale = width(c, -most, most, n);
-        c->zero = c->qn < 0 ? 0 : (double)(c->qp / 2);
+        c->zero = c->qn < 0 ? 0 : (double)half;
         return;
     }
     c->scale = width(c, c->below, c->above, n);
@@ -232,7 +235,7 @@ static void by_ptq(choice *c)
 
 static void by_layerwise(choice *c)
 {
-    const int64_t n = c->qp - c->qn;
+    const int64_t n = c->qp - c->qn, half = (n + 1) / 2;
     float lo = c->below, hi = c->above;
     if (c->symmetric) {
         hi = fmaxf(-lo, hi);
@@ -243,7 +246,7 @@ static void by_layerwise(choice *c)
         hi = 1;
     }
     c->scale = c->r->normal_float ? fmaxf(hi, -lo) : width(c, lo, hi, (float)n);
-    c->zero = (double)c->qn + (c->symmetric ? (double)((n + 1) / 2) : rintf(-lo / c->scale));
+    c->zero = (double)c->qn + (c->symmetric ? (double)half : rintf(-lo / c->scale));
 }
 
 /* ---- magnitudes ---- */

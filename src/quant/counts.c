@@ -87,8 +87,8 @@ static rq_status counts_save(const rq_observer *o, rq_state *s, const char *pref
     const rq_tensor counts = rq_tensor_view(RQ_DTYPE_U64, &row, h->count);
     double w = h->width;
     const rq_tensor width = rq_tensor_view(RQ_DTYPE_F64, &single, &w);
-    const uint64_t total = h->total;
-    rq_tensor t = rq_tensor_view(RQ_DTYPE_U64, &single, (void *)(uintptr_t)&total);
+    uint64_t total = h->total;
+    rq_tensor t = rq_tensor_view(RQ_DTYPE_U64, &single, &total);
     RQ_TRY(rq_state_set_floats(s, prefix, "min_val", &lo, 1));
     RQ_TRY(rq_state_set_floats(s, prefix, "max_val", &hi, 1));
     RQ_TRY(rq_state_set(s, prefix, "histogram", &counts));

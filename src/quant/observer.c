@@ -244,6 +244,7 @@ static rq_status look(rq_observer *o, rq_observer_batch *b, rq_err *err)
         o->nan += seen[c].nan;
         o->infinite += seen[c].above + seen[c].below;
     }
+    b->seen = NULL;
     if (seen != &one)
         rq_mem_free(seen);
     return s;

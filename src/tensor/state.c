@@ -110,7 +110,9 @@ rq_status rq_state_set(rq_state *s, const char *prefix, const char *name, const 
 static rq_status set_row(rq_state *s, const char *prefix, const char *name, rq_dtype d, const void *data, int64_t n)
 {
     const rq_shape shape = rq_shape_of(1, &n);
-    const rq_tensor t = rq_tensor_view(d, &shape, (void *)(uintptr_t)data); /* only read */
+    void *p;
+    memcpy(&p, &data, sizeof p); /* a view of what is only read */
+    const rq_tensor t = rq_tensor_view(d, &shape, p);
     return rq_state_set(s, prefix, name, &t);
 }
 

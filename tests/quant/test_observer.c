@@ -1,6 +1,6 @@
 /* tests/quant/test_observer.c — observers and the way from a range to parameters, against numbers that PyTorch 1.13.1 and Core ML Tools 9
- * computed from data that any language can make (torch-facts 1.1, 1.2, 1.3, 3.1, 3.2, 3.3): tables and vectors by their numbers, states, strides, threads, what is not
- * finite, and every allocation failing. tests/golden has hundreds of whole cases more. */
+ * computed from data that any language can make (torch-facts 1.1, 1.2, 1.3, 3.1, 3.2, 3.3): tables and vectors by their numbers,
+ * states, strides, threads, what is not finite, and every allocation failing. tests/golden has hundreds of whole cases more. */
 #include <float.h>
 #include <math.h>
 #include <setjmp.h>
