@@ -73,16 +73,27 @@ RQ_API rq_status rq_fake_affine_tensor_quant(rq_exec *e, const rq_strided *y, co
 RQ_API rq_status rq_fake_affine_tensor_quant_backward(rq_exec *e, const rq_strided *dx, const rq_strided *dy,
                                                       const rq_strided *x, float lo, float hi, rq_err *err);
 
+typedef struct rq_scaled_e4m3_cfg {
+    int axis;          /* where amax lies along one axis of x, as rq_tensor_quant_cfg.axis */
+    int exponent_bits; /* 4 */
+    int mantissa_bits; /* 3 */
+    bool modelopt;     /* the numbers of ModelOpt 0.47 on the CPU: see below */
+} rq_scaled_e4m3_cfg;
+
+/* Per tensor, 4 and 3 bits, pytorch-quantization's numbers. */
+RQ_API rq_scaled_e4m3_cfg rq_scaled_e4m3_defaults(void);
+
 /* FP8 of 4 exponent and 3 mantissa bits (E4M3FN: largest 448, no infinities), rounded half to even and saturating: scaled_e4m3.
  *   f = (1 / amax) * 448      y = e4m3(x * f) * (1 / f)      all in f32, whatever the type;  amax NULL: y = e4m3(x)
- * (with the reciprocals, as ModelOpt 0.47 computes 448 / amax and its inverse.)
- * |x| < 2^-24 becomes +0 (so does all with amax 0). amax and axis as above. The other
- * float type, E5M2, is a type of rq_fake_quantize. RQ_UNSUPPORTED: exponent_bits and mantissa_bits are not 4 and 3. */
-RQ_API rq_status rq_scaled_e4m3(rq_exec *e, const rq_strided *y, const rq_strided *x, const rq_strided *amax, int axis,
-                                int exponent_bits, int mantissa_bits, rq_err *err);
-/* dx = dy where |x| <= amax (NULL: 448), else +0. */
+ * (with the reciprocals, as ModelOpt 0.47 computes 448 / amax and its inverse.) amax as above; cfg NULL: the defaults.
+ *   by default   |x| < 2^-24 becomes +0, and so does all with amax 0
+ *   modelopt     no such rule: zeros keep their sign. amax <= 2^-24 is taken as 1. Without amax nothing saturates: |x| > 464 is NaN
+ * The other float type, E5M2, is a type of rq_fake_quantize. RQ_UNSUPPORTED: exponent_bits and mantissa_bits are not 4 and 3. */
+RQ_API rq_status rq_scaled_e4m3(rq_exec *e, const rq_strided *y, const rq_strided *x, const rq_strided *amax,
+                                const rq_scaled_e4m3_cfg *cfg, rq_err *err);
+/* dx = dy where |x| <= amax (NULL: 448; modelopt: everywhere, at NaN too), else +0. */
 RQ_API rq_status rq_scaled_e4m3_backward(rq_exec *e, const rq_strided *dx, const rq_strided *dy, const rq_strided *x,
-                                         const rq_strided *amax, int axis, rq_err *err);
+                                         const rq_strided *amax, const rq_scaled_e4m3_cfg *cfg, rq_err *err);
 
 /* y = max(min(x, hi), lo); lo and hi (floats) broadcast to x by the right-aligned rule. NaN stays. */
 RQ_API rq_status rq_clip(rq_exec *e, const rq_strided *y, const rq_strided *x, const rq_strided *lo,

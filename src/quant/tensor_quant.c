@@ -320,6 +320,7 @@ typedef struct ste_job {
     const rq_strided *dx, *dy, *x;
     rq_strided amax; /* F64 or F32, spread over x; shape of rank -1: lo..hi */
     double lo, hi;
+    bool all; /* dx = dy, at NaN too */
 } ste_job;
 
 static void ste_tile_f64(const ste_job *j, int64_t at, int64_t n)
@@ -331,7 +332,7 @@ static void ste_tile_f64(const ste_job *j, int64_t at, int64_t n)
         rq_strided_read_f64(&j->amax, at, n, a);
     for (int64_t k = 0; k < n; k++) {
         const bool in = j->amax.shape.rank >= 0 ? fabs(x[k]) <= a[k] : x[k] >= j->lo && x[k] <= j->hi;
-        dy[k] = in ? dy[k] : 0;
+        dy[k] = in || j->all ? dy[k] : 0;
     }
     rq_strided_write_f64(j->dx, at, n, dy);
 }
@@ -353,7 +354,7 @@ static void ste_tile(void *arg, int64_t i)
     } else {
         const float lo = (float)j->lo, hi = (float)j->hi;
         for (int64_t k = 0; k < n; k++)
-            dx[k] = x[k] >= lo && x[k] <= hi ? dy[k] : 0;
+            dx[k] = j->all || (x[k] >= lo && x[k] <= hi) ? dy[k] : 0;
     }
     rq_strided_write(j->dx, at, n, dx);
 }
@@ -474,11 +475,19 @@ rq_status rq_fake_affine_tensor_quant_backward(rq_exec *e, const rq_strided *dx,
 
 /* ---- FP8 ---- */
 
-static const float LARGEST_E4M3 = 448;
+static const float LARGEST_E4M3 = 448,
+                   OVER_E4M3 = 464; /* above the latter the next number would be nearer, and there is none */
+
+rq_scaled_e4m3_cfg rq_scaled_e4m3_defaults(void)
+{
+    return (rq_scaled_e4m3_cfg) { .axis = RQ_PER_TENSOR, .exponent_bits = 4, .mantissa_bits = 3 };
+}
 
 typedef struct e4m3_job {
     const rq_strided *y, *x;
     rq_strided factor, inverse;
+    float least; /* smaller |x| become +0 */
+    float most;  /* larger |x| become NaN */
 } e4m3_job;
 
 static void e4m3_tile(void *arg, int64_t i)
@@ -490,48 +499,58 @@ static void e4m3_tile(void *arg, int64_t i)
                 *inv = rq_strided_read(&j->inverse, at, n, it);
     for (int64_t k = 0; k < n; k++) {
         const float v = rq_quantize_float(x[k] * f[k], 3, -6, LARGEST_E4M3) * inv[k];
-        y[k] = fabsf(x[k]) < EPS24 ? 0 : v;
+        y[k] = fabsf(x[k]) < j->least ? 0 : fabsf(x[k]) > j->most ? NAN : v;
     }
     rq_strided_write(j->y, at, n, y);
 }
 
-static rq_status check_format(int exponent_bits, int mantissa_bits, rq_err *err)
+/* factor and inverse, one of each per element of amax. */
+static rq_status e4m3_scales(rq_tensor *factor, rq_tensor *inverse, const rq_amax_fit *fit, bool modelopt, rq_err *err)
 {
-    if (exponent_bits != 4 || mantissa_bits != 3)
-        return rq_fail(err, RQ_UNSUPPORTED, "Only support E=4 & M=3 for now: found E=%d & M=%d", exponent_bits,
-                       mantissa_bits);
+    const rq_shape shape = rq_shape_of(1, &fit->n);
+    if (rq_tensor_create(factor, RQ_DTYPE_F32, &shape, false) || rq_tensor_create(inverse, RQ_DTYPE_F32, &shape, false))
+        return rq_fail(err, RQ_NO_MEMORY, "no memory for %lld scales", (long long)fit->n);
+    for (int64_t i = 0; i < fit->n; i++) {
+        const float a = (float)fit->amax[i];
+        factor->f32[i] =
+            1 / (modelopt && a <= EPS24 ? 1 : a) * LARGEST_E4M3; /* as PyTorch divides a number by a tensor */
+        inverse->f32[i] = 1 / factor->f32[i];
+    }
     return RQ_OK;
 }
 
-rq_status rq_scaled_e4m3(rq_exec *e, const rq_strided *y, const rq_strided *x, const rq_strided *amax, int axis,
-                         int exponent_bits, int mantissa_bits, rq_err *err)
+static rq_status check_format(const rq_scaled_e4m3_cfg *cfg, rq_err *err)
 {
+    if (cfg->exponent_bits != 4 || cfg->mantissa_bits != 3)
+        return rq_fail(err, RQ_UNSUPPORTED, "Only support E=4 & M=3 for now: found E=%d & M=%d", cfg->exponent_bits,
+                       cfg->mantissa_bits);
+    return RQ_OK;
+}
+
+rq_status rq_scaled_e4m3(rq_exec *e, const rq_strided *y, const rq_strided *x, const rq_strided *amax,
+                         const rq_scaled_e4m3_cfg *cfg, rq_err *err)
+{
+    const rq_scaled_e4m3_cfg ours = rq_scaled_e4m3_defaults();
     float largest = LARGEST_E4M3;
     const rq_strided none = rq_strided_vector(&largest, 1);
     rq_amax_fit fit;
-    RQ_TRY(check_format(exponent_bits, mantissa_bits, err));
+    rq_tensor factor = { 0 }, inverse = { 0 };
+    cfg = cfg ? cfg : &ours;
+    RQ_TRY(check_format(cfg, err));
     RQ_TRY(check_pair(y, "y", x, "x", err));
-    RQ_TRY(rq_amax_fit_make(&fit, x, amax ? amax : &none, amax ? axis : RQ_PER_TENSOR, false, err));
-    rq_status st = RQ_OK;
-    const rq_shape shape = rq_shape_of(1, &fit.n);
-    rq_tensor factor, inverse = { 0 };
-    if (rq_tensor_create(&factor, RQ_DTYPE_F32, &shape, false) ||
-        rq_tensor_create(&inverse, RQ_DTYPE_F32, &shape, false)) {
-        st = rq_fail(err, RQ_NO_MEMORY, "no memory for %lld scales", (long long)fit.n);
-        goto done;
+    RQ_TRY(rq_amax_fit_make(&fit, x, amax ? amax : &none, amax ? cfg->axis : RQ_PER_TENSOR, false, err));
+    const rq_status st = e4m3_scales(&factor, &inverse, &fit, cfg->modelopt, err);
+    if (!st) {
+        e4m3_job j = {
+            .y = y,
+            .x = x,
+            .factor = rq_amax_fit_spread(&fit, &factor, &x->shape),
+            .inverse = rq_amax_fit_spread(&fit, &inverse, &x->shape),
+            .least = cfg->modelopt ? 0 : EPS24,
+            .most = cfg->modelopt && !amax ? OVER_E4M3 : INFINITY,
+        };
+        rq_threads_for(rq_exec_pool(e), tiles(x), e4m3_tile, &j);
     }
-    for (int64_t i = 0; i < fit.n; i++) {
-        factor.f32[i] = 1 / (float)fit.amax[i] * LARGEST_E4M3; /* as PyTorch divides a number by a tensor */
-        inverse.f32[i] = 1 / factor.f32[i];
-    }
-    e4m3_job j = {
-        .y = y,
-        .x = x,
-        .factor = rq_amax_fit_spread(&fit, &factor, &x->shape),
-        .inverse = rq_amax_fit_spread(&fit, &inverse, &x->shape),
-    };
-    rq_threads_for(rq_exec_pool(e), tiles(x), e4m3_tile, &j);
-done:
     rq_tensor_release(&factor);
     rq_tensor_release(&inverse);
     rq_amax_fit_release(&fit);
@@ -539,9 +558,18 @@ done:
 }
 
 rq_status rq_scaled_e4m3_backward(rq_exec *e, const rq_strided *dx, const rq_strided *dy, const rq_strided *x,
-                                  const rq_strided *amax, int axis, rq_err *err)
+                                  const rq_strided *amax, const rq_scaled_e4m3_cfg *cfg, rq_err *err)
 {
+    const rq_scaled_e4m3_cfg ours = rq_scaled_e4m3_defaults();
     float largest = LARGEST_E4M3;
     const rq_strided none = rq_strided_vector(&largest, 1);
-    return ste(e, dx, dy, x, amax ? amax : &none, amax ? axis : RQ_PER_TENSOR, false, err);
+    cfg = cfg ? cfg : &ours;
+    RQ_TRY(check_format(cfg, err));
+    if (!amax && cfg->modelopt) {
+        RQ_TRY(check_gradient(dx, dy, x, err));
+        ste_job j = { .dx = dx, .dy = dy, .x = x, .amax.shape.rank = -1, .all = true };
+        rq_threads_for(rq_exec_pool(e), tiles(x), ste_tile, &j);
+        return RQ_OK;
+    }
+    return ste(e, dx, dy, x, amax ? amax : &none, amax ? cfg->axis : RQ_PER_TENSOR, false, err);
 }

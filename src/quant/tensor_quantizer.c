@@ -196,8 +196,11 @@ static rq_status quantize_with(rq_tensor_quantizer *q, rq_exec *e, const rq_stri
 {
     const rq_strided a = rq_strided_of(amax);
     const rq_tensor_quant_cfg c = functions_cfg(q, x->shape.rank);
-    if (q->desc.e4m3)
-        return rq_scaled_e4m3(e, y, x, &a, c.axis, 4, 3, err);
+    if (q->desc.e4m3) {
+        rq_scaled_e4m3_cfg f = rq_scaled_e4m3_defaults();
+        f.axis = c.axis;
+        return rq_scaled_e4m3(e, y, x, &a, &f, err);
+    }
     if (q->desc.fake_quant)
         return rq_fake_tensor_quant(e, y, x, &a, &c, err);
     rq_tensor s;
@@ -304,7 +307,9 @@ static rq_status quantize_backward(const rq_tensor_quantizer *q, rq_exec *e, con
     uint64_t bad;
     RQ_TRY(find_amax(q, e, &amax, &bad, x, err));
     const rq_strided a = rq_strided_of(&amax);
-    const rq_status st = q->desc.e4m3 ? rq_scaled_e4m3_backward(e, dx, dy, x, &a, c.axis, err)
+    rq_scaled_e4m3_cfg f = rq_scaled_e4m3_defaults();
+    f.axis = c.axis;
+    const rq_status st = q->desc.e4m3 ? rq_scaled_e4m3_backward(e, dx, dy, x, &a, &f, err)
                                       : rq_tensor_quant_backward(e, dx, dy, x, &a, &c, err);
     rq_tensor_release(&amax);
     return st;

@@ -11,13 +11,14 @@ typedef struct task {
     const rq_tensor *x, *dy, *amax; /* amax NULL: none */
     rq_tensor_quant_cfg cfg;
     bool e4m3;
+    rq_scaled_e4m3_cfg fp8;
 } task;
 
 static rq_status forward(const task *t, rq_exec *e, const rq_strided *y, const rq_strided *x, const rq_strided *amax,
                          bool legacy, rq_err *err)
 {
     if (t->e4m3)
-        return rq_scaled_e4m3(e, y, x, amax, RQ_PER_TENSOR, 4, 3, err);
+        return rq_scaled_e4m3(e, y, x, amax, &t->fp8, err);
     return legacy ? rq_legacy_fake_tensor_quant(e, y, x, amax, &t->cfg, err)
                   : rq_fake_tensor_quant(e, y, x, amax, &t->cfg, err);
 }
@@ -26,7 +27,7 @@ static rq_status backward(const task *t, rq_exec *e, const rq_strided *dx, const
                           const rq_strided *amax, rq_err *err)
 {
     if (t->e4m3)
-        return rq_scaled_e4m3_backward(e, dx, dy, x, amax, RQ_PER_TENSOR, err);
+        return rq_scaled_e4m3_backward(e, dx, dy, x, amax, &t->fp8, err);
     return rq_tensor_quant_backward(e, dx, dy, x, amax, &t->cfg, err);
 }
 
@@ -88,7 +89,8 @@ golden_verdict golden_fake_tensor_quant(golden_case *c)
 
 golden_verdict golden_scaled_e4m3(golden_case *c)
 {
-    task t = { .e4m3 = true };
+    task t = { .e4m3 = true, .fp8 = rq_scaled_e4m3_defaults() };
+    t.fp8.modelopt = true; /* the peer is ModelOpt */
     return run(c, &t, golden_param_bool(c, "amax_given", true));
 }
 

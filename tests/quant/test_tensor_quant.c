@@ -198,7 +198,7 @@ static void tv4_per_channel(void **state)
     near(y, affine, 12, 1e-9);
     const float one = 1.5f;
     const rq_strided so = row(&one, 1);
-    assert_int_equal(rq_scaled_e4m3(NULL, &sy, &sx, &so, RQ_PER_TENSOR, 4, 3, &err), RQ_OK);
+    assert_int_equal(rq_scaled_e4m3(NULL, &sy, &sx, &so, NULL, &err), RQ_OK);
     near(y, fp8, 12, 1e-9);
 }
 
@@ -315,7 +315,7 @@ static void gradient_example(void **state)
     same(dx, want, 10); /* the kinks, |x| == amax, pass */
     assert_int_equal(rq_fake_affine_tensor_quant_backward(NULL, &sdx, &sdy, &sx, -1, 1, &err), RQ_OK);
     same(dx, want, 10);
-    assert_int_equal(rq_scaled_e4m3_backward(NULL, &sdx, &sdy, &sx, &sa, RQ_PER_TENSOR, &err), RQ_OK);
+    assert_int_equal(rq_scaled_e4m3_backward(NULL, &sdx, &sdy, &sx, &sa, NULL, &err), RQ_OK);
     same(dx, want, 10);
     assert_int_equal(rq_tensor_quant_backward(NULL, &sdx, &sdy, &sx, &sz, NULL, &err), RQ_OK);
     same(dx, (float[]) { 0, 0, 0, 0, 5, 0, 0, 0, 0, 0 }, 10);
@@ -723,27 +723,80 @@ static void q15_e4m3(void **state)
     rq_exec *e;
     assert_int_equal(rq_exec_create(&e, 2, &err), RQ_OK);
     const rq_strided sx = SHAPED(x, 4, 5), sy = SHAPED(y, 4, 5), sa = row(&two, 1), sz = row(&zero, 1);
-    assert_int_equal(rq_scaled_e4m3(e, &sy, &sx, NULL, RQ_PER_TENSOR, 4, 3, &err), RQ_OK);
+    assert_int_equal(rq_scaled_e4m3(e, &sy, &sx, NULL, NULL, &err), RQ_OK);
     near(y, plain, 20, 1e-4);
-    assert_int_equal(rq_scaled_e4m3(NULL, &sy, &sx, &sa, RQ_PER_TENSOR, 4, 3, &err), RQ_OK);
+    assert_int_equal(rq_scaled_e4m3(NULL, &sy, &sx, &sa, NULL, &err), RQ_OK);
     near(y, scaled, 20, 1e-4);
     const rq_strided turned = rq_strided_permute(&sx, (int[]) { 1, 0 }), ty = rq_strided_permute(&sy, (int[]) { 1, 0 });
     memset(y, 0, sizeof y);
-    assert_int_equal(rq_scaled_e4m3(NULL, &ty, &turned, &sa, RQ_PER_TENSOR, 4, 3, &err), RQ_OK);
+    assert_int_equal(rq_scaled_e4m3(NULL, &ty, &turned, &sa, NULL, &err), RQ_OK);
     near(y, scaled, 20, 1e-4);
     const rq_strided si = row(in, COUNT(in)), so = row(y, COUNT(in));
-    assert_int_equal(rq_scaled_e4m3(NULL, &so, &si, NULL, RQ_PER_TENSOR, 4, 3, &err), RQ_OK);
+    assert_int_equal(rq_scaled_e4m3(NULL, &so, &si, NULL, NULL, &err), RQ_OK);
     same(y, out, COUNT(in));
-    assert_int_equal(rq_scaled_e4m3(NULL, &sy, &sx, &sz, RQ_PER_TENSOR, 4, 3, &err), RQ_OK);
+    assert_int_equal(rq_scaled_e4m3(NULL, &sy, &sx, &sz, NULL, &err), RQ_OK);
     for (int i = 0; i < 20; i++)
         assert_true(y[i] == 0); /* 0 * inf is not NaN here */
     gen_b(dy, 20, 3);
     const rq_strided sdy = SHAPED(dy, 4, 5), sdx = SHAPED(dx, 4, 5);
-    assert_int_equal(rq_scaled_e4m3_backward(e, &sdx, &sdy, &sx, NULL, RQ_PER_TENSOR, &err), RQ_OK);
+    assert_int_equal(rq_scaled_e4m3_backward(e, &sdx, &sdy, &sx, NULL, NULL, &err), RQ_OK);
     same(dx, dy, 20);
-    assert_int_equal(rq_scaled_e4m3(NULL, &sy, &sx, NULL, RQ_PER_TENSOR, 5, 2, &err), RQ_UNSUPPORTED);
+    rq_scaled_e4m3_cfg fp8 = rq_scaled_e4m3_defaults();
+    fp8.exponent_bits = 5, fp8.mantissa_bits = 2;
+    assert_int_equal(rq_scaled_e4m3(NULL, &sy, &sx, NULL, &fp8, &err), RQ_UNSUPPORTED);
     assert_non_null(strstr(err.text, "Only support E=4 & M=3 for now"));
+    assert_int_equal(rq_scaled_e4m3_backward(NULL, &sdx, &sdy, &sx, NULL, &fp8, &err), RQ_UNSUPPORTED);
     rq_exec_destroy(e);
+}
+
+/* The numbers of ModelOpt 0.47 with PyTorch 2.7 on the CPU. */
+static void e4m3_of_modelopt(void **state)
+{
+    (void)state;
+    enum { N = 18 };
+    static const float x[N] = { 0,     -0.0f,    5e-8f,     -5e-8f, 0x1p-10f,   1.5f * 0x1p-10f, -0.4f * 0x1p-9f,
+                                -0.3f, 17,       447,       464,    464.00003f, -464.5f,         480,
+                                1e4f,  INFINITY, -INFINITY, NAN };
+    static const float plain[N] = { 0,   -0.0f, 0,   -0.0f, 0,   0x1p-9f, -0.0f, -0x1.4p-2f, 16,
+                                    448, 448,   NAN, NAN,   NAN, NAN,     NAN,   NAN,        NAN };
+    static const float two[N] = {
+        0, -0.0f, 0, -0.0f, 0x1p-10f, 0x1.6db6dcp-10f, -0x1.924926p-11f, -0x1.24924ap-2f, 2, 2, 2, 2, -2,
+        2, 2,     2, -2,    NAN
+    };
+    static const float one[N] = {
+        0, -0.0f, 0, -0.0f, 0x1p-10f, 0x1.6db6dcp-10f, -0x1.924926p-11f, -0x1.24924ap-2f, 1, 1, 1, 1, -1,
+        1, 1,     1, -1,    NAN
+    };
+    float y[N], dy[N], dx[N], amax = 2;
+    const rq_strided sx = row(x, N), sy = row(y, N), sdy = row(dy, N), sdx = row(dx, N), sa = row(&amax, 1);
+    rq_scaled_e4m3_cfg c = rq_scaled_e4m3_defaults();
+    c.modelopt = true;
+    for (int i = 0; i < N; i++)
+        dy[i] = (float)(i + 1);
+    assert_int_equal(rq_scaled_e4m3(NULL, &sy, &sx, NULL, &c, &err), RQ_OK);
+    same(y, plain, N);
+    assert_int_equal(rq_scaled_e4m3_backward(NULL, &sdx, &sdy, &sx, NULL, &c, &err), RQ_OK);
+    same(dx, dy, N);
+    assert_int_equal(rq_scaled_e4m3(NULL, &sy, &sx, &sa, &c, &err), RQ_OK);
+    same(y, two, N);
+    assert_int_equal(rq_scaled_e4m3_backward(NULL, &sdx, &sdy, &sx, &sa, &c, &err), RQ_OK);
+    same(dx, (float[N]) { 1, 2, 3, 4, 5, 6, 7, 8 }, N);
+    for (int i = 0; i < 2; i++) { /* amax up to 2^-24 scales as 1 does */
+        amax = i ? 0x1p-24f : 0;
+        assert_int_equal(rq_scaled_e4m3(NULL, &sy, &sx, &sa, &c, &err), RQ_OK);
+        same(y, one, N);
+    }
+    assert_int_equal(rq_scaled_e4m3_backward(NULL, &sdx, &sdy, &sx, &sa, &c, &err), RQ_OK);
+    same(dx, (float[N]) { 1, 2, 3, 4 }, N); /* but lets gradients through as itself */
+    double wide[3] = { -0.0, 464.5, NAN }, back[3], dwide[3] = { 1, 2, 3 };
+    const rq_shape three = rq_shape_of(1, (int64_t[]) { 3 });
+    const rq_tensor tw = rq_tensor_view(RQ_DTYPE_F64, &three, wide), tb = rq_tensor_view(RQ_DTYPE_F64, &three, back),
+                    td = rq_tensor_view(RQ_DTYPE_F64, &three, dwide);
+    const rq_strided sw = rq_strided_of(&tw), sb = rq_strided_of(&tb), sd = rq_strided_of(&td);
+    assert_int_equal(rq_scaled_e4m3(NULL, &sb, &sw, NULL, &c, &err), RQ_OK);
+    assert_true(back[0] == 0 && signbit(back[0]) && isnan(back[1]) && isnan(back[2]));
+    assert_int_equal(rq_scaled_e4m3_backward(NULL, &sb, &sd, &sw, NULL, &c, &err), RQ_OK);
+    assert_true(back[0] == 1 && back[1] == 2 && back[2] == 3);
 }
 
 /* ---- clip and reduce_amax ---- */
@@ -966,7 +1019,7 @@ static void threads_and_instruction_sets_change_nothing(void **state)
         const rq_strided sx = SHAPED(x, 5, 7919), sa = SHAPED(amax, 5, 1), a = SHAPED(y[t], 5, 7919),
                          b = SHAPED(y[t] + N, 5, 7919), c = SHAPED(y[t] + 2 * N, 5, 7919);
         assert_int_equal(rq_fake_tensor_quant(e, &a, &sx, &sa, NULL, &err), RQ_OK);
-        assert_int_equal(rq_scaled_e4m3(e, &b, &sx, &sa, RQ_PER_TENSOR, 4, 3, &err), RQ_OK);
+        assert_int_equal(rq_scaled_e4m3(e, &b, &sx, &sa, NULL, &err), RQ_OK);
         assert_int_equal(rq_tensor_quant_backward(e, &c, &sx, &sx, &sa, NULL, &err), RQ_OK);
         static float many[N];
         const rq_strided each = SHAPED(many, 5, 7919);
@@ -1036,7 +1089,7 @@ static rq_status run_all(void)
     RQ_TRY(rq_fake_tensor_quant(NULL, &sy, &sx, &sh, &c, &err));
     RQ_TRY(rq_tensor_quant(NULL, &sy, NULL, &sx, &sa, &c, &err));
     RQ_TRY(rq_tensor_quant_backward(NULL, &sy, &sx, &sx, &sa, &c, &err));
-    RQ_TRY(rq_scaled_e4m3(NULL, &sy, &sx, &sa, RQ_PER_TENSOR, 4, 3, &err));
+    RQ_TRY(rq_scaled_e4m3(NULL, &sy, &sx, &sa, NULL, &err));
     RQ_TRY(rq_clip_backward(NULL, &sy, &dlo, NULL, &sx, &sx, &sl, &sh, &err));
     RQ_TRY(rq_reduce_amax(NULL, &out, &sx, NULL, NULL, &err));
     rq_tensor_release(&out);
@@ -1107,6 +1160,7 @@ int main(void)
         cmocka_unit_test(q13_legacy_equals_fast),
         cmocka_unit_test(q14_affine),
         cmocka_unit_test(q15_e4m3),
+        cmocka_unit_test(e4m3_of_modelopt),
         cmocka_unit_test(clip_example),
         cmocka_unit_test(m8_clip),
         cmocka_unit_test(m12_reduce_amax),
