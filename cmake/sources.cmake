@@ -97,7 +97,6 @@ set(RQ_SOURCES
   src/quant/calibrator_max.c
   src/quant/calibrator_mse.c
   src/quant/calibrator_own.c
-  src/quant/cells.c
   src/quant/choose_qparams.c
   src/quant/codes.c
   src/quant/counts.c

@@ -36,11 +36,11 @@ static rq_status check_cfg(const rq_weights_cfg *c, rq_err *err)
 }
 
 struct job {
-    const rq_cells *cells;
+    const rq_runs *r;
     const rq_weights_cfg *cfg;
     int bins;
     rq_kernels k;
-    rq_threads *pool; /* for one channel that is all of it; NULL: channels share the threads */
+    rq_exec *e; /* for one channel that is all of it; NULL: channels share the threads */
     const rq_extremes *seen;
     float *amax; /* NaN: out of memory */
 };
@@ -59,11 +59,11 @@ static void calibrate_channel(void *arg, int64_t i)
     rq_histogram h;
     if (rq_histogram_init(&h, j->bins, true))
         return;
-    const rq_strided v = rq_cells_at(j->cells, i);
-    rq_cells channel;
-    if (!rq_cells_init(&channel, &v, NULL, 0, NULL) && !rq_histogram_reach(&h, x->lo, x->hi)) {
-        rq_cells_tally(&channel, &j->k, j->pool, &h, x->lo, x->hi, false);
-        rq_histogram_commit(&h, x->lo, x->hi, x->finite, x->nan + x->infinite);
+    const rq_strided v = rq_runs_channel(j->r, i);
+    rq_runs channel;
+    if (!rq_runs_init(&channel, &v, NULL, 0, NULL) && !rq_histogram_reach(&h, x->lo, x->hi)) {
+        rq_calibrator_count(&h, &channel, j->e, &j->k, x, false);
+        rq_histogram_commit(&h, x->lo, x->hi, x->finite, x->nan + x->above + x->below);
         if (rq_calibrator_search(&h, j->cfg->method, &p, j->cfg->num_bits, j->cfg->is_unsigned, false, false, top,
                                  &j->amax[i], NULL))
             j->amax[i] = NAN;
@@ -74,34 +74,30 @@ static void calibrate_channel(void *arg, int64_t i)
 rq_status rq_calibrate_weights(rq_tensor *amax, rq_exec *e, const rq_strided *w, int axis, const rq_weights_cfg *cfg,
                                uint64_t *bad, rq_err *err)
 {
-    rq_cells cells;
+    rq_runs r;
     rq_extremes *seen = NULL;
     rq_tensor t = { 0 };
     RQ_TRY(check_cfg(cfg, err));
     RQ_TRY(rq_strided_check(w, "the weight", true, err));
-    RQ_TRY(rq_cells_init(&cells, w, &axis, cfg->per_channel, err));
-    if (cells.n * cells.each == 0)
+    RQ_TRY(rq_runs_init(&r, w, &axis, cfg->per_channel, err));
+    if (r.channels * r.rest == 0)
         return rq_fail(err, RQ_BAD_SHAPE, "the weight is empty");
-    rq_shape shape = { 0 };
-    if (cfg->per_channel) {
-        shape = w->shape;
-        for (int i = 0; i < shape.rank; i++)
-            shape.dim[i] = i == cells.kept[0] ? shape.dim[i] : 1;
-    }
-    struct job j = { .cells = &cells, .cfg = cfg, .k = rq_exec_kernels(e) };
+    const rq_shape scalar = { 0 };
+    struct job j = { .r = &r, .cfg = cfg, .k = rq_exec_kernels(e) };
     j.bins = cfg->compat && !cfg->per_channel ? COMPAT_BINS : cfg->num_bins;
-    j.pool = cells.n == 1 ? rq_exec_pool(e) : NULL;
+    j.e = r.channels == 1 ? e : NULL;
     rq_status st = RQ_NO_MEMORY;
-    seen = rq_mem_alloc((size_t)cells.n, sizeof *seen);
-    if (!seen || rq_tensor_create(&t, RQ_DTYPE_F32, &shape, false) || rq_cells_extremes(&cells, e, false, false, seen))
+    seen = rq_mem_alloc((size_t)r.channels, sizeof *seen);
+    if (!seen || rq_tensor_create(&t, RQ_DTYPE_F32, cfg->per_channel ? &r.keep : &scalar, false) ||
+        rq_runs_extremes(&r, e, false, seen))
         goto done;
     j.seen = seen;
     j.amax = t.f32;
-    rq_threads_for(j.pool ? NULL : rq_exec_pool(e), cells.n, calibrate_channel, &j);
+    rq_threads_for(j.e ? NULL : rq_exec_pool(e), r.channels, calibrate_channel, &j);
     uint64_t n = 0;
     st = RQ_OK;
-    for (int64_t i = 0; i < cells.n; i++) {
-        n += seen[i].nan + seen[i].infinite;
+    for (int64_t i = 0; i < r.channels; i++) {
+        n += seen[i].nan + seen[i].above + seen[i].below;
         if (isnan(t.f32[i]))
             st = RQ_NO_MEMORY;
     }
@@ -111,7 +107,7 @@ done:
     rq_mem_free(seen);
     if (st) {
         rq_tensor_release(&t);
-        return rq_fail(err, st, "no memory to calibrate %lld channels", (long long)cells.n);
+        return rq_fail(err, st, "no memory to calibrate %lld channels", (long long)r.channels);
     }
     *amax = t;
     return RQ_OK;

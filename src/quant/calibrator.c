@@ -125,44 +125,48 @@ const rq_calibrator_cfg *rq_calibrator_cfg_of(const rq_calibrator *c)
 
 /* ---- feeding ---- */
 
-rq_status rq_calibrator_fit(rq_calibrator *c, const rq_cells *cells, rq_err *err)
+/* The batch's shape of amax, a scalar where there is one: RQ_BAD_SHAPE where it is not that of earlier ones. Sets it on the first. */
+static rq_status fit(rq_calibrator *c, const rq_runs *r, rq_err *err)
 {
     char now[RQ_SHAPE_TEXT], before[RQ_SHAPE_TEXT];
-    if (c->cells && !rq_shape_equal(&c->keep, &cells->keep))
+    rq_shape keep = r->keep;
+    if (r->channels == 1)
+        keep.rank = 0;
+    if (c->cells && !rq_shape_equal(&c->keep, &keep))
         return rq_fail(err, RQ_BAD_SHAPE, "amax shape changed! It is %s, earlier batches gave %s",
-                       rq_shape_text(&cells->keep, now, sizeof now), rq_shape_text(&c->keep, before, sizeof before));
-    c->keep = cells->keep;
-    c->cells = cells->n;
+                       rq_shape_text(&keep, now, sizeof now), rq_shape_text(&c->keep, before, sizeof before));
+    c->keep = keep;
+    c->cells = r->channels;
     return RQ_OK;
 }
 
 rq_status rq_calibrator_collect(rq_calibrator *c, rq_exec *e, const rq_strided *x, rq_err *err)
 {
-    rq_cells cells;
+    rq_runs r;
     rq_extremes *seen = NULL;
     RQ_TRY(rq_strided_check(x, "the batch", true, err));
-    RQ_TRY(rq_cells_init(&cells, x, c->cfg.axis, c->cfg.n_axes, err));
-    if (cells.n * cells.each == 0)
+    RQ_TRY(rq_runs_init(&r, x, c->cfg.axis, c->cfg.n_axes, err));
+    if (r.channels * r.rest == 0)
         return RQ_OK;
     if (c->row->looks) {
-        seen = rq_mem_alloc((size_t)cells.n, sizeof *seen);
-        if (!seen || rq_cells_extremes(&cells, e, c->cfg.skip_zeros || c->cfg.numpy_hist, c->cfg.skip_zeros, seen)) {
+        seen = rq_mem_alloc((size_t)r.channels, sizeof *seen);
+        if (!seen || rq_runs_extremes(&r, e, c->cfg.skip_zeros || c->cfg.numpy_hist, seen)) {
             rq_mem_free(seen);
             return rq_fail(err, RQ_NO_MEMORY, "no memory to look at a batch of %lld numbers",
                            (long long)rq_shape_count(&x->shape));
         }
     }
     rq_calibrator_info add = { .batches = 1 };
-    for (int64_t i = 0; seen && i < cells.n; i++) {
+    for (int64_t i = 0; seen && i < r.channels; i++) {
         add.count += seen[i].finite;
         add.nan += seen[i].nan;
-        add.infinite += seen[i].infinite;
+        add.infinite += seen[i].above + seen[i].below;
     }
     const rq_shape keep = c->keep;
     const int64_t n = c->cells;
-    rq_status st = rq_calibrator_fit(c, &cells, err);
+    rq_status st = fit(c, &r, err);
     if (!st)
-        st = c->row->collect(c, e, &cells, seen, err);
+        st = c->row->collect(c, e, &r, seen, err);
     rq_mem_free(seen);
     if (st) {
         c->keep = keep;

@@ -3,7 +3,8 @@
 #ifndef RQ_QUANT_CALIBRATOR_H
 #define RQ_QUANT_CALIBRATOR_H
 
-#include "quant/cells.h"
+#include "quant/histogram.h"
+#include "quant/runs.h"
 #include "requant/calibrator.h"
 
 struct rq_calibrator {
@@ -26,9 +27,10 @@ struct rq_calibrator {
 typedef struct rq_calibrator_row {
     const char *name; /* as the originals call it; NULL: the program does */
     rq_status (*init)(rq_calibrator *c, rq_err *err);
-    /* One batch, not empty; x[cells] its extremes where `looks`, else NULL. On error nothing of it is kept. */
+    /* One batch, not empty, a cell a channel of r; x[cells] its extremes where `looks`, else NULL. c->keep and c->cells are there.
+     * On error nothing of it is kept. */
     bool looks;
-    rq_status (*collect)(rq_calibrator *c, rq_exec *e, const rq_cells *cells, const rq_extremes *x, rq_err *err);
+    rq_status (*collect)(rq_calibrator *c, rq_exec *e, const rq_runs *r, const rq_extremes *x, rq_err *err);
     /* out[cells]; nothing was collected is asked before */
     rq_status (*amax)(rq_calibrator *c, rq_amax_method m, const rq_amax_params *p, float *out, rq_err *err);
     rq_status (*reset)(rq_calibrator *c); /* of what is its own */
@@ -39,8 +41,9 @@ typedef struct rq_calibrator_row {
 } rq_calibrator_row;
 extern const rq_calibrator_row rq_calibrator_max, rq_calibrator_hist, rq_calibrator_mse, rq_calibrator_own;
 
-/* The batch's shape of amax: RQ_BAD_SHAPE where it is not that of earlier ones. Sets it on the first. */
-rq_status rq_calibrator_fit(rq_calibrator *c, const rq_cells *cells, rq_err *err);
+/* Count r, whose extremes are x, into h, which has room for it; not yet committed. */
+void rq_calibrator_count(rq_histogram *h, const rq_runs *r, rq_exec *e, const rq_kernels *k, const rq_extremes *x,
+                         bool skip_zeros);
 /* 2^(bits - 1 + unsigned) levels; the largest code is one less. */
 static inline int rq_calibrator_levels(int num_bits, bool is_unsigned)
 {

@@ -10,6 +10,8 @@
 #include "quant/calibrate.h"
 #include "quant/exec.h"
 
+enum { TILE = 2048 };
+
 static rq_status hist_init(rq_calibrator *c, rq_err *err)
 {
     if (rq_histogram_init(&c->h, c->cfg.num_bins, true))
@@ -29,7 +31,7 @@ static rq_status reach_numpy(rq_calibrator *c, const rq_extremes *x, float top)
     if (h->edge)
         return rq_histogram_extend(h, top);
     const uint64_t total = h->total, bad = h->bad;
-    float from = total ? 0 : x->least_abs;
+    float from = total || (x->zeros && !c->cfg.skip_zeros) ? 0 : x->least_abs;
     if (from == top && !c->cfg.compat)
         from = 0; /* numpy.histogram: half to either side, below 0 too */
     RQ_TRY(rq_histogram_fix(h, from, top));
@@ -46,13 +48,47 @@ static uint64_t in_bins(const rq_histogram *h)
     return n;
 }
 
-static rq_status hist_collect(rq_calibrator *c, rq_exec *e, const rq_cells *cells, const rq_extremes *x, rq_err *err)
+struct job {
+    const rq_histogram *h;
+    const rq_kernels *k;
+    const rq_extremes *x;
+    bool skip_zeros;
+};
+
+static void count(const void *arg, uint64_t *counts, const float *x, size_t n)
+{
+    const struct job *j = arg;
+    const float lo = j->x->lo, hi = j->x->hi;
+    float kept[TILE];
+    if (!j->skip_zeros) {
+        rq_histogram_tally(j->h, j->k, counts, lo, hi, x, n);
+        return;
+    }
+    for (size_t i = 0; i < n;) {
+        size_t m = 0;
+        for (; i < n && m < TILE; i++) {
+            kept[m] = x[i];
+            m += x[i] != 0;
+        }
+        rq_histogram_tally(j->h, j->k, counts, lo, hi, kept, m);
+    }
+}
+
+void rq_calibrator_count(rq_histogram *h, const rq_runs *r, rq_exec *e, const rq_kernels *k, const rq_extremes *x,
+                         bool skip_zeros)
+{
+    const struct job j = { h, k, x, skip_zeros };
+    rq_runs_count(r, e, count, &j, h->count, h->n);
+}
+
+static rq_status hist_collect(rq_calibrator *c, rq_exec *e, const rq_runs *r, const rq_extremes *x, rq_err *err)
 {
     rq_histogram *h = &c->h;
-    const uint64_t bad = x->nan + x->infinite, zeros = c->cfg.skip_zeros ? x->zeros : 0, n = x->finite - zeros;
+    const uint64_t infinite = x->above + x->below, bad = x->nan + infinite, zeros = c->cfg.skip_zeros ? x->zeros : 0,
+                   n = x->finite - zeros;
     if (bad && c->cfg.compat)
         return rq_fail(err, RQ_NUMERIC, "the range of a histogram is not finite: %llu NaN and %llu infinities",
-                       (unsigned long long)x->nan, (unsigned long long)x->infinite);
+                       (unsigned long long)x->nan, (unsigned long long)infinite);
     const float top = n ? fmaxf(fabsf(x->lo), fabsf(x->hi)) : 0;
     if (top > 0) {
         const rq_status st = c->cfg.numpy_hist ? reach_numpy(c, x, top) : rq_histogram_reach(h, x->lo, x->hi);
@@ -62,7 +98,7 @@ static rq_status hist_collect(rq_calibrator *c, rq_exec *e, const rq_cells *cell
     if (n && has_bins(h)) {
         const uint64_t before = c->cfg.numpy_hist ? in_bins(h) : 0;
         const rq_kernels k = rq_exec_kernels(e);
-        rq_cells_tally(cells, &k, rq_exec_pool(e), h, x->lo, x->hi, c->cfg.numpy_hist && zeros);
+        rq_calibrator_count(h, r, e, &k, x, c->cfg.numpy_hist && zeros);
         if (!c->cfg.numpy_hist)
             h->count[0] -= zeros; /* where they were counted: quicker than leaving them out */
         if (c->cfg.numpy_hist)

@@ -19,34 +19,34 @@ static float magnitude(const rq_extremes *x, bool compat)
 {
     if (compat && x->nan)
         return NAN;
-    if (compat && x->infinite)
+    if (compat && (x->above || x->below))
         return INFINITY;
     return x->lo <= x->hi ? fmaxf(fabsf(x->lo), fabsf(x->hi)) : 0;
 }
 
-static rq_status max_collect(rq_calibrator *c, rq_exec *e, const rq_cells *cells, const rq_extremes *x, rq_err *err)
+static rq_status max_collect(rq_calibrator *c, rq_exec *e, const rq_runs *r, const rq_extremes *x, rq_err *err)
 {
-    (void)e;
+    (void)e, (void)r;
     if (!c->amax) {
-        c->amax = rq_mem_zalloc((size_t)cells->n, sizeof *c->amax);
+        c->amax = rq_mem_zalloc((size_t)c->cells, sizeof *c->amax);
         if (!c->amax)
-            return rq_fail(err, RQ_NO_MEMORY, "no memory for %lld amaxs", (long long)cells->n);
+            return rq_fail(err, RQ_NO_MEMORY, "no memory for %lld amaxs", (long long)c->cells);
     }
     if (c->cfg.track_amax) {
         rq_tensor t;
         if (!rq_mem_grow(&c->list, c->n_list, &c->cap_list, sizeof *c->list) ||
-            rq_tensor_create(&t, RQ_DTYPE_F32, &cells->keep, false)) {
+            rq_tensor_create(&t, RQ_DTYPE_F32, &c->keep, false)) {
             if (c->info.batches == 0) {
                 rq_mem_free(c->amax);
                 c->amax = NULL;
             }
-            return rq_fail(err, RQ_NO_MEMORY, "no memory to track %lld amaxs", (long long)cells->n);
+            return rq_fail(err, RQ_NO_MEMORY, "no memory to track %lld amaxs", (long long)c->cells);
         }
-        for (int64_t i = 0; i < cells->n; i++)
+        for (int64_t i = 0; i < c->cells; i++)
             t.f32[i] = magnitude(&x[i], c->cfg.compat);
         c->list[c->n_list++] = t;
     }
-    for (int64_t i = 0; i < cells->n; i++) {
+    for (int64_t i = 0; i < c->cells; i++) {
         const float m = magnitude(&x[i], c->cfg.compat);
         c->amax[i] = isnan(m) || m > c->amax[i] ? m : c->amax[i];
     }

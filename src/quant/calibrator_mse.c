@@ -12,7 +12,7 @@
 #include "tensor/convert.h"
 #include "tensor/strided.h"
 
-enum { MOST_CANDIDATES = 4096, TILE = 1024 };
+enum { MOST_CANDIDATES = 4096, TILE = 1024, PIECE = 1 << 18 /* of a cell, numbers */ };
 
 #define TINY 0x1p-24f /* the smallest f16: an amax up to it stands for nothing but zeros */
 
@@ -87,17 +87,18 @@ static void fake_quantize(const rq_calibrator *c, const rq_kernels *k, float *y,
 
 struct job {
     const rq_calibrator *c;
-    const rq_cells *cells;
+    const rq_runs *r;
+    int64_t per_cell; /* pieces */
     rq_kernels k;
-    double *sum; /* [n * per_cell][candidates] */
+    double *sum; /* [cells * per_cell][candidates] */
 };
 
 static void measure_piece(void *arg, int64_t item)
 {
     const struct job *j = arg;
-    const int64_t cell = item / j->cells->per_cell, from = item % j->cells->per_cell * RQ_CELLS_PIECE;
-    const int64_t to = from + RQ_CELLS_PIECE < j->cells->each ? from + RQ_CELLS_PIECE : j->cells->each;
-    const rq_strided v = rq_cells_at(j->cells, cell);
+    const int64_t cell = item / j->per_cell, from = item % j->per_cell * PIECE;
+    const int64_t to = from + PIECE < j->r->rest ? from + PIECE : j->r->rest;
+    const rq_strided v = rq_runs_channel(j->r, cell);
     double *sum = j->sum + item * j->c->candidates;
     float tile[TILE], x[TILE], y[TILE];
     memset(sum, 0, (size_t)j->c->candidates * sizeof *sum);
@@ -113,21 +114,22 @@ static void measure_piece(void *arg, int64_t item)
     }
 }
 
-static rq_status mse_collect(rq_calibrator *c, rq_exec *e, const rq_cells *cells, const rq_extremes *x, rq_err *err)
+static rq_status mse_collect(rq_calibrator *c, rq_exec *e, const rq_runs *r, const rq_extremes *x, rq_err *err)
 {
-    const size_t items = (size_t)(cells->n * cells->per_cell), candidates = (size_t)c->candidates;
+    const int64_t per_cell = (r->rest + PIECE - 1) / PIECE;
+    const size_t items = (size_t)(c->cells * per_cell), candidates = (size_t)c->candidates;
     const int64_t given = rq_tensor_count(&c->initial);
     char a[RQ_SHAPE_TEXT], b[RQ_SHAPE_TEXT];
-    if (given != 1 && !rq_shape_equal(&c->initial.shape, &cells->keep))
+    if (given != 1 && !rq_shape_equal(&c->initial.shape, &c->keep))
         return rq_fail(err, RQ_BAD_SHAPE, "the amax to search around is %s, but the batch has amaxs %s",
-                       rq_shape_text(&c->initial.shape, a, sizeof a), rq_shape_text(&cells->keep, b, sizeof b));
+                       rq_shape_text(&c->initial.shape, a, sizeof a), rq_shape_text(&c->keep, b, sizeof b));
     if (c->cfg.is_unsigned)
-        for (int64_t i = 0; i < cells->n; i++)
+        for (int64_t i = 0; i < c->cells; i++)
             if (x[i].lo < 0)
                 return rq_fail(err, RQ_BAD_ARG, "Negative values encountered in unsigned quantization.");
     size_t bytes;
     double *sum = rq_mem_mul(items, candidates, &bytes) ? rq_mem_alloc(bytes, sizeof *sum) : NULL;
-    double *loss = c->loss ? c->loss : rq_mem_zalloc((size_t)cells->n, candidates * sizeof *loss);
+    double *loss = c->loss ? c->loss : rq_mem_zalloc((size_t)c->cells, candidates * sizeof *loss);
     if (!sum || !loss) {
         rq_mem_free(sum);
         if (!c->loss)
@@ -135,11 +137,11 @@ static rq_status mse_collect(rq_calibrator *c, rq_exec *e, const rq_cells *cells
         return rq_fail(err, RQ_NO_MEMORY, "no memory for the losses of %d candidates", c->candidates);
     }
     c->loss = loss;
-    struct job j = { .c = c, .cells = cells, .k = rq_exec_kernels(e), .sum = sum };
+    struct job j = { .c = c, .r = r, .per_cell = per_cell, .k = rq_exec_kernels(e), .sum = sum };
     rq_threads_for(rq_exec_pool(e), (int64_t)items, measure_piece, &j);
     for (size_t item = 0; item < items; item++)
         for (size_t i = 0; i < candidates; i++)
-            loss[i * (size_t)cells->n + item / (size_t)cells->per_cell] += sum[item * candidates + i];
+            loss[i * (size_t)c->cells + item / (size_t)per_cell] += sum[item * candidates + i];
     rq_mem_free(sum);
     return RQ_OK;
 }

@@ -16,19 +16,19 @@ static rq_status own_init(rq_calibrator *c, rq_err *err)
     return c->state ? RQ_OK : rq_fail(err, RQ_NO_MEMORY, "%s has no memory for a state", own->name);
 }
 
-static rq_status own_collect(rq_calibrator *c, rq_exec *e, const rq_cells *cells, const rq_extremes *x, rq_err *err)
+static rq_status own_collect(rq_calibrator *c, rq_exec *e, const rq_runs *r, const rq_extremes *x, rq_err *err)
 {
     (void)e;
     (void)x;
     const rq_own_calibrator *own = c->cfg.own;
-    const int64_t n = rq_shape_count(&cells->x.shape);
+    const int64_t n = rq_shape_count(&r->x.shape);
     float *copy = NULL;
-    if (!rq_strided_direct(&cells->x, 0)) {
+    if (!rq_strided_direct(&r->x, 0)) {
         copy = rq_mem_alloc((size_t)n, sizeof *copy);
         if (!copy)
             return rq_fail(err, RQ_NO_MEMORY, "no memory for %lld numbers in a row", (long long)n);
     }
-    const rq_status st = own->collect(c->state, rq_strided_read(&cells->x, 0, n, copy), &cells->x.shape);
+    const rq_status st = own->collect(c->state, rq_strided_read(&r->x, 0, n, copy), &r->x.shape);
     rq_mem_free(copy);
     return st ? rq_fail(err, st, "%s failed to collect: %s", own->name, rq_status_text(st)) : RQ_OK;
 }

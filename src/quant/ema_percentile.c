@@ -29,10 +29,9 @@ static rq_status clip_of(const rq_observer *o, const rq_observer_batch *b, float
         bins.div = most / (float)n;
     }
     uint64_t *count = rq_mem_alloc((size_t)n, sizeof *count);
-    if (!count || rq_runs_count(&b->runs, b->e, &bins, count)) {
-        rq_mem_free(count);
+    if (!count)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory counting in %d bins", n);
-    }
+    rq_runs_histogram(&b->runs, b->e, &bins, count);
     const double enough = o->cfg.percentile / 100 * (double)b->seen[0].finite;
     uint64_t sum = 0;
     for (int i = 0; i < n; i++) {

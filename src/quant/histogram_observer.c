@@ -22,8 +22,7 @@ static rq_status histogram_update(rq_observer *o, const rq_observer_batch *b, rq
     if (!x->finite)
         return RQ_OK;
     const rq_bins bins = rq_histogram_plan(&o->h, x->lo, x->hi);
-    if (rq_runs_count(&b->runs, b->e, &bins, o->h.count))
-        return rq_fail(err, RQ_NO_MEMORY, "out of memory counting in %d bins", bins.n);
+    rq_runs_histogram(&b->runs, b->e, &bins, o->h.count);
     rq_histogram_fold(&o->h, x->lo, x->hi, o->h.count);
     o->range[0] = (rq_range) { o->h.lo, o->h.hi };
     return RQ_OK;

@@ -233,7 +233,7 @@ static rq_status look(rq_observer *o, rq_observer_batch *b, rq_err *err)
     rq_extremes one, *seen = &one;
     if (o->channels > 1 && !(seen = rq_mem_alloc((size_t)o->channels, sizeof *seen)))
         return rq_fail(err, RQ_NO_MEMORY, "out of memory observing %d channels", o->channels);
-    rq_status s = rq_runs_extremes(&b->runs, b->e, seen);
+    rq_status s = rq_runs_extremes(&b->runs, b->e, false, seen);
     b->seen = seen;
     if (s)
         rq_fail(err, s, "out of memory observing %d channels", o->channels);
@@ -254,7 +254,7 @@ rq_status rq_observer_update(rq_observer *o, rq_exec *e, const rq_strided *x, rq
 {
     rq_observer_batch b = { .e = e, .x = x };
     const bool by_channel = o->cfg.axis != RQ_PER_TENSOR && !o->row->blind;
-    RQ_TRY(rq_runs_init(&b.runs, x, by_channel ? o->cfg.axis : RQ_PER_TENSOR, err));
+    RQ_TRY(rq_runs_init(&b.runs, x, &o->cfg.axis, by_channel, err));
     if (b.runs.channels * b.runs.rest == 0)
         return RQ_OK;
     if (by_channel) {

@@ -682,7 +682,7 @@ static void b8_channels_come_to_the_front(void **state)
         const rq_shape s = rq_shape_of(rows[i].rank, rows[i].dim);
         const rq_strided v = rq_strided_floats(x, &s);
         rq_runs r;
-        assert_int_equal(rq_runs_init(&r, &v, rows[i].axis, &err), RQ_OK);
+        assert_int_equal(rq_runs_init(&r, &v, &rows[i].axis, 1, &err), RQ_OK);
         assert_int_equal(r.channels, rows[i].rows);
         assert_int_equal(r.rest, rows[i].columns);
     }
@@ -690,17 +690,20 @@ static void b8_channels_come_to_the_front(void **state)
 
 /* ---- strides, types, threads ---- */
 
-/* The extremes of each channel, element by element. */
-static void by_hand(rq_extremes *out, const rq_strided *v, int axis)
+/* The extremes of each channel, element by element; bit k of `kept`: axis k is. */
+static void by_hand(rq_extremes *out, const rq_strided *v, unsigned kept)
 {
     const int64_t n = rq_shape_count(&v->shape);
     for (int64_t i = 0; i < n; i++) {
-        int64_t rest = i, at = 0, channel = 0;
+        int64_t rest = i, at = 0, channel = 0, step = 1;
         for (int k = v->shape.rank - 1; k >= 0; k--) {
             const int64_t index = rest % v->shape.dim[k];
             rest /= v->shape.dim[k];
             at += index * v->stride[k];
-            channel = k == axis ? index : channel;
+            if (kept >> k & 1) {
+                channel += index * step;
+                step *= v->shape.dim[k];
+            }
         }
         const float x = ((const float *)v->data)[at];
         rq_extremes *e = &out[channel];
@@ -714,6 +717,8 @@ static void by_hand(rq_extremes *out, const rq_strided *v, int axis)
             e->finite++;
             e->lo = fminf(e->lo, x);
             e->hi = fmaxf(e->hi, x);
+            e->zeros += x == 0;
+            e->least_abs = x != 0 ? fminf(e->least_abs, fabsf(x)) : e->least_abs;
         }
     }
 }
@@ -728,6 +733,8 @@ static void any_strides_and_threads_give_the_same(void **state)
     gen_l(x, MANY, 5, -3, 2);
     for (int i = 0; i < MANY; i += 1237)
         x[i] = i % 3 ? (i % 2 ? INFINITY : -INFINITY) : NAN;
+    for (int i = 0; i < MANY; i += 7)
+        x[i] = i % 2 ? 0.0f : -0.0f;
     assert_int_equal(rq_exec_create(&e[1], 1, &err), RQ_OK);
     assert_int_equal(rq_exec_create(&e[2], 2, &err), RQ_OK);
     const rq_shape s = rq_shape_of(3, (int64_t[]) { 300, 40, 33 });
@@ -735,25 +742,40 @@ static void any_strides_and_threads_give_the_same(void **state)
     rq_strided views[5] = { whole, rq_strided_permute(&whole, (const int[]) { 2, 0, 1 }),
                             rq_strided_slice(&whole, 1, 39, 20, -2), rq_strided_slice(&whole, 2, 1, 16, 2), whole };
     views[4].stride[0] = 0; /* one slice, repeated */
+    rq_extremes *want = malloc(MANY * sizeof *want), *got = malloc(MANY * sizeof *got);
+    assert_true(want && got);
     for (int i = 0; i < 5; i++)
-        for (int axis = RQ_PER_TENSOR; axis < 3; axis++) {
+        for (unsigned kept = 0; kept < 8; kept++) {
             const rq_strided *v = &views[i];
-            const int64_t n = axis < 0 ? 1 : v->shape.dim[axis];
-            rq_extremes want[300], got[300];
+            int axes[3], n_axes = 0;
+            int64_t n = 1;
+            for (int k = 2; k >= 0; k--) /* in any order, from either end */
+                if (kept >> k & 1) {
+                    axes[n_axes++] = k ? k : -3;
+                    n *= v->shape.dim[k];
+                }
             for (int64_t c = 0; c < n; c++)
-                want[c] = (rq_extremes) { .lo = INFINITY, .hi = -INFINITY };
-            by_hand(want, v, axis);
+                want[c] = (rq_extremes) { .lo = INFINITY, .hi = -INFINITY, .least_abs = INFINITY };
+            by_hand(want, v, kept);
             for (int t = 0; t < 3; t++) {
                 rq_runs r;
-                assert_int_equal(rq_runs_init(&r, v, axis, &err), RQ_OK);
-                assert_int_equal(rq_runs_extremes(&r, e[t], got), RQ_OK);
-                for (int64_t c = 0; c < n; c++)
-                    if (got[c].lo != want[c].lo || got[c].hi != want[c].hi || got[c].finite != want[c].finite ||
-                        got[c].nan != want[c].nan || got[c].above != want[c].above || got[c].below != want[c].below)
-                        fail_msg("view %d axis %d threads %d channel %d: %g..%g, expected %g..%g", i, axis, t, (int)c,
-                                 (double)got[c].lo, (double)got[c].hi, (double)want[c].lo, (double)want[c].hi);
+                assert_int_equal(rq_runs_init(&r, v, axes, n_axes, &err), RQ_OK);
+                assert_int_equal(r.channels, n);
+                for (int near_zero = 0; near_zero < 2; near_zero++) {
+                    assert_int_equal(rq_runs_extremes(&r, e[t], near_zero, got), RQ_OK);
+                    for (int64_t c = 0; c < n; c++)
+                        if (got[c].lo != want[c].lo || got[c].hi != want[c].hi || got[c].finite != want[c].finite ||
+                            got[c].nan != want[c].nan || got[c].above != want[c].above ||
+                            got[c].below != want[c].below ||
+                            (near_zero && (got[c].zeros != want[c].zeros || got[c].least_abs != want[c].least_abs)))
+                            fail_msg("view %d kept %u threads %d channel %d: %g..%g, expected %g..%g", i, kept, t,
+                                     (int)c, (double)got[c].lo, (double)got[c].hi, (double)want[c].lo,
+                                     (double)want[c].hi);
+                }
             }
         }
+    free(want);
+    free(got);
     rq_exec_destroy(e[1]);
     rq_exec_destroy(e[2]);
     free(x);
