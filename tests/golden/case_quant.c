@@ -61,8 +61,10 @@ golden_verdict golden_run_op(golden_case *c)
     for (size_t i = 0; !o && i < sizeof topics / sizeof topics[0]; i++)
         if (!strcmp(topics[i].name, folder))
             return golden_skip(c, "%s", topics[i].reason);
-    if (!o)
-        return golden_skip(c, "nothing here runs the op %s", golden_str(c->json, "op"));
+    if (!o) {
+        golden_fail(c, "nothing here runs the op %s", golden_str(c->json, "op"));
+        return GOLDEN_FAIL;
+    }
     c->seen = 0;
     const golden_verdict v = o->run(c);
     const char *what;

@@ -33,6 +33,11 @@ grep -qx 'top-1 of the first sample: [0-9]' got || { echo "quantize_in_memory pr
 ./own_observer "$models/digits-cnn.onnx" "$models/digits-train.npz" "$models/digits-test.npz" >got
 grep -c 'int8 99\.' got | grep -qx 2 || { echo "own_observer printed: $(cat got)"; exit 1; }
 
+# four methods, and none with less error than the one that looks for the least
+./observe >got
+[ "$(wc -l <got)" = 5 ] && awk 'NR > 1 { e[$1] = $NF } END { exit !(e["mse"] > 0 && e["mse"] < e["min_max"] && e["mse"] <= e["percentile"]) }' got ||
+    { echo "observe printed: $(cat got)"; exit 1; }
+
 cp "$here/outside.cmake" CMakeLists.txt
 cmake -S . -B build -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$tmp/prefix" >"$tmp/cmake.log" || { cat "$tmp/cmake.log"; exit 1; }
 cmake --build build >"$tmp/build.log" 2>&1 || { cat "$tmp/build.log"; exit 1; }
