@@ -41,7 +41,7 @@ typedef struct rq_learned {
     int64_t n;               /* scales: 1, or the size of that axis */
     const float *scale;      /* [n] normal, positive */
     const float *zero_point; /* [n] reals; NULL: zeros */
-    float grad_factor;       /* of dscale and dzero_point; 1, or rq_learned_grad_factor */
+    float grad_factor; /* of dscale and dzero_point; 1, or rq_learned_grad_factor; 0 or not finite: backward refuses */
     /* The originals to the number. TORCH: backward rounds after z was added although forward rounds before; per tensor it takes
      * clamp(zero_point + 0.5) without its fraction for z; NaN, infinities and |code| >= 2^63 lie below all codes, in forward too
      * (docs/torch-facts.md 2.3). LSQ: s is (s - s g) + s g in f32, in both directions (docs/torch-facts.md 2.4). */

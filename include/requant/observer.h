@@ -133,7 +133,7 @@ RQ_API rq_qtype rq_observer_type(const rq_observer *o);
 RQ_API int rq_observer_n_recorded(const rq_observer *o);
 RQ_API const rq_tensor *rq_observer_recorded(const rq_observer *o, int i);
 
-/* Forget everything that was seen. */
+/* Forget everything that was seen, the number of channels too. */
 RQ_API void rq_observer_reset(rq_observer *o);
 
 /* What it remembers, under PyTorch's names: min_val, max_val and eps (per tensor of rank 0, per channel [channels], [0] before the first batch; never

@@ -95,7 +95,7 @@ typedef struct rq_own_observer {
     void *user; /* handed to create and choose; must outlive the set */
 } rq_own_observer;
 
-/* Add an observer; copied, its name too. RQ_BAD_ARG: no name, neither or both forms, or the name is there already;
+/* Add an observer; copied, its name too. One named like an observer of the library comes before it. RQ_BAD_ARG: no name, neither or both forms, or the name is there already;
  * RQ_NO_MEMORY. err may be NULL. */
 RQ_API rq_status rq_own_add_observer(rq_own *o, const rq_own_observer *observer, rq_err *err);
 

@@ -117,7 +117,8 @@ RQ_API rq_status rq_tensor_quantizer_set_bounds(rq_tensor_quantizer *q, float lo
 /* "<prefix>_amax", "<prefix>_pre_quant_scale", "<prefix>clip.clip_value_min", "..._max", each where it is there, under the originals' names, and "<prefix>_descriptor",
  * the settings as YAML. The calibrator's statistics are not among them (rq_calibrator_save). RQ_NO_MEMORY. */
 RQ_API rq_status rq_tensor_quantizer_save(const rq_tensor_quantizer *q, rq_state *s, const char *prefix, rq_err *err);
-/* Take them; what q has not yet is made. A state of the originals, without descriptor, is taken too. RQ_BAD_DATA: another descriptor (both are said; name, calibrator and initial amax
+/* Take them; what q has not yet is made. A state of the originals, without descriptor, is taken too: one with nothing under `prefix` is that of
+ * a dynamic quantizer, and changes nothing in one (so does a misspelt prefix). RQ_BAD_DATA: another descriptor (both are said; name, calibrator and initial amax
  * may differ), or clipping bounds for a q that learns none; RQ_NOT_FOUND: something that q has is missing; RQ_BAD_SHAPE: another shape than q has; RQ_BAD_DTYPE, RQ_NO_MEMORY. q is then as it was. */
 RQ_API rq_status rq_tensor_quantizer_load(rq_tensor_quantizer *q, const rq_state *s, const char *prefix, rq_err *err);
 

@@ -292,6 +292,8 @@ static rq_status read_part(rq_qconfig_reader *in, const yaml_node_t *n, const rq
     }
     const char *name;
     RQ_TRY(rq_qconfig_read_text(in, n, at, &name));
+    if (rq_own_observer_of(in->own, name))
+        return rq_qconfig_fail(in, n, at, "an observer of the program: write {observer: its name}");
     const rq_status s = rq_qconfig_part_named(out, name, in->err);
     return s == RQ_OK ? RQ_OK : rq_qconfig_fail_in(in, n, at, s);
 }

@@ -117,6 +117,23 @@ static rq_status get_flag(const rq_state *s, const char *prefix, const char *nam
     return RQ_OK;
 }
 
+/* Can q use this pair as it stands? LEARNABLE may use any that an optimizer left; compat takes what the original takes. */
+static rq_status check_fixed(const rq_fake_quantizer *q, double scale, double zero_point, rq_err *err)
+{
+    if (q->cfg.compat || q->cfg.kind == RQ_FAKE_QUANTIZER_LEARNABLE)
+        return RQ_OK;
+    if (!(isnormal((float)scale) && scale > 0))
+        return rq_fail(err, RQ_BAD_DATA, "scale %g of the state: a normal number above 0 is expected", scale);
+    if (q->cfg.observer.scheme == RQ_QSCHEME_PER_CHANNEL_FLOAT_QPARAMS)
+        return RQ_OK;
+    if (zero_point != rint(zero_point) || zero_point < q->type.lo || zero_point > q->type.hi)
+        return rq_fail(err, RQ_BAD_DATA,
+                       "zero point %g of the state is none of the codes %d to %d: was it kept by a fake-quantizer of "
+                       "another type?",
+                       zero_point, (int)q->type.lo, (int)q->type.hi);
+    return RQ_OK;
+}
+
 /* Scales and zero points into *q, which has the channels that they have. */
 static rq_status get_params(rq_fake_quantizer *q, const rq_state *s, const char *prefix, rq_err *err)
 {
@@ -133,7 +150,10 @@ static rq_status get_params(rq_fake_quantizer *q, const rq_state *s, const char 
         const double v = rq_tensor_get(scale, c), z = rq_tensor_get(zero, c);
         if (!isfinite(v) || !isfinite(z))
             return rq_fail(err, RQ_BAD_DATA, "scale %g and zero point %g of the state are not finite", v, z);
-        known |= v != 1 || z != 0;
+        if (v != 1 || z != 0) { /* else it has seen nothing */
+            RQ_TRY(check_fixed(q, v, z, err));
+            known = true;
+        }
     }
     RQ_TRY(rq_fake_quantizer_set_channels(q, (int)n, err));
     for (int64_t c = 0; c < n; c++) {

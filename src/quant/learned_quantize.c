@@ -54,6 +54,8 @@ rq_status rq_learned_check(const rq_learned *l, const rq_shape *shape, rq_err *e
     if (l->n != n)
         return rq_fail(err, RQ_BAD_SHAPE, "there are %lld scales where a tensor of shape %s has %lld channels",
                        (long long)l->n, rq_shape_text(shape, text, sizeof text), (long long)n);
+    if (n && !l->scale)
+        return rq_fail(err, RQ_BAD_ARG, "%lld scales expected, but there are none", (long long)n);
     for (int64_t c = 0; c < n; c++) {
         if (!(isnormal(l->scale[c]) && l->scale[c] > 0))
             return rq_fail(err, RQ_NUMERIC, "scale %lld is %g; a normal number above 0 is expected", (long long)c,
@@ -295,6 +297,8 @@ rq_status rq_learned_quantize_backward(rq_exec *e, const rq_strided *dx, float *
     if (dx)
         RQ_TRY(check_operand("dx", dx, x, err));
     RQ_TRY(rq_learned_check(l, &x->shape, err));
+    if ((dscale || dzero_point) && !l->compat && (l->grad_factor == 0 || !isfinite(l->grad_factor)))
+        return rq_fail(err, RQ_BAD_ARG, "grad_factor is %g, expected 1 or rq_learned_grad_factor", l->grad_factor);
     walk w = { .l = l, .k = rq_exec_kernels(e), .data = { x->data, dy->data, dx ? dx->data : NULL } };
     walk_axes(&w, (const rq_strided *const[]) { x, dy, dx }, l->axis);
     w.stream = w.in_place && dx && dx->data != x->data && dx->data != dy->data &&

@@ -137,8 +137,10 @@ static rq_status check(const rq_observer_cfg *c, rq_err *err)
     if (!row->no_qparams) {
         RQ_TRY(rq_qparams_rule_check(&rule, err));
         if (rq_qscheme_is_per_channel(c->scheme) != (c->axis != RQ_PER_TENSOR) && row->per_channel)
-            return rq_fail(err, RQ_BAD_ARG, "scheme %s and axis %d do not go together", rq_qscheme_name(c->scheme),
-                           c->axis);
+            return rq_fail(
+                err, RQ_BAD_ARG,
+                "scheme %s and axis %d do not go together: a scheme per channel has an axis, one per tensor %d",
+                rq_qscheme_name(c->scheme), c->axis, RQ_PER_TENSOR);
     }
     if (!(c->averaging_constant >= 0 && c->averaging_constant <= 1))
         return rq_fail(err, RQ_BAD_ARG, "averaging_constant %g, expected 0 to 1", c->averaging_constant);

@@ -66,7 +66,9 @@ static rq_status own_save(const rq_observer *o, rq_state *s, const char *prefix)
 static rq_status own_load(rq_observer *o, const rq_state *s, const char *prefix, rq_err *err)
 {
     (void)s, (void)prefix;
-    return rq_fail(err, RQ_UNSUPPORTED, "observer '%s' is the program's own: its state is", o->cfg.own->name);
+    return rq_fail(err, RQ_UNSUPPORTED,
+                   "observer '%s' is the program's own, and so is its state: a state has nothing for it",
+                   o->cfg.own->name);
 }
 
 const rq_observer_row rq_observer_own = {

@@ -119,7 +119,7 @@ rq_status rq_qconfig_mapping_set(rq_qconfig_mapping *m, const rq_qconfig_rule *k
 
 static rq_status need(const char *text, const char *what, rq_err *err)
 {
-    return text && text[0] ? RQ_OK : rq_fail(err, RQ_BAD_ARG, "an entry by %s needs one", what);
+    return text && text[0] ? RQ_OK : rq_fail(err, RQ_BAD_ARG, "an entry by %s needs one that is not empty", what);
 }
 
 rq_status rq_qconfig_mapping_set_global(rq_qconfig_mapping *m, const rq_qconfig *q, rq_err *err)

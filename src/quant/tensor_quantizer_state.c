@@ -373,7 +373,7 @@ static rq_status match_descriptor(const rq_quant_desc *d, const rq_state *s, con
     if (!rq_quant_desc_equal(&ours, &theirs)) {
         rq_quant_desc_text(&theirs, a, sizeof a);
         rq_quant_desc_text(&ours, b, sizeof b);
-        st = rq_fail(err, RQ_BAD_DATA, "%swas kept by a %s%s, this is a %s%s", prefix ? prefix : "it ", a,
+        st = rq_fail(err, RQ_BAD_DATA, "%s_descriptor: kept by a %s%s, this is a %s%s", prefix ? prefix : "", a,
                      theirs.narrow_range ? " of narrow range" : "", b, ours.narrow_range ? " of narrow range" : "");
     }
     rq_quant_desc_release(&kept);

@@ -217,6 +217,10 @@ static void own_ones_work_from_a_file(void **state)
         RQ_BAD_RECIPE);
     assert_string_equal(err.text, "own.yaml:1: global.activation.observer: there is no observer 'my_rage'; the nearest "
                                   "is 'average'; the program brings my_range, my_half");
+    assert_int_equal(rq_qconfig_mapping_parse(&m, "global: {activation: my_range, weight: null}", "own.yaml", o, &err),
+                     RQ_BAD_RECIPE);
+    assert_string_equal(err.text,
+                        "own.yaml:1: global.activation: an observer of the program: write {observer: its name}");
     assert_int_equal(rq_qconfig_mapping_parse(&m, "global: {activation: null, weight: {fake_quantize: my_hole}}",
                                               "own.yaml", o, &err),
                      RQ_BAD_RECIPE);

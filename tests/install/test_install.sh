@@ -38,6 +38,16 @@ grep -c 'int8 99\.' got | grep -qx 2 || { echo "own_observer printed: $(cat got)
 [ "$(wc -l <got)" = 5 ] && awk 'NR > 1 { e[$1] = $NF } END { exit !(e["mse"] > 0 && e["mse"] < e["min_max"] && e["mse"] <= e["percentile"]) }' got ||
     { echo "observe printed: $(cat got)"; exit 1; }
 
+# the program of README.md, and what README.md says that it prints
+block() { # block MARK: what stands in README.md between the fences of MARK
+    sed -n "/^<!-- $1 -->\$/,/^<!-- \/$1 -->\$/p" "$here/../../README.md" | sed '1,2d' | sed '/^```$/,$d'
+}
+block quantizers >quantizers.c
+$cc -std=c17 -Wall -Wextra -Werror quantizers.c $(pkg-config --cflags --libs requant) -o quantizers
+./quantizers >got
+block quantizers-print | diff - got
+[ -s got ] && [ -s qat.npz ] || { echo "the program of README.md left nothing"; exit 1; }
+
 cp "$here/outside.cmake" CMakeLists.txt
 cmake -S . -B build -DCMAKE_C_COMPILER="$cc" -DCMAKE_PREFIX_PATH="$tmp/prefix" >"$tmp/cmake.log" || { cat "$tmp/cmake.log"; exit 1; }
 cmake --build build >"$tmp/build.log" 2>&1 || { cat "$tmp/build.log"; exit 1; }

@@ -789,9 +789,9 @@ static void bad_states_change_nothing(void **state)
     rq_state *s, *now, *before;
     assert_int_equal(rq_state_create(&before), RQ_OK);
     assert_int_equal(rq_fake_quantizer_save(q, before, NULL), RQ_OK);
-    static const float two[] = { 1, 2 }, inf[] = { INFINITY };
-    static const int64_t zeros[] = { 0, 0 };
-    for (int i = 0; i < 6; i++) {
+    static const float two[] = { 1, 2 }, inf[] = { INFINITY }, negative[] = { -1 };
+    static const int64_t zeros[] = { 0, 0 }, beyond[] = { 256 };
+    for (int i = 0; i < 8; i++) {
         rq_err err = { 0 };
         assert_int_equal(rq_state_create(&s), RQ_OK);
         assert_int_equal(rq_state_create(&now), RQ_OK);
@@ -822,6 +822,14 @@ static void bad_states_change_nothing(void **state)
         case 4: /* the observer's, which comes last */
             (void)!rq_state_set_floats(s, "activation_post_process.", "min_val", two, 2);
             want = RQ_BAD_SHAPE;
+            break;
+        case 5: /* as another type would have it */
+            (void)!rq_state_set_ints(s, NULL, "zero_point", beyond, 1);
+            want = RQ_BAD_DATA;
+            break;
+        case 6:
+            (void)!rq_state_set_floats(s, NULL, "scale", negative, 1);
+            want = RQ_BAD_DATA;
             break;
         default:
             (void)!rq_state_set_ints(s, NULL, "zero_point", zeros, 2);

@@ -846,7 +846,9 @@ static void what_does_not_fit_is_refused(void **state)
     (void)state;
     cfg.axis = 0;
     assert_int_equal(rq_observer_create(&o, &cfg, &err), RQ_BAD_ARG);
-    assert_string_equal(err.text, "scheme per_tensor_affine and axis 0 do not go together");
+    assert_string_equal(
+        err.text,
+        "scheme per_tensor_affine and axis 0 do not go together: a scheme per channel has an axis, one per tensor -1");
     cfg.scheme = RQ_QSCHEME_PER_CHANNEL_AFFINE;
     o = make(&cfg);
     float x[6] = { 0 };

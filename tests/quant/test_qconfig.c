@@ -611,7 +611,7 @@ static void patterns_are_pythons(void **state)
         { "(a)\\1", "pattern '(a)\\1': '\\1' is not known here" },
         { "[a", "pattern '[a': '[a' is not closed" },
         { "[\\W]", "pattern '[\\W]': '\\W]' inside [] is not known here" },
-        { "", "an entry by pattern needs one" },
+        { "", "an entry by pattern needs one that is not empty" },
     };
     for (int i = 0; i < N(bad); i++) {
         rq_qconfig_mapping *m = mapping();
