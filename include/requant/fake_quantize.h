@@ -4,7 +4,7 @@
  *
  * Systems compute this in ways that differ in the last bit and on ties; `rule` says which (docs/numerics.md). Shapes, strides and memory:
  * x, y, dy, dx have one shape; y may be x and dx may be dy (in place), otherwise they do not overlap. F32 everywhere; F64, F16 and BF16
- * for x and y of one type, computed in f32 (F64: in f64) and rounded once. Work is cut in pieces that do not depend on the number of threads. */
+ * for x and y of one type, computed in f32 (F64: in f64, but for float types) and rounded once. Work is cut in pieces that do not depend on the number of threads. */
 #ifndef REQUANT_FAKE_QUANTIZE_H
 #define REQUANT_FAKE_QUANTIZE_H
 
@@ -40,7 +40,7 @@ typedef struct rq_fq {
     bool compat;
 } rq_fq;
 
-/* Does f fit a tensor of this shape: type, axis, n, scales finite and positive with finite reciprocals, zero points within lo..hi
+/* Does f fit a tensor of this shape: type, axis, n, scales finite and positive (where a rule takes reciprocals, with finite ones), zero points within lo..hi
  * (compat: any scale, zero points within 2^23)? RQ_BAD_ARG, RQ_BAD_DTYPE, RQ_BAD_SHAPE, RQ_NUMERIC (a scale, a real zero point); the
  * sentence has both numbers. */
 RQ_API rq_status rq_fq_check(const rq_fq *f, const rq_shape *shape, rq_err *err);

@@ -124,8 +124,8 @@ RQ_API void rq_fake_quantizer_reset(rq_fake_quantizer *q);
 
 /* What it remembers, under the original's names: fake_quant_enabled, observer_enabled, scale, zero_point (LEARNABLE TORCH also static_enabled,
  * learning_enabled, eps), and activation_post_process.* for the observer. Gradients are not kept.
- * Loading: errors as rq_state_get and rq_observer_load; RQ_BAD_DATA: numbers that are not finite, or (not LEARNABLE, not compat) a scale that is no normal
- * positive number, a zero point that is none of q's codes; then q is as it was. Type and scheme are not kept: load into one made alike. A
+ * Loading: errors as rq_state_get and rq_observer_load; RQ_BAD_DATA: numbers that are not finite f32, or (not LEARNABLE, not compat) a scale that is no normal
+ * positive number, a zero point that is none of q's codes (compat: past 2^23); then q is as it was. Type and scheme are not kept: load into one made alike. A
  * zero point is trained or not by the scheme, not by what was loaded. */
 RQ_API rq_status rq_fake_quantizer_save(const rq_fake_quantizer *q, rq_state *s, const char *prefix);
 RQ_API rq_status rq_fake_quantizer_load(rq_fake_quantizer *q, const rq_state *s, const char *prefix, rq_err *err);

@@ -48,7 +48,7 @@ typedef struct rq_learned {
     bool compat;
 } rq_learned;
 
-/* Does l fit a tensor of this shape? RQ_BAD_DTYPE: a float type, or more than 16 bits; RQ_BAD_ARG, RQ_BAD_SHAPE (axis, n);
+/* Does l fit a tensor of this shape? RQ_BAD_DTYPE: a float type, or more than 16 bits; RQ_BAD_ARG (a rule that is none, no scales), RQ_BAD_SHAPE (axis, n);
  * RQ_NUMERIC: a scale that is not a normal positive number, or a zero point that is not finite. The sentence has the numbers. */
 RQ_API rq_status rq_learned_check(const rq_learned *l, const rq_shape *shape, rq_err *err);
 

@@ -50,7 +50,8 @@ RQ_API rq_status rq_qconfig_mapping_default_named(rq_qconfig_mapping **out, cons
 RQ_API rq_status rq_qconfig_mapping_set_global(rq_qconfig_mapping *m, const rq_qconfig *q, rq_err *err);
 RQ_API rq_status rq_qconfig_mapping_set_object_type(rq_qconfig_mapping *m, const char *type, const rq_qconfig *q,
                                                     rq_err *err);
-/* An extended regular expression of POSIX, and \d \D \w \W \s \S and (?:...) as Python has them. It must match the whole name. */
+/* An extended regular expression of POSIX, and \d \D \w \W \s \S and (?:...) as Python has them. It must match the whole name. What Python
+ * reads in another way is refused, and so are repetitions {n} whose product is above 10000. */
 RQ_API rq_status rq_qconfig_mapping_set_module_name_regex(rq_qconfig_mapping *m, const char *pattern,
                                                           const rq_qconfig *q, rq_err *err);
 RQ_API rq_status rq_qconfig_mapping_set_module_name(rq_qconfig_mapping *m, const char *name, const rq_qconfig *q,
@@ -133,12 +134,13 @@ RQ_API rq_status rq_qconfig_mapping_propagate(const rq_qconfig_mapping *m, const
  *
  * Each level is a map, or a list of [key, qconfig] as QConfigMapping.to_dict gives it. Observers and fake-quantizers are named as PyTorch and
  * Core ML Tools name them, or as a set of own ones does (`own`, may be NULL). An unknown key or name is an error with line, path and the
- * nearest name. RQ_BAD_RECIPE, RQ_IO, RQ_NO_MEMORY; on error *out is untouched. */
+ * nearest name. At most 1 MiB, and 10000 entries of a level. RQ_BAD_RECIPE, RQ_IO, RQ_NO_MEMORY; on error *out is untouched. */
 RQ_API rq_status rq_qconfig_mapping_parse(rq_qconfig_mapping **out, const char *text, const char *source,
                                           const rq_own *own, rq_err *err);
 RQ_API rq_status rq_qconfig_mapping_load(rq_qconfig_mapping **out, const char *path, const rq_own *own, rq_err *err);
 /* JSON that the two above read back to the same mapping: up to n bytes of it in buf, NUL included (buf may be NULL where n is 0); *size (may
- * be NULL): bytes it needs, NUL included. RQ_BAD_ARG: a name is not UTF-8; RQ_NO_MEMORY. */
+ * be NULL): bytes it needs, NUL included. RQ_BAD_ARG: a name is not UTF-8; RQ_UNSUPPORTED: a qconfig has a setting that texts have no key for,
+ * as those of rq_ptq's observers; RQ_NO_MEMORY. */
 RQ_API rq_status rq_qconfig_mapping_text(const rq_qconfig_mapping *m, char *buf, size_t n, size_t *size);
 RQ_API rq_status rq_qconfig_mapping_save(const rq_qconfig_mapping *m, const char *path, rq_err *err);
 

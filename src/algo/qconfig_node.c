@@ -84,6 +84,8 @@ rq_status rq_qconfig_read_number(rq_qconfig_reader *in, const yaml_node_t *n, co
 rq_status rq_qconfig_check_keys(rq_qconfig_reader *in, const yaml_node_t *map, const rq_qconfig_place *at)
 {
     const yaml_node_pair_t *first = map->data.mapping.pairs.start, *end = map->data.mapping.pairs.top;
+    if (end - first > RQ_QCONFIG_MOST_KEYS)
+        return rq_qconfig_fail(in, map, at, "more than 10000 keys");
     for (const yaml_node_pair_t *p = first; p < end; p++) {
         const char *key;
         RQ_TRY(rq_qconfig_read_text(in, node(in, p->key), at, &key));

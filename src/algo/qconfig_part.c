@@ -19,6 +19,7 @@ const rq_qconfig_field rq_qconfig_fields[] = {
     { "ema_ratio", RQ_FIELD_DOUBLE, false, IN(ema_ratio), 0, 1 },
     { "bins", RQ_FIELD_INT, false, IN(bins), 1, 65536 },
     { "upsample_rate", RQ_FIELD_INT, false, IN(upsample_rate), 1, 1024 },
+    { "torch_1", RQ_FIELD_BOOL, false, IN(torch_1), 0, 1 },
     { "scale", RQ_FIELD_FLOAT, false, IN(scale), 0x1p-126, 0x1p127 },
     { "zero_point", RQ_FIELD_INT, false, IN(zero_point), -32768, 65535 },
     { "percentile", RQ_FIELD_DOUBLE, false, IN(percentile), 0, 100 },

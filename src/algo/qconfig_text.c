@@ -2,6 +2,7 @@
  * One qconfig: qconfig_part.c; writing: qconfig_write.c. */
 #include "algo/qconfig_text.h"
 
+#include "base/brackets.h"
 #include "base/file.h"
 
 enum { MOST_BYTES = 1 << 20 };
@@ -53,6 +54,8 @@ static rq_status read_level(rq_qconfig_reader *in, const yaml_node_t *n, const r
     if (level == RQ_QCONFIG_GLOBAL)
         return set_entry(in, n, at, level, NULL, n);
     if (n->type == YAML_SEQUENCE_NODE) {
+        if (n->data.sequence.items.top - n->data.sequence.items.start > RQ_QCONFIG_MOST_KEYS)
+            return rq_qconfig_fail(in, n, at, "more than 10000 entries");
         for (const yaml_node_item_t *i = n->data.sequence.items.start; i < n->data.sequence.items.top; i++)
             RQ_TRY(read_item(in, node(in, *i), at, level));
         return RQ_OK;
@@ -122,6 +125,8 @@ static rq_status parse(rq_qconfig_mapping **out, const char *text, size_t n, con
 {
     if (n > MOST_BYTES)
         return rq_fail(err, RQ_BAD_RECIPE, "%s: %zu bytes are too many for a qconfig mapping", source, n);
+    if (rq_brackets_deepest(text, n) > RQ_BRACKETS_MOST)
+        return rq_fail(err, RQ_BAD_RECIPE, "%s: more than %d brackets within each other", source, RQ_BRACKETS_MOST);
     yaml_parser_t parser;
     if (!yaml_parser_initialize(&parser))
         return rq_fail(err, RQ_NO_MEMORY, "%s: out of memory", source);

@@ -32,6 +32,9 @@ extern const char *const rq_qconfig_rules[];
 
 /* ---- reading ---- */
 
+/* Entries of one level, keys of one map: each is compared with those before it. */
+enum { RQ_QCONFIG_MOST_KEYS = 10000 };
+
 typedef struct rq_qconfig_reader {
     yaml_document_t doc;
     const char *source;

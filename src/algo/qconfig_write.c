@@ -36,15 +36,107 @@ static const char *type_name(rq_dtype d, char *buf, size_t n)
     return d == RQ_DTYPE_F16 ? "float16" : d == RQ_DTYPE_F32 ? "float32" : rq_qtype_text(&full, buf, n);
 }
 
+static const size_t sizes[] = { [RQ_FIELD_BOOL] = sizeof(bool),
+                                [RQ_FIELD_INT] = sizeof(int),
+                                [RQ_FIELD_FLOAT] = sizeof(float),
+                                [RQ_FIELD_DOUBLE] = sizeof(double),
+                                [RQ_FIELD_RULE] = sizeof(rq_learned_rule) };
+
+/* ---- what the form has words for ---- */
+
+static bool in_interval(const rq_qconfig_field *f, const void *at)
+{
+    const double v = f->type == RQ_FIELD_INT      ? *(const int *)at
+                     : f->type == RQ_FIELD_FLOAT  ? (double)*(const float *)at
+                     : f->type == RQ_FIELD_DOUBLE ? *(const double *)at
+                                                  : f->lo;
+    return v >= f->lo && v <= f->hi;
+}
+
+/* The fields of *cfg, one of the two structs, to *said, which has the usual ones. False: one of them would not be read. */
+static bool say_fields(void *said, const void *cfg, bool of_fake_quantizer)
+{
+    for (const rq_qconfig_field *f = rq_qconfig_fields; f->name; f++) {
+        const void *at = (const char *)cfg + f->at;
+        void *to = (char *)said + f->at;
+        if (f->of_fake_quantizer != of_fake_quantizer || !memcmp(at, to, sizes[f->type]))
+            continue;
+        if (!in_interval(f, at))
+            return false;
+        memcpy(to, at, sizes[f->type]);
+    }
+    return true;
+}
+
+static bool is_named(const rq_qconfig_part *p, rq_qconfig_constructor_row *row)
+{
+    for (int i = 0; rq_qconfig_constructor(i, row); i++)
+        if (rq_qconfig_part_equal(&row->part, p))
+            return true;
+    return false;
+}
+
+static bool is_preset(const rq_qconfig *q, rq_qconfig_preset_row *row)
+{
+    for (int i = 0; rq_qconfig_preset(i, row); i++)
+        if (rq_qconfig_equal(&row->qconfig, q))
+            return true;
+    return false;
+}
+
+static int usual_axis(const rq_observer_cfg *o)
+{
+    return rq_qscheme_is_per_channel(o->scheme) ? 0 : RQ_PER_TENSOR;
+}
+
+/* Would the part be read as it is? */
+static bool sayable_part(const rq_qconfig_part *p)
+{
+    rq_qconfig_constructor_row row;
+    const rq_observer_cfg *o = rq_qconfig_observer(p);
+    if (!o || is_named(p, &row))
+        return true;
+    const bool plain_float = o->type.dtype == RQ_DTYPE_F16 || o->type.dtype == RQ_DTYPE_F32;
+    if (!plain_float && rq_qtype_check(&o->type, NULL))
+        return false;
+    rq_observer_cfg said = rq_observer_defaults(o->kind);
+    said.type = o->custom_range ? o->type
+                : plain_float   ? (rq_qtype) { .dtype = o->type.dtype }
+                                : rq_qtype_of(o->type.dtype);
+    said.custom_range = o->custom_range;
+    said.scheme = o->scheme;
+    said.axis = o->axis;
+    said.own = o->own;
+    if (o->own && o->own->choose)
+        said.choice = RQ_CHOICE_OWN;
+    if (!say_fields(&said, o, false))
+        return false;
+    rq_qconfig_part all = rq_qconfig_observes(&said);
+    if (p->form == RQ_QCONFIG_FAKE_QUANTIZER) {
+        rq_fake_quantizer_cfg f = rq_fake_quantizer_defaults(p->fake_quantizer.kind);
+        f.observer = said;
+        f.compat = said.compat;
+        f.own = p->fake_quantizer.own;
+        if (!say_fields(&f, &p->fake_quantizer, true))
+            return false;
+        all = rq_qconfig_fake_quantizes(&f);
+    }
+    all.dynamic = p->dynamic;
+    return rq_qconfig_part_equal(&all, p);
+}
+
+static bool sayable(const rq_qconfig *q)
+{
+    rq_qconfig_preset_row row;
+    return !q || is_preset(q, &row) || (sayable_part(&q->activation) && sayable_part(&q->weight));
+}
+
+/* ---- writing ---- */
+
 /* The fields of *cfg, one of the two structs, that differ from *usual. */
 static void put_fields(rq_buf *b, const void *cfg, const void *usual, bool of_fake_quantizer)
 {
     for (const rq_qconfig_field *f = rq_qconfig_fields; f->name; f++) {
-        static const size_t sizes[] = { [RQ_FIELD_BOOL] = sizeof(bool),
-                                        [RQ_FIELD_INT] = sizeof(int),
-                                        [RQ_FIELD_FLOAT] = sizeof(float),
-                                        [RQ_FIELD_DOUBLE] = sizeof(double),
-                                        [RQ_FIELD_RULE] = sizeof(rq_learned_rule) };
         const void *at = (const char *)cfg + f->at;
         if (f->of_fake_quantizer != of_fake_quantizer || !memcmp(at, (const char *)usual + f->at, sizes[f->type]))
             continue;
@@ -82,7 +174,7 @@ static bool put_observer(rq_buf *b, const rq_observer_cfg *o)
         put_key(b, "quant_max");
         rq_buf_addf(b, "%d", (int)o->type.hi);
     }
-    if (o->axis > 0) {
+    if (o->axis != usual_axis(o)) {
         put_key(b, "ch_axis");
         rq_buf_addf(b, "%d", o->axis);
     }
@@ -99,9 +191,8 @@ static bool put_part(rq_buf *b, const char *key, const rq_qconfig_part *p)
         return true;
     }
     rq_qconfig_constructor_row row;
-    for (int i = 0; rq_qconfig_constructor(i, &row); i++)
-        if (rq_qconfig_part_equal(&row.part, p))
-            return rq_json_put(b, row.name);
+    if (is_named(p, &row))
+        return rq_json_put(b, row.name);
     bool ok = true;
     rq_buf_adds(b, "{");
     if (p->form == RQ_QCONFIG_FAKE_QUANTIZER)
@@ -126,9 +217,8 @@ static bool put_qconfig(rq_buf *b, const rq_qconfig *q)
         return true;
     }
     rq_qconfig_preset_row row;
-    for (int i = 0; rq_qconfig_preset(i, &row); i++)
-        if (rq_qconfig_equal(&row.qconfig, q))
-            return rq_json_put(b, row.name);
+    if (is_preset(q, &row))
+        return rq_json_put(b, row.name);
     rq_buf_adds(b, "{");
     const bool ok = put_part(b, "activation", &q->activation) && put_part(b, "weight", &q->weight);
     rq_buf_adds(b, "}");
@@ -164,6 +254,8 @@ static rq_status write(rq_buf *b, const rq_qconfig_mapping *m)
             const rq_qconfig_entry e = rq_qconfig_mapping_entry(m, i);
             if ((int)e.level != level || e.optional) /* optional: part of the default */
                 continue;
+            if (!sayable(e.qconfig))
+                return RQ_UNSUPPORTED;
             if (!open)
                 rq_buf_addf(b, "%s\n \"%s\": %s", any ? "," : "", rq_qconfig_level_name(e.level),
                             level == RQ_QCONFIG_GLOBAL ? "" : "[\n  ");
@@ -205,7 +297,11 @@ rq_status rq_qconfig_mapping_save(const rq_qconfig_mapping *m, const char *path,
     if (s == RQ_OK)
         s = rq_file_write_all(path, b.data, b.size, err);
     else
-        rq_fail(err, s, s == RQ_NO_MEMORY ? "%s: out of memory" : "%s: a name in the mapping is not UTF-8", path);
+        rq_fail(err, s,
+                s == RQ_NO_MEMORY     ? "%s: out of memory"
+                : s == RQ_UNSUPPORTED ? "%s: a qconfig of the mapping has a setting that files have no key for"
+                                      : "%s: a name in the mapping is not UTF-8",
+                path);
     rq_buf_release(&b);
     return s;
 }

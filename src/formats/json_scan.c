@@ -264,6 +264,17 @@ static size_t utf8_length(const unsigned char *p)
     return n;
 }
 
+/* The n bytes of a character, where a reader of YAML would take it for something else or refuse it: DEL and C1 controls, breaks of lines and
+ * paragraphs, byte order marks. 0: not one of these. */
+static unsigned unprintable(const unsigned char *p, size_t n)
+{
+    const unsigned c = n == 1   ? p[0]
+                       : n == 2 ? (p[0] & 31u) << 6 | (p[1] & 63u)
+                       : n == 3 ? (p[0] & 15u) << 12 | (p[1] & 63u) << 6 | (p[2] & 63u)
+                                : 0;
+    return (c >= 0x7f && c < 0xa0) || c == 0x2028 || c == 0x2029 || c == 0xfeff || c >= 0xfffe ? c : 0;
+}
+
 bool rq_json_put(rq_buf *b, const char *text)
 {
     const unsigned char *p = (const unsigned char *)text;
@@ -276,6 +287,8 @@ bool rq_json_put(rq_buf *b, const char *text)
             rq_buf_addf(b, "\\%c", *p);
         else if (*p < 32)
             rq_buf_addf(b, "\\u%04x", *p);
+        else if (unprintable(p, n))
+            rq_buf_addf(b, "\\u%04x", unprintable(p, n));
         else
             rq_buf_add(b, p, n);
         p += n;

@@ -216,6 +216,10 @@ rq_status rq_fake_quantizer_stored(const rq_fake_quantizer *q, rq_qparams *out, 
     rq_qparams p;
     if (q->cfg.observer.scheme == RQ_QSCHEME_PER_CHANNEL_FLOAT_QPARAMS && !zero_point_f)
         return rq_fail(err, RQ_BAD_ARG, "zero points that are reals need a place to go: zero_point_f is NULL");
+    for (int c = 0; c < q->n; c++)
+        if (!isfinite(q->scale[c]) || isnan(q->zero_point[c]))
+            return rq_fail(err, RQ_NUMERIC, "scale %d is %g and its zero point %g, expected finite numbers", c,
+                           q->scale[c], q->zero_point[c]);
     if (rq_qparams_init(&p, q->type.dtype, q->cfg.observer.axis, 0, q->n))
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for %d scales", q->n);
     for (int c = 0; c < q->n; c++) {

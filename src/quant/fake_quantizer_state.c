@@ -120,11 +120,16 @@ static rq_status get_flag(const rq_state *s, const char *prefix, const char *nam
 /* Can q use this pair as it stands? LEARNABLE may use any that an optimizer left; compat takes what the original takes. */
 static rq_status check_fixed(const rq_fake_quantizer *q, double scale, double zero_point, rq_err *err)
 {
-    if (q->cfg.compat || q->cfg.kind == RQ_FAKE_QUANTIZER_LEARNABLE)
+    const bool floats = q->cfg.observer.scheme == RQ_QSCHEME_PER_CHANNEL_FLOAT_QPARAMS;
+    if (q->cfg.kind == RQ_FAKE_QUANTIZER_LEARNABLE)
         return RQ_OK;
+    if (q->cfg.compat) /* as rq_fq_check */
+        return floats || fabs(zero_point) <= 1 << 23
+                   ? RQ_OK
+                   : rq_fail(err, RQ_BAD_DATA, "zero point %g of the state, expected at most 2^23", zero_point);
     if (!(isnormal((float)scale) && scale > 0))
         return rq_fail(err, RQ_BAD_DATA, "scale %g of the state: a normal number above 0 is expected", scale);
-    if (q->cfg.observer.scheme == RQ_QSCHEME_PER_CHANNEL_FLOAT_QPARAMS)
+    if (floats)
         return RQ_OK;
     if (zero_point != rint(zero_point) || zero_point < q->type.lo || zero_point > q->type.hi)
         return rq_fail(err, RQ_BAD_DATA,
@@ -148,7 +153,7 @@ static rq_status get_params(rq_fake_quantizer *q, const rq_state *s, const char 
     bool known = false;
     for (int64_t c = 0; c < n; c++) {
         const double v = rq_tensor_get(scale, c), z = rq_tensor_get(zero, c);
-        if (!isfinite(v) || !isfinite(z))
+        if (!(fabs(v) <= FLT_MAX) || !(fabs(z) <= FLT_MAX))
             return rq_fail(err, RQ_BAD_DATA, "scale %g and zero point %g of the state are not finite", v, z);
         if (v != 1 || z != 0) { /* else it has seen nothing */
             RQ_TRY(check_fixed(q, v, z, err));

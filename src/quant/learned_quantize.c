@@ -11,6 +11,7 @@
 #include "quant/fake_quantize.h"
 #include "requant/fake_quantize.h"
 #include "requant/learned_quantize.h"
+#include "tensor/strided.h"
 
 enum {
     PIECE = 16384, /* elements of one channel that one call of the kernels' sums covers */
@@ -40,6 +41,9 @@ float rq_learned_grad_factor(rq_learned_rule rule, const rq_qtype *type, const r
 rq_status rq_learned_check(const rq_learned *l, const rq_shape *shape, rq_err *err)
 {
     char text[RQ_SHAPE_TEXT];
+    if (rq_shape_check(shape))
+        return rq_fail(err, RQ_BAD_SHAPE, "the shape is %s, expected known sizes of at most 2^47 elements",
+                       rq_shape_text(shape, text, sizeof text));
     RQ_TRY(rq_qtype_check(&l->type, err));
     if (rq_qtype_is_float(&l->type) || rq_qtype_width(&l->type) > 16)
         return rq_fail(err, RQ_BAD_DTYPE,
@@ -69,13 +73,9 @@ rq_status rq_learned_check(const rq_learned *l, const rq_shape *shape, rq_err *e
 
 static rq_status check_operand(const char *name, const rq_strided *v, const rq_strided *x, rq_err *err)
 {
-    char a[RQ_SHAPE_TEXT], b[RQ_SHAPE_TEXT];
     if (v->dtype != RQ_DTYPE_F32)
         return rq_fail(err, RQ_BAD_DTYPE, "%s is %s; learned quantization wants f32", name, rq_dtype_name(v->dtype));
-    if (!rq_shape_equal(&v->shape, &x->shape))
-        return rq_fail(err, RQ_BAD_SHAPE, "%s has shape %s where x has %s", name, rq_shape_text(&v->shape, a, sizeof a),
-                       rq_shape_text(&x->shape, b, sizeof b));
-    return RQ_OK;
+    return rq_strided_check_like(v, name, x, "x", true, err);
 }
 
 /* The scale that is computed with. Core ML Tools scales its gradient by letting it pass through (s - s g) + s g, which may be its

@@ -42,8 +42,8 @@ static bool observers_equal(const rq_observer_cfg *a, const rq_observer_cfg *b)
            a->type.hi == b->type.hi && a->scheme == b->scheme && a->axis == b->axis &&
            a->custom_range == b->custom_range && a->reduce_range == b->reduce_range && a->eps == b->eps &&
            a->compat == b->compat && a->averaging_constant == b->averaging_constant && a->ema_ratio == b->ema_ratio &&
-           a->bins == b->bins && a->upsample_rate == b->upsample_rate && a->scale == b->scale &&
-           a->zero_point == b->zero_point && a->most == b->most && a->choice == b->choice &&
+           a->bins == b->bins && a->upsample_rate == b->upsample_rate && a->torch_1 == b->torch_1 &&
+           a->scale == b->scale && a->zero_point == b->zero_point && a->most == b->most && a->choice == b->choice &&
            a->percentile == b->percentile && a->levels == b->levels && a->symmetric == b->symmetric &&
            a->with_zero == b->with_zero && a->own == b->own;
 }
@@ -78,6 +78,8 @@ static const char *short_type(const char *type)
     static const char *const packages[] = {
         "torch.nn.functional.", "torch.nn.", "torch.Tensor.", "torch.", "nn.functional.", "nn.", "F.", "operator."
     };
+    if (!strchr(type, '.'))
+        return type;
     for (size_t i = 0; i < sizeof packages / sizeof packages[0]; i++) {
         const size_t n = strlen(packages[i]);
         if (!strncmp(type, packages[i], n) && type[n] && !strchr(type + n, '.'))

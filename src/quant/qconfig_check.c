@@ -105,6 +105,8 @@ static rq_status check_observer(const rq_observer_cfg *o, bool weight, rq_err *e
         return rq_fail(err, RQ_BAD_ARG, "eps is %g, expected a small number that is not negative", (double)o->eps);
     if (!(o->averaging_constant >= 0 && o->averaging_constant <= 1))
         return rq_fail(err, RQ_BAD_ARG, "averaging_constant is %g, expected 0 to 1", o->averaging_constant);
+    if (!(o->ema_ratio >= 0 && o->ema_ratio < 1))
+        return rq_fail(err, RQ_BAD_ARG, "ema_ratio is %g, expected 0 to below 1", o->ema_ratio);
     RQ_TRY(check_codes(o, err));
     return check_scheme(o, weight, err);
 }
@@ -120,6 +122,10 @@ static rq_status check_part(const rq_qconfig_part *p, bool weight, rq_err *err)
     if (p->form != RQ_QCONFIG_FAKE_QUANTIZER)
         return RQ_OK;
     const rq_fake_quantizer_kind kind = p->fake_quantizer.kind;
+    if ((unsigned)kind >= RQ_N_FAKE_QUANTIZERS)
+        return rq_fail(err, RQ_BAD_ARG, "fake-quantizer %d is none", (int)kind);
+    if ((unsigned)p->fake_quantizer.rule >= RQ_N_LEARNED_RULES)
+        return rq_fail(err, RQ_BAD_ARG, "rule %d of learned quantization is none", (int)p->fake_quantizer.rule);
     if (!rq_qconfig_finds_scale(o))
         return rq_fail(err, RQ_BAD_ARG, "observer %s finds no scale to fake-quantize with",
                        rq_observer_kind_name(o->kind));

@@ -15,7 +15,7 @@ static bool matches(const rq_qconfig_mapping *m, const rq_qconfig_rule *r, const
         return rq_qconfig_rule_fits(m, r, site->name);
     case RQ_QCONFIG_NAME_TYPE_ORDER:
         return rq_qconfig_rule_is_order_of(r, site);
-    default:
+    default: /* global */
         return true;
     }
 }
@@ -82,7 +82,7 @@ rq_status rq_qconfig_mapping_check(const rq_qconfig_mapping *m, const rq_qconfig
                                    const char *executor, rq_err *err)
 {
     for (int i = 0; i < m->n; i++) {
-        bool found = m->entry[i].optional;
+        bool found = m->entry[i].optional || m->entry[i].level == RQ_QCONFIG_GLOBAL;
         for (int j = 0; j < n && !found; j++)
             found = matches(m, &m->entry[i], &sites[j]);
         if (!found)
@@ -121,12 +121,12 @@ static rq_status check_entries(const rq_qconfig_mapping *m, const rq_qconfig_mod
         if (r->level == RQ_QCONFIG_NAME_REGEX || r->level == RQ_QCONFIG_NAME_TYPE_ORDER)
             return rq_fail(err, RQ_UNSUPPORTED, "%s '%s': eager mode knows no such entries, only types and names",
                            rq_qconfig_level_name(r->level), r->name);
-        bool found = r->optional;
+        bool found = r->optional || r->level == RQ_QCONFIG_GLOBAL;
         for (int j = 0; j < n && !found; j++)
             found = names_module(r, &modules[j]);
         if (found)
             continue;
-        const char *word = r->level == RQ_QCONFIG_NAME ? r->name : r->type ? r->type : "";
+        const char *word = r->level == RQ_QCONFIG_NAME ? r->name : r->type;
         char hint[RQ_NEAREST_HINT];
         rq_nearest near = rq_nearest_to(word);
         for (int j = 0; j < n; j++)

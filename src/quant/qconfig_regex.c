@@ -2,9 +2,12 @@
  * repetition, back references, named groups) is refused rather than matched as something else. Names are ASCII here, so \w is. */
 #include "quant/qconfig_regex.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/buf.h"
+
+enum { MOST_COPIES = 10000 };
 
 /* The class that `\c` stands for: its content, and whether it is the complement. */
 static const char *class_of(char c, bool *negated)
@@ -57,9 +60,25 @@ static rq_status translate_set(rq_buf *out, const char *pattern, const char **p,
     return RQ_OK;
 }
 
+/* What a repetition {n,m} at s multiplies the work by: its larger number. */
+static long repeats(const char *s)
+{
+    char *end;
+    const long n = strtol(s + 1, &end, 10), m = *end == ',' ? strtol(end + 1, &end, 10) : 0;
+    return m > n ? m : n > 1 ? n : 1;
+}
+
 static rq_status translate(rq_buf *out, const char *pattern, rq_err *err)
 {
+    int open = 0;
+    double copies = 1; /* repetitions are written out by the C library, one within the other */
     for (const char *s = pattern; *s;) {
+        open += *s == '(';
+        open -= *s == ')';
+        if (open < 0) /* would close what the pattern is put into */
+            return refuse(pattern, s, "closes what was not opened", err);
+        if (*s == '{' && (copies *= (double)repeats(s)) > MOST_COPIES)
+            return refuse(pattern, s, "repeats too often, all repetitions together", err);
         if (*s == '[') {
             RQ_TRY(translate_set(out, pattern, &s, err));
         } else if (*s == '\\') {
@@ -69,15 +88,17 @@ static rq_status translate(rq_buf *out, const char *pattern, rq_err *err)
                 rq_buf_addf(out, negated ? "[^%s]" : "[%s]", class);
             else if (!s[1] || is_alnum(s[1]))
                 return refuse(pattern, s, "is not known here", err);
-            else
+            else if (strchr(".[(){}*+?|^$\\", s[1]))
                 rq_buf_add(out, s, 2);
+            else /* itself; \< and the like mean something to some C libraries */
+                rq_buf_add(out, s + 1, 1);
             s += 2;
         } else if (*s == '(' && s[1] == '?') {
             if (s[2] != ':')
                 return refuse(pattern, s, "is not known here", err);
             rq_buf_add(out, "(", 1);
             s += 3;
-        } else if ((*s == '*' || *s == '+' || *s == '?' || *s == '}') && (s[1] == '?' || s[1] == '+' || s[1] == '*')) {
+        } else if ((*s == '*' || *s == '+' || *s == '?' || *s == '}') && s[1] && strchr("?+*{", s[1])) {
             return refuse(pattern, s, "is not known here", err); /* lazy, possessive, or a repetition repeated */
         } else {
             rq_buf_add(out, s++, 1);

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <yaml.h>
 
+#include "base/brackets.h"
 #include "base/number.h"
 #include "requant/quant_desc.h"
 
@@ -495,6 +496,8 @@ rq_status rq_quant_desc_from_yaml(rq_quant_desc *d, const char *text, rq_err *er
     reader in = { .d = d, .size = strlen(text), .err = err };
     yaml_parser_t parser;
     rq_quant_desc_init(d);
+    if (rq_brackets_deepest(text, in.size) > RQ_BRACKETS_MOST)
+        return rq_fail(err, RQ_BAD_ARG, "more than %d brackets within each other", RQ_BRACKETS_MOST);
     if (!yaml_parser_initialize(&parser))
         return rq_fail(err, RQ_NO_MEMORY, "no memory to read a descriptor");
     yaml_parser_set_input_string(&parser, (const unsigned char *)text, in.size);

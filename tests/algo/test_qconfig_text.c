@@ -308,6 +308,87 @@ static void assert_same(const rq_qconfig_mapping *a, const rq_qconfig_mapping *b
     }
 }
 
+/* q, global in a mapping, as text and back. */
+static rq_status around(const rq_qconfig *q)
+{
+    rq_qconfig_mapping *m, *back;
+    rq_err err = { 0 };
+    char text[2000];
+    assert_int_equal(rq_qconfig_mapping_create(&m, &err), RQ_OK);
+    assert_int_equal(rq_qconfig_mapping_set_global(m, q, &err), RQ_OK);
+    const rq_status s = rq_qconfig_mapping_text(m, text, sizeof text, NULL);
+    if (!s) {
+        assert_int_equal(rq_qconfig_mapping_parse(&back, text, "text", NULL, &err), RQ_OK);
+        assert_same(m, back);
+        rq_qconfig_mapping_destroy(back);
+    } else {
+        assert_int_equal(rq_qconfig_mapping_save(m, RQ_TEST_TMP "/unsaid.json", &err), s);
+        assert_non_null(strstr(err.text, "has a setting that files have no key for"));
+    }
+    rq_qconfig_mapping_destroy(m);
+    return s;
+}
+
+/* A text that is read back is the same, or there is none. */
+static void what_texts_have_no_key_for(void **state)
+{
+    (void)state;
+    rq_observer_cfg o = rq_observer_defaults(RQ_OBSERVER_HISTOGRAM);
+    rq_qconfig q = { rq_qconfig_observes(&o), rq_qconfig_nothing() };
+    q.activation.observer.torch_1 = true;
+    q.activation.observer.upsample_rate = 128;
+    rq_qconfig other = q;
+    other.activation.observer.torch_1 = false;
+    assert_false(rq_qconfig_equal(&q, &other));
+    assert_int_equal(around(&q), RQ_OK);
+    q.activation.observer.most = 5;
+    assert_int_equal(around(&q), RQ_UNSUPPORTED);
+    q.activation.observer = rq_observer_defaults(RQ_OBSERVER_COUNTS);
+    assert_int_equal(around(&q), RQ_OK);
+    q.activation.observer.choice = RQ_CHOICE_ENTROPY;
+    assert_int_equal(around(&q), RQ_UNSUPPORTED);
+    q.activation.observer = rq_observer_defaults(RQ_OBSERVER_MINMAX);
+    q.activation.observer.bins = 1 << 20; /* more than a file may ask for */
+    assert_int_equal(around(&q), RQ_UNSUPPORTED);
+    q.activation.observer = rq_observer_defaults(RQ_OBSERVER_MINMAX);
+    q.activation.observer.type.hi = 126; /* nobody asked for it */
+    assert_int_equal(around(&q), RQ_UNSUPPORTED);
+    q.activation.observer.custom_range = true;
+    assert_int_equal(around(&q), RQ_OK);
+    rq_fake_quantizer_cfg f = rq_fake_quantizer_defaults(RQ_FAKE_QUANTIZER_STANDARD);
+    f.compat = true;
+    q.activation = rq_qconfig_fake_quantizes(&f);
+    assert_int_equal(around(&q), RQ_UNSUPPORTED);
+    f.observer.compat = true;
+    q.activation = rq_qconfig_fake_quantizes(&f);
+    assert_int_equal(around(&q), RQ_OK);
+}
+
+/* Characters that YAML does not take as they are. */
+static void odd_names_come_back(void **state)
+{
+    (void)state;
+    static const char *const names[] = { "a\x7f",        "a\xc2\x80z",   "a\xc2\x85z",       "a\xe2\x80\xa8z",
+                                         "\xef\xbb\xbf", "\xef\xbf\xbf", "\xf0\x9f\x98\x80", "\xc3\xa4",
+                                         "\n\t\"\\ " };
+    rq_qconfig_mapping *m, *back;
+    rq_err err = { 0 };
+    char text[2000];
+    assert_int_equal(rq_qconfig_mapping_create(&m, &err), RQ_OK);
+    for (int i = 0; i < N(names); i++)
+        assert_int_equal(rq_qconfig_mapping_set_module_name(m, names[i], NULL, &err), RQ_OK);
+    assert_int_equal(rq_qconfig_mapping_text(m, text, sizeof text, NULL), RQ_OK);
+    const rq_status s = rq_qconfig_mapping_parse(&back, text, "text", NULL, &err);
+    if (s)
+        print_message("%s\n%s\n", text, err.text);
+    assert_int_equal(s, RQ_OK);
+    assert_same(m, back);
+    rq_qconfig_mapping_destroy(back);
+    assert_int_equal(rq_qconfig_mapping_set_module_name(m, "\xff", NULL, &err), RQ_OK);
+    assert_int_equal(rq_qconfig_mapping_text(m, text, sizeof text, NULL), RQ_BAD_ARG);
+    rq_qconfig_mapping_destroy(m);
+}
+
 static void text_comes_back_the_same(void **state)
 {
     (void)state;
@@ -436,6 +517,34 @@ static void mistakes_are_named(void **state)
     assert_int_not_equal(rq_qconfig_mapping_load(&m, RQ_TEST_TMP "/not-there.yaml", NULL, &err), RQ_OK);
 }
 
+/* Files that would cost more than they say. */
+static void hostile_files_end_at_once(void **state)
+{
+    (void)state;
+    enum { MANY = 1000000 };
+    char *text = malloc(MANY + 100), *at = text;
+    rq_qconfig_mapping *m = NULL;
+    rq_err err = { 0 };
+    memset(text, '[', MANY);
+    text[MANY] = 0;
+    assert_int_equal(rq_qconfig_mapping_parse(&m, text, "q", NULL, &err), RQ_BAD_RECIPE);
+    assert_string_equal(err.text, "q: more than 200 brackets within each other");
+    at += sprintf(at, "module_name: {");
+    for (int i = 0; i <= 10000; i++)
+        at += sprintf(at, "m%d: ,", i);
+    sprintf(at, "}");
+    assert_int_equal(rq_qconfig_mapping_parse(&m, text, "q", NULL, &err), RQ_BAD_RECIPE);
+    assert_string_equal(err.text, "q:1: module_name: more than 10000 keys");
+    at = text + sprintf(text, "module_name: [");
+    for (int i = 0; i <= 10000; i++)
+        at += sprintf(at, "[m%d,],", i);
+    sprintf(at, "]");
+    assert_int_equal(rq_qconfig_mapping_parse(&m, text, "q", NULL, &err), RQ_BAD_RECIPE);
+    assert_string_equal(err.text, "q:1: module_name: more than 10000 entries");
+    assert_null(m);
+    free(text);
+}
+
 /* PyTorch's QConfigMapping.to_dict as JSON: lists of pairs, "" for the global one. */
 static void dictionaries_are_read(void **state)
 {
@@ -499,13 +608,11 @@ static void memory_runs_out(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(own_ones_are_found_by_name),
-        cmocka_unit_test(own_ones_work_from_a_file),
-        cmocka_unit_test(own_ones_calibrate),
-        cmocka_unit_test(text_comes_back_the_same),
-        cmocka_unit_test(mistakes_are_named),
-        cmocka_unit_test(dictionaries_are_read),
-        cmocka_unit_test(memory_runs_out),
+        cmocka_unit_test(own_ones_are_found_by_name), cmocka_unit_test(own_ones_work_from_a_file),
+        cmocka_unit_test(own_ones_calibrate),         cmocka_unit_test(text_comes_back_the_same),
+        cmocka_unit_test(mistakes_are_named),         cmocka_unit_test(what_texts_have_no_key_for),
+        cmocka_unit_test(odd_names_come_back),        cmocka_unit_test(hostile_files_end_at_once),
+        cmocka_unit_test(dictionaries_are_read),      cmocka_unit_test(memory_runs_out),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

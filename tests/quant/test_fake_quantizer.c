@@ -789,9 +789,9 @@ static void bad_states_change_nothing(void **state)
     rq_state *s, *now, *before;
     assert_int_equal(rq_state_create(&before), RQ_OK);
     assert_int_equal(rq_fake_quantizer_save(q, before, NULL), RQ_OK);
-    static const float two[] = { 1, 2 }, inf[] = { INFINITY }, negative[] = { -1 };
+    static const float two[] = { 1, 2 }, inf[] = { INFINITY }, negative[] = { -1 }, half[] = { 3.5f };
     static const int64_t zeros[] = { 0, 0 }, beyond[] = { 256 };
-    for (int i = 0; i < 8; i++) {
+    for (int i = 0; i < 9; i++) {
         rq_err err = { 0 };
         assert_int_equal(rq_state_create(&s), RQ_OK);
         assert_int_equal(rq_state_create(&now), RQ_OK);
@@ -818,6 +818,10 @@ static void bad_states_change_nothing(void **state)
         case 3:
             (void)!rq_state_set_floats(s, NULL, "observer_enabled", two, 1);
             want = RQ_BAD_DTYPE;
+            break;
+        case 7:
+            (void)!rq_state_set_floats(s, NULL, "zero_point", half, 1);
+            want = RQ_BAD_DATA;
             break;
         case 4: /* the observer's, which comes last */
             (void)!rq_state_set_floats(s, "activation_post_process.", "min_val", two, 2);

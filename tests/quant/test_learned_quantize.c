@@ -683,7 +683,7 @@ static void what_does_not_fit_is_said(void **state)
         { { s8, RQ_LEARNED_LSQ, 1, 3, s, z, 1, false }, RQ_NUMERIC, "zero point 1 is" },
         { { { RQ_DTYPE_F8E4M3FN, 0, 0 }, RQ_LEARNED_LSQ, 1, 3, s, NULL, 1, false }, RQ_BAD_DTYPE, "integer type" },
         { { s8, RQ_N_LEARNED_RULES, 1, 3, s, NULL, 1, false }, RQ_BAD_ARG, "rule" },
-        { { s8, RQ_LEARNED_TORCH, 1, 3, NULL, NULL, 1, false }, RQ_BAD_ARG, "there are none" },
+        { { s8, RQ_LEARNED_TORCH, 1, 3, NULL, NULL, 1, false }, RQ_BAD_ARG, "3 scales expected, but there are none" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rq_err err = { 0 };
@@ -702,6 +702,12 @@ static void what_does_not_fit_is_said(void **state)
     assert_int_equal(rq_learned_quantize_backward(NULL, &v, NULL, NULL, &v, &v, &forgotten, NULL), RQ_OK);
     forgotten.compat = true;
     assert_int_equal(rq_learned_quantize_backward(NULL, NULL, ds, dz, &v, &v, &forgotten, NULL), RQ_OK);
+    rq_strided nowhere = v, unknown = v;
+    nowhere.data = NULL;
+    unknown.shape.dim[0] = -1;
+    assert_int_equal(rq_learned_quantize_backward(NULL, &v, NULL, NULL, &nowhere, &v, &l, NULL), RQ_BAD_ARG);
+    assert_int_equal(rq_learned_quantize_backward(NULL, &v, NULL, NULL, &v, &nowhere, &l, NULL), RQ_BAD_ARG);
+    assert_int_equal(rq_learned_quantize_backward(NULL, NULL, NULL, NULL, &unknown, &unknown, &l, NULL), RQ_BAD_SHAPE);
     rq_strided f64 = v;
     f64.dtype = RQ_DTYPE_F64;
     assert_int_equal(rq_learned_quantize(NULL, &f64, &f64, &l, NULL), RQ_BAD_DTYPE);

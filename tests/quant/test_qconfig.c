@@ -365,6 +365,15 @@ static void contradictions_are_errors(void **state)
     q.activation.observer.averaging_constant = 1.5;
     refused(&q, NULL, NULL, RQ_BAD_ARG, "activation: averaging_constant is 1.5, expected 0 to 1");
     q = pair("default_observer", "default_weight_observer");
+    q.activation.observer.ema_ratio = NAN;
+    refused(&q, NULL, NULL, RQ_BAD_ARG, "activation: ema_ratio is nan, expected 0 to below 1");
+    q = pair("default_fake_quant", "default_weight_fake_quant");
+    q.weight.fake_quantizer.rule = RQ_N_LEARNED_RULES;
+    refused(&q, NULL, NULL, RQ_BAD_ARG, "weight: rule 2 of learned quantization is none");
+    q = pair("default_fake_quant", "default_weight_fake_quant");
+    q.activation.fake_quantizer.kind = RQ_N_FAKE_QUANTIZERS;
+    refused(&q, NULL, NULL, RQ_BAD_ARG, "activation: fake-quantizer 5 is none");
+    q = pair("default_observer", "default_weight_observer");
     q.weight.observer.kind = RQ_OBSERVER_FIXED;
     refused(&q, NULL, NULL, RQ_BAD_ARG, "weight: observer fixed is for activations");
 }
@@ -592,6 +601,10 @@ static void patterns_are_pythons(void **state)
         { "[]x]+", "]x", true },
         { "a|bc", "bc", true },
         { "a|b", "ab", false },
+        { "a\\<b", "a<b", true },
+        { "\\<b", "b", false },
+        { "(a|b)(c)", "bc", true },
+        { "x{,2}", "xx", true },
     };
     rq_qconfig q = numbered(1);
     for (int i = 0; i < N(cases); i++) {
@@ -612,6 +625,9 @@ static void patterns_are_pythons(void **state)
         { "[a", "pattern '[a': '[a' is not closed" },
         { "[\\W]", "pattern '[\\W]': '\\W]' inside [] is not known here" },
         { "", "an entry by pattern needs one that is not empty" },
+        { "a)|(b", "pattern 'a)|(b': ')|(b' closes what was not opened" },
+        { "a*{2}", "pattern 'a*{2}': '*{2}' is not known here" },
+        { "((a{99}){99}){99}", "pattern '((a{99}){99}){99}': '{99}' repeats too often, all repetitions together" },
     };
     for (int i = 0; i < N(bad); i++) {
         rq_qconfig_mapping *m = mapping();
@@ -662,6 +678,12 @@ static void entries_must_match(void **state)
     REFUSED(rq_qconfig_mapping_set_global(m, NULL, NULL),
             "none of the 5 modules gets a qconfig: nothing would be quantized");
 #undef REFUSED
+    /* a model of nothing */
+    m = mapping();
+    assert_int_equal(rq_qconfig_mapping_set_global(m, &q, NULL), RQ_OK);
+    assert_int_equal(rq_qconfig_mapping_check(m, NULL, 0, NULL, &err), RQ_NOT_FOUND);
+    assert_string_equal(err.text, "none of the 0 modules gets a qconfig: nothing would be quantized");
+    rq_qconfig_mapping_destroy(m);
     /* an ancestor alone is a match, and so is a call */
     m = mapping();
     assert_int_equal(rq_qconfig_mapping_set_module_name(m, "block", &q, NULL), RQ_OK);
