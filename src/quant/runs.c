@@ -214,27 +214,30 @@ static void walk_channel(const walk *w, int piece, int64_t c, int64_t from, int6
     }
 }
 
+/* Elements from..to-1 of channels c..c_end-1: a piece. */
+typedef struct part {
+    int64_t c, c_end, from, to;
+} part;
+
+static part part_of(const rq_runs *r, int64_t piece)
+{
+    const int64_t blocks = (r->rest + r->block - 1) / r->block;
+    if (r->by_channel)
+        return (part) { r->channels * piece / r->pieces, r->channels * (piece + 1) / r->pieces, 0, r->rest };
+    return (part) { 0, r->channels, blocks * piece / r->pieces * r->block,
+                    least(r->rest, blocks * (piece + 1) / r->pieces * r->block) };
+}
+
 static void walk_piece(void *arg, int64_t piece)
 {
     const walk *w = arg;
     const rq_runs *r = w->r;
-    if (r->by_channel) {
-        const int64_t to = r->channels * (piece + 1) / r->pieces;
-        for (int64_t c = r->channels * piece / r->pieces; c < to; c++)
-            walk_channel(w, (int)piece, c, 0, r->rest);
-        return;
-    }
-    const int64_t blocks = (r->rest + r->block - 1) / r->block;
-    const int64_t from = blocks * piece / r->pieces * r->block,
-                  to = least(r->rest, blocks * (piece + 1) / r->pieces * r->block);
-    if (step_of(r) == 1 || r->channels == 1) {
-        for (int64_t c = 0; c < r->channels; c++)
-            walk_channel(w, (int)piece, c, from, to);
-        return;
-    }
-    for (int64_t at = from; at < to; at += r->block)
-        for (int64_t c = 0; c < r->channels; c++)
-            walk_channel(w, (int)piece, c, at, least(to, at + r->block));
+    const part p = part_of(r, piece);
+    const bool by_turns = !r->by_channel && step_of(r) != 1 && r->channels > 1;
+    const int64_t turn = by_turns ? r->block : p.to - p.from;
+    for (int64_t at = p.from; at < p.to; at += turn)
+        for (int64_t c = p.c; c < p.c_end; c++)
+            walk_channel(w, (int)piece, c, at, least(p.to, at + turn));
 }
 
 void rq_runs_walk(const rq_runs *r, rq_exec *e, rq_runs_fn fn, void *arg)
@@ -247,11 +250,17 @@ void rq_runs_walk(const rq_runs *r, rq_exec *e, rq_runs_fn fn, void *arg)
 /* ---- extremes ---- */
 
 typedef struct extremes {
+    const rq_runs *r;
     rq_kernels k;
     rq_extremes *out; /* [pieces][channels], or [channels] where pieces are channels */
-    int64_t channels;
-    bool by_channel, near_zero;
+    bool near_zero;
 } extremes;
+
+/* Of channel 0, as this piece keeps them. */
+static rq_extremes *extremes_of(const extremes *a, int64_t piece)
+{
+    return a->out + (a->r->by_channel ? 0 : piece * a->r->channels);
+}
 
 /* NaN and infinities are rare: they are told apart where the kernel missed some. */
 static void count_bad(rq_extremes *x, const float *v, size_t n)
@@ -278,8 +287,8 @@ static void look_near_zero(rq_extremes *x, const float *v, size_t n)
 
 static void look(void *arg, int piece, int64_t channel, const float *x, size_t n)
 {
-    extremes *a = arg;
-    rq_extremes *to = &a->out[(a->by_channel ? 0 : piece * a->channels) + channel];
+    const extremes *a = arg;
+    rq_extremes *to = extremes_of(a, piece) + channel;
     float lo, hi;
     size_t finite;
     a->k.minmax(x, n, &lo, &hi, &finite);
@@ -290,6 +299,76 @@ static void look(void *arg, int piece, int64_t channel, const float *x, size_t n
         count_bad(to, x, n);
     if (a->near_zero)
         look_near_zero(to, x, n);
+}
+
+/* ---- extremes of channels that lie in a row: all of a row at once ---- */
+
+enum { GROUP = 16, WIDE = 16 * GROUP };
+
+static bool in_rows(const rq_runs *r)
+{
+    const rq_runs_axes *o = &r->outer;
+    return r->x.dtype == RQ_DTYPE_F32 && o->n && o->stride[o->n - 1] == 1 && o->dim[o->n - 1] >= GROUP &&
+           (step_of(r) != 1 || r->rest == 1);
+}
+
+static void fold_row(float *restrict lo, float *restrict hi, const float *restrict x, int64_t n)
+{
+    int64_t i = 0;
+    for (; i + GROUP <= n; i += GROUP)
+        for (int k = 0; k < GROUP; k++) {
+            lo[i + k] = x[i + k] < lo[i + k] ? x[i + k] : lo[i + k];
+            hi[i + k] = x[i + k] > hi[i + k] ? x[i + k] : hi[i + k];
+        }
+    for (; i < n; i++) {
+        lo[i] = x[i] < lo[i] ? x[i] : lo[i];
+        hi[i] = x[i] > hi[i] ? x[i] : hi[i];
+    }
+}
+
+/* Elements of n <= WIDE channels in a row, from c on. */
+static void look_at_row(const extremes *a, rq_extremes *out, const part *p, int64_t c, int64_t n)
+{
+    const char *channel = a->r->data + offset_of(&a->r->outer, c) * (int64_t)sizeof(float);
+    float lo[WIDE], hi[WIDE], low, high;
+    for (int i = 0; i < WIDE; i++) {
+        lo[i] = INFINITY;
+        hi[i] = -INFINITY;
+    }
+    for (int64_t at = p->from; at < p->to; at++) {
+        int64_t left;
+        size_t finite;
+        const float *x = (const float *)element(a->r, channel, at, &left);
+        a->k.minmax(x, (size_t)n, &low, &high, &finite);
+        if (finite == (size_t)n) {
+            fold_row(lo, hi, x, n);
+            continue;
+        }
+        for (int64_t i = 0; i < n; i++) {
+            if (isfinite(x[i])) {
+                fold_row(lo + i, hi + i, x + i, 1);
+            } else {
+                count_bad(&out[c + i], x + i, 1);
+                out[c + i].finite--; /* of all that are added below */
+            }
+        }
+    }
+    for (int64_t i = 0; i < n; i++) {
+        out[c + i].lo = lo[i];
+        out[c + i].hi = hi[i];
+        out[c + i].finite += (uint64_t)(p->to - p->from);
+    }
+}
+
+static void look_at_rows(void *arg, int64_t piece)
+{
+    const extremes *a = arg;
+    const int64_t row = a->r->outer.dim[a->r->outer.n - 1];
+    const part p = part_of(a->r, piece);
+    for (int64_t c = p.c, n; c < p.c_end; c += n) {
+        n = least(least(row - c % row, p.c_end - c), WIDE);
+        look_at_row(a, extremes_of(a, piece), &p, c, n);
+    }
 }
 
 static void add(rq_extremes *x, const rq_extremes *more)
@@ -307,16 +386,15 @@ static void add(rq_extremes *x, const rq_extremes *more)
 rq_status rq_runs_extremes(const rq_runs *r, rq_exec *e, bool near_zero, rq_extremes *out)
 {
     const int64_t rows = r->by_channel ? 1 : r->pieces;
-    extremes a = { .k = rq_exec_kernels(e),
-                   .near_zero = near_zero,
-                   .out = out,
-                   .channels = r->channels,
-                   .by_channel = r->by_channel };
+    extremes a = { .r = r, .k = rq_exec_kernels(e), .out = out, .near_zero = near_zero };
     if (rows > 1 && !(a.out = rq_mem_alloc((size_t)rows, (size_t)r->channels * sizeof *out)))
         return RQ_NO_MEMORY;
     for (int64_t i = 0; i < rows * r->channels; i++)
         a.out[i] = (rq_extremes) { .lo = INFINITY, .hi = -INFINITY, .least_abs = INFINITY };
-    rq_runs_walk(r, e, look, &a);
+    if (in_rows(r) && !near_zero && r->rest > 0)
+        rq_threads_for(rq_exec_pool(e), r->pieces, look_at_rows, &a);
+    else
+        rq_runs_walk(r, e, look, &a);
     if (rows == 1)
         return RQ_OK;
     memcpy(out, a.out, (size_t)r->channels * sizeof *out);
