@@ -24,7 +24,7 @@ extern "C" {
     X(BAD_DTYPE, "an element type does not fit")                                                                       \
     X(BAD_FILE, "file is not well formed")                                                                             \
     X(BAD_GRAPH, "graph is not valid")                                                                                 \
-    X(BAD_DATA, "samples do not fit the model")                                                                        \
+    X(BAD_DATA, "data do not fit what takes them")                                                                     \
     X(BAD_RECIPE, "recipe is not valid")                                                                               \
     X(NOT_FOUND, "nothing has that name")                                                                              \
     X(UNSUPPORTED, "not supported")                                                                                    \

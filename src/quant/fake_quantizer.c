@@ -45,8 +45,10 @@ static rq_status check(const rq_fake_quantizer_cfg *c, rq_err *err)
     if ((unsigned)c->kind >= RQ_N_FAKE_QUANTIZERS)
         return rq_fail(err, RQ_BAD_ARG, "no fake-quantizer has kind %d", (int)c->kind);
     if (c->kind == RQ_FAKE_QUANTIZER_OWN) {
-        if (!c->own || !c->own->name || !c->own->create || !c->own->destroy || !c->own->forward || !c->own->qparams)
-            return rq_fail(err, RQ_BAD_ARG, "an own fake-quantizer needs name, create, destroy, forward and qparams");
+        if (!c->own || !c->own->name || !c->own->create || !c->own->destroy || !c->own->forward || !c->own->qparams ||
+            !c->own->reset)
+            return rq_fail(err, RQ_BAD_ARG,
+                           "an own fake-quantizer needs name, create, destroy, forward, qparams and reset");
         return RQ_OK;
     }
     if (rq_qtype_width(&c->observer.type) > 16 || rq_qtype_is_float(&c->observer.type))
@@ -141,7 +143,7 @@ void rq_fake_quantizer_reset(rq_fake_quantizer *q)
 {
     if (q->observer)
         rq_observer_reset(q->observer);
-    else if (q->cfg.own->reset)
+    else
         q->cfg.own->reset(q->state);
     (void)!start(q, NULL);
 }

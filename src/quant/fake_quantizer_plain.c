@@ -2,14 +2,22 @@
  * FakeQuantize, FusedMovingAvgObsFakeQuantize and FixedQParamsFakeQuantize (docs/torch-facts.md 2.5, 2.6). */
 #include "quant/fake_quantizer.h"
 
+#include <math.h>
+
 #include "base/mem.h"
 #include "requant/fake_quantize.h"
+
+/* As PyTorch: a state's zero point is used although it is none of the codes. Beyond 2^24 rq_fake_quantize refuses it. */
+static int32_t loaded(float zero_point)
+{
+    return (int32_t)fmaxf(-0x1p24f, fminf(zero_point, 0x1p24f));
+}
 
 static rq_fq fq_of(rq_fake_quantizer *q)
 {
     const bool floats = q->cfg.observer.scheme == RQ_QSCHEME_PER_CHANNEL_FLOAT_QPARAMS;
     for (int c = 0; c < q->n; c++)
-        q->code[c] = rq_learned_zero_point(&q->type, q->zero_point[c]);
+        q->code[c] = q->cfg.compat ? loaded(q->zero_point[c]) : rq_learned_zero_point(&q->type, q->zero_point[c]);
     return (rq_fq) {
         .type = q->type,
         .rule = RQ_FQ_RECIPROCAL,

@@ -850,6 +850,39 @@ static void bad_states_change_nothing(void **state)
     rq_fake_quantizer_destroy(q);
 }
 
+/* What bad_states_change_nothing refuses PyTorch takes: numbers of PyTorch 2.7.0. */
+static void bad_states_as_pytorch_has_them(void **state)
+{
+    (void)state;
+    static const struct {
+        float scale;
+        int64_t zero_point;
+        float y[4];
+    } want[] = { { 0.25f, 255, { -64, -50, -32, -32 } }, { -0.25f, 5, { -30.5f, -30.5f, -30.5f, 1 } } };
+    for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
+        rq_fake_quantizer_cfg c = rq_fake_quantizer_defaults(RQ_FAKE_QUANTIZER_STANDARD);
+        c.observer.type = (rq_qtype) { RQ_DTYPE_S8, -128, 127 };
+        rq_state *s;
+        rq_err err = { 0 };
+        assert_int_equal(rq_state_create(&s), RQ_OK);
+        rq_fake_quantizer *q = make(&c);
+        assert_int_equal(rq_fake_quantizer_save(q, s, NULL), RQ_OK);
+        (void)!rq_state_set_floats(s, NULL, "scale", &want[i].scale, 1);
+        (void)!rq_state_set_ints(s, NULL, "zero_point", &want[i].zero_point, 1);
+        assert_int_equal(rq_fake_quantizer_load(q, s, NULL, &err), RQ_BAD_DATA);
+        rq_fake_quantizer_destroy(q);
+        c.compat = true;
+        q = make(&c);
+        ok(rq_fake_quantizer_load(q, s, NULL, &err), &err);
+        rq_fake_quantizer_enable_observer(q, false);
+        float x[4] = { -64, -50.125f, -32, 1 }, y[4];
+        assert_int_equal(feed(q, x, y, 4), RQ_OK);
+        assert_memory_equal(y, want[i].y, sizeof y);
+        rq_fake_quantizer_destroy(q);
+        rq_state_destroy(s);
+    }
+}
+
 /* ---- of a program ---- */
 
 typedef struct halves {
@@ -900,6 +933,10 @@ static void halves_params(void *state, int *n, float **s, float **z, float **ds,
     halves *h = state;
     *n = 1, *s = &h->scale, *z = &h->zero, *ds = &h->dscale, *dz = &h->dzero;
 }
+static void halves_reset(void *state)
+{
+    *(halves *)state = (halves) { .scale = 0.5f };
+}
 static rq_status halves_save(void *state, rq_state *s, const char *prefix)
 {
     return rq_state_set_floats(s, prefix, "scale", &((halves *)state)->scale, 1);
@@ -924,6 +961,7 @@ static void one_of_the_program(void **state)
                                   .backward = halves_backward,
                                   .qparams = halves_qparams,
                                   .params = halves_params,
+                                  .reset = halves_reset,
                                   .save = halves_save,
                                   .load = halves_load,
                                   .user = &user };
@@ -955,6 +993,10 @@ static void one_of_the_program(void **state)
     rq_fake_quantizer_enable_fake_quant(p, false);
     assert_int_equal(feed(p, x, y, 2), RQ_OK);
     assert_memory_equal(x, y, sizeof x);
+    rq_fake_quantizer_reset(p);
+    assert_true(scale_of(p) == 0.5f && rq_fake_quantizer_observer_enabled(p));
+    rq_fake_quantizer_enable_fake_quant(p, false);
+    rq_fake_quantizer_enable_observer(p, false);
     char text[RQ_FAKE_QUANTIZER_TEXT];
     assert_string_equal(rq_fake_quantizer_text(p, text, sizeof text),
                         "halves(fake_quant_enabled=0, observer_enabled=0)");
@@ -967,6 +1009,8 @@ static void one_of_the_program(void **state)
     rq_fake_quantizer_destroy(q);
     own.user = NULL;
     assert_int_equal(rq_fake_quantizer_create(&q, &c, &err), RQ_NO_MEMORY);
+    own.reset = NULL;
+    assert_int_equal(rq_fake_quantizer_create(&q, &c, &err), RQ_BAD_ARG);
 }
 
 /* ---- the rest ---- */
@@ -1164,6 +1208,7 @@ int main(void)
         cmocka_unit_test(a_state_of_whole_numbers_is_known),
         cmocka_unit_test(states_have_the_names_of_pytorch),
         cmocka_unit_test(bad_states_change_nothing),
+        cmocka_unit_test(bad_states_as_pytorch_has_them),
         cmocka_unit_test(one_of_the_program),
         cmocka_unit_test(settings_that_do_not_go_together),
         cmocka_unit_test(same_bits_with_any_threads),
