@@ -65,8 +65,9 @@ typedef struct rq_observer_cfg {
     rq_qscheme scheme; /* per_tensor_affine by default; per channel exactly where axis is one */
     int axis;          /* channel axis of x, or RQ_PER_TENSOR */
     bool custom_range; /* type.lo and type.hi are quant_min and quant_max that someone asked for (rq_qparams_rule) */
-    bool reduce_range; /* half of the codes: rq_qparams_rule */
-    float eps;         /* least scale: 2^-23 */
+    bool
+        reduce_range; /* half of the codes: rq_qparams_rule. Symmetric u8 without custom_range: EMA only, as the originals */
+    float eps;        /* least scale: 2^-23 */
     bool
         compat; /* NaN, infinities and tensors never seen as the original has them: docs/numerics.md, "Departures from the originals" */
     /* ---- how ---- */

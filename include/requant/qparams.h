@@ -87,8 +87,8 @@ typedef struct rq_qparams_rule {
 RQ_API rq_qparams_rule rq_qparams_rule_of(rq_qparams_kind kind, rq_qtype type, rq_qscheme scheme);
 /* The codes it uses: reduced where that is asked for; of a symmetric PTQ or ONNX rule without the one that has no negative. */
 RQ_API rq_qtype rq_qparams_codes(const rq_qparams_rule *r);
-/* RQ_BAD_DTYPE, RQ_BAD_ARG: a type that is not one of integers, an eps that is negative or not finite, unsigned 8 bits symmetric and reduced
- * (which PyTorch refuses too). */
+/* RQ_BAD_DTYPE, RQ_BAD_ARG: a type that is not one of integers, an eps that is negative or not finite, codes of which reducing
+ * leaves fewer than two. */
 RQ_API rq_status rq_qparams_rule_check(const rq_qparams_rule *r, rq_err *err);
 
 /* Scale and zero point for reals lo..hi. The scale is finite, positive and normal whatever lo and hi (a range without width has the answer that

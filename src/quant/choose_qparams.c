@@ -69,11 +69,6 @@ rq_status rq_qparams_rule_check(const rq_qparams_rule *r, rq_err *err)
         return rq_fail(err, RQ_BAD_ARG, "eps is %g, expected a number from 0 up", (double)r->eps);
     if (r->scheme == RQ_QSCHEME_PER_CHANNEL_FLOAT_QPARAMS && r->kind != RQ_QPARAMS_OBSERVER)
         return rq_fail(err, RQ_BAD_ARG, "zero points that are reals are of PyTorch's observers only");
-    if (r->reduce_range && r->kind == RQ_QPARAMS_OBSERVER && r->type.dtype == RQ_DTYPE_U8 && !r->custom_range &&
-        rq_qscheme_is_symmetric(r->scheme))
-        return rq_fail(err, RQ_BAD_ARG,
-                       "unsigned symmetric codes have their zero in the middle of 0..255: the range "
-                       "cannot be reduced");
     const rq_qtype codes = rq_qparams_codes(r);
     if (codes.lo >= codes.hi && !rq_qtype_is_float(&codes))
         return rq_fail(err, RQ_BAD_ARG, "%s leaves no two codes", rq_qtype_text(&r->type, text, sizeof text));
@@ -310,9 +305,13 @@ rq_status rq_qparams_choose(float lo, float hi, const rq_qparams_rule *r, float 
     *scale = c.scale;
     if (zero_point_f)
         *zero_point_f = (float)c.zero;
+    /* Core ML Tools' middle of reduced codes is above them (compat), reals are where they are; the layer-wise quantizer's is beyond the
+     * codes only for what never occurs there */
+    const bool anywhere = r->compat && c.symmetric && r->kind == RQ_QPARAMS_OBSERVER;
+    const double zero = anywhere ? c.zero : fmin(fmax(c.zero, (double)c.qn), (double)c.qp);
     if (r->scheme != RQ_QSCHEME_PER_CHANNEL_FLOAT_QPARAMS && zero_point_f)
-        *zero_point_f = (float)fmin(fmax(c.zero, (double)c.qn), (double)c.qp);
-    if (zero_point) /* the layer-wise quantizer's is where it is: beyond the codes only for what never occurs there */
-        *zero_point = (int32_t)fmin(fmax(rint(c.zero), (double)c.qn), (double)c.qp);
+        *zero_point_f = (float)zero;
+    if (zero_point)
+        *zero_point = (int32_t)rint(zero);
     return RQ_OK;
 }

@@ -100,6 +100,7 @@ static rq_status ema_update(rq_observer *o, const rq_observer_batch *b, rq_err *
 const rq_observer_row rq_observer_ema = {
     .name = "ema_min_max",
     .title = { "EMAMinMaxObserver", NULL },
+    .halves_symmetric = true,
     .middle_unseen = true,
     .per_channel = true,
     .extremes = true,

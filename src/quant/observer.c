@@ -136,6 +136,11 @@ static rq_status check(const rq_observer_cfg *c, rq_err *err)
         return rq_fail(err, RQ_UNSUPPORTED, "the observer %s is for whole tensors, not for channels", row->name);
     if (!row->no_qparams) {
         RQ_TRY(rq_qparams_rule_check(&rule, err));
+        if (c->reduce_range && c->type.dtype == RQ_DTYPE_U8 && !c->custom_range && !row->halves_symmetric &&
+            rq_qscheme_is_symmetric(c->scheme))
+            return rq_fail(err, RQ_BAD_ARG,
+                           "unsigned symmetric codes have their zero in the middle of 0..255: the range "
+                           "cannot be reduced");
         if (rq_qscheme_is_per_channel(c->scheme) != (c->axis != RQ_PER_TENSOR) && row->per_channel)
             return rq_fail(
                 err, RQ_BAD_ARG,

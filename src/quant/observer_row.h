@@ -37,6 +37,7 @@ typedef struct rq_observer_row {
     bool per_channel;     /* may be per channel */
     bool extremes;        /* wants seen[] */
     bool no_range, no_qparams;
+    bool halves_symmetric; /* takes reduce_range for symmetric u8, which PyTorch's refuse */
     bool middle_unseen; /* compat: the zero point of symmetric codes before anything was seen is their middle, not 0 */
     /* Each may be NULL unless said. init: after cfg was checked and range made; on an error release is called. */
     rq_status (*init)(rq_observer *o, rq_err *err);

@@ -547,7 +547,6 @@ static bool next_setting(int i, rq_fake_quantizer_cfg *c)
     c->observer.kind = RQ_OBSERVER_EMA;
     c->observer.type = rq_qtype_of(is_signed ? RQ_DTYPE_S8 : RQ_DTYPE_U8);
     c->observer.reduce_range = reduce;
-    c->observer.custom_range = reduce && symmetric && !is_signed; /* the only way to have it */
     c->observer.axis = per_channel ? 0 : RQ_PER_TENSOR;
     c->observer.scheme = per_channel ? (symmetric ? RQ_QSCHEME_PER_CHANNEL_SYMMETRIC : RQ_QSCHEME_PER_CHANNEL_AFFINE)
                                      : (symmetric ? RQ_QSCHEME_PER_TENSOR_SYMMETRIC : RQ_QSCHEME_PER_TENSOR_AFFINE);

@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "quant/observer_row.h"
 #include "quant/generators.h"
+#include "requant/fake_quantizer.h"
 
 static rq_err err;
 
@@ -666,6 +667,48 @@ static void b6_states_come_back(void **state)
         }
 }
 
+/* B7: what a plain FakeQuantize takes; and the codes of symmetric u8 reduced, which Core ML Tools 9 gives 128 as zero point. */
+static void b7_ema_goes_into_fake_quantize(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 32; i++) {
+        const bool channels = i & 1, symmetric = i & 2, is_signed = i & 4, reduce = i & 8, compat = i & 16;
+        const rq_qscheme scheme = channels
+                                      ? (symmetric ? RQ_QSCHEME_PER_CHANNEL_SYMMETRIC : RQ_QSCHEME_PER_CHANNEL_AFFINE)
+                                      : (symmetric ? SYMMETRIC : AFFINE);
+        rq_fake_quantizer_cfg cfg = rq_fake_quantizer_defaults(RQ_FAKE_QUANTIZER_STANDARD);
+        cfg.observer = config(RQ_OBSERVER_EMA, is_signed ? "qint8" : "quint8", scheme);
+        cfg.observer.axis = channels ? 0 : RQ_PER_TENSOR;
+        cfg.observer.reduce_range = reduce;
+        cfg.observer.compat = cfg.compat = compat;
+        rq_fake_quantizer *f;
+        if (rq_fake_quantizer_create(&f, &cfg, &err))
+            fail_msg("%s", err.text);
+        rq_fake_quantizer_destroy(f);
+
+        rq_observer *o = make(&cfg.observer);
+        float x[4] = { 2.5f, 2.5f, 2.5f, 2.5f };
+        const rq_strided v = matrix(x, 2, 2);
+        rq_qparams q;
+        assert_int_equal(rq_observer_update(o, NULL, &v, &err), RQ_OK);
+        assert_int_equal(rq_observer_qparams(o, &q, NULL, &err), RQ_OK);
+        assert_int_equal(q.n, channels ? 2 : 1);
+        if (symmetric && reduce)
+            assert_true(q.scale[0] == 2.5f / 63.5f);
+        assert_int_equal(q.zero_point[0], symmetric ? (is_signed           ? 0
+                                                       : compat || !reduce ? 128
+                                                                           : 64)
+                                                    : (is_signed ? (reduce ? -64 : -128) : 0));
+        rq_qparams_release(&q);
+        rq_observer_destroy(o);
+        cfg.observer.kind = RQ_OBSERVER_MINMAX; /* PyTorch's refuse it */
+        o = NULL;
+        assert_int_equal(rq_observer_create(&o, &cfg.observer, &err),
+                         symmetric && reduce && !is_signed ? RQ_BAD_ARG : RQ_OK);
+        rq_observer_destroy(o);
+    }
+}
+
 static void b8_channels_come_to_the_front(void **state)
 {
     static const struct {
@@ -969,6 +1012,7 @@ int main(void)
         cmocka_unit_test(b3_b4_predicates),
         cmocka_unit_test(b5_two_values_come_back),
         cmocka_unit_test(b6_states_come_back),
+        cmocka_unit_test(b7_ema_goes_into_fake_quantize),
         cmocka_unit_test(b8_channels_come_to_the_front),
         cmocka_unit_test(any_strides_and_threads_give_the_same),
         cmocka_unit_test(other_floats_are_taken_as_f32),
