@@ -119,7 +119,7 @@ RQ_API rq_status rq_tensor_quantizer_set_bounds(rq_tensor_quantizer *q, float lo
 RQ_API rq_status rq_tensor_quantizer_save(const rq_tensor_quantizer *q, rq_state *s, const char *prefix, rq_err *err);
 /* Take them; what q has not yet is made. A state of the originals, without descriptor, is taken too: one with nothing under `prefix` is that of
  * a dynamic quantizer, and changes nothing in one (so does a misspelt prefix). RQ_BAD_DATA: another descriptor (both are said; name, calibrator and initial amax
- * may differ), or clipping bounds for a q that learns none; RQ_NOT_FOUND: something that q has is missing; RQ_BAD_SHAPE: another shape than q has; RQ_BAD_DTYPE, RQ_NO_MEMORY. q is then as it was. */
+ * may differ), a negative amax, or clipping bounds for a q that learns none; RQ_NOT_FOUND: something that q has is missing; RQ_BAD_SHAPE: another shape than q has; RQ_BAD_DTYPE, RQ_NO_MEMORY. q is then as it was. */
 RQ_API rq_status rq_tensor_quantizer_load(rq_tensor_quantizer *q, const rq_state *s, const char *prefix, rq_err *err);
 
 /* As the original prints itself: "TensorQuantizer(8bit fake per-tensor amax=dynamic calibrator=MaxCalibrator scale=1.0 quant)". At most n bytes with the NUL

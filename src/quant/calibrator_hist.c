@@ -237,6 +237,10 @@ static rq_status load_bins(rq_calibrator *c, const rq_tensor *counts, const rq_t
             return rq_fail(err, RQ_BAD_DATA, "_calib_bin_edges[%lld] is %g, expected rising edges%s", (long long)i, v,
                            c->cfg.numpy_hist ? "" : ", multiples of the width");
     }
+    const double from = rq_tensor_get(edges, 0), to = rq_tensor_get(edges, n);
+    if (from < -0.5 || !(to > from)) /* numpy puts a range of one number half below it */
+        return rq_fail(err, RQ_BAD_DATA, "_calib_bin_edges reach from %g to %g, expected magnitudes and a width", from,
+                       to);
     uint64_t *count = rq_mem_zalloc((size_t)(n > h->cap ? n : h->cap), sizeof *count);
     double *edge = c->cfg.numpy_hist ? rq_mem_alloc((size_t)n + 1, sizeof *edge) : NULL;
     if (!count || (c->cfg.numpy_hist && !edge)) {

@@ -116,6 +116,22 @@ static rq_status counts_get(loaded *l, const rq_state *s, const char *prefix, rq
     return RQ_OK;
 }
 
+/* The bins are those from lo, or 0, to hi, or 0: later batches rely on it. */
+static rq_status check_ends(float lo, float hi, uint64_t total, double w, int64_t first, int64_t n, rq_err *err)
+{
+    bool ok;
+    if (!total)
+        ok = !n && lo == INFINITY && hi == -INFINITY;
+    else if (!n)
+        ok = lo == 0 && hi == 0;
+    else
+        ok = lo <= hi && isfinite(lo) && isfinite(hi) && floor(fmin((double)lo, 0) / w) == (double)first &&
+             floor(fmax((double)hi, 0) / w) == (double)(first + n - 1);
+    return ok ? RQ_OK
+              : rq_fail(err, RQ_BAD_DATA, "min_val %g and max_val %g of the state are not the ends of its %lld bins",
+                        (double)lo, (double)hi, (long long)n);
+}
+
 static rq_status counts_load(rq_observer *o, const rq_state *s, const char *prefix, rq_err *err)
 {
     loaded l;
@@ -130,6 +146,7 @@ static rq_status counts_load(rq_observer *o, const rq_state *s, const char *pref
     if (!empty && (!(w > 0 && w < INFINITY) || frexp(w, &e) != 0.5 || first > 0 || first + n < 0 || first < -n))
         return rq_fail(err, RQ_BAD_DATA, "bins of width %g from bin %lld on are none that counting makes", w,
                        (long long)first);
+    RQ_TRY(check_ends(l.lo->f32[0], l.hi->f32[0], l.total->u64[0], w, first, n, err));
     rq_histogram_reset(&o->h);
     rq_observer_reset(o);
     if (n)

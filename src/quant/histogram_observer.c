@@ -61,7 +61,9 @@ static rq_status histogram_load(rq_observer *o, const rq_state *s, const char *p
                            (double)t->f32[i]);
     RQ_TRY(rq_state_get(s, prefix, "min_val", RQ_DTYPE_F32, -1, &lo, err));
     RQ_TRY(rq_state_get(s, prefix, "max_val", RQ_DTYPE_F32, -1, &hi, err));
-    if (rq_tensor_count(lo) == 1 && rq_tensor_count(hi) == 1 && !isinf(lo->f32[0]) != !isinf(hi->f32[0]))
+    /* finite, or what an observer begins with: infinities are never folded in, whatever `compat` */
+    if (rq_tensor_count(lo) == 1 && rq_tensor_count(hi) == 1 && !(isfinite(lo->f32[0]) && isfinite(hi->f32[0])) &&
+        !(lo->f32[0] == INFINITY && hi->f32[0] == -INFINITY))
         return rq_fail(err, RQ_BAD_DATA, "min_val %g and max_val %g of the state are no range", (double)lo->f32[0],
                        (double)hi->f32[0]);
     RQ_TRY(rq_observer_load_range(o, s, prefix, err)); /* which resets */

@@ -47,9 +47,8 @@ static rq_status get_ends(const rq_state *s, const char *prefix, const char *nam
     char old[16];
     rq_err ignored;
     snprintf(old, sizeof old, "%ss", name);
-    if (!rq_state_get(s, prefix, old, RQ_DTYPE_F32, -1, out, &ignored))
-        return RQ_OK;
-    return rq_state_get(s, prefix, name, RQ_DTYPE_F32, -1, out, err);
+    const rq_status st = rq_state_get(s, prefix, name, RQ_DTYPE_F32, -1, out, err);
+    return st == RQ_NOT_FOUND && !rq_state_get(s, prefix, old, RQ_DTYPE_F32, -1, out, &ignored) ? RQ_OK : st;
 }
 
 /* Rank 0 and one number per tensor; [channels] per channel. A single number of either rank is taken for one of the other. */

@@ -388,6 +388,9 @@ rq_status rq_tensor_quantizer_load(rq_tensor_quantizer *q, const rq_state *s, co
     for (int i = 0; i < 2; i++)
         RQ_TRY(take_bound(&bound[i], q->desc.learn_amax, s, prefix, bound_names[i], err));
     rq_status st = take(&amax, &q->amax, s, prefix, "_amax", err);
+    for (int64_t i = 0; !st && amax.dtype != RQ_DTYPE_NONE && i < rq_tensor_count(&amax); i++)
+        if (amax.f32[i] < 0)
+            st = rq_fail(err, RQ_BAD_DATA, "%s_amax[%lld] is negative", prefix ? prefix : "", (long long)i);
     if (!st)
         st = take(&scale, &q->pre_quant_scale, s, prefix, "_pre_quant_scale", err);
     if (st) {

@@ -1192,6 +1192,26 @@ static void hostile_states(void **state)
     }
     rq_calibrator_destroy(h);
     rq_calibrator_destroy(m);
+    /* edges without a width, far below 0, and good ones, of numpy's form */
+    static const double edges[3][3] = { { 1, 1, 1 }, { -3e38, 0, 3e38 }, { 0.5, 1, 1.5 } };
+    h = make_hist(8, false, 2, true);
+    collect(h, data, 500);
+    for (int what = 0; what < 3; what++) {
+        rq_state *s;
+        double three[3];
+        const int64_t n = 3, counts[2] = { 300, 200 };
+        const rq_shape shape = rq_shape_of(1, &n);
+        const rq_tensor t = rq_tensor_view(RQ_DTYPE_F64, &shape, memcpy(three, edges[what], sizeof three));
+        assert_int_equal(rq_state_create(&s), RQ_OK);
+        assert_int_equal(rq_calibrator_save(h, s, NULL, NULL), RQ_OK);
+        assert_int_equal(rq_state_set(s, NULL, "_calib_bin_edges", &t), RQ_OK);
+        assert_int_equal(rq_state_set_ints(s, NULL, "_calib_hist", counts, 2), RQ_OK);
+        rq_calibrator *c = make_hist(8, false, 2, true);
+        assert_int_equal(rq_calibrator_load(c, s, NULL, &err), what == 2 ? RQ_OK : RQ_BAD_DATA);
+        rq_calibrator_destroy(c);
+        rq_state_destroy(s);
+    }
+    rq_calibrator_destroy(h);
 }
 
 static void weights_of_a_graph(void **state)

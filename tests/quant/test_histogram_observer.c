@@ -432,6 +432,18 @@ static void a_saved_state_goes_on_where_it_was(void **state)
     assert_int_equal(rq_observer_load(b, s, "a.", &err), RQ_BAD_DATA);
     assert_int_equal(rq_observer_load(b, s, "b.", &err), RQ_NOT_FOUND);
     assert_same(a, b);
+    x[7] = 0;
+    const float down = -INFINITY, up = INFINITY; /* which a histogram never folds in */
+    assert_int_equal(rq_state_set_floats(s, "a.", "histogram", x, 2048), RQ_OK);
+    assert_int_equal(rq_state_set_floats(s, "a.", "min_val", &down, 1), RQ_OK);
+    assert_int_equal(rq_state_set_floats(s, "a.", "max_val", &up, 1), RQ_OK);
+    rq_observer_cfg as_torch = *rq_observer_cfg_of(b);
+    as_torch.compat = true;
+    rq_observer *c = NULL;
+    assert_int_equal(rq_observer_create(&c, &as_torch, &err), RQ_OK);
+    assert_int_equal(rq_observer_load(c, s, "a.", &err), RQ_BAD_DATA);
+    rq_observer_destroy(c);
+    assert_same(a, b);
     rq_observer_reset(a);
     rq_observer *fresh = make(&codes[13]);
     assert_same(a, fresh);

@@ -947,6 +947,54 @@ static void old_and_broken_states(void **state)
     rq_state_destroy(s);
 }
 
+/* Ends that are not those of the bins would have later batches move counts to where there is no memory. */
+static void broken_counts(void **state)
+{
+    static float x[12];
+    static const struct {
+        const char *name;
+        float ends;
+    } wrong[] = { { "min_val", 5 }, { "min_val", -100 },     { "min_val", -INFINITY }, { "min_val", NAN },
+                  { "max_val", 0 }, { "max_val", INFINITY }, { "max_val", 1e30f } };
+    (void)state;
+    gen_l(x, 12, 3, -1, 2);
+    const rq_strided v = matrix(x, 3, 4);
+    rq_observer_cfg cfg = rq_observer_defaults(RQ_OBSERVER_COUNTS);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        rq_observer *o = make(&cfg), *other = make(&cfg);
+        rq_state *s;
+        assert_int_equal(rq_observer_update(o, NULL, &v, &err), RQ_OK);
+        assert_int_equal(rq_state_create(&s), RQ_OK);
+        assert_int_equal(rq_observer_save(o, s, "c."), RQ_OK);
+        assert_int_equal(rq_observer_load(other, s, "c.", &err), RQ_OK);
+        assert_int_equal(rq_state_set_floats(s, "c.", wrong[i].name, &wrong[i].ends, 1), RQ_OK);
+        assert_int_equal(rq_observer_load(other, s, "c.", &err), RQ_BAD_DATA);
+        assert_int_equal(rq_observer_update(other, NULL, &v, &err), RQ_OK); /* as it was */
+        assert_int_equal(rq_observer_count(other), 24);
+        rq_observer_destroy(o);
+        rq_observer_destroy(other);
+        rq_state_destroy(s);
+    }
+    /* both names of an end: the one that the checks are made of is taken */
+    static const float one[3] = { -1, -1, -1 }, many[5] = { -1, -1, -1, -1, -1 }, scale[3] = { 1, 1, 1 };
+    static const float up[3] = { 1, 1, 1 };
+    rq_state *s;
+    cfg = rq_observer_defaults(RQ_OBSERVER_LSQ);
+    cfg.axis = 0;
+    cfg.scheme = RQ_QSCHEME_PER_CHANNEL_AFFINE;
+    rq_observer *o = make(&cfg);
+    assert_int_equal(rq_state_create(&s), RQ_OK);
+    assert_int_equal(rq_state_set_floats(s, "", "min_val", one, 3), RQ_OK);
+    assert_int_equal(rq_state_set_floats(s, "", "max_val", up, 3), RQ_OK);
+    assert_int_equal(rq_state_set_floats(s, "", "scale", scale, 3), RQ_OK);
+    assert_int_equal(rq_state_set_floats(s, "", "min_vals", many, 5), RQ_OK);
+    assert_int_equal(rq_state_set_floats(s, "", "max_vals", many, 5), RQ_OK);
+    assert_int_equal(rq_observer_load(o, s, "", &err), RQ_OK);
+    assert_int_equal(rq_observer_channels(o), 3);
+    rq_observer_destroy(o);
+    rq_state_destroy(s);
+}
+
 /* ---- memory ---- */
 
 static rq_status life(rq_observer_kind kind, int axis)
@@ -1019,6 +1067,7 @@ int main(void)
         cmocka_unit_test(what_is_not_finite_is_counted),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(old_and_broken_states),
+        cmocka_unit_test(broken_counts),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -318,6 +318,12 @@ static void t7_kept_and_loaded(void **state)
     assert_int_equal(rq_tensor_quantizer_load(b, s, "l.", &err), RQ_OK);
     same(rq_tensor_quantizer_amax(b)->f32, two, 2);
     rq_tensor_quantizer_destroy(b);
+    two[1] = -2;
+    assert_int_equal(rq_state_set(s, "n.", "_amax", &amax), RQ_OK);
+    b = make("axis: 0", NULL);
+    assert_int_equal(rq_tensor_quantizer_load(b, s, "n.", &err), RQ_BAD_DATA);
+    assert_null(rq_tensor_quantizer_amax(b));
+    rq_tensor_quantizer_destroy(b);
     /* bounds */
     a = make("{learn_amax: true, amax: 2}", NULL);
     b = make("learn_amax: true", NULL);
