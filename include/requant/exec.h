@@ -13,7 +13,7 @@ extern "C" {
 
 typedef struct rq_exec rq_exec;
 
-/* `threads` threads, the caller's among them (0: one per core), and what this CPU can do (the environment variable RQ_CPU
+/* `threads` threads, the caller's among them (0: one per core; more than 512 are 512), and what this CPU can do (the environment variable RQ_CPU
  * pins it lower). *out is yours until rq_exec_destroy. One rq_exec serves one call at a time.
  * RQ_BAD_ARG: threads is negative, or RQ_CPU names no level of this machine; RQ_NO_MEMORY. err may be NULL. */
 RQ_API rq_status rq_exec_create(rq_exec **out, int threads, rq_err *err);

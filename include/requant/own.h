@@ -99,7 +99,9 @@ typedef struct rq_own_observer {
  * RQ_NO_MEMORY. err may be NULL. */
 RQ_API rq_status rq_own_add_observer(rq_own *o, const rq_own_observer *observer, rq_err *err);
 
-/* Add a calibrator (requant/calibrator.h), a fake-quantizer (requant/fake_quantizer.h): copied, the name too. Qconfig files name them.
+/* Add a calibrator (requant/calibrator.h), a fake-quantizer (requant/fake_quantizer.h): copied, the name too. Qconfig files name
+ * them; a calibrator is named as an observer there (`observer: NAME`), in settings and in recipes, where no observer of the program has that name: it collects
+ * tensors in pieces, as rows of numbers, and the range is -amax..amax.
  * RQ_BAD_ARG: no name, a function that is required is missing, or the name is there already; RQ_NO_MEMORY. err may be NULL. */
 struct rq_own_calibrator;
 struct rq_own_fake_quantizer;

@@ -17,6 +17,7 @@
 #include "ops/widen.h"
 #include "quant/observer_row.h"
 #include "ops/rewrite.h"
+#include "requant/calibrator.h"
 #include "requant/session.h"
 
 rq_ptq_cfg rq_ptq_defaults(void)
@@ -97,6 +98,8 @@ static rq_status find_observer(const rq_graph *g, const char *name, asked *out, 
         return RQ_OK;
     for (int i = 0; g->own && i < g->own->n_observers; i++)
         rq_nearest_try(&near, g->own->observer[i]->name);
+    for (int i = 0; g->own && i < g->own->n_calibrators; i++)
+        rq_nearest_try(&near, g->own->calibrator[i]->name);
     const bool known = rq_observer_kind_parse(&out->kind, name, NULL) == RQ_OK;
     for (size_t i = 0; i < sizeof by_name / sizeof by_name[0]; i++) {
         if (known && by_name[i] == out->kind)

@@ -100,6 +100,82 @@ static rq_status needs_name(const char *name, const char *what, rq_err *err)
     return name && name[0] ? RQ_OK : rq_fail(err, RQ_BAD_ARG, "a %s of one's own needs a name", what);
 }
 
+/* ---- calibrators as observers ---- */
+
+typedef struct calibrator {
+    rq_own_calibrator calibrator;
+    rq_own_observer observer; /* what files get by its name: -amax..amax */
+} calibrator;
+
+typedef struct calibrating {
+    const rq_own_calibrator *own;
+    void *state;
+} calibrating;
+
+static void *calibrating_create(void *user)
+{
+    const rq_own_calibrator *own = user;
+    calibrating *c = rq_mem_alloc(1, sizeof *c);
+    if (!c)
+        return NULL;
+    *c = (calibrating) { own, own->create(own->user) };
+    if (c->state)
+        return c;
+    rq_mem_free(c);
+    return NULL;
+}
+
+static rq_status calibrating_update(void *state, const float *x, size_t n)
+{
+    const calibrating *c = state;
+    const rq_shape row = rq_shape_of(1, &(int64_t) { (int64_t)n });
+    return c->own->collect(c->state, x, &row);
+}
+
+static rq_status calibrating_range(void *state, double *lo, double *hi)
+{
+    const calibrating *c = state;
+    RQ_TRY(c->own->amax(c->state, hi));
+    *lo = -*hi;
+    return RQ_OK;
+}
+
+static void calibrating_destroy(void *state)
+{
+    calibrating *c = state;
+    c->own->destroy(c->state);
+    rq_mem_free(c);
+}
+
+static void observe_by(calibrator *c)
+{
+    c->observer = (rq_own_observer) {
+        .name = c->calibrator.name,
+        .create = calibrating_create,
+        .update = calibrating_update,
+        .range = calibrating_range,
+        .destroy = calibrating_destroy,
+        .user = &c->calibrator,
+    };
+}
+
+static const char *calibrator_name(const rq_own *o, int i)
+{
+    return o->calibrator[i]->name;
+}
+
+static shelf calibrators(const rq_own *o)
+{
+    return (shelf) { o, o ? o->n_calibrators : 0, calibrator_name, "calibrator" };
+}
+
+static const rq_own_observer *of_calibrator(const rq_own *o, const char *name)
+{
+    const shelf s = calibrators(o);
+    const int i = find(&s, name);
+    return i >= 0 ? &((const calibrator *)(const void *)o->calibrator[i])->observer : NULL;
+}
+
 /* ---- observers ---- */
 
 static const char *observer_name(const rq_own *o, int i)
@@ -116,7 +192,7 @@ const rq_own_observer *rq_own_observer_of(const rq_own *o, const char *name)
 {
     const shelf s = observers(o);
     const int i = find(&s, name);
-    return i >= 0 ? o->observer[i] : NULL;
+    return i >= 0 ? o->observer[i] : of_calibrator(o, name);
 }
 
 rq_status rq_own_find_observer(const rq_own *o, const char *name, const rq_own_observer **out, rq_err *err)
@@ -150,16 +226,6 @@ rq_status rq_own_add_observer(rq_own *o, const rq_own_observer *observer, rq_err
 
 /* ---- calibrators ---- */
 
-static const char *calibrator_name(const rq_own *o, int i)
-{
-    return o->calibrator[i]->name;
-}
-
-static shelf calibrators(const rq_own *o)
-{
-    return (shelf) { o, o ? o->n_calibrators : 0, calibrator_name, "calibrator" };
-}
-
 rq_status rq_own_find_calibrator(const rq_own *o, const char *name, const rq_own_calibrator **out, rq_err *err)
 {
     const shelf s = calibrators(o);
@@ -171,11 +237,13 @@ rq_status rq_own_find_calibrator(const rq_own *o, const char *name, const rq_own
 rq_status rq_own_add_calibrator(rq_own *o, const rq_own_calibrator *c, rq_err *err)
 {
     const shelf s = calibrators(o);
+    const calibrator entry = { .calibrator = *c };
     void *mine;
     RQ_TRY(needs_name(c->name, s.what, err));
     if (!c->create || !c->collect || !c->amax || !c->destroy)
         return rq_fail(err, RQ_BAD_ARG, "calibrator '%s' needs all of create, collect, amax and destroy", c->name);
-    RQ_TRY(add(o, &s, c, sizeof *c, &mine, err));
+    RQ_TRY(add(o, &s, &entry, sizeof entry, &mine, err));
+    observe_by(mine);
     if (!rq_mem_grow(&o->calibrator, o->n_calibrators, &o->cap_calibrators, sizeof *o->calibrator)) {
         rq_mem_free(mine);
         return rq_fail(err, RQ_NO_MEMORY, "out of memory adding calibrator '%s'", c->name);

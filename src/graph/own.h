@@ -21,7 +21,7 @@ struct rq_own {
 };
 
 rq_own *rq_own_ref(rq_own *o); /* NULL is fine */
-/* The observer of that name, or NULL; o may be NULL. */
+/* The observer of that name, or the calibrator as one, or NULL; o may be NULL. */
 const rq_own_observer *rq_own_observer_of(const rq_own *o, const char *name);
 
 #endif

@@ -297,6 +297,24 @@ static rq_status extremes_range(void *state, double *lo, double *hi)
     return RQ_OK;
 }
 
+static rq_status both_range(void *state, double *lo, double *hi)
+{
+    const double *r = state;
+    *hi = fmax(-r[0], r[1]), *lo = -*hi;
+    return RQ_OK;
+}
+
+static rq_status extremes_collect(void *state, const float *x, const rq_shape *shape)
+{
+    return extremes_update(state, x, (size_t)rq_shape_count(shape));
+}
+
+static rq_status extremes_amax(void *state, double *amax)
+{
+    double lo;
+    return both_range(state, &lo, amax);
+}
+
 static int states_alive;
 static void extremes_destroy(void *state)
 {
@@ -326,7 +344,10 @@ static rq_graph *quantized_by(const char *observer, const char *recipe, rq_statu
         { "extremes", extremes_create, extremes_update, extremes_range, extremes_destroy, NULL, &states_alive },
         { .name = "counted", .choose = choose_extremes },
         { .name = "broken", .choose = fail_to_choose },
+        { "both", extremes_create, extremes_update, both_range, extremes_destroy, NULL, &states_alive },
     };
+    const rq_own_calibrator amax = { "amax", extremes_create,  extremes_collect, extremes_amax,
+                                     NULL,   extremes_destroy, &states_alive };
     rq_graph *g = load("models/digits-cnn.onnx");
     rq_dataset *d = data_of(g, "models/digits-train.npz");
     rq_ptq_cfg cfg = rq_ptq_defaults();
@@ -336,8 +357,9 @@ static rq_graph *quantized_by(const char *observer, const char *recipe, rq_statu
     for (int i = 0; i < 64; i++)
         rows[i] = i;
     assert_int_equal(rq_own_create(&own), RQ_OK);
-    for (int i = 0; i < 3; i++)
+    for (int i = 0; i < 4; i++)
         ok(rq_own_add_observer(own, &mine[i], &err));
+    ok(rq_own_add_calibrator(own, &amax, &err));
     assert_int_equal(rq_own_add_observer(own, &mine[0], &err), RQ_BAD_ARG);
     assert_int_equal(rq_own_add_observer(own, &(rq_own_observer) { .name = "half", .create = extremes_create }, &err),
                      RQ_BAD_ARG);
@@ -378,6 +400,35 @@ static void an_own_observer_that_takes_extremes_is_minmax(void **state)
         assert_true(rq_qparams_equal(q, rq_graph_qparams(c, v)));
     }
     assert_true(n > 5);
+    rq_graph_destroy(want);
+    rq_graph_destroy(a);
+    rq_graph_destroy(b);
+    rq_graph_destroy(c);
+}
+
+static void an_own_calibrator_is_the_range_on_both_sides(void **state)
+{
+    rq_graph *want = quantized_by("both", NULL, RQ_OK);
+    rq_graph *a = quantized_by("amax", NULL, RQ_OK),
+             *b = quantized_by(NULL, "rules:\n  - match: {type: Conv}\n    set: {observer: amax}\n", RQ_OK),
+             *c = quantized_by(NULL, "rules:\n  - match: {type: Conv}\n    set: {observer: both}\n", RQ_OK);
+    int n = 0, other = 0;
+    for (int v = 0; v < want->n_values; v++) {
+        const rq_qparams *q = rq_graph_qparams(want, v);
+        assert_string_equal(want->values[v].name, a->values[v].name);
+        n += q != NULL;
+        assert_true(!q || rq_qparams_equal(q, rq_graph_qparams(a, v)));
+    }
+    assert_int_equal(b->n_values, c->n_values);
+    for (int v = 0; v < b->n_values; v++) {
+        const rq_qparams *q = rq_graph_qparams(b, v);
+        assert_string_equal(b->values[v].name, c->values[v].name);
+        assert_true(!q || rq_qparams_equal(q, rq_graph_qparams(c, v)));
+        for (int w = 0; q && w < want->n_values; w++)
+            other += !strcmp(want->values[w].name, b->values[v].name) && rq_graph_qparams(want, w) &&
+                     !rq_qparams_equal(q, rq_graph_qparams(want, w));
+    }
+    assert_true(n > 5 && other > 0); /* the rule is for some alone */
     rq_graph_destroy(want);
     rq_graph_destroy(a);
     rq_graph_destroy(b);
@@ -433,6 +484,7 @@ int main(void)
         cmocka_unit_test(results_do_not_depend_on_threads),
         cmocka_unit_test(a_rule_that_averages_keeps_the_batches),
         cmocka_unit_test(an_own_observer_that_takes_extremes_is_minmax),
+        cmocka_unit_test(an_own_calibrator_is_the_range_on_both_sides),
         cmocka_unit_test(an_own_observer_that_fails_or_is_missing_is_said),
         cmocka_unit_test(observers_of_the_library_go_by_their_names),
     };

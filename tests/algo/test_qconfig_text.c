@@ -211,6 +211,26 @@ static void own_ones_work_from_a_file(void **state)
     assert_true(r.lo == -0.5 && r.hi == 0.75);
     rq_qconfig_made_release(&made);
     rq_qconfig_mapping_destroy(m);
+    /* a calibrator stands for the range from -amax to amax, and is written by its name */
+    assert_int_equal(
+        rq_qconfig_mapping_parse(&m, "global: {activation: {observer: my_max}, weight: null}", "own.yaml", o, &err),
+        RQ_OK);
+    rq_qconfig_mapping *back;
+    char text[1000];
+    assert_int_equal(rq_qconfig_mapping_text(m, text, sizeof text, NULL), RQ_OK);
+    assert_non_null(strstr(text, "\"my_max\""));
+    assert_int_equal(rq_qconfig_mapping_parse(&back, text, "text", o, &err), RQ_OK);
+    assert_true(rq_qconfig_equal(rq_qconfig_mapping_entry(m, 0).qconfig, rq_qconfig_mapping_entry(back, 0).qconfig));
+    rq_qconfig_mapping_destroy(back);
+    assert_int_equal(rq_qconfig_make_activation(rq_qconfig_mapping_entry(m, 0).qconfig, &made, &err), RQ_OK);
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(rq_observer_update(made.observer, NULL, &in, &err), RQ_OK);
+        assert_int_equal(rq_observer_range(made.observer, &r, 1), RQ_OK);
+        assert_true(r.lo == (i ? -9.5 : -1.5) && r.hi == (i ? 9.5 : 1.5));
+        x[1] = 9.5F;
+    }
+    rq_qconfig_made_release(&made);
+    rq_qconfig_mapping_destroy(m);
     /* a name that nobody has */
     assert_int_equal(
         rq_qconfig_mapping_parse(&m, "global: {activation: {observer: my_rage}, weight: null}", "own.yaml", o, &err),

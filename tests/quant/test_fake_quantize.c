@@ -550,6 +550,95 @@ static void codes_are_within_and_mean_what_fake_quantization_gives(void **state)
     rq_exec_destroy(e);
 }
 
+/* Numbers of a float type from 0 up, as its definition has them: mantissa m of 2^bits, exponent e, 2^(1 - bias) for both e = 0 and 1. E4M3
+ * ends one short of its last code, which is NaN; E5M2 before its last exponent. Returns how many. */
+static int float8_numbers(rq_dtype d, double *v)
+{
+    const int bits = d == RQ_DTYPE_F8E4M3FN ? 3 : 2, bias = d == RQ_DTYPE_F8E4M3FN ? 7 : 15;
+    const int n = d == RQ_DTYPE_F8E4M3FN ? 127 : 124;
+    for (int i = 0; i < n; i++) {
+        const int e = i >> bits, m = i & ((1 << bits) - 1);
+        v[i] = ldexp(e ? m + (1 << bits) : m, (e ? e : 1) - bias - bits);
+    }
+    return n;
+}
+
+/* The nearest of them to v, the even one of two; the last one for what is past it. */
+static double float8_nearest(const double *grid, int n, double v)
+{
+    int best = 0;
+    for (int i = 1; i < n; i++) {
+        const double x = fmin(fabs(v), grid[n - 1]), now = fabs(x - grid[i]), then = fabs(x - grid[best]);
+        if (now < then || (now == then && i % 2 == 0))
+            best = i;
+    }
+    return copysign(grid[best], v);
+}
+
+static void float8_is_the_nearest_of_its_numbers(void **state)
+{
+    (void)state;
+    rq_exec *e = NULL;
+    assert_int_equal(rq_exec_create(&e, 2, NULL), RQ_OK);
+    for (uint64_t seed = 1; seed <= 300; seed++) {
+        random_case c = random_case_of(seed, true);
+        const char *what = describe(&c, seed);
+        const rq_dtype d = seed % 2 ? RQ_DTYPE_F8E4M3FN : RQ_DTYPE_F8E5M2;
+        double grid[127];
+        const int n = float8_numbers(d, grid);
+        rq_rng r;
+        rq_rng_seed(&r, seed);
+        c.f.type = (rq_qtype) { d, 0, 0 };
+        c.f.zero_point = NULL;
+        const rq_fq_rule rule = c.f.rule;
+        if (c.n > 20000) { /* the search is slow */
+            release(&c);
+            continue;
+        }
+        for (int64_t i = 0; i < c.n; i++) {
+            const float s = c.scale[scale_of(&c, i)], step = rule >= RQ_FQ_MULTIPLIER ? 1 / s : s;
+            const int at = (int)between(&r, 0, n - 1);
+            switch (rq_rng_below(&r, 6)) {
+            case 0: /* a tie, or nearly; past the end, too */
+                c.x[i] = (float)(at + 1 < n ? (grid[at] + grid[at + 1]) / 2 : grid[at] * 1.1) * step;
+                break;
+            case 1:
+                c.x[i] = rq_rng_below(&r, 9) ? (float)grid[at] * step : c.x[i]; /* NaN and infinities are among those */
+                break;
+            default:
+                c.x[i] = rq_rng_f32(&r) * (float)grid[at] * step;
+            }
+            c.x[i] = rq_rng_below(&r, 2) ? c.x[i] : -c.x[i];
+            const float v = rule == RQ_FQ_DIVIDE       ? c.x[i] / s
+                            : rule == RQ_FQ_RECIPROCAL ? c.x[i] * (1 / s)
+                                                       : c.x[i] * s;
+            const float q = isnan(v) ? NAN : (float)float8_nearest(grid, n, (double)v);
+            c.y[i] = rule == RQ_FQ_MULTIPLIER ? q / s : rule == RQ_FQ_MULTIPLIER_RECIPROCAL ? q * (1 / s) : q * s;
+            c.mask[i] = fabs((double)v) <= grid[n - 1];
+            c.dx[i] = c.dy[i] * (c.mask[i] ? 1.0f : 0.0f);
+        }
+        check_case(e, &c, seed, true, what);
+        check_case(NULL, &c, seed, false, what);
+        rq_tensor codes;
+        assert_int_equal(rq_tensor_create(&codes, d, &c.shape, false), RQ_OK);
+        float *y = zeros(c.n, sizeof *y);
+        const rq_strided vx = in_a_row(&c, RQ_DTYPE_F32, c.x), vy = in_a_row(&c, RQ_DTYPE_F32, y);
+        CHECK(rq_fq_quantize(e, &codes, &vx, &c.f, &err_));
+        CHECK(rq_fq_dequantize(e, &vy, &codes, &c.f, &err_));
+        for (int64_t i = 0; i < c.n; i++)
+            if (!same(y[i], c.y[i]))
+                fail_msg("%s: %.9g has a code that means %.9g", what, (double)c.x[i], (double)y[i]);
+        CHECK(rq_fake_quantize(e, &vy, NULL, &vy, &c.f, &err_)); /* y of y is y */
+        for (int64_t i = 0; i < c.n; i++)
+            if (!same(y[i], c.y[i]))
+                fail_msg("%s: %.9g becomes %.9g the second time", what, (double)c.y[i], (double)y[i]);
+        rq_tensor_release(&codes);
+        free(y);
+        release(&c);
+    }
+    rq_exec_destroy(e);
+}
+
 static int by_value(const void *a, const void *b)
 {
     const float x = *(const float *)a, y = *(const float *)b;
@@ -808,6 +897,7 @@ int main(void)
         cmocka_unit_test(float8_is_round_half_even_and_saturates),
         cmocka_unit_test(every_layout_level_and_thread_gives_the_same_bits),
         cmocka_unit_test(codes_are_within_and_mean_what_fake_quantization_gives),
+        cmocka_unit_test(float8_is_the_nearest_of_its_numbers),
         cmocka_unit_test(it_is_idempotent_monotonic_and_near),
         cmocka_unit_test(narrow_and_wide_floats_are_computed_in_their_own_way),
         cmocka_unit_test(packed_codes_are_in_order_from_the_low_bits),
