@@ -45,7 +45,8 @@ typedef enum rq_observer_kind {
 
 /* "min_max", "moving_average_min_max", "ema_min_max", "histogram", "placeholder" ...; "?" for none. */
 RQ_API const char *rq_observer_kind_name(rq_observer_kind kind);
-/* From that name, any case, or PyTorch's name of the class ("MovingAveragePerChannelMinMaxObserver"). RQ_BAD_ARG; the sentence has the nearest name. */
+/* From that name, any case, or PyTorch's name of the class, with or without its module ("MovingAveragePerChannelMinMaxObserver",
+ * "torch.ao.quantization.observer.MinMaxObserver"; per channel or not is said by the cfg). RQ_BAD_ARG; the sentence has the nearest name. */
 RQ_API rq_status rq_observer_kind_parse(rq_observer_kind *out, const char *text, rq_err *err);
 /* Does PyTorch have it itself (Core ML Tools treats those apart)? */
 RQ_API bool rq_observer_kind_is_native(rq_observer_kind kind);

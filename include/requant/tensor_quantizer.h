@@ -109,7 +109,7 @@ RQ_API rq_status rq_tensor_quantizer_load_calib_amax(rq_tensor_quantizer *q, rq_
 /* ---- learned bounds ---- */
 /* Bounds from the stored amax, the largest where there are several: -amax, amax. RQ_BAD_ARG: learn_amax is false; RQ_NOT_FOUND: no amax is stored. */
 RQ_API rq_status rq_tensor_quantizer_init_learn_amax(rq_tensor_quantizer *q, rq_err *err);
-/* The bounds as they are, for a trainer to change; RQ_BAD_ARG: learn_amax is false. */
+/* The bounds as they are, for a trainer to change; RQ_BAD_ARG: learn_amax is false; a new bound is NaN. */
 RQ_API rq_status rq_tensor_quantizer_bounds(const rq_tensor_quantizer *q, float *lo, float *hi, rq_err *err);
 RQ_API rq_status rq_tensor_quantizer_set_bounds(rq_tensor_quantizer *q, float lo, float hi, rq_err *err);
 

@@ -2,6 +2,7 @@
  * rows (observer_row.h). */
 #include <ctype.h>
 #include <math.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "base/nearest.h"
@@ -44,14 +45,16 @@ static bool same_word(const char *a, const char *b)
 rq_status rq_observer_kind_parse(rq_observer_kind *out, const char *text, rq_err *err)
 {
     char hint[RQ_NEAREST_HINT];
-    rq_nearest near = rq_nearest_to(text);
+    const char *dot = strncmp(text, "torch.", 6) ? NULL : strrchr(text, '.');
+    const char *word = dot ? dot + 1 : text;
+    rq_nearest near = rq_nearest_to(word);
     for (int k = 0; k < RQ_N_OBSERVERS; k++) {
         const rq_observer_row *row = rows[k];
         const char *names[] = { row ? row->name : NULL, row ? row->title[0] : NULL, row ? row->title[1] : NULL };
         for (int i = 0; i < 3; i++) {
             if (!names[i])
                 continue;
-            if (same_word(names[i], text)) {
+            if (same_word(names[i], word)) {
                 *out = (rq_observer_kind)k;
                 return RQ_OK;
             }

@@ -249,6 +249,8 @@ rq_status rq_tensor_quantizer_bounds(const rq_tensor_quantizer *q, float *lo, fl
 rq_status rq_tensor_quantizer_set_bounds(rq_tensor_quantizer *q, float lo, float hi, rq_err *err)
 {
     RQ_TRY(check_learns(q, err));
+    if (isnan(lo) || isnan(hi))
+        return rq_fail(err, RQ_BAD_ARG, "clipping bounds %g and %g, expected two numbers", (double)lo, (double)hi);
     q->lo = lo;
     q->hi = hi;
     return RQ_OK;

@@ -914,6 +914,9 @@ static void what_does_not_fit_is_refused(void **state)
     assert_memory_equal(rq_observer_recorded(o, 0)->f32, ((float[]) { 0, 2, 4, 1, 3, 5 }), 24);
     rq_observer_destroy(o);
     rq_observer_kind kind;
+    assert_int_equal(rq_observer_kind_parse(&kind, "torch.ao.quantization.observer.HistogramObserver", &err), RQ_OK);
+    assert_int_equal(kind, RQ_OBSERVER_HISTOGRAM);
+    assert_int_equal(rq_observer_kind_parse(&kind, "torch.", &err), RQ_BAD_ARG);
     assert_int_equal(rq_observer_kind_parse(&kind, "MovingAveragePerChannelMinMaxObserver", &err), RQ_OK);
     assert_int_equal(kind, RQ_OBSERVER_MOVING_AVERAGE);
     assert_int_equal(rq_observer_kind_parse(&kind, "mix_max", &err), RQ_BAD_ARG);

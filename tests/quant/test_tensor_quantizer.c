@@ -198,6 +198,8 @@ static void t4_learned_amax(void **state)
     forward(q, y, &sx);
     same(y, want, N);
     assert_int_equal(rq_tensor_quantizer_set_bounds(q, -0.25f, 0.75f, &err), RQ_OK);
+    assert_int_equal(rq_tensor_quantizer_set_bounds(q, NAN, 1, &err), RQ_BAD_ARG); /* and stays as it was */
+    assert_int_equal(rq_tensor_quantizer_set_bounds(q, -1, NAN, &err), RQ_BAD_ARG);
     for (int i = 0; i < N; i++)
         want[i] = fmaxf(-0.25f, fminf(0.75f, x[i]));
     forward(q, y, &sx);
