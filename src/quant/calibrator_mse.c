@@ -8,11 +8,13 @@
 
 #include "base/mem.h"
 #include "base/number.h"
+#include "kernels/quantize.h"
 #include "quant/exec.h"
-#include "tensor/convert.h"
 #include "tensor/strided.h"
 
 enum { MOST_CANDIDATES = 4096, TILE = 1024, PIECE = 1 << 18 /* of a cell, numbers */ };
+
+static const float LARGEST_E4M3 = 448;
 
 #define TINY 0x1p-24f /* the smallest f16: an amax up to it stands for nothing but zeros */
 
@@ -63,12 +65,9 @@ static void fake_quantize(const rq_calibrator *c, const rq_kernels *k, float *y,
     if (!(amax > TINY)) {
         memset(y, 0, n * sizeof *y);
     } else if (c->cfg.e4m3) {
-        const float f = 448 / amax;
+        const float f = 1 / amax * LARGEST_E4M3; /* as rq_scaled_e4m3 */
         for (size_t i = 0; i < n; i++)
-            y[i] = fabsf(x[i]) < TINY ? 0
-                                      : rq_convert_f8_to_f32(RQ_DTYPE_F8E4M3FN,
-                                                             rq_convert_f32_to_f8(RQ_DTYPE_F8E4M3FN, x[i] * f, true)) *
-                                            (1 / f);
+            y[i] = fabsf(x[i]) < TINY ? 0 : rq_quantize_float(x[i] * f, 3, -6, LARGEST_E4M3) * (1 / f);
     } else {
         const float most = (float)(rq_calibrator_levels(c->cfg.num_bits, c->cfg.is_unsigned) - 1);
         const rq_fakequant p = { .in = most / amax,

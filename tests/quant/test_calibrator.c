@@ -927,6 +927,37 @@ static void strides_change_nothing(void **state)
 
 /* ---- squared errors of tensors ---- */
 
+/* Losses that ModelOpt 0.47 sums with its scaled_e4m3 in PyTorch 2.7, in f32. */
+static void mse_of_e4m3(void **state)
+{
+    static const double want[9] = { 7683.4892578125,    2205.44287109375,  393.2685852050781,
+                                    27.118778228759766, 11.51932430267334, 10.773265838623047,
+                                    9.656401634216309,  8.914602279663086, 9.318300247192383 };
+    float x[200], around = 11;
+    const rq_shape scalar = { 0 };
+    const rq_tensor amax = rq_tensor_view(RQ_DTYPE_F32, &scalar, &around);
+    rq_calibrator_cfg cfg = rq_calibrator_defaults(RQ_CALIBRATOR_MSE);
+    rq_tensor loss;
+    (void)state;
+    cfg.e4m3 = true;
+    cfg.step_size = 0.5;
+    cfg.amax = &amax;
+    rq_calibrator *c = make(&cfg);
+    for (int i = 0; i < 200; i++)
+        x[i] = (float)(i * 37 % 101 - 50) / 16 * (float)(1 + i % 7);
+    collect(c, x, 200);
+    for (int i = 0; i < 200; i++)
+        x[i] *= 0.3f;
+    collect(c, x, 200);
+    assert_int_equal(rq_calibrator_losses(c, &loss, NULL, NULL), RQ_OK);
+    assert_int_equal(rq_tensor_count(&loss), 9);
+    for (int i = 0; i < 9; i++)
+        assert_close(loss.f64[i], want[i], 1e-6);
+    assert_true(ask(c, RQ_AMAX_MSE) == 38.84375);
+    rq_tensor_release(&loss);
+    rq_calibrator_destroy(c);
+}
+
 static void mse_on_tensors(void **state)
 {
     /* 2 bits, codes -2..1 (narrow -1..1): amax 1, candidates 0.5, 1, 1.5, 2 */
@@ -1263,6 +1294,7 @@ int main(void)
         cmocka_unit_test(threads_and_instructions_change_nothing),
         cmocka_unit_test(strides_change_nothing),
         cmocka_unit_test(mse_on_tensors),
+        cmocka_unit_test(mse_of_e4m3),
         cmocka_unit_test(own_calibrators),
         cmocka_unit_test(memory_may_fail_anywhere),
         cmocka_unit_test(hostile_states),
