@@ -38,7 +38,7 @@ typedef enum rq_observer_kind {
     RQ_OBSERVER_OWN,
     /* ---- of rq_ptq; per tensor ---- */
     RQ_OBSERVER_COUNTS, /* bins that grow with the data and are never resampled; the range is chosen at the end, by `choice` */
-    RQ_OBSERVER_AVERAGE, /* * the plain mean of each batch's extremes: ONNX Runtime's moving average */
+    RQ_OBSERVER_AVERAGE, /* the plain mean of each batch's extremes: ONNX Runtime's moving average */
     RQ_OBSERVER_STACKED, /* percentile and entropy as ONNX Runtime's quantizer has them: wants a second pass (rq_observer_again) */
     RQ_N_OBSERVERS
 } rq_observer_kind;
@@ -124,7 +124,7 @@ RQ_API rq_status rq_observer_range(const rq_observer *o, rq_range *out, int n);
 
 /* Scale and zero point of each channel, by RQ_QPARAMS_OBSERVER (FIXED: the constants): *out is yours to release. Float qparams put their zero points
  * into zero_point_f[channels], which may be NULL otherwise.
- * RQ_BAD_ARG: nothing was seen yet, or the kind has no parameters (compat: never seen is scale 1, zero point 0, of length 1); RQ_NUMERIC: the
+ * RQ_BAD_ARG: nothing was seen yet, or the kind has no parameters (compat: never seen is scale 1, zero point 0, of length 1; symmetric EMA: the middle of the codes); RQ_NUMERIC: the
  * range is not one (compat: NaN was seen); RQ_NO_MEMORY. On error *out is untouched. */
 RQ_API rq_status rq_observer_qparams(const rq_observer *o, rq_qparams *out, float *zero_point_f, rq_err *err);
 
@@ -139,8 +139,8 @@ RQ_API const rq_tensor *rq_observer_recorded(const rq_observer *o, int i);
 RQ_API void rq_observer_reset(rq_observer *o);
 
 /* What it remembers, under PyTorch's names: min_val, max_val and eps (per tensor of rank 0, per channel [channels], [0] before the first batch; never
- * seen: inf, -inf); HISTOGRAM: histogram [bins]; LSQ, LSQ_PLUS: scale; FIXED: scale, zero_point. Loading takes min_vals and max_vals too. Counts of elements are not kept.
- * Loading: RQ_NOT_FOUND, RQ_BAD_DTYPE, RQ_BAD_SHAPE, RQ_BAD_DATA (min_val above max_val, an eps that is none); then o is as it was. RQ_UNSUPPORTED: OWN
+ * seen: inf, -inf); HISTOGRAM: histogram [bins]; LSQ, LSQ_PLUS: scale; FIXED: scale, zero_point; AVERAGE: updates; COUNTS: histogram, bin_width, first_bin, total, and no eps. Loading takes min_vals and max_vals too. Counts of elements are not kept.
+ * Loading: RQ_NOT_FOUND, RQ_BAD_DTYPE, RQ_BAD_SHAPE, RQ_BAD_DATA (min_val above max_val, ends that are not those of the bins, an eps that is none); then o is as it was. RQ_UNSUPPORTED: OWN
  * and STACKED, also when saving. RQ_NO_MEMORY. prefix may be NULL. */
 RQ_API rq_status rq_observer_save(const rq_observer *o, rq_state *s, const char *prefix);
 RQ_API rq_status rq_observer_load(rq_observer *o, const rq_state *s, const char *prefix, rq_err *err);
