@@ -35,4 +35,8 @@ const rq_npy_info *rq_npy_info_of(const rq_npy *a);
 rq_status rq_npy_read(rq_npy *a, uint64_t at, void *dst, size_t n, rq_err *err);
 void rq_npy_close(rq_npy *a);
 
+/* fn for each array of a .npz in the order of the file, which is opened once; t lives during the call. The first that is not RQ_OK ends it. */
+typedef rq_status (*rq_npz_fn)(void *arg, const char *name, const rq_tensor *t);
+rq_status rq_npz_each(const char *path, rq_npz_fn fn, void *arg, rq_err *err);
+
 #endif

@@ -263,6 +263,45 @@ rq_status rq_npz_load(rq_tensor *out, const char *path, const char *name, rq_err
                                                      : rq_fail_in(err, st, "%s", path);
 }
 
+static rq_status read_array(rq_npy *a, rq_tensor *out, rq_err *err)
+{
+    RQ_TRY(stat_entry(a, err));
+    RQ_TRY(read_header(a, err));
+    if (rq_tensor_create(out, a->info.dtype, &a->info.shape, false))
+        return rq_fail(err, RQ_NO_MEMORY, "not enough memory for %" PRIu64 " bytes", a->size);
+    return rq_npy_read(a, 0, out->data, out->bytes, err);
+}
+
+rq_status rq_npz_each(const char *path, rq_npz_fn fn, void *arg, rq_err *err)
+{
+    zip_t *z;
+    rq_status st = open_zip(&z, path, err);
+    if (st)
+        return rq_fail_in(err, st, "%s", path);
+    const zip_int64_t all = zip_get_num_entries(z, 0);
+    for (zip_int64_t i = 0; !st && i < all; i++) {
+        bool no_memory = false;
+        rq_npy a = { .fd = -1, .zip = z, .index = (zip_uint64_t)i };
+        rq_tensor t = { 0 };
+        char *name = array_name(z, a.index, &no_memory);
+        if (no_memory)
+            st = rq_fail(err, RQ_NO_MEMORY, "%s: not enough memory for its names", path);
+        if (!name)
+            continue;
+        st = read_array(&a, &t, err);
+        if (!st && (st = fn(arg, name, &t)))
+            rq_fail(err, st, "%s", rq_status_text(st));
+        if (st)
+            rq_fail_in(err, st, "%s: array '%s'", path, name);
+        if (a.file)
+            zip_fclose(a.file);
+        rq_tensor_release(&t);
+        rq_mem_free(name);
+    }
+    zip_discard(z);
+    return st;
+}
+
 rq_status rq_npz_names(const char *path, char ***names, int *n, rq_err *err)
 {
     zip_t *z;

@@ -2,6 +2,7 @@
 #include "requant/state.h"
 
 #include "base/mem.h"
+#include "formats/npy.h"
 #include "requant/dataset.h"
 
 rq_status rq_state_save(const rq_state *s, const char *path, rq_err *err)
@@ -17,31 +18,17 @@ rq_status rq_state_save(const rq_state *s, const char *path, rq_err *err)
     return st;
 }
 
-static rq_status read_all(rq_state *s, const char *path, char **names, int n, rq_err *err)
+static rq_status keep(void *arg, const char *name, const rq_tensor *t)
 {
-    for (int i = 0; i < n; i++) {
-        rq_tensor t;
-        RQ_TRY(rq_npz_load(&t, path, names[i], err));
-        const rq_status st = rq_state_set(s, NULL, names[i], &t);
-        rq_tensor_release(&t);
-        if (st)
-            return rq_fail(err, st, "%s: not enough memory for array '%s'", path, names[i]);
-    }
-    return RQ_OK;
+    return rq_state_set(arg, NULL, name, t);
 }
 
 rq_status rq_state_load(rq_state **out, const char *path, rq_err *err)
 {
-    char **names;
-    int n;
     rq_state *s = NULL;
-    RQ_TRY(rq_npz_names(path, &names, &n, err));
-    rq_status st = rq_state_create(&s);
-    if (st)
-        rq_fail(err, st, "%s: not enough memory to read it", path);
-    else
-        st = read_all(s, path, names, n, err);
-    rq_mem_free(names);
+    if (rq_state_create(&s))
+        return rq_fail(err, RQ_NO_MEMORY, "%s: not enough memory to read it", path);
+    const rq_status st = rq_npz_each(path, keep, s, err);
     if (st)
         rq_state_destroy(s);
     else
