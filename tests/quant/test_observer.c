@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "quant/observer_row.h"
 #include "quant/generators.h"
+#include "requant/fake_quantize.h"
 #include "requant/fake_quantizer.h"
 
 static rq_err err;
@@ -418,31 +419,46 @@ static void v5_and_v8_weights(void **state)
         bool symmetric;
         double scale[2];
         int zero[2];
+        int decoded;
     } rows[] = {
-        { "int8", true, { 0.01574803, 0.03149606 }, { 0, 0 } },
-        { "uint8", true, { 0.01574803, 0.03149606 }, { 127, 127 } },
-        { "int8", false, { 0.00784314, 0.01960784 }, { -128, -77 } },
-        { "uint8", false, { 0.00784314, 0.01960784 }, { 0, 51 } },
-        { "int4", true, { 0.2857143, 0.5714286 }, { 0, 0 } },
-        { "uint4", true, { 0.2857143, 0.5714286 }, { 7, 7 } },
-        { "int4", false, { 0.1333333, 0.3333333 }, { -8, -5 } },
-        { "uint4", false, { 0.1333333, 0.3333333 }, { 0, 3 } },
+        { "int8", true, { 0.01574803, 0.03149606 }, { 0, 0 }, 0 },
+        { "uint8", true, { 0.01574803, 0.03149606 }, { 127, 127 }, 0 },
+        { "int8", false, { 0.00784314, 0.01960784 }, { -128, -77 }, 1 },
+        { "uint8", false, { 0.00784314, 0.01960784 }, { 0, 51 }, 1 },
+        { "int4", true, { 0.2857143, 0.5714286 }, { 0, 0 }, 2 },
+        { "uint4", true, { 0.2857143, 0.5714286 }, { 7, 7 }, 2 },
+        { "int4", false, { 0.1333333, 0.3333333 }, { -8, -5 }, 3 },
+        { "uint4", false, { 0.1333333, 0.3333333 }, { 0, 3 }, 3 },
     };
+    static const double decoded[4][8] = {
+        { 0.2992126, 0.6929134, 1.1023622, 2, -1.007874, 2.015748, 2.992126, 4 },
+        { 0.2980392, 0.6980392, 1.0980393, 2, -1, 2, 3, 4 },
+        { 0.2857143, 0.5714286, 1.1428572, 2, -1.1428572, 1.7142859, 2.8571429, 4 },
+        { 0.2666667, 0.6666667, 1.0666667, 2, -1, 2, 3, 4 },
+    };
+    static float w[8] = { 0.3f, 0.7f, 1.1f, 2, -1, 2, 3, 4 };
     static const float lo[2] = { 0.3f, -1 }, hi[2] = { 2, 4 };
     (void)state;
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        for (int compat = 0; compat < 2; compat++)
+        for (int compat = 0; compat < 2; compat++) {
+            const rq_shape shape = rq_shape_of(2, (int64_t[]) { 2, 4 });
+            rq_qtype t;
+            float s[2], y[8];
+            int32_t z[2];
+            assert_int_equal(rq_qtype_parse(&t, rows[i].type, &err), RQ_OK);
             for (int c = 0; c < 2; c++) {
-                rq_qtype t;
-                float s;
-                int32_t z;
-                assert_int_equal(rq_qtype_parse(&t, rows[i].type, &err), RQ_OK);
                 rq_qparams_rule rule = rq_qparams_rule_of(RQ_QPARAMS_PTQ, t, rows[i].symmetric ? SYMMETRIC : AFFINE);
                 rule.compat = compat;
-                assert_int_equal(rq_qparams_choose(lo[c], hi[c], &rule, &s, &z, NULL), RQ_OK);
-                about((double)s, rows[i].scale[c]);
-                assert_int_equal(z, rows[i].zero[c]);
+                assert_int_equal(rq_qparams_choose(lo[c], hi[c], &rule, &s[c], &z[c], NULL), RQ_OK);
+                about((double)s[c], rows[i].scale[c]);
+                assert_int_equal(z[c], rows[i].zero[c]);
             }
+            const rq_fq fq = { .type = t, .rule = RQ_FQ_DIVIDE, .axis = 0, .n = 2, .scale = s, .zero_point = z };
+            const rq_strided in = rq_strided_floats(w, &shape), out = rq_strided_floats(y, &shape);
+            assert_int_equal(rq_fake_quantize(NULL, &out, NULL, &in, &fq, &err), RQ_OK);
+            for (int k = 0; k < 8; k++)
+                about((double)y[k], decoded[rows[i].decoded][k]);
+        }
     static const struct {
         float lo, hi;
         bool symmetric, compat;
