@@ -100,9 +100,11 @@ static bool sayable_part(const rq_qconfig_part *p)
     if (!plain_float && rq_qtype_check(&o->type, NULL))
         return false;
     rq_observer_cfg said = rq_observer_defaults(o->kind);
-    said.type = o->custom_range ? o->type
-                : plain_float   ? (rq_qtype) { .dtype = o->type.dtype }
-                                : rq_qtype_of(o->type.dtype);
+    said.type = (rq_qtype) { .dtype = o->type.dtype };
+    if (o->custom_range)
+        said.type = o->type;
+    else if (!plain_float)
+        said.type = rq_qtype_of(o->type.dtype);
     said.custom_range = o->custom_range;
     said.scheme = o->scheme;
     said.axis = o->axis;

@@ -91,10 +91,11 @@ rq_status rq_learned_quantize(rq_exec *e, const rq_strided *y, const rq_strided 
     RQ_TRY(check_operand("x", x, x, err));
     RQ_TRY(check_operand("y", y, x, err));
     RQ_TRY(rq_learned_check(l, &x->shape, err));
-    int32_t one_zp, *zp = &one_zp;
-    float one_scale, *scale = &one_scale;
+    enum { FEW = 16 };
+    int32_t few_zp[FEW], *zp = few_zp;
+    float few_scale[FEW], *scale = few_scale;
     void *block = NULL;
-    if (l->n > 1) {
+    if (l->n > FEW) {
         block = rq_mem_alloc((size_t)l->n, sizeof *zp + sizeof *scale);
         if (!block)
             return rq_fail(err, RQ_NO_MEMORY, "out of memory for %lld zero points", (long long)l->n);
