@@ -2,6 +2,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "quant/calibrator.h"
 #include "quant/observer_row.h"
 
 static rq_status counts_init(rq_observer *o, rq_err *err)
@@ -10,30 +11,16 @@ static rq_status counts_init(rq_observer *o, rq_err *err)
                                                         : RQ_OK;
 }
 
-typedef struct sink {
-    rq_observer *o;
-    const rq_kernels *k;
-} sink;
-
-/* A signed histogram is the same however its numbers are cut into calls, and needs no memory for them. */
-static void count(void *arg, int piece, int64_t channel, const float *x, size_t n)
-{
-    const sink *s = arg;
-    rq_histogram *h = &s->o->h;
-    const uint64_t bad = h->bad;
-    (void)piece, (void)channel;
-    (void)!rq_histogram_update(h, s->k, x, n);
-    for (size_t i = 0; h->bad > bad && i < n; i++)
-        s->o->nan += isnan(x[i]) ? 1 : 0;
-}
-
+/* A signed histogram is the same however its numbers are cut into calls, and needs no memory to grow. */
 static rq_status counts_update(rq_observer *o, const rq_observer_batch *b, rq_err *err)
 {
-    sink s = { o, &b->k };
+    const rq_extremes *x = &b->seen[0];
     (void)err;
-    rq_runs_walk(&b->runs, NULL, count, &s);
-    o->count = o->h.total;
-    o->infinite = o->h.bad - o->nan;
+    if (x->finite) {
+        (void)!rq_histogram_reach(&o->h, x->lo, x->hi);
+        rq_calibrator_count(&o->h, &b->runs, b->e, &b->k, x, false);
+    }
+    rq_histogram_commit(&o->h, x->lo, x->hi, x->finite, x->nan + x->above + x->below);
     return RQ_OK;
 }
 
@@ -178,6 +165,7 @@ const rq_histogram *rq_observer_histogram(const rq_observer *o)
 const rq_observer_row rq_observer_counts = {
     .name = "counts",
     .title = { "CountsObserver", NULL },
+    .extremes = true,
     .init = counts_init,
     .update = counts_update,
     .range = counts_range,

@@ -967,6 +967,46 @@ static void old_and_broken_states(void **state)
 }
 
 /* Ends that are not those of the bins would have later batches move counts to where there is no memory. */
+/* Counted by one thread in one call, or by two in calls of odd sizes that begin with zeros alone: the same bins. Expected is a count
+ * of each bin by comparison. */
+static void counts_do_not_depend_on_threads_and_cuts(void **state)
+{
+    enum { N = 300000, LEADING = 1000 };
+    float *x = malloc(N * sizeof *x);
+    rq_exec *two = NULL;
+    (void)state;
+    gen_t(x, N, 5);
+    memset(x, 0, LEADING * sizeof *x);
+    x[N / 2] = NAN;
+    x[N / 3] = -INFINITY;
+    assert_int_equal(rq_exec_create(&two, 2, &err), RQ_OK);
+    const rq_observer_cfg cfg = rq_observer_defaults(RQ_OBSERVER_COUNTS);
+    rq_observer *whole = make(&cfg), *cut = make(&cfg);
+    const rq_strided all = rq_strided_vector(x, N);
+    assert_int_equal(rq_observer_update(whole, NULL, &all, &err), RQ_OK);
+    for (int64_t at = 0, n = LEADING; at < N; at += n, n = n * 3 + 1) {
+        const rq_strided part = rq_strided_vector(x + at, n < N - at ? n : N - at);
+        assert_int_equal(rq_observer_update(cut, two, &part, &err), RQ_OK);
+    }
+    const rq_histogram *a = rq_observer_histogram(whole), *b = rq_observer_histogram(cut);
+    assert_true(a->n > 100 && a->n == b->n && a->first == b->first && a->width == b->width);
+    assert_memory_equal(a->count, b->count, (size_t)a->n * sizeof *a->count);
+    for (int i = 0; i < a->n; i += 97) {
+        uint64_t expected = 0;
+        for (int64_t k = 0; k < N; k++)
+            expected += x[k] >= (a->first + i) * a->width && x[k] < (a->first + i + 1) * a->width;
+        assert_int_equal(a->count[i], expected);
+    }
+    assert_int_equal(rq_observer_count(whole), N - 2);
+    assert_int_equal(rq_observer_count(cut), N - 2);
+    assert_int_equal(rq_observer_nan(cut), 1);
+    assert_int_equal(rq_observer_infinite(cut), 1);
+    rq_observer_destroy(whole);
+    rq_observer_destroy(cut);
+    rq_exec_destroy(two);
+    free(x);
+}
+
 static void broken_counts(void **state)
 {
     static float x[12];
@@ -1086,6 +1126,7 @@ int main(void)
         cmocka_unit_test(what_is_not_finite_is_counted),
         cmocka_unit_test(what_does_not_fit_is_refused),
         cmocka_unit_test(old_and_broken_states),
+        cmocka_unit_test(counts_do_not_depend_on_threads_and_cuts),
         cmocka_unit_test(broken_counts),
         cmocka_unit_test(every_allocation_may_fail),
     };
