@@ -72,12 +72,24 @@ static void print_executors(void)
                    x.dynamic_reduced ? ", in a reduced range too" : "");
 }
 
+static bool quantizes(const rq_qconfig_mapping *m)
+{
+    for (int i = 0; i < rq_qconfig_mapping_count(m); i++)
+        if (rq_qconfig_mapping_entry(m, i).qconfig)
+            return true;
+    return false;
+}
+
 /* The file as the library understands it. */
 static rq_status print_file(const char *path, rq_err *err)
 {
     rq_qconfig_mapping *m;
     size_t size;
     RQ_TRY(rq_qconfig_mapping_load(&m, path, NULL, err));
+    if (!quantizes(m)) {
+        rq_qconfig_mapping_destroy(m);
+        return rq_fail(err, RQ_BAD_RECIPE, "%s: nothing would be quantized: no entry has a qconfig", path);
+    }
     rq_status s = rq_qconfig_mapping_text(m, NULL, 0, &size);
     char *text = s == RQ_OK ? malloc(size) : NULL;
     if (s == RQ_OK)

@@ -17,3 +17,8 @@ printf 'rules:\n  - match: {type: Conv}\n    set: {weights: u8}\n' >r.yaml; requ
 mkfifo p; requant info p; requant eval models/digits-cnn.onnx -d p
 # nor do rules escape the profile
 printf 'rules:\n  - match: {type: Gemm}\n    set: {weights: s8}\n  - match: {type: Conv}\n    set: {activations: u16}\n' >r.yaml; requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --recipe r.yaml --profile tensorrt; ls never.onnx
+# qconfigs: the same
+printf 'objct_type: {LSTM: default_dynamic_qconfig}\n' >q.yaml; requant qconfigs q.yaml
+printf 'module_name: {head: defalt_qconfig}\n' >q.yaml; requant qconfigs q.yaml
+printf 'module_name: {head: null}\n' >q.yaml; requant qconfigs q.yaml
+: >q.yaml; requant qconfigs q.yaml
