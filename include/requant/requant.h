@@ -2,6 +2,7 @@
 #ifndef REQUANT_REQUANT_H
 #define REQUANT_REQUANT_H
 
+#include <requant/autograd.h>
 #include <requant/calibrator.h>
 #include <requant/dataset.h>
 #include <requant/edit.h>
@@ -13,8 +14,10 @@
 #include <requant/graph.h>
 #include <requant/image.h>
 #include <requant/learned_quantize.h>
-#include <requant/ops.h>
+#include <requant/linear_quantizer.h>
 #include <requant/observer.h>
+#include <requant/ops.h>
+#include <requant/optim.h>
 #include <requant/own.h>
 #include <requant/profile.h>
 #include <requant/ptq.h>

@@ -28,16 +28,20 @@ typedef enum rq_value_kind {
     RQ_VALUE_CAPTURED, /* of the enclosing graph: `outer` there */
 } rq_value_kind;
 
+/* Is a constant changed by training? AUTO: where its operator says so (rq_op.parameters). */
+typedef enum rq_trainable { RQ_TRAINABLE_AUTO, RQ_TRAINABLE_YES, RQ_TRAINABLE_NO } rq_trainable;
+
 typedef struct rq_value {
     const char *name; /* "" when nameless; unique in its graph otherwise; any bytes but NUL */
     rq_value_kind kind;
-    rq_dtype dtype;     /* of the reals (or of an ordinary integer tensor); NONE: not known */
-    rq_shape shape;     /* as far as known */
-    rq_id producer;     /* node, for RQ_VALUE_NODE */
-    rq_id outer;        /* value of the enclosing graph, for RQ_VALUE_CAPTURED */
-    rq_id quant;        /* entry of graph.quants, or RQ_NONE */
-    rq_tensor constant; /* RQ_VALUE_CONST, or the default of an input; dtype NONE otherwise */
-    bool pixels;        /* numbers of pixels, of which rq_ends knows the scale: made by rq_ends_fold, in memory only */
+    rq_dtype dtype;         /* of the reals (or of an ordinary integer tensor); NONE: not known */
+    rq_shape shape;         /* as far as known */
+    rq_id producer;         /* node, for RQ_VALUE_NODE */
+    rq_id outer;            /* value of the enclosing graph, for RQ_VALUE_CAPTURED */
+    rq_id quant;            /* entry of graph.quants, or RQ_NONE */
+    rq_tensor constant;     /* RQ_VALUE_CONST, or the default of an input; dtype NONE otherwise */
+    rq_trainable trainable; /* of a constant */
+    bool pixels; /* numbers of pixels, of which rq_ends knows the scale: made by rq_ends_fold, in memory only */
     const char *doc;
     const void *extra; /* what the format keeps to write the value back as it was; see formats */
 } rq_value;

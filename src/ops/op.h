@@ -8,6 +8,9 @@
 #include "graph/graph.h"
 #include "kernels/kernels.h"
 
+struct rq_exec;
+struct rq_fake_quantizer;
+
 /* What shape inference knows about a node, and where its answer goes. Sizes may be negative (unknown or
  * symbolic: equal negatives below -1 are equal sizes); a tensor's data is NULL unless its content is known.
  * At run time everything is known. */
@@ -47,7 +50,26 @@ typedef struct rq_op_args {
                               int n_out, rq_err *err);
     void *runner;
     rq_err *err;
+    const struct rq_op_training *training; /* NULL: the graph is run, not trained */
 } rq_op_args;
+
+/* What forward and backward get beyond that while a graph is trained (run/autograd). Forward writes `saved`, backward reads it: what is
+ * not in a tensor of the graph (which element was the largest, the mean of this batch). */
+typedef struct rq_op_training {
+    bool train;                             /* train mode: statistics of the batch, dropout; false: evaluation */
+    void *saved;                            /* row->saved() bytes, from forward to backward */
+    const rq_tensor *const *grad_out;       /* [n_out] dL/d out[i]; NULL: none came, which is zero */
+    rq_tensor *const *grad_in;              /* [n_in] dL/d in[i], to be overwritten, never added to; NULL: not wanted */
+    void *state;                            /* of prepare_backward */
+    struct rq_fake_quantizer *const *fakes; /* [n_fakes] what attribute "slot" of FakeQuantize counts in */
+    int n_fakes;
+    struct rq_exec *exec; /* for them: the same threads */
+    uint64_t random;      /* a number of this node and this step, for rows that draw (Dropout) */
+} rq_op_training;
+
+/* Bits of rq_op.saves, .parameters and .gradients. */
+#define RQ_OP_IN(i) (1u << (i))         /* input i; from 15 on all share the last bit */
+#define RQ_OP_OUT(i) (1u << (16 + (i))) /* output i */
 
 /* The i-th of n_in inputs; NULL: it is left out, or behind the last. */
 static inline const rq_tensor *rq_op_input(const rq_tensor *const *in, int n_in, int i)
@@ -79,7 +101,8 @@ enum { /* rq_op.flags */
        RQ_OP_VIEW =
            1u << 6, /* output 0 is the bytes of input 0 in the same order (Reshape): the planner lets it share them,
                                  and forward (a copy) runs only where it cannot */
-       RQ_OP_COMMUTES = 1u << 5, /* elementwise with numpy broadcasting */
+       RQ_OP_COMMUTES = 1u << 5,      /* elementwise with numpy broadcasting */
+       RQ_OP_GRAD_IN_PLACE = 1u << 7, /* backward may be called with grad_in[0] on the bytes of grad_out[0] */
 };
 
 typedef struct rq_op {
@@ -93,9 +116,22 @@ typedef struct rq_op {
     rq_place place;
     /* Structural check when a model is loaded (attributes present and typed); NULL: nothing to check. */
     rq_status (*check)(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err);
-    rq_status (*infer)(const rq_infer *a);      /* required */
-    rq_status (*forward)(const rq_op_args *a);  /* every dtype the operator allows; required for running */
-    rq_status (*backward)(const rq_op_args *a); /* NULL: gradient stops here */
+    rq_status (*infer)(const rq_infer *a);     /* required */
+    rq_status (*forward)(const rq_op_args *a); /* every dtype the operator allows; required for running */
+    /* Gradients of the inputs that training->grad_in asks for, from those of the outputs. f32; shapes of in and out hold always,
+     * data only of what `saves` names. RQ_OK with the same bits at any number of threads. NULL: gradient stops here. */
+    rq_status (*backward)(const rq_op_args *a);
+    unsigned saves; /* tensors whose data backward reads: RQ_OP_IN(i), RQ_OP_OUT(i); those are kept until then */
+    unsigned
+        gradients; /* inputs that have a gradient: RQ_OP_IN(i); 0: every float input. Others (indices, running statistics) have none */
+    unsigned parameters; /* inputs that are trained where they are float constants: weights, biases (RQ_OP_IN(i)) */
+    unsigned
+        statistics; /* inputs that forward changes in place in train mode: running mean and variance (RQ_OP_IN(i)) */
+    size_t (*saved)(const rq_op_args *a); /* bytes that forward leaves for backward; NULL: none */
+    rq_status (*prepare_backward)(const rq_op_args *a,
+                                  void **state); /* once per plan: training->state of backward; NULL: none */
+    void (*release_backward)(void *state);
+    size_t (*scratch_backward)(const rq_op_args *a); /* a->scratch of backward; NULL: none */
     /* Once per plan (shapes known; constant inputs have data, others data NULL): state for forward. NULL: none. */
     rq_status (*prepare)(const rq_op_args *a, void **state);
     /* The integer form. accepts_int says whether it takes these shapes, in_q and out_q; when not, *why is a

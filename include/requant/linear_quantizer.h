@@ -1,0 +1,82 @@
+/* requant/linear_quantizer.h — LinearQuantizer of coremltools.optimize.torch on a graph: config, prepare, step, finalize, report.
+ *
+ *   rq_linear_quantizer *q;
+ *   rq_linear_quantizer_create(&q, g, cfg, &err);      g: float, its layers named (requant/nn.h, or node names of an ONNX file)
+ *   rq_linear_quantizer_prepare(q, &err);              a copy of g with FakeQuantize nodes
+ *   rq_autograd_create(&a, rq_linear_quantizer_model(q), &(rq_autograd_cfg) { .fakes = ..., }, &err);
+ *   for each step: forward, loss, backward, optimizer, rq_linear_quantizer_step(q, a, &err);
+ *   rq_linear_quantizer_finalize(q, &out, &err);       annotated: rq_save writes QDQ, rq_session runs it in integers
+ */
+#ifndef REQUANT_LINEAR_QUANTIZER_H
+#define REQUANT_LINEAR_QUANTIZER_H
+
+#include <requant/autograd.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* ModuleLinearQuantizerConfig. Start from rq_module_linear_quantizer_defaults(). */
+typedef struct rq_module_linear_quantizer_config {
+    bool learnable;        /* algorithm: false "vanilla", true "learnable" (LSQ, LSQ+) */
+    rq_dtype weight_dtype; /* RQ_DTYPE_S8 (qint8), U8 (quint8), F32: float */
+    int weight_n_bits;     /* 2..8; from the spelling: qint4 is S8 with 4 */
+    rq_observer_kind
+        weight_observer; /* MOVING_AVERAGE (default), MINMAX, EMA; extensions: EMA_PERCENTILE, MSE, EMA_MSE, LSQ, LSQ_PLUS */
+    bool weight_per_channel;              /* true */
+    rq_dtype activation_dtype;            /* U8 (quint8), F32 */
+    int activation_n_bits;                /* 8; 2..8 as an extension */
+    rq_observer_kind activation_observer; /* MOVING_AVERAGE */
+    rq_qscheme quantization_scheme;       /* per-tensor SYMMETRIC (default) or AFFINE of requant/qtype.h */
+    bool has_milestones;
+    int64_t
+        milestones[4]; /* observers on, fake-quantize on, observers off, batch norms frozen; counted in calls of step */
+} rq_module_linear_quantizer_config;
+RQ_API rq_module_linear_quantizer_config rq_module_linear_quantizer_defaults(void);
+
+/* LinearQuantizerConfig. */
+typedef struct rq_linear_quantizer_config rq_linear_quantizer_config;
+RQ_API rq_status rq_linear_quantizer_config_create(rq_linear_quantizer_config **out);
+RQ_API void rq_linear_quantizer_config_destroy(rq_linear_quantizer_config *c); /* NULL is fine */
+/* c NULL: not quantized. One set before under the same key is replaced. Errors: what validation says (docs/coreml-facts.md). */
+RQ_API rq_status rq_linear_quantizer_config_set_global(rq_linear_quantizer_config *c,
+                                                       const rq_module_linear_quantizer_config *m, rq_err *err);
+RQ_API rq_status rq_linear_quantizer_config_set_module_type(rq_linear_quantizer_config *c, const char *type,
+                                                            const rq_module_linear_quantizer_config *m, rq_err *err);
+RQ_API rq_status rq_linear_quantizer_config_set_module_name(rq_linear_quantizer_config *c, const char *name,
+                                                            const rq_module_linear_quantizer_config *m, rq_err *err);
+RQ_API rq_status rq_linear_quantizer_config_add_non_traceable(rq_linear_quantizer_config *c, const char *module,
+                                                              rq_err *err);
+/* The original's ways, faults included (docs/numerics.md, "Departures from the originals"). */
+RQ_API void rq_linear_quantizer_config_set_compat(rq_linear_quantizer_config *c, bool on);
+/* From a dictionary (JSON), from YAML, from a file of either; the keys and spellings are the original's. */
+RQ_API rq_status rq_linear_quantizer_config_from_dict(rq_linear_quantizer_config **out, const char *json, rq_err *err);
+RQ_API rq_status rq_linear_quantizer_config_from_yaml(rq_linear_quantizer_config **out, const char *yaml, rq_err *err);
+RQ_API rq_status rq_linear_quantizer_config_load(rq_linear_quantizer_config **out, const char *path, rq_err *err);
+/* Back: JSON or YAML into buf[n] (NUL-terminated, cut at n); returns the length it takes. What is written reads back as the same. */
+RQ_API int64_t rq_linear_quantizer_config_as_dict(const rq_linear_quantizer_config *c, char *buf, size_t n);
+RQ_API int64_t rq_linear_quantizer_config_as_yaml(const rq_linear_quantizer_config *c, char *buf, size_t n);
+
+typedef struct rq_linear_quantizer rq_linear_quantizer;
+/* A copy of g is kept (config is copied; NULL: defaults). The config's rules are held against g's modules: RQ_NOT_FOUND: one matches nothing, the nearest is named. */
+RQ_API rq_status rq_linear_quantizer_create(rq_linear_quantizer **out, const rq_graph *g,
+                                            const rq_linear_quantizer_config *c, rq_err *err);
+RQ_API void rq_linear_quantizer_destroy(rq_linear_quantizer *q);
+/* Fuse, and put fake-quantizers where they go. Once. With milestones: all observers and fake-quantizers off. */
+RQ_API rq_status rq_linear_quantizer_prepare(rq_linear_quantizer *q, rq_err *err);
+RQ_API rq_graph *rq_linear_quantizer_model(rq_linear_quantizer *q); /* prepared; owned by q */
+/* Its fake-quantizers, by slot; names: "activation_post_process_0", "conv.weight_fake_quant". */
+RQ_API int rq_linear_quantizer_fakes(const rq_linear_quantizer *q, rq_fake_quantizer *const **fakes,
+                                     const char *const **names);
+/* Count, and do what the milestones say; a (may be NULL) has its batch norms frozen at the fourth. */
+RQ_API rq_status rq_linear_quantizer_step(rq_linear_quantizer *q, rq_autograd *a, rq_err *err);
+/* The quantized graph: batch norms folded, weights rounded, values annotated. Yours. RQ_BAD_DATA: a fake-quantizer has seen nothing (named). */
+RQ_API rq_status rq_linear_quantizer_finalize(rq_linear_quantizer *q, rq_graph **out, rq_err *err);
+/* Step counter, frozen flags and fake-quantizers. */
+RQ_API rq_status rq_linear_quantizer_save(const rq_linear_quantizer *q, rq_state *s, const char *prefix);
+RQ_API rq_status rq_linear_quantizer_load(rq_linear_quantizer *q, const rq_state *s, const char *prefix, rq_err *err);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
