@@ -10,6 +10,7 @@ set(RQ_SOURCES
   src/base/nearest.c
   src/base/notes.c
   src/base/number.c
+  src/base/quote.c
   src/base/rng.c
   src/base/status.c
   src/base/threads.c

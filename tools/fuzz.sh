@@ -1,6 +1,7 @@
 #!/bin/sh
 # Every fuzz target of BUILD for SECONDS, as many at a time as there are processors. New inputs go to BUILD/corpus/NAME, what
-# fails to BUILD/crash-*.
+# fails to BUILD/crash-*. FUZZ_SEED (default 1): what the fuzzer draws its changes from, so that two runs make the same inputs in the
+# same order; another number, or 0 for a new one each time, looks elsewhere.
 #   tools/fuzz.sh BUILD SECONDS [NAME]...
 set -u
 build=$1 seconds=$2
@@ -11,7 +12,7 @@ one() {
     seeds=tests/fuzz/corpus/$1
     case $1 in onnx | run) seeds="$seeds tests/golden/onnx/bad_models tests/golden/onnx/qdq tests/golden/onnx/qops tests/golden/onnx/float_ops" ;; esac
     mkdir -p "$build/corpus/$1"
-    "$build/tests/fuzz_$1" -max_len=8192 -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
+    "$build/tests/fuzz_$1" -seed="${FUZZ_SEED:-1}" -max_len=8192 -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -verbosity=0 -print_final_stats=1 \
         -artifact_prefix="$build/crash-$1-" "$build/corpus/$1" $seeds >"$build/fuzz-$1.log" 2>&1
     rc=$?
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$build/fuzz-$1.log")

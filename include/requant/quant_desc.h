@@ -75,7 +75,7 @@ RQ_API rq_status rq_quant_desc_preset_parse(rq_quant_desc_kind *out, const char 
  * and narrow_range is not (there: wherever amax is given). */
 RQ_API int64_t rq_quant_desc_text(const rq_quant_desc *d, char *buf, size_t n);
 /* YAML, keys in alphabetic order: every field, axis as number or list, num_bits "e4m3" for FP8. compat: as the original, num_bits and name, and of the others only what differs
- * from the default; never narrow_range and calib_method, which do not survive there; FP8 as the list [4, 3]. */
+ * from the default; never narrow_range and calib_method, which do not survive there; FP8 as the list [4, 3]. Of a name that is not UTF-8, U+FFFD stands for each byte of no character. */
 RQ_API int64_t rq_quant_desc_to_yaml(const rq_quant_desc *d, bool compat, char *buf, size_t n);
 /* *d (overwritten) from either form; what is not said has its default. RQ_BAD_ARG: not YAML, a key that it has not ("Unused keys: ..."), a value of the wrong kind, or what
  * rq_quant_desc_check says; RQ_NO_MEMORY. Then d has the defaults. */

@@ -6,7 +6,7 @@
 #include "base/buf.h"
 #include "base/file.h"
 #include "base/number.h"
-#include "formats/json_scan.h"
+#include "base/quote.h"
 #include "quant/qconfig_mapping.h"
 
 static void put_number(rq_buf *b, const char *fmt, double v)
@@ -27,7 +27,7 @@ static void put_key(rq_buf *b, const char *key)
 static bool put_text(rq_buf *b, const char *key, const char *text)
 {
     put_key(b, key);
-    return rq_json_put(b, text);
+    return rq_quote(b, text);
 }
 
 static const char *type_name(rq_dtype d, char *buf, size_t n)
@@ -194,7 +194,7 @@ static bool put_part(rq_buf *b, const char *key, const rq_qconfig_part *p)
     }
     rq_qconfig_constructor_row row;
     if (is_named(p, &row))
-        return rq_json_put(b, row.name);
+        return rq_quote(b, row.name);
     bool ok = true;
     rq_buf_adds(b, "{");
     if (p->form == RQ_QCONFIG_FAKE_QUANTIZER)
@@ -220,7 +220,7 @@ static bool put_qconfig(rq_buf *b, const rq_qconfig *q)
     }
     rq_qconfig_preset_row row;
     if (is_preset(q, &row))
-        return rq_json_put(b, row.name);
+        return rq_quote(b, row.name);
     rq_buf_adds(b, "{");
     const bool ok = put_part(b, "activation", &q->activation) && put_part(b, "weight", &q->weight);
     rq_buf_adds(b, "}");
@@ -232,10 +232,10 @@ static bool put_entry(rq_buf *b, const rq_qconfig_entry *e)
     if (e->level == RQ_QCONFIG_GLOBAL)
         return put_qconfig(b, e->qconfig);
     rq_buf_adds(b, "[");
-    bool ok = rq_json_put(b, e->name ? e->name : e->type);
+    bool ok = rq_quote(b, e->name ? e->name : e->type);
     if (e->level == RQ_QCONFIG_NAME_TYPE_ORDER) {
         rq_buf_adds(b, ", ");
-        ok &= rq_json_put(b, e->type);
+        ok &= rq_quote(b, e->type);
         rq_buf_addf(b, ", %d", e->index);
     }
     rq_buf_adds(b, ", ");

@@ -38,7 +38,4 @@ rq_status rq_json_end(rq_json *j);
 /* "name: byte 17: sentence"; returns RQ_BAD_FILE. */
 rq_status rq_json_fail(rq_json *j, const char *fmt, ...) RQ_PRINTF(2, 3);
 
-/* Text as a JSON string, quotes included. False: it is not UTF-8. */
-bool rq_json_put(rq_buf *b, const char *text);
-
 #endif

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/quote.h"
 #include "formats/json_scan.h"
 #include "formats/ranges.h"
 
@@ -238,11 +239,11 @@ rq_status rq_ranges_write_json(const rq_ranges *r, rq_buf *b, rq_err *err)
     for (int i = 0; i < r->n; i++) {
         const rq_range_info *t = &r->items[i];
         rq_buf_adds(b, i ? ",\n  " : "\n  ");
-        if (!rq_json_put(b, t->tensor))
+        if (!rq_quote(b, t->tensor))
             return rq_fail(err, RQ_BAD_DATA, "%s: the name '%.80s' is not UTF-8, which JSON cannot hold", r->path,
                            t->tensor);
         rq_buf_addf(b, ": {\"lo\": %.17g, \"hi\": %.17g, \"method\": ", t->lo, t->hi);
-        if (!rq_json_put(b, t->method))
+        if (!rq_quote(b, t->method))
             return rq_fail(err, RQ_BAD_DATA, "%s: the method of '%.80s' is not UTF-8", r->path, t->tensor);
         if (t->count)
             rq_buf_addf(b, ", \"count\": %" PRIu64 ", \"bad\": %" PRIu64, t->count, t->bad);

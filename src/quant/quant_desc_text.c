@@ -11,6 +11,7 @@
 
 #include "base/brackets.h"
 #include "base/number.h"
+#include "base/quote.h"
 #include "requant/quant_desc.h"
 
 /* ---- numbers as Python prints them ---- */
@@ -166,19 +167,10 @@ static bool is_word(const char *text);
 /* A string: plain where it can be nothing else, else in quotes. */
 static void add_string(rq_buf *b, const char *text)
 {
-    if (is_word(text)) {
+    if (is_word(text))
         rq_buf_adds(b, text);
-        return;
-    }
-    rq_buf_adds(b, "\"");
-    for (const char *c = text; *c; c++)
-        if (*c == '"' || *c == '\\')
-            rq_buf_addf(b, "\\%c", *c);
-        else if ((unsigned char)*c < ' ' || *c == 127)
-            rq_buf_addf(b, "\\x%02x", (unsigned char)*c);
-        else
-            rq_buf_add(b, c, 1);
-    rq_buf_adds(b, "\"");
+    else
+        rq_quote(b, text);
 }
 
 static void add_flag(rq_buf *b, const char *key, bool value, bool usual, bool compat)

@@ -47,6 +47,77 @@ static void round_trips(const rq_quant_desc *d)
     }
 }
 
+/* UTF-8 of one character, surrogates too; returns behind it. */
+static char *put_character(char *p, unsigned c)
+{
+    if (c < 0x80) {
+        *p++ = (char)c;
+    } else if (c < 0x800) {
+        *p++ = (char)(0xC0 | c >> 6);
+        *p++ = (char)(0x80 | (c & 63));
+    } else if (c < 0x10000) {
+        *p++ = (char)(0xE0 | c >> 12);
+        *p++ = (char)(0x80 | (c >> 6 & 63));
+        *p++ = (char)(0x80 | (c & 63));
+    } else {
+        *p++ = (char)(0xF0 | c >> 18);
+        *p++ = (char)(0x80 | (c >> 12 & 63));
+        *p++ = (char)(0x80 | (c >> 6 & 63));
+        *p++ = (char)(0x80 | (c & 63));
+    }
+    return p;
+}
+
+/* Every character of Unicode, 256 in a name: what is written loads again as it was. */
+static void names_hold_any_character(void **state)
+{
+    (void)state;
+    char name[2048], text[8192], *end;
+    for (unsigned first = 0; first <= 0x10FFFF; first += 256) {
+        if (first >= 0xD800 && first < 0xE000)
+            continue;
+        end = name;
+        for (unsigned c = first ? first : 1; c < first + 256; c++)
+            end = put_character(end, c);
+        *end = 0;
+        rq_quant_desc d, back;
+        rq_quant_desc_init(&d);
+        assert_int_equal(rq_quant_desc_set_name(&d, name), RQ_OK);
+        assert_in_range(rq_quant_desc_to_yaml(&d, false, text, sizeof text), 1, sizeof text - 1);
+        if (rq_quant_desc_from_yaml(&back, text, &err))
+            fail_msg("U+%04X...: %s", first, err.text);
+        assert_string_equal(back.name, name);
+        rq_quant_desc_release(&back);
+        rq_quant_desc_release(&d);
+    }
+}
+
+/* Bytes that are part of no character cannot be written; U+FFFD stands for them, and the rest is as it was. */
+static void names_that_are_not_utf8_are_written_as_far_as_they_are(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name, *reads;
+    } cases[] = {
+        { "a\x81z", "a\xEF\xBF\xBDz" },                                             /* a lone continuation */
+        { "a\xC0\x80z", "a\xEF\xBF\xBD\xEF\xBF\xBDz" },                             /* longer than it needs to be */
+        { "a\xED\xA0\x80", "a\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD" },               /* a surrogate */
+        { "\xF4\x90\x80\x80", "\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD\xEF\xBF\xBD" }, /* above U+10FFFF */
+        { "a\xC3", "a\xEF\xBF\xBD" },                                               /* cut off */
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char text[1024];
+        rq_quant_desc d, back;
+        rq_quant_desc_init(&d);
+        assert_int_equal(rq_quant_desc_set_name(&d, cases[i].name), RQ_OK);
+        assert_true(rq_quant_desc_to_yaml(&d, false, text, sizeof text) > 0);
+        assert_int_equal(rq_quant_desc_from_yaml(&back, text, &err), RQ_OK);
+        assert_string_equal(back.name, cases[i].reads);
+        rq_quant_desc_release(&back);
+        rq_quant_desc_release(&d);
+    }
+}
+
 static void d1_widths_and_defaults(void **state)
 {
     (void)state;
@@ -285,6 +356,8 @@ static void memory_may_run_out_anywhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(names_hold_any_character),
+        cmocka_unit_test(names_that_are_not_utf8_are_written_as_far_as_they_are),
         cmocka_unit_test(d1_widths_and_defaults),
         cmocka_unit_test(d2_what_is_given_is_kept),
         cmocka_unit_test(d3_what_is_refused),
