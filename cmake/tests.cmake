@@ -102,6 +102,12 @@ rq_test(tests/algo/test_report.c)
 rq_test(tests/algo/test_weight_only.c)
 rq_test(tests/oom/test_oom.c)
 
+# Every backward against differences of its forward; one file of cases per family (tests/ops/grad_cases.inc lists them).
+rq_test(tests/ops/test_grad.c)
+target_sources(test_ops_grad PRIVATE
+  tests/ops/grad_activations.c
+  tests/ops/grad_check.c)
+
 # Comparing with what other systems made (tests/golden), and having them read what we make (tests/interop). golden and
 # rewrite print for themselves; interop exits with 77 when it is offline.
 rq_test_tool(golden

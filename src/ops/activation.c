@@ -80,6 +80,15 @@ static rq_status unary_forward(const rq_op_args *a)
     return rq_half_run(a, unary_wide);
 }
 
+static rq_status unary_backward(const rq_op_args *a)
+{
+    const float *y = a->out[0]->f32, *dy = a->training->grad_out[0]->f32;
+    float *dx = a->training->grad_in[0]->f32;
+    for (int64_t i = 0, n = rq_tensor_count(a->in[0]); i < n; i++)
+        dx[i] = y[i] <= 0 ? 0 : dy[i];
+    return RQ_OK;
+}
+
 /* ---- Clip: bounds as attributes (6) or as inputs (11) ---- */
 
 /* A bound for the type at hand: an integer outside its range is brought into it. */
@@ -221,7 +230,22 @@ UNARY(log, "Log", 1, RQ_PLACE_FLOAT);
 UNARY(mish, "Mish", 18, RQ_PLACE_FLOAT);
 UNARY(neg, "Neg", 1, RQ_PLACE_FLOAT);
 UNARY(reciprocal, "Reciprocal", 1, RQ_PLACE_FLOAT);
-UNARY(relu, "Relu", 1, RQ_PLACE_CLAMP);
+const rq_op rq_op_relu = {
+    .name = "Relu",
+    .domain = "",
+    .since = 1,
+    .known = 25,
+    .min_in = 1,
+    .max_in = 1,
+    .min_out = 1,
+    .max_out = 1,
+    .flags = RQ_OP_TABLE | RQ_OP_GRAD_IN_PLACE,
+    .place = RQ_PLACE_CLAMP,
+    .infer = rq_infer_same,
+    .forward = unary_forward,
+    .backward = unary_backward,
+    .saves = RQ_OP_OUT(0),
+};
 UNARY(round, "Round", 11, RQ_PLACE_FLOAT);
 UNARY(selu, "Selu", 1, RQ_PLACE_FLOAT);
 UNARY(shrink, "Shrink", 9, RQ_PLACE_FLOAT);
