@@ -7,14 +7,19 @@
 
 #include "cli.h"
 
+enum { RQ_INFO_NAME = 520 };
+
 typedef struct info_args {
     cli_common common;
     const char *json;
+    bool modules;
 } info_args;
 
 static const cli_opt opts[] = {
     { CLI_OUT, 0, "json", "FILE", offsetof(info_args, json), "write the result as JSON (-: standard output)", NULL, 0,
       0 },
+    { CLI_FLAG, 0, "modules", NULL, offsetof(info_args, modules), "list the modules, by whose names and types rules go",
+      NULL, 0, 0 },
     CLI_ROWS_COMMON,
     { CLI_END, 0, NULL, NULL, 0, NULL, NULL, 0, 0 },
 };
@@ -24,6 +29,8 @@ typedef struct facts {
     rq_graph_summary sum;
     rq_op_count *ops;
     int n_ops;
+    rq_module *modules;
+    int n_modules;
 } facts;
 
 /* "[N,3,224,?]", with the names of symbolic sizes. */
@@ -86,6 +93,28 @@ static void print_facts(const facts *f)
         printf("%-11s no\n", "quantized");
 }
 
+static void print_modules(const facts *f)
+{
+    printf("\n%-32s %-20s %-20s %s\n", "module", "type", "operator", "nodes");
+    for (int i = 0; i < f->n_modules; i++) {
+        const rq_module *m = &f->modules[i];
+        char name[RQ_INFO_NAME];
+        snprintf(name, sizeof name, m->call ? "(%s)" : "%s", m->call && !m->name[0] ? "root" : m->name);
+        printf("%-32s %-20s %-20s %d\n", name, m->type, m->op, m->n_nodes);
+    }
+}
+
+static json_t *json_of_modules(const facts *f)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < f->n_modules; i++) {
+        const rq_module *m = &f->modules[i];
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:i, s:b}", "name", m->name, "type", m->type, "operator",
+                                              m->op, "nodes", m->n_nodes, "call", (int)m->call));
+    }
+    return list;
+}
+
 static json_t *json_of_values(const rq_graph *g, int n, rq_value_info (*get)(const rq_graph *, int))
 {
     json_t *list = json_array();
@@ -114,7 +143,7 @@ static void add_op(json_t *ops, json_t *not_run, const rq_op_count *op)
         json_array_append_new(not_run, json_string(key));
 }
 
-static rq_status save_json(const facts *f, const char *path, rq_err *err)
+static rq_status save_json(const facts *f, const char *path, bool modules, rq_err *err)
 {
     json_t *ops = json_object(), *not_run = json_array();
     for (int i = 0; i < f->n_ops; i++)
@@ -127,6 +156,8 @@ static rq_status save_json(const facts *f, const char *path, rq_err *err)
                   (json_int_t)f->sum.parameter_bytes, "opset", (json_int_t)f->sum.opset, "ir_version",
                   (json_int_t)f->sum.ir_version, "producer", f->sum.producer ? f->sum.producer : "", "quantized",
                   (int)f->sum.is_quantized, "quantized_values", f->sum.n_quantized_values);
+    if (all && modules)
+        json_object_set_new(all, "modules", json_of_modules(f));
     char *text = all ? json_dumps(all, JSON_INDENT(1)) : NULL;
     json_decref(all);
     if (!text)
@@ -148,27 +179,35 @@ static int run(void *args)
         goto done;
     if (rq_graph_count_ops(f.g, &f.ops, &f.n_ops))
         goto done;
+    if (a->modules && rq_graph_modules(f.g, &f.modules, &f.n_modules))
+        goto done;
     if (!a->common.quiet && !cli_is_stdout(a->json)) {
         print_facts(&f);
+        if (a->modules)
+            print_modules(&f);
         if (a->common.verbose)
             rq_graph_print(f.g, stdout);
     }
-    if (a->json && save_json(&f, a->json, &err))
+    if (a->json && save_json(&f, a->json, a->modules, &err))
         goto done;
     rc = CLI_OK;
 done:
     if (rc)
         cli_fail("info", &err);
     rq_free(f.ops);
+    rq_free(f.modules);
     rq_graph_destroy(f.g);
     return rc;
 }
 
 const cli_command cmd_info = {
     .name = "info",
-    .synopsis = "MODEL [--json FILE] [OPTION]...",
+    .synopsis = "MODEL [--modules] [--json FILE] [OPTION]...",
     .summary = "inputs, outputs, operators, parameters, opset, quantization",
-    .about = "Says what is in MODEL without running it. With -v the whole graph follows, a line per value and node.",
+    .about = "Says what is in MODEL without running it. With -v the whole graph follows, a line per value and node. "
+             "--modules lists the layers by the names and types that the program which made the model gave them, as "
+             "far as its node "
+             "names tell; a call of a function stands in parentheses, with the module that makes it.",
     .min_operands = 1,
     .max_operands = 1,
     .args_size = sizeof(info_args),

@@ -82,6 +82,8 @@ set(RQ_SOURCES
   src/graph/copy.c
   src/graph/edit.c
   src/graph/graph.c
+  src/graph/module_types.c
+  src/graph/modules.c
   src/graph/order.c
   src/graph/own.c
   src/graph/print.c

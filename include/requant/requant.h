@@ -15,6 +15,7 @@
 #include <requant/image.h>
 #include <requant/learned_quantize.h>
 #include <requant/linear_quantizer.h>
+#include <requant/modules.h>
 #include <requant/observer.h>
 #include <requant/ops.h>
 #include <requant/optim.h>

@@ -41,3 +41,5 @@ requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o trt.onnx -
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o pixels.onnx --inputs u8 --outputs u8 --mean 0.25 --std 0.5 -q; requant info pixels.onnx | mask | head -2; requant lint pixels.onnx
 # for a runtime: what it will do with the file is said without samples too
 requant quantize models/digits-cnn.onnx --ranges ranges.json -o r4.onnx --profile openvino | mask
+# layers by the names and types that rules go by
+requant info models/digits-cnn.onnx --modules | tail -16; requant info models/digits-cnn.onnx --modules -q --json - | grep -A6 modules
