@@ -283,6 +283,8 @@ set(RQ_SOURCES
   src/algo/lint.c
   src/algo/lint_ort.c
   src/algo/lint_other.c
+  src/algo/loss.c
+  src/algo/optimizer.c
   src/algo/place.c
   src/algo/place_ort.c
   src/algo/place_runtime.c
@@ -303,6 +305,7 @@ set(RQ_SOURCES
   src/algo/report_print.c
   src/algo/report_sums.c
   src/algo/report_walk.c
+  src/algo/schedule.c
   src/algo/settings.c
   src/algo/summary.c
   src/algo/transpose.c

@@ -6,6 +6,7 @@
 #define REQUANT_OPTIM_H
 
 #include <requant/autograd.h>
+#include <requant/exec.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -27,7 +28,10 @@ typedef struct rq_optimizer_cfg {
     double weight_decay;        /* SGD, ADAM: added to the gradient; ADAMW: decoupled (0.01) */
     bool decay_all;  /* weight decay on biases, norms and scales too (PyTorch's way); false: on weights only */
     double scale_lr; /* rate of scales and zero points as a factor of lr; 1 */
-    double clip_norm, clip_value; /* of gradients before the step; 0: none. clip_norm over all parameters together */
+    /* Of gradients before the step; 0: none. First each is held within +-clip_value, then all parameters that are trained together within clip_norm,
+     * as clip_grad_value_ and clip_grad_norm_ do; the gradients themselves stay as they are. */
+    double clip_norm, clip_value;
+    rq_exec *exec; /* threads of the step; borrowed; NULL: the caller's own. The same bits with any */
 } rq_optimizer_cfg;
 RQ_API rq_optimizer_cfg rq_optimizer_defaults(rq_optimizer_kind kind);
 
@@ -40,6 +44,7 @@ typedef struct rq_param_group {
 } rq_param_group;
 
 typedef struct rq_optimizer rq_optimizer;
+/* cfg NULL: SGD's defaults; groups are copied. RQ_BAD_ARG: a number out of its range is named; RQ_NO_MEMORY. */
 RQ_API rq_status rq_optimizer_create(rq_optimizer **out, const rq_optimizer_cfg *cfg, const rq_param_group *groups,
                                      int n_groups, rq_err *err);
 RQ_API void rq_optimizer_destroy(rq_optimizer *o); /* NULL is fine */
@@ -86,7 +91,9 @@ typedef struct rq_loss_cfg {
     bool probabilities; /* y is not logits but what a Softmax (Sigmoid) gave: its gradient is through the logarithm */
 } rq_loss_cfg;
 RQ_API rq_loss_cfg rq_loss_defaults(rq_loss_kind kind);
-/* *loss of y [f32] against target; dy (NULL: not wanted) [y's shape] its gradient. RQ_BAD_SHAPE, RQ_BAD_DTYPE, RQ_BAD_DATA: a class out of range. */
+/* *loss of y [f32] against target; dy (NULL: not wanted) [y's shape] its gradient. The threads are e's (NULL: the caller's own), the bits the same
+ * with any. Where all targets are ignored loss and gradient are 0 (PyTorch: NaN). RQ_BAD_ARG, RQ_BAD_SHAPE, RQ_BAD_DTYPE, RQ_NO_MEMORY; RQ_BAD_DATA: a
+ * class out of range. */
 RQ_API rq_status rq_loss_compute(const rq_loss_cfg *cfg, rq_exec *e, const rq_tensor *y, const rq_tensor *target,
                                  double *loss, float *dy, rq_err *err);
 

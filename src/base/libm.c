@@ -27,3 +27,11 @@ float rq_libm_powf(float x, float y)
 {
     return Sleef_cinz_powf1_u10purec(x, y);
 }
+
+double rq_libm_powi(double x, int64_t n)
+{
+    double y = 1;
+    for (; n > 0; n >>= 1, x *= x)
+        y = n & 1 ? y * x : y;
+    return y;
+}

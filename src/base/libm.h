@@ -5,10 +5,14 @@
 #ifndef RQ_BASE_LIBM_H
 #define RQ_BASE_LIBM_H
 
+#include <stdint.h>
+
 double rq_libm_log(double x);
 double rq_libm_log2(double x);
 double rq_libm_log10(double x);
 double rq_libm_exp(double x);
 float rq_libm_powf(float x, float y);
+/* x to the n-th, n >= 0, by squaring: n's bits, lowest first. */
+double rq_libm_powi(double x, int64_t n);
 
 #endif
