@@ -162,11 +162,13 @@ set(RQ_SOURCES
   src/ops/einsum.c
   src/ops/elements.c
   src/ops/eltwise.c
+  src/ops/eltwise_grad.c
   src/ops/embed.c
   src/ops/eval.c
   src/ops/fft.c
   src/ops/gather.c
   src/ops/gather_blocks.c
+  src/ops/grad.c
   src/ops/half.c
   src/ops/infer.c
   src/ops/int_blocked.c

@@ -108,7 +108,10 @@ rq_test(tests/oom/test_oom.c)
 rq_test(tests/ops/test_grad.c)
 target_sources(test_ops_grad PRIVATE
   tests/ops/grad_activations.c
-  tests/ops/grad_check.c)
+  tests/ops/grad_check.c
+  tests/ops/grad_eltwise.c
+  tests/ops/grad_layout.c
+  tests/ops/grad_reduce.c)
 
 # Comparing with what other systems made (tests/golden), and having them read what we make (tests/interop). golden and
 # rewrite print for themselves; interop exits with 77 when it is offline.

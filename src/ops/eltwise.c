@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ops/bcast.h"
+#include "ops/eltwise_grad.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
 
@@ -286,31 +287,35 @@ static rq_status pow_forward(const rq_op_args *a)
 
 /* ---- rows ---- */
 
-#define BINARY(id, op_name, where, accepts, prepare, run_int)                                                          \
-    const rq_op rq_op_##id = {                                                                                         \
-        .name = op_name,                                                                                               \
-        .domain = "",                                                                                                  \
-        .since = 1,                                                                                                    \
-        .known = 25,                                                                                                   \
-        .min_in = 2,                                                                                                   \
-        .max_in = 2,                                                                                                   \
-        .min_out = 1,                                                                                                  \
-        .max_out = 1,                                                                                                  \
-        .flags = RQ_OP_COMMUTES,                                                                                       \
-        .place = where,                                                                                                \
-        .infer = same_types_infer,                                                                                     \
-        .forward = binary_forward,                                                                                     \
-        .accepts_int = accepts,                                                                                        \
-        .prepare_int = prepare,                                                                                        \
-        .forward_int = run_int,                                                                                        \
-        .release_int = rq_int_zip_release,                                                                             \
-    }
+#define BINARY(id, op_name, where, accepts, prepare, run_int, ...)                                                     \
+    const rq_op rq_op_##id = { .name = op_name,                                                                        \
+                               .domain = "",                                                                           \
+                               .since = 1,                                                                             \
+                               .known = 25,                                                                            \
+                               .min_in = 2,                                                                            \
+                               .max_in = 2,                                                                            \
+                               .min_out = 1,                                                                           \
+                               .max_out = 1,                                                                           \
+                               .flags = RQ_OP_COMMUTES | RQ_OP_GRAD_IN_PLACE,                                          \
+                               .place = where,                                                                         \
+                               .infer = same_types_infer,                                                              \
+                               .forward = binary_forward,                                                              \
+                               .accepts_int = accepts,                                                                 \
+                               .prepare_int = prepare,                                                                 \
+                               .forward_int = run_int,                                                                 \
+                               .release_int = rq_int_zip_release,                                                      \
+                               .scratch_backward = rq_eltwise_grad_scratch,                                            \
+                               __VA_ARGS__ }
+#define BOTH (RQ_OP_IN(0) | RQ_OP_IN(1))
 /* Sub and Div run on codes where a model has them so; the profile's runtime has no kernels (docs/onnx-facts.md 5.1), so
  * the quantizer leaves them in float. */
-BINARY(add, "Add", RQ_PLACE_OWN, rq_int_eltwise_accepts, NULL, rq_int_add_forward);
-BINARY(sub, "Sub", RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_int_zip_forward);
-BINARY(mul, "Mul", RQ_PLACE_OWN, rq_int_eltwise_accepts, NULL, rq_int_mul_forward);
-BINARY(div, "Div", RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_int_zip_forward);
+BINARY(add, "Add", RQ_PLACE_OWN, rq_int_eltwise_accepts, NULL, rq_int_add_forward, .backward = rq_eltwise_grad_add);
+BINARY(sub, "Sub", RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_int_zip_forward,
+       .backward = rq_eltwise_grad_sub);
+BINARY(mul, "Mul", RQ_PLACE_OWN, rq_int_eltwise_accepts, NULL, rq_int_mul_forward, .backward = rq_eltwise_grad_mul,
+       .saves = BOTH);
+BINARY(div, "Div", RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_int_zip_forward,
+       .backward = rq_eltwise_grad_div, .saves = BOTH);
 #undef BINARY
 
 #define VARIADIC(id, op_name, ...)                                                                                     \
@@ -322,7 +327,7 @@ BINARY(div, "Div", RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_in
                                .max_in = -1,                                                                           \
                                .min_out = 1,                                                                           \
                                .max_out = 1,                                                                           \
-                               .flags = RQ_OP_COMMUTES,                                                                \
+                               .flags = RQ_OP_COMMUTES | RQ_OP_GRAD_IN_PLACE,                                          \
                                .place = RQ_PLACE_FLOAT,                                                                \
                                .infer = same_types_infer,                                                              \
                                .forward = variadic_forward,                                                            \
@@ -330,10 +335,14 @@ BINARY(div, "Div", RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_in
 #define ON_CODES                                                                                                       \
     .accepts_int = rq_int_zip_accepts, .prepare_int = rq_int_zip_prepare, .forward_int = rq_int_zip_forward,           \
     .release_int = rq_int_zip_release
-VARIADIC(min, "Min", ON_CODES);
-VARIADIC(max, "Max", ON_CODES);
-VARIADIC(sum, "Sum", ON_CODES);
-VARIADIC(mean, "Mean", );
+#define EXTREME                                                                                                        \
+    .backward = rq_eltwise_grad_extreme, .saves = (RQ_OP_OUT(0) - 1) | RQ_OP_OUT(0), /* all inputs */                  \
+        .scratch_backward = rq_eltwise_grad_scratch_ties
+VARIADIC(min, "Min", ON_CODES, EXTREME);
+VARIADIC(max, "Max", ON_CODES, EXTREME);
+VARIADIC(sum, "Sum", ON_CODES, .backward = rq_eltwise_grad_add);
+VARIADIC(mean, "Mean", .backward = rq_eltwise_grad_mean);
+#undef EXTREME
 #undef ON_CODES
 #undef VARIADIC
 
@@ -350,6 +359,9 @@ const rq_op rq_op_pow = {
     .place = RQ_PLACE_FLOAT,
     .infer = rq_infer_broadcast,
     .forward = pow_forward,
+    .backward = rq_eltwise_grad_pow,
+    .saves = BOTH,
+    .scratch_backward = rq_eltwise_grad_scratch,
     .accepts_int = rq_int_table_accepts, /* an exponent that is one constant number */
     .prepare_int = rq_int_table_prepare,
     .forward_int = rq_int_table_forward,
@@ -384,6 +396,10 @@ const rq_op rq_op_prelu = {
     .place = RQ_PLACE_FLOAT,
     .infer = prelu_infer,
     .forward = binary_forward,
+    .backward = rq_eltwise_grad_prelu,
+    .saves = BOTH,
+    .parameters = RQ_OP_IN(1),
+    .scratch_backward = rq_eltwise_grad_scratch,
     .accepts_int = rq_int_zip_accepts,
     .prepare_int = rq_int_zip_prepare,
     .forward_int = rq_int_zip_forward,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ops/elements.h"
+#include "ops/grad.h"
 #include "ops/int_ops.h"
 #include "ops/moves.h"
 
@@ -95,6 +96,52 @@ static rq_status gather_move(const rq_op_args *a)
 static rq_status gather_forward(const rq_op_args *a)
 {
     return rq_moves_run(a, gather_move);
+}
+
+/* One strip of columns of one row of axes before the axis: every index in order, so that sums do not depend on threads. */
+typedef struct strips {
+    const rq_tensor *at;
+    float *dx;
+    const float *dy;
+    int64_t n, run, strips; /* size of the axis; elements behind it; strips of those */
+} strips;
+
+enum { STRIP = 64 };
+
+static void add_strip(void *arg, int64_t i)
+{
+    const strips *j = arg;
+    const int64_t r = i / j->strips, first = i % j->strips * STRIP, left = j->run - first;
+    const int64_t columns = left < STRIP ? left : STRIP, m = rq_tensor_count(j->at);
+    float *dx = j->dx + r * j->n * j->run + first;
+    const float *dy = j->dy + r * m * j->run + first;
+    for (int64_t k = 0; k < j->n; k++)
+        memset(dx + k * j->run, 0, (size_t)columns * sizeof *dx);
+    for (int64_t k = 0; k < m; k++, dy += j->run) {
+        float *to = dx + wrap(index_at(j->at, k), j->n) * j->run;
+        for (int64_t c = 0; c < columns; c++)
+            to[c] += dy[c];
+    }
+}
+
+/* Rows of dy are added where they came from, in the order of the indices. An embedding is this. */
+static rq_status gather_backward(const rq_op_args *a)
+{
+    rq_tensor *dx = rq_grad_in(a, 0);
+    const rq_tensor *dy = rq_grad_out(a, 0), *at = a->in[1];
+    if (!dx || !dy || !rq_tensor_count(dx))
+        return rq_grad_none(a);
+    const rq_shape *s = &dx->shape;
+    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), s->rank);
+    strips j = {
+        .at = at, .dx = dx->f32, .dy = dy->f32, .n = s->dim[axis], .run = rq_shape_span(s, axis + 1, s->rank)
+    };
+    for (int64_t k = 0, m = rq_tensor_count(at); k < m; k++)
+        if (wrap(index_at(at, k), j.n) < 0)
+            return bad_index(a, index_at(at, k), j.n);
+    j.strips = (j.run + STRIP - 1) / STRIP;
+    rq_threads_for(rq_tensor_count(dy) < 4096 ? NULL : a->threads, rq_shape_span(s, 0, axis) * j.strips, add_strip, &j);
+    return RQ_OK;
 }
 
 /* ---- GatherElements: out[i][j] = x[index[i][j]][j] for axis 0 ---- */
@@ -483,6 +530,10 @@ const rq_op rq_op_gather = {
     GATHER,
     .infer = gather_infer,
     .forward = gather_forward,
+    .backward = gather_backward,
+    .saves = RQ_OP_IN(1),
+    .gradients = RQ_OP_IN(0),
+    .parameters = RQ_OP_IN(0), /* an embedding */
     .accepts_int = rq_int_gather_accepts,
     .forward_int = rq_int_gather_forward,
 };

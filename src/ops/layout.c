@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "base/rng.h"
+#include "ops/grad.h"
 #include "ops/moves.h"
+#include "ops/reduce.h"
 
 /* ---- the same bytes under another shape ---- */
 
@@ -328,6 +330,23 @@ static rq_status transpose_forward(const rq_op_args *a)
     return rq_moves_run(a, transpose_move);
 }
 
+static rq_status transpose_backward(const rq_op_args *a)
+{
+    rq_tensor *dx = rq_grad_in(a, 0);
+    const rq_tensor *dy = rq_grad_out(a, 0);
+    int perm[RQ_MAX_RANK];
+    int64_t out[RQ_MAX_RANK], ss[RQ_MAX_RANK], ds[RQ_MAX_RANK];
+    if (!dx || !dy)
+        return rq_grad_none(a);
+    RQ_TRY(transpose_perm(a->node, dx->shape.rank, perm));
+    rq_moves_strides(&a->out[0]->shape, out);
+    rq_moves_strides(&dx->shape, ds);
+    for (int i = 0; i < dx->shape.rank; i++)
+        ss[perm[i]] = out[i];
+    rq_move_nd(dx->data, dy->data, sizeof(float), dx->shape.rank, dx->shape.dim, ds, ss);
+    return RQ_OK;
+}
+
 /* DepthToSpace and SpaceToDepth on [N,C,H,W], b = blocksize. Both split axes to rank 6 and permute them. */
 static rq_status block_infer(const rq_infer *a, bool to_space)
 {
@@ -371,7 +390,8 @@ static rq_status to_depth_infer(const rq_infer *a)
     return block_infer(a, false);
 }
 
-static rq_status to_space_move(const rq_op_args *a)
+/* `back` moves the other way, from `from` to `to` of the output's and the input's shape. */
+static void to_space(const rq_op_args *a, void *to, const void *from, size_t elem, bool back)
 {
     const rq_shape *s = &a->in[0]->shape;
     bool crd = strcmp(rq_attr_string(a->node, "mode", "DCR"), "CRD") == 0;
@@ -381,11 +401,10 @@ static rq_status to_space_move(const rq_op_args *a)
     int64_t ds[6] = { c * b * b * h * w, h * b * w * b, b * w * b, w * b, b, 1 };
     int64_t step = crd ? 1 : c;
     int64_t ss[6] = { c * b * b * h * w, (crd ? b * b : 1) * h * w, w, b * step * h * w, 1, step * h * w };
-    rq_move_nd(a->out[0]->data, a->in[0]->data, rq_moves_size(a->in[0]->dtype), 6, dim, ds, ss);
-    return RQ_OK;
+    rq_move_nd(to, from, elem, 6, dim, back ? ss : ds, back ? ds : ss);
 }
 
-static rq_status to_depth_move(const rq_op_args *a)
+static void to_depth(const rq_op_args *a, void *to, const void *from, size_t elem, bool back)
 {
     const rq_shape *s = &a->in[0]->shape;
     int64_t b = rq_attr_int(a->node, "blocksize", 1), c = s->dim[1], h = s->dim[2] / b, w = s->dim[3] / b;
@@ -396,7 +415,34 @@ static rq_status to_depth_move(const rq_op_args *a)
         b * b * c * h * w, (crd ? b : b * c) * h * w, (crd ? 1 : c) * h * w, (crd ? b * b : 1) * h * w, w, 1
     };
     int64_t ss[6] = { b * b * c * h * w, w * b, 1, h * b * w * b, b * w * b, b };
-    rq_move_nd(a->out[0]->data, a->in[0]->data, rq_moves_size(a->in[0]->dtype), 6, dim, ds, ss);
+    rq_move_nd(to, from, elem, 6, dim, back ? ss : ds, back ? ds : ss);
+}
+
+static rq_status to_space_move(const rq_op_args *a)
+{
+    to_space(a, a->out[0]->data, a->in[0]->data, rq_moves_size(a->in[0]->dtype), false);
+    return RQ_OK;
+}
+
+static rq_status to_depth_move(const rq_op_args *a)
+{
+    to_depth(a, a->out[0]->data, a->in[0]->data, rq_moves_size(a->in[0]->dtype), false);
+    return RQ_OK;
+}
+
+static rq_status to_space_backward(const rq_op_args *a)
+{
+    if (!rq_grad_in(a, 0) || !rq_grad_out(a, 0))
+        return rq_grad_none(a);
+    to_space(a, rq_grad_in(a, 0)->data, rq_grad_out(a, 0)->data, sizeof(float), true);
+    return RQ_OK;
+}
+
+static rq_status to_depth_backward(const rq_op_args *a)
+{
+    if (!rq_grad_in(a, 0) || !rq_grad_out(a, 0))
+        return rq_grad_none(a);
+    to_depth(a, rq_grad_in(a, 0)->data, rq_grad_out(a, 0)->data, sizeof(float), true);
     return RQ_OK;
 }
 
@@ -454,6 +500,13 @@ static rq_status expand_forward(const rq_op_args *a)
     return rq_moves_run(a, expand_move);
 }
 
+static rq_status expand_backward(const rq_op_args *a)
+{
+    if (!rq_grad_in(a, 0) || !rq_grad_out(a, 0))
+        return rq_grad_none(a);
+    return rq_grad_sum(a, rq_grad_in(a, 0), rq_grad_out(a, 0));
+}
+
 static rq_status tile_infer(const rq_infer *a)
 {
     const rq_shape *in = &a->in[0]->shape;
@@ -501,6 +554,27 @@ static rq_status tile_forward(const rq_op_args *a)
     return rq_moves_run(a, tile_move);
 }
 
+/* Output axis i is [repeat][size]: summed over the repeats. */
+static rq_status tile_backward(const rq_op_args *a)
+{
+    rq_tensor *dx = rq_grad_in(a, 0);
+    const rq_tensor *dy = rq_grad_out(a, 0);
+    if (!dx || !dy || !rq_tensor_count(dx) || !rq_tensor_count(dy))
+        return rq_grad_none(a);
+    rq_reduce_plan p = { .outputs = rq_tensor_count(dx), .group = 1, .row = 1 };
+    int64_t out[RQ_MAX_RANK];
+    rq_moves_strides(&dy->shape, out);
+    for (int i = 0; i < dx->shape.rank; i++) {
+        const int64_t size = dx->shape.dim[i], repeats = dy->shape.dim[i] / size;
+        p.kept[p.n_kept] = size;
+        p.kept_stride[p.n_kept++] = out[i];
+        p.red[p.n_red] = repeats;
+        p.red_stride[p.n_red++] = size * out[i];
+        p.group *= repeats;
+    }
+    return rq_reduce_run(a, &p, RQ_REDUCE_SUM, dx, dy);
+}
+
 /* ---- rows ---- */
 
 const rq_op rq_op_reshape = {
@@ -512,10 +586,12 @@ const rq_op rq_op_reshape = {
     .max_in = 2,
     .min_out = 1,
     .max_out = 1,
-    .flags = RQ_OP_MOVES,
+    .flags = RQ_OP_MOVES | RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_SAME,
     .infer = reshape_infer,
     .forward = copy_forward,
+    .backward = rq_grad_pass,
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_flatten = {
@@ -527,10 +603,12 @@ const rq_op rq_op_flatten = {
     .max_in = 1,
     .min_out = 1,
     .max_out = 1,
-    .flags = RQ_OP_MOVES,
+    .flags = RQ_OP_MOVES | RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_SAME,
     .infer = flatten_infer,
     .forward = copy_forward,
+    .backward = rq_grad_pass,
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_squeeze = {
@@ -542,10 +620,12 @@ const rq_op rq_op_squeeze = {
     .max_in = 2,
     .min_out = 1,
     .max_out = 1,
-    .flags = RQ_OP_MOVES,
+    .flags = RQ_OP_MOVES | RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_SAME,
     .infer = squeeze_infer,
     .forward = copy_forward,
+    .backward = rq_grad_pass,
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_unsqueeze = {
@@ -557,11 +637,13 @@ const rq_op rq_op_unsqueeze = {
     .max_in = 2,
     .min_out = 1,
     .max_out = 1,
-    .flags = RQ_OP_MOVES,
+    .flags = RQ_OP_MOVES | RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_SAME,
     .check = unsqueeze_check,
     .infer = unsqueeze_infer,
     .forward = copy_forward,
+    .backward = rq_grad_pass,
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_identity = {
@@ -573,10 +655,12 @@ const rq_op rq_op_identity = {
     .max_in = 1,
     .min_out = 1,
     .max_out = 1,
-    .flags = RQ_OP_MOVES,
+    .flags = RQ_OP_MOVES | RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_SAME,
     .infer = rq_infer_same,
     .forward = copy_forward,
+    .backward = rq_grad_pass,
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_dropout = {
@@ -608,6 +692,8 @@ const rq_op rq_op_transpose = {
     .check = transpose_check,
     .infer = transpose_infer,
     .forward = transpose_forward,
+    .backward = transpose_backward,
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_depth_to_space = {
@@ -623,6 +709,8 @@ const rq_op rq_op_depth_to_space = {
     .place = RQ_PLACE_SAME,
     .infer = to_space_infer,
     .forward = to_space_forward,
+    .backward = to_space_backward,
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_space_to_depth = {
@@ -638,6 +726,8 @@ const rq_op rq_op_space_to_depth = {
     .place = RQ_PLACE_SAME,
     .infer = to_depth_infer,
     .forward = to_depth_forward,
+    .backward = to_depth_backward,
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_expand = {
@@ -653,6 +743,8 @@ const rq_op rq_op_expand = {
     .place = RQ_PLACE_SAME,
     .infer = expand_infer,
     .forward = expand_forward,
+    .backward = expand_backward,
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_tile = {
@@ -668,6 +760,8 @@ const rq_op rq_op_tile = {
     .place = RQ_PLACE_SAME,
     .infer = tile_infer,
     .forward = tile_forward,
+    .backward = tile_backward,
+    .gradients = RQ_OP_IN(0),
 };
 
 /* Identity on reals; its output carries other parameters than its input. Nothing is written of it in any file: it

@@ -9,6 +9,7 @@
 #include "kernels/quantize.h"
 #include "ops/bcast.h"
 #include "ops/eltwise.h"
+#include "ops/grad.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
 
@@ -95,11 +96,11 @@ static rq_reduce kind_of(const rq_node *n)
     return kinds[i].kind; /* every row below is listed */
 }
 
-static rq_status plan(const rq_op_args *a, rq_reduce_plan *p)
+/* The axes, where a->in has the content of their list. */
+static rq_status find_reduced(const rq_op_args *a, bool *reduced)
 {
     const rq_tensor *x = a->in[0];
     int64_t axes[RQ_MAX_RANK * 2];
-    bool reduced[RQ_MAX_RANK];
     int n = 0;
     if (!axes_are_input(a->node, a->opset)) {
         const int64_t *given = rq_attr_ints(a->node, "axes", &n);
@@ -114,7 +115,14 @@ static rq_status plan(const rq_op_args *a, rq_reduce_plan *p)
     }
     if (!mark_axes(a->node, axes, n, x->shape.rank, reduced))
         return rq_op_fail(a, RQ_BAD_SHAPE, "an axis is out of range for an input of %d axes", x->shape.rank);
-    rq_reduce_plan_init(p, &x->shape, reduced);
+    return RQ_OK;
+}
+
+static rq_status plan(const rq_op_args *a, rq_reduce_plan *p)
+{
+    bool reduced[RQ_MAX_RANK];
+    RQ_TRY(find_reduced(a, reduced));
+    rq_reduce_plan_init(p, &a->in[0]->shape, reduced);
     return RQ_OK;
 }
 
@@ -128,6 +136,159 @@ static rq_status reduce_wide(const rq_op_args *a)
 static rq_status reduce_forward(const rq_op_args *a)
 {
     return rq_half_run(a, reduce_wide);
+}
+
+/* ---- backward: dx is a function of x, y and dy, the latter two repeated along the reduced axes ---- */
+
+/* The shape of y with reduced axes kept as 1; *group: elements behind each output. */
+static rq_status kept_shape(const rq_op_args *a, rq_shape *kept, rq_reduce_plan *p)
+{
+    bool reduced[RQ_MAX_RANK];
+    RQ_TRY(find_reduced(a, reduced));
+    *kept = a->in[0]->shape;
+    for (int i = 0; i < kept->rank; i++)
+        if (reduced[i])
+            kept->dim[i] = 1;
+    rq_reduce_plan_init(p, &a->in[0]->shape, reduced);
+    return RQ_OK;
+}
+
+typedef struct spread {
+    const rq_kernels *k;
+    rq_reduce kind;
+    float n;
+    float *dx;
+    const float *x, *y, *dy; /* x, y: NULL where not needed */
+    const float *ties;       /* of Max, Min: how many elements are the result */
+} spread;
+
+static float slope_at(const spread *j, float x, float y)
+{
+    switch (j->kind) {
+    case RQ_REDUCE_L1:
+        return x > 0 ? 1 : x < 0 ? -1 : 0;
+    case RQ_REDUCE_L2:
+        return y == 0 ? 0 : x / y;
+    case RQ_REDUCE_SUM_SQUARE:
+        return 2 * x;
+    default: /* Max, Min */
+        return x == y;
+    }
+}
+
+static void spread_row(void *arg, int64_t at, int64_t unused, int su, int64_t o, int so, int64_t n)
+{
+    const spread *j = arg;
+    float *dx = j->dx + at;
+    const float *dy = j->dy + o, *y = j->y ? j->y + o : NULL, *x = j->x ? j->x + at : NULL;
+    switch (j->kind) {
+    case RQ_REDUCE_SUM:
+        for (int64_t i = 0; i < n; i++)
+            dx[i] = dy[i * so];
+        break;
+    case RQ_REDUCE_MEAN:
+        j->k->zip[RQ_ZIP_DIV](dx, dy, so, &j->n, 0, (size_t)n);
+        break;
+    case RQ_REDUCE_LOG_SUM: /* 1 / sum x */
+        j->k->map[RQ_MAP_EXP](dx, y, so ? (size_t)n : 1, 0, 0);
+        for (int64_t i = n - 1; i >= 0; i--)
+            dx[i] = dy[i * so] / dx[i * so];
+        break;
+    case RQ_REDUCE_LOG_SUM_EXP:
+        j->k->zip[RQ_ZIP_SUB](dx, x, 1, y, so, (size_t)n);
+        j->k->map[RQ_MAP_EXP](dx, dx, (size_t)n, 0, 0);
+        j->k->zip[RQ_ZIP_MUL](dx, dx, 1, dy, so, (size_t)n);
+        break;
+    default:
+        for (int64_t i = 0; i < n; i++) {
+            const float slope = slope_at(j, x[i], y ? y[i * so] : 0);
+            dx[i] = j->ties ? slope * (dy[i * so] / j->ties[o + i * so]) : slope * dy[i * so];
+        }
+    }
+}
+
+static void mark_row(void *arg, int64_t at, int64_t unused, int su, int64_t o, int so, int64_t n)
+{
+    const spread *j = arg;
+    for (int64_t i = 0; i < n; i++)
+        j->dx[at + i] = j->x[at + i] == j->y[o + i * so];
+}
+
+typedef struct products {
+    const rq_reduce_plan *p;
+    const float *x, *dy;
+    float *dx;
+} products;
+
+/* Element k of the group that starts at element `from`. */
+static int64_t member(const rq_reduce_plan *p, int64_t from, int64_t k)
+{
+    for (int i = p->n_red - 1; i >= 0; i--) {
+        from += k % p->red[i] * p->red_stride[i];
+        k /= p->red[i];
+    }
+    return from;
+}
+
+/* The product of all others: y / x, but where some element is 0. */
+static void products_span(void *arg, int64_t first, int64_t n)
+{
+    const products *j = arg;
+    const rq_reduce_plan *p = j->p;
+    for (int64_t o = first; o < first + n; o++) {
+        int64_t from = 0, rest = o, zeros = 0;
+        double all = 1;
+        for (int i = p->n_kept - 1; i >= 0; i--) {
+            from += rest % p->kept[i] * p->kept_stride[i];
+            rest /= p->kept[i];
+        }
+        for (int64_t k = 0; k < p->group; k++) {
+            const float x = j->x[member(p, from, k)];
+            zeros += x == 0;
+            all *= x == 0 ? 1 : (double)x;
+        }
+        for (int64_t k = 0; k < p->group; k++) {
+            const int64_t at = member(p, from, k);
+            const double x = j->x[at], others = x == 0 ? (zeros == 1 ? all : 0) : zeros ? 0 : all / x;
+            j->dx[at] = (float)(j->dy[o] * others);
+        }
+    }
+}
+
+static rq_status reduce_backward(const rq_op_args *a)
+{
+    rq_tensor *dx = rq_grad_in(a, 0);
+    const rq_tensor *dy = rq_grad_out(a, 0), *x = a->in[0];
+    const rq_reduce kind = kind_of(a->node);
+    rq_reduce_plan p;
+    rq_shape kept;
+    rq_bcast walk;
+    if (!dx || !dy)
+        return rq_grad_none(a);
+    RQ_TRY(kept_shape(a, &kept, &p));
+    if (kind == RQ_REDUCE_PROD) {
+        products j = { .p = &p, .x = x->f32, .dy = dy->f32, .dx = dx->f32 };
+        rq_bcast_spans(a->threads, p.outputs, RQ_BCAST_PIECE / (p.group + 1) + 1, products_span, &j);
+        return RQ_OK;
+    }
+    spread j = {
+        .k = a->k, .kind = kind, .n = (float)p.group, .dx = dx->f32, .x = x->f32, .dy = dy->f32, .y = a->out[0]->f32
+    };
+    rq_bcast_init(&walk, &x->shape, &x->shape, &kept);
+    if (kind == RQ_REDUCE_MAX || kind == RQ_REDUCE_MIN) {
+        rq_tensor ties = rq_tensor_view(RQ_DTYPE_F32, &dy->shape, a->scratch);
+        rq_bcast_for(&walk, a->threads, mark_row, &j);
+        RQ_TRY(rq_reduce_run(a, &p, RQ_REDUCE_SUM, &ties, dx));
+        j.ties = ties.f32;
+    }
+    rq_bcast_for(&walk, a->threads, spread_row, &j);
+    return RQ_OK;
+}
+
+static size_t reduce_scratch_backward(const rq_op_args *a)
+{
+    const rq_reduce kind = kind_of(a->node);
+    return kind == RQ_REDUCE_MAX || kind == RQ_REDUCE_MIN ? (size_t)rq_tensor_count(a->out[0]) * sizeof(float) : 0;
 }
 
 static bool reduce_accepts_int(const rq_op_args *a, const char **why)
@@ -355,7 +516,7 @@ static rq_status cumsum_forward_int(const rq_op_args *a)
 
 /* ---- rows ---- */
 
-#define REDUCE(id, op_name)                                                                                            \
+#define REDUCE(id, op_name, data)                                                                                      \
     const rq_op rq_op_##id = {                                                                                         \
         .name = op_name,                                                                                               \
         .domain = "",                                                                                                  \
@@ -368,19 +529,23 @@ static rq_status cumsum_forward_int(const rq_op_args *a)
         .place = RQ_PLACE_FLOAT,                                                                                       \
         .infer = reduce_infer,                                                                                         \
         .forward = reduce_forward,                                                                                     \
+        .backward = reduce_backward,                                                                                   \
+        .saves = RQ_OP_IN(1) | (data),                                                                                 \
+        .gradients = RQ_OP_IN(0),                                                                                      \
+        .scratch_backward = reduce_scratch_backward,                                                                   \
         .accepts_int = reduce_accepts_int,                                                                             \
         .forward_int = reduce_forward_int,                                                                             \
     }
-REDUCE(reduce_l1, "ReduceL1");
-REDUCE(reduce_l2, "ReduceL2");
-REDUCE(reduce_log_sum, "ReduceLogSum");
-REDUCE(reduce_log_sum_exp, "ReduceLogSumExp");
-REDUCE(reduce_max, "ReduceMax");
-REDUCE(reduce_mean, "ReduceMean");
-REDUCE(reduce_min, "ReduceMin");
-REDUCE(reduce_prod, "ReduceProd");
-REDUCE(reduce_sum, "ReduceSum");
-REDUCE(reduce_sum_square, "ReduceSumSquare");
+REDUCE(reduce_l1, "ReduceL1", RQ_OP_IN(0));
+REDUCE(reduce_l2, "ReduceL2", RQ_OP_IN(0) | RQ_OP_OUT(0));
+REDUCE(reduce_log_sum, "ReduceLogSum", RQ_OP_OUT(0));
+REDUCE(reduce_log_sum_exp, "ReduceLogSumExp", RQ_OP_IN(0) | RQ_OP_OUT(0));
+REDUCE(reduce_max, "ReduceMax", RQ_OP_IN(0) | RQ_OP_OUT(0));
+REDUCE(reduce_mean, "ReduceMean", 0);
+REDUCE(reduce_min, "ReduceMin", RQ_OP_IN(0) | RQ_OP_OUT(0));
+REDUCE(reduce_prod, "ReduceProd", RQ_OP_IN(0));
+REDUCE(reduce_sum, "ReduceSum", 0);
+REDUCE(reduce_sum_square, "ReduceSumSquare", RQ_OP_IN(0));
 #undef REDUCE
 
 const rq_op rq_op_arg_max = {

@@ -4,7 +4,7 @@
 #include "ops/bcast.h"
 #include "ops/reduce.h"
 
-enum { TILE = 64, WORK = 32768 }; /* columns at a time; elements worth a thread's while */
+enum { TILE = 64, LINE = 16, WORK = 32768 }; /* columns at a time, and at least; elements worth a thread's while */
 
 void rq_reduce_plan_init(rq_reduce_plan *p, const rq_shape *x, const bool *reduced)
 {

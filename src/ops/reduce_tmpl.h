@@ -118,7 +118,9 @@ static void F(span)(void *arg, int64_t from, int64_t n)
 static void F(run)(const rq_op_args *a, const rq_reduce_plan *p, rq_reduce kind, T *y, const T *x)
 {
     F(job) j = { .k = a->k, .p = p, .kind = kind, .y = y, .x = x };
-    const int64_t piece = p->group < WORK ? WORK / (p->group + 1) : 1;
+    int64_t piece = p->group < WORK ? WORK / (p->group + 1) : 1;
+    if (p->n_red == 1 && p->row == 1 && piece < LINE) /* columns: whole lines of memory, however long they are */
+        piece = LINE;
     rq_bcast_spans(a->threads, p->outputs, piece, F(span), &j);
 }
 

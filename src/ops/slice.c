@@ -1,6 +1,7 @@
 /* ops/slice.c — joining and cutting: Concat, Split, Slice. All are strided copies. */
 #include <string.h>
 
+#include "ops/grad.h"
 #include "ops/int_ops.h"
 #include "ops/moves.h"
 
@@ -74,6 +75,26 @@ static rq_status concat_forward(const rq_op_args *a)
     return rq_moves_run(a, concat_move);
 }
 
+/* Each input's part of dy. */
+static rq_status concat_backward(const rq_op_args *a)
+{
+    const rq_tensor *dy = rq_grad_out(a, 0);
+    const rq_shape *s = &a->out[0]->shape;
+    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 1), s->rank);
+    const int64_t rows = rq_shape_span(s, 0, axis), whole = rq_shape_span(s, axis, s->rank);
+    int64_t at = 0;
+    if (!dy)
+        return rq_grad_none(a);
+    for (int i = 0; i < a->n_in; i++) {
+        const int64_t run = rq_shape_span(&a->in[i]->shape, axis, s->rank);
+        if (rq_grad_in(a, i))
+            rq_move_nd(rq_grad_in(a, i)->f32, dy->f32 + at, sizeof(float), 2, (int64_t[]) { rows, run },
+                       (int64_t[]) { run, 1 }, (int64_t[]) { whole, 1 });
+        at += run;
+    }
+    return RQ_OK;
+}
+
 /* ---- Split ---- */
 
 static rq_status split_infer(const rq_infer *a)
@@ -126,21 +147,28 @@ static rq_status split_infer(const rq_infer *a)
     return RQ_OK;
 }
 
+/* Size of part i along the axis; a part that nobody wants has no tensor. */
+static int64_t part_size(const rq_op_args *a, int axis, int i)
+{
+    int n = 0;
+    const int64_t *sizes = rq_attr_ints(a->node, "split", &n);
+    if (a->out[i])
+        return a->out[i]->shape.dim[axis];
+    if (a->n_in > 1 && a->in[1])
+        return rq_tensor_get_int(a->in[1], i);
+    return sizes ? sizes[i] : (a->in[0]->shape.dim[axis] + a->n_out - 1) / a->n_out;
+}
+
 static rq_status split_move(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0];
     int rank = x->shape.rank, axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), rank);
     size_t elem = rq_moves_size(x->dtype);
     int64_t rows = rq_shape_span(&x->shape, 0, axis), inner = rq_shape_span(&x->shape, axis + 1, rank);
-    int64_t whole = x->shape.dim[axis] * inner, step = 0, at = 0;
-    int n = 0;
-    const int64_t *sizes = rq_attr_ints(a->node, "split", &n);
-    const rq_tensor *by_input = a->n_in > 1 ? a->in[1] : NULL;
-    step = a->n_out ? (x->shape.dim[axis] + a->n_out - 1) / a->n_out : 0;
+    int64_t whole = x->shape.dim[axis] * inner, at = 0;
     for (int i = 0; i < a->n_out; i++) {
         rq_tensor *y = a->out[i];
-        int64_t size = y ? y->shape.dim[axis] : by_input ? rq_tensor_get_int(by_input, i) : sizes ? sizes[i] : step;
-        int64_t run = size * inner;
+        int64_t run = part_size(a, axis, i) * inner;
         if (y)
             rq_move_nd(y->data, (const char *)x->data + (size_t)at * elem, elem, 2, (int64_t[]) { rows, run },
                        (int64_t[]) { run, 1 }, (int64_t[]) { whole, 1 });
@@ -152,6 +180,32 @@ static rq_status split_move(const rq_op_args *a)
 static rq_status split_forward(const rq_op_args *a)
 {
     return rq_moves_run(a, split_move);
+}
+
+/* The parts joined again; those of which no gradient came are 0. */
+static rq_status split_backward(const rq_op_args *a)
+{
+    rq_tensor *dx = rq_grad_in(a, 0);
+    const rq_shape *s = &a->in[0]->shape;
+    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), s->rank);
+    const int64_t rows = rq_shape_span(s, 0, axis), inner = rq_shape_span(s, axis + 1, s->rank);
+    const int64_t whole = s->dim[axis] * inner;
+    int64_t at = 0;
+    bool all = true;
+    if (!dx)
+        return RQ_OK;
+    for (int i = 0; i < a->n_out; i++)
+        all = all && rq_grad_out(a, i);
+    if (!all)
+        rq_grad_zero(dx);
+    for (int i = 0; i < a->n_out; i++) {
+        const int64_t run = part_size(a, axis, i) * inner;
+        if (rq_grad_out(a, i))
+            rq_move_nd(dx->f32 + at, rq_grad_out(a, i)->f32, sizeof(float), 2, (int64_t[]) { rows, run },
+                       (int64_t[]) { whole, 1 }, (int64_t[]) { run, 1 });
+        at += run;
+    }
+    return RQ_OK;
 }
 
 /* ---- Slice ---- */
@@ -285,11 +339,12 @@ static rq_status slice_infer(const rq_infer *a)
     return RQ_OK;
 }
 
-static rq_status slice_move(const rq_op_args *a)
+/* The elements of the input that are taken: element `at`, then steps ss along the axes of the output. */
+static rq_status taken(const rq_op_args *a, int64_t *at, int64_t *ss)
 {
-    const rq_tensor *x = a->in[0];
-    int rank = x->shape.rank;
-    int64_t in[RQ_MAX_RANK], ss[RQ_MAX_RANK], ds[RQ_MAX_RANK], at = 0;
+    const rq_shape *x = &a->in[0]->shape;
+    const int rank = x->rank;
+    int64_t in[RQ_MAX_RANK];
     rq_infer as_infer = {
         .graph = a->graph, .node = a->node, .opset = a->opset, .in = a->in, .n_in = a->n_in, .err = a->err
     };
@@ -298,18 +353,28 @@ static rq_status slice_move(const rq_op_args *a)
     RQ_TRY(fill_bounds(&as_infer, rank, &b, &known));
     if (!known)
         return rq_op_fail(a, RQ_BAD_SHAPE, "starts, ends, axes or steps are no lists of integers");
-    rq_moves_strides(&x->shape, in);
-    rq_moves_strides(&a->out[0]->shape, ds);
+    rq_moves_strides(x, in);
+    *at = 0;
     for (int i = 0; i < rank; i++) {
-        cut c = { .step = 1, .count = x->shape.dim[i] };
+        cut c = { .step = 1, .count = x->dim[i] };
         if (b.given[i])
-            c = cut_axis(x->shape.dim[i], b.start[i], b.end[i], b.step[i]);
+            c = cut_axis(x->dim[i], b.start[i], b.end[i], b.step[i]);
         if (c.count != a->out[0]->shape.dim[i])
             return rq_op_fail(a, RQ_BAD_SHAPE, "axis %d of the output has size %lld, expected %lld", i,
                               (long long)a->out[0]->shape.dim[i], (long long)c.count);
         ss[i] = c.count > 1 ? in[i] * c.step : 0;
-        at += c.count ? in[i] * c.start : 0;
+        *at += c.count ? in[i] * c.start : 0;
     }
+    return RQ_OK;
+}
+
+static rq_status slice_move(const rq_op_args *a)
+{
+    const rq_tensor *x = a->in[0];
+    const int rank = x->shape.rank;
+    int64_t ss[RQ_MAX_RANK], ds[RQ_MAX_RANK], at;
+    RQ_TRY(taken(a, &at, ss));
+    rq_moves_strides(&a->out[0]->shape, ds);
     if (rq_tensor_count(a->out[0]))
         rq_move_nd(a->out[0]->data, (const char *)x->data + at * (int64_t)rq_moves_size(x->dtype),
                    rq_moves_size(x->dtype), rank, a->out[0]->shape.dim, ds, ss);
@@ -319,6 +384,20 @@ static rq_status slice_move(const rq_op_args *a)
 static rq_status slice_forward(const rq_op_args *a)
 {
     return rq_moves_run(a, slice_move);
+}
+
+static rq_status slice_backward(const rq_op_args *a)
+{
+    rq_tensor *dx = rq_grad_in(a, 0);
+    const rq_tensor *dy = rq_grad_out(a, 0);
+    int64_t ds[RQ_MAX_RANK], ss[RQ_MAX_RANK], at;
+    rq_grad_zero(dx);
+    if (!dx || !dy || !rq_tensor_count(dy))
+        return RQ_OK;
+    RQ_TRY(taken(a, &at, ds));
+    rq_moves_strides(&dy->shape, ss);
+    rq_move_nd(dx->f32 + at, dy->f32, sizeof(float), dy->shape.rank, dy->shape.dim, ds, ss);
+    return RQ_OK;
 }
 
 static rq_status slice_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
@@ -346,6 +425,7 @@ const rq_op rq_op_concat = {
     .check = concat_check,
     .infer = concat_infer,
     .forward = concat_forward,
+    .backward = concat_backward,
     .accepts_int = rq_int_concat_accepts,
     .forward_int = rq_int_concat_forward,
 };
@@ -363,6 +443,9 @@ const rq_op rq_op_split = {
     .place = RQ_PLACE_SAME,
     .infer = split_infer,
     .forward = split_forward,
+    .backward = split_backward,
+    .saves = RQ_OP_IN(1),
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_slice = {
@@ -379,4 +462,7 @@ const rq_op rq_op_slice = {
     .check = slice_check,
     .infer = slice_infer,
     .forward = slice_forward,
+    .backward = slice_backward,
+    .saves = RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3) | RQ_OP_IN(4), /* where it cuts */
+    .gradients = RQ_OP_IN(0),
 };

@@ -456,7 +456,7 @@ static void all_ways(const grad *g, pass *p, const buffers *b, const float *cons
             must(g, pass_backward(p, &(backward_how) { .dy = dy, .wanted = 1u << i }, b->dx), p);
             same_bits(g, "alone", i, b->dx[i], b->first[i], g->in[i].bytes);
         }
-    if ((g->row->flags & RQ_OP_GRAD_IN_PLACE) && (wanted & 1) && dy[0]) {
+    if ((g->row->flags & RQ_OP_GRAD_IN_PLACE) && (wanted & 1) && dy[0] && p->in[0].bytes == p->out[0].bytes) {
         must(g, pass_backward(p, &(backward_how) { .dy = dy, .wanted = wanted, .in_place = true }, b->dx), p);
         for (int i = 0; i < g->n_in; i++)
             if (wanted & (1u << i))

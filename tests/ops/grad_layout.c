@@ -1,0 +1,171 @@
+/* tests/ops/grad_layout.c — gradients of operators that move elements: another shape, another order, cut, joined, repeated, gathered. */
+#include "ops/grad_check.h"
+
+static void ints(grad *g, int n, const int64_t *v)
+{
+    grad_ints(g, RQ_DTYPE_S64, v, 1, n);
+}
+
+#define INTS(g, ...)                                                                                                   \
+    ints(g, (int)(sizeof((int64_t[]) { __VA_ARGS__ }) / sizeof(int64_t)), (const int64_t[]) { __VA_ARGS__ })
+
+static void views(void)
+{
+    grad g;
+    grad_start(&g, "Reshape", "", 14, "");
+    grad_random(&g, -1, 1, 3, 2, 3, 4);
+    INTS(&g, 0, -1);
+    grad_finish(&g, 1);
+    grad_start(&g, "Flatten", "", 13, "");
+    grad_random(&g, -1, 1, 3, 2, 3, 4);
+    grad_finish(&g, 1);
+    grad_start(&g, "Squeeze", "", 13, "axes");
+    grad_random(&g, -1, 1, 4, 2, 1, 3, 1);
+    INTS(&g, 1);
+    grad_finish(&g, 1);
+    grad_start(&g, "Unsqueeze", "", 13, "");
+    grad_random(&g, -1, 1, 2, 2, 3);
+    INTS(&g, 0, -1);
+    grad_finish(&g, 1);
+    grad_start(&g, "Identity", "", 16, "");
+    grad_random(&g, -1, 1, 2, 2, 3);
+    grad_finish(&g, 1);
+}
+
+static void orders(void)
+{
+    static const int64_t perms[][4] = { { 0, 2, 1, 3 }, { 3, 1, 0, 2 }, { 1, 2, 3, 0 }, { 0, 2, 3, 1 } };
+    grad g;
+    grad_start(&g, "Transpose", "", 13, "reversed");
+    grad_random(&g, -1, 1, 3, 2, 3, 4);
+    grad_finish(&g, 1);
+    for (int i = 0; i < 4; i++) {
+        grad_start(&g, "Transpose", "", 13, "perm");
+        grad_set_ints(&g, "perm", 4, perms[i]);
+        grad_random(&g, -1, 1, 4, 2, 3, 4, 5);
+        grad_finish(&g, 1);
+    }
+    for (int crd = 0; crd < 2; crd++) {
+        grad_start(&g, "DepthToSpace", "", 13, "");
+        grad_set_int(&g, "blocksize", 2);
+        grad_set_string(&g, "mode", crd ? "CRD" : "DCR");
+        grad_random(&g, -1, 1, 4, 2, 8, 2, 3);
+        grad_finish(&g, 1);
+    }
+    grad_start(&g, "SpaceToDepth", "", 13, "");
+    grad_set_int(&g, "blocksize", 2);
+    grad_random(&g, -1, 1, 4, 2, 3, 4, 6);
+    grad_finish(&g, 1);
+}
+
+static void repeats(void)
+{
+    grad g;
+    grad_start(&g, "Expand", "", 13, "");
+    grad_random(&g, -1, 1, 3, 3, 1, 2);
+    INTS(&g, 2, 1, 4, 1);
+    grad_finish(&g, 1);
+    grad_start(&g, "Expand", "", 13, "nothing repeated");
+    grad_random(&g, -1, 1, 2, 3, 2);
+    INTS(&g, 3, 2);
+    grad_finish(&g, 1);
+    grad_start(&g, "Tile", "", 13, "");
+    grad_random(&g, -1, 1, 3, 2, 3, 2);
+    INTS(&g, 2, 1, 3);
+    grad_finish(&g, 1);
+    grad_start(&g, "Tile", "", 13, "every axis");
+    grad_random(&g, -1, 1, 2, 2, 3);
+    INTS(&g, 3, 2);
+    grad_finish(&g, 1);
+    grad_start(&g, "Tile", "", 13, "to nothing");
+    grad_random(&g, -1, 1, 2, 2, 3);
+    INTS(&g, 0, 2);
+    grad_finish(&g, 1);
+}
+
+static void cuts(void)
+{
+    grad g;
+    grad_start(&g, "Concat", "", 13, "inner");
+    grad_set_int(&g, "axis", 1);
+    grad_random(&g, -1, 1, 3, 2, 3, 2);
+    grad_random(&g, -1, 1, 3, 2, 1, 2);
+    grad_random(&g, -1, 1, 3, 2, 2, 2);
+    grad_finish(&g, 1);
+    grad_start(&g, "Concat", "", 13, "from the end");
+    grad_set_int(&g, "axis", -2);
+    grad_random(&g, -1, 1, 2, 2, 3);
+    grad_random(&g, -1, 1, 2, 4, 3);
+    grad_finish(&g, 1);
+    grad_start(&g, "Split", "", 13, "sizes");
+    grad_set_int(&g, "axis", 1);
+    grad_random(&g, -1, 1, 3, 2, 6, 2);
+    INTS(&g, 1, 3, 2);
+    grad_finish(&g, 3);
+    grad_start(&g, "Split", "", 13, "a part that is not wanted");
+    grad_set_int(&g, "axis", 1);
+    grad_random(&g, -1, 1, 3, 2, 6, 2);
+    INTS(&g, 1, 3, 2);
+    g.absent[1] = true;
+    grad_finish(&g, 3);
+    grad_start(&g, "Split", "", 18, "a smaller last part");
+    grad_set_int(&g, "num_outputs", 2);
+    grad_random(&g, -1, 1, 2, 5, 2);
+    grad_finish(&g, 2);
+    grad_start(&g, "Slice", "", 13, "steps");
+    grad_random(&g, -1, 1, 3, 4, 5, 6);
+    INTS(&g, 1, -1, 0);
+    INTS(&g, 3, -100, 6);
+    INTS(&g, 0, 1, 2);
+    INTS(&g, 1, -2, 3);
+    grad_finish(&g, 1);
+    grad_start(&g, "Slice", "", 13, "one axis");
+    grad_random(&g, -1, 1, 3, 2, 5, 3);
+    INTS(&g, -3);
+    INTS(&g, 100);
+    INTS(&g, 1);
+    grad_finish(&g, 1);
+    grad_start(&g, "Slice", "", 9, "attributes");
+    grad_set_ints(&g, "starts", 2, (const int64_t[]) { 0, 1 });
+    grad_set_ints(&g, "ends", 2, (const int64_t[]) { 1, 3 });
+    grad_random(&g, -1, 1, 2, 2, 4);
+    grad_finish(&g, 1);
+    grad_start(&g, "Slice", "", 13, "nothing taken");
+    grad_random(&g, -1, 1, 2, 2, 4);
+    INTS(&g, 3);
+    INTS(&g, 3);
+    INTS(&g, 1);
+    grad_finish(&g, 1);
+}
+
+static void gathers(void)
+{
+    grad g;
+    grad_start(&g, "Gather", "", 13, "an embedding");
+    grad_random(&g, -1, 1, 2, 6, 5);
+    grad_ints(&g, RQ_DTYPE_S64, (const int64_t[]) { 0, 5, 2, 2, -1, 2 }, 2, 2, 3);
+    grad_finish(&g, 1);
+    grad_start(&g, "Gather", "", 13, "wide rows");
+    grad_random(&g, -1, 1, 2, 3, 150);
+    grad_ints(&g, RQ_DTYPE_S32, (const int64_t[]) { 2, 0, 2 }, 1, 3);
+    grad_finish(&g, 1);
+    grad_start(&g, "Gather", "", 13, "inner axis, one index");
+    grad_set_int(&g, "axis", 1);
+    grad_random(&g, -1, 1, 3, 2, 4, 3);
+    grad_ints(&g, RQ_DTYPE_S64, (const int64_t[]) { -1 }, 0);
+    grad_finish(&g, 1);
+    grad_start(&g, "Gather", "", 13, "last axis");
+    grad_set_int(&g, "axis", -1);
+    grad_random(&g, -1, 1, 2, 3, 4);
+    grad_ints(&g, RQ_DTYPE_S64, (const int64_t[]) { 3, 3, 0 }, 1, 3);
+    grad_finish(&g, 1);
+}
+
+void grad_layout(void)
+{
+    views();
+    orders();
+    repeats();
+    cuts();
+    gathers();
+}
