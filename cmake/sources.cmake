@@ -16,6 +16,7 @@ set(RQ_SOURCES
   src/base/threads.c
   src/kernels/conv_f32.c
   src/kernels/conv_f32_plain.c
+  src/kernels/conv_grad.c
   src/kernels/deconv_f32.c
   src/kernels/dwconv_avx2.c
   src/kernels/dwconv_avx512.c
@@ -35,6 +36,7 @@ set(RQ_SOURCES
   src/kernels/fakequant_learned_neon.c
   src/kernels/fakequant_learned_scalar.c
   src/kernels/float_dnnl.c
+  src/kernels/float_dnnl_grad.c
   src/kernels/gemm.c
   src/kernels/gemm_avx2.c
   src/kernels/gemm_avx512.c
@@ -156,6 +158,7 @@ set(RQ_SOURCES
   src/ops/content.c
   src/ops/control.c
   src/ops/conv.c
+  src/ops/conv_grad.c
   src/ops/edit.c
   src/ops/deform.c
   src/ops/det.c
@@ -200,6 +203,7 @@ set(RQ_SOURCES
   src/ops/lower.c
   src/ops/lower_qoperator.c
   src/ops/matmul.c
+  src/ops/matmul_grad.c
   src/ops/moves.c
   src/ops/names.c
   src/ops/nbits.c

@@ -55,9 +55,7 @@ const char *rq_conv_f32_how(const rq_conv_f32 *c)
     return names[c->how];
 }
 
-/* Drop axes along which there is one position and nothing to choose: a column [512][1] is a row [512], and everybody is
- * fast along the last axis. */
-static void squeeze(rq_conv_geom *g)
+void rq_conv_geom_squeeze(rq_conv_geom *g)
 {
     int64_t *const fields[] = { g->in, g->out, g->kernel, g->stride, g->dilation, g->pad_lo, g->pad_hi };
     int to = 2;
@@ -156,7 +154,7 @@ rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_kernels *k, const rq_co
         return RQ_NO_MEMORY;
     c->k = k;
     c->g = *geom;
-    squeeze(&c->g);
+    rq_conv_geom_squeeze(&c->g);
     c->depth = c->g.in_ch / c->g.groups * area(c->g.kernel);
     c->how = HOW_LIBRARY;
     rq_status s = k->library ? rq_float_dnnl_conv_create(&c->library, &c->g, w, bias, threads) : RQ_UNSUPPORTED;

@@ -19,6 +19,10 @@ typedef struct rq_conv_geom {
     bool transposed;              /* weights [in_ch][out_ch/groups][kernel], else [out_ch][in_ch/groups][kernel] */
 } rq_conv_geom;
 
+/* Drop axes along which there is one position and nothing to choose: a column [512][1] is a row [512], and everybody is
+ * fast along the last axis. */
+void rq_conv_geom_squeeze(rq_conv_geom *g);
+
 /* ---- any ---- */
 
 typedef struct rq_conv_f32 rq_conv_f32;

@@ -5,110 +5,13 @@
  * on plain tensors and needs no reordering at all. */
 #include "kernels/float_dnnl.h"
 
-#include <dnnl.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernels/float_dnnl_base.h"
 #include "kernels/slots.h"
-
-/* ---- one OpenMP thread per call: the pool is ours ---- */
-
-#if DNNL_CPU_THREADING_RUNTIME == DNNL_RUNTIME_OMP
-extern int omp_get_max_threads(void);
-extern void omp_set_num_threads(int n);
-
-static int omp_enter(void)
-{
-    const int n = omp_get_max_threads();
-    if (n != 1)
-        omp_set_num_threads(1);
-    return n;
-}
-
-static void omp_leave(int n)
-{
-    if (n != 1)
-        omp_set_num_threads(n);
-}
-#else
-static int omp_enter(void)
-{
-    return 1;
-}
-
-static void omp_leave(int n)
-{
-}
-#endif
-
-/* ---- what changed between oneDNN 2 and 3: memory descriptors became handles, operation descriptors went ---- */
-
-#if DNNL_VERSION_MAJOR >= 3
-typedef const_dnnl_memory_desc_t md_ref;
-typedef const_dnnl_primitive_desc_t pd_ref;
-typedef struct md {
-    dnnl_memory_desc_t d;
-} md;
-
-static md_ref md_get(const md *m)
-{
-    return m->d;
-}
-
-static void md_free(md *m)
-{
-    if (m->d)
-        dnnl_memory_desc_destroy(m->d);
-    m->d = NULL;
-}
-#else
-typedef const dnnl_memory_desc_t *md_ref;
-typedef const_dnnl_primitive_desc_t pd_ref;
-typedef struct md {
-    dnnl_memory_desc_t d;
-} md;
-
-static md_ref md_get(const md *m)
-{
-    return &m->d;
-}
-
-static void md_free(md *m)
-{
-}
-#endif
-
-static dnnl_status_t md_any(md *m, int nd, const dnnl_dim_t *dims)
-{
-#if DNNL_VERSION_MAJOR >= 3
-    return dnnl_memory_desc_create_with_tag(&m->d, nd, dims, dnnl_f32, dnnl_format_tag_any);
-#else
-    return dnnl_memory_desc_init_by_tag(&m->d, nd, dims, dnnl_f32, dnnl_format_tag_any);
-#endif
-}
-
-static dnnl_status_t md_strided(md *m, int nd, const dnnl_dim_t *dims, const dnnl_dim_t *strides)
-{
-#if DNNL_VERSION_MAJOR >= 3
-    return dnnl_memory_desc_create_with_strides(&m->d, nd, dims, dnnl_f32, strides);
-#else
-    return dnnl_memory_desc_init_by_strides(&m->d, nd, dims, dnnl_f32, strides);
-#endif
-}
-
-/* Row-major. */
-static dnnl_status_t md_plain(md *m, int nd, const dnnl_dim_t *dims)
-{
-    dnnl_dims_t strides = { 0 };
-    dnnl_dim_t step = 1;
-    for (int i = nd - 1; i >= 0; i--) {
-        strides[i] = step;
-        step *= dims[i];
-    }
-    return md_strided(m, nd, dims, strides);
-}
 
 typedef struct conv_mds {
     md src, weights, bias, dst;
@@ -283,17 +186,6 @@ static dnnl_status_t describe(rq_float_dnnl_conv *c)
     return s;
 }
 
-static dnnl_status_t make_reorder(dnnl_primitive_t *out, md_ref from, md_ref to, dnnl_engine_t engine)
-{
-    dnnl_primitive_desc_t pd;
-    dnnl_status_t s = dnnl_reorder_primitive_desc_create(&pd, from, engine, to, engine, NULL);
-    if (s != dnnl_success)
-        return s;
-    s = dnnl_primitive_create(out, pd);
-    dnnl_primitive_desc_destroy(pd);
-    return s;
-}
-
 /* The primitive, and the reorders around it. */
 static dnnl_status_t build(rq_float_dnnl_conv *c)
 {
@@ -320,35 +212,6 @@ static dnnl_status_t build(rq_float_dnnl_conv *c)
     return s;
 }
 
-/* A memory object over p; checked by the caller with the rest. */
-static dnnl_memory_t wrap(const rq_float_dnnl_conv *c, md_ref d, const void *p)
-{
-    dnnl_memory_t m = NULL;
-    if (dnnl_memory_create(&m, d, c->engine, (void *)p) != dnnl_success)
-        return NULL;
-    return m;
-}
-
-static void unwrap(dnnl_memory_t m)
-{
-    if (m)
-        dnnl_memory_destroy(m);
-}
-
-static dnnl_status_t reorder(const rq_float_dnnl_conv *c, dnnl_stream_t stream, dnnl_primitive_t p, md_ref from_md,
-                             const void *from, md_ref to_md, void *to)
-{
-    dnnl_exec_arg_t args[2] = { { DNNL_ARG_FROM, wrap(c, from_md, from) }, { DNNL_ARG_TO, wrap(c, to_md, to) } };
-    dnnl_status_t s = args[0].memory && args[1].memory ? dnnl_success : dnnl_out_of_memory;
-    if (s == dnnl_success)
-        s = dnnl_primitive_execute(p, stream, 2, args);
-    if (s == dnnl_success)
-        s = dnnl_stream_wait(stream);
-    unwrap(args[0].memory);
-    unwrap(args[1].memory);
-    return s;
-}
-
 static dnnl_status_t pack_weights(const rq_float_dnnl_conv *c, float *to, const float *w)
 {
     dnnl_stream_t stream;
@@ -356,15 +219,10 @@ static dnnl_status_t pack_weights(const rq_float_dnnl_conv *c, float *to, const 
     if (s != dnnl_success)
         return s;
     for (int64_t p = 0; s == dnnl_success && p < c->pieces; p++)
-        s = reorder(c, stream, c->to_weights, md_get(&c->plain.weights), w + p * c->w_step, c->weights,
+        s = reorder(c->engine, stream, c->to_weights, md_get(&c->plain.weights), w + p * c->w_step, c->weights,
                     (char *)to + (size_t)p * c->weights_bytes);
     dnnl_stream_destroy(stream);
     return s;
-}
-
-static rq_status status_of(dnnl_status_t s)
-{
-    return s == dnnl_success ? RQ_OK : s == dnnl_out_of_memory ? RQ_NO_MEMORY : RQ_INTERNAL;
 }
 
 rq_status rq_float_dnnl_conv_create(rq_float_dnnl_conv **out, const rq_conv_geom *geom, const float *w, bool bias,
@@ -493,7 +351,7 @@ static void share_src(void *arg, int64_t image)
     const int omp = omp_enter();
     dnnl_status_t s = dnnl_stream_create(&stream, c->engine, dnnl_stream_default_flags);
     if (s == dnnl_success) {
-        s = reorder(c, stream, c->to_src, md_get(&c->plain.src), j->x + image * c->g.in_ch * c->in_area, c->src,
+        s = reorder(c->engine, stream, c->to_src, md_get(&c->plain.src), j->x + image * c->g.in_ch * c->in_area, c->src,
                     j->shared + (size_t)image * c->src_bytes);
         dnnl_stream_destroy(stream);
     }
@@ -522,7 +380,7 @@ static void conv_item(void *arg, int64_t item)
     } else if (c->src_bytes) {
         src = mine;
         if (s == dnnl_success)
-            s = reorder(c, stream, c->to_src, md_get(&c->plain.src), x, c->src, mine);
+            s = reorder(c->engine, stream, c->to_src, md_get(&c->plain.src), x, c->src, mine);
         mine += c->src_bytes;
     }
     if (c->dst_bytes) {
@@ -531,12 +389,13 @@ static void conv_item(void *arg, int64_t item)
     }
     int n = 0;
     dnnl_exec_arg_t args[5];
-    args[n++] = (dnnl_exec_arg_t) { DNNL_ARG_SRC, wrap(c, c->src, src) };
-    args[n++] = (dnnl_exec_arg_t) { DNNL_ARG_WEIGHTS, wrap(c, c->weights, w) };
-    args[n++] = (dnnl_exec_arg_t) { DNNL_ARG_DST, wrap(c, c->dst, dst) };
-    args[n++] = (dnnl_exec_arg_t) { DNNL_ARG_SCRATCHPAD, wrap(c, c->pad, mine) };
+    args[n++] = (dnnl_exec_arg_t) { DNNL_ARG_SRC, wrap(c->engine, c->src, src) };
+    args[n++] = (dnnl_exec_arg_t) { DNNL_ARG_WEIGHTS, wrap(c->engine, c->weights, w) };
+    args[n++] = (dnnl_exec_arg_t) { DNNL_ARG_DST, wrap(c->engine, c->dst, dst) };
+    args[n++] = (dnnl_exec_arg_t) { DNNL_ARG_SCRATCHPAD, wrap(c->engine, c->pad, mine) };
     if (c->bias)
-        args[n++] = (dnnl_exec_arg_t) { DNNL_ARG_BIAS, wrap(c, md_get(&c->plain.bias), j->bias + p * c->bias_step) };
+        args[n++] =
+            (dnnl_exec_arg_t) { DNNL_ARG_BIAS, wrap(c->engine, md_get(&c->plain.bias), j->bias + p * c->bias_step) };
     for (int i = 0; i < n; i++)
         if (!args[i].memory)
             s = dnnl_out_of_memory;
@@ -547,7 +406,7 @@ static void conv_item(void *arg, int64_t item)
     for (int i = 0; i < n; i++)
         unwrap(args[i].memory);
     if (s == dnnl_success && c->dst_bytes)
-        s = reorder(c, stream, c->from_dst, c->dst, dst, md_get(&c->plain.dst), y);
+        s = reorder(c->engine, stream, c->from_dst, c->dst, dst, md_get(&c->plain.dst), y);
     if (stream)
         dnnl_stream_destroy(stream);
     omp_leave(omp);

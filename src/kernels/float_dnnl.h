@@ -10,6 +10,7 @@
 #define RQ_KERNELS_FLOAT_DNNL_H
 
 #include "kernels/conv_f32.h"
+#include "kernels/conv_grad.h"
 
 typedef struct rq_float_dnnl_conv rq_float_dnnl_conv;
 
@@ -21,6 +22,17 @@ void rq_float_dnnl_conv_destroy(rq_float_dnnl_conv *c);
 size_t rq_float_dnnl_conv_scratch(const rq_float_dnnl_conv *c);
 rq_status rq_float_dnnl_conv_run(const rq_float_dnnl_conv *c, float *y, const float *x, const float *w,
                                  const float *bias, void *scratch, rq_threads *t);
+
+typedef struct rq_float_dnnl_grad rq_float_dnnl_grad;
+
+/* As rq_conv_grad_* (kernels/conv_grad.h) without the bias, for a geometry without needless axes. *have: which of `want` it makes; RQ_UNSUPPORTED:
+ * none. */
+rq_status rq_float_dnnl_grad_create(rq_float_dnnl_grad **out, unsigned *have, const rq_conv_geom *g, unsigned want,
+                                    int threads);
+void rq_float_dnnl_grad_destroy(rq_float_dnnl_grad *c); /* NULL is fine */
+size_t rq_float_dnnl_grad_scratch(const rq_float_dnnl_grad *c);
+rq_status rq_float_dnnl_grad_run(const rq_float_dnnl_grad *c, float *dx, float *dw, const float *dy, const float *x,
+                                 const float *w, void *scratch, rq_threads *t);
 
 /* As rq_gemm_f32_batch (kernels/gemm_f32.h), sizes at least 1. Rows (or columns, where there are few rows) are spread over
  * the pool. */

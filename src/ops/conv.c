@@ -4,7 +4,7 @@
  * once per plan. */
 #include <string.h>
 
-#include "kernels/conv_f32.h"
+#include "ops/conv.h"
 #include "ops/eltwise.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
@@ -52,7 +52,7 @@ static rq_status conv_infer(const rq_infer *a)
     return RQ_OK;
 }
 
-static rq_status geometry(const rq_op_args *a, rq_conv_geom *g)
+rq_status rq_conv_geometry(const rq_op_args *a, rq_conv_geom *g)
 {
     const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
     rq_window win;
@@ -71,7 +71,7 @@ static rq_status geometry(const rq_op_args *a, rq_conv_geom *g)
     return RQ_OK;
 }
 
-static bool is_empty(const rq_op_args *a)
+bool rq_conv_is_empty(const rq_op_args *a)
 {
     return rq_shape_count(&a->in[0]->shape) == 0 || rq_shape_count(&a->out[0]->shape) == 0 ||
            rq_shape_count(&a->in[1]->shape) == 0;
@@ -135,10 +135,10 @@ static rq_status conv_prepare(const rq_op_args *a, void **state)
     if (!s)
         return RQ_NO_MEMORY;
     rq_status status = read_activation(a, s);
-    if (status == RQ_OK && !is_empty(a)) {
-        const bool fixed = w->data && w->dtype == RQ_DTYPE_F32;
+    if (status == RQ_OK && !rq_conv_is_empty(a)) {
+        const bool fixed = w->data && w->dtype == RQ_DTYPE_F32 && !a->training; /* trained ones change */
         s->threads = rq_threads_count(a->threads);
-        status = geometry(a, &s->g);
+        status = rq_conv_geometry(a, &s->g);
         s->way = rq_dwconv_f32_fits(&s->g) ? WAY_DEPTHWISE : rq_deconv_f32_fits(&s->g) ? WAY_TRANSPOSED : WAY_ANY;
         if (status == RQ_OK && s->way == WAY_ANY)
             status = rq_conv_f32_create(&s->conv, a->k, &s->g, fixed ? w->f32 : NULL,
@@ -257,6 +257,13 @@ const rq_op rq_op_conv = {
     .check = conv_check,
     .infer = conv_infer,
     .forward = conv_forward,
+    .backward = rq_conv_backward,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
+    .gradients = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2),
+    .parameters = RQ_OP_IN(1) | RQ_OP_IN(2),
+    .prepare_backward = rq_conv_prepare_backward,
+    .release_backward = rq_conv_release_backward,
+    .scratch_backward = rq_conv_scratch_backward,
     .prepare = conv_prepare,
     .accepts_int = rq_int_pick_conv,
     .prepare_int = rq_int_pick_prepare_conv,
@@ -281,6 +288,13 @@ const rq_op rq_op_conv_transpose = {
     .check = conv_check,
     .infer = conv_infer,
     .forward = conv_forward,
+    .backward = rq_conv_backward,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
+    .gradients = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2),
+    .parameters = RQ_OP_IN(1) | RQ_OP_IN(2),
+    .prepare_backward = rq_conv_prepare_backward,
+    .release_backward = rq_conv_release_backward,
+    .scratch_backward = rq_conv_scratch_backward,
     .prepare = conv_prepare,
     .accepts_int = rq_int_pick_deconv,
     .prepare_int = rq_int_pick_prepare_deconv,

@@ -7,6 +7,7 @@
 #include "ops/eltwise.h"
 #include "ops/half.h"
 #include "ops/int_pick.h"
+#include "ops/matmul.h"
 
 static bool flag(const rq_node *n, const char *name)
 {
@@ -75,19 +76,13 @@ static rq_status matmul_infer(const rq_infer *a)
     return RQ_OK;
 }
 
-typedef struct product {
-    int64_t m, n, k, lda, ldb;
-    int64_t a_step, b_step; /* elements from one matrix to the next */
-    bool ta, tb;
-    rq_shape xb, wb, yb; /* batch axes */
-} product;
-
-static void product_of(const rq_op_args *a, product *p)
+void rq_matmul_product_of(const rq_op_args *a, rq_matmul_product *p)
 {
     const rq_shape sizes[2] = { sizes_of(a->node, 0, &a->in[0]->shape), sizes_of(a->node, 1, &a->in[1]->shape) };
     const rq_shape *x = &sizes[0], *w = &sizes[1];
     const bool row = x->rank == 1, column = w->rank == 1;
-    *p = (product) { 0 };
+    *p = (rq_matmul_product) { 0 };
+    p->alpha = is_fused(a->node) ? rq_attr_float(a->node, "alpha", 1) : 1;
     p->ta = trans_of(a->node, 0) && !row;
     p->tb = trans_of(a->node, 1) && !column;
     p->m = row ? 1 : x->dim[x->rank - (p->ta ? 1 : 2)];
@@ -110,8 +105,7 @@ static void product_of(const rq_op_args *a, product *p)
     }
 }
 
-/* Start of the matrix that belongs to product i, in an operand whose batch axes are b. */
-static int64_t batch_at(const rq_shape *y, const rq_shape *b, int64_t i, int64_t size)
+int64_t rq_matmul_at(const rq_shape *y, const rq_shape *b, int64_t i, int64_t size)
 {
     int64_t at = 0, step = size;
     for (int d = y->rank - 1, e = b->rank - 1; d >= 0; d--, e--) {
@@ -126,7 +120,7 @@ static int64_t batch_at(const rq_shape *y, const rq_shape *b, int64_t i, int64_t
 }
 
 /* Products that no network is made of, f64 and whole numbers (which wrap): y[m][n] += x op w, element by element. */
-static void plain_product(const product *p, rq_tensor *y, int64_t y_at, const rq_tensor *x, int64_t x_at,
+static void plain_product(const rq_matmul_product *p, rq_tensor *y, int64_t y_at, const rq_tensor *x, int64_t x_at,
                           const rq_tensor *w, int64_t w_at)
 {
     for (int64_t i = 0; i < p->m; i++)
@@ -153,24 +147,23 @@ static void plain_product(const product *p, rq_tensor *y, int64_t y_at, const rq
         }
 }
 
-static rq_status matmul_plain(const rq_op_args *a, const product *p)
+static rq_status matmul_plain(const rq_op_args *a, const rq_matmul_product *p)
 {
     const rq_dtype d = a->in[0]->dtype;
     if (d != RQ_DTYPE_F64 && !(rq_dtype_is_integer(d) && rq_dtype_bits(d) >= 32))
         return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(d));
     for (int64_t i = 0, n = rq_shape_count(&p->yb); i < n; i++)
-        plain_product(p, a->out[0], i * p->m * p->n, a->in[0], batch_at(&p->yb, &p->xb, i, p->a_step), a->in[1],
-                      batch_at(&p->yb, &p->wb, i, p->b_step));
+        plain_product(p, a->out[0], i * p->m * p->n, a->in[0], rq_matmul_at(&p->yb, &p->xb, i, p->a_step), a->in[1],
+                      rq_matmul_at(&p->yb, &p->wb, i, p->b_step));
     return RQ_OK;
 }
 
 static rq_status matmul_wide(const rq_op_args *a)
 {
-    product p;
-    product_of(a, &p);
+    rq_matmul_product p;
+    rq_matmul_product_of(a, &p);
     if (a->in[0]->dtype != RQ_DTYPE_F32)
         return matmul_plain(a, &p);
-    const float alpha = is_fused(a->node) ? rq_attr_float(a->node, "alpha", 1) : 1;
     float *y = a->out[0]->f32;
     const float *x = a->in[0]->f32, *w = a->in[1]->f32;
     int64_t count = rq_shape_count(&p.yb);
@@ -180,17 +173,17 @@ static rq_status matmul_wide(const rq_op_args *a)
     }
     rq_status s;
     if (count == 1) {
-        s = rq_gemm_f32(a->k, y, x, w, p.ta, p.tb, p.m, p.n, p.k, alpha, p.lda, p.ldb, 0, p.n, a->threads);
+        s = rq_gemm_f32(a->k, y, x, w, p.ta, p.tb, p.m, p.n, p.k, p.alpha, p.lda, p.ldb, 0, p.n, a->threads);
     } else {
         int64_t *at = rq_mem_alloc((size_t)count, 3 * sizeof *at);
         if (!at)
             return RQ_NO_MEMORY;
         for (int64_t i = 0; i < count; i++) {
             at[i] = i * p.m * p.n;
-            at[count + i] = batch_at(&p.yb, &p.xb, i, p.a_step);
-            at[2 * count + i] = batch_at(&p.yb, &p.wb, i, p.b_step);
+            at[count + i] = rq_matmul_at(&p.yb, &p.xb, i, p.a_step);
+            at[2 * count + i] = rq_matmul_at(&p.yb, &p.wb, i, p.b_step);
         }
-        s = rq_gemm_f32_batch(a->k, y, x, w, at, at + count, at + 2 * count, count, p.ta, p.tb, p.m, p.n, p.k, alpha,
+        s = rq_gemm_f32_batch(a->k, y, x, w, at, at + count, at + 2 * count, count, p.ta, p.tb, p.m, p.n, p.k, p.alpha,
                               p.lda, p.ldb, 0, p.n, a->threads);
         rq_mem_free(at);
     }
@@ -204,8 +197,8 @@ static rq_status matmul_forward(const rq_op_args *a)
 
 static double matmul_macs(const rq_op_args *a)
 {
-    product p;
-    product_of(a, &p);
+    rq_matmul_product p;
+    rq_matmul_product_of(a, &p);
     return (double)rq_shape_count(&p.yb) * (double)p.m * (double)p.n * (double)p.k;
 }
 
@@ -338,6 +331,9 @@ const rq_op rq_op_matmul = {
     .place = RQ_PLACE_WEIGHTED,
     .infer = matmul_infer,
     .forward = matmul_forward,
+    .backward = rq_matmul_backward,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
+    .parameters = RQ_OP_IN(0) | RQ_OP_IN(1),
     .accepts_int = rq_int_pick_matmul,
     .prepare_int = rq_int_pick_prepare_matmul,
     .forward_int = rq_int_pick_forward,
@@ -359,6 +355,9 @@ const rq_op rq_op_gemm = {
     .place = RQ_PLACE_WEIGHTED,
     .infer = gemm_infer,
     .forward = gemm_forward,
+    .backward = rq_gemm_backward,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
+    .parameters = RQ_OP_IN(1) | RQ_OP_IN(2),
     .accepts_int = rq_int_pick_gemm,
     .prepare_int = rq_int_pick_prepare_gemm,
     .forward_int = rq_int_pick_forward,
@@ -380,6 +379,9 @@ const rq_op rq_op_ms_fused_matmul = {
     .place = RQ_PLACE_FLOAT,
     .infer = matmul_infer,
     .forward = matmul_forward,
+    .backward = rq_matmul_backward,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
+    .parameters = RQ_OP_IN(0) | RQ_OP_IN(1),
     .macs = matmul_macs,
 };
 

@@ -1,0 +1,24 @@
+/* ops/matmul.h — what the halves of MatMul and Gemm share: matmul.c runs them forward, matmul_grad.c backward. */
+#ifndef RQ_OPS_MATMUL_H
+#define RQ_OPS_MATMUL_H
+
+#include "ops/op.h"
+
+/* Products y [m][n] = op(a) [m][k] op(b) [k][n], one per element of the batch. */
+typedef struct rq_matmul_product {
+    int64_t m, n, k, lda, ldb;
+    int64_t a_step, b_step; /* elements from one matrix to the next */
+    bool ta, tb;
+    float alpha;
+    rq_shape xb, wb, yb; /* batch axes */
+} rq_matmul_product;
+
+/* Of MatMul and FusedMatMul. */
+void rq_matmul_product_of(const rq_op_args *a, rq_matmul_product *p);
+/* Start of the matrix that belongs to product i, in an operand whose batch axes are b and whose matrices are `size` apart. */
+int64_t rq_matmul_at(const rq_shape *y, const rq_shape *b, int64_t i, int64_t size);
+
+rq_status rq_matmul_backward(const rq_op_args *a);
+rq_status rq_gemm_backward(const rq_op_args *a);
+
+#endif
