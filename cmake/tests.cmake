@@ -40,6 +40,7 @@ add_test(NAME documented COMMAND ${CMAKE_SOURCE_DIR}/tools/check_docs.sh)
 
 # One line per test, in the order of the folders.
 rq_test(tests/base/test_base.c)
+rq_test(tests/kernels/test_conv_grad.c)
 rq_test(tests/kernels/test_dwconv.c)
 rq_test(tests/kernels/test_eltwise.c)
 rq_test(tests/kernels/test_fakequant.c)
@@ -111,6 +112,7 @@ target_sources(test_ops_grad PRIVATE
   tests/ops/grad_check.c
   tests/ops/grad_eltwise.c
   tests/ops/grad_layout.c
+  tests/ops/grad_products.c
   tests/ops/grad_reduce.c)
 
 # Comparing with what other systems made (tests/golden), and having them read what we make (tests/interop). golden and
