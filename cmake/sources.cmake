@@ -234,6 +234,7 @@ set(RQ_SOURCES
   src/ops/slice.c
   src/ops/softmax.c
   src/ops/table.c
+  src/ops/unary_grad.c
   src/ops/upgrade.c
   src/ops/upgrade_old.c
   src/ops/weight_only.c

@@ -113,6 +113,7 @@ target_sources(test_ops_grad PRIVATE
   tests/ops/grad_eltwise.c
   tests/ops/grad_layout.c
   tests/ops/grad_products.c
+  tests/ops/grad_math.c
   tests/ops/grad_reduce.c)
 
 # Comparing with what other systems made (tests/golden), and having them read what we make (tests/interop). golden and

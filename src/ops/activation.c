@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "ops/eltwise.h"
+#include "ops/grad.h"
 #include "ops/half.h"
+#include "ops/unary_grad.h"
 
 /* ---- the table ---- */
 
@@ -208,28 +210,46 @@ static rq_status bias_gelu_infer(const rq_infer *a)
         .infer = rq_infer_same,                                                                                        \
         .forward = unary_forward,                                                                                      \
     }
-UNARY(abs, "Abs", 1, RQ_PLACE_FLOAT);
-UNARY(acos, "Acos", 7, RQ_PLACE_FLOAT);
-UNARY(acosh, "Acosh", 9, RQ_PLACE_FLOAT);
-UNARY(asin, "Asin", 7, RQ_PLACE_FLOAT);
-UNARY(asinh, "Asinh", 9, RQ_PLACE_FLOAT);
-UNARY(atan, "Atan", 7, RQ_PLACE_FLOAT);
-UNARY(atanh, "Atanh", 9, RQ_PLACE_FLOAT);
-UNARY(ceil, "Ceil", 1, RQ_PLACE_FLOAT);
+/* Functions that are no activations: data is what backward reads of them. */
+#define MATH(id, op_name, first, grad, data)                                                                           \
+    const rq_op rq_op_##id = {                                                                                         \
+        .name = op_name,                                                                                               \
+        .domain = "",                                                                                                  \
+        .since = first,                                                                                                \
+        .known = 25,                                                                                                   \
+        .min_in = 1,                                                                                                   \
+        .max_in = 1,                                                                                                   \
+        .min_out = 1,                                                                                                  \
+        .max_out = 1,                                                                                                  \
+        .flags = RQ_OP_TABLE | RQ_OP_GRAD_IN_PLACE,                                                                    \
+        .place = RQ_PLACE_FLOAT,                                                                                       \
+        .infer = rq_infer_same,                                                                                        \
+        .forward = unary_forward,                                                                                      \
+        .backward = grad,                                                                                              \
+        .saves = data,                                                                                                 \
+    }
+MATH(abs, "Abs", 1, rq_unary_grad_abs, RQ_OP_IN(0));
+MATH(acos, "Acos", 7, rq_unary_grad_acos, RQ_OP_IN(0));
+MATH(acosh, "Acosh", 9, rq_unary_grad_acosh, RQ_OP_IN(0));
+MATH(asin, "Asin", 7, rq_unary_grad_asin, RQ_OP_IN(0));
+MATH(asinh, "Asinh", 9, rq_unary_grad_asinh, RQ_OP_IN(0));
+MATH(atan, "Atan", 7, rq_unary_grad_atan, RQ_OP_IN(0));
+MATH(atanh, "Atanh", 9, rq_unary_grad_atanh, RQ_OP_IN(0));
+MATH(ceil, "Ceil", 1, rq_grad_none, 0);
 UNARY(celu, "Celu", 12, RQ_PLACE_FLOAT);
-UNARY(cos, "Cos", 7, RQ_PLACE_FLOAT);
-UNARY(cosh, "Cosh", 9, RQ_PLACE_FLOAT);
+MATH(cos, "Cos", 7, rq_unary_grad_cos, RQ_OP_IN(0));
+MATH(cosh, "Cosh", 9, rq_unary_grad_cosh, RQ_OP_IN(0));
 UNARY(elu, "Elu", 1, RQ_PLACE_FLOAT);
-UNARY(erf, "Erf", 9, RQ_PLACE_FLOAT);
-UNARY(exp, "Exp", 1, RQ_PLACE_FLOAT);
-UNARY(floor, "Floor", 1, RQ_PLACE_FLOAT);
+MATH(erf, "Erf", 9, rq_unary_grad_erf, RQ_OP_IN(0));
+MATH(exp, "Exp", 1, rq_unary_grad_exp, RQ_OP_OUT(0));
+MATH(floor, "Floor", 1, rq_grad_none, 0);
 UNARY(hard_sigmoid, "HardSigmoid", 1, RQ_PLACE_FLOAT);
 UNARY(hard_swish, "HardSwish", 14, RQ_PLACE_FLOAT);
 UNARY(leaky_relu, "LeakyRelu", 1, RQ_PLACE_OWN);
-UNARY(log, "Log", 1, RQ_PLACE_FLOAT);
+MATH(log, "Log", 1, rq_unary_grad_log, RQ_OP_IN(0));
 UNARY(mish, "Mish", 18, RQ_PLACE_FLOAT);
-UNARY(neg, "Neg", 1, RQ_PLACE_FLOAT);
-UNARY(reciprocal, "Reciprocal", 1, RQ_PLACE_FLOAT);
+MATH(neg, "Neg", 1, rq_unary_grad_neg, 0);
+MATH(reciprocal, "Reciprocal", 1, rq_unary_grad_reciprocal, RQ_OP_OUT(0));
 const rq_op rq_op_relu = {
     .name = "Relu",
     .domain = "",
@@ -246,21 +266,22 @@ const rq_op rq_op_relu = {
     .backward = unary_backward,
     .saves = RQ_OP_OUT(0),
 };
-UNARY(round, "Round", 11, RQ_PLACE_FLOAT);
+MATH(round, "Round", 11, rq_grad_none, 0);
 UNARY(selu, "Selu", 1, RQ_PLACE_FLOAT);
 UNARY(shrink, "Shrink", 9, RQ_PLACE_FLOAT);
 UNARY(sigmoid, "Sigmoid", 1, RQ_PLACE_UNIT);
-UNARY(sign, "Sign", 9, RQ_PLACE_FLOAT);
-UNARY(sin, "Sin", 7, RQ_PLACE_FLOAT);
-UNARY(sinh, "Sinh", 9, RQ_PLACE_FLOAT);
+MATH(sign, "Sign", 9, rq_grad_none, 0);
+MATH(sin, "Sin", 7, rq_unary_grad_sin, RQ_OP_IN(0));
+MATH(sinh, "Sinh", 9, rq_unary_grad_sinh, RQ_OP_IN(0));
 UNARY(softplus, "Softplus", 1, RQ_PLACE_FLOAT);
 UNARY(softsign, "Softsign", 1, RQ_PLACE_FLOAT);
-UNARY(sqrt, "Sqrt", 1, RQ_PLACE_FLOAT);
+MATH(sqrt, "Sqrt", 1, rq_unary_grad_sqrt, RQ_OP_OUT(0));
 UNARY(swish, "Swish", 24, RQ_PLACE_FLOAT);
-UNARY(tan, "Tan", 7, RQ_PLACE_FLOAT);
+MATH(tan, "Tan", 7, rq_unary_grad_tan, RQ_OP_OUT(0));
 UNARY(tanh, "Tanh", 1, RQ_PLACE_FLOAT);
 UNARY(thresholded_relu, "ThresholdedRelu", 10, RQ_PLACE_FLOAT);
 #undef UNARY
+#undef MATH
 
 const rq_op rq_op_clip = {
     .name = "Clip",

@@ -5,6 +5,7 @@
 
 #include "base/number.h"
 #include "ops/elements.h"
+#include "ops/grad.h"
 
 static rq_status cast_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
@@ -120,6 +121,8 @@ const rq_op rq_op_cast = {
     .check = cast_check,
     .infer = cast_infer,
     .forward = cast_forward,
+    .backward = rq_grad_pass, /* f32 as f32; into other types no gradient comes back, which is 0 */
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_cast_like = {
@@ -134,6 +137,8 @@ const rq_op rq_op_cast_like = {
     .place = RQ_PLACE_FLOAT,
     .infer = cast_like_infer,
     .forward = cast_forward,
+    .backward = rq_grad_pass, /* f32 as f32; into other types no gradient comes back, which is 0 */
+    .gradients = RQ_OP_IN(0),
 };
 
 /* ---- BitCast: the same bits under another type ---- */

@@ -218,6 +218,31 @@ static rq_status gather_elements_forward(const rq_op_args *a)
     return rq_moves_run(a, gather_elements_move);
 }
 
+/* dx[index[i][j]][j] += dy[i][j], in order. */
+static rq_status gather_elements_backward(const rq_op_args *a)
+{
+    rq_tensor *dx = rq_grad_in(a, 0);
+    const rq_tensor *dy = rq_grad_out(a, 0), *at = a->in[1];
+    rq_grad_zero(dx);
+    if (!dx || !dy)
+        return RQ_OK;
+    const int rank = dx->shape.rank, axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), rank);
+    int64_t stride[RQ_MAX_RANK], n = dx->shape.dim[axis];
+    odometer o;
+    rq_moves_strides(&dx->shape, stride);
+    const int64_t along = stride[axis];
+    stride[axis] = 0;
+    odometer_init(&o, &at->shape, stride);
+    for (int64_t i = 0, count = rq_tensor_count(at); i < count; i++) {
+        const int64_t k = wrap(index_at(at, i), n);
+        if (k < 0)
+            return bad_index(a, index_at(at, i), n);
+        dx->f32[o.offset + k * along] += dy->f32[i];
+        odometer_step(&o);
+    }
+    return RQ_OK;
+}
+
 /* ---- GatherND, ScatterND: the last axis of the indices is a position in the data ---- */
 
 static rq_status gather_nd_infer(const rq_infer *a)
@@ -296,6 +321,32 @@ static rq_status gather_nd_move(const rq_op_args *a)
 static rq_status gather_nd_forward(const rq_op_args *a)
 {
     return rq_moves_run(a, gather_nd_move);
+}
+
+static rq_status gather_nd_backward(const rq_op_args *a)
+{
+    rq_tensor *dx = rq_grad_in(a, 0);
+    const rq_tensor *dy = rq_grad_out(a, 0), *at = a->in[1];
+    rq_grad_zero(dx);
+    if (!dx || !dy)
+        return RQ_OK;
+    const rq_shape *s = &dx->shape;
+    int64_t stride[RQ_MAX_RANK];
+    int batch = (int)rq_attr_int(a->node, "batch_dims", 0), bad = 0;
+    const int64_t depth = at->shape.dim[at->shape.rank - 1], batches = rq_shape_span(s, 0, batch);
+    const int64_t each = rq_shape_span(&at->shape, batch, at->shape.rank - 1), whole = rq_shape_span(s, batch, s->rank);
+    const int64_t run = rq_shape_span(s, batch + (int)depth, s->rank);
+    const float *from = dy->f32;
+    rq_moves_strides(s, stride);
+    for (int64_t i = 0; i < batches * each; i++, from += run) {
+        const int64_t k = position(s, stride, batch, at, i * depth, depth, &bad);
+        if (k < 0)
+            return bad_index(a, index_at(at, i * depth + bad), s->dim[batch + bad]);
+        float *to = dx->f32 + i / each * whole + k;
+        for (int64_t e = 0; e < run; e++)
+            to[e] += from[e];
+    }
+    return RQ_OK;
 }
 
 /* ---- reductions of the Scatter family ---- */
@@ -477,6 +528,81 @@ static rq_status scatter_nd_forward(const rq_op_args *a)
     return rq_moves_run(a, scatter_nd_move);
 }
 
+/* ---- backward of the Scatter family: what was put or added came from the updates; what was put hides the data ---- */
+
+/* run elements at `to` of the data, which update `from` (in elements) went to. */
+static void scattered(rq_tensor *dx, rq_tensor *du, const rq_tensor *dy, int64_t to, int64_t from, int64_t run,
+                      reduction r)
+{
+    if (du && run)
+        memcpy(du->f32 + from, dy->f32 + to, (size_t)run * sizeof(float));
+    if (dx && r == PUT && run)
+        memset(dx->f32 + to, 0, (size_t)run * sizeof(float));
+}
+
+/* What both backwards begin with; false: it is done. */
+static bool scatter_begin(const rq_op_args *a, rq_status *s)
+{
+    const rq_tensor *dy = rq_grad_out(a, 0);
+    const reduction r = find_reduction(a->node);
+    *s = RQ_OK;
+    if (!dy) {
+        rq_grad_zeros(a);
+        return false;
+    }
+    if (r != PUT && r != ADD) {
+        *s = rq_op_fail(a, RQ_UNSUPPORTED, "has no gradient with reduction '%s'", reductions[r]);
+        return false;
+    }
+    if (rq_grad_in(a, 0))
+        rq_grad_copy(rq_grad_in(a, 0), dy);
+    return true;
+}
+
+static rq_status scatter_elements_backward(const rq_op_args *a)
+{
+    const rq_tensor *at = a->in[1], *dy = rq_grad_out(a, 0);
+    const rq_shape *x = &a->in[0]->shape;
+    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), x->rank);
+    int64_t stride[RQ_MAX_RANK], n = x->dim[axis];
+    rq_status s;
+    odometer o;
+    if (!scatter_begin(a, &s))
+        return s;
+    rq_moves_strides(x, stride);
+    const int64_t along = stride[axis];
+    stride[axis] = 0;
+    odometer_init(&o, &at->shape, stride);
+    for (int64_t i = 0, count = rq_tensor_count(at); i < count; i++) {
+        const int64_t k = wrap(index_at(at, i), n);
+        if (k < 0)
+            return bad_index(a, index_at(at, i), n);
+        scattered(rq_grad_in(a, 0), rq_grad_in(a, 2), dy, o.offset + k * along, i, 1, find_reduction(a->node));
+        odometer_step(&o);
+    }
+    return RQ_OK;
+}
+
+static rq_status scatter_nd_backward(const rq_op_args *a)
+{
+    const rq_tensor *at = a->in[1], *dy = rq_grad_out(a, 0);
+    const rq_shape *x = &a->in[0]->shape;
+    const int64_t depth = at->shape.dim[at->shape.rank - 1], run = rq_shape_span(x, (int)depth, x->rank);
+    int64_t stride[RQ_MAX_RANK];
+    rq_status s;
+    int bad = 0;
+    if (!scatter_begin(a, &s))
+        return s;
+    rq_moves_strides(x, stride);
+    for (int64_t i = 0, n = rq_shape_span(&at->shape, 0, at->shape.rank - 1); i < n; i++) {
+        const int64_t to = position(x, stride, 0, at, i * depth, depth, &bad);
+        if (to < 0)
+            return bad_index(a, index_at(at, i * depth + bad), x->dim[bad]);
+        scattered(rq_grad_in(a, 0), rq_grad_in(a, 2), dy, to, i * run, run, find_reduction(a->node));
+    }
+    return RQ_OK;
+}
+
 /* On codes: data and updates in the parameters of the result, then as ever. */
 static bool scatter_accepts_int(const rq_op_args *a, const char **why)
 {
@@ -544,6 +670,9 @@ const rq_op rq_op_gather_elements = {
     GATHER,
     .infer = gather_elements_infer,
     .forward = gather_elements_forward,
+    .backward = gather_elements_backward,
+    .saves = RQ_OP_IN(1),
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_gather_nd = {
@@ -552,6 +681,9 @@ const rq_op rq_op_gather_nd = {
     GATHER,
     .infer = gather_nd_infer,
     .forward = gather_nd_forward,
+    .backward = gather_nd_backward,
+    .saves = RQ_OP_IN(1),
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_scatter = {
@@ -561,6 +693,9 @@ const rq_op rq_op_scatter = {
     SCATTER,
     .infer = scatter_elements_infer,
     .forward = scatter_elements_forward,
+    .backward = scatter_elements_backward,
+    .saves = RQ_OP_IN(1),
+    .gradients = RQ_OP_IN(0) | RQ_OP_IN(2),
 };
 
 const rq_op rq_op_scatter_elements = {
@@ -570,6 +705,9 @@ const rq_op rq_op_scatter_elements = {
     SCATTER,
     .infer = scatter_elements_infer,
     .forward = scatter_elements_forward,
+    .backward = scatter_elements_backward,
+    .saves = RQ_OP_IN(1),
+    .gradients = RQ_OP_IN(0) | RQ_OP_IN(2),
 };
 
 const rq_op rq_op_scatter_nd = {
@@ -579,4 +717,7 @@ const rq_op rq_op_scatter_nd = {
     SCATTER,
     .infer = scatter_nd_infer,
     .forward = scatter_nd_forward,
+    .backward = scatter_nd_backward,
+    .saves = RQ_OP_IN(1),
+    .gradients = RQ_OP_IN(0) | RQ_OP_IN(2),
 };

@@ -3,7 +3,10 @@
 #include <math.h>
 #include <string.h>
 
+#include "ops/bcast.h"
 #include "ops/elements.h"
+#include "ops/eltwise_grad.h"
+#include "ops/grad.h"
 #include "ops/int_ops.h"
 #include "ops/moves.h"
 
@@ -413,6 +416,39 @@ static rq_status where_forward(const rq_op_args *a)
     return rq_moves_run(a, where_move);
 }
 
+typedef struct chosen {
+    const uint8_t *c;
+    float *t;
+    const float *dy;
+    bool taken; /* dy goes where the condition is this */
+} chosen;
+
+static void chosen_row(void *arg, int64_t y, int64_t at, int step, int64_t unused, int su, int64_t n)
+{
+    const chosen *j = arg;
+    for (int64_t i = 0; i < n; i++)
+        j->t[y + i] = (j->c[at + i * step] != 0) == j->taken ? j->dy[y + i] : 0;
+}
+
+static rq_status where_backward(const rq_op_args *a)
+{
+    const rq_tensor *dy = rq_grad_out(a, 0), *c = a->in[0];
+    rq_bcast walk;
+    if (!dy)
+        return rq_grad_none(a);
+    rq_bcast_init(&walk, &a->out[0]->shape, &c->shape, &c->shape);
+    for (int i = 1; i <= 2; i++) {
+        rq_tensor *dx = rq_grad_in(a, i), whole = rq_tensor_view(RQ_DTYPE_F32, &a->out[0]->shape, a->scratch);
+        if (!dx)
+            continue;
+        rq_tensor *to = rq_tensor_count(dx) == rq_tensor_count(dy) ? dx : &whole;
+        chosen j = { .c = c->u8, .t = to->f32, .dy = dy->f32, .taken = i == 1 };
+        rq_bcast_for(&walk, a->threads, chosen_row, &j);
+        RQ_TRY(rq_grad_sum(a, dx, to));
+    }
+    return RQ_OK;
+}
+
 /* ---- rows ---- */
 
 #define TWO .domain = "", .known = 25, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT
@@ -466,6 +502,10 @@ const rq_op rq_op_where = {
     .place = RQ_PLACE_FLOAT,
     .infer = where_infer,
     .forward = where_forward,
+    .backward = where_backward,
+    .saves = RQ_OP_IN(0),
+    .gradients = RQ_OP_IN(1) | RQ_OP_IN(2),
+    .scratch_backward = rq_eltwise_grad_scratch,
     .accepts_int = rq_int_where_accepts,
     .forward_int = rq_int_where_forward,
 };

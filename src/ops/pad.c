@@ -4,6 +4,7 @@
 
 #include "kernels/quantize.h"
 #include "ops/elements.h"
+#include "ops/grad.h"
 #include "ops/moves.h"
 
 typedef struct pads {
@@ -120,7 +121,7 @@ typedef struct pad_job {
     char mode;
     size_t elem;
     const void *constant;
-    int last; /* the innermost axis with padding; below it runs are copied whole */
+    int first, last; /* the outermost axis with padding, and the innermost; below it runs are copied whole */
 } pad_job;
 
 static void pad_axis(const pad_job *j, int d, char *dst, const char *src)
@@ -143,11 +144,9 @@ static void pad_axis(const pad_job *j, int d, char *dst, const char *src)
     }
 }
 
-static rq_status pad_run(const rq_op_args *a, const void *constant)
+static rq_status describe(const rq_op_args *a, pad_job *j)
 {
-    static const char zero[16];
     const rq_tensor *x = a->in[0];
-    rq_tensor *y = a->out[0];
     rq_infer as_infer = {
         .graph = a->graph, .node = a->node, .opset = a->opset, .in = a->in, .n_in = a->n_in, .err = a->err
     };
@@ -155,18 +154,31 @@ static rq_status pad_run(const rq_op_args *a, const void *constant)
     rq_status s = read_pads(&as_infer, x->shape.rank, &p);
     if (s != RQ_OK)
         return s == RQ_NOT_FOUND ? rq_op_fail(a, RQ_BAD_DTYPE, "pads or axes are no lists of integers") : s;
-    pad_job j = { .in = &x->shape,
-                  .out = &y->shape,
-                  .elem = rq_moves_size(x->dtype),
-                  .constant = constant ? constant : zero,
-                  .mode = rq_attr_string(a->node, "mode", "constant")[0] };
-    rq_moves_strides(&x->shape, j.in_stride);
-    rq_moves_strides(&y->shape, j.out_stride);
-    for (int i = 0; i < x->shape.rank; i++) {
-        j.begin[i] = p.begin[i];
-        if (p.begin[i] || p.end[i])
-            j.last = i;
+    *j = (pad_job) { .in = &x->shape,
+                     .out = &a->out[0]->shape,
+                     .elem = rq_moves_size(x->dtype),
+                     .first = x->shape.rank,
+                     .mode = rq_attr_string(a->node, "mode", "constant")[0] };
+    rq_moves_strides(j->in, j->in_stride);
+    rq_moves_strides(j->out, j->out_stride);
+    for (int i = x->shape.rank - 1; i >= 0; i--) {
+        j->begin[i] = p.begin[i];
+        if (!p.begin[i] && !p.end[i])
+            continue;
+        j->first = i;
+        j->last = j->last > i ? j->last : i;
     }
+    return RQ_OK;
+}
+
+static rq_status pad_run(const rq_op_args *a, const void *constant)
+{
+    static const char zero[16];
+    const rq_tensor *x = a->in[0];
+    rq_tensor *y = a->out[0];
+    pad_job j;
+    RQ_TRY(describe(a, &j));
+    j.constant = constant ? constant : zero;
     if (x->shape.rank == 0)
         rq_moves_copy(y, x);
     else if (rq_tensor_count(y))
@@ -200,6 +212,64 @@ static rq_status pad_move(const rq_op_args *a)
 static rq_status pad_forward(const rq_op_args *a)
 {
     return rq_moves_run(a, pad_move);
+}
+
+/* Where each element of dy came from, it is added: pad_axis the other way. */
+static void gather_axis(const pad_job *j, int d, float *dx, const float *dy)
+{
+    const int64_t n = j->in->dim[d], m = j->out->dim[d], run = j->out_stride[d], step = j->in_stride[d];
+    for (int64_t o = 0; o < m; o++) {
+        const int64_t i = source(o - j->begin[d], n, j->mode);
+        if (i < 0)
+            continue;
+        if (d != j->last) {
+            gather_axis(j, d + 1, dx + i * step, dy + o * run);
+            continue;
+        }
+        const int64_t left = n - i < m - o ? n - i : m - o, count = i == o - j->begin[d] ? left : 1;
+        float *to = dx + i * step;
+        const float *from = dy + o * run;
+        for (int64_t k = 0; k < count * run; k++)
+            to[k] += from[k];
+        o += count - 1;
+    }
+}
+
+typedef struct unpad {
+    pad_job j;
+    float *dx;
+    const float *dy;
+    int64_t in, out; /* elements of an item: what lies below the axes that are not padded */
+} unpad;
+
+static void unpad_item(void *arg, int64_t i)
+{
+    const unpad *u = arg;
+    float *dx = u->dx + i * u->in;
+    memset(dx, 0, (size_t)u->in * sizeof *dx);
+    gather_axis(&u->j, u->j.first, dx, u->dy + i * u->out);
+}
+
+static rq_status pad_backward(const rq_op_args *a)
+{
+    rq_tensor *dx = rq_grad_in(a, 0);
+    const rq_tensor *dy = rq_grad_out(a, 0);
+    unpad u;
+    if (!dx || !dy || !rq_tensor_count(dy) || !rq_tensor_count(dx))
+        return rq_grad_none(a);
+    RQ_TRY(describe(a, &u.j));
+    const int rank = dx->shape.rank;
+    if (u.j.first == rank) { /* nothing is padded */
+        rq_grad_copy(dx, dy);
+        return RQ_OK;
+    }
+    u.dx = dx->f32;
+    u.dy = dy->f32;
+    u.in = rq_shape_span(&dx->shape, u.j.first, rank);
+    u.out = rq_shape_span(&dy->shape, u.j.first, rank);
+    rq_threads_for(rq_tensor_count(dy) < 4096 ? NULL : a->threads, rq_shape_span(&dx->shape, 0, u.j.first), unpad_item,
+                   &u);
+    return RQ_OK;
 }
 
 static bool pad_accepts_int(const rq_op_args *a, const char **why)
@@ -242,6 +312,9 @@ const rq_op rq_op_pad = {
     .check = pad_check,
     .infer = pad_infer,
     .forward = pad_forward,
+    .backward = pad_backward,
+    .saves = RQ_OP_IN(1) | RQ_OP_IN(3),
+    .gradients = RQ_OP_IN(0),
     .accepts_int = pad_accepts_int,
     .forward_int = pad_forward_int,
 };

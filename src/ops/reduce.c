@@ -435,10 +435,8 @@ static void neutral(rq_tensor *y, int64_t at, int64_t n, bool product)
         rq_tensor_set(y, at + i, product);
 }
 
-static rq_status cumsum_wide(const rq_op_args *a)
+static rq_status cumulate(const rq_op_args *a, rq_tensor *y, const rq_tensor *x, bool reverse)
 {
-    const rq_tensor *x = a->in[0];
-    rq_tensor *y = a->out[0];
     if (rq_tensor_count(a->in[1]) != 1)
         return rq_op_fail(a, RQ_BAD_SHAPE, "the axis has %lld elements, expected 1",
                           (long long)rq_tensor_count(a->in[1]));
@@ -452,7 +450,7 @@ static rq_status cumsum_wide(const rq_op_args *a)
         return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
     const bool product = strcmp(a->node->op, "CumProd") == 0;
     const rq_zip_id zip = product ? RQ_ZIP_MUL : RQ_ZIP_ADD;
-    const bool exclusive = rq_attr_int(a->node, "exclusive", 0) != 0, reverse = rq_attr_int(a->node, "reverse", 0) != 0;
+    const bool exclusive = rq_attr_int(a->node, "exclusive", 0) != 0;
     const int64_t n = x->shape.dim[axis], inner = rq_shape_span(&x->shape, axis + 1, x->shape.rank);
     const int64_t outer = rq_shape_span(&x->shape, 0, axis);
     const size_t row = (size_t)inner * (size_t)rq_dtype_bits(x->dtype) / 8;
@@ -476,9 +474,22 @@ static rq_status cumsum_wide(const rq_op_args *a)
     return RQ_OK;
 }
 
+static rq_status cumsum_wide(const rq_op_args *a)
+{
+    return cumulate(a, a->out[0], a->in[0], rq_attr_int(a->node, "reverse", 0) != 0);
+}
+
 static rq_status cumsum_forward(const rq_op_args *a)
 {
     return rq_half_run(a, cumsum_wide);
+}
+
+/* What comes after instead of what came before. */
+static rq_status cumsum_backward(const rq_op_args *a)
+{
+    if (!rq_grad_in(a, 0) || !rq_grad_out(a, 0))
+        return rq_grad_none(a);
+    return cumulate(a, rq_grad_in(a, 0), rq_grad_out(a, 0), rq_attr_int(a->node, "reverse", 0) == 0);
 }
 
 static bool cumsum_accepts_int(const rq_op_args *a, const char **why)
@@ -592,6 +603,9 @@ const rq_op rq_op_cumsum = {
     .place = RQ_PLACE_FLOAT,
     .infer = cumsum_infer,
     .forward = cumsum_forward,
+    .backward = cumsum_backward,
+    .saves = RQ_OP_IN(1),
+    .gradients = RQ_OP_IN(0),
     .accepts_int = cumsum_accepts_int,
     .forward_int = cumsum_forward_int,
 };

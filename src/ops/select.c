@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ops/elements.h"
+#include "ops/grad.h"
 #include "ops/moves.h"
 
 /* ---- TopK ---- */
@@ -555,6 +556,20 @@ static rq_status reverse_sequence_forward(const rq_op_args *a)
     return RQ_OK;
 }
 
+/* Both are their own transposes: what forward does to x, this does to dy. */
+static rq_status as_forward(const rq_op_args *a)
+{
+    rq_tensor *dx = rq_grad_in(a, 0);
+    const rq_tensor *dy = rq_grad_out(a, 0);
+    if (!dx || !dy)
+        return rq_grad_none(a);
+    rq_op_args b = *a;
+    b.in = (const rq_tensor *[]) { dy, a->n_in > 1 ? a->in[1] : NULL };
+    b.out = (rq_tensor *[]) { dx };
+    b.training = NULL;
+    return a->node->row->forward(&b);
+}
+
 /* ---- rows ---- */
 
 const rq_op rq_op_topk = {
@@ -659,6 +674,9 @@ const rq_op rq_op_trilu = {
     .place = RQ_PLACE_FLOAT,
     .infer = trilu_infer,
     .forward = trilu_forward,
+    .backward = as_forward,
+    .saves = RQ_OP_IN(1),
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_ms_trilu = {
@@ -673,6 +691,9 @@ const rq_op rq_op_ms_trilu = {
     .place = RQ_PLACE_FLOAT,
     .infer = trilu_infer,
     .forward = trilu_forward,
+    .backward = as_forward,
+    .saves = RQ_OP_IN(1),
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_reverse_sequence = {
@@ -688,4 +709,7 @@ const rq_op rq_op_reverse_sequence = {
     .place = RQ_PLACE_SAME,
     .infer = reverse_sequence_infer,
     .forward = reverse_sequence_forward,
+    .backward = as_forward,
+    .saves = RQ_OP_IN(1),
+    .gradients = RQ_OP_IN(0),
 };

@@ -161,8 +161,117 @@ static void gathers(void)
     grad_finish(&g, 1);
 }
 
+static void indexed(void)
+{
+    static const int64_t at[] = { 2, 0, -1, 2, 1, 1 }, apart[] = { 2, 0, 1, 0, 2, 1 };
+    grad g;
+    for (int axis = 0; axis < 2; axis++) {
+        grad_start(&g, "GatherElements", "", 13, "");
+        grad_set_int(&g, "axis", axis);
+        grad_random(&g, -1, 1, 2, 4, 3);
+        grad_ints(&g, RQ_DTYPE_S64, at, 2, 3, 2);
+        grad_finish(&g, 1);
+    }
+    grad_start(&g, "GatherND", "", 13, "runs");
+    grad_random(&g, -1, 1, 3, 3, 3, 2);
+    grad_ints(&g, RQ_DTYPE_S64, at, 2, 3, 2);
+    grad_finish(&g, 1);
+    grad_start(&g, "GatherND", "", 13, "batches");
+    grad_set_int(&g, "batch_dims", 1);
+    grad_random(&g, -1, 1, 3, 2, 3, 2);
+    grad_ints(&g, RQ_DTYPE_S64, at, 3, 2, 3, 1);
+    grad_finish(&g, 1);
+    for (int add = 0; add < 2; add++) {
+        grad_start(&g, "ScatterElements", "", 18, "");
+        grad_set_int(&g, "axis", 1);
+        grad_set_string(&g, "reduction", add ? "add" : "none");
+        grad_random(&g, -1, 1, 2, 4, 3);
+        grad_ints(&g, RQ_DTYPE_S64, add ? at : apart, 2, 2, 3);
+        grad_random(&g, -1, 1, 2, 2, 3);
+        grad_finish(&g, 1);
+        grad_start(&g, "ScatterND", "", 18, "");
+        grad_set_string(&g, "reduction", add ? "add" : "none");
+        grad_random(&g, -1, 1, 3, 3, 3, 2);
+        grad_ints(&g, RQ_DTYPE_S64, at, 2, 3, 2);
+        grad_random(&g, -1, 1, 2, 3, 2);
+        grad_finish(&g, 1);
+    }
+    grad_start(&g, "Scatter", "", 9, "");
+    grad_random(&g, -1, 1, 2, 3, 2);
+    grad_ints(&g, RQ_DTYPE_S64, (const int64_t[]) { 2, 0 }, 2, 1, 2);
+    grad_random(&g, -1, 1, 2, 1, 2);
+    grad_finish(&g, 1);
+}
+
+static void pads(void)
+{
+    static const char *const modes[] = { "constant", "reflect", "edge", "wrap" };
+    grad g;
+    for (int m = 0; m < 4; m++) {
+        grad_start(&g, "Pad", "", 19, modes[m]);
+        grad_set_string(&g, "mode", modes[m]);
+        grad_random(&g, -1, 1, 4, 2, 3, 3, 4);
+        INTS(&g, 0, 0, 2, 1, 0, 0, 1, 3);
+        grad_finish(&g, 1);
+        grad_start(&g, "Pad", "", 19, "axes, one cut");
+        grad_set_string(&g, "mode", modes[m]);
+        grad_random(&g, -1, 1, 3, 4, 3, 2);
+        INTS(&g, 1, -1, 2, -1);
+        grad_omit(&g);
+        INTS(&g, 1, 0);
+        grad_finish(&g, 1);
+    }
+    grad_start(&g, "Pad", "", 10, "attribute");
+    grad_set_ints(&g, "pads", 4, (const int64_t[]) { 0, 1, 2, 0 });
+    grad_random(&g, -1, 1, 2, 2, 3);
+    grad_finish(&g, 1);
+    grad_start(&g, "Pad", "", 13, "nothing");
+    grad_random(&g, -1, 1, 2, 2, 3);
+    INTS(&g, 0, 0, 0, 0);
+    grad_finish(&g, 1);
+}
+
+static void others(void)
+{
+    static const int64_t flags[] = { 1, 0, 0, 1, 1, 0 };
+    grad g;
+    grad_start(&g, "Where", "", 16, "");
+    grad_ints(&g, RQ_DTYPE_BOOL, flags, 2, 2, 3);
+    grad_random(&g, -1, 1, 2, 2, 3);
+    grad_random(&g, -1, 1, 2, 2, 3);
+    grad_finish(&g, 1);
+    grad_start(&g, "Where", "", 16, "repeated");
+    grad_ints(&g, RQ_DTYPE_BOOL, flags, 2, 2, 3);
+    grad_random(&g, -1, 1, 3, 2, 1, 3);
+    grad_random(&g, -1, 1, 0);
+    grad_finish(&g, 1);
+    for (int bits = 0; bits < 4; bits++) {
+        grad_start(&g, "CumSum", "", 14, "");
+        grad_set_int(&g, "exclusive", bits & 1);
+        grad_set_int(&g, "reverse", bits >> 1);
+        grad_random(&g, -1, 1, 3, 2, 4, 3);
+        grad_ints(&g, RQ_DTYPE_S64, (const int64_t[]) { 1 }, 0);
+        grad_finish(&g, 1);
+        grad_start(&g, "Trilu", bits & 2 ? "com.microsoft" : "", bits & 2 ? 1 : 14, "");
+        grad_set_int(&g, "upper", bits & 1);
+        grad_random(&g, -1, 1, 3, 2, 4, 3);
+        grad_ints(&g, RQ_DTYPE_S64, (const int64_t[]) { -1 }, 0);
+        grad_finish(&g, 1);
+    }
+    grad_start(&g, "Trilu", "", 14, "no diagonal given");
+    grad_random(&g, -1, 1, 2, 3, 4);
+    grad_finish(&g, 1);
+    grad_start(&g, "ReverseSequence", "", 10, "");
+    grad_random(&g, -1, 1, 3, 4, 3, 2);
+    INTS(&g, 4, 2, 3);
+    grad_finish(&g, 1);
+}
+
 void grad_layout(void)
 {
+    indexed();
+    pads();
+    others();
     views();
     orders();
     repeats();
