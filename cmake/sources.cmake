@@ -14,6 +14,10 @@ set(RQ_SOURCES
   src/base/rng.c
   src/base/status.c
   src/base/threads.c
+  src/kernels/batch_norm_avx2.c
+  src/kernels/batch_norm_avx512.c
+  src/kernels/batch_norm_neon.c
+  src/kernels/batch_norm_scalar.c
   src/kernels/conv_f32.c
   src/kernels/conv_f32_plain.c
   src/kernels/conv_grad.c
@@ -152,6 +156,7 @@ set(RQ_SOURCES
   src/ops/attention_int.c
   src/ops/attention_ms.c
   src/ops/attention_ms_sizes.c
+  src/ops/batch_folded.c
   src/ops/batch_train.c
   src/ops/bcast.c
   src/ops/cast.c

@@ -70,6 +70,7 @@ rq_test(tests/quant/test_stacked.c)
 rq_test(tests/quant/test_stream.c)
 rq_test(tests/quant/test_tensor_quant.c)
 rq_test(tests/quant/test_tensor_quantizer.c)
+rq_test(tests/ops/test_batch_train.c)
 rq_test(tests/ops/test_edges.c)
 rq_test(tests/ops/test_edit.c)
 rq_test(tests/ops/test_float_ops.c)
@@ -112,6 +113,7 @@ target_sources(test_ops_grad PRIVATE
   tests/ops/grad_check.c
   tests/ops/grad_eltwise.c
   tests/ops/grad_layout.c
+  tests/ops/grad_norm.c
   tests/ops/grad_products.c
   tests/ops/grad_math.c
   tests/ops/grad_reduce.c)

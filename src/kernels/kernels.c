@@ -41,6 +41,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .fold = rq_fold_scalar,
         .exp_sum = rq_exp_sum_scalar,
         .learned_grad = rq_learned_grad_scalar,
+        .bn = rq_bn_scalar,
         /* stats_*.c */
         .minmax = rq_minmax_scalar,
         .squares = rq_squares_scalar,
@@ -70,6 +71,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->fold = rq_fold_avx2;
     k->exp_sum = rq_exp_sum_avx2;
     k->learned_grad = rq_learned_grad_avx2;
+    k->bn = rq_bn_avx2;
     k->minmax = rq_minmax_avx2;
     k->squares = rq_squares_avx2;
     k->histogram = rq_histogram_avx2;
@@ -100,6 +102,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->fold = rq_fold_avx512;
     k->exp_sum = rq_exp_sum_avx512;
     k->learned_grad = rq_learned_grad_avx512;
+    k->bn = rq_bn_avx512;
     k->minmax = rq_minmax_avx512;
     k->squares = rq_squares_avx512;
     k->histogram = rq_histogram_avx512;
@@ -127,6 +130,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->minmax = rq_minmax_neon;
     k->histogram = rq_histogram_neon;
     k->learned_grad = rq_learned_grad_neon;
+    k->bn = rq_bn_neon;
     k->fakequant = rq_fakequant_neon;
     k->fakequant_grad = rq_fakequant_grad_neon;
     k->fakequant_mask_grad = rq_fakequant_mask_grad_neon;

@@ -10,6 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "kernels/batch_norm.h"
 #include "kernels/eltwise.h"
 #include "kernels/fakequant.h"
 #include "kernels/gemm.h"
@@ -114,6 +115,9 @@ typedef struct rq_kernels {
 
     /* ---- fakequant_learned_*.c: kernels/fakequant_learned.h ---- */
     rq_learned_fn learned_grad;
+
+    /* ---- batch_norm_*.c: kernels/batch_norm.h ---- */
+    rq_bn_isa bn;
 } rq_kernels;
 
 /* The table for these CPU flags (base/cpu.h): complete with scalar versions first, then overridden. */

@@ -103,7 +103,7 @@ static rq_status batch_wide(const rq_op_args *a)
 
 static rq_status batch_forward(const rq_op_args *a)
 {
-    if (rq_batch_train_is(a->node, a->opset))
+    if (a->training || rq_batch_train_is(a->node, a->opset))
         return rq_batch_train_forward(a);
     return rq_half_run_single(a, batch_wide);
 }
@@ -111,8 +111,9 @@ static rq_status batch_forward(const rq_op_args *a)
 static size_t batch_scratch(const rq_op_args *a, bool integer)
 {
     const rq_shape *s = &a->in[0]->shape;
-    const size_t c = s->rank > 1 ? (size_t)s->dim[1] : 1;
-    return integer ? 0 : 2 * c * sizeof(float);
+    const size_t c = s->rank > 1 ? (size_t)s->dim[1] : 1, run = 2 * c * sizeof(float),
+                 train = rq_batch_train_scratch(a);
+    return integer ? 0 : run > train ? run : train;
 }
 
 /* ---- rows with statistics of their own ---- */
@@ -581,8 +582,16 @@ const rq_op rq_op_batch_normalization = {
     .min_out = 1,
     .max_out = 5,
     .place = RQ_PLACE_FLOAT,
+    .flags = RQ_OP_GRAD_IN_PLACE,
     .infer = batch_infer,
     .forward = batch_forward,
+    .backward = rq_batch_train_backward,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
+    .gradients = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2),
+    .parameters = RQ_OP_IN(1) | RQ_OP_IN(2),
+    .statistics = RQ_OP_IN(3) | RQ_OP_IN(4),
+    .saved = rq_batch_train_saved,
+    .scratch_backward = rq_batch_train_scratch_backward,
     .accepts_int = rq_int_batch_accepts,
     .prepare_int = rq_int_batch_prepare,
     .forward_int = rq_int_batch_forward,

@@ -1,0 +1,7 @@
+/* kernels/batch_norm_avx512.c — sums and steps of batch normalization in training, 16 at a time. Compiled with -mavx512f and the
+ * rest; reached only through rq_kernels. */
+#ifdef __AVX512F__
+#define VEC_WIDTH 16
+#define SUFFIX avx512
+#include "kernels/batch_norm_tmpl.h"
+#endif
