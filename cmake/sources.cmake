@@ -292,6 +292,10 @@ set(RQ_SOURCES
   src/algo/fold_if.c
   src/algo/fold_pattern.c
   src/algo/fold_scale.c
+  src/algo/linear_quantizer_config.c
+  src/algo/linear_quantizer_config_match.c
+  src/algo/linear_quantizer_config_text.c
+  src/algo/linear_quantizer_config_write.c
   src/algo/lint.c
   src/algo/lint_ort.c
   src/algo/lint_other.c

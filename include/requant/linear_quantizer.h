@@ -33,29 +33,63 @@ typedef struct rq_module_linear_quantizer_config {
         milestones[4]; /* observers on, fake-quantize on, observers off, batch norms frozen; counted in calls of step */
 } rq_module_linear_quantizer_config;
 RQ_API rq_module_linear_quantizer_config rq_module_linear_quantizer_defaults(void);
+RQ_API bool rq_module_linear_quantizer_equal(const rq_module_linear_quantizer_config *a,
+                                             const rq_module_linear_quantizer_config *b);
 
-/* LinearQuantizerConfig. */
+/* LinearQuantizerConfig. Made without a rule, it quantizes all with the defaults. */
 typedef struct rq_linear_quantizer_config rq_linear_quantizer_config;
 RQ_API rq_status rq_linear_quantizer_config_create(rq_linear_quantizer_config **out);
 RQ_API void rq_linear_quantizer_config_destroy(rq_linear_quantizer_config *c); /* NULL is fine */
-/* c NULL: not quantized. One set before under the same key is replaced. Errors: what validation says (docs/coreml-facts.md). */
+/* A rule: m decides for all (global), for the modules and calls of a type ("Conv2d", "torch.nn.Conv2d", ONNX's "Conv", "operator.add"), or for one module and
+ * those in it (its path; else a pattern that matches the whole of it, in Python's spelling as requant/qconfig_mapping.h takes it). m NULL: not quantized; of
+ * global: none, and what no rule names has the defaults (or is left, rq_linear_quantizer_config_set_skip_by_default). One set before under the same key is
+ * replaced. The name decides, then the nearest name around it, the type, global (docs/coreml-facts.md 1).
+ * RQ_BAD_ARG, and c is as it was: a field out of its range; a type that nothing goes by; another scheme or algorithm than the other rules have, or
+ * milestones that are not those of the rule they are taken from (global, else the first type, else the first name); a key that is not UTF-8.
+ * RQ_NO_MEMORY. */
 RQ_API rq_status rq_linear_quantizer_config_set_global(rq_linear_quantizer_config *c,
                                                        const rq_module_linear_quantizer_config *m, rq_err *err);
 RQ_API rq_status rq_linear_quantizer_config_set_module_type(rq_linear_quantizer_config *c, const char *type,
                                                             const rq_module_linear_quantizer_config *m, rq_err *err);
 RQ_API rq_status rq_linear_quantizer_config_set_module_name(rq_linear_quantizer_config *c, const char *name,
                                                             const rq_module_linear_quantizer_config *m, rq_err *err);
+/* That module, with all in it, is kept as one float region. */
 RQ_API rq_status rq_linear_quantizer_config_add_non_traceable(rq_linear_quantizer_config *c, const char *module,
                                                               rq_err *err);
-/* The original's ways, faults included (docs/numerics.md, "Departures from the originals"). */
+/* Taken and written back; it has no meaning here (rq_linear_quantizer_config_warnings says so): a graph has no attributes besides what it computes. */
+RQ_API rq_status rq_linear_quantizer_config_add_preserved(rq_linear_quantizer_config *c, const char *attribute,
+                                                          rq_err *err);
+/* The original's ways, faults included (docs/numerics.md, "Departures from the originals"). Before the rules: they are checked by it. */
 RQ_API void rq_linear_quantizer_config_set_compat(rq_linear_quantizer_config *c, bool on);
-/* From a dictionary (JSON), from YAML, from a file of either; the keys and spellings are the original's. */
+/* Without a global config leave what no rule names in float. The original quantizes it with the defaults, as do we unless this is on. */
+RQ_API void rq_linear_quantizer_config_set_skip_by_default(rq_linear_quantizer_config *c, bool on);
+
+/* From a dictionary (JSON), from YAML, from a file of either; the keys and spellings are the original's, and as further keys `compat`,
+ * `skip_by_default` and, of a module, `activation_n_bits`. An empty text is no rule. RQ_BAD_RECIPE: "source:line: key: sentence" - not YAML, a key that
+ * is unknown (the nearest is named), a value of another type or out of its range, and what the setters say; RQ_IO, RQ_NO_MEMORY. */
 RQ_API rq_status rq_linear_quantizer_config_from_dict(rq_linear_quantizer_config **out, const char *json, rq_err *err);
 RQ_API rq_status rq_linear_quantizer_config_from_yaml(rq_linear_quantizer_config **out, const char *yaml, rq_err *err);
 RQ_API rq_status rq_linear_quantizer_config_load(rq_linear_quantizer_config **out, const char *path, rq_err *err);
-/* Back: JSON or YAML into buf[n] (NUL-terminated, cut at n); returns the length it takes. What is written reads back as the same. */
+/* Back: JSON or YAML into buf[n] (NUL-terminated, cut at n); returns the length it takes, -1: memory is out. What is written reads back as the same. */
 RQ_API int64_t rq_linear_quantizer_config_as_dict(const rq_linear_quantizer_config *c, char *buf, size_t n);
 RQ_API int64_t rq_linear_quantizer_config_as_yaml(const rq_linear_quantizer_config *c, char *buf, size_t n);
+/* The same rules in the same order? No rule at all is global_config with the defaults. */
+RQ_API bool rq_linear_quantizer_config_equal(const rq_linear_quantizer_config *a, const rq_linear_quantizer_config *b);
+
+/* False: there is none. */
+RQ_API bool rq_linear_quantizer_config_global(const rq_linear_quantizer_config *c,
+                                              rq_module_linear_quantizer_config *out);
+/* Rule i of the types or names, in the order they were set; returns how many there are. key (of c) and m may be NULL; *skip: not quantized. */
+RQ_API int rq_linear_quantizer_config_module_type(const rq_linear_quantizer_config *c, int i, const char **key,
+                                                  bool *skip, rq_module_linear_quantizer_config *m);
+RQ_API int rq_linear_quantizer_config_module_name(const rq_linear_quantizer_config *c, int i, const char **key,
+                                                  bool *skip, rq_module_linear_quantizer_config *m);
+/* What milestones and scheme are taken from: global, else the first type, else the first name, else the defaults. */
+RQ_API rq_module_linear_quantizer_config rq_linear_quantizer_config_effective(const rq_linear_quantizer_config *c);
+/* What is legal and rarely meant, added to out: a milestone that never comes, observers that see nothing or overwrite what is learned,
+ * preserved_attributes. RQ_NO_MEMORY. */
+struct rq_notes;
+RQ_API rq_status rq_linear_quantizer_config_warnings(const rq_linear_quantizer_config *c, struct rq_notes *out);
 
 typedef struct rq_linear_quantizer rq_linear_quantizer;
 /* A copy of g is kept (config is copied; NULL: defaults). The config's rules are held against g's modules: RQ_NOT_FOUND: one matches nothing, the nearest is named. */

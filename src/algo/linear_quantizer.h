@@ -10,20 +10,36 @@
 
 /* ---- what the config answers (linear_quantizer_config.c) ---- */
 
-/* The settings of a layer, or NULL: it is not quantized. module is its path ("" for the root's own calls), types[n] the names it answers to
- * (rq_module_types). Exact name, pattern, nearest ancestor that has an entry, type, global; without a global the built-in
- * defaults. Lives as long as c. */
+/* Which rule decided. */
+typedef enum rq_lq_level {
+    RQ_LQ_GLOBAL,
+    RQ_LQ_TYPE,
+    RQ_LQ_ANCESTOR, /* a name of module_name_configs that the module is in */
+    RQ_LQ_NAME,
+} rq_lq_level;
+
+/* The settings of a layer, or NULL: it is not quantized. module is its path ("" for the root's own calls; NULL: names do not count), types[n] the
+ * names it answers to (rq_module_types), the one that modules go by first. A name decides before those around it, from the inside out; each as it
+ * stands, then as a pattern (compat: as it stands alone); then types; then global_config; without one the built-in defaults with the scheme and
+ * algorithm of the others, or nothing where the config says skip_by_default. Lives as long as c. */
 const rq_module_linear_quantizer_config *rq_linear_quantizer_config_lookup(const rq_linear_quantizer_config *c,
                                                                            const char *module, const char *const *types,
                                                                            int n);
+/* The same, and which rule it was; level may be NULL. */
+const rq_module_linear_quantizer_config *rq_linear_quantizer_config_find(const rq_linear_quantizer_config *c,
+                                                                         const char *module, const char *const *types,
+                                                                         int n, rq_lq_level *level);
 /* The settings that milestones and scheme are taken from: global, else the first type's, else the first name's, else the defaults. */
 const rq_module_linear_quantizer_config *rq_linear_quantizer_config_common(const rq_linear_quantizer_config *c);
 /* Is the module, or one around it, kept as one float region (non_traceable_module_names)? */
 bool rq_linear_quantizer_config_is_opaque(const rq_linear_quantizer_config *c, const char *module);
 bool rq_linear_quantizer_config_is_compat(const rq_linear_quantizer_config *c);
 rq_status rq_linear_quantizer_config_copy(rq_linear_quantizer_config **out, const rq_linear_quantizer_config *c);
-/* Do all of its rules fit a module of g? RQ_NOT_FOUND: the first that does not, with the nearest name. */
-rq_status rq_linear_quantizer_config_match(const rq_linear_quantizer_config *c, rq_graph *g, rq_err *err);
+/* Check c, and that each of its rules fits a module of g; a key that is a module's name is none's pattern from then on. RQ_NOT_FOUND: the first
+ * that fits none, with the nearest name. With compat that is a note. notes may be NULL. */
+struct rq_notes;
+rq_status rq_linear_quantizer_config_match(rq_linear_quantizer_config *c, const rq_graph *g, struct rq_notes *notes,
+                                           rq_err *err);
 
 /* ---- groups (linear_quantizer_group.c) ---- */
 

@@ -3,9 +3,31 @@
 #include <stdio.h>
 
 #include "algo/qconfig_text.h"
+#include "base/brackets.h"
 #include "base/number.h"
 
-enum { PATH = 200 };
+enum { PATH = 200, MOST_BYTES = 1 << 20 };
+
+rq_status rq_qconfig_open(rq_qconfig_reader *in, const char *text, size_t n, const char *what)
+{
+    if (n > MOST_BYTES)
+        return rq_fail(in->err, RQ_BAD_RECIPE, "%s: %zu bytes are too many for %s", in->source, n, what);
+    if (rq_brackets_deepest(text, n) > RQ_BRACKETS_MOST)
+        return rq_fail(in->err, RQ_BAD_RECIPE, "%s: more than %d brackets within each other", in->source,
+                       RQ_BRACKETS_MOST);
+    yaml_parser_t parser;
+    if (!yaml_parser_initialize(&parser))
+        return rq_fail(in->err, RQ_NO_MEMORY, "%s: out of memory", in->source);
+    yaml_parser_set_input_string(&parser, (const unsigned char *)text, n);
+    rq_status s = RQ_OK;
+    if (!yaml_parser_load(&parser, &in->doc))
+        s = parser.error == YAML_MEMORY_ERROR
+                ? rq_fail(in->err, RQ_NO_MEMORY, "%s: out of memory", in->source)
+                : rq_fail(in->err, RQ_BAD_RECIPE, "%s:%zu: not YAML: %s", in->source, parser.problem_mark.line + 1,
+                          parser.problem ? parser.problem : "unreadable");
+    yaml_parser_delete(&parser);
+    return s;
+}
 
 static const char *path_of(const rq_qconfig_place *at, char buf[PATH])
 {
@@ -38,7 +60,7 @@ rq_status rq_qconfig_fail_in(const rq_qconfig_reader *in, const yaml_node_t *n, 
 
 bool rq_qconfig_is_null(const yaml_node_t *n)
 {
-    static const char *const words[] = { "", "~", "null", "Null", "None", "none" };
+    static const char *const words[] = { "", "~", "null", "Null", "NULL", "None", "none" };
     const char *text = text_of(n);
     for (size_t i = 0; text && i < sizeof words / sizeof words[0]; i++)
         if (!strcmp(text, words[i]))

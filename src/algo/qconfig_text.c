@@ -2,10 +2,7 @@
  * One qconfig: qconfig_part.c; writing: qconfig_write.c. */
 #include "algo/qconfig_text.h"
 
-#include "base/brackets.h"
 #include "base/file.h"
-
-enum { MOST_BYTES = 1 << 20 };
 
 /* ---- mappings ---- */
 
@@ -123,26 +120,11 @@ static rq_status read_top(rq_qconfig_reader *in, const yaml_node_t *map)
 static rq_status parse(rq_qconfig_mapping **out, const char *text, size_t n, const char *source, const rq_own *own,
                        rq_err *err)
 {
-    if (n > MOST_BYTES)
-        return rq_fail(err, RQ_BAD_RECIPE, "%s: %zu bytes are too many for a qconfig mapping", source, n);
-    if (rq_brackets_deepest(text, n) > RQ_BRACKETS_MOST)
-        return rq_fail(err, RQ_BAD_RECIPE, "%s: more than %d brackets within each other", source, RQ_BRACKETS_MOST);
-    yaml_parser_t parser;
-    if (!yaml_parser_initialize(&parser))
-        return rq_fail(err, RQ_NO_MEMORY, "%s: out of memory", source);
-    yaml_parser_set_input_string(&parser, (const unsigned char *)text, n);
     rq_qconfig_reader in = { .source = source, .own = own, .err = err };
-    rq_status s;
-    if (!yaml_parser_load(&parser, &in.doc)) {
-        s = rq_fail(err, RQ_BAD_RECIPE, "%s:%zu: not YAML: %s", source, parser.problem_mark.line + 1,
-                    parser.problem ? parser.problem : "unreadable");
-        yaml_parser_delete(&parser);
-        return s;
-    }
+    RQ_TRY(rq_qconfig_open(&in, text, n, "a qconfig mapping"));
     const yaml_node_t *root = yaml_document_get_root_node(&in.doc);
-    s = root ? read_top(&in, root) : rq_qconfig_mapping_create(&in.m, err);
+    const rq_status s = root ? read_top(&in, root) : rq_qconfig_mapping_create(&in.m, err);
     yaml_document_delete(&in.doc);
-    yaml_parser_delete(&parser);
     if (s != RQ_OK) {
         rq_qconfig_mapping_destroy(in.m);
         return s;

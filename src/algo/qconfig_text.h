@@ -65,6 +65,10 @@ static inline bool is_map(const yaml_node_t *n)
     return n->type == YAML_MAPPING_NODE;
 }
 
+/* in->doc from YAML (JSON is a part of it), to be deleted; source and err are set, `what` ends the sentence "too many for". An empty text has no
+ * root. */
+rq_status rq_qconfig_open(rq_qconfig_reader *in, const char *text, size_t n, const char *what);
+
 /* "source:line: path: sentence". RQ_BAD_RECIPE. */
 rq_status rq_qconfig_fail(const rq_qconfig_reader *in, const yaml_node_t *n, const rq_qconfig_place *at,
                           const char *sentence);

@@ -249,6 +249,17 @@ static const row rows[] = {
     { "Identity", is_same, { "Identity" } },
 };
 
+const char *rq_module_type_at(int i, bool *is_first)
+{
+    for (size_t r = 0; r < sizeof rows / sizeof rows[0]; r++)
+        for (int k = 0; k < RQ_MODULE_TYPES && rows[r].type[k]; k++)
+            if (i-- == 0) {
+                *is_first = k == 0;
+                return rows[r].type[k];
+            }
+    return NULL;
+}
+
 int rq_module_types(const rq_graph *g, rq_id node, const char *out[RQ_MODULE_TYPES])
 {
     const rq_node *n = &g->nodes[node];

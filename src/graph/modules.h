@@ -18,6 +18,9 @@ const char *rq_module_of(rq_graph *g, rq_id node);
 /* Names of the types that a node has, the one that modules go by first: "Conv2d", "Conv"; "Linear", "Gemm", "MatMul"; "ReLU", "relu", "Relu".
  * The bias Add of a MatMul with constant weights is Linear as well. Returns how many; 0: the node is gone. */
 int rq_module_types(const rq_graph *g, rq_id node, const char *out[RQ_MODULE_TYPES]);
+/* Of all names that nodes may have besides that of their operator the i-th, NULL behind the last; some come several times. *is_first: modules go
+ * by it. */
+const char *rq_module_type_at(int i, bool *is_first);
 /* Is `type`, with or without "torch.nn." or the like in front, one of them? */
 bool rq_module_is(const rq_graph *g, rq_id node, const char *type);
 
