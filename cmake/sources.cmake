@@ -164,6 +164,7 @@ set(RQ_SOURCES
   src/ops/control.c
   src/ops/conv.c
   src/ops/conv_grad.c
+  src/ops/dropout.c
   src/ops/edit.c
   src/ops/deform.c
   src/ops/det.c
@@ -173,6 +174,7 @@ set(RQ_SOURCES
   src/ops/eltwise_grad.c
   src/ops/embed.c
   src/ops/eval.c
+  src/ops/fake_quantize.c
   src/ops/fft.c
   src/ops/gather.c
   src/ops/gather_blocks.c
@@ -272,6 +274,14 @@ set(RQ_SOURCES
   src/formats/state_file.c
   src/formats/table.c
   src/formats/trt_cache.c
+  src/run/autograd.c
+  src/run/autograd_back.c
+  src/run/autograd_graph.c
+  src/run/autograd_memory.c
+  src/run/autograd_parameters.c
+  src/run/autograd_plan.c
+  src/run/autograd_run.c
+  src/run/feeds.c
   src/run/memory.c
   src/run/plan.c
   src/run/plan_decide.c

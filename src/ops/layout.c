@@ -1,9 +1,8 @@
 /* ops/layout.c — operators that give the same elements another shape or order: Reshape, Flatten, Squeeze, Unsqueeze,
- * Identity, Dropout, Transpose, Expand, Tile, DepthToSpace, SpaceToDepth. None looks at a value, so each runs on
+ * Identity, Transpose, Expand, Tile, DepthToSpace, SpaceToDepth. None looks at a value, so each runs on
  * codes as it stands. Joining and cutting (Concat, Split, Slice) are in ops/slice.c. */
 #include <string.h>
 
-#include "base/rng.h"
 #include "ops/grad.h"
 #include "ops/moves.h"
 #include "ops/reduce.h"
@@ -223,47 +222,6 @@ static rq_status unsqueeze_infer(const rq_infer *a)
     for (int i = 0, k = 0; i < out.rank; i++)
         out.dim[i] = mask >> i & 1 ? 1 : in->dim[k++];
     a->out_shape[0] = out;
-    return RQ_OK;
-}
-
-static rq_status dropout_infer(const rq_infer *a)
-{
-    RQ_TRY(rq_infer_same(a));
-    if (a->n_out > 1 && a->opset >= 10)
-        a->out_dtype[1] = RQ_DTYPE_BOOL;
-    return RQ_OK;
-}
-
-/* In training, an element is kept with probability 1 - ratio and then divided by that; what is drawn follows from the
- * attribute seed alone, and is the same in every run. */
-static rq_status dropout_train(const rq_op_args *a, double ratio)
-{
-    const rq_tensor *x = a->in[0];
-    rq_rng rng;
-    if (!rq_dtype_is_float(x->dtype) || !(ratio >= 0 && ratio < 1))
-        return rq_op_fail(a, RQ_UNSUPPORTED, "training with ratio %g on elements of type %s", ratio,
-                          rq_dtype_name(x->dtype));
-    rq_rng_seed(&rng, (uint64_t)rq_attr_int(a->node, "seed", 0));
-    for (int64_t i = 0, n = rq_tensor_count(x); i < n; i++) {
-        const bool keep = rq_rng_f32(&rng) >= ratio;
-        rq_tensor_set(a->out[0], i, keep ? rq_tensor_get(x, i) / (1 - ratio) : 0);
-        if (a->n_out > 1 && a->out[1])
-            rq_tensor_set(a->out[1], i, keep);
-    }
-    return RQ_OK;
-}
-
-/* At inference, the input passes; the mask says that all of it did. */
-static rq_status dropout_forward(const rq_op_args *a)
-{
-    const rq_tensor *training = a->n_in > 2 ? a->in[2] : NULL, *ratio = a->n_in > 1 ? a->in[1] : NULL;
-    const double share = ratio && rq_tensor_count(ratio) == 1 ? rq_tensor_get(ratio, 0) : 0.5;
-    if (training && rq_tensor_count(training) == 1 && rq_tensor_get(training, 0) != 0 && share != 0)
-        return dropout_train(a, share);
-    RQ_TRY(copy_forward(a));
-    if (a->n_out > 1 && a->out[1])
-        for (int64_t i = 0, n = rq_tensor_count(a->out[1]); i < n; i++)
-            rq_tensor_set(a->out[1], i, 1);
     return RQ_OK;
 }
 
@@ -661,21 +619,6 @@ const rq_op rq_op_identity = {
     .forward = copy_forward,
     .backward = rq_grad_pass,
     .gradients = RQ_OP_IN(0),
-};
-
-const rq_op rq_op_dropout = {
-    .name = "Dropout",
-    .domain = "",
-    .since = 1,
-    .known = 25,
-    .min_in = 1,
-    .max_in = 3,
-    .min_out = 1,
-    .max_out = 2,
-    .flags = RQ_OP_MOVES,
-    .place = RQ_PLACE_SAME,
-    .infer = dropout_infer,
-    .forward = dropout_forward,
 };
 
 const rq_op rq_op_transpose = {

@@ -65,6 +65,8 @@ typedef struct rq_op_training {
     int n_fakes;
     struct rq_exec *exec; /* for them: the same threads */
     uint64_t random;      /* a number of this node and this step, for rows that draw (Dropout) */
+    bool
+        again; /* forward is done a second time, for backward: what moves in one (observers) has moved; `saved` is that of the first */
 } rq_op_training;
 
 /* Bits of rq_op.saves, .parameters and .gradients. */
@@ -122,12 +124,16 @@ typedef struct rq_op {
      * data only of what `saves` names. RQ_OK with the same bits at any number of threads. NULL: gradient stops here. */
     rq_status (*backward)(const rq_op_args *a);
     unsigned saves; /* tensors whose data backward reads: RQ_OP_IN(i), RQ_OP_OUT(i); those are kept until then */
+    unsigned (*saves_of)(
+        const rq_op_args *a); /* in place of `saves`, where that depends on the node; NULL: it does not */
     unsigned
         gradients; /* inputs that have a gradient: RQ_OP_IN(i); 0: every float input. Others (indices, running statistics) have none */
     unsigned parameters; /* inputs that are trained where they are float constants: weights, biases (RQ_OP_IN(i)) */
     unsigned
         statistics; /* inputs that forward changes in place in train mode: running mean and variance (RQ_OP_IN(i)) */
     size_t (*saved)(const rq_op_args *a); /* bytes that forward leaves for backward; NULL: none */
+    size_t (*kept)(const rq_op_args
+                       *a); /* bytes at the start of those that a second forward (training->again) needs; NULL: none */
     rq_status (*prepare_backward)(const rq_op_args *a,
                                   void **state); /* once per plan: training->state of backward; NULL: none */
     void (*release_backward)(void *state);

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "quant/exec.h"
 #include "quant/observer_row.h"
+#include "requant/fake_quantize.h"
 #include "tensor/strided.h"
 
 static const rq_fake_quantizer_row *const rows[RQ_N_FAKE_QUANTIZERS] = {
@@ -310,6 +311,12 @@ static rq_status copy(rq_exec *e, const rq_strided *to, const rq_strided *from, 
     return RQ_OK;
 }
 
+/* Does y differ from x? */
+static bool quantizes(const rq_fake_quantizer *q, const rq_strided *x)
+{
+    return q->fake_quant_on && !(q->observer && !rq_shape_count(&x->shape));
+}
+
 static rq_status observe(rq_fake_quantizer *q, rq_exec *e, const rq_strided *x, rq_err *err)
 {
     if (!q->observer)
@@ -318,24 +325,99 @@ static rq_status observe(rq_fake_quantizer *q, rq_exec *e, const rq_strided *x, 
     return q->row->follow ? q->row->follow(q, err) : RQ_OK;
 }
 
+static rq_status run(rq_fake_quantizer *q, rq_exec *e, const rq_strided *y, const rq_strided *mask, const rq_strided *x,
+                     rq_err *err)
+{
+    if (q->observer_on && !q->again)
+        RQ_TRY(observe(q, e, x, err));
+    if (!quantizes(q, x))
+        return copy(e, y, x, "y", err);
+    return q->row->forward(q, e, y, mask, x, err);
+}
+
 rq_status rq_fake_quantizer_forward(rq_fake_quantizer *q, rq_exec *e, const rq_strided *y, const rq_strided *x,
                                     rq_err *err)
 {
-    if (q->observer_on)
-        RQ_TRY(observe(q, e, x, err));
-    if (!q->fake_quant_on)
-        return copy(e, y, x, "y", err);
-    if (q->observer && !rq_shape_count(&x->shape))
-        return copy(e, y, x, "y", err);
-    return q->row->forward(q, e, y, x, err);
+    return run(q, e, y, NULL, x, err);
 }
 
 rq_status rq_fake_quantizer_backward(rq_fake_quantizer *q, rq_exec *e, const rq_strided *dx, const rq_strided *dy,
                                      const rq_strided *x, rq_err *err)
 {
-    if (!q->fake_quant_on || (q->observer && !rq_shape_count(&x->shape)))
+    if (!quantizes(q, x))
         return copy(e, dx, dy, "dx", err);
     return q->row->backward(q, e, dx, dy, x, err);
+}
+
+/* ---- one pass of several ---- */
+
+bool rq_fake_quantizer_masks(const rq_fake_quantizer *q)
+{
+    return q->row->masks;
+}
+
+int rq_fake_quantizer_pass_room(const rq_fake_quantizer *q, const rq_shape *x)
+{
+    const int axis = q->cfg.observer.axis;
+    const int64_t n = q->cfg.kind == RQ_FAKE_QUANTIZER_OWN || axis < 0 || axis >= x->rank ? 1 : x->dim[axis];
+    return n > q->n && n < INT32_MAX ? (int)n : q->n > 1 ? q->n : 1;
+}
+
+/* The numbers of the object, for the time of a call: those of the pass. */
+static void swap_numbers(rq_fake_quantizer *q, const rq_fake_quantizer_pass *p)
+{
+    for (int c = 0; c < p->n && q->observer; c++) {
+        const float scale = q->scale[c], zero_point = q->zero_point[c];
+        q->scale[c] = p->scale[c], q->zero_point[c] = p->zero_point[c];
+        p->scale[c] = scale, p->zero_point[c] = zero_point;
+    }
+}
+
+rq_status rq_fake_quantizer_forward_pass(rq_fake_quantizer *q, rq_exec *e, const rq_strided *y, const rq_strided *x,
+                                         rq_fake_quantizer_pass *p, bool again, rq_err *err)
+{
+    const rq_shape shape = x->shape;
+    rq_strided mask = { .dtype = RQ_DTYPE_U8, .data = p->mask };
+    if (p->mask) {
+        const rq_tensor t = rq_tensor_view(RQ_DTYPE_U8, &shape, p->mask);
+        mask = rq_strided_of(&t);
+    }
+    if (again) {
+        if (!p->quantized)
+            return copy(e, y, x, "y", err);
+        swap_numbers(q, p);
+        q->again = true;
+        const rq_status st = q->row->forward(q, e, y, p->mask ? &mask : NULL, x, err);
+        q->again = false;
+        swap_numbers(q, p);
+        return st;
+    }
+    RQ_TRY(run(q, e, y, p->mask ? &mask : NULL, x, err));
+    p->quantized = quantizes(q, x);
+    p->n = !p->quantized || !q->observer ? 0 : q->n < p->room ? q->n : p->room;
+    for (int c = 0; c < p->n; c++) {
+        p->scale[c] = q->scale[c];
+        p->zero_point[c] = q->zero_point[c];
+    }
+    return RQ_OK;
+}
+
+rq_status rq_fake_quantizer_backward_pass(rq_fake_quantizer *q, rq_exec *e, const rq_strided *dx, const rq_strided *dy,
+                                          const rq_strided *x, rq_fake_quantizer_pass *p, rq_err *err)
+{
+    if (!p->quantized)
+        return dx ? copy(e, dx, dy, "dx", err) : RQ_OK;
+    if (p->mask && dx) {
+        const rq_tensor t = rq_tensor_view(RQ_DTYPE_U8, &dy->shape, p->mask);
+        const rq_strided mask = rq_strided_of(&t);
+        return rq_fake_quantize_backward_mask(e, dx, dy, &mask, err);
+    }
+    if (p->mask)
+        return RQ_OK;
+    swap_numbers(q, p);
+    const rq_status st = q->row->backward(q, e, dx, dy, x, err);
+    swap_numbers(q, p);
+    return st;
 }
 
 /* ---- switches ---- */

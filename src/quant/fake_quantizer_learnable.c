@@ -66,8 +66,10 @@ static rq_learned learned_of(const rq_fake_quantizer *q, const rq_strided *x)
     };
 }
 
-static rq_status forward(rq_fake_quantizer *q, rq_exec *e, const rq_strided *y, const rq_strided *x, rq_err *err)
+static rq_status forward(rq_fake_quantizer *q, rq_exec *e, const rq_strided *y, const rq_strided *mask,
+                         const rq_strided *x, rq_err *err)
 {
+    (void)mask; /* gradients of scale and zero point want x */
     RQ_TRY(ready(q, x, err));
     const rq_learned l = learned_of(q, x);
     return rq_learned_quantize(e, y, x, &l, err);

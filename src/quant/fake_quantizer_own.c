@@ -2,8 +2,10 @@
  * parameters are in fake_quantizer.c, its state in fake_quantizer_state.c. */
 #include "quant/fake_quantizer.h"
 
-static rq_status forward(rq_fake_quantizer *q, rq_exec *e, const rq_strided *y, const rq_strided *x, rq_err *err)
+static rq_status forward(rq_fake_quantizer *q, rq_exec *e, const rq_strided *y, const rq_strided *mask,
+                         const rq_strided *x, rq_err *err)
 {
+    (void)mask;
     return q->cfg.own->forward(q->state, e, y, x, err);
 }
 

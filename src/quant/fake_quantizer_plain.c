@@ -38,11 +38,12 @@ static rq_status ready(rq_fake_quantizer *q, rq_err *err)
     return q->cfg.compat ? rq_fake_quantizer_set_channels(q, q->n ? q->n : 1, err) : rq_fake_quantizer_unseen(err);
 }
 
-static rq_status forward(rq_fake_quantizer *q, rq_exec *e, const rq_strided *y, const rq_strided *x, rq_err *err)
+static rq_status forward(rq_fake_quantizer *q, rq_exec *e, const rq_strided *y, const rq_strided *mask,
+                         const rq_strided *x, rq_err *err)
 {
     RQ_TRY(ready(q, err));
     const rq_fq f = fq_of(q);
-    return rq_fake_quantize(e, y, NULL, x, &f, err);
+    return rq_fake_quantize(e, y, mask, x, &f, err);
 }
 
 static rq_status backward(rq_fake_quantizer *q, rq_exec *e, const rq_strided *dx, const rq_strided *dy,
@@ -64,6 +65,7 @@ const rq_fake_quantizer_row rq_fake_quantizer_standard = {
     .name = "FakeQuantize",
     .follow = rq_fake_quantizer_take,
     .forward = forward,
+    .masks = true,
     .backward = backward,
     .qparams = qparams,
 };
@@ -71,6 +73,7 @@ const rq_fake_quantizer_row rq_fake_quantizer_standard = {
 const rq_fake_quantizer_row rq_fake_quantizer_fixed = {
     .name = "FixedQParamsFakeQuantize",
     .forward = forward,
+    .masks = true,
     .backward = backward,
     .qparams = qparams,
 };
@@ -110,17 +113,19 @@ static rq_status fused_choose(rq_fake_quantizer *q, rq_err *err)
     return s;
 }
 
-static rq_status fused_forward(rq_fake_quantizer *q, rq_exec *e, const rq_strided *y, const rq_strided *x, rq_err *err)
+static rq_status fused_forward(rq_fake_quantizer *q, rq_exec *e, const rq_strided *y, const rq_strided *mask,
+                               const rq_strided *x, rq_err *err)
 {
-    if (q->cfg.compat)
+    if (q->cfg.compat && !q->again)
         RQ_TRY(fused_choose(q, err));
-    return forward(q, e, y, x, err);
+    return forward(q, e, y, mask, x, err);
 }
 
 const rq_fake_quantizer_row rq_fake_quantizer_fused = {
     .name = "FusedMovingAvgObsFakeQuantize",
     .follow = fused_follow,
     .forward = fused_forward,
+    .masks = true,
     .backward = backward,
     .qparams = qparams,
 };

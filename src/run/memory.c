@@ -1,33 +1,29 @@
-/* run/memory.c — where the tensors of a segment live: one block, each tensor at the lowest place that is free while
+/* run/memory.c — where the tensors of a plan live: one block, each tensor at the lowest place that is free while
  * it is in use, largest first (greedy by size: Pisarchyk and Lee, arXiv:2001.03288). */
+#include "run/memory.h"
+
 #include <stdlib.h>
 
 #include "run/program.h"
 
 enum { ALIGN = 64 };
 
-typedef struct placed {
-    int32_t form;
-    size_t bytes, offset;
-    int def, last;
-} placed;
-
 static int by_size(const void *a, const void *b)
 {
-    const placed *x = a, *y = b;
+    const rq_placed *x = a, *y = b;
     if (x->bytes != y->bytes)
         return x->bytes < y->bytes ? 1 : -1;
-    return x->form < y->form ? -1 : x->form > y->form;
+    return x->id < y->id ? -1 : x->id > y->id;
 }
 
 static int by_offset(const void *a, const void *b)
 {
-    const placed *const *x = a, *const *y = b;
+    const rq_placed *const *x = a, *const *y = b;
     return (*x)->offset < (*y)->offset ? -1 : (*x)->offset > (*y)->offset;
 }
 
 /* The lowest offset at which item i overlaps none of 0..i-1 that live at the same time. busy: room for i pointers. */
-static size_t lowest_gap(placed *items, int i, placed **busy)
+static size_t lowest_gap(rq_placed *items, int i, rq_placed **busy)
 {
     int n = 0;
     for (int k = 0; k < i; k++)
@@ -45,28 +41,41 @@ static size_t lowest_gap(placed *items, int i, placed **busy)
     return at;
 }
 
-rq_status rq_memory_plan(rq_program *p, rq_segment *seg)
+rq_status rq_memory_place(rq_placed *items, int n, size_t *block)
 {
-    rq_status st = RQ_NO_MEMORY;
-    placed *items = rq_mem_alloc((size_t)seg->n_made + 1, sizeof *items);
-    placed **busy = rq_mem_alloc((size_t)seg->n_made + 1, sizeof *busy);
-    size_t block = 0, scratch = 0;
-    int n = 0;
-    if (!items || !busy)
-        goto done;
-    for (int i = 0; i < seg->n_made; i++) {
-        const rq_form *f = &p->forms[seg->made[i]];
-        if (f->known || f->made_late || f->view_of >= 0)
-            continue;
-        size_t bytes = (f->t.bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);
-        items[n++] = (placed) { seg->made[i], bytes ? bytes : ALIGN, 0, f->def, f->last };
+    rq_placed **busy = rq_mem_alloc((size_t)n + 1, sizeof *busy);
+    *block = 0;
+    if (!busy)
+        return RQ_NO_MEMORY;
+    for (int i = 0; i < n; i++) {
+        const size_t bytes = (items[i].bytes + ALIGN - 1) & ~(size_t)(ALIGN - 1);
+        items[i].bytes = bytes ? bytes : ALIGN;
     }
     qsort(items, (size_t)n, sizeof *items, by_size);
     for (int i = 0; i < n; i++) {
         items[i].offset = lowest_gap(items, i, busy);
-        if (items[i].offset + items[i].bytes > block)
-            block = items[i].offset + items[i].bytes;
+        if (items[i].offset + items[i].bytes > *block)
+            *block = items[i].offset + items[i].bytes;
     }
+    rq_mem_free(busy);
+    return RQ_OK;
+}
+
+rq_status rq_memory_plan(rq_program *p, rq_segment *seg)
+{
+    rq_status st = RQ_NO_MEMORY;
+    rq_placed *items = rq_mem_alloc((size_t)seg->n_made + 1, sizeof *items);
+    size_t block = 0, scratch = 0;
+    int n = 0;
+    if (!items)
+        return RQ_NO_MEMORY;
+    for (int i = 0; i < seg->n_made; i++) {
+        const rq_form *f = &p->forms[seg->made[i]];
+        if (!f->known && !f->made_late && f->view_of < 0)
+            items[n++] = (rq_placed) { seg->made[i], f->t.bytes, 0, f->def, f->last };
+    }
+    if (rq_memory_place(items, n, &block))
+        goto done;
     for (int i = 0; i < seg->n_steps; i++)
         if (seg->steps[i].scratch > scratch)
             scratch = seg->steps[i].scratch;
@@ -76,14 +85,13 @@ rq_status rq_memory_plan(rq_program *p, rq_segment *seg)
     if (!seg->block || !seg->scratch)
         goto done;
     for (int i = 0; i < n; i++) {
-        p->forms[items[i].form].offset = items[i].offset;
-        p->forms[items[i].form].t.data = (char *)seg->block + items[i].offset;
+        p->forms[items[i].id].offset = items[i].offset;
+        p->forms[items[i].id].t.data = (char *)seg->block + items[i].offset;
     }
     for (int i = 0; i < seg->n_steps; i++)
         seg->steps[i].args.scratch = seg->scratch;
     st = RQ_OK;
 done:
     rq_mem_free(items);
-    rq_mem_free(busy);
     return st;
 }

@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "base/cpu.h"
-#include "base/nearest.h"
 #include "ops/sequence.h"
+#include "run/feeds.h"
 #include "run/program.h"
 
 struct rq_session {
@@ -73,77 +73,23 @@ rq_status rq_session_create(rq_session **out, const rq_graph *g, const rq_sessio
     return RQ_OK;
 }
 
-/* ---- inputs ---- */
-
-static rq_status no_such_input(const rq_graph *g, const char *name, rq_err *err)
-{
-    char hint[RQ_NEAREST_HINT];
-    rq_nearest near = rq_nearest_to(name);
-    for (int i = 0; i < g->n_inputs; i++)
-        rq_nearest_try(&near, g->values[g->inputs[i]].name);
-    return rq_fail(err, RQ_BAD_DATA, "the model has no input '%s'%s", name, rq_nearest_hint(&near, hint));
-}
-
-/* Does the tensor fit the input's declared type and shape? Sizes that share a symbol are compared by the operators. */
-static rq_status check_feed(const rq_value *v, const rq_tensor *t, rq_err *err)
-{
-    char want[RQ_SHAPE_TEXT], got[RQ_SHAPE_TEXT];
-    if (v->dtype != RQ_DTYPE_NONE && t->dtype != v->dtype)
-        return rq_fail(err, RQ_BAD_DATA, "input '%s' is %s, the model wants %s", v->name, rq_dtype_name(t->dtype),
-                       rq_dtype_name(v->dtype));
-    bool fits = !rq_shape_check(&t->shape) && (v->shape.rank < 0 || v->shape.rank == t->shape.rank);
-    for (int i = 0; fits && i < v->shape.rank; i++)
-        fits = v->shape.dim[i] < 0 || v->shape.dim[i] == t->shape.dim[i];
-    if (!fits)
-        return rq_fail(err, RQ_BAD_DATA, "input '%s' has shape %s, the model wants %s", v->name,
-                       rq_shape_text(&t->shape, got, sizeof got), rq_shape_text(&v->shape, want, sizeof want));
-    return RQ_OK;
-}
-
-static rq_status match_feeds(rq_session *s, const rq_feed *in, int n_in, rq_err *err)
-{
-    const rq_graph *g = s->g;
-    memset(s->feeds, 0, (size_t)g->n_inputs * sizeof *s->feeds);
-    for (int k = 0; k < n_in; k++) {
-        int i = 0;
-        while (i < g->n_inputs && strcmp(g->values[g->inputs[i]].name, in[k].name) != 0)
-            i++;
-        if (i == g->n_inputs)
-            return no_such_input(g, in[k].name, err);
-        RQ_TRY(check_feed(&g->values[g->inputs[i]], &in[k].tensor, err));
-        s->feeds[i] = in[k].tensor;
-    }
-    for (int i = 0; i < g->n_inputs; i++)
-        if (s->feeds[i].dtype == RQ_DTYPE_NONE && g->values[g->inputs[i]].constant.dtype == RQ_DTYPE_NONE)
-            return rq_fail(err, RQ_BAD_DATA, "input '%s' is missing", g->values[g->inputs[i]].name);
-    return RQ_OK;
-}
+/* ---- running ---- */
 
 rq_status rq_session_run(rq_session *s, const rq_feed *in, int n_in, rq_tensor *out, rq_err *err)
 {
     memset(out, 0, (size_t)s->g->n_outputs * sizeof *out);
-    RQ_TRY(match_feeds(s, in, n_in, err));
+    RQ_TRY(rq_feeds_match(s->g, in, n_in, s->feeds, err));
     return rq_program_run(s->program, s->feeds, out, err);
 }
 
 /* ---- taps ---- */
-
-static rq_status no_such_value(const rq_graph *g, const char *name, rq_err *err)
-{
-    char hint[RQ_NEAREST_HINT];
-    rq_nearest near = rq_nearest_to(name);
-    for (int i = 0; i < g->n_values; i++)
-        if (g->values[i].kind != RQ_VALUE_DEAD && g->values[i].name[0])
-            rq_nearest_try(&near, g->values[i].name);
-    return rq_fail(err, RQ_NOT_FOUND, "no value '%s' in the graph%s", name, rq_nearest_hint(&near, hint));
-}
 
 static rq_status add_tap(rq_session *s, const char *value, rq_tap tap, rq_err *err)
 {
     rq_program *p = s->program;
     tap.value = rq_graph_find(s->g, value);
     if (tap.value == RQ_NONE)
-        return no_such_value(s->g, value, err);
+        return rq_feeds_no_value(s->g, value, err);
     if (!rq_mem_grow(&p->taps, p->n_taps, &p->cap_taps, sizeof *p->taps))
         return rq_fail(err, RQ_NO_MEMORY, "out of memory tapping '%s'", value);
     p->taps[p->n_taps++] = tap;

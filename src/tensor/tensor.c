@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "tensor/convert.h"
+#include "tensor/storage.h"
 
 struct rq_storage {
     atomic_int refs;
@@ -101,6 +102,18 @@ void rq_tensor_release(rq_tensor *t)
         s->free_fn(s->data, s->arg);
         rq_mem_free(s);
     }
+}
+
+rq_status rq_tensor_unshare(rq_tensor *t)
+{
+    const struct rq_storage *s = t->storage;
+    if (s && atomic_load(&s->refs) == 1 && s->free_fn == free_block)
+        return RQ_OK;
+    rq_tensor own;
+    RQ_TRY(rq_tensor_copy(&own, t));
+    rq_tensor_release(t);
+    *t = own;
+    return RQ_OK;
 }
 
 int64_t rq_tensor_count(const rq_tensor *t)

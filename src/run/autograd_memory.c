@@ -1,0 +1,123 @@
+/* run/autograd_memory.c — the list of actions of a plan, from it how long every slot lives, and from that where it lies. */
+#include "run/memory.h"
+
+#include "run/autograd_plan.h"
+
+static rq_status no_memory(rq_err *err)
+{
+    return rq_fail(err, RQ_NO_MEMORY, "out of memory planning the training of the graph");
+}
+
+/* ---- actions ---- */
+
+static rq_status add_action(rq_train_plan *p, rq_action_kind kind, int32_t of, rq_err *err)
+{
+    if (!rq_mem_grow(&p->actions, p->n_actions, &p->cap_actions, sizeof *p->actions))
+        return no_memory(err);
+    p->actions[p->n_actions++] = (rq_action) { kind, of };
+    return RQ_OK;
+}
+
+static rq_status add_backward(const rq_autograd *a, rq_train_plan *p, int step, rq_err *err)
+{
+    const rq_train_step *s = &p->steps[step];
+    if (!s->back)
+        return RQ_OK;
+    for (int i = 0; i < s->node->n_out; i++)
+        if (s->grad_out[i] >= 0 && a->outside[s->node->out[i]])
+            RQ_TRY(add_action(p, RQ_ACTION_EXTERNAL, s->node->out[i], err));
+    return add_action(p, RQ_ACTION_BACKWARD, step, err);
+}
+
+rq_status rq_train_plan_actions(rq_autograd *a, rq_train_plan *p, rq_err *err)
+{
+    for (int i = 0; i < p->n_steps; i++)
+        if (!p->steps[i].view)
+            RQ_TRY(add_action(p, RQ_ACTION_FORWARD, i, err));
+    p->n_forward = p->n_actions;
+    for (int i = p->n_steps - 1; i >= 0 && p->keeps; i--)
+        RQ_TRY(add_backward(a, p, i, err));
+    for (rq_id v = 0; v < a->g->n_values && p->keeps; v++)
+        if (a->g->values[v].kind != RQ_VALUE_NODE && p->grad[v] >= 0 && (a->outside[v] || !p->got[v]))
+            RQ_TRY(add_action(p, RQ_ACTION_EXTERNAL, v, err));
+    return RQ_OK;
+}
+
+/* ---- how long slots live ---- */
+
+static void touch(rq_train_plan *p, int32_t slot, int time)
+{
+    if (slot < 0)
+        return;
+    rq_slot *s = &p->slots[p->slots[slot].root];
+    if (s->def < 0 || s->def > time)
+        s->def = time;
+    if (s->last < time)
+        s->last = time;
+}
+
+static void touch_forward(rq_train_plan *p, const rq_call *c, int time)
+{
+    for (int i = 0; i < c->args.n_in; i++)
+        touch(p, c->in[i], time);
+    for (int i = 0; i < c->args.n_out; i++)
+        touch(p, c->out[i], time);
+    touch(p, c->saved, time);
+}
+
+/* Of what forward saw, backward keeps what its row says; the rest it knows by shape alone. */
+static void touch_backward(rq_train_plan *p, const rq_train_step *s, int time)
+{
+    const rq_call *c = &s->backward;
+    const unsigned saves = s->row->saves_of ? s->row->saves_of(&c->args) : s->row->saves;
+    for (int i = 0; i < c->args.n_in && !s->view; i++)
+        if (saves & RQ_OP_IN(i < 15 ? i : 15))
+            touch(p, c->in[i], time);
+    for (int i = 0; i < c->args.n_out && !s->view; i++)
+        if (saves & RQ_OP_OUT(i < 15 ? i : 15))
+            touch(p, c->out[i], time);
+    touch(p, c->saved, time);
+    for (int i = 0; i < c->args.n_out; i++)
+        touch(p, s->grad_out[i], time);
+    for (int i = 0; i < c->args.n_in; i++) {
+        touch(p, s->grad_in[i], time);
+        touch(p, s->into[i], time);
+    }
+}
+
+static void find_lives(const rq_autograd *a, rq_train_plan *p)
+{
+    for (int t = 0; t < p->n_actions; t++) {
+        const rq_action *x = &p->actions[t];
+        if (x->kind == RQ_ACTION_FORWARD)
+            touch_forward(p, &p->steps[x->of].forward, t);
+        else if (x->kind == RQ_ACTION_BACKWARD)
+            touch_backward(p, &p->steps[x->of], t);
+        else
+            touch(p, p->grad[x->of], t);
+    }
+    for (int i = 0; i < a->g->n_outputs; i++)
+        touch(p, a->g->outputs[i], p->n_actions);
+    for (rq_id v = 0; v < a->g->n_values; v++)
+        if (a->wanted[v])
+            touch(p, p->grad[v], p->n_actions);
+}
+
+rq_status rq_train_plan_memory(rq_autograd *a, rq_train_plan *p, rq_err *err)
+{
+    find_lives(a, p);
+    rq_placed *items = rq_mem_alloc((size_t)p->n_slots + 1, sizeof *items);
+    if (!items)
+        return no_memory(err);
+    int n = 0;
+    for (int i = 0; i < p->n_slots; i++) {
+        const rq_slot *s = &p->slots[i];
+        if (s->root == i && !s->fixed && s->last >= 0)
+            items[n++] = (rq_placed) { i, s->t.bytes, 0, s->def, s->last };
+    }
+    const rq_status st = rq_memory_place(items, n, &p->block_bytes);
+    for (int i = 0; i < n && !st; i++)
+        p->slots[items[i].id].offset = items[i].offset;
+    rq_mem_free(items);
+    return st ? no_memory(err) : RQ_OK;
+}

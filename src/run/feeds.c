@@ -1,0 +1,59 @@
+/* run/feeds.c — see run/feeds.h. */
+#include "run/feeds.h"
+
+#include <string.h>
+
+#include "base/nearest.h"
+
+static rq_status no_such_input(const rq_graph *g, const char *name, rq_err *err)
+{
+    char hint[RQ_NEAREST_HINT];
+    rq_nearest near = rq_nearest_to(name);
+    for (int i = 0; i < g->n_inputs; i++)
+        rq_nearest_try(&near, g->values[g->inputs[i]].name);
+    return rq_fail(err, RQ_BAD_DATA, "the model has no input '%s'%s", name, rq_nearest_hint(&near, hint));
+}
+
+/* Does the tensor fit the input's declared type and shape? Sizes that share a symbol are compared by the operators. */
+static rq_status check_feed(const rq_value *v, const rq_tensor *t, rq_err *err)
+{
+    char want[RQ_SHAPE_TEXT], got[RQ_SHAPE_TEXT];
+    if (v->dtype != RQ_DTYPE_NONE && t->dtype != v->dtype)
+        return rq_fail(err, RQ_BAD_DATA, "input '%s' is %s, the model wants %s", v->name, rq_dtype_name(t->dtype),
+                       rq_dtype_name(v->dtype));
+    bool fits = !rq_shape_check(&t->shape) && (v->shape.rank < 0 || v->shape.rank == t->shape.rank);
+    for (int i = 0; fits && i < v->shape.rank; i++)
+        fits = v->shape.dim[i] < 0 || v->shape.dim[i] == t->shape.dim[i];
+    if (!fits)
+        return rq_fail(err, RQ_BAD_DATA, "input '%s' has shape %s, the model wants %s", v->name,
+                       rq_shape_text(&t->shape, got, sizeof got), rq_shape_text(&v->shape, want, sizeof want));
+    return RQ_OK;
+}
+
+rq_status rq_feeds_match(const rq_graph *g, const rq_feed *in, int n_in, rq_tensor *feeds, rq_err *err)
+{
+    memset(feeds, 0, (size_t)g->n_inputs * sizeof *feeds);
+    for (int k = 0; k < n_in; k++) {
+        int i = 0;
+        while (i < g->n_inputs && strcmp(g->values[g->inputs[i]].name, in[k].name) != 0)
+            i++;
+        if (i == g->n_inputs)
+            return no_such_input(g, in[k].name, err);
+        RQ_TRY(check_feed(&g->values[g->inputs[i]], &in[k].tensor, err));
+        feeds[i] = in[k].tensor;
+    }
+    for (int i = 0; i < g->n_inputs; i++)
+        if (feeds[i].dtype == RQ_DTYPE_NONE && g->values[g->inputs[i]].constant.dtype == RQ_DTYPE_NONE)
+            return rq_fail(err, RQ_BAD_DATA, "input '%s' is missing", g->values[g->inputs[i]].name);
+    return RQ_OK;
+}
+
+rq_status rq_feeds_no_value(const rq_graph *g, const char *name, rq_err *err)
+{
+    char hint[RQ_NEAREST_HINT];
+    rq_nearest near = rq_nearest_to(name);
+    for (int i = 0; i < g->n_values; i++)
+        if (g->values[i].kind != RQ_VALUE_DEAD && g->values[i].name[0])
+            rq_nearest_try(&near, g->values[i].name);
+    return rq_fail(err, RQ_NOT_FOUND, "no value '%s' in the graph%s", name, rq_nearest_hint(&near, hint));
+}

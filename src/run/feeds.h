@@ -1,0 +1,13 @@
+/* run/feeds.h — what a caller hands in by name, put in the order of the graph; sentences about names that are none. */
+#ifndef RQ_RUN_FEEDS_H
+#define RQ_RUN_FEEDS_H
+
+#include "graph/graph.h"
+#include "requant/session.h"
+
+/* feeds[n_inputs] = the tensor fed to each input of g; dtype NONE: its default. RQ_BAD_DATA: a name, type or shape does not fit. */
+rq_status rq_feeds_match(const rq_graph *g, const rq_feed *in, int n_in, rq_tensor *feeds, rq_err *err);
+/* RQ_NOT_FOUND, with the nearest name. */
+rq_status rq_feeds_no_value(const rq_graph *g, const char *name, rq_err *err);
+
+#endif
