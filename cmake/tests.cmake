@@ -89,6 +89,7 @@ rq_test(tests/formats/test_ranges.c)
 rq_test(tests/formats/test_opsets.c)
 rq_test(tests/formats/test_samples.c)
 rq_test(tests/formats/test_spelling.c)
+rq_test(tests/run/test_autograd.c)
 rq_test(tests/run/test_session.c)
 rq_test(tests/algo/test_dynamic.c)
 rq_test(tests/algo/test_ends.c)
@@ -114,10 +115,11 @@ target_sources(test_ops_grad PRIVATE
   tests/ops/grad_check.c
   tests/ops/grad_eltwise.c
   tests/ops/grad_layout.c
+  tests/ops/grad_math.c
   tests/ops/grad_norm.c
   tests/ops/grad_products.c
-  tests/ops/grad_math.c
-  tests/ops/grad_reduce.c)
+  tests/ops/grad_reduce.c
+  tests/ops/grad_training.c)
 
 # Comparing with what other systems made (tests/golden), and having them read what we make (tests/interop). golden and
 # rewrite print for themselves; interop exits with 77 when it is offline.

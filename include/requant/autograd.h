@@ -93,7 +93,8 @@ RQ_API void rq_autograd_zero_grad(rq_autograd *a);
 /* See a value of the graph in every forward, as rq_session_tap. RQ_NOT_FOUND. */
 RQ_API rq_status rq_autograd_tap(rq_autograd *a, const char *value, rq_tap_fn fn, void *arg, rq_err *err);
 /* Give the gradient of a value in the next backwards beside what comes from the outputs: added from `dy` (f32 of the value's shape), which is read in
- * backward and must live until then; NULL: no longer. For losses on inner values (distillation). RQ_NOT_FOUND. */
+ * backward and must live until then; NULL: no longer. For losses on inner values (distillation). The first time for a value that is not tapped it
+ * has to come before the forward: the plan is made anew. RQ_NOT_FOUND. */
 RQ_API rq_status rq_autograd_add_grad(rq_autograd *a, const char *value, const float *dy, rq_err *err);
 
 /* Bytes that the plan of the last forward holds for activations and their gradients. */

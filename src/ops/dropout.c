@@ -1,9 +1,8 @@
 /* ops/dropout.c — Dropout. Run, the input passes (a node that says training_mode draws by its seed). Trained (training->train), an element is kept with
  * probability 1 - ratio and then divided by that; element i draws number i of a sequence that belongs to node and step, so
  * that backward and a second forward draw the same again, by any thread: nothing is saved. */
-#include <string.h>
-
 #include "base/rng.h"
+#include "ops/grad.h"
 #include "ops/moves.h"
 
 static rq_status dropout_infer(const rq_infer *a)
@@ -126,19 +125,9 @@ static rq_status dropout_forward(const rq_op_args *a)
 
 static rq_status dropout_backward(const rq_op_args *a)
 {
-    const rq_tensor *dy = a->training->grad_out[0];
-    const rq_tensor *dx = a->training->grad_in[0];
-    if (!dx)
-        return RQ_OK;
-    if (!dy) {
-        memset(dx->data, 0, dx->bytes);
-        return RQ_OK;
-    }
-    if (a->training->train)
-        return drop(a, dx, dy, NULL);
-    if (dx->data != dy->data)
-        memcpy(dx->data, dy->data, dx->bytes);
-    return RQ_OK;
+    if (!rq_grad_out(a, 0) || !rq_grad_in(a, 0) || !a->training->train)
+        return rq_grad_pass(a);
+    return drop(a, rq_grad_in(a, 0), rq_grad_out(a, 0), NULL);
 }
 
 const rq_op rq_op_dropout = {

@@ -6,7 +6,7 @@
  *   saved   header | scale[room] | zero_point[room] | mask[count]     (the mask begins at a multiple of 64) */
 #include <string.h>
 
-#include "ops/op.h"
+#include "ops/grad.h"
 #include "quant/fake_quantizer.h"
 
 static rq_fake_quantizer *object_of(const rq_op_args *a)
@@ -100,8 +100,7 @@ static rq_status fake_backward(const rq_op_args *a)
         return RQ_INTERNAL;
     rq_tensor *dx = t->grad_in[0];
     if (!t->grad_out[0]) {
-        if (dx)
-            memset(dx->data, 0, dx->bytes);
+        rq_grad_zeros(a);
         return RQ_OK;
     }
     const rq_strided x = rq_strided_of(a->in[0]), u = rq_strided_of(t->grad_out[0]);

@@ -1,0 +1,585 @@
+/* test_autograd.c — whole graphs forward and backward: gradients against differences of the loss, what is trained and what it is called,
+ * fake-quantizers at several places, modes, threads, and what is refused. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "requant/requant.h"
+#include "ops/build.h"
+
+/* ---- networks ---- */
+
+static double spread(int i, int k)
+{
+    return sin(0.7 * i + k) * 0.5 + 0.013 * ((i * 7 + k) % 11) - 0.05;
+}
+
+static rq_id weights(rq_graph *g, const char *name, int rank, const int64_t *dim)
+{
+    const rq_shape s = rq_shape_of(rank, dim);
+    double v[1024];
+    const int n = (int)rq_shape_count(&s);
+    assert_true(n <= 1024);
+    for (int i = 0; i < n; i++)
+        v[i] = spread(i, (int)strlen(name) + name[0]);
+    return build_const(g, name, RQ_DTYPE_F32, rank, dim, v);
+}
+
+static rq_id op(rq_graph *g, const char *type, const char *out, rq_id a, rq_id b)
+{
+    return build_node(g, type, out, RQ_DTYPE_F32, b == RQ_NONE ? 1 : 2, (rq_id[]) { a, b });
+}
+
+/* x [N,3,4,4] -> conv -> squared = s; two branches of s through one shared weight, one of them twice read; joined, flattened, a
+ * product, an output; a second output inside. Reads: s three times, w2 twice. */
+static rq_graph *branches(void)
+{
+    rq_graph *g = build_graph(21);
+    const rq_id x = build_input(g, "x", RQ_DTYPE_F32, 4, (int64_t[]) { -1, 3, 4, 4 });
+    const rq_id w1 = weights(g, "w1", 4, (int64_t[]) { 4, 3, 1, 1 }), b1 = weights(g, "b1", 1, (int64_t[]) { 4 });
+    const rq_id w2 = weights(g, "w2", 4, (int64_t[]) { 4, 4, 1, 1 });
+    const rq_id c1 = build_node(g, "Conv", "c1", RQ_DTYPE_F32, 3, (rq_id[]) { x, w1, b1 });
+    const rq_id s = op(g, "Mul", "s", c1, c1);
+    const rq_id c2 = op(g, "Conv", "c2", s, w2);
+    const rq_id t = op(g, "Mul", "t", c2, c2);
+    const rq_id c3 = op(g, "Conv", "c3", t, w2);
+    const rq_id m = op(g, "Mul", "m", s, s);
+    const rq_id sum = op(g, "Add", "sum", c3, m);
+    const rq_id f = op(g, "Flatten", "f", sum, RQ_NONE);
+    const rq_id w3 = weights(g, "w3", 2, (int64_t[]) { 64, 3 }), b3 = weights(g, "b3", 1, (int64_t[]) { 3 });
+    const rq_id y = build_node(g, "Gemm", "y", RQ_DTYPE_F32, 3, (rq_id[]) { f, w3, b3 });
+    build_output(g, y);
+    build_output(g, t);
+    return g;
+}
+
+/* ---- one run ---- */
+
+typedef struct net {
+    rq_graph *g;
+    rq_autograd *a;
+    float x[2 * 3 * 4 * 4];
+    rq_shape shape;
+} net;
+
+static void net_open(net *n, rq_graph *g, const rq_autograd_cfg *cfg)
+{
+    rq_err err = { 0 };
+    n->g = g;
+    n->a = NULL;
+    n->shape = rq_shape_of(4, (int64_t[]) { 2, 3, 4, 4 });
+    for (int i = 0; i < 96; i++)
+        n->x[i] = (float)spread(i, 3) * 2;
+    if (rq_autograd_create(&n->a, g, cfg, &err))
+        fail_msg("%s", err.text);
+}
+
+static void net_close(net *n)
+{
+    rq_autograd_destroy(n->a);
+    rq_graph_destroy(n->g);
+}
+
+static float pull(int output, int64_t i)
+{
+    return (float)cos(0.9 * (double)i + output) + 0.25f;
+}
+
+enum { MOST_OUT = 4, MOST_COUNT = 4096 };
+
+static void forward(net *n, rq_tensor *y)
+{
+    rq_err err = { 0 };
+    const rq_feed feed = { "x", rq_tensor_view(RQ_DTYPE_F32, &n->shape, n->x) };
+    if (rq_autograd_forward(n->a, &feed, 1, y, &err))
+        fail_msg("%s", err.text);
+}
+
+/* sum over outputs of pull * y */
+static double loss(net *n)
+{
+    rq_tensor y[MOST_OUT];
+    forward(n, y);
+    double sum = 0;
+    for (int k = 0; k < rq_graph_n_outputs(n->g); k++)
+        for (int64_t i = 0; i < rq_tensor_count(&y[k]); i++)
+            sum += (double)pull(k, i) * (double)y[k].f32[i];
+    return sum;
+}
+
+static void backward(net *n, const rq_tensor *y)
+{
+    static float dy[MOST_OUT][MOST_COUNT];
+    rq_tensor g[MOST_OUT];
+    rq_err err = { 0 };
+    for (int k = 0; k < rq_graph_n_outputs(n->g); k++) {
+        assert_true(rq_tensor_count(&y[k]) <= MOST_COUNT);
+        for (int64_t i = 0; i < rq_tensor_count(&y[k]); i++)
+            dy[k][i] = pull(k, i);
+        g[k] = rq_tensor_view(RQ_DTYPE_F32, &y[k].shape, dy[k]);
+    }
+    if (rq_autograd_backward(n->a, g, &err))
+        fail_msg("%s", err.text);
+}
+
+static void step(net *n)
+{
+    rq_tensor y[MOST_OUT];
+    forward(n, y);
+    backward(n, y);
+}
+
+static void assert_close(double got, double want, const char *what, int64_t i)
+{
+    if (!(fabs(got - want) <= 2e-3 * (1 + fabs(want))))
+        fail_msg("%s[%lld] is %g, differences give %g", what, (long long)i, got, want);
+}
+
+/* d loss / d *v by differences. */
+static double difference(net *n, float *v)
+{
+    const float was = *v;
+    const float h = 1 / 128.0f;
+    *v = was + h;
+    const double up = loss(n);
+    *v = was - h;
+    const double down = loss(n);
+    *v = was;
+    return (up - down) / (2 * (double)h);
+}
+
+static void check_parameters(net *n, int step_by)
+{
+    rq_parameter *p;
+    const int count = rq_autograd_parameters(n->a, &p);
+    assert_true(count > 0);
+    for (int k = 0; k < count; k++)
+        for (int64_t i = 0; i < p[k].count; i += step_by)
+            assert_close((double)p[k].grad[i], difference(n, &p[k].data[i]), p[k].name, i);
+}
+
+/* ---- tests ---- */
+
+static void gradients_are_differences_of_the_loss(void **unused)
+{
+    (void)unused;
+    net n;
+    rq_parameter *p;
+    net_open(&n, branches(), NULL);
+    assert_int_equal(rq_autograd_want_input(n.a, "x", NULL), RQ_OK);
+    assert_int_equal(rq_autograd_parameters(n.a, &p), 5);
+    static const char *const names[] = { "w1", "b1", "w2", "w3", "b3" };
+    static const rq_parameter_role roles[] = { RQ_PARAMETER_WEIGHT, RQ_PARAMETER_BIAS, RQ_PARAMETER_WEIGHT,
+                                               RQ_PARAMETER_WEIGHT, RQ_PARAMETER_BIAS };
+    for (int i = 0; i < 5; i++) {
+        assert_string_equal(p[i].name, names[i]);
+        assert_int_equal(p[i].role, roles[i]);
+    }
+    rq_autograd_zero_grad(n.a);
+    step(&n);
+    check_parameters(&n, 5);
+    step(&n);
+    rq_tensor dx;
+    assert_int_equal(rq_autograd_input_grad(n.a, "x", &dx, NULL), RQ_OK);
+    float got[96];
+    memcpy(got, dx.f32, sizeof got);
+    for (int i = 0; i < 96; i += 7)
+        assert_close((double)got[i], difference(&n, &n.x[i]), "x", i);
+    net_close(&n);
+}
+
+static void gradients_add_up_until_they_are_cleared(void **unused)
+{
+    (void)unused;
+    net n;
+    rq_parameter *p;
+    float once[256];
+    net_open(&n, branches(), NULL);
+    rq_autograd_zero_grad(n.a);
+    step(&n);
+    assert_int_equal(rq_autograd_parameters(n.a, &p), 5);
+    memcpy(once, p[3].grad, 64 * 3 * sizeof(float));
+    step(&n);
+    for (int i = 0; i < 64 * 3; i++)
+        assert_true(p[3].grad[i] == once[i] + once[i]);
+    rq_autograd_zero_grad(n.a);
+    assert_true(p[3].grad[5] == 0);
+    net_close(&n);
+}
+
+/* All gradients in a row, for comparing bits. */
+static int gather(net *n, float *to, int room)
+{
+    rq_parameter *p;
+    int at = 0;
+    const int count = rq_autograd_parameters(n->a, &p);
+    for (int k = 0; k < count; k++) {
+        assert_true(at + p[k].count <= room);
+        memcpy(to + at, p[k].grad, (size_t)p[k].count * sizeof *to);
+        at += (int)p[k].count;
+    }
+    return at;
+}
+
+static void any_number_of_threads_gives_the_same_bits(void **unused)
+{
+    (void)unused;
+    float got[2][1024];
+    int count[2];
+    for (int t = 0; t < 2; t++) {
+        net n;
+        rq_autograd_cfg cfg = rq_autograd_defaults();
+        cfg.threads = t + 1;
+        net_open(&n, branches(), &cfg);
+        step(&n);
+        count[t] = gather(&n, got[t], 1024);
+        net_close(&n);
+    }
+    assert_int_equal(count[0], count[1]);
+    assert_memory_equal(got[0], got[1], (size_t)count[0] * sizeof(float));
+}
+
+static void evaluation_is_what_a_session_computes(void **unused)
+{
+    (void)unused;
+    net n;
+    rq_session *s = NULL;
+    rq_tensor y[MOST_OUT], want[MOST_OUT];
+    net_open(&n, branches(), NULL);
+    const rq_feed feed = { "x", rq_tensor_view(RQ_DTYPE_F32, &n.shape, n.x) };
+    assert_int_equal(rq_session_create(&s, n.g, &(rq_session_cfg) { .onednn = true }, NULL), RQ_OK);
+    assert_int_equal(rq_session_run(s, &feed, 1, want, NULL), RQ_OK);
+    rq_autograd_train(n.a, false);
+    forward(&n, y);
+    for (int k = 0; k < 2; k++) {
+        assert_memory_equal(y[k].data, want[k].data, want[k].bytes);
+        rq_tensor_release(&want[k]);
+    }
+    rq_err err = { 0 };
+    assert_int_equal(rq_autograd_backward(n.a, y, &err), RQ_BAD_ARG);
+    rq_autograd_keep(n.a, true);
+    rq_autograd_zero_grad(n.a);
+    step(&n);
+    check_parameters(&n, 40);
+    rq_session_destroy(s);
+    net_close(&n);
+}
+
+/* ---- inside ---- */
+
+static rq_status see(void *arg, const char *value, const rq_tensor *t, rq_err *err)
+{
+    (void)value, (void)err;
+    float *to = arg;
+    memcpy(to + 1, t->data, t->bytes);
+    to[0] += 1;
+    return RQ_OK;
+}
+
+/* A gradient given to `c1` is as if sum(d * c1) were part of the loss. */
+static void values_inside_are_seen_and_pulled(void **unused)
+{
+    (void)unused;
+    net n;
+    float seen[1 + 128] = { 0 }, extra[128], plain[16], more[16];
+    rq_parameter *p;
+    net_open(&n, branches(), NULL);
+    assert_int_equal(rq_autograd_tap(n.a, "c1", see, seen, NULL), RQ_OK);
+    assert_int_equal(rq_autograd_tap(n.a, "nothing", see, seen, NULL), RQ_NOT_FOUND);
+    step(&n);
+    assert_true(seen[0] == 1);
+    assert_int_equal(rq_autograd_parameters(n.a, &p), 5);
+    memcpy(plain, p[1].grad, 4 * sizeof(float));
+    rq_autograd_zero_grad(n.a);
+    rq_tensor y[MOST_OUT];
+    forward(&n, y);
+    for (int i = 0; i < 128; i++)
+        extra[i] = (float)spread(i, 9);
+    assert_int_equal(rq_autograd_add_grad(n.a, "c1", extra, NULL), RQ_OK); /* after forward: it was tapped */
+    backward(&n, y);
+    memcpy(more, p[1].grad, 4 * sizeof(float));
+    double want[4] = { 0 };
+    for (int i = 0; i < 128; i++)
+        want[i / 16 % 4] += (double)extra[i];
+    for (int c = 0; c < 4; c++)
+        assert_close((double)more[c] - (double)plain[c], want[c], "b1", c);
+    rq_autograd_zero_grad(n.a);
+    assert_int_equal(rq_autograd_add_grad(n.a, "c1", NULL, NULL), RQ_OK);
+    step(&n);
+    assert_memory_equal(p[1].grad, plain, 4 * sizeof(float));
+    net_close(&n);
+}
+
+/* ---- fake-quantizers ---- */
+
+static rq_id fake(rq_graph *g, const char *out, rq_id x, int slot)
+{
+    rq_id v, node;
+    const rq_shape none = rq_shape_unknown();
+    assert_int_equal(rq_graph_add_value(g, &v, RQ_VALUE_NODE, out, RQ_DTYPE_F32, &none, NULL), RQ_OK);
+    assert_int_equal(rq_graph_add_node(g, &node, "FakeQuantize", "requant", out, &x, 1, &v, 1, NULL), RQ_OK);
+    assert_int_equal(rq_attr_set_int(g, node, "slot", slot), RQ_OK);
+    assert_int_equal(rq_graph_set_opset(g, "requant", 1), RQ_OK);
+    return v;
+}
+
+/* y = fq(x * w) and then z = fq(y' * w) with y' = 3 y by the same object: the second range is wider. */
+static rq_graph *twice(void)
+{
+    rq_graph *g = build_graph(21);
+    const rq_id x = build_input(g, "x", RQ_DTYPE_F32, 4, (int64_t[]) { -1, 3, 4, 4 });
+    const rq_id w = weights(g, "w", 1, (int64_t[]) { 1 });
+    g->values[w].trainable = RQ_TRAINABLE_YES;
+    const rq_id a = op(g, "Mul", "a", x, w);
+    const rq_id fa = fake(g, "fa", a, 0);
+    const rq_id b = op(g, "Mul", "b", fa, build_scalar(g, "three", RQ_DTYPE_F32, 3));
+    const rq_id fb = fake(g, "fb", b, 0);
+    build_output(g, fb);
+    return g;
+}
+
+/* Each place goes back by the range that was in force when it went forward: the reference does the same by hand with an object of its own for each call. */
+static void one_fake_quantizer_at_two_places(void **unused)
+{
+    (void)unused;
+    net n;
+    rq_fake_quantizer *q, *ref;
+    rq_fake_quantizer_cfg c = rq_fake_quantizer_defaults(RQ_FAKE_QUANTIZER_STANDARD);
+    assert_int_equal(rq_fake_quantizer_create(&q, &c, NULL), RQ_OK);
+    assert_int_equal(rq_fake_quantizer_create(&ref, &c, NULL), RQ_OK);
+    rq_autograd_cfg cfg = rq_autograd_defaults();
+    cfg.fakes = &q;
+    cfg.n_fakes = 1;
+    net_open(&n, twice(), &cfg);
+    for (int round = 0; round < 2; round++) {
+        rq_parameter *p;
+        rq_tensor y[MOST_OUT];
+        float a[96], fa[96], b[96], fb[96], db[96], da[96];
+        rq_autograd_zero_grad(n.a);
+        assert_int_equal(rq_autograd_parameters(n.a, &p), 1);
+        const float w = *p[0].data;
+        forward(&n, y);
+        for (int i = 0; i < 96; i++)
+            a[i] = n.x[i] * w;
+        const rq_strided sa = rq_strided_floats(a, &n.shape), sfa = rq_strided_floats(fa, &n.shape),
+                         sb = rq_strided_floats(b, &n.shape), sfb = rq_strided_floats(fb, &n.shape),
+                         sdb = rq_strided_floats(db, &n.shape), sda = rq_strided_floats(da, &n.shape);
+        assert_int_equal(rq_fake_quantizer_forward(ref, NULL, &sfa, &sa, NULL), RQ_OK);
+        float scale = rq_fake_quantizer_scale(ref)[0], zero = rq_fake_quantizer_zero_point(ref)[0];
+        for (int i = 0; i < 96; i++)
+            b[i] = fa[i] * 3;
+        assert_int_equal(rq_fake_quantizer_forward(ref, NULL, &sfb, &sb, NULL), RQ_OK);
+        assert_memory_equal(y[0].data, fb, sizeof fb);
+        backward(&n, y);
+        for (int i = 0; i < 96; i++)
+            db[i] = pull(0, i);
+        assert_int_equal(rq_fake_quantizer_backward(ref, NULL, &sdb, &sdb, &sb, NULL), RQ_OK);
+        for (int i = 0; i < 96; i++)
+            da[i] = db[i] * 3;
+        /* by hand, with the first range */
+        const rq_fq f = { .type = rq_fake_quantizer_type(ref),
+                          .rule = RQ_FQ_RECIPROCAL,
+                          .axis = RQ_PER_TENSOR,
+                          .n = 1,
+                          .scale = &scale,
+                          .zero_point = &(int32_t) { (int32_t)zero } };
+        assert_int_equal(rq_fake_quantize_backward(NULL, &sda, &sda, &sa, &f, NULL), RQ_OK);
+        double want = 0;
+        int inside = 0;
+        for (int i = 0; i < 96; i++) {
+            want += (double)da[i] * (double)n.x[i];
+            inside += da[i] != 0;
+        }
+        assert_true(round == 0 || (inside > 0 && inside < 96)); /* the test sees the difference */
+        assert_close((double)*p[0].grad, want, "w", round);
+        for (int i = 0; i < 96; i++)
+            n.x[i] *= 1.4f;
+    }
+    net_close(&n);
+    rq_fake_quantizer_destroy(q);
+    rq_fake_quantizer_destroy(ref);
+}
+
+static void learned_scales_are_parameters(void **unused)
+{
+    (void)unused;
+    net n;
+    rq_fake_quantizer *q, *ref;
+    rq_parameter *p;
+    rq_tensor y[MOST_OUT];
+    rq_fake_quantizer_cfg c = rq_fake_quantizer_defaults(RQ_FAKE_QUANTIZER_LEARNABLE);
+    assert_int_equal(rq_fake_quantizer_create(&q, &c, NULL), RQ_OK);
+    assert_int_equal(rq_fake_quantizer_create(&ref, &c, NULL), RQ_OK);
+    rq_autograd_cfg cfg = rq_autograd_defaults();
+    cfg.fakes = &q;
+    cfg.n_fakes = 1;
+    net_open(&n, twice(), &cfg);
+    assert_int_equal(rq_autograd_parameters(n.a, &p), 3);
+    assert_string_equal(p[1].name, "fa.scale");
+    assert_string_equal(p[2].name, "fa.zero_point");
+    assert_int_equal(p[1].role, RQ_PARAMETER_SCALE);
+    forward(&n, y);
+    float scale = 0.011f, zero = 100;
+    assert_int_equal(rq_fake_quantizer_set_qparams(q, &scale, &zero, 1, NULL), RQ_OK);
+    assert_int_equal(rq_fake_quantizer_enable_param_learning(q, NULL), RQ_OK);
+    assert_int_equal(rq_fake_quantizer_set_qparams(ref, &scale, &zero, 1, NULL), RQ_OK);
+    assert_int_equal(rq_fake_quantizer_enable_param_learning(ref, NULL), RQ_OK);
+    rq_autograd_zero_grad(n.a);
+    step(&n);
+    assert_int_equal(rq_autograd_parameters(n.a, &p), 3);
+    assert_true(p[1].count == 1 && p[1].grad && p[2].grad);
+    float a[96], fa[96], b[96], d[96];
+    for (int i = 0; i < 96; i++)
+        a[i] = n.x[i] * *p[0].data;
+    const rq_strided sa = rq_strided_floats(a, &n.shape), sfa = rq_strided_floats(fa, &n.shape),
+                     sb = rq_strided_floats(b, &n.shape), sd = rq_strided_floats(d, &n.shape);
+    assert_int_equal(rq_fake_quantizer_forward(ref, NULL, &sfa, &sa, NULL), RQ_OK);
+    for (int i = 0; i < 96; i++) {
+        b[i] = fa[i] * 3;
+        d[i] = pull(0, i);
+    }
+    assert_int_equal(rq_fake_quantizer_backward(ref, NULL, &sd, &sd, &sb, NULL), RQ_OK);
+    for (int i = 0; i < 96; i++)
+        d[i] *= 3;
+    assert_int_equal(rq_fake_quantizer_backward(ref, NULL, &sd, &sd, &sa, NULL), RQ_OK);
+    assert_true(*p[1].grad == rq_fake_quantizer_dscale(ref)[0] && *p[1].grad != 0);
+    assert_true(*p[2].grad == rq_fake_quantizer_dzero_point(ref)[0] && *p[2].grad != 0);
+    net_close(&n);
+    rq_fake_quantizer_destroy(q);
+    rq_fake_quantizer_destroy(ref);
+}
+
+/* ---- dropout ---- */
+
+static rq_graph *drops(void)
+{
+    rq_graph *g = build_graph(21);
+    const rq_id x = build_input(g, "x", RQ_DTYPE_F32, 4, (int64_t[]) { -1, 3, 4, 4 });
+    const rq_id w = weights(g, "w", 1, (int64_t[]) { 1 });
+    g->values[w].trainable = RQ_TRAINABLE_YES;
+    const rq_id half = build_scalar(g, "half", RQ_DTYPE_F32, 0.5);
+    const rq_id a = op(g, "Dropout", "a", op(g, "Mul", "xw", x, w), half);
+    build_output(g, op(g, "Dropout", "b", a, half));
+    return g;
+}
+
+static void dropout_draws_anew_each_step_and_repeats_from_its_state(void **unused)
+{
+    (void)unused;
+    float got[3][96];
+    net n;
+    rq_tensor y[MOST_OUT];
+    net_open(&n, drops(), NULL);
+    const uint64_t start = rq_autograd_random_state(n.a);
+    for (int k = 0; k < 3; k++) {
+        if (k == 2)
+            rq_autograd_set_random_state(n.a, start);
+        forward(&n, y);
+        memcpy(got[k], y[0].data, sizeof got[k]);
+    }
+    assert_memory_not_equal(got[0], got[1], sizeof got[0]);
+    assert_memory_equal(got[0], got[2], sizeof got[0]);
+    rq_parameter *p;
+    int zeros = 0;
+    double want = 0;
+    assert_int_equal(rq_autograd_parameters(n.a, &p), 1);
+    rq_autograd_zero_grad(n.a);
+    backward(&n, y);
+    for (int i = 0; i < 96; i++) {
+        zeros += got[2][i] == 0;
+        assert_true(got[2][i] == 0 || got[2][i] == 4 * (n.x[i] * *p[0].data));
+        want += got[2][i] != 0 ? 4 * (double)pull(0, i) * (double)n.x[i] : 0;
+    }
+    assert_in_range(zeros, 96 / 2, 90); /* three quarters */
+    assert_close((double)*p[0].grad, want, "w", 0);
+    rq_autograd_train(n.a, false);
+    forward(&n, y);
+    for (int i = 0; i < 96; i++)
+        assert_true(y[0].f32[i] == n.x[i] * *p[0].data);
+    net_close(&n);
+}
+
+/* ---- what is refused ---- */
+
+static void operators_without_a_gradient_are_all_named(void **unused)
+{
+    (void)unused;
+    rq_err err = { 0 };
+    rq_autograd *a = NULL;
+    rq_graph *g = build_graph(21);
+    const rq_id x = build_input(g, "x", RQ_DTYPE_F32, 4, (int64_t[]) { -1, 3, 4, 4 });
+    const rq_id w = weights(g, "w1", 4, (int64_t[]) { 4, 3, 1, 1 });
+    const rq_id c = op(g, "Conv", "c", x, w);
+    const rq_id one = op(g, "Det", "one", c, RQ_NONE);
+    const rq_id two = op(g, "Bernoulli", "two", one, RQ_NONE);
+    build_output(g, two);
+    assert_int_equal(rq_autograd_create(&a, g, NULL, &err), RQ_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "'one' (Det)"));
+    assert_null(strstr(err.text, "Conv"));
+    g->values[w].trainable = RQ_TRAINABLE_NO;
+    assert_int_equal(rq_autograd_create(&a, g, NULL, &err), RQ_OK);
+    rq_parameter *p;
+    assert_int_equal(rq_autograd_parameters(a, &p), 0);
+    rq_autograd_destroy(a);
+    rq_graph_destroy(g);
+}
+
+/* Training leaves copies of the graph alone. */
+static void parameters_are_private(void **unused)
+{
+    (void)unused;
+    net n;
+    rq_graph *g = branches(), *copy = NULL;
+    assert_int_equal(rq_graph_copy(&copy, g), RQ_OK);
+    net_open(&n, g, NULL);
+    rq_parameter *p;
+    rq_autograd_parameters(n.a, &p);
+    p[0].data[0] = 42;
+    assert_true(g->values[rq_graph_find(g, "w1")].constant.f32[0] == 42);
+    assert_true(copy->values[rq_graph_find(copy, "w1")].constant.f32[0] != 42);
+    rq_graph_destroy(copy);
+    net_close(&n);
+}
+
+static void other_shapes_make_other_plans(void **unused)
+{
+    (void)unused;
+    net n;
+    net_open(&n, branches(), NULL);
+    float first[1024], again[1024];
+    rq_autograd_zero_grad(n.a);
+    step(&n);
+    const int count = gather(&n, first, 1024);
+    n.shape.dim[0] = 1;
+    step(&n);
+    rq_autograd_zero_grad(n.a);
+    n.shape.dim[0] = 2;
+    step(&n);
+    assert_int_equal(gather(&n, again, 1024), count);
+    assert_memory_equal(first, again, (size_t)count * sizeof(float));
+    assert_true(rq_autograd_bytes(n.a) > 0);
+    net_close(&n);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(gradients_are_differences_of_the_loss),
+        cmocka_unit_test(gradients_add_up_until_they_are_cleared),
+        cmocka_unit_test(any_number_of_threads_gives_the_same_bits),
+        cmocka_unit_test(evaluation_is_what_a_session_computes),
+        cmocka_unit_test(values_inside_are_seen_and_pulled),
+        cmocka_unit_test(one_fake_quantizer_at_two_places),
+        cmocka_unit_test(learned_scales_are_parameters),
+        cmocka_unit_test(dropout_draws_anew_each_step_and_repeats_from_its_state),
+        cmocka_unit_test(operators_without_a_gradient_are_all_named),
+        cmocka_unit_test(parameters_are_private),
+        cmocka_unit_test(other_shapes_make_other_plans),
+    };
+    return cmocka_run_group_tests_name("autograd", tests, NULL, NULL);
+}
