@@ -282,6 +282,12 @@ set(RQ_SOURCES
   src/run/autograd_plan.c
   src/run/autograd_run.c
   src/run/feeds.c
+  src/nn/functions.c
+  src/nn/init.c
+  src/nn/layers.c
+  src/nn/nn.c
+  src/nn/plain.c
+  src/nn/recurrent.c
   src/run/memory.c
   src/run/plan.c
   src/run/plan_decide.c

@@ -16,6 +16,7 @@
 #include <requant/learned_quantize.h>
 #include <requant/linear_quantizer.h>
 #include <requant/modules.h>
+#include <requant/nn.h>
 #include <requant/observer.h>
 #include <requant/ops.h>
 #include <requant/optim.h>
