@@ -116,6 +116,7 @@ RQ_API rq_nn_value rq_nn_multihead_attention(rq_nn *n, const char *name, rq_nn_v
 
 /* ---- layers without ---- */
 
+/* Functions of one element, Softmax along an axis; formulas are those of ONNX. */
 RQ_API rq_nn_value rq_nn_relu(rq_nn *n, const char *name, rq_nn_value x);
 RQ_API rq_nn_value rq_nn_relu6(rq_nn *n, const char *name, rq_nn_value x);
 RQ_API rq_nn_value rq_nn_leaky_relu(rq_nn *n, const char *name, rq_nn_value x, double slope); /* 0.01 in PyTorch */
