@@ -224,6 +224,7 @@ set(RQ_SOURCES
   src/ops/raise_qoperator.c
   src/ops/raise_spread.c
   src/ops/recurrent.c
+  src/ops/recurrent_grad.c
   src/ops/recurrent_int.c
   src/ops/random.c
   src/ops/reduce.c

@@ -13,13 +13,11 @@
 #include "ops/moves.h"
 #include "ops/recurrent.h"
 
-typedef enum cell { RNN, GRU, LSTM } cell;
-
-static const int cell_gates[] = { [RNN] = 1, [GRU] = 3, [LSTM] = 4 };
+typedef rq_recurrent_cell cell;
 
 static cell cell_of(const rq_node *n)
 {
-    return strstr(n->op, "LSTM") ? LSTM : strcmp(n->op, "GRU") == 0 ? GRU : RNN;
+    return strstr(n->op, "LSTM") ? RQ_RECURRENT_LSTM : strcmp(n->op, "GRU") == 0 ? RQ_RECURRENT_GRU : RQ_RECURRENT_RNN;
 }
 
 /* DynamicQuantizeLSTM has its weights as [dirs][input][gates * hidden] and [dirs][hidden][gates * hidden]. */
@@ -30,11 +28,7 @@ static bool is_transposed(const rq_node *n)
 
 /* ---- activations ---- */
 
-typedef struct activation {
-    rq_map_id id;
-    float alpha, beta;
-    bool scaled; /* ScaledTanh: alpha tanh(beta x) */
-} activation;
+typedef rq_recurrent_activation activation;
 
 static const struct activation_row {
     const char *name;
@@ -61,10 +55,10 @@ enum { MAX_ACTIVATIONS = 6 }; /* two directions of an LSTM */
  * name not known, or NULL when their number is wrong. */
 static rq_status read_activations(const rq_node *n, int n_dirs, activation *out, const char **bad)
 {
-    static const char *const defaults[][3] = {
-        [RNN] = { "Tanh" }, [GRU] = { "Sigmoid", "Tanh" }, [LSTM] = { "Sigmoid", "Tanh", "Tanh" }
-    };
-    static const int count[] = { [RNN] = 1, [GRU] = 2, [LSTM] = 3 };
+    static const char *const defaults[][3] = { [RQ_RECURRENT_RNN] = { "Tanh" },
+                                               [RQ_RECURRENT_GRU] = { "Sigmoid", "Tanh" },
+                                               [RQ_RECURRENT_LSTM] = { "Sigmoid", "Tanh", "Tanh" } };
+    static const int count[] = { [RQ_RECURRENT_RNN] = 1, [RQ_RECURRENT_GRU] = 2, [RQ_RECURRENT_LSTM] = 3 };
     cell c = cell_of(n);
     int n_alpha = 0, n_beta = 0, alpha_at = 0, beta_at = 0, n_all = count[c] * n_dirs;
     const float *alpha = rq_attr_floats(n, "activation_alpha", &n_alpha);
@@ -91,7 +85,7 @@ static rq_status read_activations(const rq_node *n, int n_dirs, activation *out,
     return RQ_OK;
 }
 
-static void apply(const rq_kernels *k, const activation *f, float *y, const float *x, int64_t n)
+void rq_recurrent_apply(const rq_kernels *k, const rq_recurrent_activation *f, float *y, const float *x, int64_t n)
 {
     if (!f->scaled) {
         k->map[f->id](y, x, (size_t)n, f->alpha, f->beta);
@@ -144,7 +138,7 @@ static rq_status expect(const rq_infer *a, int i, const char *what, int rank, co
 static rq_status read_sizes(const rq_infer *a, sizes *z)
 {
     const rq_shape *x = &a->in[0]->shape, *r = &a->in[2]->shape;
-    int64_t g = cell_gates[cell_of(a->node)], stated = rq_attr_int(a->node, "hidden_size", RQ_DIM_UNKNOWN);
+    int64_t g = rq_recurrent_gates(cell_of(a->node)), stated = rq_attr_int(a->node, "hidden_size", RQ_DIM_UNKNOWN);
     *z = (sizes) { RQ_DIM_UNKNOWN,        RQ_DIM_UNKNOWN,
                    RQ_DIM_UNKNOWN,        stated > 0 ? stated : RQ_DIM_UNKNOWN,
                    n_directions(a->node), rq_attr_int(a->node, "layout", 0) != 0 };
@@ -193,16 +187,9 @@ rq_status rq_recurrent_infer(const rq_infer *a)
 
 /* ---- running ---- */
 
-/* Scratch, in floats; every part starts on 64 bytes. */
-typedef struct room {
-    float *x;           /* [steps][batch][input], only when batch comes first */
-    float *pre;         /* [steps][batch][gates * hidden] */
-    float *gate;        /* [batch][gates * hidden] */
-    float *h, *c, *tmp; /* [batch][hidden] */
-    float *bias;        /* [gates * hidden] */
-} room;
+typedef rq_recurrent_room room;
 
-static float *take(char **at, int64_t n)
+float *rq_recurrent_take(char **at, int64_t n)
 {
     float *p = (float *)*at;
     *at += rq_mem_round((size_t)n * sizeof(float));
@@ -212,14 +199,14 @@ static float *take(char **at, int64_t n)
 static size_t lay_out(const sizes *z, cell c, void *scratch, room *r)
 {
     char *at = scratch;
-    int64_t gates = cell_gates[c] * z->hidden, rows = z->steps * z->batch, state = z->batch * z->hidden;
-    r->x = z->batch_first ? take(&at, rows * z->input) : NULL;
-    r->pre = take(&at, rows * gates);
-    r->gate = take(&at, z->batch * gates);
-    r->h = take(&at, state);
-    r->c = take(&at, state);
-    r->tmp = take(&at, state);
-    r->bias = take(&at, gates);
+    int64_t gates = rq_recurrent_gates(c) * z->hidden, rows = z->steps * z->batch, state = z->batch * z->hidden;
+    r->x = z->batch_first ? rq_recurrent_take(&at, rows * z->input) : NULL;
+    r->pre = rq_recurrent_take(&at, rows * gates);
+    r->gate = rq_recurrent_take(&at, z->batch * gates);
+    r->h = rq_recurrent_take(&at, state);
+    r->c = rq_recurrent_take(&at, state);
+    r->tmp = rq_recurrent_take(&at, state);
+    r->bias = rq_recurrent_take(&at, gates);
     return (size_t)(at - (char *)scratch);
 }
 
@@ -239,22 +226,7 @@ size_t rq_recurrent_scratch(const rq_op_args *a)
     return rq_recurrent_sizes_of(a, &z) == RQ_OK ? lay_out(&z, cell_of(a->node), nowhere, &r) : 0;
 }
 
-/* One direction of one node. */
-typedef struct pass {
-    const rq_op_args *a;
-    sizes z;
-    room r;
-    int dir;
-    bool backwards;
-    activation f[3];
-    float clip;            /* 0: none */
-    const float *w, *rec;  /* [gates * hidden][input], [gates * hidden][hidden] */
-    const float *rec_bias; /* GRU with linear_before_reset: [hidden] of the h gate, or NULL */
-    const float *peep;     /* LSTM: [3 * hidden] as i, o, f; or NULL */
-    bool input_forget, linear_before_reset;
-    rq_recurrent_product product; /* instead of w and rec; or NULL */
-    void *arg;
-} pass;
+typedef rq_recurrent_pass pass;
 
 static void clamp(const pass *p, float *x, int64_t n)
 {
@@ -271,7 +243,7 @@ static void add(float *y, const float *x, int64_t n)
 static void activate(const pass *p, int f, float *x, int64_t n)
 {
     clamp(p, x, n);
-    apply(p->a->k, &p->f[f], x, x, n);
+    rq_recurrent_apply(p->a->k, &p->f[f], x, x, n);
 }
 
 /* y [batch][n] (rows `ld` apart) = state [batch][hidden] x rows first.. of R, transposed */
@@ -305,13 +277,13 @@ static void lstm_row(const pass *p, float *g, const float *x, float *h, float *c
     for (int64_t k = 0; p->peep && k < n; k++)
         o[k] += p->peep[n + k] * c[k];
     activate(p, 0, o, n);
-    apply(p->a->k, &p->f[2], tmp, c, n);
+    rq_recurrent_apply(p->a->k, &p->f[2], tmp, c, n);
     for (int64_t k = 0; k < n; k++)
         h[k] = o[k] * tmp[k];
 }
 
 /* z and r of one row; leaves r * h (or r * (R h + bias) + x) where the h gate is computed next. */
-static void gru_row_zr(const pass *p, float *g, const float *x, const float *h, float *tmp)
+static void gru_row_zr(const pass *p, float *g, const float *x, const float *h, float *tmp, float *product)
 {
     int64_t n = p->z.hidden;
     float *r = g + n, *candidate = g + 2 * n;
@@ -324,6 +296,8 @@ static void gru_row_zr(const pass *p, float *g, const float *x, const float *h, 
     }
     if (p->rec_bias)
         add(candidate, p->rec_bias, n);
+    if (product)
+        memcpy(product, candidate, (size_t)n * sizeof *product);
     for (int64_t k = 0; k < n; k++)
         candidate[k] = r[k] * candidate[k];
 }
@@ -338,8 +312,7 @@ static void gru_row_h(const pass *p, float *g, const float *x, float *h)
         h[k] = (1 - z[k]) * candidate[k] + z[k] * h[k];
 }
 
-/* Step s of sequence b is at this time; -1: it has ended. */
-static int64_t time_of(const pass *p, int64_t s, int64_t b)
+int64_t rq_recurrent_time(const pass *p, int64_t s, int64_t b)
 {
     const rq_tensor *lens = p->a->n_in > 4 ? p->a->in[4] : NULL;
     int64_t len = lens ? rq_tensor_get_int(lens, b) : p->z.steps;
@@ -354,7 +327,7 @@ static const float *state_at(const pass *p, int64_t s)
     if (!p->product || !p->a->out[0] || s == 0)
         return p->r.h;
     for (int64_t b = 0; b < p->z.batch; b++)
-        if (time_of(p, s - 1, b) < 0)
+        if (rq_recurrent_time(p, s - 1, b) < 0)
             memset(p->r.tmp + b * n, 0, (size_t)n * sizeof(float));
         else
             memcpy(p->r.tmp + b * n, p->r.h + b * n, (size_t)n * sizeof(float));
@@ -363,35 +336,50 @@ static const float *state_at(const pass *p, int64_t s)
 
 static rq_status step(const pass *p, int64_t s)
 {
-    cell kind = cell_of(p->a->node);
+    const cell kind = p->cell;
     const sizes *z = &p->z;
-    int64_t n = z->hidden, gates = cell_gates[kind] * n;
-    bool in_one = kind != GRU || p->linear_before_reset;
+    int64_t n = z->hidden, gates = rq_recurrent_gates(kind) * n;
+    bool in_one = kind != RQ_RECURRENT_GRU || p->linear_before_reset;
     RQ_TRY(recur(p, p->r.gate, gates, state_at(p, s), 0, in_one ? gates : 2 * n));
     for (int64_t b = 0; b < z->batch; b++) {
-        int64_t t = time_of(p, s, b);
+        int64_t t = rq_recurrent_time(p, s, b);
         float *g = p->r.gate + b * gates, *h = p->r.h + b * n;
         if (t < 0)
             continue;
         const float *x = p->r.pre + (t * z->batch + b) * gates;
-        if (kind == LSTM) {
+        if (kind == RQ_RECURRENT_LSTM) {
             lstm_row(p, g, x, h, p->r.c + b * n, p->r.tmp);
-        } else if (kind == RNN) {
+            if (p->saved) {
+                float *row = rq_recurrent_saved_row(p, s, b);
+                memcpy(row, g, (size_t)(4 * n) * sizeof *row);
+                memcpy(row + 4 * n, p->r.c + b * n, (size_t)n * sizeof *row);
+                memcpy(row + 5 * n, p->r.tmp, (size_t)n * sizeof *row);
+            }
+        } else if (kind == RQ_RECURRENT_RNN) {
             add(g, x, n);
             activate(p, 0, g, n);
             memcpy(h, g, (size_t)n * sizeof *h);
+            if (p->saved)
+                memcpy(rq_recurrent_saved_row(p, s, b), h, (size_t)n * sizeof *h);
         } else {
-            gru_row_zr(p, g, x, h, p->r.tmp + b * n);
+            gru_row_zr(p, g, x, h, p->r.tmp + b * n, p->saved ? rq_recurrent_saved_row(p, s, b) + 4 * n : NULL);
         }
     }
-    if (kind != GRU)
+    if (kind != RQ_RECURRENT_GRU)
         return RQ_OK;
     if (!in_one)
         RQ_TRY(recur(p, p->r.gate + 2 * n, gates, p->r.tmp, 2 * n, n));
     for (int64_t b = 0; b < z->batch; b++) {
-        int64_t t = time_of(p, s, b);
-        if (t >= 0)
-            gru_row_h(p, p->r.gate + b * gates, p->r.pre + (t * z->batch + b) * gates, p->r.h + b * n);
+        int64_t t = rq_recurrent_time(p, s, b);
+        float *g = p->r.gate + b * gates, *h = p->r.h + b * n;
+        if (t < 0)
+            continue;
+        gru_row_h(p, g, p->r.pre + (t * z->batch + b) * gates, h);
+        if (p->saved) {
+            float *row = rq_recurrent_saved_row(p, s, b);
+            memcpy(row, g, (size_t)(3 * n) * sizeof *row);
+            memcpy(row + 3 * n, h, (size_t)n * sizeof *row);
+        }
     }
     return RQ_OK;
 }
@@ -399,8 +387,8 @@ static rq_status step(const pass *p, int64_t s)
 /* Bias of W and R together, but for the part of R that linear_before_reset keeps inside the reset. */
 static void read_bias(pass *p)
 {
-    cell kind = cell_of(p->a->node);
-    int64_t gates = cell_gates[kind] * p->z.hidden, apart = p->linear_before_reset ? 2 * p->z.hidden : gates;
+    const cell kind = p->cell;
+    int64_t gates = rq_recurrent_gates(kind) * p->z.hidden, apart = p->linear_before_reset ? 2 * p->z.hidden : gates;
     const rq_tensor *b = p->a->n_in > 3 ? p->a->in[3] : NULL;
     memset(p->r.bias, 0, (size_t)gates * sizeof *p->r.bias);
     p->rec_bias = NULL;
@@ -413,8 +401,7 @@ static void read_bias(pass *p)
         p->rec_bias = v + gates + apart;
 }
 
-/* [batch][hidden] of this direction to or from a state tensor, [dirs][batch][hidden] or [batch][dirs][hidden]. */
-static float *state_row(const pass *p, const rq_tensor *t, int64_t b)
+float *rq_recurrent_state(const pass *p, const rq_tensor *t, int64_t b)
 {
     int64_t row = p->z.batch_first ? b * p->z.dirs + p->dir : p->dir * p->z.batch + b;
     return t->f32 + row * p->z.hidden;
@@ -426,7 +413,7 @@ static void load_state(const pass *p, float *to, int i)
     size_t bytes = (size_t)p->z.hidden * sizeof *to;
     for (int64_t b = 0; b < p->z.batch; b++)
         if (t)
-            memcpy(to + b * p->z.hidden, state_row(p, t, b), bytes);
+            memcpy(to + b * p->z.hidden, rq_recurrent_state(p, t, b), bytes);
         else
             memset(to + b * p->z.hidden, 0, bytes);
 }
@@ -435,7 +422,13 @@ static void store_state(const pass *p, const float *from, int i)
 {
     rq_tensor *t = i < p->a->n_out ? p->a->out[i] : NULL;
     for (int64_t b = 0; t && b < p->z.batch; b++)
-        memcpy(state_row(p, t, b), from + b * p->z.hidden, (size_t)p->z.hidden * sizeof *from);
+        memcpy(rq_recurrent_state(p, t, b), from + b * p->z.hidden, (size_t)p->z.hidden * sizeof *from);
+}
+
+int64_t rq_recurrent_output_row(const pass *p, int64_t t, int64_t b)
+{
+    const sizes *z = &p->z;
+    return z->batch_first ? (b * z->steps + t) * z->dirs + p->dir : (t * z->dirs + p->dir) * z->batch + b;
 }
 
 static void store_step(const pass *p, int64_t s)
@@ -443,15 +436,14 @@ static void store_step(const pass *p, int64_t s)
     rq_tensor *y = p->a->out[0];
     const sizes *z = &p->z;
     for (int64_t b = 0; y && b < z->batch; b++) {
-        int64_t t = time_of(p, s, b);
-        int64_t row = z->batch_first ? (b * z->steps + t) * z->dirs + p->dir : (t * z->dirs + p->dir) * z->batch + b;
+        int64_t t = rq_recurrent_time(p, s, b);
         if (t >= 0)
-            memcpy(y->f32 + row * z->hidden, p->r.h + b * z->hidden, (size_t)z->hidden * sizeof(float));
+            memcpy(y->f32 + rq_recurrent_output_row(p, t, b) * z->hidden, p->r.h + b * z->hidden,
+                   (size_t)z->hidden * sizeof(float));
     }
 }
 
-/* Steps until the last sequence has ended. */
-static int64_t longest(const pass *p)
+int64_t rq_recurrent_longest(const pass *p)
 {
     const rq_tensor *lens = p->a->n_in > 4 ? p->a->in[4] : NULL;
     int64_t most = 0;
@@ -465,7 +457,7 @@ static int64_t longest(const pass *p)
 static rq_status run_direction(pass *p, const float *x)
 {
     const sizes *z = &p->z;
-    int64_t gates = cell_gates[cell_of(p->a->node)] * z->hidden, rows = longest(p) * z->batch;
+    int64_t gates = rq_recurrent_gates(p->cell) * z->hidden, rows = rq_recurrent_longest(p) * z->batch;
     read_bias(p);
     if (rows == 0 || gates == 0)
         rows = 0;
@@ -487,26 +479,47 @@ static rq_status run_direction(pass *p, const float *x)
     return RQ_OK;
 }
 
+rq_status rq_recurrent_open(const rq_op_args *a, pass *p)
+{
+    const char *bad;
+    *p = (pass) { .a = a,
+                  .cell = cell_of(a->node),
+                  .clip = rq_attr_float(a->node, "clip", 0),
+                  .input_forget = rq_attr_int(a->node, "input_forget", 0) != 0 };
+    p->linear_before_reset = p->cell == RQ_RECURRENT_GRU && rq_attr_int(a->node, "linear_before_reset", 0) != 0;
+    RQ_TRY(rq_recurrent_sizes_of(a, &p->z));
+    RQ_TRY(read_activations(a->node, p->z.dirs, p->all, &bad));
+    for (int64_t b = 0; a->n_in > 4 && a->in[4] && b < p->z.batch; b++)
+        if (rq_tensor_get_int(a->in[4], b) < 0 || rq_tensor_get_int(a->in[4], b) > p->z.steps)
+            return rq_op_fail(a, RQ_BAD_DATA, "sequence_lens has %lld for a sequence of %lld",
+                              (long long)rq_tensor_get_int(a->in[4], b), (long long)p->z.steps);
+    return RQ_OK;
+}
+
+void rq_recurrent_turn(pass *p, int dir)
+{
+    const rq_op_args *a = p->a;
+    const int64_t gates = rq_recurrent_gates(p->cell) * p->z.hidden;
+    const int per_dir = p->cell == RQ_RECURRENT_LSTM ? 3 : p->cell == RQ_RECURRENT_GRU ? 2 : 1;
+    p->dir = dir;
+    p->backwards = dir == 1 || strcmp(rq_attr_string(a->node, "direction", "forward"), "reverse") == 0;
+    memcpy(p->f, p->all + dir * per_dir, (size_t)per_dir * sizeof *p->f);
+    if (!p->product) {
+        p->w = a->in[1]->f32 + dir * gates * p->z.input;
+        p->rec = a->in[2]->f32 + dir * gates * p->z.hidden;
+    }
+    p->peep = p->cell == RQ_RECURRENT_LSTM && a->n_in > 7 && a->in[7] ? a->in[7]->f32 + dir * 3 * p->z.hidden : NULL;
+}
+
 rq_status rq_recurrent_run(const rq_op_args *a, rq_recurrent_product product, void *arg)
 {
-    pass p = { .a = a,
-               .product = product,
-               .arg = arg,
-               .clip = rq_attr_float(a->node, "clip", 0),
-               .input_forget = rq_attr_int(a->node, "input_forget", 0) != 0,
-               .linear_before_reset = cell_of(a->node) == GRU && rq_attr_int(a->node, "linear_before_reset", 0) != 0 };
-    activation f[MAX_ACTIVATIONS];
-    const char *bad, *direction = rq_attr_string(a->node, "direction", "forward");
-    cell kind = cell_of(a->node);
-    int per_dir = kind == LSTM ? 3 : kind == GRU ? 2 : 1;
-    RQ_TRY(rq_recurrent_sizes_of(a, &p.z));
-    lay_out(&p.z, kind, a->scratch, &p.r);
-    RQ_TRY(read_activations(a->node, p.z.dirs, f, &bad));
+    pass p;
+    RQ_TRY(rq_recurrent_open(a, &p));
+    p.product = product;
+    p.arg = arg;
+    p.saved = a->training ? a->training->saved : NULL;
     const sizes *z = &p.z;
-    for (int64_t b = 0; a->n_in > 4 && a->in[4] && b < z->batch; b++)
-        if (rq_tensor_get_int(a->in[4], b) < 0 || rq_tensor_get_int(a->in[4], b) > z->steps)
-            return rq_op_fail(a, RQ_BAD_DATA, "sequence_lens has %lld for a sequence of %lld",
-                              (long long)rq_tensor_get_int(a->in[4], b), (long long)z->steps);
+    lay_out(z, p.cell, a->scratch, &p.r);
     const float *x = a->in[0]->f32;
     if (z->batch_first) {
         rq_move_nd(p.r.x, x, sizeof(float), 3, (int64_t[]) { z->steps, z->batch, z->input },
@@ -515,15 +528,8 @@ rq_status rq_recurrent_run(const rq_op_args *a, rq_recurrent_product product, vo
     }
     if (a->out[0]) /* what lies past the end of a short sequence is 0 */
         memset(a->out[0]->data, 0, rq_shape_bytes(&a->out[0]->shape, RQ_DTYPE_F32));
-    for (p.dir = 0; p.dir < z->dirs; p.dir++) {
-        int64_t gates = cell_gates[kind] * z->hidden;
-        p.backwards = p.dir == 1 || strcmp(direction, "reverse") == 0;
-        memcpy(p.f, f + p.dir * per_dir, (size_t)per_dir * sizeof *f);
-        if (!product) {
-            p.w = a->in[1]->f32 + p.dir * gates * z->input;
-            p.rec = a->in[2]->f32 + p.dir * gates * z->hidden;
-        }
-        p.peep = kind == LSTM && a->n_in > 7 && a->in[7] ? a->in[7]->f32 + p.dir * 3 * z->hidden : NULL;
+    for (int dir = 0; dir < z->dirs; dir++) {
+        rq_recurrent_turn(&p, dir);
         rq_status s = run_direction(&p, x);
         if (s != RQ_OK)
             return rq_op_fail(a, s, "a matrix product failed");
@@ -553,14 +559,18 @@ double rq_recurrent_macs(const rq_op_args *a)
     sizes z;
     if (rq_recurrent_sizes_of(a, &z))
         return 0;
-    return (double)z.dirs * (double)(z.steps * z.batch) * (double)(cell_gates[cell_of(a->node)] * z.hidden) *
+    return (double)z.dirs * (double)(z.steps * z.batch) * (double)(rq_recurrent_gates(cell_of(a->node)) * z.hidden) *
            (double)(z.input + z.hidden);
 }
 
 #define RECURRENT                                                                                                      \
     .domain = "", .since = 7, .known = 25, .min_in = 3, .min_out = 0, .place = RQ_PLACE_FLOAT,                         \
     .check = rq_recurrent_check, .infer = rq_recurrent_infer, .forward = recurrent_forward,                            \
-    .scratch = recurrent_scratch, .macs = rq_recurrent_macs
+    .scratch = recurrent_scratch, .macs = rq_recurrent_macs, .backward = rq_recurrent_grad_backward,                   \
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(4) | RQ_OP_IN(5) | RQ_OP_IN(6) | RQ_OP_IN(7),          \
+    .gradients = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3) | RQ_OP_IN(5) | RQ_OP_IN(6) | RQ_OP_IN(7),      \
+    .parameters = RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3) | RQ_OP_IN(7), .saved = rq_recurrent_grad_saved,             \
+    .scratch_backward = rq_recurrent_grad_scratch
 
 const rq_op rq_op_rnn = { .name = "RNN", .max_in = 6, .max_out = 2, RECURRENT };
 const rq_op rq_op_gru = { .name = "GRU", .max_in = 6, .max_out = 2, RECURRENT };

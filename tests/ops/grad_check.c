@@ -91,6 +91,17 @@ void grad_set_string(grad *g, const char *name, const char *v)
     assert_int_equal(rq_attr_set_string(g->g, g->node, name, v), RQ_OK);
 }
 
+void grad_set_strings(grad *g, const char *name, int n, const char *const *v)
+{
+    rq_attr *a = rq_attr_add(g->g, g->node, name, RQ_ATTR_STRINGS);
+    assert_non_null(a);
+    a->strings = rq_arena_alloc(&g->g->names, (size_t)n, sizeof *a->strings);
+    assert_non_null(a->strings);
+    a->n = n;
+    for (int i = 0; i < n; i++)
+        a->strings[i] = (rq_bytes) { v[i], strlen(v[i]) };
+}
+
 void grad_set_ints(grad *g, const char *name, int n, const int64_t *v)
 {
     assert_int_equal(rq_attr_set_ints(g->g, g->node, name, v, n), RQ_OK);

@@ -55,6 +55,7 @@ void grad_start(grad *g, const char *op, const char *domain, int64_t opset, cons
 void grad_set_int(grad *g, const char *name, int64_t v);
 void grad_set_float(grad *g, const char *name, float v);
 void grad_set_string(grad *g, const char *name, const char *v);
+void grad_set_strings(grad *g, const char *name, int n, const char *const *v); /* v must outlive the case */
 void grad_set_ints(grad *g, const char *name, int n, const int64_t *v);
 /* The next inputs keep 3h away from this number. */
 void grad_kink(grad *g, float at);
