@@ -1,6 +1,6 @@
-/* kernels/float_dnnl.c — the one file that knows oneDNN (2.6 and later, 3.x included).
+/* kernels/float_dnnl.c — float convolutions and products through oneDNN (2.6 and later, 3.x included).
  *
- * A convolution is cut into pieces: images, and within an image blocks of output channels (or of groups). All pieces of
+ * A convolution is cut into pieces: a few images, or within an image blocks of output channels (or of groups). All pieces of
  * a convolution have the same size, so one primitive serves them. A 1x1 convolution with stride 1 is a matrix product
  * on plain tensors and needs no reordering at all. */
 #include "kernels/float_dnnl.h"
@@ -56,13 +56,16 @@ enum {
     PIECE_MACS = 4000000, /* work that is worth a piece */
     CHANNEL_BLOCK = 16,   /* pieces are whole blocks of channels */
     ALIGN = 64,
+    PIECE_BYTES = 1 << 19, /* of images that go through a core's cache together ... */
+    PIECES = 16,           /* ... where so many pieces are left */
 };
 
 struct rq_float_dnnl_conv {
     rq_conv_geom g;
     how how;
     bool bias, shared_src;
-    int64_t pieces;             /* per image */
+    int64_t images;             /* of a piece */
+    int64_t pieces;             /* per image; 1 when there are more images */
     int64_t src_step, dst_step; /* from piece to piece, elements of the plain tensors */
     int64_t w_step, bias_step;
     int64_t in_area, out_area;
@@ -115,6 +118,19 @@ static int64_t choose_pieces(const rq_conv_geom *g)
     return best;
 }
 
+/* Images of a piece: a divisor of the batch. */
+static int64_t choose_images(const rq_float_dnnl_conv *c)
+{
+    const int64_t bytes = (c->g.in_ch * c->in_area + c->g.out_ch * c->out_area) * (int64_t)sizeof(float);
+    int64_t best = 1;
+    if (c->pieces > 1)
+        return 1;
+    for (int64_t n = 2; n * bytes <= PIECE_BYTES && n * PIECES <= c->g.batch; n++)
+        if (c->g.batch % n == 0)
+            best = n;
+    return best;
+}
+
 /* Dims and plain layouts of one piece. */
 static dnnl_status_t describe(rq_float_dnnl_conv *c)
 {
@@ -124,7 +140,7 @@ static dnnl_status_t describe(rq_float_dnnl_conv *c)
     const int64_t groups = grouped ? g->groups / c->pieces : 1;
     const int64_t icg = g->in_ch / g->groups, ocg = grouped ? g->out_ch / g->groups : g->out_ch / c->pieces;
     const int64_t k = area(g->kernel);
-    dnnl_dims_t src = { 1, groups * icg }, dst = { 1, groups * ocg }, w, ws;
+    dnnl_dims_t src = { c->images, groups * icg }, dst = { c->images, groups * ocg }, w, ws;
     for (int i = 0; i < nd; i++) {
         src[2 + i] = g->in[at + i];
         dst[2 + i] = g->out[at + i];
@@ -251,7 +267,8 @@ rq_status rq_float_dnnl_conv_create(rq_float_dnnl_conv **out, const rq_conv_geom
         c->w_step = g->out_ch / c->pieces * (g->transposed ? k : icg * k);
     }
     c->shared_src = g->groups == 1 && c->pieces > 1;
-    const int64_t items = g->batch * c->pieces;
+    c->images = is_gemm(g) ? 1 : choose_images(c);
+    const int64_t items = g->batch / c->images * c->pieces;
     c->slots = (int)(items < threads ? items : threads);
     if (c->slots > RQ_SLOTS_MAX)
         c->slots = RQ_SLOTS_MAX;
@@ -363,7 +380,7 @@ static void conv_item(void *arg, int64_t item)
 {
     conv_job *j = arg;
     const rq_float_dnnl_conv *c = j->c;
-    const int64_t image = item / c->pieces, p = item % c->pieces;
+    const int64_t image = item / c->pieces * c->images, p = item % c->pieces;
     const float *x = j->x + image * c->g.in_ch * c->in_area + p * c->src_step;
     float *y = j->y + image * c->g.out_ch * c->out_area + p * c->dst_step;
     const float *w =
@@ -463,7 +480,7 @@ rq_status rq_float_dnnl_conv_run(const rq_float_dnnl_conv *c, float *y, const fl
     }
     j.scratch = at;
     j.slots.n = c->slots;
-    rq_threads_for(t, g->batch * c->pieces, conv_item, &j);
+    rq_threads_for(t, g->batch / c->images * c->pieces, conv_item, &j);
     return (rq_status)atomic_load(&j.failed);
 }
 

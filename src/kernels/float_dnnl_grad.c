@@ -7,6 +7,7 @@
  * The batch is cut into pieces of a few images, which stay in a core's cache while they are brought into the order that the primitive
  * wants; where there are few images or many weights, channels are cut too. Every piece of the batch makes a gradient of the weights
  * of its own; they are added in order. */
+#include <math.h>
 #include <stdatomic.h>
 #include <string.h>
 
@@ -16,11 +17,13 @@
 #include "kernels/slots.h"
 
 enum {
-    MAX_PIECES = 16,         /* in all */
-    PIECE_MACS = 4000000,    /* work that is worth a piece */
-    CHANNEL_BLOCK = 16,      /* channels are cut in whole blocks */
-    PARTIAL_BYTES = 1 << 23, /* of weight gradients that wait to be added; more only where the activations are more */
-    SUM_ITEM = 16384,        /* of their elements */
+    MAX_PIECES = 16,       /* in all */
+    PIECE_BYTES = 1 << 19, /* or that many of input and output */
+    PIECE_MACS = 4000000,  /* work that is worth a piece */
+    CHANNEL_BLOCK = 16,    /* channels are cut in whole blocks */
+    PARTIAL_BYTES =
+        1 << 20,      /* of weight gradients that wait to be added; more only where half the activations are more */
+    SUM_ITEM = 16384, /* of their elements */
 };
 
 enum { S, W, T, N_SIDES };
@@ -268,13 +271,15 @@ static void cut(rq_float_dnnl_grad *c)
     const rq_conv_geom *g = &c->g;
     const int64_t icg = g->in_ch / g->groups, weights = g->out_ch * icg * c->area[W];
     const double macs = (double)g->batch * (double)weights * (double)c->area[T];
-    const int64_t want = macs >= (double)PIECE_MACS * MAX_PIECES ? MAX_PIECES
-                         : macs < 2.0 * PIECE_MACS               ? 1
-                                                                 : (int64_t)(macs / PIECE_MACS);
     const int64_t active = (g->in_ch * c->area[S] + g->out_ch * c->area[T]) * g->batch * (int64_t)sizeof(float);
-    const int64_t room = (active > PARTIAL_BYTES ? active : PARTIAL_BYTES) / (weights * (int64_t)sizeof(float));
+    const double worth = fmax(macs / PIECE_MACS, (double)active / PIECE_BYTES);
+    const int64_t want = worth >= MAX_PIECES ? MAX_PIECES : worth < 2 ? 1 : (int64_t)worth;
+    const int64_t room = (active / 2 > PARTIAL_BYTES ? active / 2 : PARTIAL_BYTES) / (weights * (int64_t)sizeof(float));
     int64_t n = want < g->batch ? want : g->batch;
-    n = room < 1 ? 1 : n < room ? n : room;
+    n = n < room ? n : room;
+    while (n > 1 && (n & (n - 1)))
+        n--; /* a power of two shares out evenly */
+    n = n < 1 ? 1 : n;
     c->images = (g->batch + n - 1) / n;
     c->pieces = (g->batch + c->images - 1) / c->images;
     c->tail = c->images * c->pieces != g->batch;
@@ -543,9 +548,14 @@ static void sum_item(void *arg, int64_t item)
     const grad_job *j = arg;
     const int64_t n = weights_count(j->c), first = item * SUM_ITEM, end = first + SUM_ITEM < n ? first + SUM_ITEM : n;
     for (int64_t p = 1; p < j->c->pieces; p++) {
-        const float *from = (const float *)(j->partial + (size_t)(p - 1) * partial_bytes(j->c));
-        for (int64_t i = first; i < end; i++)
-            j->dw[i] += from[i];
+        const float *restrict from = (const float *)(j->partial + (size_t)(p - 1) * partial_bytes(j->c));
+        float *restrict to = j->dw;
+        int64_t i = first;
+        for (; i + 16 <= end; i += 16)
+            for (int v = 0; v < 16; v++)
+                to[i + v] += from[i + v];
+        for (; i < end; i++)
+            to[i] += from[i];
     }
 }
 

@@ -322,6 +322,106 @@ static rq_status einsum_forward(const rq_op_args *a)
     return RQ_OK;
 }
 
+/* ---- backward: the gradient of an operand is the equation of dy and the others ---- */
+
+static float *wanted(const rq_op_args *a, int i)
+{
+    return a->training->grad_in[i] ? a->training->grad_in[i]->f32 : NULL;
+}
+
+/* z = x y: dx = dz y^T, dy = x^T dz. */
+static rq_status multiply_back(const rq_op_args *a, const equation *e, const product *p)
+{
+    static const int order[2][3] = { { BATCH, ROWS, CONTRACTED }, { BATCH, CONTRACTED, COLUMNS } };
+    const int64_t batch = p->size[BATCH], m = p->size[ROWS], n = p->size[COLUMNS], k = p->size[CONTRACTED];
+    const int64_t size[2] = { m * k, k * n };
+    float *dense[2] = { a->scratch, (float *)a->scratch + batch * m * k }, *dz = dense[1] + batch * k * n,
+          *d = dz + batch * m * n;
+    reorder(dz, a->training->grad_out[0]->f32, e, p, e->out, e->out_rank, (int[]) { BATCH, ROWS, COLUMNS }, false);
+    for (int i = 0; i < 2; i++) {
+        const int o = !i; /* the other operand */
+        if (!wanted(a, i))
+            continue;
+        reorder(dense[o], a->in[o]->f32, e, p, e->label[o], e->rank[o], order[o], false);
+        for (int64_t b = 0; b < batch; b++) {
+            float *to = d + b * size[i];
+            const float *z = dz + b * m * n, *w = dense[o] + b * size[o];
+            const rq_status s = i == 0 ? rq_gemm_f32(a->k, to, z, w, false, true, m, k, n, 1, n, n, 0, k, a->threads)
+                                       : rq_gemm_f32(a->k, to, w, z, true, false, k, n, m, 1, k, n, 0, n, a->threads);
+            if (s != RQ_OK)
+                return rq_op_fail(a, s, "a matrix product failed");
+        }
+        reorder(d, wanted(a, i), e, p, e->label[i], e->rank[i], order[i], true);
+    }
+    return RQ_OK;
+}
+
+/* Every term of every sum once: the product of all operands but `i`, times dy, to where operand i was read. */
+static void scatter_products(const rq_op_args *a, const loops *w, int i, double *sum)
+{
+    int64_t index[LABELS] = { 0 }, at[MAX_OPERANDS] = { 0 }, out = 0, out_step[LABELS] = { 0 }, step = 1, total = 1;
+    for (int l = w->n - 1; l >= 0; l--) {
+        total *= w->size[l];
+        if (l < w->n_out) {
+            out_step[l] = step;
+            step *= w->size[l];
+        }
+    }
+    for (int64_t t = 0; t < total; t++) {
+        double v = (double)a->training->grad_out[0]->f32[out];
+        for (int k = 0; k < a->n_in; k++)
+            v *= k == i ? 1 : (double)a->in[k]->f32[at[k]];
+        sum[at[i]] += v;
+        for (int l = w->n - 1; l >= 0; l--) {
+            const int64_t move = ++index[l] < w->size[l] ? 1 : 1 - w->size[l];
+            for (int k = 0; k < a->n_in; k++)
+                at[k] += move * w->step[k][l];
+            out += move * out_step[l];
+            if (move == 1)
+                break;
+            index[l] = 0;
+        }
+    }
+}
+
+static rq_status einsum_backward(const rq_op_args *a)
+{
+    equation e;
+    product p;
+    loops w;
+    RQ_TRY(run_equation(a, &e));
+    const bool zero = !a->training->grad_out[0] || rq_tensor_count(a->out[0]) == 0;
+    if (!zero && as_product(a, &e, &p) && p.size[CONTRACTED] > 0)
+        return multiply_back(a, &e, &p);
+    plan_loops(a, &e, &w);
+    for (int i = 0; i < a->n_in; i++) {
+        const int64_t n = wanted(a, i) ? rq_tensor_count(a->in[i]) : 0;
+        double *sum = a->scratch;
+        if (!n)
+            continue;
+        memset(sum, 0, (size_t)n * sizeof *sum);
+        if (!zero)
+            scatter_products(a, &w, i, sum);
+        for (int64_t q = 0; q < n; q++)
+            wanted(a, i)[q] = (float)sum[q];
+    }
+    return RQ_OK;
+}
+
+static size_t einsum_scratch_backward(const rq_op_args *a)
+{
+    equation e;
+    product p;
+    size_t most = 0;
+    for (int i = 0; i < a->n_in; i++)
+        if (most < (size_t)rq_tensor_count(a->in[i]))
+            most = (size_t)rq_tensor_count(a->in[i]);
+    if (run_equation(a, &e) || !as_product(a, &e, &p))
+        return most * sizeof(double);
+    const size_t products = einsum_scratch(a, false) + most * sizeof(float);
+    return products > most * sizeof(double) ? products : most * sizeof(double);
+}
+
 static double einsum_macs(const rq_op_args *a)
 {
     equation e;
@@ -345,6 +445,10 @@ const rq_op rq_op_einsum = {
     .place = RQ_PLACE_FLOAT,
     .infer = einsum_infer,
     .forward = einsum_forward,
+    .backward = einsum_backward,
+    .saves = UINT32_C(0xffff), /* every operand */
+    .parameters = UINT32_C(0xffff),
+    .scratch_backward = einsum_scratch_backward,
     .scratch = einsum_scratch,
     .macs = einsum_macs,
 };

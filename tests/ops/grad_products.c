@@ -174,9 +174,12 @@ typedef struct gemm {
 } gemm;
 
 static const gemm gemms[] = {
-    { "plain", false, false, 1, 1, -1, { 0 } },           { "row", false, true, 1, 3, 1, { 7 } },
-    { "column", true, false, 0.5f, 2, 2, { 5, 1 } },      { "whole", true, true, -1.5f, 0.5f, 2, { 5, 7 } },
-    { "scalar", false, true, 1, -1, 0, { 0 } },           { "one", false, false, 2, 3, 1, { 1 } },
+    { "plain", false, false, 1, 1, -1, { 0 } },
+    { "row", false, true, 1, 3, 1, { 7 } },
+    { "column", true, false, 0.5f, 2, 2, { 5, 1 } },
+    { "whole", true, true, -1.5f, 0.5f, 2, { 5, 7 } },
+    { "scalar", false, true, 1, -1, 0, { 0 } },
+    { "one", false, false, 2, 3, 1, { 1 } },
     { "row of a matrix", true, true, 1, 0.5f, 2, { 1, 7 } },
 };
 
@@ -253,4 +256,38 @@ void grad_matrix_products(void)
         sized(&g, 3, (int[]) { 5, 2, 4 });
         grad_finish(&g, 1);
     }
+}
+
+typedef struct equation {
+    const char *text;
+    int n, rank[3], d[3][4];
+} equation;
+
+static const equation equations[] = {
+    { "ij,jk->ik", 2, { 2, 2 }, { { 3, 4 }, { 4, 5 } } },
+    { "bhid,bhjd->bhij", 2, { 4, 4 }, { { 2, 2, 3, 4 }, { 2, 2, 5, 4 } } },
+    { "bij,bkj->kbi", 2, { 3, 3 }, { { 2, 3, 4 }, { 2, 5, 4 } } },
+    { "i,j->ji", 2, { 1, 1 }, { { 3 }, { 4 } } },
+    { "...ij,...jk", 2, { 3, 2 }, { { 2, 3, 4 }, { 4, 5 } } },
+    { "bi,bi->b", 2, { 2, 2 }, { { 3, 4 }, { 3, 1 } } }, /* a size stretched from 1 */
+    { "ijk->ki", 1, { 3 }, { { 2, 3, 4 } } },            /* a sum */
+    { "ii->i", 1, { 2 }, { { 4, 4 } } },                 /* a diagonal */
+    { "ii", 1, { 2 }, { { 4, 4 } } },                    /* a trace */
+    { "ij,jk->i", 2, { 2, 2 }, { { 3, 4 }, { 4, 2 } } }, /* a label that only one has */
+    { "ij,jk,kl->il", 3, { 2, 2, 2 }, { { 2, 3 }, { 3, 4 }, { 4, 2 } } },
+};
+
+void grad_einsum(void)
+{
+    for (size_t i = 0; i < sizeof equations / sizeof *equations; i++)
+        for (int onednn = 0; onednn < 2; onednn++) {
+            const equation *e = &equations[i];
+            grad g;
+            grad_start(&g, "Einsum", "", 12, e->text);
+            g.onednn = onednn;
+            grad_set_string(&g, "equation", e->text);
+            for (int k = 0; k < e->n; k++)
+                sized(&g, e->rank[k], (int[]) { e->d[k][0], e->d[k][1], e->d[k][2], e->d[k][3] });
+            grad_finish(&g, 1);
+        }
 }
