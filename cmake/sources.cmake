@@ -29,6 +29,9 @@ set(RQ_SOURCES
   src/kernels/eltwise_avx2.c
   src/kernels/eltwise_avx512.c
   src/kernels/eltwise_f64.c
+  src/kernels/eltwise_grad_avx2.c
+  src/kernels/eltwise_grad_avx512.c
+  src/kernels/eltwise_grad_scalar.c
   src/kernels/eltwise_int.c
   src/kernels/eltwise_scalar.c
   src/kernels/fakequant_avx2.c
@@ -242,7 +245,6 @@ set(RQ_SOURCES
   src/ops/slice.c
   src/ops/softmax.c
   src/ops/table.c
-  src/ops/unary_grad.c
   src/ops/upgrade.c
   src/ops/upgrade_old.c
   src/ops/weight_only.c

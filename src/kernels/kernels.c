@@ -36,6 +36,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         /* eltwise_*.c, reduce_*.c */
         .map = rq_map_scalar,
         .zip = rq_zip_scalar,
+        .map_grad = rq_map_grad_scalar,
         .taps_f32 = rq_taps_f32_scalar,
         .sum_f32 = rq_sum_f32_scalar,
         .fold = rq_fold_scalar,
@@ -66,6 +67,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->qmul = rq_qmul_avx2;
     k->map = rq_map_avx2;
     k->zip = rq_zip_avx2;
+    k->map_grad = rq_map_grad_avx2;
     k->taps_f32 = rq_taps_f32_avx2;
     k->sum_f32 = rq_sum_f32_avx2;
     k->fold = rq_fold_avx2;
@@ -97,6 +99,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->qmul = rq_qmul_avx512;
     k->map = rq_map_avx512;
     k->zip = rq_zip_avx512;
+    k->map_grad = rq_map_grad_avx512;
     k->taps_f32 = rq_taps_f32_avx512;
     k->sum_f32 = rq_sum_f32_avx512;
     k->fold = rq_fold_avx512;

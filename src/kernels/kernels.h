@@ -12,6 +12,7 @@
 
 #include "kernels/batch_norm.h"
 #include "kernels/eltwise.h"
+#include "kernels/eltwise_grad.h"
 #include "kernels/fakequant.h"
 #include "kernels/gemm.h"
 #include "kernels/gemm_f32.h"
@@ -101,8 +102,9 @@ typedef struct rq_kernels {
     void (*histogram)(uint64_t *h, const rq_bins *b, const float *x, size_t n);
 
     /* ---- eltwise_*.c: elementwise functions, named in kernels/eltwise.h: k->map[RQ_MAP_EXP](y, x, n, 0, 0) ---- */
-    const rq_map_fn *map; /* [RQ_N_MAPS] */
-    const rq_zip_fn *zip; /* [RQ_N_ZIPS] */
+    const rq_map_fn *map;           /* [RQ_N_MAPS] */
+    const rq_zip_fn *zip;           /* [RQ_N_ZIPS] */
+    const rq_map_grad_fn *map_grad; /* [RQ_N_MAPS], of kernels/eltwise_grad.h; NULL: none */
 
     /* y[i] = bias + sum over t of w[t] * x[t][i], i < n, taps added in order (multiplied, then added: no fused step) */
     rq_taps_fn taps_f32;

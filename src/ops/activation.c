@@ -5,10 +5,11 @@
 #include <math.h>
 #include <string.h>
 
+#include "base/mem.h"
+#include "ops/bcast.h"
 #include "ops/eltwise.h"
 #include "ops/grad.h"
 #include "ops/half.h"
-#include "ops/unary_grad.h"
 
 /* ---- the table ---- */
 
@@ -82,13 +83,45 @@ static rq_status unary_forward(const rq_op_args *a)
     return rq_half_run(a, unary_wide);
 }
 
+/* ---- gradients: rows that are functions of one element save x or y, whichever kernels/eltwise_grad.h wants ---- */
+
+typedef struct grad_job {
+    rq_map_grad_fn fn;
+    float *dx;
+    const float *dy, *v;
+    float a, b;
+} grad_job;
+
+static void grad_span(void *arg, int64_t from, int64_t n)
+{
+    const grad_job *j = arg;
+    j->fn(j->dx + from, j->dy + from, j->v + from, (size_t)n, j->a, j->b);
+}
+
+/* dx = dy f'(v; p, q), v input or output 0 as the row saves it; a dy that never came is zero. */
+static rq_status grad_map(const rq_op_args *a, rq_map_id f, double p, double q)
+{
+    rq_tensor *dx = rq_grad_in(a, 0);
+    const rq_tensor *dy = rq_grad_out(a, 0);
+    const unsigned saves = a->node->row->saves;
+    if (!dx || !dy) {
+        rq_grad_zero(dx);
+        return RQ_OK;
+    }
+    const rq_tensor *v = saves & RQ_OP_OUT(0) ? a->out[0] : saves & RQ_OP_IN(0) ? a->in[0] : dy; /* Neg needs neither */
+    grad_job j = { a->k->map_grad[f], dx->f32, dy->f32, v->f32, (float)p, (float)q };
+    rq_bcast_spans(a->threads, rq_tensor_count(dx), RQ_BCAST_PIECE, grad_span, &j);
+    return RQ_OK;
+}
+
 static rq_status unary_backward(const rq_op_args *a)
 {
-    const float *y = a->out[0]->f32, *dy = a->training->grad_out[0]->f32;
-    float *dx = a->training->grad_in[0]->f32;
-    for (int64_t i = 0, n = rq_tensor_count(a->in[0]); i < n; i++)
-        dx[i] = y[i] <= 0 ? 0 : dy[i];
-    return RQ_OK;
+    for (size_t i = 0; i < sizeof unaries / sizeof unaries[0]; i++) {
+        const struct unary *u = &unaries[i];
+        if (strcmp(u->op, a->node->op) == 0)
+            return grad_map(a, u->f, read_param(a->node, &u->p), read_param(a->node, &u->q));
+    }
+    return rq_op_fail(a, RQ_INTERNAL, "is missing from the table of functions of one element");
 }
 
 /* ---- Clip: bounds as attributes (6) or as inputs (11) ---- */
@@ -141,6 +174,14 @@ static rq_status clip_forward(const rq_op_args *a)
     return rq_half_run(a, clip_wide);
 }
 
+static rq_status clip_backward(const rq_op_args *a)
+{
+    double lo, hi;
+    RQ_TRY(clip_bound(a, 1, "min", -INFINITY, &lo));
+    RQ_TRY(clip_bound(a, 2, "max", INFINITY, &hi));
+    return grad_map(a, RQ_MAP_CLIP, lo, hi);
+}
+
 /* ---- Gelu and its fused forms ---- */
 
 static rq_status gelu_wide(const rq_op_args *a)
@@ -152,6 +193,16 @@ static rq_status gelu_wide(const rq_op_args *a)
 static rq_status gelu_forward(const rq_op_args *a)
 {
     return rq_half_run(a, gelu_wide);
+}
+
+static bool is_tanh(const rq_node *n)
+{
+    return strcmp(n->op, "FastGelu") == 0 || strcmp(rq_attr_string(n, "approximate", "none"), "tanh") == 0;
+}
+
+static rq_status gelu_backward(const rq_op_args *a)
+{
+    return grad_map(a, is_tanh(a->node) ? RQ_MAP_GELU_TANH : RQ_MAP_GELU, 0, 0);
 }
 
 static rq_status gelu_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
@@ -176,6 +227,30 @@ static rq_status bias_gelu_forward(const rq_op_args *a)
     return rq_half_run(a, bias_gelu_wide);
 }
 
+/* The gradient of the sum of both inputs is that of the first; the bias gets it summed over all rows. */
+static rq_status bias_gelu_backward(const rq_op_args *a)
+{
+    rq_tensor *dx = rq_grad_in(a, 0), *db = rq_grad_in(a, 1);
+    const rq_tensor *dy = rq_grad_out(a, 0), *bias = a->n_in > 1 ? a->in[1] : NULL;
+    if (!dy || !bias) {
+        rq_grad_zero(db);
+        return gelu_backward(a);
+    }
+    const rq_shape *s = &a->in[0]->shape;
+    const size_t bytes = rq_mem_round((size_t)rq_shape_count(s) * sizeof(float));
+    rq_tensor sum = rq_tensor_view(RQ_DTYPE_F32, s, a->scratch);
+    rq_tensor own = rq_tensor_view(RQ_DTYPE_F32, s, (char *)a->scratch + bytes), *to = dx ? dx : &own;
+    RQ_TRY(rq_eltwise_zip(a, &sum, a->in[0], bias, RQ_ZIP_ADD));
+    grad_job j = { a->k->map_grad[is_tanh(a->node) ? RQ_MAP_GELU_TANH : RQ_MAP_GELU], to->f32, dy->f32, sum.f32, 0, 0 };
+    rq_bcast_spans(a->threads, rq_shape_count(s), RQ_BCAST_PIECE, grad_span, &j);
+    return db ? rq_grad_sum(a, db, to) : RQ_OK;
+}
+
+static size_t bias_gelu_scratch(const rq_op_args *a)
+{
+    return 2 * rq_mem_round((size_t)rq_shape_count(&a->in[0]->shape) * sizeof(float));
+}
+
 static rq_status bias_gelu_infer(const rq_infer *a)
 {
     RQ_TRY(rq_infer_same(a));
@@ -195,23 +270,8 @@ static rq_status bias_gelu_infer(const rq_infer *a)
 
 /* ---- rows ---- */
 
-#define UNARY(id, op_name, first, where)                                                                               \
-    const rq_op rq_op_##id = {                                                                                         \
-        .name = op_name,                                                                                               \
-        .domain = "",                                                                                                  \
-        .since = first,                                                                                                \
-        .known = 25,                                                                                                   \
-        .min_in = 1,                                                                                                   \
-        .max_in = 1,                                                                                                   \
-        .min_out = 1,                                                                                                  \
-        .max_out = 1,                                                                                                  \
-        .flags = RQ_OP_TABLE,                                                                                          \
-        .place = where,                                                                                                \
-        .infer = rq_infer_same,                                                                                        \
-        .forward = unary_forward,                                                                                      \
-    }
-/* Functions that are no activations: data is what backward reads of them. */
-#define MATH(id, op_name, first, grad, data)                                                                           \
+/* keeps: what its gradient is made of */
+#define UNARY_OF(id, op_name, first, where, grad, keeps)                                                               \
     const rq_op rq_op_##id = {                                                                                         \
         .name = op_name,                                                                                               \
         .domain = "",                                                                                                  \
@@ -222,66 +282,54 @@ static rq_status bias_gelu_infer(const rq_infer *a)
         .min_out = 1,                                                                                                  \
         .max_out = 1,                                                                                                  \
         .flags = RQ_OP_TABLE | RQ_OP_GRAD_IN_PLACE,                                                                    \
-        .place = RQ_PLACE_FLOAT,                                                                                       \
+        .place = where,                                                                                                \
         .infer = rq_infer_same,                                                                                        \
         .forward = unary_forward,                                                                                      \
         .backward = grad,                                                                                              \
-        .saves = data,                                                                                                 \
+        .saves = keeps,                                                                                                \
     }
-MATH(abs, "Abs", 1, rq_unary_grad_abs, RQ_OP_IN(0));
-MATH(acos, "Acos", 7, rq_unary_grad_acos, RQ_OP_IN(0));
-MATH(acosh, "Acosh", 9, rq_unary_grad_acosh, RQ_OP_IN(0));
-MATH(asin, "Asin", 7, rq_unary_grad_asin, RQ_OP_IN(0));
-MATH(asinh, "Asinh", 9, rq_unary_grad_asinh, RQ_OP_IN(0));
-MATH(atan, "Atan", 7, rq_unary_grad_atan, RQ_OP_IN(0));
-MATH(atanh, "Atanh", 9, rq_unary_grad_atanh, RQ_OP_IN(0));
-MATH(ceil, "Ceil", 1, rq_grad_none, 0);
-UNARY(celu, "Celu", 12, RQ_PLACE_FLOAT);
-MATH(cos, "Cos", 7, rq_unary_grad_cos, RQ_OP_IN(0));
-MATH(cosh, "Cosh", 9, rq_unary_grad_cosh, RQ_OP_IN(0));
-UNARY(elu, "Elu", 1, RQ_PLACE_FLOAT);
-MATH(erf, "Erf", 9, rq_unary_grad_erf, RQ_OP_IN(0));
-MATH(exp, "Exp", 1, rq_unary_grad_exp, RQ_OP_OUT(0));
-MATH(floor, "Floor", 1, rq_grad_none, 0);
-UNARY(hard_sigmoid, "HardSigmoid", 1, RQ_PLACE_FLOAT);
-UNARY(hard_swish, "HardSwish", 14, RQ_PLACE_FLOAT);
-UNARY(leaky_relu, "LeakyRelu", 1, RQ_PLACE_OWN);
-MATH(log, "Log", 1, rq_unary_grad_log, RQ_OP_IN(0));
-UNARY(mish, "Mish", 18, RQ_PLACE_FLOAT);
-MATH(neg, "Neg", 1, rq_unary_grad_neg, 0);
-MATH(reciprocal, "Reciprocal", 1, rq_unary_grad_reciprocal, RQ_OP_OUT(0));
-const rq_op rq_op_relu = {
-    .name = "Relu",
-    .domain = "",
-    .since = 1,
-    .known = 25,
-    .min_in = 1,
-    .max_in = 1,
-    .min_out = 1,
-    .max_out = 1,
-    .flags = RQ_OP_TABLE | RQ_OP_GRAD_IN_PLACE,
-    .place = RQ_PLACE_CLAMP,
-    .infer = rq_infer_same,
-    .forward = unary_forward,
-    .backward = unary_backward,
-    .saves = RQ_OP_OUT(0),
-};
-MATH(round, "Round", 11, rq_grad_none, 0);
-UNARY(selu, "Selu", 1, RQ_PLACE_FLOAT);
-UNARY(shrink, "Shrink", 9, RQ_PLACE_FLOAT);
-UNARY(sigmoid, "Sigmoid", 1, RQ_PLACE_UNIT);
-MATH(sign, "Sign", 9, rq_grad_none, 0);
-MATH(sin, "Sin", 7, rq_unary_grad_sin, RQ_OP_IN(0));
-MATH(sinh, "Sinh", 9, rq_unary_grad_sinh, RQ_OP_IN(0));
-UNARY(softplus, "Softplus", 1, RQ_PLACE_FLOAT);
-UNARY(softsign, "Softsign", 1, RQ_PLACE_FLOAT);
-MATH(sqrt, "Sqrt", 1, rq_unary_grad_sqrt, RQ_OP_OUT(0));
-UNARY(swish, "Swish", 24, RQ_PLACE_FLOAT);
-MATH(tan, "Tan", 7, rq_unary_grad_tan, RQ_OP_OUT(0));
-UNARY(tanh, "Tanh", 1, RQ_PLACE_FLOAT);
-UNARY(thresholded_relu, "ThresholdedRelu", 10, RQ_PLACE_FLOAT);
+#define UNARY(id, op_name, first, where, keeps) UNARY_OF(id, op_name, first, where, unary_backward, keeps)
+#define FLAT(id, op_name, first) UNARY_OF(id, op_name, first, RQ_PLACE_FLOAT, rq_grad_none, 0)
+UNARY(abs, "Abs", 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(acos, "Acos", 7, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(acosh, "Acosh", 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(asin, "Asin", 7, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(asinh, "Asinh", 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(atan, "Atan", 7, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(atanh, "Atanh", 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+FLAT(ceil, "Ceil", 1);
+UNARY(celu, "Celu", 12, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(cos, "Cos", 7, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(cosh, "Cosh", 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(elu, "Elu", 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(erf, "Erf", 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(exp, "Exp", 1, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
+FLAT(floor, "Floor", 1);
+UNARY(hard_sigmoid, "HardSigmoid", 1, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
+UNARY(hard_swish, "HardSwish", 14, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(leaky_relu, "LeakyRelu", 1, RQ_PLACE_OWN, RQ_OP_IN(0));
+UNARY(log, "Log", 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(mish, "Mish", 18, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(neg, "Neg", 1, RQ_PLACE_FLOAT, 0);
+UNARY(reciprocal, "Reciprocal", 1, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
+UNARY(relu, "Relu", 1, RQ_PLACE_CLAMP, RQ_OP_OUT(0));
+FLAT(round, "Round", 11);
+UNARY(selu, "Selu", 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(shrink, "Shrink", 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(sigmoid, "Sigmoid", 1, RQ_PLACE_UNIT, RQ_OP_OUT(0));
+FLAT(sign, "Sign", 9);
+UNARY(sin, "Sin", 7, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(sinh, "Sinh", 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(softplus, "Softplus", 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(softsign, "Softsign", 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(sqrt, "Sqrt", 1, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
+UNARY(swish, "Swish", 24, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(tan, "Tan", 7, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
+UNARY(tanh, "Tanh", 1, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
+UNARY(thresholded_relu, "ThresholdedRelu", 10, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+#undef FLAT
 #undef UNARY
-#undef MATH
+#undef UNARY_OF
 
 const rq_op rq_op_clip = {
     .name = "Clip",
@@ -292,10 +340,13 @@ const rq_op rq_op_clip = {
     .max_in = 3,
     .min_out = 1,
     .max_out = 1,
-    .flags = RQ_OP_TABLE,
+    .flags = RQ_OP_TABLE | RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_CLAMP,
     .infer = rq_infer_same,
     .forward = clip_forward,
+    .backward = clip_backward,
+    .saves = RQ_OP_OUT(0) | RQ_OP_IN(1) | RQ_OP_IN(2),
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_gelu = {
@@ -307,11 +358,13 @@ const rq_op rq_op_gelu = {
     .max_in = 1,
     .min_out = 1,
     .max_out = 1,
-    .flags = RQ_OP_TABLE,
+    .flags = RQ_OP_TABLE | RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
     .check = gelu_check,
     .infer = rq_infer_same,
     .forward = gelu_forward,
+    .backward = gelu_backward,
+    .saves = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_ms_gelu = {
@@ -323,10 +376,12 @@ const rq_op rq_op_ms_gelu = {
     .max_in = 1,
     .min_out = 1,
     .max_out = 1,
-    .flags = RQ_OP_TABLE,
+    .flags = RQ_OP_TABLE | RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
     .infer = rq_infer_same,
     .forward = gelu_forward,
+    .backward = gelu_backward,
+    .saves = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_ms_quick_gelu = {
@@ -338,10 +393,12 @@ const rq_op rq_op_ms_quick_gelu = {
     .max_in = 1,
     .min_out = 1,
     .max_out = 1,
-    .flags = RQ_OP_TABLE,
+    .flags = RQ_OP_TABLE | RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
     .infer = rq_infer_same,
     .forward = unary_forward,
+    .backward = unary_backward,
+    .saves = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_ms_bias_gelu = {
@@ -356,6 +413,10 @@ const rq_op rq_op_ms_bias_gelu = {
     .place = RQ_PLACE_FLOAT,
     .infer = bias_gelu_infer,
     .forward = bias_gelu_forward,
+    .backward = bias_gelu_backward,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
+    .parameters = RQ_OP_IN(1),
+    .scratch_backward = bias_gelu_scratch,
 };
 
 const rq_op rq_op_ms_fast_gelu = {
@@ -370,6 +431,10 @@ const rq_op rq_op_ms_fast_gelu = {
     .place = RQ_PLACE_FLOAT,
     .infer = bias_gelu_infer,
     .forward = bias_gelu_forward,
+    .backward = bias_gelu_backward,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
+    .parameters = RQ_OP_IN(1),
+    .scratch_backward = bias_gelu_scratch,
     .accepts_int = rq_int_table_accepts, /* without a bias */
     .prepare_int = rq_int_table_prepare,
     .forward_int = rq_int_table_forward,

@@ -7,6 +7,7 @@
 
 #include "kernels/quantize.h"
 #include "ops/bcast.h"
+#include "ops/grad.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
 #include "ops/op.h"
@@ -144,6 +145,87 @@ static rq_status softmax_wide(const rq_op_args *a)
 static rq_status softmax_forward(const rq_op_args *a)
 {
     return rq_half_run(a, softmax_wide);
+}
+
+/* ---- backward, of y: Softmax dx = y (dy - sum dy y); LogSoftmax dx = dy - e^y sum dy ---- */
+
+typedef struct grad_job {
+    job at; /* where rows are */
+    const float *y, *dy;
+    float *dx;
+} grad_job;
+
+static void grad_row(const grad_job *g, float *dx, const float *dy, const float *y, size_t n)
+{
+    const rq_kernels *k = g->at.k;
+    rq_bn_sums s = { { 0 }, { 0 } };
+    float e[TILE];
+    k->bn.products(&s, dy, y, n, 0);
+    const float sum = (float)rq_bn_join(g->at.log ? s.a : s.b);
+    if (!g->at.log) {
+        k->zip[RQ_ZIP_SUB](dx, dy, 1, &sum, 0, n);
+        k->zip[RQ_ZIP_MUL](dx, dx, 1, y, 1, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i += TILE) {
+        const size_t m = n - i < TILE ? n - i : TILE;
+        k->map[RQ_MAP_EXP](e, y + i, m, 0, 0);
+        k->zip[RQ_ZIP_MUL](e, e, 1, &sum, 0, m);
+        k->zip[RQ_ZIP_SUB](dx + i, dy + i, 1, e, 1, m);
+    }
+}
+
+static void grad_columns(const grad_job *g, float *dx, const float *dy, const float *y, size_t m)
+{
+    const rq_kernels *k = g->at.k;
+    const int64_t step = g->at.inner;
+    float sum[TILE] = { 0 }, t[TILE];
+    for (int64_t i = 0; i < g->at.n; i++) {
+        if (!g->at.log)
+            k->zip[RQ_ZIP_MUL](t, dy + i * step, 1, y + i * step, 1, m);
+        k->zip[RQ_ZIP_ADD](sum, sum, 1, g->at.log ? dy + i * step : t, 1, m);
+    }
+    for (int64_t i = 0; i < g->at.n; i++) {
+        float *to = dx + i * step;
+        if (g->at.log) {
+            k->map[RQ_MAP_EXP](t, y + i * step, m, 0, 0);
+            k->zip[RQ_ZIP_MUL](t, t, 1, sum, 1, m);
+            k->zip[RQ_ZIP_SUB](to, dy + i * step, 1, t, 1, m);
+        } else {
+            k->zip[RQ_ZIP_SUB](to, dy + i * step, 1, sum, 1, m);
+            k->zip[RQ_ZIP_MUL](to, to, 1, y + i * step, 1, m);
+        }
+    }
+}
+
+static void grad_span(void *arg, int64_t from, int64_t count)
+{
+    const grad_job *g = arg;
+    const int64_t n = g->at.n, inner = g->at.inner;
+    for (int64_t o = from; o < from + count; o++)
+        for (int64_t i = 0; i < (inner == 1 ? 1 : inner); i += TILE) {
+            const int64_t at = o * n * inner + i;
+            if (inner == 1)
+                grad_row(g, g->dx + at, g->dy + at, g->y + at, (size_t)n);
+            else
+                grad_columns(g, g->dx + at, g->dy + at, g->y + at, (size_t)(inner - i < TILE ? inner - i : TILE));
+        }
+}
+
+static rq_status softmax_backward(const rq_op_args *a)
+{
+    const rq_tensor *dy = rq_grad_out(a, 0);
+    rq_tensor *dx = rq_grad_in(a, 0);
+    if (!dx || !dy) {
+        rq_grad_zero(dx);
+        return RQ_OK;
+    }
+    grad_job g = { .y = a->out[0]->f32, .dy = dy->f32, .dx = dx->f32 };
+    g.at = (job) { .k = a->k, .log = strcmp(a->node->op, "LogSoftmax") == 0 };
+    split(&g.at, a);
+    if (g.at.n && g.at.inner)
+        rq_bcast_spans(a->threads, g.at.outer, WORK / (g.at.n * g.at.inner), grad_span, &g);
+    return RQ_OK;
 }
 
 /* ---- on codes: one exp per distance of two codes ---- */
@@ -294,9 +376,12 @@ const rq_op rq_op_softmax = {
     .max_in = 1,
     .min_out = 1,
     .max_out = 1,
+    .flags = RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_UNIT,
     .infer = softmax_infer,
     .forward = softmax_forward,
+    .backward = softmax_backward,
+    .saves = RQ_OP_OUT(0),
     .accepts_int = softmax_accepts_int,
     .forward_int = softmax_forward_int,
 };
@@ -310,9 +395,12 @@ const rq_op rq_op_log_softmax = {
     .max_in = 1,
     .min_out = 1,
     .max_out = 1,
+    .flags = RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
     .infer = softmax_infer,
     .forward = softmax_forward,
+    .backward = softmax_backward,
+    .saves = RQ_OP_OUT(0),
     .accepts_int = softmax_accepts_int,
     .forward_int = softmax_forward_int,
 };
