@@ -94,7 +94,8 @@ typedef struct rq_lq_object {
     const rq_module_linear_quantizer_config *cfg; /* whose observer */
     int group;                                    /* that it was made for */
     int axis;                                     /* WEIGHT: channels, or RQ_PER_TENSOR */
-    int slot;                                     /* in the list of fake-quantizers; -1: no position uses it any more */
+    int slot;    /* in the list of fake-quantizers; -1: no position uses it any more */
+    int primary; /* place that it was made anew for, behind which it is registered last; -1 */
 } rq_lq_object;
 
 /* One place in the graph where a fake-quantizer stands: behind `value`. */
@@ -118,8 +119,10 @@ typedef struct rq_lq_plan {
     rq_arena arena; /* of names */
     rq_lq_group *groups;
     int n_groups, cap_groups;
-    int *group_of; /* [n_nodes] group that a node is in */
+    int *group_of; /* [n_nodes] group that a node is in, or -1 */
     int n_nodes;
+    rq_id *order; /* [n_order] nodes as they run */
+    int n_order;
     rq_lq_object *objects;
     int n_objects, cap_objects;
     rq_lq_place *places; /* in the order they were made: of activations, then of weights */
@@ -127,6 +130,30 @@ typedef struct rq_lq_plan {
     rq_lq_use *uses; /* of places that are not `output`, and of operands that a group reads */
     int n_uses, cap_uses;
 } rq_lq_plan;
+
+rq_status rq_lq_no_memory(rq_err *err);
+/* Groups of g, which is bound and inferred. */
+rq_status rq_lq_find_groups(rq_lq_plan *p, rq_graph *g, const rq_linear_quantizer_config *c, rq_err *err);
+/* Positions, objects and uses from groups; objects of weights too, and names. */
+rq_status rq_lq_find_places(rq_lq_plan *p, const rq_graph *g, const rq_linear_quantizer_config *c, rq_err *err);
+/* All of it, on a copy of g that is thrown away. */
+rq_status rq_lq_plan_make(rq_lq_plan *p, const rq_graph *g, const rq_linear_quantizer_config *c, rq_err *err);
+void rq_lq_plan_release(rq_lq_plan *p);
+/* Place behind value v that its producer has, or -1; the operand of group `group` at input `in` of `node`, or -1. */
+int rq_lq_place_behind(const rq_lq_plan *p, rq_id v);
+int rq_lq_place_read(const rq_lq_plan *p, rq_id node, int in);
+/* A new object; -1: memory is out. */
+int rq_lq_add_object(rq_lq_plan *p, rq_lq_object o);
+
+/* linear_quantizer_compat.c: which objects become affine, and fixed ranges behind products, as the original decides it. */
+rq_status rq_lq_sign_as_original(rq_lq_plan *p, const rq_graph *g, bool symmetric, rq_err *err);
+/* linear_quantizer_sign.c: as docs/numerics.md has it. */
+rq_status rq_lq_sign(rq_lq_plan *p, const rq_graph *g, bool symmetric, rq_err *err);
+
+/* linear_quantizer_rewrite.c: g, a copy of the graph that the plan is of, gets the nodes. */
+rq_status rq_lq_rewrite(rq_graph *g, const rq_lq_plan *p, rq_err *err);
+/* What object o is made from. */
+rq_fake_quantizer_cfg rq_lq_fake_cfg(const rq_lq_plan *p, const rq_lq_object *o, bool compat);
 
 struct rq_linear_quantizer {
     rq_graph *float_graph; /* as it was given; values and nodes have the same ids in `model` */
