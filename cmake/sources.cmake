@@ -315,6 +315,13 @@ set(RQ_SOURCES
   src/algo/linear_quantizer_config_match.c
   src/algo/linear_quantizer_config_text.c
   src/algo/linear_quantizer_config_write.c
+  src/algo/linear_quantizer.c
+  src/algo/linear_quantizer_compat.c
+  src/algo/linear_quantizer_finalize.c
+  src/algo/linear_quantizer_group.c
+  src/algo/linear_quantizer_place.c
+  src/algo/linear_quantizer_rewrite.c
+  src/algo/linear_quantizer_sign.c
   src/algo/lint.c
   src/algo/lint_ort.c
   src/algo/lint_other.c

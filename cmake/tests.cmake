@@ -131,12 +131,15 @@ rq_test_tool(golden
   tests/golden/case_quant.c
   tests/golden/case_static.c
   tests/golden/compare.c
+  tests/golden/linear_quantizer_final.c
+  tests/golden/linear_quantizer_nets.c
   tests/golden/guard.c
   tests/golden/quant_calibrators.c
   tests/golden/quant_fake_quantize.c
   tests/golden/quant_fake_quantizer.c
   tests/golden/quant_histogram_observer.c
   tests/golden/quant_learned.c
+  tests/golden/quant_linear_quantizer.c
   tests/golden/quant_observers.c
   tests/golden/quant_tensor_quant.c
   tests/golden/run_golden.c

@@ -104,6 +104,8 @@ RQ_API int rq_linear_quantizer_fakes(const rq_linear_quantizer *q, rq_fake_quant
                                      const char *const **names);
 /* Count, and do what the milestones say; a (may be NULL) has its batch norms frozen at the fourth. */
 RQ_API rq_status rq_linear_quantizer_step(rq_linear_quantizer *q, rq_autograd *a, rq_err *err);
+/* Freeze in a what was frozen before a state was loaded, or by another autograd. Call it behind rq_linear_quantizer_load. */
+RQ_API rq_status rq_linear_quantizer_resume(rq_linear_quantizer *q, rq_autograd *a, rq_err *err);
 /* The quantized graph: batch norms folded, weights rounded, values annotated. Yours. RQ_BAD_DATA: a fake-quantizer has seen nothing (named). */
 RQ_API rq_status rq_linear_quantizer_finalize(rq_linear_quantizer *q, rq_graph **out, rq_err *err);
 /* Step counter, frozen flags and fake-quantizers. */

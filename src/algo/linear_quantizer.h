@@ -72,6 +72,7 @@ typedef struct rq_lq_group {
     const char *op;                               /* of the activation: "Relu" ...; NULL: none */
     const char *module;                           /* of root */
     const rq_module_linear_quantizer_config *cfg; /* NULL: not quantized */
+    bool deconv;                                  /* root is a ConvTranspose */
     int weight_in;                                /* which input of root the weight is; -1: none */
     int weight_axis;                              /* channels of it */
     int weight;                                   /* object of its fake-quantizer, or -1 */
@@ -94,7 +95,7 @@ typedef struct rq_lq_object {
     const rq_module_linear_quantizer_config *cfg; /* whose observer */
     int group;                                    /* that it was made for */
     int axis;                                     /* WEIGHT: channels, or RQ_PER_TENSOR */
-    int slot;    /* in the list of fake-quantizers; -1: no position uses it any more */
+    int slot;                                     /* in the list of fake-quantizers; -1: no position uses it any more */
     int primary; /* place that it was made anew for, behind which it is registered last; -1 */
 } rq_lq_object;
 
@@ -136,8 +137,8 @@ rq_status rq_lq_no_memory(rq_err *err);
 rq_status rq_lq_find_groups(rq_lq_plan *p, rq_graph *g, const rq_linear_quantizer_config *c, rq_err *err);
 /* Positions, objects and uses from groups; objects of weights too, and names. */
 rq_status rq_lq_find_places(rq_lq_plan *p, const rq_graph *g, const rq_linear_quantizer_config *c, rq_err *err);
-/* All of it, on a copy of g that is thrown away. */
-rq_status rq_lq_plan_make(rq_lq_plan *p, const rq_graph *g, const rq_linear_quantizer_config *c, rq_err *err);
+/* All of it; g gets bound and inferred. */
+rq_status rq_lq_plan_make(rq_lq_plan *p, rq_graph *g, const rq_linear_quantizer_config *c, rq_err *err);
 void rq_lq_plan_release(rq_lq_plan *p);
 /* Place behind value v that its producer has, or -1; the operand of group `group` at input `in` of `node`, or -1. */
 int rq_lq_place_behind(const rq_lq_plan *p, rq_id v);

@@ -10,10 +10,10 @@
 typedef struct marks {
     rq_lq_plan *p;
     const rq_graph *g;
-    int *first;   /* [n_places] object at the start */
-    bool *known;  /* [n_places] marked, or takes over from one that is */
-    int *object;  /* [n_places] what replaces it; -1 */
-    int *order;   /* places that are replaced, in the order they were marked */
+    int *first;  /* [n_places] object at the start */
+    bool *known; /* [n_places] marked, or takes over from one that is */
+    int *object; /* [n_places] what replaces it; -1 */
+    int *order;  /* places that are replaced, in the order they were marked */
     int n_order;
     rq_err *err;
 } marks;

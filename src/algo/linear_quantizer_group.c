@@ -11,10 +11,9 @@
 /* ---- activations ---- */
 
 /* One node, input 0 to output 0, constants beside. */
-static const char *const activations[] = { "Relu",    "PRelu",       "LeakyRelu", "Sigmoid",    "HardSigmoid",
-                                           "Elu",     "Celu",        "Selu",      "Gelu",       "Tanh",
-                                           "Clip",    "Softmax",     "Mish",      "LogSoftmax", "HardSwish",
-                                           "Swish",   "FastGelu",    "QuickGelu" };
+static const char *const activations[] = { "Relu", "PRelu",      "LeakyRelu", "Sigmoid", "HardSigmoid", "Elu",
+                                           "Celu", "Selu",       "Gelu",      "Tanh",    "Clip",        "Softmax",
+                                           "Mish", "LogSoftmax", "HardSwish", "Swish",   "FastGelu",    "QuickGelu" };
 
 static bool is_in(const char *const *list, size_t n, const char *word)
 {
@@ -265,8 +264,9 @@ static void match_weighted(walk *w, rq_lq_group *gr)
     const bool conv = rq_node_is(n, "Conv"), deconv = rq_node_is(n, "ConvTranspose");
     const bool linear = !conv && !deconv;
     gr->kind = RQ_LQ_WEIGHTED;
+    gr->deconv = deconv;
     gr->weight_in = 1;
-    gr->weight_axis = conv ? 0 : deconv ? 1 : 1;
+    gr->weight_axis = conv ? 0 : 1;
     if (rq_node_is(n, "Gemm") && rq_attr_int(n, "transB", 0))
         gr->weight_axis = 0;
     rq_id next = only_reader(g, n->out[0]);
@@ -274,7 +274,8 @@ static void match_weighted(walk *w, rq_lq_group *gr)
         gr->bias_add = gr->last = next;
         next = only_reader(g, g->nodes[next].out[0]);
     }
-    const bool plain = !rq_node_is(n, "Gemm") || (rq_attr_float(n, "alpha", 1) == 1 && rq_attr_float(n, "beta", 1) == 1);
+    const bool plain =
+        !rq_node_is(n, "Gemm") || (rq_attr_float(n, "alpha", 1) == 1 && rq_attr_float(n, "beta", 1) == 1);
     if (plain && is_norm(g, next) && g->nodes[next].in[0] == g->nodes[gr->last].out[0] &&
         (!linear || rank_of(g, g->nodes[gr->last].out[0]) == 2)) {
         gr->norm = gr->last = next;
@@ -284,8 +285,8 @@ static void match_weighted(walk *w, rq_lq_group *gr)
             return; /* the activation is a group of its own */
     }
     extend_act(w, gr);
-    if (w->compat && conv && gr->norm == RQ_NONE && gr->range == RQ_LQ_NON_NEGATIVE &&
-        rank_of(g, n->in[1]) == 5 && !strcmp(gr->op, "Relu"))
+    if (w->compat && conv && gr->norm == RQ_NONE && gr->range == RQ_LQ_NON_NEGATIVE && rank_of(g, n->in[1]) == 5 &&
+        !strcmp(gr->op, "Relu"))
         gr->range = RQ_LQ_ANY;
 }
 
@@ -297,7 +298,7 @@ static bool is_pair(const rq_node *n)
 
 static bool is_share(const rq_node *n, bool compat)
 {
-    static const char *const always[] = { "Identity",   "Concat",        "MaxPool",       "AveragePool",
+    static const char *const always[] = { "Identity",          "Concat",  "MaxPool",   "AveragePool",
                                           "GlobalAveragePool", "Flatten", "ReduceMean" };
     static const char *const views[] = { "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Slice", "GlobalMaxPool" };
     return !n->domain[0] && (is_in(always, sizeof always / sizeof always[0], n->op) ||
@@ -368,8 +369,14 @@ static void match_written(walk *w, rq_lq_group *gr)
 
 static rq_status add_group(walk *w, rq_id node)
 {
-    rq_lq_group gr = { .root = node, .bias_add = RQ_NONE, .norm = RQ_NONE, .act = RQ_NONE, .last = node,
-                       .weight_in = -1, .weight_axis = RQ_PER_TENSOR, .weight = -1 };
+    rq_lq_group gr = { .root = node,
+                       .bias_add = RQ_NONE,
+                       .norm = RQ_NONE,
+                       .act = RQ_NONE,
+                       .last = node,
+                       .weight_in = -1,
+                       .weight_axis = RQ_PER_TENSOR,
+                       .weight = -1 };
     gr.cfg = look_up(w, node, &gr.module);
     if (!gr.module)
         return rq_lq_no_memory(w->err);

@@ -57,8 +57,12 @@ int rq_lq_add_object(rq_lq_plan *p, rq_lq_object o)
 
 static rq_lq_object ordinary(const walk *w, int group)
 {
-    return (rq_lq_object) { .policy = RQ_LQ_ORDINARY, .cfg = w->p->groups[group].cfg, .group = group,
-                            .axis = RQ_PER_TENSOR, .slot = -1, .primary = -1 };
+    return (rq_lq_object) { .policy = RQ_LQ_ORDINARY,
+                            .cfg = w->p->groups[group].cfg,
+                            .group = group,
+                            .axis = RQ_PER_TENSOR,
+                            .slot = -1,
+                            .primary = -1 };
 }
 
 static rq_status add_place(walk *w, rq_id value, int producer, bool output, int object, int *place)
@@ -158,7 +162,8 @@ static bool is_operand(const walk *w, const rq_lq_group *gr, rq_id node, int in)
         return in == 0 || rq_node_is(&w->g->nodes[node], "Concat");
     case RQ_LQ_UNARY: /* of one written out: x, wherever it is read */
         if (node == gr->root)
-            return in == 0 || (gr->act != gr->root && gr->norm == RQ_NONE && !rq_node_is(&w->g->nodes[node], "BatchNormalization"));
+            return in == 0 || (gr->act != gr->root && gr->norm == RQ_NONE &&
+                               !rq_node_is(&w->g->nodes[node], "BatchNormalization"));
         return true;
     default:
         return false;
@@ -299,8 +304,12 @@ static rq_status weights(walk *w)
         if (gr->weight < 0) {
             /* embeddings: always by rows, as the original; by what was asked for, else */
             const bool channels = gr->cfg->weight_per_channel || (w->compat && gr->kind == RQ_LQ_TABLE);
-            const rq_lq_object o = { .name = weight_name(p, gr->module, w->err), .policy = RQ_LQ_WEIGHT, .cfg = gr->cfg,
-                                     .group = i, .axis = channels ? gr->weight_axis : RQ_PER_TENSOR, .slot = -1,
+            const rq_lq_object o = { .name = weight_name(p, gr->module, w->err),
+                                     .policy = RQ_LQ_WEIGHT,
+                                     .cfg = gr->cfg,
+                                     .group = i,
+                                     .axis = channels ? gr->weight_axis : RQ_PER_TENSOR,
+                                     .slot = -1,
                                      .primary = -1 };
             if (!o.name || (p->groups[i].weight = rq_lq_add_object(p, o)) < 0)
                 return rq_lq_no_memory(w->err);

@@ -26,13 +26,16 @@ static bool source_is_positive(const rq_lq_plan *p, const rq_graph *g, const boo
     const rq_lq_group *gr = &p->groups[at->producer];
     const rq_node *n = &g->nodes[gr->root];
     if (gr->kind == RQ_LQ_DROPOUT) {
-        const rq_id x = n->in[0];
-        const int before = rq_lq_place_behind(p, x);
-        if (before >= 0)
-            return positive[p->places[before].object];
-        for (int i = 0; i < p->n_places; i++) /* behind a dropout itself */
-            if (p->places[i].value == x)
-                return positive[p->places[i].object];
+        rq_id x = n->in[0];
+        for (int depth = 0; depth < 64; depth++) { /* and dropouts before it */
+            const int before = rq_lq_place_behind(p, x);
+            if (before >= 0)
+                return positive[p->places[before].object];
+            const int gr = g->values[x].kind == RQ_VALUE_NODE ? p->group_of[g->values[x].producer] : -1;
+            if (gr < 0 || p->groups[gr].kind != RQ_LQ_DROPOUT)
+                return false;
+            x = g->nodes[p->groups[gr].root].in[0];
+        }
         return false;
     }
     if (gr->range != RQ_LQ_ANY)
@@ -42,7 +45,6 @@ static bool source_is_positive(const rq_lq_plan *p, const rq_graph *g, const boo
     return operand_is_positive(p, g, positive, gr->root, 0) && operand_is_positive(p, g, positive, gr->root, 1);
 }
 
-/* A dropout whose input is a dropout, and neither has a place: looked through. */
 static bool sign_of_places(const rq_lq_plan *p, const rq_graph *g, bool *positive)
 {
     bool changed = false;

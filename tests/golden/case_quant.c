@@ -33,6 +33,7 @@ static const struct op {
     { "coremltools.EMAMinMaxObserver", golden_ema_observer },
     { "FixedQParamsObserver", golden_fixed_observer },
     { "choose_qparams_per_tensor", golden_choose_qparams },
+    { "LinearQuantizer", golden_linear_quantizer },
     { NULL, NULL },
 };
 
@@ -42,7 +43,6 @@ static const struct topic {
 } topics[] = {
     { "eager", "quantized networks built by hand are not there" },
     { "gptq", "layer-wise compression is not there" },
-    { "linear_quantizer", "training is not there" },
     { "ptq", "compression of weights as Core ML Tools has it is not there" },
 };
 
@@ -65,14 +65,18 @@ golden_verdict golden_run_op(golden_case *c)
         golden_fail(c, "nothing here runs the op %s", golden_str(c->json, "op"));
         return GOLDEN_FAIL;
     }
-    c->seen = 0;
+    memset(c->seen, 0, sizeof c->seen);
+    if (json_object_size(json_object_get(c->json, "outputs")) > GOLDEN_MAX_OUTPUTS) {
+        golden_fail(c, "more outputs than the runner counts");
+        return GOLDEN_FAIL;
+    }
     const golden_verdict v = o->run(c);
     const char *what;
     json_t *name;
     int i = 0;
     json_object_foreach(json_object_get(c->json, "outputs"), what, name)
     {
-        if (v == GOLDEN_PASS && !c->failed && !(c->seen >> i & 1))
+        if (v == GOLDEN_PASS && !c->failed && !(c->seen[i / 64] >> i % 64 & 1))
             golden_fail(c, "output %s was not compared", what);
         i++;
     }
@@ -147,7 +151,7 @@ void golden_mark(golden_case *c, const char *what)
     json_object_foreach(json_object_get(c->json, "outputs"), key, name)
     {
         if (!strcmp(key, what))
-            c->seen |= (uint64_t)1 << i;
+            c->seen[i / 64] |= (uint64_t)1 << i % 64;
         i++;
     }
 }
@@ -292,6 +296,65 @@ void golden_check_under(golden_case *c, const char *what, const rq_tensor *got, 
         /* beside abs or rel, mass_moved is for what those two cannot hold: counts that changed bins */
         if (!mass && !rms)
             check_elements(c, what, got, &want, tol);
+    }
+    rq_tensor_release(&want);
+}
+
+void golden_check_rows(golden_case *c, const char *what, const rq_tensor *got, const char *const *fields, int n)
+{
+    const json_t *tol = golden_tol(c, what);
+    rq_tensor want;
+    char name[256];
+    golden_mark(c, what);
+    if (!golden_want(c, &want, what))
+        return;
+    if (!rq_shape_equal(&got->shape, &want.shape) || got->shape.rank < 2 || got->shape.dim[1] != n) {
+        golden_fail(c, "%s: another shape", what);
+        rq_tensor_release(&want);
+        return;
+    }
+    const int64_t rows = got->shape.dim[0], inner = rq_shape_span(&got->shape, 2, got->shape.rank);
+    const rq_shape part = rq_shape_of(2, (const int64_t[]) { rows, inner });
+    for (int f = 0; f < n; f++) {
+        const json_t *one = json_object_get(tol, fields[f]);
+        rq_tensor a, b;
+        snprintf(name, sizeof name, "%s.%s", what, fields[f]);
+        if (!tol_known(c, name, one) || rq_tensor_create(&a, RQ_DTYPE_F32, &part, false))
+            continue;
+        if (!rq_tensor_create(&b, RQ_DTYPE_F32, &part, false)) {
+            for (int64_t i = 0; i < rows * inner; i++) {
+                const int64_t at = (i / inner * n + f) * inner + i % inner;
+                rq_tensor_set(&a, i, rq_tensor_get(got, at));
+                rq_tensor_set(&b, i, rq_tensor_get(&want, at));
+            }
+            check_elements(c, name, &a, &b, one);
+            rq_tensor_release(&b);
+        }
+        rq_tensor_release(&a);
+    }
+    rq_tensor_release(&want);
+}
+
+void golden_check_phases(golden_case *c, const char *what, const double *got, const bool *late, int64_t n)
+{
+    const json_t *tol = golden_tol(c, what), *later = json_object_get(tol, "rel_after_fake_quant_on");
+    rq_tensor want;
+    golden_mark(c, what);
+    if (!json_is_number(json_object_get(tol, "rel")) || json_object_size(tol) != (size_t)(1 + (later != NULL))) {
+        golden_fail(c, "%s has no tolerance that is known", what);
+        return;
+    }
+    if (!golden_want(c, &want, what))
+        return;
+    if (rq_tensor_count(&want) != n)
+        golden_fail(c, "%s: %lld numbers, want %lld", what, (long long)n, (long long)rq_tensor_count(&want));
+    for (int64_t i = 0; i < n && i < rq_tensor_count(&want); i++) {
+        const double rel = json_number_value(late[i] && later ? later : json_object_get(tol, "rel"));
+        const double w = rq_tensor_get(&want, i);
+        if (!(fabs(got[i] - w) <= rel * fabs(w))) {
+            golden_fail(c, "%s: [%lld]: got %.9g, want %.9g", what, (long long)i, got[i], w);
+            break;
+        }
     }
     rq_tensor_release(&want);
 }

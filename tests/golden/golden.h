@@ -12,6 +12,8 @@
 
 typedef enum golden_verdict { GOLDEN_PASS, GOLDEN_FAIL, GOLDEN_SKIP } golden_verdict;
 
+enum { GOLDEN_MAX_OUTPUTS = 1024 };
+
 typedef struct golden_case {
     const char *topic; /* path from the folder given, as printed */
     const char *dir;   /* folder of its cases.json */
@@ -19,7 +21,9 @@ typedef struct golden_case {
     const json_t *json;
     int out; /* lines for the user go here */
     bool failed;
-    uint64_t seen; /* op cases: outputs that were compared, or skipped with a reason; bit i: the i-th of `outputs` */
+    uint64_t
+        seen[GOLDEN_MAX_OUTPUTS /
+             64]; /* op cases: outputs that were compared, or skipped with a reason; bit i: the i-th of `outputs` */
 } golden_case;
 
 /* Print a line, and for fail: note that the case failed. golden_fail prints "FAIL topic/id <text>". */
@@ -69,6 +73,10 @@ void golden_check(golden_case *c, const char *what, const rq_tensor *got);
 void golden_check_under(golden_case *c, const char *what, const rq_tensor *got, const json_t *tol);
 void golden_check_floats(golden_case *c, const char *what, const float *got, int64_t n);
 void golden_check_ints(golden_case *c, const char *what, const int32_t *got, int64_t n);
+/* got [rows][fields][...] with a tolerance per field (an object of objects). */
+void golden_check_rows(golden_case *c, const char *what, const rq_tensor *got, const char *const *fields, int n);
+/* n numbers, each under "rel"; where late[i] is set under "rel_after_fake_quant_on" (if the tolerance has it). */
+void golden_check_phases(golden_case *c, const char *what, const double *got, const bool *late, int64_t n);
 /* Say that an output, or one field of it, is not compared, and why. golden_mark: it was, by other means. */
 void golden_field_skipped(golden_case *c, const char *what, const char *field, const char *reason);
 void golden_mark(golden_case *c, const char *what);
@@ -77,6 +85,9 @@ void golden_mark(golden_case *c, const char *what);
 golden_verdict golden_fake_quantize_module(golden_case *c);
 golden_verdict golden_fused_fake_quantize(golden_case *c);
 golden_verdict golden_core_ml_learnable(golden_case *c);
+
+/* ---- quant_linear_quantizer.c ---- */
+golden_verdict golden_linear_quantizer(golden_case *c);
 
 /* ---- quant_learned.c ---- */
 golden_verdict golden_learnable_per_tensor(golden_case *c);
