@@ -44,7 +44,7 @@ rq_status rq_linear_quantizer_create(rq_linear_quantizer **out, const rq_graph *
     if (s)
         rq_lq_no_memory(err);
     else
-        s = rq_linear_quantizer_config_match(q->config, q->float_graph, err);
+        s = rq_linear_quantizer_config_match(q->config, q->float_graph, NULL, err);
     if (s) {
         rq_linear_quantizer_destroy(q);
         return s;

@@ -190,6 +190,16 @@ static void make_room(rq_qparams *q, const rq_tensor *bias, float x_scale)
     }
 }
 
+/* Would rounding the bias to the unit that sums are counted in show in the group's output codes? Then it stays a float. */
+static bool is_coarse(const work *w, const rq_lq_group *gr, const rq_qparams *q, float x_scale)
+{
+    const rq_qparams *y = rq_graph_qparams(w->g, w->q->float_graph->nodes[gr->last].out[0]);
+    float unit = 0;
+    for (int64_t c = 0; c < q->n; c++)
+        unit = fmaxf(unit, x_scale * q->scale[c]);
+    return y && unit * 16 > y->scale[0];
+}
+
 /* The constant bias that input 2 of the group's product is, or RQ_NONE. */
 static rq_id bias_of(const work *w, const rq_lq_group *gr)
 {
@@ -229,13 +239,11 @@ static rq_status quantize_weight(work *w, const rq_lq_group *gr, const rq_tensor
     qp.dtype = storage(c->observer.type.dtype, rq_qtype_width(&c->observer.type));
     const rq_id bias = bias_of(w, gr);
     const rq_qparams *in = rq_graph_qparams(w->g, w->g->nodes[gr->root].in[0]);
-    const bool counted = bias >= 0 && in && rq_dtype_bits(qp.dtype) == 8 && rq_node_is(&w->g->nodes[gr->root], "Gemm")
-                             ? rq_attr_float(&w->g->nodes[gr->root], "beta", 1) == 1 &&
-                                   rq_attr_float(&w->g->nodes[gr->root], "alpha", 1) == 1
-                             : bias >= 0 && in && rq_dtype_bits(qp.dtype) == 8;
-    const int64_t channels = qp.n;
-    const bool fits = counted && (channels == 1 || channels == rq_tensor_count(&w->g->values[bias].constant)) &&
-                      in->axis == RQ_PER_TENSOR;
+    const rq_node *root = &w->g->nodes[gr->root];
+    const bool fits = bias >= 0 && in && rq_dtype_bits(qp.dtype) == 8 && in->axis == RQ_PER_TENSOR &&
+                      rq_attr_float(root, "alpha", 1) == 1 && rq_attr_float(root, "beta", 1) == 1 &&
+                      (qp.n == 1 || qp.n == rq_tensor_count(&w->g->values[bias].constant)) &&
+                      !is_coarse(w, gr, &qp, in->scale[0]);
     if (fits)
         make_room(&qp, &w->g->values[bias].constant, in->scale[0]);
     rq_status s = rq_tensor_create(&codes, qp.dtype, &x->shape, false);

@@ -31,10 +31,10 @@ static bool source_is_positive(const rq_lq_plan *p, const rq_graph *g, const boo
             const int before = rq_lq_place_behind(p, x);
             if (before >= 0)
                 return positive[p->places[before].object];
-            const int gr = g->values[x].kind == RQ_VALUE_NODE ? p->group_of[g->values[x].producer] : -1;
-            if (gr < 0 || p->groups[gr].kind != RQ_LQ_DROPOUT)
+            const int maker = g->values[x].kind == RQ_VALUE_NODE ? p->group_of[g->values[x].producer] : -1;
+            if (maker < 0 || p->groups[maker].kind != RQ_LQ_DROPOUT)
                 return false;
-            x = g->nodes[p->groups[gr].root].in[0];
+            x = g->nodes[p->groups[maker].root].in[0];
         }
         return false;
     }

@@ -223,17 +223,28 @@ const rq_op rq_op_scale_channels = {
     .parameters = RQ_OP_IN(0),
 };
 
+/* All but the bias are there. */
+static rq_status folded_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
+{
+    (void)opset;
+    for (int i = 0; i < 7; i++)
+        if (i != 2 && (i >= n->n_in || n->in[i] == RQ_NONE))
+            return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "input %d is left out, but the operator needs it", i);
+    return RQ_OK;
+}
+
 const rq_op rq_op_folded_batch_norm = {
     .name = "FoldedBatchNorm",
     .domain = "requant",
     .since = 1,
     .known = 1,
-    .min_in = 7,
+    .min_in = 2,
     .max_in = 7,
     .min_out = 1,
     .max_out = 1,
     .flags = RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
+    .check = folded_check,
     .infer = folded_infer,
     .forward = rq_batch_train_forward,
     .backward = rq_batch_train_backward,

@@ -25,17 +25,17 @@ static void bad(net *n, const char *what)
 
 static bool has_init(const golden_case *c, const char *name)
 {
-    char key[80];
-    snprintf(key, sizeof key, "init/%s", name);
+    char key[200];
+    snprintf(key, sizeof key, "init/%.150s", name);
     return json_object_get(json_object_get(c->json, "inputs"), key);
 }
 
 /* Constant `name` from init/<name>. */
 static void constant(net *n, const char *name)
 {
-    char key[80];
+    char key[200];
     rq_tensor t;
-    snprintf(key, sizeof key, "init/%s", name);
+    snprintf(key, sizeof key, "init/%.150s", name);
     if (n->failed || !golden_in(n->c, &t, key)) {
         n->failed = true;
         return;
@@ -47,10 +47,12 @@ static void constant(net *n, const char *name)
 
 enum { MOST_IN = 5 };
 
+enum { LONGEST = 120 };
+
 /* y = op(in...) in `module`; inputs that begin with '.' are the module's constants. */
 static int node(net *n, const char *op, const char *module, const char *y, const char *const *in, int n_in)
 {
-    char name[80], own[MOST_IN][80];
+    char name[LONGEST], own[MOST_IN][LONGEST];
     const char *ins[MOST_IN];
     int id = -1;
     snprintf(name, sizeof name, "/%s%s%s", module, module[0] ? "/" : "", op);
@@ -58,7 +60,7 @@ static int node(net *n, const char *op, const char *module, const char *y, const
         ins[i] = in[i];
         if (in[i][0] != '.')
             continue;
-        snprintf(own[i], sizeof own[i], "%s%s", module, in[i]);
+        snprintf(own[i], sizeof own[i], "%.80s%.30s", module, in[i]);
         constant(n, own[i]);
         ins[i] = own[i];
     }

@@ -31,6 +31,7 @@ typedef struct run {
         uint8_t flags[MAX_STEPS][2];
     } fake[MAX_FAKES];
     int n_fakes;
+    bool unsupported; /* an operator has no gradient yet */
 } run;
 
 static bool bad(run *r, const char *what)
@@ -206,9 +207,11 @@ static bool parameter(run *r, const char *peer, bool grad, rq_tensor *out)
     return false;
 }
 
-/* Compare all outputs "<prefix><parameter>". */
+/* Compare all outputs "<prefix><parameter>". The set has no tolerance for parameters after the first step, which differ from those before by
+ * a hundredth of the gradient: its. */
 static void check_parameters(run *r, const char *prefix, bool grad)
 {
+    const json_t *tol = golden_tol(r->c, strcmp(prefix, "after0/") ? prefix : "grad0/");
     const char *what;
     json_t *name;
     json_object_foreach(json_object_get(r->c->json, "outputs"), what, name)
@@ -220,11 +223,11 @@ static void check_parameters(run *r, const char *prefix, bool grad)
             /* not made before the first batch: as it is created */
             for (int64_t i = 0; i < rq_tensor_count(&want); i++)
                 rq_tensor_set(&want, i, grad || strstr(what, "zero_point") ? 0 : 1);
-            golden_check(r->c, what, &want);
+            golden_check_under(r->c, what, &want, tol);
             rq_tensor_release(&want);
             continue;
         }
-        golden_check(r->c, what, &got);
+        golden_check_under(r->c, what, &got, tol);
     }
 }
 
@@ -386,7 +389,6 @@ static bool steps(run *r)
         check_fakes(r);
         if (golden_has(r->c, "loss"))
             golden_check_phases(r->c, "loss", r->loss, r->quantizes, r->steps);
-        check_parameters(r, "final/", false);
     }
     return ok;
 }
@@ -408,6 +410,7 @@ static bool finish(run *r)
         ok = bad(r, "finalize");
     if (ok && golden_has(r->c, "prepared_eval_y") && forward(r, &x, &y))
         golden_check(r->c, "prepared_eval_y", &y);
+    check_parameters(r, "final/", false); /* as that forward left them: it raises scales below 2^-23 in place */
     if (ok && (rq_session_create(&s, out, NULL, &r->err) || rq_session_run(s, &in, 1, &y, &r->err)))
         ok = bad(r, "finalized");
     if (ok) {
@@ -444,8 +447,10 @@ static bool prepare(run *r)
     a.n_fakes = rq_linear_quantizer_fakes(r->q, &fakes, NULL);
     a.fakes = fakes;
     a.threads = 1;
-    if (rq_autograd_create(&r->a, rq_linear_quantizer_model(r->q), &a, &r->err))
-        return bad(r, "autograd");
+    const rq_status made = rq_autograd_create(&r->a, rq_linear_quantizer_model(r->q), &a, &r->err);
+    r->unsupported = made == RQ_UNSUPPORTED;
+    if (made)
+        return r->unsupported ? false : bad(r, "autograd");
     return !rq_optimizer_create(&r->o, &sgd, NULL, 0, &r->err) || bad(r, "optimizer");
 }
 
@@ -466,6 +471,8 @@ golden_verdict golden_linear_quantizer(golden_case *c)
     rq_graph_destroy(r.g);
     rq_tensor_release(&r.x);
     rq_tensor_release(&r.t);
+    if (r.unsupported && !c->failed)
+        return golden_skip(c, "%s", r.err.text);
     if (!ok && !c->failed)
         golden_fail(c, "%s", r.err.text);
     return c->failed ? GOLDEN_FAIL : GOLDEN_PASS;
