@@ -279,6 +279,7 @@ set(RQ_SOURCES
   src/formats/trt_cache.c
   src/run/autograd.c
   src/run/autograd_back.c
+  src/run/autograd_blocks.c
   src/run/autograd_graph.c
   src/run/autograd_memory.c
   src/run/autograd_parameters.c

@@ -105,6 +105,8 @@ enum { /* rq_op.flags */
                                  and forward (a copy) runs only where it cannot */
        RQ_OP_COMMUTES = 1u << 5,      /* elementwise with numpy broadcasting */
        RQ_OP_GRAD_IN_PLACE = 1u << 7, /* backward may be called with grad_in[0] on the bytes of grad_out[0] */
+       RQ_OP_IN_PLACE =
+           1u << 8, /* forward in training may be called with out[0] on the bytes of in[0], where they have one size */
 };
 
 typedef struct rq_op {

@@ -185,6 +185,7 @@ rq_status rq_autograd_forward(rq_autograd *a, const rq_feed *in, int n_in, rq_te
     p->used = ++a->forwards;
     if (a->train)
         a->random += UINT64_C(0xd1342543de82ef95); /* odd: every state comes once */
+    a->drawn = a->random;
     const rq_status st = rq_train_forward(a, p, &own);
     if (st)
         return rq_fail(err, st, "%s", own.code ? own.text : rq_status_text(st));

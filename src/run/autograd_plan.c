@@ -28,7 +28,7 @@ int32_t rq_train_add_slot(rq_train_plan *p, const rq_tensor *like, rq_err *err)
 /* ---- calls ---- */
 
 /* The arrays of a call of n: -1 and NULL everywhere. */
-static rq_status start_call(rq_autograd *a, rq_train_plan *p, rq_call *c, const rq_node *n, rq_err *err)
+rq_status rq_train_start_call(rq_autograd *a, rq_train_plan *p, rq_call *c, const rq_node *n, rq_err *err)
 {
     const size_t n_in = (size_t)n->n_in + 1, n_out = (size_t)n->n_out + 1;
     rq_arena *r = &p->arena;
@@ -68,7 +68,7 @@ static rq_status start_call(rq_autograd *a, rq_train_plan *p, rq_call *c, const 
 }
 
 /* Point the tensors of a call at its slots. The array of slots does not move any more. `known`: data of what is known alone. */
-static void bind_call(rq_train_plan *p, rq_call *c)
+void rq_train_bind_call(rq_train_plan *p, rq_call *c)
 {
     const rq_tensor **in = (const rq_tensor **)c->args.in;
     rq_tensor **out = (rq_tensor **)c->args.out;
@@ -170,7 +170,7 @@ static rq_status evaluate(rq_autograd *a, rq_train_plan *p, const rq_node *n, co
     rq_call c = { 0 };
     rq_status st = RQ_OK;
     void *scratch = NULL, *state = NULL;
-    RQ_TRY(start_call(a, p, &c, n, err));
+    RQ_TRY(rq_train_start_call(a, p, &c, n, err));
     for (int i = 0; i < n->n_out; i++) {
         if (n->out[i] == RQ_NONE)
             continue;
@@ -179,7 +179,7 @@ static rq_status evaluate(rq_autograd *a, rq_train_plan *p, const rq_node *n, co
         if (!(n->row->flags & RQ_OP_DYNAMIC) && rq_tensor_create(&o->t, s->dtype[i], &s->shape[i], true))
             return no_memory(err);
     }
-    bind_call(p, &c);
+    rq_train_bind_call(p, &c);
     c.args.training = NULL; /* as it is run, not trained */
     if (n->row->prepare && (st = n->row->prepare(&c.args, &state)))
         goto done;
@@ -223,7 +223,7 @@ static rq_status add_step(rq_autograd *a, rq_train_plan *p, const rq_node *n, co
     for (int i = 0; i < n->n_attr; i++)
         if (n->attr[i].type == RQ_ATTR_GRAPH || n->attr[i].type == RQ_ATTR_GRAPHS)
             return rq_node_fail(a->g, n, err, RQ_UNSUPPORTED, "a graph with subgraphs cannot be trained");
-    *step = (rq_train_step) { .node = n, .row = n->row, .id = (rq_id)(n - a->g->nodes) };
+    *step = (rq_train_step) { .node = n, .row = n->row, .id = (rq_id)(n - a->g->nodes), .kept = -1 };
     step->view = is_view(a, p, n, s);
     bool active = false;
     for (int i = 0; i < n->n_in; i++)
@@ -240,7 +240,7 @@ static rq_status add_step(rq_autograd *a, rq_train_plan *p, const rq_node *n, co
         o->root = p->slots[n->in[0]].root;
         o->fixed = p->slots[n->in[0]].fixed;
     }
-    RQ_TRY(start_call(a, p, &step->forward, n, err));
+    RQ_TRY(rq_train_start_call(a, p, &step->forward, n, err));
     p->n_steps++;
     return RQ_OK;
 }
@@ -290,7 +290,7 @@ static rq_status add_saved(rq_train_plan *p, rq_train_step *s, rq_err *err)
 /* From here on slots stay where they are: calls point at them. */
 static rq_status fix_slots(rq_train_plan *p, rq_err *err)
 {
-    const int room = p->n_slots + 2 * p->n_steps;
+    const int room = p->n_slots + p->n_steps + rq_train_plan_blocks_room(p);
     rq_slot *slots = rq_mem_realloc(p->slots, (size_t)room + 1, sizeof *slots);
     if (!slots)
         return no_memory(err);
@@ -305,9 +305,9 @@ static rq_status prepare(rq_autograd *a, rq_train_plan *p, rq_err *err)
         rq_train_step *s = &p->steps[i];
         if (s->view)
             continue;
-        bind_call(p, &s->forward);
+        rq_train_bind_call(p, &s->forward);
         if (s->back)
-            bind_call(p, &s->backward);
+            rq_train_bind_call(p, &s->backward);
         if (s->row->prepare)
             RQ_TRY(failed(a, s, s->row->prepare(&s->forward.args, &s->state), err));
         s->forward.args.state = s->backward.args.state = s->state;
@@ -328,7 +328,7 @@ static rq_status start_backward(rq_autograd *a, rq_train_plan *p, rq_err *err)
 {
     for (int i = 0; i < p->n_steps; i++)
         if (p->steps[i].back)
-            RQ_TRY(start_call(a, p, &p->steps[i].backward, p->steps[i].node, err));
+            RQ_TRY(rq_train_start_call(a, p, &p->steps[i].backward, p->steps[i].node, err));
     return RQ_OK;
 }
 
@@ -366,6 +366,7 @@ static rq_status build(rq_autograd *a, rq_train_plan *p, rq_err *err)
     RQ_TRY(fix_slots(p, err));
     bind_gradients(p); /* rows see their shapes when they prepare */
     RQ_TRY(prepare(a, p, err));
+    RQ_TRY(rq_train_plan_blocks(a, p, err));
     RQ_TRY(rq_train_plan_actions(a, p, err));
     return rq_train_plan_memory(a, p, err);
 }

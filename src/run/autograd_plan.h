@@ -49,8 +49,11 @@ typedef struct rq_train_step {
     rq_id id;   /* of the node */
     bool view;  /* output 0 is the bytes of input 0: nothing to run */
     bool back;  /* backward is called, or would be were it no view */
-    bool again; /* forward is done a second time */
+    int block;  /* activations of a block are computed again for its backward, but those of the last */
+    bool again; /* forward is done a second time, as `second` */
     rq_call forward, second, backward;
+    int32_t kept; /* slot of what the second forward needs of `saved` of the first; -1: nothing */
+    size_t kept_bytes;
     int32_t *grad_out; /* [n_out] slots of gradients; -1: none comes */
     int32_t *grad_in;  /* [n_in] slots that backward writes; -1: not wanted */
     int32_t *into;     /* [n_in] slots that these are then added to; -1: they are in place */
@@ -114,6 +117,7 @@ struct rq_autograd {
     bool *frozen;        /* [n_nodes] batch norms that stay in evaluation */
     bool train, keep;
     uint64_t random, forwards;
+    uint64_t drawn; /* random of the last forward: what backward draws, too */
     rq_tensor *feeds;
     rq_tap *taps;
     int n_taps, cap_taps;
@@ -149,11 +153,21 @@ void rq_train_release_parameters(rq_autograd *a);
 rq_status rq_train_plan_create(rq_train_plan **out, rq_autograd *a, rq_err *err);
 void rq_train_plan_destroy(rq_train_plan *p);
 int32_t rq_train_add_slot(rq_train_plan *p, const rq_tensor *like, rq_err *err); /* -1: no memory */
+/* The arrays of a call of n, with the slots of its values; and its tensors, pointed at its slots. */
+rq_status rq_train_start_call(rq_autograd *a, rq_train_plan *p, rq_call *c, const rq_node *n, rq_err *err);
+void rq_train_bind_call(rq_train_plan *p, rq_call *c);
 
 /* ---- autograd_back.c: gradients ---- */
 
 /* Which steps go backward, and the slots of their gradients. */
 rq_status rq_train_plan_gradients(rq_autograd *a, rq_train_plan *p, rq_err *err);
+
+/* ---- autograd_blocks.c: cfg.checkpoint_activations ---- */
+
+/* How many slots that may take beyond those of the forward direction. */
+int rq_train_plan_blocks_room(const rq_train_plan *p);
+/* Cut the steps into blocks, and see to what each needs to be computed again. */
+rq_status rq_train_plan_blocks(rq_autograd *a, rq_train_plan *p, rq_err *err);
 
 /* ---- autograd_memory.c: the list of actions, how long slots live, where they lie ---- */
 rq_status rq_train_plan_actions(rq_autograd *a, rq_train_plan *p, rq_err *err);

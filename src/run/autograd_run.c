@@ -49,7 +49,7 @@ static void bind(rq_autograd *a, rq_train_plan *p)
 /* splitmix64 (Steele, Lea, Flood 2014): a number of this step and this node. */
 static uint64_t number_of(const rq_autograd *a, rq_id node)
 {
-    uint64_t z = a->random + UINT64_C(0x9e3779b97f4a7c15) * ((uint64_t)node + 1);
+    uint64_t z = a->drawn + UINT64_C(0x9e3779b97f4a7c15) * ((uint64_t)node + 1);
     z = (z ^ (z >> 30)) * UINT64_C(0xbf58476d1ce4e5b9);
     z = (z ^ (z >> 27)) * UINT64_C(0x94d049bb133111eb);
     return z ^ (z >> 31);
@@ -95,10 +95,36 @@ static rq_status call_first_taps(const rq_autograd *a, const rq_train_plan *p, r
 
 /* ---- forward ---- */
 
+/* What a second forward needs of the first is put by, and handed to it. */
+static void put_by(const rq_train_plan *p, const rq_train_step *s)
+{
+    if (s->kept >= 0)
+        memcpy(p->slots[s->kept].t.data, p->slots[s->forward.saved].t.data, s->kept_bytes);
+}
+
+/* The second forward moves copies of running statistics, not these. */
+static void hand_over(const rq_train_plan *p, const rq_train_step *s)
+{
+    if (s->kept >= 0)
+        memcpy(p->slots[s->second.saved].t.data, p->slots[s->kept].t.data, s->kept_bytes);
+    for (int i = 0; i < s->node->n_in && s->row->statistics; i++)
+        if (s->second.in[i] != s->forward.in[i] && s->row->statistics & RQ_OP_IN(i < 15 ? i : 15))
+            memcpy(p->slots[s->second.in[i]].t.data, p->slots[s->forward.in[i]].t.data,
+                   p->slots[s->forward.in[i]].t.bytes);
+}
+
+static rq_status forward_again(rq_autograd *a, rq_train_plan *p, rq_train_step *s, rq_err *err)
+{
+    hand_over(p, s);
+    start_call(a, p, s, &s->second, err);
+    return finish_call(a, s, s->row->forward(&s->second.args), err);
+}
+
 static rq_status forward_step(rq_autograd *a, rq_train_plan *p, rq_train_step *s, rq_err *err)
 {
     start_call(a, p, s, &s->forward, err);
     RQ_TRY(finish_call(a, s, s->row->forward(&s->forward.args), err));
+    put_by(p, s);
     for (int i = 0; i < s->node->n_out && a->n_taps; i++)
         if (s->node->out[i] != RQ_NONE)
             RQ_TRY(call_taps(a, p, s->node->out[i], err));
@@ -184,6 +210,8 @@ rq_status rq_train_backward(rq_autograd *a, rq_train_plan *p, rq_err *err)
         const rq_action *x = &p->actions[t];
         if (x->kind == RQ_ACTION_EXTERNAL)
             take_external(a, p, x->of);
+        else if (x->kind == RQ_ACTION_AGAIN)
+            RQ_TRY(forward_again(a, p, &p->steps[x->of], err));
         else
             RQ_TRY(backward_step(a, p, &p->steps[x->of], err));
     }
