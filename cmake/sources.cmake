@@ -221,6 +221,7 @@ set(RQ_SOURCES
   src/ops/own.c
   src/ops/pad.c
   src/ops/pool.c
+  src/ops/pool_grad.c
   src/ops/qdq.c
   src/ops/raise.c
   src/ops/raise_qdq.c

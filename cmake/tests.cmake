@@ -118,6 +118,7 @@ target_sources(test_ops_grad PRIVATE
   tests/ops/grad_layout.c
   tests/ops/grad_math.c
   tests/ops/grad_norm.c
+  tests/ops/grad_pool.c
   tests/ops/grad_products.c
   tests/ops/grad_recurrent.c
   tests/ops/grad_reduce.c

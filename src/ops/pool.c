@@ -6,6 +6,7 @@
 #include "ops/eltwise.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
+#include "ops/pool_grad.h"
 #include "ops/window.h"
 
 enum { MAX_ROW = 4096 }; /* elements of a row that is joined on the stack */
@@ -409,6 +410,8 @@ const rq_op rq_op_max_pool = {
     .place = RQ_PLACE_SAME,
     .infer = pool_infer,
     .forward = max_forward,
+    .backward = rq_pool_grad_max,
+    .saves = RQ_OP_IN(0) | RQ_OP_OUT(0),
     .macs = pool_macs,
 };
 
@@ -424,6 +427,7 @@ const rq_op rq_op_average_pool = {
     .place = RQ_PLACE_SAME,
     .infer = pool_infer,
     .forward = sum_forward,
+    .backward = rq_pool_grad_sum,
     .accepts_int = rq_int_pool_accepts,
     .forward_int = rq_int_average_pool_forward,
     .macs = pool_macs,
@@ -442,6 +446,8 @@ const rq_op rq_op_lp_pool = {
     .check = lp_pool_check,
     .infer = pool_infer,
     .forward = sum_forward,
+    .backward = rq_pool_grad_sum,
+    .saves = RQ_OP_IN(0) | RQ_OP_OUT(0),
     .macs = pool_macs,
 };
 
@@ -457,6 +463,7 @@ const rq_op rq_op_global_average_pool = {
     .place = RQ_PLACE_OWN,
     .infer = global_infer,
     .forward = global_forward,
+    .backward = rq_pool_grad_global_average,
     .accepts_int = rq_int_pool_accepts,
     .forward_int = rq_int_global_average_pool_forward,
     .macs = global_macs,
@@ -475,6 +482,8 @@ const rq_op rq_op_global_max_pool = {
     .place = RQ_PLACE_FLOAT,
     .infer = global_infer,
     .forward = global_forward,
+    .backward = rq_pool_grad_global,
+    .saves = RQ_OP_IN(0) | RQ_OP_OUT(0),
     .macs = global_macs,
 };
 
@@ -491,5 +500,7 @@ const rq_op rq_op_global_lp_pool = {
     .check = global_lp_check,
     .infer = global_infer,
     .forward = global_forward,
+    .backward = rq_pool_grad_global,
+    .saves = RQ_OP_IN(0) | RQ_OP_OUT(0),
     .macs = global_macs,
 };
