@@ -12,6 +12,7 @@
 #include "ops/eltwise.h"
 #include "ops/half.h"
 #include "ops/norm.h"
+#include "ops/norm_grad.h"
 #include "ops/reduce.h"
 
 enum { WORK = 8192 }; /* elements worth a thread's while */
@@ -208,6 +209,9 @@ static rq_status channels_wide(const rq_op_args *a)
                   .bias = r.bias->f32,
                   .per = r.per,
                   .groups = r.groups };
+    const rq_norm_saved saved = rq_norm_grad_saved(a);
+    j.mean = saved.mean;
+    j.inv = saved.inv;
     run_rows(&j);
     return RQ_OK;
 }
@@ -354,8 +358,15 @@ static rq_status layer_wide(const rq_op_args *a)
         third = second;
         second = NULL;
     }
-    return layer_rows(a, a->in[0], a->in[1], bias, axis, rq_attr_float(a->node, "epsilon", 1e-5f),
-                      second ? second->f32 : NULL, third ? third->f32 : NULL);
+    const rq_norm_saved saved = rq_norm_grad_saved(a);
+    float *mean = saved.mean ? saved.mean : second ? second->f32 : NULL;
+    float *inv = saved.inv ? saved.inv : third ? third->f32 : NULL;
+    RQ_TRY(layer_rows(a, a->in[0], a->in[1], bias, axis, rq_attr_float(a->node, "epsilon", 1e-5f), mean, inv));
+    if (second && mean != second->f32)
+        memcpy(second->data, mean, second->bytes);
+    if (third && inv != third->f32)
+        memcpy(third->data, inv, third->bytes);
+    return RQ_OK;
 }
 
 static rq_status layer_forward(const rq_op_args *a)
@@ -505,7 +516,7 @@ static size_t lrn_scratch(const rq_op_args *a, bool integer)
 
 /* ---- MeanVarianceNormalization: (x - mean) / (deviation + 1e-9) over `axes` (default 0, 2, 3) ---- */
 
-static rq_status mvn_axes(const rq_node *n, int rank, bool *reduced)
+rq_status rq_norm_mvn_axes(const rq_node *n, int rank, bool *reduced)
 {
     static const int64_t usual[] = { 0, 2, 3 };
     int count;
@@ -528,7 +539,7 @@ static rq_status mvn_infer(const rq_infer *a)
 {
     bool reduced[RQ_MAX_RANK];
     RQ_TRY(rq_infer_same(a));
-    if (a->in[0]->shape.rank >= 0 && mvn_axes(a->node, a->in[0]->shape.rank, reduced))
+    if (a->in[0]->shape.rank >= 0 && rq_norm_mvn_axes(a->node, a->in[0]->shape.rank, reduced))
         return rq_infer_fail(a, RQ_BAD_SHAPE, "an axis is out of range for an input of %d axes", a->in[0]->shape.rank);
     return RQ_OK;
 }
@@ -539,7 +550,7 @@ static rq_status mvn_wide(const rq_op_args *a)
     const rq_tensor *x = a->in[0];
     rq_tensor *y = a->out[0], stat;
     bool reduced[RQ_MAX_RANK];
-    RQ_TRY(mvn_axes(a->node, x->shape.rank, reduced));
+    RQ_TRY(rq_norm_mvn_axes(a->node, x->shape.rank, reduced));
     rq_reduce_plan plan;
     rq_reduce_plan_init(&plan, &x->shape, reduced);
     rq_shape s = x->shape;
@@ -608,9 +619,15 @@ const rq_op rq_op_instance_normalization = {
     .max_in = 3,
     .min_out = 1,
     .max_out = 1,
+    .flags = RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
     .infer = instance_infer,
     .forward = instance_forward,
+    .backward = rq_norm_grad_rows,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
+    .parameters = RQ_OP_IN(1) | RQ_OP_IN(2),
+    .saved = rq_norm_grad_saved_bytes,
+    .scratch_backward = rq_norm_grad_rows_scratch,
     .accepts_int = rq_int_norm_accepts,
     .forward_int = rq_int_norm_forward,
     .scratch = norm_scratch,
@@ -625,9 +642,15 @@ const rq_op rq_op_group_normalization = {
     .max_in = 3,
     .min_out = 1,
     .max_out = 1,
+    .flags = RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
     .infer = group_infer,
     .forward = group_forward,
+    .backward = rq_norm_grad_rows,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
+    .parameters = RQ_OP_IN(1) | RQ_OP_IN(2),
+    .saved = rq_norm_grad_saved_bytes,
+    .scratch_backward = rq_norm_grad_rows_scratch,
     .accepts_int = rq_int_norm_accepts,
     .forward_int = rq_int_norm_forward,
     .scratch = norm_scratch,
@@ -642,9 +665,15 @@ const rq_op rq_op_layer_normalization = {
     .max_in = 3,
     .min_out = 1,
     .max_out = 3,
+    .flags = RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
     .infer = layer_infer,
     .forward = layer_forward,
+    .backward = rq_norm_grad_rows,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
+    .parameters = RQ_OP_IN(1) | RQ_OP_IN(2),
+    .saved = rq_norm_grad_saved_bytes,
+    .scratch_backward = rq_norm_grad_rows_scratch,
     .accepts_int = rq_int_norm_accepts,
     .forward_int = rq_int_norm_forward,
     .scratch = norm_scratch,
@@ -659,9 +688,15 @@ const rq_op rq_op_rms_normalization = {
     .max_in = 2,
     .min_out = 1,
     .max_out = 1,
+    .flags = RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
     .infer = layer_infer,
     .forward = layer_forward,
+    .backward = rq_norm_grad_rows,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
+    .parameters = RQ_OP_IN(1),
+    .saved = rq_norm_grad_saved_bytes,
+    .scratch_backward = rq_norm_grad_rows_scratch,
     .accepts_int = rq_int_norm_accepts,
     .forward_int = rq_int_norm_forward,
     .scratch = norm_scratch,
@@ -677,9 +712,15 @@ const rq_op rq_op_simplified_layer_normalization = {
     .max_in = 2,
     .min_out = 1,
     .max_out = 2,
+    .flags = RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
     .infer = layer_infer,
     .forward = layer_forward,
+    .backward = rq_norm_grad_rows,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
+    .parameters = RQ_OP_IN(1),
+    .saved = rq_norm_grad_saved_bytes,
+    .scratch_backward = rq_norm_grad_rows_scratch,
     .accepts_int = rq_int_norm_accepts,
     .forward_int = rq_int_norm_forward,
     .scratch = norm_scratch,
@@ -727,6 +768,8 @@ const rq_op rq_op_lp_normalization = {
     .place = RQ_PLACE_FLOAT,
     .infer = lp_infer,
     .forward = lp_forward,
+    .backward = rq_norm_grad_lp,
+    .saves = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_lrn = {
@@ -741,6 +784,9 @@ const rq_op rq_op_lrn = {
     .place = RQ_PLACE_FLOAT,
     .infer = lrn_infer,
     .forward = lrn_forward,
+    .backward = rq_norm_grad_lrn,
+    .saves = RQ_OP_IN(0),
+    .scratch_backward = rq_norm_grad_lrn_scratch,
     .scratch = lrn_scratch,
 };
 
@@ -756,4 +802,7 @@ const rq_op rq_op_mean_variance_normalization = {
     .place = RQ_PLACE_FLOAT,
     .infer = mvn_infer,
     .forward = mvn_forward,
+    .backward = rq_norm_grad_mvn,
+    .saves = RQ_OP_IN(0),
+    .scratch_backward = rq_norm_grad_mvn_scratch,
 };

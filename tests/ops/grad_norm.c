@@ -91,8 +91,90 @@ static void around(void)
     grad_finish(&g, 1);
 }
 
+/* Layer norm and RMS norm: axis, which outputs are wanted, how weight and bias lie. */
+static void layers(void)
+{
+    grad g;
+    for (int outputs = 1; outputs <= 3; outputs++) {
+        grad_start(&g, "LayerNormalization", "", 17, outputs > 1 ? "mean and deviation go on" : "last axis");
+        grad_random(&g, -2, 2, 3, 3, 2, 19);
+        grad_random(&g, -1, 1, 1, 19);
+        grad_random(&g, -1, 1, 1, 19);
+        grad_finish(&g, outputs);
+    }
+    grad_start(&g, "LayerNormalization", "", 17, "two axes, no bias");
+    grad_set_int(&g, "axis", 1);
+    grad_random(&g, -2, 2, 3, 3, 4, 5);
+    grad_random(&g, -1, 1, 2, 4, 5);
+    grad_finish(&g, 1);
+    grad_start(&g, "LayerNormalization", "", 17, "weight broadcast within the row");
+    grad_set_int(&g, "axis", 1);
+    grad_random(&g, -2, 2, 3, 3, 4, 5);
+    grad_random(&g, -1, 1, 2, 4, 1);
+    grad_random(&g, -1, 1, 1, 5);
+    grad_finish(&g, 1);
+    grad_start(&g, "LayerNormalization", "", 17, "wide");
+    g.h = 1.0 / 16;
+    g.tol = 3e-3;
+    grad_random(&g, -2, 2, 2, 2, 300);
+    grad_random(&g, -1, 1, 1, 300);
+    grad_random(&g, -1, 1, 1, 300);
+    grad_finish(&g, 1);
+    grad_start(&g, "RMSNormalization", "", 23, "");
+    grad_random(&g, -2, 2, 2, 4, 19);
+    grad_random(&g, -1, 1, 1, 19);
+    grad_finish(&g, 1);
+    grad_start(&g, "SimplifiedLayerNormalization", "", 17, "deviation goes on");
+    grad_random(&g, -2, 2, 2, 4, 19);
+    grad_random(&g, -1, 1, 1, 19);
+    grad_finish(&g, 2);
+}
+
+static void images(void)
+{
+    grad g;
+    grad_start(&g, "InstanceNormalization", "", 6, "");
+    grad_random(&g, -2, 2, 4, 2, 3, 4, 5);
+    grad_random(&g, -1, 1, 1, 3);
+    grad_random(&g, -1, 1, 1, 3);
+    grad_finish(&g, 1);
+    for (int opset = 18; opset <= 21; opset += 3) {
+        grad_start(&g, "GroupNormalization", "", opset, opset == 18 ? "weight per group" : "weight per channel");
+        grad_set_int(&g, "num_groups", 2);
+        grad_random(&g, -2, 2, 4, 2, 6, 3, 5);
+        grad_random(&g, -1, 1, 1, opset == 18 ? 2 : 6);
+        grad_random(&g, -1, 1, 1, opset == 18 ? 2 : 6);
+        grad_finish(&g, 1);
+    }
+    for (int size = 1; size <= 4; size++) {
+        grad_start(&g, "LRN", "", 13, "");
+        grad_set_int(&g, "size", size);
+        grad_set_float(&g, "alpha", 0.5f);
+        grad_random(&g, -2, 2, 4, 2, 5, 2, 3);
+        grad_finish(&g, 1);
+    }
+    for (int p = 1; p <= 2; p++)
+        for (int axis = 0; axis < 3; axis++) {
+            grad_start(&g, "LpNormalization", "", 22, "");
+            grad_set_int(&g, "p", p);
+            grad_set_int(&g, "axis", axis);
+            grad_kink(&g, 0);
+            grad_random(&g, -2, 2, 3, 3, 4, 5);
+            grad_finish(&g, 1);
+        }
+    grad_start(&g, "MeanVarianceNormalization", "", 13, "");
+    grad_random(&g, -2, 2, 4, 2, 3, 4, 5);
+    grad_finish(&g, 1);
+    grad_start(&g, "MeanVarianceNormalization", "", 13, "axes");
+    grad_set_ints(&g, "axes", 2, (const int64_t[]) { 1, -1 });
+    grad_random(&g, -2, 2, 3, 3, 4, 5);
+    grad_finish(&g, 1);
+}
+
 void grad_norm(void)
 {
+    layers();
+    images();
     batch_norm();
     folded();
     around();
