@@ -237,6 +237,7 @@ set(RQ_SOURCES
   src/ops/regions.c
   src/ops/resize.c
   src/ops/resize_blend.c
+  src/ops/resize_grad.c
   src/ops/rewrite.c
   src/ops/rotary.c
   src/ops/sample.c

@@ -3,6 +3,7 @@
  * Every mode is separable. An output index of an axis is mapped to a real coordinate of the input (in f32, as ONNX
  * Runtime does: nearest depends on its last bit); nearest then moves whole runs, on any type, codes included; linear
  * and cubic are in resize_blend.c. */
+#include "ops/grad.h"
 #include "ops/resize.h"
 
 #include <math.h>
@@ -257,7 +258,7 @@ static int64_t clamp_index(int64_t i, int64_t n)
     return i < 0 ? 0 : i >= n ? n - 1 : i;
 }
 
-static int64_t nearest_index(float x, const rq_resize_axis *p, rq_resize_rounding mode)
+int64_t rq_resize_nearest(float x, const rq_resize_axis *p, rq_resize_rounding mode)
 {
     switch (mode) {
     case RQ_RESIZE_ROUND_PREFER_FLOOR:
@@ -381,7 +382,7 @@ static rq_status nearest_move(const rq_op_args *a)
         bool same = p[d].in == p[d].out;
         for (int64_t i = 0; i < p[d].out; i++) {
             float c = rq_resize_coordinate(&p[d], i, o.coords);
-            index[i] = j.outside && rq_resize_is_outside(c, &p[d]) ? -1 : nearest_index(c, &p[d], o.rounding);
+            index[i] = j.outside && rq_resize_is_outside(c, &p[d]) ? -1 : rq_resize_nearest(c, &p[d], o.rounding);
             same = same && index[i] == i;
         }
         index += p[d].out;
@@ -472,6 +473,27 @@ static rq_status resize_forward(const rq_op_args *a)
     return rq_op_fail(a, RQ_UNSUPPORTED, "the input is %s", rq_dtype_name(d));
 }
 
+static rq_status resize_backward(const rq_op_args *a)
+{
+    rq_resize_axis p[RQ_MAX_RANK] = { 0 };
+    const rq_resize_options o = read_options(a->node, a->opset);
+    if (!rq_grad_in(a, 0) || !rq_grad_out(a, 0) || rq_tensor_count(a->out[0]) == 0) {
+        rq_grad_zero(rq_grad_in(a, 0));
+        return RQ_OK;
+    }
+    if (keeps_size(a))
+        return rq_grad_pass(a);
+    RQ_TRY(run_plan(a, &o, p));
+    rq_resize_grad(a, &o, p);
+    return RQ_OK;
+}
+
+static size_t resize_scratch_backward(const rq_op_args *a)
+{
+    const rq_resize_options o = read_options(a->node, a->opset);
+    return rq_shape_count(&a->out[0]->shape) && !keeps_size(a) ? rq_resize_grad_scratch(a, &o) : 0;
+}
+
 /* ---- on codes: nearest moves them, the others blend the reals they stand for ---- */
 
 static bool resize_accepts_int(const rq_op_args *a, const char **why)
@@ -534,6 +556,10 @@ const rq_op rq_op_resize = {
     .check = resize_check,
     .infer = resize_infer,
     .forward = resize_forward,
+    .backward = resize_backward,
+    .saves = RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3),
+    .gradients = RQ_OP_IN(0),
+    .scratch_backward = resize_scratch_backward,
     .accepts_int = resize_accepts_int,
     .forward_int = resize_forward_int,
     .scratch = resize_scratch,
@@ -553,6 +579,10 @@ const rq_op rq_op_upsample = {
     .check = resize_check,
     .infer = resize_infer,
     .forward = resize_forward,
+    .backward = resize_backward,
+    .saves = RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3),
+    .gradients = RQ_OP_IN(0),
+    .scratch_backward = resize_scratch_backward,
     .accepts_int = resize_accepts_int,
     .forward_int = resize_forward_int,
     .scratch = resize_scratch,

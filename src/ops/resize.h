@@ -49,6 +49,18 @@ typedef struct rq_resize_axis {
 float rq_resize_coordinate(const rq_resize_axis *p, int64_t i, rq_resize_coords mode);
 bool rq_resize_is_outside(float x, const rq_resize_axis *p);
 
+/* The index that nearest takes for coordinate x. */
+int64_t rq_resize_nearest(float x, const rq_resize_axis *p, rq_resize_rounding mode);
+
+/* resize_blend.c: input indices and weights of output index i, linear and cubic: their number, at most cap; and the most an axis needs. */
+int rq_resize_taps(const rq_resize_axis *p, const rq_resize_options *o, int64_t i, int64_t *index, float *weight,
+                   int cap);
+int rq_resize_most_taps(int64_t in, int64_t out);
+
+/* resize_grad.c: backward, of every method. */
+void rq_resize_grad(const rq_op_args *a, const rq_resize_options *o, const rq_resize_axis *p);
+size_t rq_resize_grad_scratch(const rq_op_args *a, const rq_resize_options *o);
+
 /* resize_blend.c: linear and cubic, of f32; p[rank]. Scratch of either form. */
 void rq_resize_blend(const rq_op_args *a, const rq_resize_options *o, const rq_resize_axis *p);
 size_t rq_resize_blend_scratch(const rq_op_args *a, bool integer);

@@ -31,8 +31,8 @@ static float support(const rq_resize_axis *p, const rq_resize_options *o)
 }
 
 /* Input indices and weights of output index i: index[t], weight[t] for t below the returned count, at most cap. */
-static int fill_taps(const rq_resize_axis *p, const rq_resize_options *o, int64_t i, int64_t *index, float *weight,
-                     int cap)
+int rq_resize_taps(const rq_resize_axis *p, const rq_resize_options *o, int64_t i, int64_t *index, float *weight,
+                   int cap)
 {
     float x = rq_resize_coordinate(p, i, o->coords), half = support(p, o), sum = 0;
     float squeeze = o->antialias && p->scale < 1 ? p->scale : 1;
@@ -119,7 +119,7 @@ static void blend_item(void *arg, int64_t item)
 }
 
 /* The most taps an axis needs, from the sizes alone: scale is at least (out - 1) / in. */
-static int most_taps(int64_t in, int64_t out)
+int rq_resize_most_taps(int64_t in, int64_t out)
 {
     int64_t ratio = out > 1 ? in / (out - 1) + 1 : in;
     return (int)(4 * (ratio < in ? ratio : in) + 8);
@@ -145,7 +145,7 @@ typedef struct blend_plan {
 /* Bytes of the taps of axis d. */
 static size_t taps_bytes(int64_t in, int64_t out)
 {
-    const size_t n = (size_t)most_taps(in, out) * (size_t)out;
+    const size_t n = (size_t)rq_resize_most_taps(in, out) * (size_t)out;
     return rq_mem_round(n * sizeof(int64_t)) + rq_mem_round(n * sizeof(float)) +
            rq_mem_round((size_t)out * sizeof(int));
 }
@@ -168,13 +168,13 @@ static void plan_taps(blend_plan *b, const rq_op_args *a, const rq_resize_option
         blend_job *j = &b->job[b->n_axes];
         b->axis[b->n_axes++] = d;
         const size_t out = (size_t)p[d].out;
-        *j = (blend_job) { .in = p[d].in, .out = p[d].out, .cap = most_taps(p[d].in, p[d].out) };
+        *j = (blend_job) { .in = p[d].in, .out = p[d].out, .cap = rq_resize_most_taps(p[d].in, p[d].out) };
         int64_t *index = (int64_t *)scratch;
         float *weight = (float *)(scratch + rq_mem_round(out * (size_t)j->cap * sizeof *index));
         int *n = (int *)((char *)weight + rq_mem_round(out * (size_t)j->cap * sizeof *weight));
         int most = 1;
         for (int64_t i = 0; i < p[d].out; i++) {
-            n[i] = fill_taps(&p[d], o, i, index + i * j->cap, weight + i * j->cap, j->cap);
+            n[i] = rq_resize_taps(&p[d], o, i, index + i * j->cap, weight + i * j->cap, j->cap);
             most = n[i] > most ? n[i] : most;
         }
         for (int64_t i = 1; i < p[d].out; i++) { /* closer together: there is room for more than there are, as a rule */
