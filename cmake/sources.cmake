@@ -302,6 +302,7 @@ set(RQ_SOURCES
   src/run/program.c
   src/run/session.c
   src/algo/annotate.c
+  src/algo/augment.c
   src/algo/bench.c
   src/algo/bias.c
   src/algo/calibrate.c
@@ -354,6 +355,10 @@ set(RQ_SOURCES
   src/algo/schedule.c
   src/algo/settings.c
   src/algo/summary.c
+  src/algo/trainer.c
+  src/algo/trainer_batch.c
+  src/algo/trainer_metrics.c
+  src/algo/trainer_state.c
   src/algo/transpose.c
   src/algo/version.c
   src/algo/weight_nbits.c

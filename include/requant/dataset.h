@@ -27,7 +27,7 @@ typedef struct rq_dataset_cfg {
 
 /* Open `path` and match its arrays with the inputs of g (by name; a single array fits a single input).
  * An array with the rank of its input is cut along its first axis into batches; one with one axis more holds a whole
- * feed per row. `labels` is kept aside; names that begin with ref_ are ignored; any other unknown name is an
+ * feed per row. `labels` and `target` are kept aside; names that begin with ref_ are ignored; any other unknown name is an
  * error that names the nearest input. In a folder of pictures each is a sample; where they lie in sub-folders, these are
  * classes and become labels: their names where all are whole numbers, otherwise numbered in the order of their names (bytes). What cfg->images leaves open follows the model's
  * input: its size and layout. cfg NULL: defaults. Values are checked as they are read: NaN is an error.
@@ -63,6 +63,12 @@ RQ_API bool rq_dataset_whole_feeds(const rq_dataset *d); /* a row is a whole fee
 RQ_API const char *rq_dataset_path(const rq_dataset *d);
 /* Labels [count] as int64 (owned by d), or NULL. */
 RQ_API const int64_t *rq_dataset_labels(const rq_dataset *d);
+
+/* Array `target`: what training wants the outputs to be, a row per sample, where whole numbers as labels do not say it. */
+RQ_API bool rq_dataset_has_target(const rq_dataset *d);
+/* Its rows, as f32 or (integers) s64: a view of d's memory that holds until the next call of this. Errors as rq_dataset_read;
+ * RQ_NOT_FOUND: there is none. */
+RQ_API rq_status rq_dataset_read_target(rq_dataset *d, const int64_t *rows, int64_t n, rq_tensor *out, rq_err *err);
 
 /* Draw count samples into two parts, both ascending: `judge` (`share` of them, at least one group) and `calibrate`, the rest or
  * `n` of the rest when n > 0. Samples go together in groups of `unit` (rq_dataset_unit, or more);

@@ -38,5 +38,6 @@
 #include <requant/tensor.h>
 #include <requant/tensor_quant.h>
 #include <requant/tensor_quantizer.h>
+#include <requant/train.h>
 
 #endif

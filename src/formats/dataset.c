@@ -163,6 +163,8 @@ void rq_dataset_close(rq_dataset *d)
         rq_mem_free(d->bind[i].buf);
         rq_mem_free(d->bind[i].raw);
     }
+    rq_mem_free(d->target.buf);
+    rq_mem_free(d->target.raw);
     rq_samples_close(&d->samples);
     rq_images_close(&d->images);
     rq_mem_free(d->bind);
@@ -314,11 +316,8 @@ static rq_status read_rows(rq_dataset *d, rq_dataset_binding *b, const int64_t *
     return RQ_OK;
 }
 
-rq_status rq_dataset_read(rq_dataset *d, const int64_t *rows, int64_t n, const rq_feed **feeds, int *n_feeds,
-                          rq_err *err)
+static rq_status check_rows(const rq_dataset *d, const int64_t *rows, int64_t n, rq_err *err)
 {
-    *feeds = NULL;
-    *n_feeds = 0;
     if (n < 1 || n > d->batch)
         return rq_fail(err, RQ_BAD_ARG, "%s: %" PRId64 " samples were asked for at once; batches have 1 to %" PRId64,
                        d->path, n, d->batch);
@@ -330,21 +329,51 @@ rq_status rq_dataset_read(rq_dataset *d, const int64_t *rows, int64_t n, const r
         if (rows[i] < 0 || rows[i] >= d->count)
             return rq_fail(err, RQ_BAD_ARG, "%s: sample %" PRId64 " was asked for; there are %" PRId64, d->path,
                            rows[i], d->count);
+    return RQ_OK;
+}
+
+static rq_status read_binding(rq_dataset *d, rq_dataset_binding *b, const int64_t *rows, int64_t n, rq_tensor *out,
+                              rq_err *err)
+{
+    if (make_room(b, n))
+        return rq_fail(err, RQ_NO_MEMORY, "%s: not enough memory for %" PRId64 " rows of array '%s'", d->path, n,
+                       b->array->name);
+    RQ_TRY(read_rows(d, b, rows, n, err));
+    rq_shape shape = b->row;
+    if (b->constant) {
+        shape = (rq_shape) { .rank = 0 };
+    } else if (!d->whole) {
+        memmove(shape.dim + 1, shape.dim, (size_t)shape.rank * sizeof *shape.dim);
+        shape.dim[0] = n;
+        shape.rank++;
+    }
+    *out = rq_tensor_view(b->dtype, &shape, b->buf);
+    return RQ_OK;
+}
+
+bool rq_dataset_has_target(const rq_dataset *d)
+{
+    return d->target.array != NULL;
+}
+
+rq_status rq_dataset_read_target(rq_dataset *d, const int64_t *rows, int64_t n, rq_tensor *out, rq_err *err)
+{
+    if (!d->target.array)
+        return rq_fail(err, RQ_NOT_FOUND, "%s: has no array 'target'", d->path);
+    RQ_TRY(check_rows(d, rows, n, err));
+    return read_binding(d, &d->target, rows, n, out, err);
+}
+
+rq_status rq_dataset_read(rq_dataset *d, const int64_t *rows, int64_t n, const rq_feed **feeds, int *n_feeds,
+                          rq_err *err)
+{
+    *feeds = NULL;
+    *n_feeds = 0;
+    RQ_TRY(check_rows(d, rows, n, err));
     for (int i = 0; i < d->n_bind; i++) {
         rq_dataset_binding *b = &d->bind[i];
-        if (make_room(b, n))
-            return rq_fail(err, RQ_NO_MEMORY, "%s: not enough memory for %" PRId64 " rows of array '%s'", d->path, n,
-                           b->array->name);
-        RQ_TRY(read_rows(d, b, rows, n, err));
-        rq_shape shape = b->row;
-        if (b->constant) {
-            shape = (rq_shape) { .rank = 0 };
-        } else if (!d->whole) {
-            memmove(shape.dim + 1, shape.dim, (size_t)shape.rank * sizeof *shape.dim);
-            shape.dim[0] = n;
-            shape.rank++;
-        }
-        d->feeds[i] = (rq_feed) { .name = b->name, .tensor = rq_tensor_view(b->dtype, &shape, b->buf) };
+        d->feeds[i].name = b->name;
+        RQ_TRY(read_binding(d, b, rows, n, &d->feeds[i].tensor, err));
     }
     *feeds = d->feeds;
     *n_feeds = d->n_bind;

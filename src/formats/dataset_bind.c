@@ -40,6 +40,12 @@ bool rq_dataset_has_default(const rq_graph *g, int input)
     return g->values[g->inputs[input]].constant.dtype != RQ_DTYPE_NONE;
 }
 
+/* Arrays that are about the samples, not for the model. */
+static bool is_aside(const char *name)
+{
+    return rq_samples_is_reference(name) || !strcmp(name, "labels") || !strcmp(name, "target");
+}
+
 /* The one array that can only be meant for the one input, whatever its name; or NULL. */
 static rq_samples_array *lone_array(opening *o)
 {
@@ -49,7 +55,7 @@ static rq_samples_array *lone_array(opening *o)
     rq_samples_array *lone = NULL;
     for (int i = 0; i < o->d->samples.n; i++) {
         rq_samples_array *a = &o->d->samples.array[i];
-        if (!o->d->samples.is_npy && (rq_samples_is_reference(a->name) || !strcmp(a->name, "labels")))
+        if (!o->d->samples.is_npy && is_aside(a->name))
             continue;
         if (lone)
             return NULL;
@@ -103,7 +109,7 @@ static rq_status check_unknown(opening *o)
     rq_dataset *d = o->d;
     for (int i = 0; i < d->samples.n; i++) {
         const rq_samples_array *a = &d->samples.array[i];
-        if (find_binding(d, a) || rq_samples_is_reference(a->name) || !strcmp(a->name, "labels"))
+        if (find_binding(d, a) || is_aside(a->name))
             continue;
         rq_nearest near = rq_nearest_to(a->name);
         char hint[RQ_NEAREST_HINT];
@@ -270,6 +276,28 @@ static rq_status read_labels(opening *o)
     return st;
 }
 
+/* What training wants the model to give, a row for each sample. */
+static rq_status bind_target(opening *o)
+{
+    rq_dataset *d = o->d;
+    rq_samples_array *a = rq_samples_find(&d->samples, "target");
+    if (!a || find_binding(d, a))
+        return RQ_OK;
+    char text[RQ_SHAPE_TEXT];
+    if (!rq_dtype_is_integer(a->dtype) && !rq_dtype_is_float(a->dtype))
+        return rq_fail(o->err, RQ_BAD_DATA, "%s: target is %s; expected numbers", d->path, rq_dtype_name(a->dtype));
+    if (a->shape.rank < 1 || a->shape.dim[0] != d->count + d->left_out)
+        return rq_fail(o->err, RQ_BAD_DATA, "%s: target has shape %s; expected a row for each of %" PRId64 " samples",
+                       d->path, rq_shape_text(&a->shape, text, sizeof text), d->count + d->left_out);
+    rq_dataset_binding *b = &d->target;
+    *b = (binding) { .name = a->name,
+                     .array = a,
+                     .dtype = rq_dtype_is_integer(a->dtype) ? RQ_DTYPE_S64 : RQ_DTYPE_F32,
+                     .row = a->shape };
+    memmove(b->row.dim, b->row.dim + 1, (size_t)--b->row.rank * sizeof *b->row.dim);
+    return RQ_OK;
+}
+
 rq_status rq_dataset_take_sizes(opening *o)
 {
     for (int i = 0; o->cfg && i < o->cfg->n_dims; i++) {
@@ -294,5 +322,6 @@ rq_status rq_dataset_bind(opening *o)
     RQ_TRY(bind_inputs(o));
     RQ_TRY(check_unknown(o));
     RQ_TRY(settle_shapes(o));
+    RQ_TRY(bind_target(o));
     return read_labels(o);
 }

@@ -28,6 +28,7 @@ struct rq_dataset {
     int64_t count, batch, left_out;
     bool whole, fixed;
     int64_t *labels;
+    rq_dataset_binding target; /* array NULL: there is none */
     rq_images images;        /* a folder of pictures; n 0: none */
     rq_dataset_array *given; /* [n_given] of rq_dataset_create */
     int n_given;

@@ -1,0 +1,222 @@
+/* cli/train_common.c — from options to a configuration of the trainer, and from its epochs to lines of a table. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "train.h"
+
+void cli_train_defaults(cli_train *a)
+{
+    a->epochs = 1;
+    a->momentum = 0.9;
+    a->temperature = 1;
+    a->every = 1;
+    a->gamma = 0.1;
+    a->freeze_bn = -1;
+}
+
+/* ---- options ---- */
+
+static bool read_augment(const char *text, rq_augment *out)
+{
+    while (text && *text) {
+        const size_t n = strcspn(text, ",");
+        char *end;
+        if (n == 4 && !strncmp(text, "flip", 4)) {
+            out->flip = true;
+        } else if (!strncmp(text, "crop=", 5)) {
+            const long pixels = strtol(text + 5, &end, 10);
+            if (end != text + n || n == 5 || pixels < 0 || pixels > 4096)
+                return false;
+            out->crop = (int)pixels;
+        } else {
+            return false;
+        }
+        text += n + (text[n] == ',');
+    }
+    return true;
+}
+
+/* Does the output come out of a Softmax (Sigmoid), so that the loss must not apply one? */
+static bool gives_probabilities(const rq_graph *g, const char *output, const char *op)
+{
+    rq_edit_node n;
+    const char *name = output ? output : rq_graph_n_outputs(g) ? rq_graph_output(g, 0).name : "";
+    const int at = rq_edit_producer(g, name);
+    return at >= 0 && rq_edit_node_at(g, at, &n) && !strcmp(n.op, op);
+}
+
+static void settle_loss(rq_train_cfg *c, const cli_train *a, const rq_graph *g)
+{
+    static const rq_loss_kind kinds[] = { RQ_LOSS_CROSS_ENTROPY, RQ_LOSS_MSE, RQ_LOSS_BCE, RQ_LOSS_CROSS_ENTROPY };
+    c->loss = rq_loss_defaults(kinds[a->loss]);
+    c->loss.label_smoothing = a->label_smoothing;
+    c->loss.probabilities = gives_probabilities(g, a->output, a->loss == CLI_LOSS_BCE ? "Sigmoid" : "Softmax");
+    c->distill_loss.temperature = a->temperature;
+    c->distill_loss.probabilities = gives_probabilities(g, a->output, "Softmax");
+    c->distill = a->distill;
+    if (a->loss == CLI_LOSS_DISTILL && !cli_given(&a->common, "distill"))
+        c->distill = 1;
+}
+
+static void settle_optimizer(rq_train_cfg *c, const cli_train *a, const rq_dataset *data)
+{
+    const int64_t count = rq_dataset_count(data), batch = rq_dataset_batch_size(data);
+    const int64_t steps = a->drop_last ? count / batch : (count + batch - 1) / batch;
+    c->optimizer = rq_optimizer_defaults((rq_optimizer_kind)a->optimizer);
+    rq_optimizer_cfg *o = &c->optimizer;
+    if (cli_given(&a->common, "lr"))
+        o->lr = a->lr;
+    if (a->optimizer == RQ_OPTIMIZER_SGD)
+        o->momentum = a->momentum;
+    o->nesterov = a->nesterov;
+    if (cli_given(&a->common, "weight-decay"))
+        o->weight_decay = a->weight_decay;
+    if (cli_given(&a->common, "scale-lr"))
+        o->scale_lr = a->scale_lr;
+    o->decay_all = a->decay_all;
+    o->clip_norm = a->clip_norm;
+    o->clip_value = a->clip_value;
+    c->schedule = (rq_schedule) { .kind = (rq_schedule_kind)a->schedule,
+                                  .lr = o->lr,
+                                  .lr_min = a->lr_min,
+                                  .warmup = a->warmup,
+                                  .every = a->every * steps,
+                                  .gamma = a->gamma };
+}
+
+/* NAME or NAME=WEIGHT */
+static bool settle_features(cli_training *t, const cli_list *list)
+{
+    if (!list->n)
+        return true;
+    t->features = calloc((size_t)list->n, sizeof *t->features);
+    t->names = calloc((size_t)list->n, sizeof *t->names);
+    for (int i = 0; i < list->n && t->features && t->names; i++) {
+        char *end, *name = t->names[i] = malloc(strlen(list->items[i]) + 1);
+        if (!name)
+            return false;
+        strcpy(name, list->items[i]);
+        char *at = strrchr(name, '=');
+        double weight = at ? strtod(at + 1, &end) : 1;
+        if (at && end != at + 1 && !*end && weight >= 0)
+            *at = 0;
+        else
+            weight = 1; /* a name that has a = in it */
+        t->features[i] = (rq_train_feature) { .value = name, .weight = weight };
+    }
+    t->cfg.features = t->features;
+    t->cfg.n_features = list->n;
+    return t->features && t->names;
+}
+
+/* Everything that can be refused before a model is read. */
+static int refuse(const cli_command *c, const cli_train *a, rq_augment *augment)
+{
+    rq_err err = { 0 };
+    if (!a->data)
+        return cli_usage(c, "samples are missing: -d TRAIN");
+    if (!a->out)
+        return cli_usage(c, "the output is missing: -o OUT");
+    if (!read_augment(a->augment, augment))
+        return cli_usage(c, "--augment takes flip, crop=N, or both with a comma; found '%s'", a->augment);
+    if (a->checkpoint_steps && !a->checkpoint)
+        return cli_usage(c, "--checkpoint-steps needs a folder: --checkpoint DIR");
+    if (a->nesterov && (a->optimizer != RQ_OPTIMIZER_SGD || a->momentum == 0))
+        return cli_usage(c, "--nesterov is for sgd with momentum");
+    if (cli_given(&a->common, "momentum") && a->optimizer != RQ_OPTIMIZER_SGD)
+        return cli_usage(c, "--momentum says nothing here: it belongs to sgd");
+    if (rq_file_check_output(a->out, &err) || (a->json && rq_file_check_output(a->json, &err)))
+        return cli_fail(c->name, &err);
+    return CLI_OK;
+}
+
+static void tell_epoch(void *arg, const rq_train_epoch *e)
+{
+    cli_training *t = arg;
+    cli_progress_end(&t->progress);
+    if (!t->table)
+        return;
+    printf("epoch %*lld  loss %-9.4g", e->epochs > 99 ? 4 : 2, (long long)e->epoch, e->loss);
+    if (isfinite(e->accuracy))
+        printf(" accuracy %6.2f %%", 100 * e->accuracy);
+    if (isfinite(e->eval_loss))
+        printf("   eval loss %-9.4g", e->eval_loss);
+    if (isfinite(e->eval_accuracy))
+        printf(" accuracy %6.2f %%", 100 * e->eval_accuracy);
+    printf("   lr %-9.3g %.1f s%s\n", e->lr, e->seconds, e->best ? "  best" : "");
+    fflush(stdout);
+}
+
+void cli_train_line(const cli_training *t, const char *what, double loss, double accuracy)
+{
+    if (!t->table)
+        return;
+    printf("%-8s", what);
+    if (isfinite(loss))
+        printf("  loss %-9.4g", loss);
+    if (isfinite(accuracy))
+        printf(" accuracy %6.2f %%", 100 * accuracy);
+    putchar('\n');
+    fflush(stdout);
+}
+
+int cli_train_begin(cli_training *t, const cli_command *c, const cli_train *a, const rq_graph *g,
+                    const rq_graph *teacher)
+{
+    rq_err err = { 0 };
+    *t = (cli_training) { .a = a, .command = c->name, .cfg = rq_train_defaults() };
+    const int rc = refuse(c, a, &t->cfg.augment);
+    if (rc)
+        return rc;
+    cli_progress_init(&t->progress, &a->common);
+    t->table = !a->common.quiet && !cli_is_stdout(a->json);
+    if (a->teacher && cli_load(&t->teacher, a->teacher, &a->common, &err))
+        return cli_fail(c->name, &err);
+    if (cli_open_data(&t->data, a->data, g, &a->common, &err) ||
+        (a->eval && cli_open_data(&t->eval, a->eval, g, &a->common, &err)))
+        return cli_fail(c->name, &err);
+    rq_train_cfg *cfg = &t->cfg;
+    settle_loss(cfg, a, g);
+    settle_optimizer(cfg, a, t->data);
+    if (!settle_features(t, &a->features))
+        return cli_fail(c->name, &(rq_err) { .code = RQ_NO_MEMORY });
+    cfg->teacher = t->teacher ? t->teacher : teacher;
+    if (cfg->distill == 0 && !cfg->n_features) /* nobody asks it */
+        cfg->teacher = NULL;
+    else if (!cfg->teacher)
+        return cli_usage(c, "distillation needs a teacher: --teacher MODEL");
+    cfg->epochs = a->epochs;
+    cfg->seed = (uint64_t)a->seed;
+    cfg->threads = (int)a->common.threads;
+    cfg->onednn = !a->common.deterministic && (cli_onednn(&a->common) || !cli_given(&a->common, "products"));
+    cfg->checkpoint_activations = a->checkpoint_activations;
+    cfg->drop_last = a->drop_last;
+    cfg->output = a->output;
+    cfg->freeze_bn_after = a->freeze_bn;
+    cfg->reestimate_bn = a->reestimate_bn;
+    cfg->keep_best = !a->keep_last;
+    cfg->checkpoint = a->checkpoint ? a->checkpoint : a->resume;
+    cfg->checkpoint_steps = a->checkpoint_steps;
+    cfg->resume = a->resume;
+    cfg->metrics = a->json;
+    cfg->metrics_steps = a->json_steps;
+    cfg->on_epoch = tell_epoch;
+    cfg->on_epoch_arg = t;
+    cfg->progress = cli_progress_step;
+    cfg->progress_arg = &t->progress;
+    return CLI_OK;
+}
+
+void cli_train_end(cli_training *t)
+{
+    cli_progress_end(&t->progress);
+    for (int i = 0; i < t->cfg.n_features && t->names; i++)
+        free(t->names[i]);
+    free(t->names);
+    free(t->features);
+    rq_dataset_close(t->data);
+    rq_dataset_close(t->eval);
+    rq_graph_destroy(t->teacher);
+}
