@@ -358,6 +358,7 @@ set(RQ_SOURCES
   src/algo/trainer.c
   src/algo/trainer_batch.c
   src/algo/trainer_metrics.c
+  src/algo/trainer_quantizer.c
   src/algo/trainer_state.c
   src/algo/transpose.c
   src/algo/version.c

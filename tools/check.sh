@@ -2,10 +2,10 @@
 # Everything before pushing: the test suite under sanitizers, both compilers with warnings as errors, valgrind on
 # the demo, the library's binary interface, the readers under a fuzzer,
 # and another machine. In shards, so that machines can share the work:
-#   tools/check.sh [asan|ubsan|tsan|clang|valgrind|big|abi|fuzz|arm64]...   default: all but tsan
+#   tools/check.sh [asan|ubsan|tsan|clang|valgrind|big|kill|abi|fuzz|arm64]...   default: all but tsan
 set -u
 cd "$(dirname "$0")/.."
-shards=${*:-asan ubsan clang valgrind big abi fuzz arm64}
+shards=${*:-asan ubsan clang valgrind big kill abi fuzz arm64}
 jobs=${JOBS:-$(nproc)}
 gen=$(command -v ninja >/dev/null 2>&1 && echo "-G Ninja")
 failed=
@@ -33,6 +33,10 @@ for shard in $shards; do
     big) # a model of more than 2 GiB, out and back (3 GiB of disk)
         cmake -S . -B build $gen >/dev/null && cmake --build build -j "$jobs" --target test_big && build/tests/test_big
         ;;
+    kill) # training dies ten times at random moments, goes on, and ends with the same bytes
+        cmake -S . -B build $gen >/dev/null && cmake --build build -j "$jobs" --target requant &&
+            tests/cli/kill.sh build/requant 10
+        ;;
     abi) # programs linked with the library of before still work
         cmake -S . -B build $gen >/dev/null && cmake --build build -j "$jobs" --target requant_shared && tools/abi.sh build
         ;;
@@ -46,7 +50,7 @@ for shard in $shards; do
             cmake --build --preset arm64 -j "$jobs" &&
             ctest --preset arm64 -j "$jobs" -R "${ARM64_TESTS:-base|kernels|tensor|graph|quant}" && make -s determinism
         ;;
-    *) echo "check: no shard '$shard'; there are asan ubsan tsan clang valgrind big abi fuzz arm64" >&2; exit 2 ;;
+    *) echo "check: no shard '$shard'; there are asan ubsan tsan clang valgrind big kill abi fuzz arm64" >&2; exit 2 ;;
     esac || failed="$failed $shard"
 done
 [ -z "$failed" ] && echo "check: clean ($shards)" && exit 0

@@ -85,6 +85,32 @@ static rq_status create_teacher(rq_trainer *t, rq_err *err)
     return RQ_OK;
 }
 
+/* Exporters write a network that is to be trained with batch norms and dropouts that train always. Here the mode decides, and what is
+ * saved in the end shall infer: only the first output of a batch norm stays, and nothing says that it trains. */
+static void leave_mode_open(rq_graph *g)
+{
+    bool changed = false;
+    for (int i = 0; i < g->n_nodes; i++) {
+        rq_node *n = &g->nodes[i];
+        if (n->op && !strcmp(n->op, "Dropout") && !*n->domain && n->n_in > 2)
+            n->n_in = 2, changed = true;
+        if (!n->op || strcmp(n->op, "BatchNormalization") != 0)
+            continue;
+        bool used = false;
+        for (int k = 1; k < n->n_out; k++)
+            used |= n->out[k] != RQ_NONE && rq_graph_uses(g, n->out[k], NULL, 0) > 0;
+        if (used)
+            continue;
+        changed = true;
+        rq_attr_remove(g, i, "training_mode");
+        for (; n->n_out > 1; n->n_out--)
+            if (n->out[n->n_out - 1] != RQ_NONE)
+                rq_graph_remove_value(g, n->out[n->n_out - 1]);
+    }
+    if (changed)
+        rq_graph_prune(g); /* what said so */
+}
+
 static rq_status create(rq_trainer *t, rq_err *err)
 {
     rq_train_cfg *c = &t->cfg;
@@ -95,8 +121,10 @@ static rq_status create(rq_trainer *t, rq_err *err)
     how.checkpoint_activations = c->checkpoint_activations;
     how.seed = c->seed;
     if (t->q)
-        how.n_fakes = rq_linear_quantizer_fakes(t->q, &how.fakes, NULL);
+        how.n_fakes = rq_trainer_quantizer_fakes(t, &how.fakes);
     RQ_TRY(rq_walk_output(t->g, c->output, &t->judged, err));
+    if (!t->q)
+        leave_mode_open(t->g);
     RQ_TRY(rq_autograd_create(&t->a, t->g, &how, err));
     RQ_TRY(rq_exec_create(&t->e, c->threads, err));
     c->optimizer.exec = t->e;
@@ -114,7 +142,7 @@ static rq_status create(rq_trainer *t, rq_err *err)
 rq_status rq_trainer_create(rq_trainer **out, rq_graph *g, rq_linear_quantizer *q, const rq_train_cfg *cfg, rq_err *err)
 {
     const rq_train_cfg defaults = rq_train_defaults();
-    g = g ? g : q ? rq_linear_quantizer_model(q) : NULL;
+    g = g ? g : q ? rq_trainer_quantizer_model(q) : NULL;
     if (!g)
         return rq_fail(err, RQ_BAD_ARG, q ? "the quantizer was not prepared" : "nothing to train was given");
     rq_trainer *t = rq_mem_zalloc(1, sizeof *t);
@@ -171,87 +199,6 @@ rq_train_epoch rq_trainer_result(const rq_trainer *t)
     return t->has_best && t->cfg.keep_best ? t->best : t->last;
 }
 
-/* ---- fake-quantizers ---- */
-
-static int fakes_of(const rq_trainer *t, rq_fake_quantizer *const **fakes)
-{
-    return t->q ? rq_linear_quantizer_fakes(t->q, fakes, NULL) : 0;
-}
-
-static bool is_quantizing(const rq_trainer *t)
-{
-    rq_fake_quantizer *const *fakes = NULL;
-    const int n = fakes_of(t, &fakes);
-    bool all = n > 0;
-    for (int i = 0; i < n; i++)
-        all = all && rq_fake_quantizer_fake_quant_enabled(fakes[i]);
-    return all;
-}
-
-/* Which of them observe, before it is changed: *were[n], freed with rq_mem_free. */
-static rq_status mute_observers(const rq_trainer *t, bool **were, rq_err *err)
-{
-    rq_fake_quantizer *const *fakes = NULL;
-    const int n = fakes_of(t, &fakes);
-    if (!(*were = rq_mem_alloc((size_t)n + 1, sizeof **were)))
-        return rq_fail(err, RQ_NO_MEMORY, "out of memory for the fake-quantizers");
-    for (int i = 0; i < n; i++) {
-        (*were)[i] = rq_fake_quantizer_observer_enabled(fakes[i]);
-        rq_fake_quantizer_enable_observer(fakes[i], false);
-    }
-    return RQ_OK;
-}
-
-static void unmute_observers(const rq_trainer *t, bool *were)
-{
-    rq_fake_quantizer *const *fakes = NULL;
-    const int n = fakes_of(t, &fakes);
-    for (int i = 0; i < n && were; i++)
-        rq_fake_quantizer_enable_observer(fakes[i], were[i]);
-    rq_mem_free(were);
-}
-
-static rq_status calibrate(rq_trainer *t, rq_dataset *data, int64_t batches, rq_err *err)
-{
-    rq_walk w;
-    const rq_feed *feeds;
-    const int64_t *rows;
-    int n_feeds;
-    int64_t n, done = 0;
-    rq_status st = rq_walk_init(&w, data, NULL, 0, 0);
-    if (st)
-        return rq_fail(err, st, "out of memory for calibration");
-    const int64_t total = batches > 0 ? batches : (rq_walk_total(&w) + w.step - 1) / w.step;
-    rq_autograd_train(t->a, false);
-    for (const double start = rq_clock_ms(); done < total; done++) {
-        if ((st = rq_walk_next(&w, &feeds, &n_feeds, &rows, &n, err)) || !n)
-            break;
-        if ((st = rq_autograd_forward(t->a, feeds, n_feeds, t->out, err)))
-            break;
-        const double eta = (rq_clock_ms() - start) / 1e3 / (double)(done + 1) * (double)(total - done - 1);
-        if (t->cfg.progress && !t->cfg.progress(t->cfg.progress_arg, "calibrating", done + 1, total, eta)) {
-            st = rq_fail(err, RQ_CANCELLED, "cancelled while calibrating");
-            break;
-        }
-    }
-    rq_walk_release(&w);
-    return st;
-}
-
-rq_status rq_trainer_calibrate(rq_trainer *t, rq_dataset *data, int64_t batches, rq_err *err)
-{
-    rq_fake_quantizer *const *fakes = NULL;
-    const int n = fakes_of(t, &fakes);
-    for (int i = 0; i < n; i++) {
-        rq_fake_quantizer_enable_observer(fakes[i], true);
-        rq_fake_quantizer_enable_fake_quant(fakes[i], false);
-    }
-    RQ_TRY(calibrate(t, data, batches, err));
-    for (int i = 0; i < n; i++)
-        rq_fake_quantizer_enable_fake_quant(fakes[i], true);
-    return RQ_OK;
-}
-
 /* ---- evaluation ---- */
 
 static rq_status evaluate(rq_trainer *t, rq_dataset *data, rq_trainer_sums *s, rq_err *err)
@@ -282,9 +229,9 @@ rq_status rq_trainer_evaluate(rq_trainer *t, rq_dataset *data, double *loss, dou
 {
     rq_trainer_sums s = { 0 };
     bool *were;
-    RQ_TRY(mute_observers(t, &were, err));
+    RQ_TRY(rq_trainer_quantizer_mute(t, &were, err));
     const rq_status st = evaluate(t, data, &s, err);
-    unmute_observers(t, were);
+    rq_trainer_quantizer_unmute(t, were);
     *loss = s.samples ? s.loss / (double)s.samples : NAN;
     *accuracy = s.labelled ? (double)s.right / (double)s.labelled : NAN;
     return st;
@@ -413,7 +360,7 @@ static rq_status end_epoch(rq_trainer *t, rq_dataset *eval, rq_err *err)
     e->loss = s->samples ? s->loss / (double)s->samples : NAN;
     e->accuracy = s->labelled ? (double)s->right / (double)s->labelled : NAN;
     e->eval_loss = e->eval_accuracy = NAN;
-    e->quantized = is_quantizing(t);
+    e->quantized = rq_trainer_quantizer_is_on(t);
     t->step_of_epoch = 0;
     if (eval)
         RQ_TRY(rq_trainer_evaluate(t, eval, &e->eval_loss, &e->eval_accuracy, err));

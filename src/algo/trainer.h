@@ -1,5 +1,5 @@
 /* algo/trainer.h — a trainer inside: trainer.c has the loop, trainer_batch.c one batch (targets, losses, teacher), trainer_state.c what is
- * kept and put back, trainer_metrics.c the file of JSON lines. */
+ * kept and put back, trainer_quantizer.c fake-quantizers, trainer_metrics.c the file of JSON lines. */
 #ifndef RQ_ALGO_TRAINER_H
 #define RQ_ALGO_TRAINER_H
 
@@ -23,7 +23,6 @@ typedef struct rq_trainer_sums {
     int64_t samples, right, labelled;
 } rq_trainer_sums;
 
-/* One object of what is evaluated: outputs of a batch and where they are. */
 struct rq_trainer {
     rq_train_cfg cfg;
     rq_graph *g;            /* that is trained: q's model, or the caller's graph */
@@ -79,6 +78,20 @@ rq_status rq_trainer_state_resume(rq_trainer *t, bool *found, rq_err *err);
 rq_status rq_trainer_state_fingerprint(rq_trainer *t, rq_dataset *train, rq_dataset *eval, char **out, rq_err *err);
 /* Remember the parameters as the best; put them back. */
 rq_status rq_trainer_state_keep(rq_trainer *t, rq_err *err);
+
+/* ---- trainer_quantizer.c ---- */
+
+rq_graph *rq_trainer_quantizer_model(rq_linear_quantizer *q);
+/* Its fake-quantizers; 0 and *fakes as it was: there is none. */
+int rq_trainer_quantizer_fakes(const rq_trainer *t, rq_fake_quantizer *const **fakes);
+/* Do all of them quantize? false: there are none. */
+bool rq_trainer_quantizer_is_on(const rq_trainer *t);
+/* Observers off; what they were goes to *were, which unmute takes. */
+rq_status rq_trainer_quantizer_mute(const rq_trainer *t, bool **were, rq_err *err);
+void rq_trainer_quantizer_unmute(const rq_trainer *t, bool *were);
+rq_status rq_trainer_quantizer_step(rq_trainer *t, rq_err *err);
+rq_status rq_trainer_quantizer_save(rq_trainer *t, rq_state *s, const char *prefix);
+rq_status rq_trainer_quantizer_load(rq_trainer *t, const rq_state *s, const char *prefix, rq_err *err);
 
 /* ---- trainer_metrics.c ---- */
 

@@ -168,7 +168,7 @@ static rq_status learn(rq_trainer *t, double lr, rq_err *err)
     RQ_TRY(rq_autograd_backward(t->a, t->dy, err));
     const int n = rq_autograd_parameters(t->a, &p);
     RQ_TRY(rq_optimizer_step(t->o, p, n, lr, err));
-    return t->q ? rq_linear_quantizer_step(t->q, t->a, err) : RQ_OK;
+    return rq_trainer_quantizer_step(t, err);
 }
 
 rq_status rq_trainer_batch(rq_trainer *t, rq_dataset *data, const rq_feed *feeds, int n_feeds, const int64_t *rows,

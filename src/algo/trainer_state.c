@@ -12,7 +12,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "algo/linear_quantizer.h"
 #include "algo/trainer.h"
 #include "base/buf.h"
 #include "base/mem.h"
@@ -83,31 +82,17 @@ static rq_status load_array(void *arg, const char *name, const char *of, float *
     return RQ_OK;
 }
 
-static rq_status quantizer_prefix(char *buf, size_t n, const char *prefix)
-{
-    return snprintf(buf, n, "%squantizer.", prefix) < (int)n ? RQ_OK : RQ_NO_MEMORY;
-}
-
 rq_status rq_trainer_state_save(rq_trainer *t, rq_state *s, const char *prefix, rq_err *err)
 {
-    char inner[64];
     RQ_TRY(each_array(t, save_array, &(place) { .to = s, .prefix = prefix }, err));
-    if (!t->q)
-        return RQ_OK;
-    RQ_TRY(quantizer_prefix(inner, sizeof inner, prefix));
-    const rq_status st = rq_linear_quantizer_save(t->q, s, inner);
+    const rq_status st = rq_trainer_quantizer_save(t, s, prefix);
     return st ? rq_fail(err, st, "out of memory keeping the fake-quantizers") : RQ_OK;
 }
 
 rq_status rq_trainer_state_load(rq_trainer *t, const rq_state *s, const char *prefix, rq_err *err)
 {
-    char inner[64];
     RQ_TRY(each_array(t, load_array, &(place) { .from = s, .prefix = prefix }, err));
-    if (!t->q)
-        return RQ_OK;
-    RQ_TRY(quantizer_prefix(inner, sizeof inner, prefix));
-    RQ_TRY(rq_linear_quantizer_load(t->q, s, inner, err));
-    return t->q->frozen ? rq_autograd_freeze_batch_norm(t->a, NULL, true, err) : RQ_OK;
+    return rq_trainer_quantizer_load(t, s, prefix, err);
 }
 
 rq_status rq_trainer_state_keep(rq_trainer *t, rq_err *err)
@@ -159,11 +144,11 @@ static uint64_t hash_graph(const rq_graph *g)
     return h;
 }
 
-static rq_status hash_quantizer(const rq_linear_quantizer *q, uint64_t *h)
+static rq_status hash_quantizer(rq_trainer *t, uint64_t *h)
 {
     rq_state *s;
     RQ_TRY(rq_state_create(&s));
-    const rq_status st = rq_linear_quantizer_save(q, s, "");
+    const rq_status st = rq_trainer_quantizer_save(t, s, "");
     for (int i = 0; i < rq_state_count(s); i++)
         *h = mix(*h, rq_state_tensor(s, i)->data, rq_state_tensor(s, i)->bytes);
     rq_state_destroy(s);
@@ -232,7 +217,7 @@ rq_status rq_trainer_state_fingerprint(rq_trainer *t, rq_dataset *train, rq_data
     const rq_train_cfg *c = &t->cfg;
     rq_buf b = { 0 };
     uint64_t q = 0;
-    if (t->q && hash_quantizer(t->q, &q))
+    if (hash_quantizer(t, &q))
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for a checkpoint");
     rq_buf_addf(&b, "model=%016" PRIx64 "\nquantizer=%016" PRIx64 "\n", hash_graph(t->g), q);
     add_data(&b, "samples", train);

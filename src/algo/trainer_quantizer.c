@@ -1,0 +1,109 @@
+/* algo/trainer_quantizer.c — a trainer's LinearQuantizer: its fake-quantizers switched, calibrated, kept. */
+#include <stdio.h>
+#include <string.h>
+
+#include "algo/linear_quantizer.h"
+#include "algo/report_priv.h"
+#include "algo/trainer.h"
+#include "base/clock.h"
+#include "base/mem.h"
+
+rq_graph *rq_trainer_quantizer_model(rq_linear_quantizer *q)
+{
+    return NULL;
+}
+
+int rq_trainer_quantizer_fakes(const rq_trainer *t, rq_fake_quantizer *const **fakes)
+{
+    return 0;
+}
+
+bool rq_trainer_quantizer_is_on(const rq_trainer *t)
+{
+    rq_fake_quantizer *const *fakes = NULL;
+    const int n = rq_trainer_quantizer_fakes(t, &fakes);
+    bool all = n > 0;
+    for (int i = 0; i < n; i++)
+        all = all && rq_fake_quantizer_fake_quant_enabled(fakes[i]);
+    return all;
+}
+
+rq_status rq_trainer_quantizer_mute(const rq_trainer *t, bool **were, rq_err *err)
+{
+    rq_fake_quantizer *const *fakes = NULL;
+    const int n = rq_trainer_quantizer_fakes(t, &fakes);
+    if (!(*were = rq_mem_alloc((size_t)n + 1, sizeof **were)))
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory for the fake-quantizers");
+    for (int i = 0; i < n; i++) {
+        (*were)[i] = rq_fake_quantizer_observer_enabled(fakes[i]);
+        rq_fake_quantizer_enable_observer(fakes[i], false);
+    }
+    return RQ_OK;
+}
+
+void rq_trainer_quantizer_unmute(const rq_trainer *t, bool *were)
+{
+    rq_fake_quantizer *const *fakes = NULL;
+    const int n = rq_trainer_quantizer_fakes(t, &fakes);
+    for (int i = 0; i < n && were; i++)
+        rq_fake_quantizer_enable_observer(fakes[i], were[i]);
+    rq_mem_free(were);
+}
+
+static rq_status calibrate(rq_trainer *t, rq_dataset *data, int64_t batches, rq_err *err)
+{
+    rq_walk w;
+    const rq_feed *feeds;
+    const int64_t *rows;
+    int n_feeds;
+    int64_t n, done = 0;
+    rq_status st = rq_walk_init(&w, data, NULL, 0, 0);
+    if (st)
+        return rq_fail(err, st, "out of memory for calibration");
+    const int64_t total = batches > 0 ? batches : (rq_walk_total(&w) + w.step - 1) / w.step;
+    rq_autograd_train(t->a, false);
+    for (const double start = rq_clock_ms(); done < total; done++) {
+        if ((st = rq_walk_next(&w, &feeds, &n_feeds, &rows, &n, err)) || !n)
+            break;
+        if ((st = rq_autograd_forward(t->a, feeds, n_feeds, t->out, err)))
+            break;
+        const double eta = (rq_clock_ms() - start) / 1e3 / (double)(done + 1) * (double)(total - done - 1);
+        if (t->cfg.progress && !t->cfg.progress(t->cfg.progress_arg, "calibrating", done + 1, total, eta)) {
+            st = rq_fail(err, RQ_CANCELLED, "cancelled while calibrating");
+            break;
+        }
+    }
+    rq_walk_release(&w);
+    return st;
+}
+
+rq_status rq_trainer_calibrate(rq_trainer *t, rq_dataset *data, int64_t batches, rq_err *err)
+{
+    rq_fake_quantizer *const *fakes = NULL;
+    const int n = rq_trainer_quantizer_fakes(t, &fakes);
+    for (int i = 0; i < n; i++) {
+        rq_fake_quantizer_enable_observer(fakes[i], true);
+        rq_fake_quantizer_enable_fake_quant(fakes[i], false);
+    }
+    RQ_TRY(calibrate(t, data, batches, err));
+    for (int i = 0; i < n; i++)
+        rq_fake_quantizer_enable_fake_quant(fakes[i], true);
+    return RQ_OK;
+}
+
+rq_status rq_trainer_quantizer_step(rq_trainer *t, rq_err *err)
+{
+    return RQ_OK;
+}
+
+/* ---- state ---- */
+
+rq_status rq_trainer_quantizer_save(rq_trainer *t, rq_state *s, const char *prefix)
+{
+    return RQ_OK;
+}
+
+rq_status rq_trainer_quantizer_load(rq_trainer *t, const rq_state *s, const char *prefix, rq_err *err)
+{
+    return RQ_OK;
+}
