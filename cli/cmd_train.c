@@ -11,6 +11,8 @@ typedef struct train_args {
 static const cli_opt opts[] = {
     CLI_ROWS_TRAIN,
     { CLI_IN, 0, "teacher", "MODEL", CLI_TRAIN_TO(teacher), "the model to distill from", NULL, 0, 0 },
+    { CLI_INT, 0, "init", "SEED", offsetof(train_args, init),
+      "draw all parameters anew first, as PyTorch's layers do (default: go on from those of MODEL)", NULL, 0, 9e15 },
     CLI_ROWS_DATA,
     CLI_ROWS_COMMON,
     { CLI_END, 0, NULL, NULL, 0, NULL, NULL, 0, 0 },

@@ -295,6 +295,7 @@ set(RQ_SOURCES
   src/nn/nn.c
   src/nn/plain.c
   src/nn/recurrent.c
+  src/nn/reset.c
   src/run/memory.c
   src/run/plan.c
   src/run/plan_decide.c

@@ -106,6 +106,7 @@ rq_test(tests/algo/test_linear_quantizer_config.c)
 rq_test(tests/algo/test_qconfig_text.c)
 rq_test(tests/algo/test_recipe.c)
 rq_test(tests/algo/test_report.c)
+rq_test(tests/algo/test_train.c)
 rq_test(tests/algo/test_weight_only.c)
 rq_test(tests/oom/test_oom.c)
 

@@ -198,6 +198,11 @@ typedef enum rq_nn_init {
 RQ_API rq_status rq_nn_initialize(rq_graph *g, const char *pattern, rq_nn_init init, double a, double b, uint64_t seed,
                                   rq_err *err);
 
+/* Draw the parameters of all layers of g anew, as PyTorch's layers do when they are made (reset_parameters): weights and biases of products within
+ * 1 / sqrt(fan_in), of recurrent layers within 1 / sqrt(hidden_size), embeddings N(0, 1); norms 1 and 0, running statistics 0 and 1. Other constants stay.
+ * RQ_NO_MEMORY. */
+RQ_API rq_status rq_nn_reset_parameters(rq_graph *g, uint64_t seed, rq_err *err);
+
 /* Parameters and running statistics under PyTorch's names and shapes: "conv1.weight", "bn1.running_mean", "bn1.num_batches_tracked",
  * "lstm.weight_ih_l0", put under `prefix` (NULL: none). RQ_NO_MEMORY. */
 RQ_API rq_status rq_nn_state_dict(const rq_graph *g, rq_state *s, const char *prefix);

@@ -10,12 +10,12 @@
 
 rq_graph *rq_trainer_quantizer_model(rq_linear_quantizer *q)
 {
-    return NULL;
+    return rq_linear_quantizer_model(q);
 }
 
 int rq_trainer_quantizer_fakes(const rq_trainer *t, rq_fake_quantizer *const **fakes)
 {
-    return 0;
+    return t->q ? rq_linear_quantizer_fakes(t->q, fakes, NULL) : 0;
 }
 
 bool rq_trainer_quantizer_is_on(const rq_trainer *t)
@@ -93,17 +93,29 @@ rq_status rq_trainer_calibrate(rq_trainer *t, rq_dataset *data, int64_t batches,
 
 rq_status rq_trainer_quantizer_step(rq_trainer *t, rq_err *err)
 {
-    return RQ_OK;
+    return t->q ? rq_linear_quantizer_step(t->q, t->a, err) : RQ_OK;
 }
 
 /* ---- state ---- */
 
+static bool join(char *buf, size_t n, const char *prefix)
+{
+    return snprintf(buf, n, "%squantizer.", prefix) < (int)n;
+}
+
 rq_status rq_trainer_quantizer_save(rq_trainer *t, rq_state *s, const char *prefix)
 {
-    return RQ_OK;
+    char inner[64];
+    if (!t->q)
+        return RQ_OK;
+    return join(inner, sizeof inner, prefix) ? rq_linear_quantizer_save(t->q, s, inner) : RQ_BAD_ARG;
 }
 
 rq_status rq_trainer_quantizer_load(rq_trainer *t, const rq_state *s, const char *prefix, rq_err *err)
 {
-    return RQ_OK;
+    char inner[64];
+    if (!t->q || !join(inner, sizeof inner, prefix))
+        return RQ_OK;
+    RQ_TRY(rq_linear_quantizer_load(t->q, s, inner, err));
+    return t->q->frozen ? rq_autograd_freeze_batch_norm(t->a, NULL, true, err) : RQ_OK;
 }
