@@ -165,7 +165,6 @@ set_tests_properties(light PROPERTIES SKIP_RETURN_CODE 77 DEPENDS onnx_cases TIM
 string(REPLACE ";" " " RQ_EMULATOR "${CMAKE_CROSSCOMPILING_EMULATOR}")
 add_test(NAME determinism COMMAND tests/determinism/run.sh ${RQ_TEST_TMP} 32 "${RQ_EMULATOR} $<TARGET_FILE:requant>" WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(golden interop onnx_cases determinism PROPERTIES TIMEOUT 600)
-add_test(NAME kill COMMAND tests/cli/kill.sh $<TARGET_FILE:requant> 1 WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}) # ten times: make check
 add_test(NAME transcripts COMMAND tests/cli/run.sh $<TARGET_FILE:requant> WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 add_test(NAME readme COMMAND tools/readme.sh $<TARGET_FILE:requant> WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 add_test(NAME install COMMAND tests/install/test_install.sh ${CMAKE_BINARY_DIR} ${CMAKE_C_COMPILER} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})

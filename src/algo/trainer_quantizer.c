@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "algo/linear_quantizer.h"
 #include "algo/report_priv.h"
 #include "algo/trainer.h"
 #include "base/clock.h"
@@ -117,5 +116,5 @@ rq_status rq_trainer_quantizer_load(rq_trainer *t, const rq_state *s, const char
     if (!t->q || !join(inner, sizeof inner, prefix))
         return RQ_OK;
     RQ_TRY(rq_linear_quantizer_load(t->q, s, inner, err));
-    return t->q->frozen ? rq_autograd_freeze_batch_norm(t->a, NULL, true, err) : RQ_OK;
+    return rq_linear_quantizer_resume(t->q, t->a, err);
 }

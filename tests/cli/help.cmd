@@ -1,5 +1,6 @@
 requant --help
 requant quantize --help
+requant train --help
 requant calibrate --help
 requant run --help
 requant eval --help
