@@ -1,7 +1,7 @@
 /* cli/cmd_train.c — requant train: a network, samples, and what it shall give for them. */
 #include <stdio.h>
 
-#include "train.h"
+#include "cli_train.h"
 
 typedef struct train_args {
     cli_train train; /* begins with cli_common */

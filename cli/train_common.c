@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "train.h"
+#include "cli_train.h"
 
 void cli_train_defaults(cli_train *a)
 {

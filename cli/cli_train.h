@@ -1,6 +1,6 @@
-/* cli/train.h — what requant train and requant qat have in common: options, their meaning, and how epochs are told (train_common.c). */
-#ifndef CLI_TRAIN_H
-#define CLI_TRAIN_H
+/* cli/cli_train.h — what requant train and requant qat have in common: options, their meaning, and how epochs are told (train_common.c). */
+#ifndef CLI_CLI_TRAIN_H
+#define CLI_CLI_TRAIN_H
 
 #include "cli.h"
 
