@@ -302,6 +302,7 @@ set(RQ_SOURCES
   src/run/plan_forms.c
   src/run/program.c
   src/run/session.c
+  src/algo/agreement.c
   src/algo/annotate.c
   src/algo/augment.c
   src/algo/bench.c
@@ -328,6 +329,7 @@ set(RQ_SOURCES
   src/algo/linear_quantizer_place.c
   src/algo/linear_quantizer_rewrite.c
   src/algo/linear_quantizer_sign.c
+  src/algo/linear_quantizer_report.c
   src/algo/lint.c
   src/algo/lint_ort.c
   src/algo/lint_other.c

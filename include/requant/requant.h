@@ -2,6 +2,7 @@
 #ifndef REQUANT_REQUANT_H
 #define REQUANT_REQUANT_H
 
+#include <requant/agreement.h>
 #include <requant/autograd.h>
 #include <requant/calibrator.h>
 #include <requant/dataset.h>
@@ -15,6 +16,7 @@
 #include <requant/image.h>
 #include <requant/learned_quantize.h>
 #include <requant/linear_quantizer.h>
+#include <requant/linear_quantizer_report.h>
 #include <requant/modules.h>
 #include <requant/nn.h>
 #include <requant/observer.h>

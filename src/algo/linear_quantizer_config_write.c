@@ -1,7 +1,5 @@
 /* algo/linear_quantizer_config_write.c — LinearQuantizerConfig as JSON and as YAML: every field in its canonical spelling, nothing that follows from another,
  * so that what is written reads back as the same. */
-#include <string.h>
-
 #include "algo/linear_quantizer_config.h"
 #include "base/buf.h"
 #include "base/quote.h"
@@ -155,15 +153,7 @@ static int64_t write(const rq_linear_quantizer_config *c, bool yaml, char *buf, 
         close_map(&w);
         rq_buf_adds(&w.b, "\n");
     }
-    const int64_t size = w.b.failed ? -1 : (int64_t)w.b.size;
-    if (n > 0) {
-        const size_t fits = size < 0 ? 0 : (size_t)size < n ? (size_t)size : n - 1;
-        if (fits > 0)
-            memcpy(buf, w.b.data, fits);
-        buf[fits] = '\0';
-    }
-    rq_buf_release(&w.b);
-    return size;
+    return rq_buf_hand_over(&w.b, buf, n);
 }
 
 int64_t rq_linear_quantizer_config_as_dict(const rq_linear_quantizer_config *c, char *buf, size_t n)

@@ -68,3 +68,16 @@ void rq_buf_release(rq_buf *b)
     rq_mem_free(b->data);
     *b = (rq_buf) { 0 };
 }
+
+int64_t rq_buf_hand_over(rq_buf *b, char *buf, size_t n)
+{
+    const int64_t size = b->failed ? -1 : (int64_t)b->size;
+    if (n > 0) {
+        const size_t fits = size < 0 ? 0 : (size_t)size < n ? (size_t)size : n - 1;
+        if (fits > 0)
+            memcpy(buf, b->data, fits);
+        buf[fits] = '\0';
+    }
+    rq_buf_release(b);
+    return size;
+}

@@ -45,19 +45,6 @@ void rq_quant_desc_number(rq_buf *b, double v, bool f32)
     rq_buf_adds(b, text);
 }
 
-int64_t rq_quant_desc_hand_over(rq_buf *b, char *buf, size_t n)
-{
-    const int64_t size = b->failed ? -1 : (int64_t)b->size;
-    if (n > 0) {
-        const size_t fits = size < 0 ? 0 : (size_t)size < n ? (size_t)size : n - 1;
-        if (fits > 0)
-            memcpy(buf, b->data, fits);
-        buf[fits] = '\0';
-    }
-    rq_buf_release(b);
-    return size;
-}
-
 /* ---- as the original prints itself ---- */
 
 void rq_quant_desc_axes(rq_buf *b, const rq_quant_desc *d)
@@ -117,7 +104,7 @@ int64_t rq_quant_desc_text(const rq_quant_desc *d, char *buf, size_t n)
         rq_quant_desc_number(&b, d->scale_amax, false);
     }
     rq_buf_adds(&b, ")");
-    return rq_quant_desc_hand_over(&b, buf, n);
+    return rq_buf_hand_over(&b, buf, n);
 }
 
 /* ---- YAML out ---- */
@@ -226,7 +213,7 @@ int64_t rq_quant_desc_to_yaml(const rq_quant_desc *d, bool compat, char *buf, si
         rq_buf_adds(&b, "scale_amax: null\n");
     }
     add_flag(&b, "unsigned", d->is_unsigned, false, compat);
-    return rq_quant_desc_hand_over(&b, buf, n);
+    return rq_buf_hand_over(&b, buf, n);
 }
 
 /* ---- YAML in ---- */

@@ -9,7 +9,5 @@
 void rq_quant_desc_number(rq_buf *b, double v, bool f32);
 /* "0", "(0, 1)", "(0,)". */
 void rq_quant_desc_axes(rq_buf *b, const rq_quant_desc *d);
-/* At most n bytes with the NUL to buf, and b is released; the length of all, -1 when memory was out. */
-int64_t rq_quant_desc_hand_over(rq_buf *b, char *buf, size_t n);
 
 #endif

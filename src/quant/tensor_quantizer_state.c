@@ -460,7 +460,7 @@ int64_t rq_tensor_quantizer_text(const rq_tensor_quantizer *q, char *buf, size_t
     rq_buf_adds(&b, "TensorQuantizer(");
     if (q->disabled) {
         rq_buf_adds(&b, "disabled)");
-        return rq_quant_desc_hand_over(&b, buf, n);
+        return rq_buf_hand_over(&b, buf, n);
     }
     add_settings(&b, q);
     rq_buf_adds(&b, q->pre_quant_scale.dtype == RQ_DTYPE_NONE ? "" : " pre_quant_scale");
@@ -476,5 +476,5 @@ int64_t rq_tensor_quantizer_text(const rq_tensor_quantizer *q, char *buf, size_t
     rq_buf_adds(&b, q->if_clip ? " clip" : "");
     rq_buf_adds(&b, q->if_calib ? " calib" : "");
     rq_buf_adds(&b, ")");
-    return rq_quant_desc_hand_over(&b, buf, n);
+    return rq_buf_hand_over(&b, buf, n);
 }

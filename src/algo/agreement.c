@@ -1,0 +1,321 @@
+/* algo/agreement.c — the simulation and the integers side by side. Both run a batch; what a fake-quantizer gave is sent to codes by the parameters of the
+ * quantized graph (its numbers lie on that grid, so this is exact) and compared with the codes the session made. */
+#include "requant/agreement.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "algo/report_priv.h"
+#include "base/buf.h"
+#include "base/cpu.h"
+#include "base/mem.h"
+#include "base/number.h"
+#include "base/quote.h"
+#include "graph/graph.h"
+#include "graph/query.h"
+#include "quant/codes.h"
+
+rq_agreement_cfg rq_agreement_defaults(void)
+{
+    return (rq_agreement_cfg) { .limit = 0.001, .onednn = true };
+}
+
+/* A value of both graphs. */
+typedef struct pair {
+    const char *simulated, *executed; /* names in each */
+    rq_tensor reals;                  /* of the batch being run */
+    rq_agreement_layer *layer;
+    const rq_kernels *k;
+} pair;
+
+typedef struct work {
+    rq_agreement *out;
+    rq_graph *prepared;
+    const rq_graph *quantized;
+    pair *pairs;
+    int n;
+    rq_kernels k;
+    rq_err *err;
+} work;
+
+static rq_status no_memory(rq_err *err)
+{
+    return rq_fail(err, RQ_NO_MEMORY, "out of memory comparing simulation and integers");
+}
+
+/* ---- which values ---- */
+
+static rq_id annotated(const rq_graph *g, const char *name)
+{
+    const rq_id v = rq_graph_find(g, name);
+    return v >= 0 && rq_graph_qparams(g, v) && g->values[v].kind != RQ_VALUE_CONST ? v : RQ_NONE;
+}
+
+/* Where the quantized graph has what this node gives: under its name, that of what it reads, or requantized from that. */
+static rq_id counterpart(const work *w, const rq_node *fake)
+{
+    const rq_graph *g = w->quantized;
+    const char *in = w->prepared->values[fake->in[0]].name;
+    rq_id v = annotated(g, w->prepared->values[fake->out[0]].name);
+    if (v == RQ_NONE)
+        v = annotated(g, in);
+    const rq_id x = rq_graph_find(g, in);
+    for (rq_id i = 0; v == RQ_NONE && x >= 0 && i < g->n_nodes; i++)
+        if (g->nodes[i].op && rq_node_is(&g->nodes[i], "Requantize") && g->nodes[i].in[0] == x)
+            v = g->nodes[i].out[0];
+    return v;
+}
+
+static rq_status add_pair(work *w, const rq_node *fake)
+{
+    const rq_graph *g = w->quantized;
+    const rq_id v = counterpart(w, fake);
+    if (v == RQ_NONE)
+        return RQ_OK;
+    for (int i = 0; i < w->n; i++)
+        if (!strcmp(w->pairs[i].executed, g->values[v].name))
+            return RQ_OK; /* read through several fake-quantizers that are one */
+    rq_agreement_layer *l = &w->out->layers[w->out->n++];
+    const rq_node *maker = g->values[v].kind == RQ_VALUE_NODE ? &g->nodes[g->values[v].producer] : NULL;
+    l->name = rq_mem_strdup(maker && maker->name[0] ? maker->name : g->values[v].name);
+    l->value = rq_mem_strdup(g->values[v].name);
+    w->pairs[w->n++] = (pair) { w->prepared->values[fake->out[0]].name, g->values[v].name, { 0 }, l, &w->k };
+    return l->name && l->value ? RQ_OK : no_memory(w->err);
+}
+
+/* Is what the node reads made of constants alone? Then it is a weight. */
+static bool is_weight(const rq_graph *g, rq_id v, int depth)
+{
+    if (g->values[v].kind != RQ_VALUE_NODE || depth > 16)
+        return g->values[v].kind == RQ_VALUE_CONST;
+    const rq_node *n = &g->nodes[g->values[v].producer];
+    for (int i = 0; i < n->n_in; i++)
+        if (n->in[i] >= 0 && !is_weight(g, n->in[i], depth + 1))
+            return false;
+    return n->n_in > 0;
+}
+
+static rq_status find_pairs(work *w)
+{
+    rq_id *order;
+    int n;
+    RQ_TRY(rq_order(w->prepared, &order, &n, w->err));
+    w->pairs = rq_mem_zalloc((size_t)n + 1, sizeof *w->pairs);
+    w->out->layers = rq_mem_zalloc((size_t)n + 1, sizeof *w->out->layers);
+    rq_status s = w->pairs && w->out->layers ? RQ_OK : no_memory(w->err);
+    for (int i = 0; i < n && s == RQ_OK; i++) {
+        const rq_node *node = &w->prepared->nodes[order[i]];
+        if (rq_node_is(node, "FakeQuantize") && !is_weight(w->prepared, node->in[0], 0))
+            s = add_pair(w, node);
+    }
+    rq_mem_free(order);
+    if (s == RQ_OK && !w->n)
+        s = rq_fail(w->err, RQ_BAD_DATA, "no value of the quantized graph is one that a fake-quantizer gave");
+    return s;
+}
+
+/* ---- the runs ---- */
+
+static rq_status keep(void *arg, const char *value, const rq_tensor *t, rq_err *err)
+{
+    pair *p = arg;
+    (void)value;
+    rq_tensor_release(&p->reals);
+    return rq_tensor_copy(&p->reals, t) ? no_memory(err) : RQ_OK;
+}
+
+static rq_status compare(void *arg, const char *value, const rq_tensor *t, const rq_qparams *q, rq_err *err)
+{
+    pair *p = arg;
+    rq_tensor codes;
+    if (!q || p->reals.dtype != RQ_DTYPE_F32)
+        return RQ_OK;
+    if (rq_tensor_count(t) != rq_tensor_count(&p->reals))
+        return rq_fail(err, RQ_BAD_SHAPE, "'%s' has %lld elements, its simulation %lld", value,
+                       (long long)rq_tensor_count(t), (long long)rq_tensor_count(&p->reals));
+    if (rq_tensor_create(&codes, t->dtype, &p->reals.shape, false))
+        return no_memory(err);
+    rq_codes_from_reals(&codes, &p->reals, q, p->k);
+    for (int64_t i = 0, n = rq_tensor_count(t); i < n; i++) {
+        const int32_t d = abs((int32_t)rq_tensor_get(t, i) - (int32_t)rq_tensor_get(&codes, i));
+        p->layer->differ += d != 0;
+        p->layer->far += d > 1;
+        if (d > p->layer->worst)
+            p->layer->worst = d;
+    }
+    p->layer->codes += rq_tensor_count(t);
+    rq_tensor_release(&codes);
+    return RQ_OK;
+}
+
+static rq_status run_batches(work *w, rq_autograd *a, rq_session *s, rq_walk *walk)
+{
+    const int n_sim = rq_graph_n_outputs(w->prepared), n_out = rq_graph_n_outputs(w->quantized);
+    rq_tensor *y = rq_mem_zalloc((size_t)(n_sim + n_out) + 1, sizeof *y);
+    rq_status st = y ? RQ_OK : no_memory(w->err);
+    while (st == RQ_OK) {
+        const rq_feed *feeds;
+        const int64_t *rows;
+        int n_feeds;
+        int64_t n;
+        st = rq_walk_next(walk, &feeds, &n_feeds, &rows, &n, w->err);
+        if (st || !n)
+            break;
+        st = rq_autograd_forward(a, feeds, n_feeds, y, w->err);
+        if (st == RQ_OK)
+            st = rq_session_run(s, feeds, n_feeds, y + n_sim, w->err);
+        for (int i = 0; i < n_out; i++)
+            rq_tensor_release(&y[n_sim + i]);
+        w->out->samples += n;
+    }
+    rq_mem_free(y);
+    return st;
+}
+
+static rq_status run(work *w, rq_fake_quantizer *const *fakes, int n_fakes, rq_dataset *data,
+                     const rq_agreement_cfg *cfg)
+{
+    rq_autograd *a = NULL;
+    rq_session *s = NULL;
+    rq_walk walk = { 0 };
+    rq_autograd_cfg sim = rq_autograd_defaults();
+    sim.threads = cfg->threads;
+    sim.onednn = cfg->onednn;
+    sim.fakes = fakes;
+    sim.n_fakes = n_fakes;
+    const rq_session_cfg exec = { .threads = cfg->threads, .onednn = cfg->onednn };
+    rq_status st = rq_autograd_create(&a, w->prepared, &sim, w->err);
+    if (st == RQ_OK)
+        st = rq_session_create(&s, w->quantized, &exec, w->err);
+    if (st == RQ_OK && rq_walk_init(&walk, data, cfg->rows, cfg->n_rows, 0))
+        st = no_memory(w->err);
+    if (st == RQ_OK)
+        st = rq_walk_fit(&walk, &s, &w->quantized, 1, w->err);
+    for (int i = 0; i < w->n && st == RQ_OK; i++) {
+        st = rq_autograd_tap(a, w->pairs[i].simulated, keep, &w->pairs[i], w->err);
+        if (st == RQ_OK)
+            st = rq_session_tap_codes(s, w->pairs[i].executed, compare, &w->pairs[i], w->err);
+    }
+    if (st == RQ_OK) {
+        rq_autograd_train(a, false);
+        st = run_batches(w, a, s, &walk);
+    }
+    rq_walk_release(&walk);
+    rq_session_destroy(s);
+    rq_autograd_destroy(a);
+    return st;
+}
+
+static void judge(rq_agreement *a)
+{
+    for (int i = 0; i < a->n; i++) {
+        rq_agreement_layer *l = &a->layers[i];
+        l->named = l->far > 0 || (double)l->differ > a->limit * (double)l->codes;
+        a->n_named += l->named;
+        a->codes += l->codes;
+        a->differ += l->differ;
+    }
+}
+
+rq_status rq_agreement_measure(rq_agreement *out, rq_graph *prepared, rq_fake_quantizer *const *fakes, int n_fakes,
+                               const rq_graph *quantized, rq_dataset *data, const rq_agreement_cfg *cfg, rq_err *err)
+{
+    const rq_agreement_cfg usual = rq_agreement_defaults();
+    unsigned cpu;
+    work w = { .out = out, .prepared = prepared, .quantized = quantized, .err = err };
+    cfg = cfg ? cfg : &usual;
+    *out = (rq_agreement) { .limit = cfg->limit };
+    rq_kernels_init(&w.k, rq_cpu_pinned(&cpu, NULL) ? 0 : cpu);
+    bool *on = rq_mem_alloc((size_t)n_fakes * 2 + 1, sizeof *on);
+    if (!on)
+        return no_memory(err);
+    for (int i = 0; i < n_fakes; i++) {
+        on[2 * i] = rq_fake_quantizer_observer_enabled(fakes[i]);
+        on[2 * i + 1] = rq_fake_quantizer_fake_quant_enabled(fakes[i]);
+        rq_fake_quantizer_enable_observer(fakes[i], false);
+        rq_fake_quantizer_enable_fake_quant(fakes[i], true);
+    }
+    rq_status s = find_pairs(&w);
+    if (s == RQ_OK)
+        s = run(&w, fakes, n_fakes, data, cfg);
+    for (int i = 0; i < n_fakes; i++) {
+        rq_fake_quantizer_enable_observer(fakes[i], on[2 * i]);
+        rq_fake_quantizer_enable_fake_quant(fakes[i], on[2 * i + 1]);
+    }
+    rq_mem_free(on);
+    for (int i = 0; i < w.n; i++)
+        rq_tensor_release(&w.pairs[i].reals);
+    rq_mem_free(w.pairs);
+    if (s == RQ_OK)
+        judge(out);
+    else
+        rq_agreement_release(out);
+    return s;
+}
+
+void rq_agreement_release(rq_agreement *a)
+{
+    for (int i = 0; a->layers && i < a->n; i++) {
+        rq_mem_free(a->layers[i].name);
+        rq_mem_free(a->layers[i].value);
+    }
+    rq_mem_free(a->layers);
+    *a = (rq_agreement) { 0 };
+}
+
+/* ---- for readers ---- */
+
+static double percent(int64_t part, int64_t all)
+{
+    return all ? 100.0 * (double)part / (double)all : 0;
+}
+
+void rq_agreement_print(const rq_agreement *a, FILE *to)
+{
+    int width = 5;
+    for (int i = 0; i < a->n; i++) {
+        const int n = (int)strlen(a->layers[i].name);
+        width = n > width && n <= 44 ? n : width;
+    }
+    fprintf(to, "%-*s  %12s  %10s  %9s  %6s\n", width, "layer", "codes", "differ", "share %", "steps");
+    for (int i = 0; i < a->n; i++) {
+        const rq_agreement_layer *l = &a->layers[i];
+        if (l->codes)
+            rq_number_to(to, "%-*s  %12lld  %10lld  %9.4f  %6d%s\n", width, l->name, (long long)l->codes,
+                         (long long)l->differ, percent(l->differ, l->codes), (int)l->worst, l->named ? "  <" : "");
+        else
+            fprintf(to, "%-*s  part of another layer in integers\n", width, l->name);
+    }
+    rq_number_to(to, "simulation and integers: %lld of %lld codes differ (%.4f %%) on %lld samples\n",
+                 (long long)a->differ, (long long)a->codes, percent(a->differ, a->codes), (long long)a->samples);
+    for (int i = 0; i < a->n; i++) {
+        const rq_agreement_layer *l = &a->layers[i];
+        if (l->named && l->far)
+            rq_number_to(to, "%s: %lld codes are off by more than one step, the worst by %d\n", l->name,
+                         (long long)l->far, (int)l->worst);
+        else if (l->named)
+            rq_number_to(to, "%s: %.3f %% of its codes differ, more than %.3f %%\n", l->name,
+                         percent(l->differ, l->codes), 100 * a->limit);
+    }
+}
+
+int64_t rq_agreement_json(const rq_agreement *a, char *buf, size_t n)
+{
+    rq_buf b = { 0 };
+    char limit[40];
+    rq_number_print(limit, sizeof limit, "%.9g", a->limit);
+    rq_buf_addf(&b, "{\"samples\": %lld, \"codes\": %lld, \"differ\": %lld, \"limit\": %s, \"layers\": [",
+                (long long)a->samples, (long long)a->codes, (long long)a->differ, limit);
+    for (int i = 0; i < a->n; i++) {
+        const rq_agreement_layer *l = &a->layers[i];
+        rq_buf_adds(&b, i ? ",\n {\"name\": " : "\n {\"name\": ");
+        rq_quote(&b, l->name);
+        rq_buf_adds(&b, ", \"value\": ");
+        rq_quote(&b, l->value);
+        rq_buf_addf(&b, ", \"codes\": %lld, \"differ\": %lld, \"far\": %lld, \"worst\": %d, \"named\": %s}",
+                    (long long)l->codes, (long long)l->differ, (long long)l->far, (int)l->worst,
+                    l->named ? "true" : "false");
+    }
+    rq_buf_adds(&b, "]}");
+    return rq_buf_hand_over(&b, buf, n);
+}
