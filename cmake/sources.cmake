@@ -305,6 +305,7 @@ set(RQ_SOURCES
   src/algo/agreement.c
   src/algo/annotate.c
   src/algo/augment.c
+  src/algo/batch_norm.c
   src/algo/bench.c
   src/algo/bias.c
   src/algo/calibrate.c

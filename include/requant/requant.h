@@ -4,6 +4,7 @@
 
 #include <requant/agreement.h>
 #include <requant/autograd.h>
+#include <requant/batch_norm.h>
 #include <requant/calibrator.h>
 #include <requant/dataset.h>
 #include <requant/edit.h>
