@@ -21,18 +21,20 @@ extern "C" {
 
 /* One quantized value. */
 typedef struct rq_agreement_layer {
-    char *name;          /* of the node that makes it; of an input its own */
-    char *value;         /* of the quantized graph */
-    int64_t codes;       /* compared; 0: the integers never make this value (it is part of another) */
-    int64_t differ, far; /* not the same; of these off by more than one step */
-    int32_t worst;       /* largest difference, in steps */
-    bool named;          /* more of them differ than cfg.limit allows, or one is far */
+    char *name;    /* of the node that makes it; of an input its own */
+    char *value;   /* of the quantized graph */
+    int64_t codes; /* compared; 0: the integers never make this value (it is part of another) */
+    /* The layer by itself, from the same codes at its inputs: not the same; of these off by more than one step; the largest difference in steps. */
+    int64_t differ, far;
+    int32_t worst;
+    int64_t differ_in_all; /* not the same when the simulation runs by itself, so with what differs before it */
+    bool named;            /* a larger share differs than cfg.limit allows, or one is far */
 } rq_agreement_layer;
 
 typedef struct rq_agreement {
     rq_agreement_layer *layers; /* in the order of the prepared graph */
     int n;
-    int64_t samples, codes, differ; /* over all layers */
+    int64_t samples, codes, differ, differ_in_all; /* over all layers */
     int n_named;
     double limit;
 } rq_agreement;

@@ -1,5 +1,7 @@
-/* algo/agreement.c — the simulation and the integers side by side. Both run a batch; what a fake-quantizer gave is sent to codes by the parameters of the
- * quantized graph (its numbers lie on that grid, so this is exact) and compared with the codes the session made. */
+/* algo/agreement.c — the simulation and the integers side by side. The session runs a batch, and its codes are kept; then the simulation runs it twice.
+ * What a fake-quantizer gives is sent to codes by the parameters of the quantized graph (its numbers lie on that grid, so this is exact) and
+ * compared. The second time it is then replaced by what the integers had there, so that the next layer starts from the same codes and answers for
+ * itself alone: one code that an early layer rounds the other way is several steps of a finer one behind it. */
 #include "requant/agreement.h"
 
 #include <stdlib.h>
@@ -23,9 +25,10 @@ rq_agreement_cfg rq_agreement_defaults(void)
 /* A value of both graphs. */
 typedef struct pair {
     const char *simulated, *executed; /* names in each */
-    rq_tensor reals;                  /* of the batch being run */
+    rq_tensor codes, reals;           /* of the batch being run, by the integers; dtype NONE: not made */
+    const rq_qparams *q;
     rq_agreement_layer *layer;
-    const rq_kernels *k;
+    const struct work *w;
 } pair;
 
 typedef struct work {
@@ -34,6 +37,7 @@ typedef struct work {
     const rq_graph *quantized;
     pair *pairs;
     int n;
+    bool forced; /* the second time */
     rq_kernels k;
     rq_err *err;
 } work;
@@ -61,7 +65,7 @@ static rq_id counterpart(const work *w, const rq_node *fake)
         v = annotated(g, in);
     const rq_id x = rq_graph_find(g, in);
     for (rq_id i = 0; v == RQ_NONE && x >= 0 && i < g->n_nodes; i++)
-        if (g->nodes[i].op && rq_node_is(&g->nodes[i], "Requantize") && g->nodes[i].in[0] == x)
+        if (g->nodes[i].op && rq_node_is_requant(&g->nodes[i], "Requantize") && g->nodes[i].in[0] == x)
             v = g->nodes[i].out[0];
     return v;
 }
@@ -79,7 +83,11 @@ static rq_status add_pair(work *w, const rq_node *fake)
     const rq_node *maker = g->values[v].kind == RQ_VALUE_NODE ? &g->nodes[g->values[v].producer] : NULL;
     l->name = rq_mem_strdup(maker && maker->name[0] ? maker->name : g->values[v].name);
     l->value = rq_mem_strdup(g->values[v].name);
-    w->pairs[w->n++] = (pair) { w->prepared->values[fake->out[0]].name, g->values[v].name, { 0 }, l, &w->k };
+    w->pairs[w->n++] = (pair) { .simulated = w->prepared->values[fake->out[0]].name,
+                                .executed = g->values[v].name,
+                                .q = rq_graph_qparams(g, v),
+                                .layer = l,
+                                .w = w };
     return l->name && l->value ? RQ_OK : no_memory(w->err);
 }
 
@@ -105,7 +113,7 @@ static rq_status find_pairs(work *w)
     rq_status s = w->pairs && w->out->layers ? RQ_OK : no_memory(w->err);
     for (int i = 0; i < n && s == RQ_OK; i++) {
         const rq_node *node = &w->prepared->nodes[order[i]];
-        if (rq_node_is(node, "FakeQuantize") && !is_weight(w->prepared, node->in[0], 0))
+        if (rq_node_is_requant(node, "FakeQuantize") && !is_weight(w->prepared, node->in[0], 0))
             s = add_pair(w, node);
     }
     rq_mem_free(order);
@@ -116,34 +124,56 @@ static rq_status find_pairs(work *w)
 
 /* ---- the runs ---- */
 
-static rq_status keep(void *arg, const char *value, const rq_tensor *t, rq_err *err)
+static void forget(pair *p)
+{
+    rq_tensor_release(&p->codes);
+    rq_tensor_release(&p->reals);
+    p->codes = p->reals = (rq_tensor) { 0 };
+}
+
+/* The integers made it. */
+static rq_status keep(void *arg, const char *value, const rq_tensor *t, const rq_qparams *q, rq_err *err)
 {
     pair *p = arg;
     (void)value;
-    rq_tensor_release(&p->reals);
-    return rq_tensor_copy(&p->reals, t) ? no_memory(err) : RQ_OK;
+    forget(p);
+    if (!q)
+        return RQ_OK;
+    if (rq_tensor_copy(&p->codes, t) || rq_tensor_create(&p->reals, RQ_DTYPE_F32, &t->shape, false))
+        return no_memory(err);
+    rq_codes_to_reals(&p->reals, &p->codes, q, &p->w->k);
+    return RQ_OK;
 }
 
-static rq_status compare(void *arg, const char *value, const rq_tensor *t, const rq_qparams *q, rq_err *err)
+/* The simulation made it. */
+static rq_status compare(void *arg, const char *value, const rq_tensor *t, rq_err *err)
 {
     pair *p = arg;
+    rq_agreement_layer *l = p->layer;
     rq_tensor codes;
-    if (!q || p->reals.dtype != RQ_DTYPE_F32)
+    const int64_t n = rq_tensor_count(t);
+    if (p->codes.dtype == RQ_DTYPE_NONE)
         return RQ_OK;
-    if (rq_tensor_count(t) != rq_tensor_count(&p->reals))
-        return rq_fail(err, RQ_BAD_SHAPE, "'%s' has %lld elements, its simulation %lld", value,
-                       (long long)rq_tensor_count(t), (long long)rq_tensor_count(&p->reals));
-    if (rq_tensor_create(&codes, t->dtype, &p->reals.shape, false))
+    if (n != rq_tensor_count(&p->codes))
+        return rq_fail(err, RQ_BAD_SHAPE, "'%s' has %lld elements in integers, %lld simulated", value,
+                       (long long)rq_tensor_count(&p->codes), (long long)n);
+    if (rq_tensor_create(&codes, p->codes.dtype, &p->codes.shape, false))
         return no_memory(err);
-    rq_codes_from_reals(&codes, &p->reals, q, p->k);
-    for (int64_t i = 0, n = rq_tensor_count(t); i < n; i++) {
-        const int32_t d = abs((int32_t)rq_tensor_get(t, i) - (int32_t)rq_tensor_get(&codes, i));
-        p->layer->differ += d != 0;
-        p->layer->far += d > 1;
-        if (d > p->layer->worst)
-            p->layer->worst = d;
+    rq_codes_from_reals(&codes, t, p->q, &p->w->k);
+    for (int64_t i = 0; i < n; i++) {
+        const int32_t d = abs((int32_t)rq_tensor_get(&p->codes, i) - (int32_t)rq_tensor_get(&codes, i));
+        if (!p->w->forced) {
+            l->differ_in_all += d != 0;
+            continue;
+        }
+        l->differ += d != 0;
+        l->far += d > 1;
+        l->worst = d > l->worst ? d : l->worst;
     }
-    p->layer->codes += rq_tensor_count(t);
+    if (p->w->forced) {
+        l->codes += n;
+        memcpy(t->f32, p->reals.f32, (size_t)n * sizeof *t->f32);
+    }
     rq_tensor_release(&codes);
     return RQ_OK;
 }
@@ -161,11 +191,15 @@ static rq_status run_batches(work *w, rq_autograd *a, rq_session *s, rq_walk *wa
         st = rq_walk_next(walk, &feeds, &n_feeds, &rows, &n, w->err);
         if (st || !n)
             break;
-        st = rq_autograd_forward(a, feeds, n_feeds, y, w->err);
-        if (st == RQ_OK)
-            st = rq_session_run(s, feeds, n_feeds, y + n_sim, w->err);
+        for (int i = 0; i < w->n; i++)
+            forget(&w->pairs[i]);
+        st = rq_session_run(s, feeds, n_feeds, y + n_sim, w->err);
         for (int i = 0; i < n_out; i++)
             rq_tensor_release(&y[n_sim + i]);
+        for (int k = 0; k < 2 && st == RQ_OK; k++) {
+            w->forced = k == 1;
+            st = rq_autograd_forward(a, feeds, n_feeds, y, w->err);
+        }
         w->out->samples += n;
     }
     rq_mem_free(y);
@@ -192,9 +226,9 @@ static rq_status run(work *w, rq_fake_quantizer *const *fakes, int n_fakes, rq_d
     if (st == RQ_OK)
         st = rq_walk_fit(&walk, &s, &w->quantized, 1, w->err);
     for (int i = 0; i < w->n && st == RQ_OK; i++) {
-        st = rq_autograd_tap(a, w->pairs[i].simulated, keep, &w->pairs[i], w->err);
+        st = rq_autograd_tap(a, w->pairs[i].simulated, compare, &w->pairs[i], w->err);
         if (st == RQ_OK)
-            st = rq_session_tap_codes(s, w->pairs[i].executed, compare, &w->pairs[i], w->err);
+            st = rq_session_tap_codes(s, w->pairs[i].executed, keep, &w->pairs[i], w->err);
     }
     if (st == RQ_OK) {
         rq_autograd_train(a, false);
@@ -214,6 +248,7 @@ static void judge(rq_agreement *a)
         a->n_named += l->named;
         a->codes += l->codes;
         a->differ += l->differ;
+        a->differ_in_all += l->differ_in_all;
     }
 }
 
@@ -244,7 +279,7 @@ rq_status rq_agreement_measure(rq_agreement *out, rq_graph *prepared, rq_fake_qu
     }
     rq_mem_free(on);
     for (int i = 0; i < w.n; i++)
-        rq_tensor_release(&w.pairs[i].reals);
+        forget(&w.pairs[i]);
     rq_mem_free(w.pairs);
     if (s == RQ_OK)
         judge(out);
@@ -277,17 +312,22 @@ void rq_agreement_print(const rq_agreement *a, FILE *to)
         const int n = (int)strlen(a->layers[i].name);
         width = n > width && n <= 44 ? n : width;
     }
-    fprintf(to, "%-*s  %12s  %10s  %9s  %6s\n", width, "layer", "codes", "differ", "share %", "steps");
+    fprintf(to, "%-*s  %12s  %10s  %9s  %6s  %12s\n", width, "layer", "codes", "differ", "share %", "steps",
+            "in all %");
     for (int i = 0; i < a->n; i++) {
         const rq_agreement_layer *l = &a->layers[i];
         if (l->codes)
-            rq_number_to(to, "%-*s  %12lld  %10lld  %9.4f  %6d%s\n", width, l->name, (long long)l->codes,
-                         (long long)l->differ, percent(l->differ, l->codes), (int)l->worst, l->named ? "  <" : "");
+            rq_number_to(to, "%-*s  %12lld  %10lld  %9.4f  %6d  %12.4f%s\n", width, l->name, (long long)l->codes,
+                         (long long)l->differ, percent(l->differ, l->codes), (int)l->worst,
+                         percent(l->differ_in_all, l->codes), l->named ? "  <" : "");
         else
             fprintf(to, "%-*s  part of another layer in integers\n", width, l->name);
     }
-    rq_number_to(to, "simulation and integers: %lld of %lld codes differ (%.4f %%) on %lld samples\n",
-                 (long long)a->differ, (long long)a->codes, percent(a->differ, a->codes), (long long)a->samples);
+    rq_number_to(to,
+                 "simulation and integers: %lld of %lld codes differ (%.4f %%), %.4f %% with what layers before hand "
+                 "on, on %lld samples\n",
+                 (long long)a->differ, (long long)a->codes, percent(a->differ, a->codes),
+                 percent(a->differ_in_all, a->codes), (long long)a->samples);
     for (int i = 0; i < a->n; i++) {
         const rq_agreement_layer *l = &a->layers[i];
         if (l->named && l->far)
@@ -304,17 +344,21 @@ int64_t rq_agreement_json(const rq_agreement *a, char *buf, size_t n)
     rq_buf b = { 0 };
     char limit[40];
     rq_number_print(limit, sizeof limit, "%.9g", a->limit);
-    rq_buf_addf(&b, "{\"samples\": %lld, \"codes\": %lld, \"differ\": %lld, \"limit\": %s, \"layers\": [",
-                (long long)a->samples, (long long)a->codes, (long long)a->differ, limit);
+    rq_buf_addf(
+        &b,
+        "{\"samples\": %lld, \"codes\": %lld, \"differ\": %lld, \"differ_in_all\": %lld, \"limit\": %s, \"layers\": [",
+        (long long)a->samples, (long long)a->codes, (long long)a->differ, (long long)a->differ_in_all, limit);
     for (int i = 0; i < a->n; i++) {
         const rq_agreement_layer *l = &a->layers[i];
         rq_buf_adds(&b, i ? ",\n {\"name\": " : "\n {\"name\": ");
         rq_quote(&b, l->name);
         rq_buf_adds(&b, ", \"value\": ");
         rq_quote(&b, l->value);
-        rq_buf_addf(&b, ", \"codes\": %lld, \"differ\": %lld, \"far\": %lld, \"worst\": %d, \"named\": %s}",
+        rq_buf_addf(&b,
+                    ", \"codes\": %lld, \"differ\": %lld, \"far\": %lld, \"worst\": %d, \"differ_in_all\": %lld, "
+                    "\"named\": %s}",
                     (long long)l->codes, (long long)l->differ, (long long)l->far, (int)l->worst,
-                    l->named ? "true" : "false");
+                    (long long)l->differ_in_all, l->named ? "true" : "false");
     }
     rq_buf_adds(&b, "]}");
     return rq_buf_hand_over(&b, buf, n);

@@ -208,7 +208,7 @@ static rq_status add_rows(const rq_linear_quantizer *q, const rq_id *order, int 
         const rq_lq_group *gr = group_of_root(q, order[i]);
         if (gr && gr->cfg)
             RQ_TRY(add_weight(q, gr, out, err));
-        if (!rq_node_is(node, "FakeQuantize"))
+        if (!rq_node_is_requant(node, "FakeQuantize"))
             continue;
         const int64_t slot = rq_attr_int(node, "slot", -1);
         if (slot < 0 || slot >= q->n_fakes || seen[slot])

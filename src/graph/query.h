@@ -23,6 +23,12 @@ static inline bool rq_node_is(const rq_node *n, const char *op)
     return n->op && !strcmp(n->op, op) && (!n->domain[0] || !strcmp(n->domain, "ai.onnx"));
 }
 
+/* The same of the operators that are ours alone ("FakeQuantize", "Requantize"). */
+static inline bool rq_node_is_requant(const rq_node *n, const char *op)
+{
+    return n->op && !strcmp(n->op, op) && !strcmp(n->domain, "requant");
+}
+
 /* A constant? No for RQ_NONE. */
 static inline bool rq_graph_is_const(const rq_graph *g, rq_id value)
 {
