@@ -288,6 +288,7 @@ set(RQ_SOURCES
   src/run/autograd_parameters.c
   src/run/autograd_plan.c
   src/run/autograd_run.c
+  src/run/autograd_uses.c
   src/run/feeds.c
   src/nn/functions.c
   src/nn/init.c

@@ -131,6 +131,7 @@ target_sources(test_ops_grad PRIVATE
 # rewrite print for themselves; interop exits with 77 when it is offline.
 rq_test_tool(golden
   tests/golden/case_bad.c
+  tests/golden/case_grad.c
   tests/golden/case_model.c
   tests/golden/case_quant.c
   tests/golden/case_static.c

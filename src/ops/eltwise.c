@@ -381,6 +381,9 @@ const rq_op rq_op_mod = {
     .place = RQ_PLACE_FLOAT,
     .infer = same_types_infer,
     .forward = mod_forward,
+    .backward = rq_eltwise_grad_mod,
+    .saves = BOTH,
+    .scratch_backward = rq_eltwise_grad_scratch,
 };
 
 const rq_op rq_op_prelu = {

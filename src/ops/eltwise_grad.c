@@ -270,6 +270,32 @@ rq_status rq_eltwise_grad_pow(const rq_op_args *a)
     return s;
 }
 
+/* ---- Mod: u - v (u / v cut to a whole number) ---- */
+
+static void mod_divisor(const rq_kernels *k, float *t, const float *dy, const float *u, int su, const float *v, int sv,
+                        int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        t[i] = -dy[i] * floorf(u[i * su] / v[i * sv]);
+}
+
+static void fmod_divisor(const rq_kernels *k, float *t, const float *dy, const float *u, int su, const float *v, int sv,
+                         int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        t[i] = -dy[i] * truncf(u[i * su] / v[i * sv]);
+}
+
+rq_status rq_eltwise_grad_mod(const rq_op_args *a)
+{
+    const rq_tensor *dy = rq_grad_out(a, 0);
+    const bool fmod = rq_attr_int(a->node, "fmod", 0) != 0;
+    if (!dy)
+        return rq_grad_none(a);
+    RQ_TRY(rq_eltwise_grad_input(a, 1, dy, a->in[0], a->in[1], fmod ? fmod_divisor : mod_divisor));
+    return rq_grad_in(a, 0) ? rq_grad_sum(a, rq_grad_in(a, 0), dy) : RQ_OK;
+}
+
 /* ---- PRelu ---- */
 
 static void prelu_slope(const rq_kernels *k, float *t, const float *dy, const float *u, int su, const float *v, int sv,

@@ -24,6 +24,7 @@ rq_status rq_eltwise_grad_mean(const rq_op_args *a);
 rq_status
 rq_eltwise_grad_extreme(const rq_op_args *a); /* Min, Max: shared evenly by operands that are equal, as PyTorch does */
 rq_status rq_eltwise_grad_pow(const rq_op_args *a);
+rq_status rq_eltwise_grad_mod(const rq_op_args *a);
 rq_status rq_eltwise_grad_prelu(const rq_op_args *a); /* at 0 the slope's side, as PyTorch has it */
 
 #endif

@@ -41,38 +41,21 @@ typedef struct use {
     int input;
 } use;
 
-static bool is_norm(const rq_node *n)
-{
-    return n->row->statistics || strstr(n->op, "Normalization") || !strcmp(n->op, "BatchNormScale");
-}
-
-static rq_parameter_role role_of(use u, int rank)
-{
-    if (is_norm(u.node)) /* FoldedBatchNorm has the bias of the convolution before it as input 2 */
-        return !strcmp(u.node->op, "FoldedBatchNorm") && u.input == 2 ? RQ_PARAMETER_BIAS : RQ_PARAMETER_NORM;
-    if (!strcmp(u.node->op, "PRelu"))
-        return RQ_PARAMETER_OTHER;
-    if (!strcmp(u.node->op, "MatMul"))
-        return RQ_PARAMETER_WEIGHT;
-    return rank >= 2 && !(u.input == 2 && !strcmp(u.node->op, "Gemm")) ? RQ_PARAMETER_WEIGHT : RQ_PARAMETER_BIAS;
-}
-
 /* What asks for `value` as its parameter; node NULL: nobody. decided[value of a later node] is known already. */
 static void find_uses(const rq_autograd *a, use *decided)
 {
     const rq_graph *g = a->g;
     for (int at = a->n_order - 1; at >= 0; at--) {
         const rq_node *n = &g->nodes[a->order[at]];
+        const rq_id out = n->n_out ? n->out[0] : RQ_NONE;
+        const use *behind = out != RQ_NONE && decided[out].node ? &decided[out] : NULL;
         for (int i = n->n_in - 1; i >= 0; i--) {
             if (n->in[i] == RQ_NONE)
                 continue;
-            if (i == 0 && rq_train_carries(n) && n->n_out && n->out[0] != RQ_NONE && decided[n->out[0]].node &&
-                !has(n->row->parameters, 0))
-                decided[n->in[0]] = decided[n->out[0]];
-            else if (has(n->row->parameters, i))
-                decided[n->in[i]] = i == 0 && rq_train_carries(n) && n->out[0] != RQ_NONE && decided[n->out[0]].node
-                                        ? decided[n->out[0]]
-                                        : (use) { n, i };
+            if (behind && ((i == 0 && rq_train_carries(n)) || (rq_node_is(n, "Concat") && rq_train_is_weight(g, out))))
+                decided[n->in[i]] = *behind;
+            else if (rq_train_asks(g, n, i))
+                decided[n->in[i]] = (use) { n, i };
         }
     }
 }
@@ -87,9 +70,11 @@ static rq_status add_trained(rq_autograd *a, rq_id value, use u, rq_err *err)
         rq_mem_free(grad);
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for parameter '%s'", v->name);
     }
-    a->trained[a->n_trained] = (rq_trained) { .value = value,
-                                              .role = u.node ? role_of(u, v->constant.shape.rank) : RQ_PARAMETER_OTHER,
-                                              .grad = grad };
+    a->trained[a->n_trained] =
+        (rq_trained) { .value = value,
+                       .role =
+                           u.node ? rq_train_role(a->g, u.node, u.input, v->constant.shape.rank) : RQ_PARAMETER_OTHER,
+                       .grad = grad };
     a->trained_of[value] = a->n_trained++;
     return RQ_OK;
 }

@@ -134,6 +134,15 @@ struct rq_autograd {
     size_t block_bytes;
 };
 
+/* ---- autograd_uses.c ---- */
+
+/* Does the node train its input i where that is a constant, or made of one? */
+bool rq_train_asks(const rq_graph *g, const rq_node *n, int i);
+/* What input i of rank `rank` is to an optimizer. */
+rq_parameter_role rq_train_role(const rq_graph *g, const rq_node *n, int i, int rank);
+/* f32 of at least one axis: a constant, or constants behind nodes that hand on or join them? */
+bool rq_train_is_weight(const rq_graph *g, rq_id value);
+
 /* ---- autograd_graph.c: what of the graph is trained ---- */
 
 /* Does the gradient of any output go to input i of n, as far as its row says? */

@@ -34,6 +34,7 @@ static const struct op {
     { "FixedQParamsObserver", golden_fixed_observer },
     { "choose_qparams_per_tensor", golden_choose_qparams },
     { "LinearQuantizer", golden_linear_quantizer },
+    { "gradient", golden_gradient }, /* case_grad.c */
     { NULL, NULL },
 };
 

@@ -81,6 +81,9 @@ void golden_check_phases(golden_case *c, const char *what, const double *got, co
 void golden_field_skipped(golden_case *c, const char *what, const char *field, const char *reason);
 void golden_mark(golden_case *c, const char *what);
 
+/* ---- case_grad.c ---- */
+golden_verdict golden_gradient(golden_case *c);
+
 /* ---- quant_fake_quantizer.c ---- */
 golden_verdict golden_fake_quantize_module(golden_case *c);
 golden_verdict golden_fused_fake_quantize(golden_case *c);

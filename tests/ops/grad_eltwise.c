@@ -118,6 +118,13 @@ void grad_eltwise(void)
     extreme("Max");
     many("Sum");
     many("Mean");
+    for (int fmod = 0; fmod < 2; fmod++) {
+        grad_start(&g, "Mod", "", fmod ? 13 : 28, fmod ? "as C has it" : "sign of the divisor");
+        grad_set_int(&g, "fmod", fmod);
+        grad_floats(&g, (const float[]) { 2.3f, -2.4f, 5.9f, -0.4f, 3.2f, -7.5f }, 2, 2, 3);
+        grad_floats(&g, (const float[]) { 1, -0.9f, 1.7f }, 1, 3);
+        grad_finish(&g, 1);
+    }
     grad_start(&g, "PRelu", "", 16, "a slope per channel");
     grad_kink(&g, 0);
     grad_random(&g, -2, 2, 4, 2, 3, 2, 2);

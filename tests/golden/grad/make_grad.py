@@ -1,0 +1,270 @@
+#!/usr/bin/env python3
+"""Gradients of small networks as PyTorch 2.7 computes them: model files, inputs, dy, outputs and gradients.
+
+    python3 tests/golden/grad/make_grad.py        writes *.onnx, cases.json and data.npz beside itself
+
+Models are what torch.onnx.export writes of a module in training (nothing folded), so that initializers carry the names of
+parameters. Seeded: the same bytes each time.
+"""
+import io
+import json
+import pathlib
+import sys
+import warnings
+
+import numpy as np
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch.onnx._internal import onnx_proto_utils
+
+warnings.simplefilter("ignore")
+onnx_proto_utils._add_onnxscript_fn = lambda model, opsets: model  # needs the package onnx; we use no such function
+
+HERE = pathlib.Path(__file__).resolve().parent
+arrays, cases = {}, []
+
+
+class Fn(nn.Module):
+    """A function as a module, with parameters."""
+
+    def __init__(self, fn, **parameters):
+        super().__init__()
+        self.fn = fn
+        for name, shape in parameters.items():
+            setattr(self, name, nn.Parameter(torch.randn(*shape) * 0.5))
+
+    def forward(self, *x):
+        return self.fn(self, *x)
+
+
+def rnd(*shape):
+    return torch.randn(*shape)
+
+
+def distinct(*shape):
+    """Numbers far apart, for what looks for the largest."""
+    n = int(np.prod(shape))
+    return (torch.randperm(n).float() - n / 2).reshape(shape) / 8
+
+
+def case(name, module, *x, train=True, opset=17, tol=None):
+    """One forward and backward of module on x."""
+    torch.manual_seed(len(cases) * 7919 + 13)
+    for p in module.parameters():  # every bias, every weight of a normalization: nothing is left at 0 or 1
+        with torch.no_grad():
+            p.copy_(torch.randn_like(p) * (0.3 if p.dim() > 1 else 0.2) + (1.0 if p.dim() == 1 and "norm" in name else 0.0))
+    for b_name, b in module.named_buffers():
+        if b_name.endswith("running_mean"):
+            b.copy_(torch.randn_like(b) * 0.1)
+        elif b_name.endswith("running_var"):
+            b.copy_(torch.rand_like(b) + 0.5)
+    module.train(train)
+    names = [f"x{i}" for i in range(len(x))]
+    n_out = len(y) if isinstance(y := module(*x), (tuple, list)) else 1
+    outs = [f"y{i}" for i in range(n_out)]
+    f = io.BytesIO()
+    torch.onnx.export(  # runs the module: running statistics move before they are written
+        module, x, f, dynamo=False, do_constant_folding=False, keep_initializers_as_inputs=False,
+        training=torch.onnx.TrainingMode.TRAINING if train else torch.onnx.TrainingMode.PRESERVE, input_names=names,
+        output_names=outs, opset_version=opset)
+    (HERE / f"{name}.onnx").write_bytes(f.getvalue())
+    x = [v.requires_grad_() if v.is_floating_point() else v for v in x]
+    y = module(*x)
+    ys = list(y) if isinstance(y, (tuple, list)) else [y]
+    dys = [torch.randn_like(v) for v in ys]
+    torch.autograd.backward(ys, dys)
+    after = module.state_dict()
+    grads = {k: p.grad for k, p in module.named_parameters()}
+    dxs = [v.grad if v.is_floating_point() else None for v in x]
+    inputs, outputs = {}, {}
+
+    def put(side, key, v):
+        array = f"{name}/{key}"
+        arrays[array] = np.ascontiguousarray(v.detach().numpy())
+        side[key] = array
+
+    for n, v, d in zip(names, x, dxs):
+        put(inputs, f"x:{n}", v)
+        if d is not None:
+            put(outputs, f"dx:{n}", d)
+    for n, v, d in zip(outs, ys, dys):
+        put(inputs, f"dy:{n}", d)
+        put(outputs, f"y:{n}", v)
+    for k, g in grads.items():
+        put(outputs, f"dw:{k}", g)
+    for k, v in after.items():
+        if k.endswith(("running_mean", "running_var")) and train:
+            put(outputs, f"stat:{k}", v)
+    cases.append({"id": name, "op": "gradient", "params": {"model": f"{name}.onnx", "train": train},
+                  "inputs": inputs, "outputs": outputs, "tol": tol or {"default": {"abs": 2e-5, "rel": 2e-5}}})
+
+
+class Recurrent(nn.Module):
+    """All outputs of an LSTM, GRU or RNN, with given first states or none."""
+
+    def __init__(self, rnn):
+        super().__init__()
+        self.rnn = rnn
+
+    def forward(self, x, *states):
+        y, h = self.rnn(x, *([states if len(states) > 1 else states[0]] if states else []))
+        return (y, *h) if isinstance(h, tuple) else (y, h)
+
+
+class Attention(nn.Module):
+    """Self-attention as networks write it by hand: one product for q, k and v, a causal mask."""
+
+    def __init__(self, size, heads):
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(size, 3 * size)
+        self.out = nn.Linear(size, size)
+
+    def forward(self, x):
+        b, t, c = x.shape
+        q, k, v = self.qkv(x).split(c, dim=2)
+        q, k, v = (u.view(b, t, self.heads, c // self.heads).transpose(1, 2) for u in (q, k, v))
+        s = q @ k.transpose(-2, -1) / (c // self.heads) ** 0.5
+        s = s.masked_fill(torch.ones(t, t).tril() == 0, float("-inf")).softmax(-1)
+        return self.out((s @ v).transpose(1, 2).reshape(b, t, c))
+
+
+class Block(nn.Module):
+    """A transformer's: normalized, attention and two layers, each with its residual."""
+
+    def __init__(self, size, heads, wide, causal=False):
+        super().__init__()
+        self.norm1, self.norm2 = nn.LayerNorm(size), nn.LayerNorm(size)
+        self.attention = Attention(size, heads) if causal else nn.MultiheadAttention(size, heads, batch_first=True)
+        self.up, self.down = nn.Linear(size, wide), nn.Linear(wide, size)
+
+    def forward(self, x):
+        h = self.norm1(x)
+        h = self.attention(h) if isinstance(self.attention, Attention) else self.attention(h, h, h)[0]
+        x = x + h
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class Transformer(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embed = nn.Embedding(11, 16)
+        self.blocks = nn.Sequential(Block(16, 4, 32), Block(16, 2, 24, causal=True))
+        self.norm, self.head = nn.LayerNorm(16), nn.Linear(16, 11)
+
+    def forward(self, x):
+        return self.head(self.norm(self.blocks(self.embed(x)))).log_softmax(-1)
+
+
+class Classifier(nn.Module):
+    """Words to a class: two layers in both directions."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.embed = nn.Embedding(13, 8)
+        self.rnn = cell(8, 6, num_layers=2, bidirectional=True, batch_first=True)
+        self.head = nn.Linear(12, 4)
+
+    def forward(self, x):
+        y, _ = self.rnn(self.embed(x))
+        return self.head(y.mean(1))
+
+
+class Residual(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.conv2, self.norm2 = nn.Conv2d(6, 6, 3, padding=1, groups=3), nn.BatchNorm2d(6)
+        self.skip, self.head = nn.Conv2d(3, 6, 1), nn.Linear(6, 5)
+
+    def forward(self, x):
+        y = F.relu(self.norm1(self.conv1(x)))
+        y = F.relu(self.norm2(self.conv2(y)) + self.skip(x))
+        return self.head(F.adaptive_avg_pool2d(y, 1).flatten(1))
+
+
+def single():
+    case("conv1d", nn.Conv1d(4, 6, 3, stride=2, padding=1), rnd(2, 4, 9))
+    case("conv2d", nn.Conv2d(3, 5, 3, padding=1), rnd(2, 3, 6, 7))
+    case("conv2d_groups", nn.Conv2d(4, 6, (3, 2), groups=2, stride=(2, 1), padding=(1, 0), bias=False), rnd(2, 4, 7, 5))
+    case("conv2d_depthwise", nn.Conv2d(4, 8, 3, groups=4, padding=1), rnd(2, 4, 6, 6))
+    case("conv2d_dilated", nn.Conv2d(3, 4, 3, dilation=2, padding=2), rnd(1, 3, 8, 8))
+    case("conv3d", nn.Conv3d(2, 3, 2, stride=(1, 2, 1), padding=(0, 1, 0)), rnd(1, 2, 3, 5, 4))
+    case("conv_transpose1d", nn.ConvTranspose1d(4, 3, 4, stride=2, padding=1), rnd(2, 4, 5))
+    case("conv_transpose2d", nn.ConvTranspose2d(4, 6, 3, stride=2, padding=1, output_padding=1, groups=2), rnd(2, 4, 4, 3))
+    case("linear", nn.Linear(7, 5), rnd(4, 7))
+    case("linear_rank3", nn.Linear(7, 5), rnd(2, 3, 7))
+    case("matmul", Fn(lambda s, a, b: a @ b), rnd(2, 3, 4, 5), rnd(3, 5, 2))
+    case("norm_batch_train", nn.BatchNorm2d(4), rnd(3, 4, 5, 3))
+    case("norm_batch_eval", nn.BatchNorm2d(4), rnd(3, 4, 5, 3), train=False)
+    case("norm_batch1d", nn.BatchNorm1d(5), rnd(8, 5))
+    case("norm_layer", nn.LayerNorm(8), rnd(3, 4, 8))
+    case("norm_layer_written_out", nn.LayerNorm(8), rnd(3, 4, 8), opset=14)
+    case("norm_group", nn.GroupNorm(2, 6), rnd(2, 6, 4, 3), opset=14)
+    case("norm_instance", nn.InstanceNorm2d(3, affine=True), rnd(2, 3, 4, 5))
+    case("softmax", nn.Softmax(-1), rnd(3, 4, 7))
+    case("softmax_axis1", nn.Softmax(1), rnd(3, 4, 7))
+    case("log_softmax", nn.LogSoftmax(-1), rnd(5, 9))
+    case("gelu", nn.GELU(), rnd(4, 33))
+    case("gelu_tanh", nn.GELU(approximate="tanh"), rnd(4, 33))
+    case("gelu_op", nn.GELU(), rnd(4, 33), opset=20)
+    case("silu", nn.SiLU(), rnd(4, 33))
+    case("hardswish", nn.Hardswish(), rnd(4, 33) * 2)
+    case("prelu", nn.PReLU(4), rnd(2, 4, 3, 3))
+    case("embedding", nn.Embedding(9, 5), torch.randint(0, 9, (3, 4)))
+    case("max_pool", nn.MaxPool2d(3, stride=2, padding=1), distinct(2, 3, 7, 6))
+    case("avg_pool", nn.AvgPool2d(3, stride=2, padding=1), rnd(2, 3, 7, 6))
+    case("avg_pool_valid", nn.AvgPool2d((2, 3), count_include_pad=False, padding=(1, 1)), rnd(2, 3, 6, 6))
+    case("adaptive_avg_pool", nn.AdaptiveAvgPool2d(1), rnd(2, 3, 5, 4))
+    case("interpolate_nearest", nn.Upsample(scale_factor=2), rnd(1, 3, 3, 4))
+    case("interpolate_bilinear", nn.Upsample(scale_factor=2, mode="bilinear"), rnd(1, 3, 3, 4))
+    case("interpolate_corners", nn.Upsample(size=(7, 5), mode="bilinear", align_corners=True), rnd(1, 2, 3, 4))
+    case("lstm", Recurrent(nn.LSTM(5, 4)), rnd(6, 2, 5))
+    case("lstm_states", Recurrent(nn.LSTM(3, 4)), rnd(4, 2, 3), rnd(1, 2, 4), rnd(1, 2, 4))
+    case("lstm_bidirectional", Recurrent(nn.LSTM(5, 4, num_layers=2, bidirectional=True, batch_first=True)), rnd(2, 6, 5))
+    case("gru", Recurrent(nn.GRU(5, 4)), rnd(6, 2, 5))
+    case("gru_states", Recurrent(nn.GRU(5, 4)), rnd(6, 2, 5), rnd(1, 2, 4))
+    case("gru_bidirectional", Recurrent(nn.GRU(5, 4, bidirectional=True, bias=False)), rnd(6, 2, 5))
+    case("rnn", Recurrent(nn.RNN(5, 4, nonlinearity="tanh")), rnd(6, 2, 5))
+    case("rnn_relu", Recurrent(nn.RNN(5, 4, nonlinearity="relu")), rnd(6, 2, 5))
+    case("attention", nn.MultiheadAttention(8, 2, batch_first=True), rnd(2, 5, 8), rnd(2, 6, 8), rnd(2, 6, 8))
+    case("attention_causal", Attention(8, 2), rnd(2, 5, 8))
+    case("scaled_dot_product", Fn(lambda s, q, k, v: F.scaled_dot_product_attention(q, k, v)), rnd(2, 2, 4, 6), rnd(2, 2, 5, 6),
+         rnd(2, 2, 5, 6))
+    case("elementwise", Fn(lambda s, a, b: (a - b) * torch.sigmoid(a) / (1.5 + torch.tanh(b)) + (a * b).exp().clamp(max=2) ** 0.5),
+         rnd(2, 3, 4), rnd(3, 1))
+    case("reductions", Fn(lambda s, x: torch.cat([x.mean((1, 2)), x.amax((1, 2)), x.logsumexp((1, 2)), x.norm(dim=(1, 2)),
+                                                   x.abs().sum((1, 2))])), distinct(3, 4, 5))
+    case("shapes", Fn(lambda s, x: torch.cat([x[:, 1::2].flip(2), x.roll(1, 2)[:, :2]], 1).permute(0, 2, 1).repeat(1, 2, 1)
+                      .reshape(2, -1)), rnd(2, 5, 4))
+    case("pads", Fn(lambda s, x: F.pad(F.pad(F.pad(x, (1, 2, 1, 0), mode="reflect"), (0, 1, 2, 1), mode="replicate"), (1, 0, 0, 2))),
+         rnd(2, 3, 4, 5))
+    case("gathers", Fn(lambda s, x, i: x.gather(1, i) + x.index_select(1, torch.tensor([2, 0, 2]))), rnd(3, 4, 5),
+         torch.randint(0, 4, (3, 3, 5)))
+    case("where", Fn(lambda s, a, b: torch.where(a > b, a * b, torch.minimum(a, b)).cumsum(1)), rnd(3, 5), rnd(3, 5))
+
+
+def networks():
+    case("net_residual_norm", Residual(), rnd(4, 3, 8, 8))
+    case("net_residual_norm_eval", Residual(), rnd(4, 3, 8, 8), train=False)
+    case("net_transformer_norm", Transformer(), torch.randint(0, 11, (2, 6)))
+    case("net_transformer_norm_written_out", Transformer(), torch.randint(0, 11, (2, 6)), opset=14)
+    case("net_lstm", Classifier(nn.LSTM), torch.randint(0, 13, (3, 7)))
+    case("net_gru", Classifier(nn.GRU), torch.randint(0, 13, (3, 7)))
+
+
+def main():
+    torch.set_num_threads(1)
+    torch.manual_seed(2718)
+    single()
+    networks()
+    (HERE / "cases.json").write_text(
+        '{"topic": "grad", "seed": 2718, "about": "gradients of small networks", "peer": "torch %s",\n "cases": [\n%s\n ]}\n'
+        % (torch.__version__.split("+")[0], ",\n".join("  " + json.dumps(c) for c in cases)))
+    np.savez(HERE / "data.npz", **arrays)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
