@@ -348,6 +348,8 @@ set(RQ_SOURCES
   src/algo/qconfig_part.c
   src/algo/qconfig_text.c
   src/algo/qconfig_write.c
+  src/algo/qat_calibrate.c
+  src/algo/qat_preset.c
   src/algo/recipe.c
   src/algo/recipe_preprocess.c
   src/algo/report.c

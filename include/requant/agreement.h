@@ -46,6 +46,7 @@ typedef struct rq_agreement_cfg {
     int threads;  /* 0: one per core */
     bool onednn;  /* float products of the simulation by oneDNN */
 } rq_agreement_cfg;
+/* All samples, 0.1 %, one thread per core, oneDNN. */
 RQ_API rq_agreement_cfg rq_agreement_defaults(void);
 
 /* Run both on data: `prepared`, a graph with FakeQuantize nodes for fakes[n_fakes] (evaluation, everything quantized, nothing observed; their switches are

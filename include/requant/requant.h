@@ -26,6 +26,7 @@
 #include <requant/own.h>
 #include <requant/profile.h>
 #include <requant/ptq.h>
+#include <requant/qat.h>
 #include <requant/qconfig.h>
 #include <requant/qconfig_mapping.h>
 #include <requant/qparams.h>
