@@ -154,6 +154,7 @@ set(RQ_SOURCES
   src/ops/activation.c
   src/ops/arrange.c
   src/ops/attend.c
+  src/ops/attend_grad.c
   src/ops/attention.c
   src/ops/attention_gqa.c
   src/ops/attention_int.c

@@ -116,6 +116,7 @@ rq_test(tests/oom/test_oom.c)
 rq_test(tests/ops/test_grad.c)
 target_sources(test_ops_grad PRIVATE
   tests/ops/grad_activations.c
+  tests/ops/grad_attention.c
   tests/ops/grad_check.c
   tests/ops/grad_eltwise.c
   tests/ops/grad_layout.c

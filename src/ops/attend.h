@@ -90,6 +90,18 @@ size_t rq_attend_scratch(const rq_attend *a, rq_threads *t);
  * product failed. */
 rq_status rq_attend_run(const rq_attend *a);
 
+/* ---- attend_grad.c: backward, from q, key and v as forward saw them. Scores are made again, so nothing is kept between. ---- */
+typedef struct rq_attend_grad {
+    rq_attend *a;          /* as for rq_attend_run; y and scores are not looked at, y_at says where dy lies */
+    const float *dy;       /* where y would be */
+    float *dq, *dkey, *dv; /* written over, where q, key and v lie; NULL: not wanted */
+    rq_tensor *dmask;      /* what broadcasts to [batch][heads][queries][keys], or NULL: of a mask of numbers */
+    void *scratch;         /* rq_attend_grad_scratch() bytes, beside what a->scratch needs */
+} rq_attend_grad;
+size_t rq_attend_grad_scratch(const rq_attend *a);
+/* RQ_INTERNAL: a float product failed. The same bits with any number of threads. */
+rq_status rq_attend_grad_run(const rq_op_args *args, const rq_attend_grad *g);
+
 /* Keys, or values, so far: dst [batch][heads][total][columns] gets the first `past` rows of old [..][old_rows][columns]
  * (NULL when past is 0), then `rows` rows of x, then zeros. */
 typedef struct rq_attend_cache {

@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "ops/attend.h"
+#include "ops/grad.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
 
@@ -354,6 +355,53 @@ static rq_status attention_forward(const rq_op_args *a)
     return rq_half_run_single(a, attention_wide);
 }
 
+/* ---- backward: of y alone, without a cache ---- */
+
+static size_t attention_scratch_backward(const rq_op_args *a)
+{
+    dims d;
+    run_dims(a, &d);
+    rq_attend p = plan(a, &d);
+    p.softcap = rq_attr_float(a->node, "softcap", 0);
+    return layout_of(a, &d).bytes + rq_attend_grad_scratch(&p);
+}
+
+static rq_status attention_backward(const rq_op_args *a)
+{
+    const rq_tensor *dy = rq_grad_out(a, Y), *mask = rq_op_input(a->in, a->n_in, MASK);
+    float *dx[3];
+    dims d;
+    for (int i = PRESENT_K; i <= SCORES; i++)
+        if (rq_grad_out(a, i))
+            return rq_op_fail(a, RQ_UNSUPPORTED, "has no gradient for what comes into output %d", i);
+    if (!dy || !rq_tensor_count(dy) || !rq_tensor_count(a->in[K]))
+        return rq_grad_none(a);
+    run_dims(a, &d);
+    if (d.past)
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no gradient where keys and values come from a cache");
+    rq_attend p = plan(a, &d);
+    const layout l = layout_of(a, &d);
+    p.q = a->in[Q]->f32;
+    p.key = a->in[K]->f32;
+    p.v = a->in[V]->f32;
+    RQ_TRY(find_options(a, &d, (int64_t *)((char *)a->scratch + l.lengths), &p));
+    for (int i = Q; i <= V; i++)
+        dx[i] = rq_grad_in(a, i) ? rq_grad_in(a, i)->f32 : NULL;
+    rq_tensor *dmask = rq_grad_in(a, MASK);
+    if (dmask && mask->shape.rank > 0 && mask->shape.dim[mask->shape.rank - 1] != p.keys &&
+        mask->shape.dim[mask->shape.rank - 1] != 1)
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no gradient for a mask that is shorter than the keys");
+    const rq_attend_grad g = { .a = &p,
+                               .dy = dy->f32,
+                               .dq = dx[Q],
+                               .dkey = dx[K],
+                               .dv = dx[V],
+                               .dmask = dmask,
+                               .scratch = (char *)a->scratch + l.bytes };
+    const rq_status s = rq_attend_grad_run(a, &g);
+    return s == RQ_OK ? RQ_OK : rq_op_fail(a, s, "the float product failed: %s", rq_status_text(s));
+}
+
 /* ---- on codes: the products in integers, the softmax between them in reals ---- */
 
 static bool attention_accepts_int(const rq_op_args *a, const char **why)
@@ -440,6 +488,10 @@ const rq_op rq_op_attention = {
     .place = RQ_PLACE_FLOAT,
     .infer = attention_infer,
     .forward = attention_forward,
+    .backward = attention_backward,
+    .saves = RQ_OP_IN(Q) | RQ_OP_IN(K) | RQ_OP_IN(V) | RQ_OP_IN(MASK) | RQ_OP_IN(LENGTHS),
+    .gradients = RQ_OP_IN(Q) | RQ_OP_IN(K) | RQ_OP_IN(V) | RQ_OP_IN(MASK),
+    .scratch_backward = attention_scratch_backward,
     .accepts_int = attention_accepts_int,
     .forward_int = attention_forward_int,
     .scratch = attention_scratch,

@@ -12,6 +12,7 @@
 #include "ops/attention_int.h"
 #include "ops/attention_ms.h"
 #include "ops/bcast.h"
+#include "ops/grad.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
 
@@ -265,6 +266,66 @@ static rq_status ms_forward(const rq_op_args *a)
     return rq_half_run(a, ms_wide);
 }
 
+/* ---- backward of MultiHeadAttention: query, key and value each a tensor, no cache ---- */
+
+/* Behind what forward needs: gradients of q, k and v, for the bias; then what the core needs. */
+static size_t multi_scratch_backward(const rq_op_args *a)
+{
+    const rq_ms_roles *r = rq_ms_roles_of(a->node);
+    rq_ms_dims d;
+    rq_ms_find(a, r, &d);
+    const rq_attend p = plan(a, &d);
+    return layout_of(a, r, &d).bytes + floats(d.batch, d.queries, d.hidden) + floats(d.batch, d.rows, d.hidden) +
+           floats(d.batch, d.rows, d.v_hidden) + rq_attend_grad_scratch(&p);
+}
+
+/* Sums over rows of what q (or k, or v) got: the part of the bias that was added to it. */
+static rq_status bias_part(const rq_op_args *a, float *db, float *dx, int64_t rows, int64_t n)
+{
+    const rq_tensor all = rq_tensor_view(RQ_DTYPE_F32, &(rq_shape) { 2, { rows, n } }, dx);
+    rq_tensor part = rq_tensor_view(RQ_DTYPE_F32, &(rq_shape) { 1, { n } }, db);
+    return rq_grad_sum(a, &part, &all);
+}
+
+static rq_status multi_backward(const rq_op_args *a)
+{
+    const rq_ms_roles *r = rq_ms_roles_of(a->node);
+    const rq_tensor *dy = rq_grad_out(a, 0), *k = rq_ms_input(a->in, a->n_in, 1),
+                    *added = rq_ms_input(a->in, a->n_in, r->added);
+    rq_ms_dims d;
+    for (int i = 1; i < a->n_out; i++)
+        if (rq_grad_out(a, i))
+            return rq_op_fail(a, RQ_UNSUPPORTED, "has no gradient for what comes into output %d", i);
+    rq_ms_find(a, r, &d);
+    if (!k || k->shape.rank > 4 || d.past || (is_deep(a) && rq_ms_input(a->in, a->n_in, r->bias)))
+        return rq_op_fail(a, RQ_UNSUPPORTED,
+                          "has a gradient only for query, key and value in a tensor each, without a cache");
+    if (!dy || !rq_tensor_count(dy) || !rq_tensor_count(k))
+        return rq_grad_none(a);
+    const layout l = layout_of(a, r, &d);
+    rq_attend p = plan(a, &d);
+    p.scratch = a->scratch;
+    find_operands(a, r, &d, &l, &p);
+    find_masks(a, r, &d, (int64_t *)((char *)a->scratch + l.numbers), &p);
+    find_options(a, &d, &p);
+    rq_tensor *db = rq_grad_in(a, r->bias), *dmask = added ? rq_grad_in(a, r->added) : NULL;
+    const int64_t rows[] = { d.batch * d.queries, d.batch * d.rows, d.batch * d.rows },
+                  size[] = { d.hidden, d.hidden, d.v_hidden };
+    char *at = (char *)a->scratch + l.bytes;
+    float *dx[3];
+    for (int i = 0; i < 3; i++) {
+        dx[i] = rq_grad_in(a, i) ? rq_grad_in(a, i)->f32 : db ? (float *)at : NULL;
+        at += floats(rows[i], size[i], 1);
+    }
+    const rq_attend_grad g = {
+        .a = &p, .dy = dy->f32, .dq = dx[0], .dkey = dx[1], .dv = dx[2], .dmask = dmask, .scratch = at
+    };
+    rq_status s = rq_attend_grad_run(a, &g);
+    for (int i = 0, from = 0; db && s == RQ_OK && i < 3; from += (int)size[i++])
+        s = bias_part(a, db->f32 + from, dx[i], rows[i], size[i]);
+    return s == RQ_OK ? RQ_OK : rq_op_fail(a, s, "the float product failed: %s", rq_status_text(s));
+}
+
 /* ---- MultiHeadAttention on codes: query, key and value of three axes each, nothing added to them ---- */
 
 static bool multi_accepts_int(const rq_op_args *a, const char **why)
@@ -392,6 +453,11 @@ const rq_op rq_op_ms_multi_head_attention = {
     .place = RQ_PLACE_FLOAT,
     .infer = rq_ms_infer,
     .forward = ms_forward,
+    .backward = multi_backward,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3) | RQ_OP_IN(4) | RQ_OP_IN(5),
+    .gradients = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3) | RQ_OP_IN(5),
+    .parameters = RQ_OP_IN(3),
+    .scratch_backward = multi_scratch_backward,
     .accepts_int = multi_accepts_int,
     .forward_int = multi_forward_int,
     .scratch = ms_scratch,
