@@ -548,7 +548,7 @@ typedef struct trained {
     size_t bytes;
 } trained;
 
-static void train_deep(trained *t, bool checkpoint, int threads, bool learned)
+static void train_deep_for(trained *t, bool checkpoint, int threads, bool learned, int steps)
 {
     net n;
     rq_fake_quantizer *q[4];
@@ -565,7 +565,7 @@ static void train_deep(trained *t, bool checkpoint, int threads, bool learned)
     cfg.n_fakes = 4;
     memset(t, 0, sizeof *t);
     net_open(&n, deep(), &cfg);
-    for (int k = 0; k < 3; k++) {
+    for (int k = 0; k < steps; k++) {
         rq_tensor y[MOST_OUT];
         if (learned && k == 2)
             assert_int_equal(rq_fake_quantizer_enable_param_learning(q[1], NULL), RQ_OK);
@@ -587,6 +587,11 @@ static void train_deep(trained *t, bool checkpoint, int threads, bool learned)
     net_close(&n);
     for (int i = 0; i < 4; i++)
         rq_fake_quantizer_destroy(q[i]);
+}
+
+static void train_deep(trained *t, bool checkpoint, int threads, bool learned)
+{
+    train_deep_for(t, checkpoint, threads, learned, 3);
 }
 
 static void assert_same_training(const trained *a, const trained *b)
@@ -636,6 +641,81 @@ static void operators_without_a_gradient_are_all_named(void **unused)
     assert_int_equal(rq_autograd_parameters(a, &p), 0);
     rq_autograd_destroy(a);
     rq_graph_destroy(g);
+}
+
+/* ---- when memory is out ---- */
+
+/* Create, forward, backward and the list of parameters with the n-th allocation failing (and all after it); what failed says so, and what is left
+ * works when memory is there again. Returns whether anything failed. */
+static bool short_of_memory(size_t n, bool all, const trained *want)
+{
+    rq_fake_quantizer *q[4];
+    for (int i = 0; i < 4; i++) {
+        rq_fake_quantizer_cfg c = rq_fake_quantizer_defaults(RQ_FAKE_QUANTIZER_FUSED);
+        c.compat = i == 2;
+        assert_int_equal(rq_fake_quantizer_create(&q[i], &c, NULL), RQ_OK);
+    }
+    rq_autograd_cfg cfg = rq_autograd_defaults();
+    cfg.checkpoint_activations = true;
+    cfg.threads = 1;
+    cfg.fakes = q;
+    cfg.n_fakes = 4;
+    net m;
+    rq_err err = { 0 };
+    rq_tensor y[MOST_OUT];
+    m.g = deep();
+    m.a = NULL;
+    m.shape = rq_shape_of(4, (int64_t[]) { 2, 3, 4, 4 });
+    for (int i = 0; i < 96; i++)
+        m.x[i] = (float)spread(i, 3) * 2;
+    const rq_feed feed = { "x", rq_tensor_view(RQ_DTYPE_F32, &m.shape, m.x) };
+    rq_mem_fail_after(n, all);
+    const rq_status made = rq_autograd_create(&m.a, m.g, &cfg, &err);
+    rq_status ran = RQ_OK;
+    if (!made)
+        ran = rq_autograd_forward(m.a, &feed, 1, y, &err);
+    rq_mem_fail_after(0, false);
+    if (made || ran)
+        assert_int_equal(err.code, RQ_NO_MEMORY);
+    if (!made) {
+        rq_parameter *p;
+        for (int i = 0; i < 4; i++) /* what the failed forward observed is not asked for here */
+            rq_fake_quantizer_reset(q[i]);
+        for (int i = 0; i < LAYERS; i++)
+            for (int k = 0; k < 2; k++) {
+                char name[16];
+                snprintf(name, sizeof name, "%s%d", k ? "var" : "mean", i);
+                float *v = m.g->values[rq_graph_find(m.g, name)].constant.f32;
+                for (int c = 0; c < 4; c++)
+                    v[c] = (float)k;
+            }
+        rq_autograd_set_random_state(m.a, 0);
+        forward(&m, y);
+        assert_memory_equal(y[0].data, want->y, y[0].bytes);
+        backward(&m, y);
+        assert_int_equal(rq_autograd_parameters(m.a, &p), 3 * LAYERS + 1);
+        assert_memory_equal(p[0].grad, want->grads, 12 * sizeof(float));
+    }
+    net_close(&m);
+    for (int i = 0; i < 4; i++)
+        rq_fake_quantizer_destroy(q[i]);
+    return made || ran;
+}
+
+static void every_allocation_may_fail(void **unused)
+{
+    (void)unused;
+    trained want;
+    train_deep_for(&want, true, 1, false, 1);
+    const size_t before = rq_mem_live();
+    for (int all = 0; all < 2; all++) {
+        bool failed = true;
+        for (size_t n = 1; failed; n += n < 200 ? 1 : 7) {
+            failed = short_of_memory(n, all, &want);
+            assert_int_equal(rq_mem_live(), before);
+            assert_true(n < 5000);
+        }
+    }
 }
 
 /* Training leaves copies of the graph alone. */
@@ -688,6 +768,7 @@ int main(void)
         cmocka_unit_test(dropout_draws_anew_each_step_and_repeats_from_its_state),
         cmocka_unit_test(checkpoints_of_activations_change_no_bit),
         cmocka_unit_test(operators_without_a_gradient_are_all_named),
+        cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(parameters_are_private),
         cmocka_unit_test(other_shapes_make_other_plans),
     };
