@@ -26,6 +26,7 @@ typedef struct rq_fakequant {
     bool
         wide; /* zero points are real numbers: x * in + inside is rounded once, and y, in f64, too (docs/torch-facts.md 2.2) */
     bool zp_inside; /* zp_row stands for `inside`, not for `after` */
+    bool relu;   /* of max(x, 0) in place of x; the mask says 2 where that is 0 (blocked: no gradient passes there) */
     bool stream; /* what is written passes the caches by, where the CPU can: the caller says it is larger than they are,
                        is not read by the call, and calls stream_end afterwards. No result depends on it */
     /* Element i has numbers of its own, in place of in, out and the zero point: a row along the channels. All NULL or in_row

@@ -27,6 +27,12 @@ static inline vm get_mask(const uint8_t *p)
     return _mm256_castsi256_ps(_mm256_cmpgt_epi32(wide, _mm256_setzero_si256()));
 }
 
+static inline vm get_equal(const uint8_t *p, uint8_t v)
+{
+    const __m256i wide = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+    return _mm256_castsi256_ps(_mm256_cmpeq_epi32(wide, _mm256_set1_epi32(v)));
+}
+
 static inline void put_codes(uint8_t *p, vf c, bool stream)
 {
     const long long bytes = low_bytes(_mm256_cvtps_epi32(c));

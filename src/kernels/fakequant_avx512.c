@@ -18,6 +18,11 @@ static inline vm get_mask(const uint8_t *p)
     return _mm_test_epi8_mask(bytes, bytes);
 }
 
+static inline vm get_equal(const uint8_t *p, uint8_t v)
+{
+    return _mm_cmpeq_epi8_mask(_mm_loadu_si128((const __m128i *)p), _mm_set1_epi8((char)v));
+}
+
 static inline void put_codes(uint8_t *p, vf c, bool stream)
 {
     const __m128i bytes = _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(c));

@@ -29,6 +29,14 @@ static inline vm get_mask(const uint8_t *p)
     return vcgtq_u32(wide, vdupq_n_u32(0));
 }
 
+static inline vm get_equal(const uint8_t *p, uint8_t v)
+{
+    uint32_t four;
+    memcpy(&four, p, sizeof four);
+    const uint32x4_t wide = vmovl_u16(vget_low_u16(vmovl_u8(vreinterpret_u8_u32(vdup_n_u32(four)))));
+    return vceqq_u32(wide, vdupq_n_u32(v));
+}
+
 static inline void put_codes(uint8_t *p, vf c, bool stream)
 {
     (void)stream;

@@ -6,9 +6,9 @@ void rq_fakequant_scalar(float *y, uint8_t *mask, const float *x, size_t n, cons
     rq_fakequant e = *p;
     for (size_t i = 0; i < n; i++) {
         rq_fakequant_move(&e, p, i);
-        const float t = rq_fakequant_landing(x[i], &e);
+        const float v = p->relu && x[i] < 0 ? 0 : x[i], t = rq_fakequant_landing(v, &e);
         if (mask)
-            mask[i] = rq_fakequant_passes(t, &e);
+            mask[i] = p->relu && v <= 0 ? 2 : rq_fakequant_passes(t, &e);
         y[i] = rq_fakequant_real(rq_fakequant_code(t, &e), &e);
     }
 }
@@ -26,6 +26,12 @@ void rq_fakequant_mask_grad_scalar(float *dx, const float *dy, const uint8_t *ma
 {
     for (size_t i = 0; i < n; i++)
         dx[i] = dy[i] * (mask[i] ? 1.0f : 0.0f);
+}
+
+void rq_fakequant_relu_grad_scalar(float *dx, const float *dy, const uint8_t *mask, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dx[i] = mask[i] == 2 ? 0 : dy[i] * (mask[i] ? 1.0f : 0.0f);
 }
 
 void rq_fakequant_codes_scalar(uint8_t *q, const float *x, size_t n, const rq_fakequant *p)

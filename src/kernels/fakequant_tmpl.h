@@ -4,6 +4,7 @@
  * Such a file sets VEC_WIDTH and SUFFIX and defines, before including this, on vectors of VEC_WIDTH:
  *     void put_mask(uint8_t *p, vm m)              a byte 0 or 1 for each element
  *     vm get_mask(const uint8_t *p)                which bytes are not 0
+ *     vm get_equal(const uint8_t *p, uint8_t v)    which bytes are v
  *     void put_codes(uint8_t *p, vf c, bool stream)    low bytes of whole numbers
  *     void fence(void)                             what was streamed is seen by other threads afterwards */
 #include "kernels/kernels_isa.h"
@@ -94,6 +95,23 @@ static inline rq_fakequant later(const rq_fakequant *p, size_t i)
 
 /* ---- forward ---- */
 
+/* The same behind a rectifier: what that stops is 2. */
+static void relu_loop(float *y, uint8_t *mask, const float *x, size_t n, const rq_fakequant *p)
+{
+    const vf zero = vsplat(0), one = vsplat(1), two = vsplat(2);
+    numbers e = numbers_of(p);
+    for (size_t i = 0; i < n; i += W) {
+        if (p->in_row)
+            take_rows(&e, p, i);
+        vf v = vload(x + i);
+        v = vsel(vlt(v, zero), zero, v);
+        const vf t = landing(v, &e, p->divide);
+        if (mask)
+            put_codes(mask + i, vsel(vle(v, zero), two, vsel(passes(t, &e), one, zero)), false);
+        vstore(y + i, meaning(code(t, &e, p->compat), &e, p->undivide));
+    }
+}
+
 ALWAYS void forward_loop(float *y, uint8_t *mask, const float *x, size_t n, const rq_fakequant *p, bool divide,
                          bool stream)
 {
@@ -135,6 +153,13 @@ void KERNEL(fakequant)(float *y, uint8_t *mask, const float *x, size_t n, const 
 {
     if (p->wide) { /* fused, and in f64: rare */
         rq_fakequant_scalar(y, mask, x, n, p);
+        return;
+    }
+    if (p->relu) {
+        const size_t most = n / W * W;
+        relu_loop(y, mask, x, most, p);
+        const rq_fakequant rest = later(p, most);
+        rq_fakequant_scalar(y + most, mask ? mask + most : NULL, x + most, n - most, &rest);
         return;
     }
     size_t i = 0;
@@ -249,6 +274,17 @@ void KERNEL(fakequant_mask_grad)(float *dx, const float *dy, const uint8_t *mask
         mask_grad_loop(dx + i, dy + i, mask + i, whole, false);
     i += whole;
     rq_fakequant_mask_grad_scalar(dx + i, dy + i, mask + i, n - i, false);
+}
+
+void KERNEL(fakequant_relu_grad)(float *dx, const float *dy, const uint8_t *mask, size_t n)
+{
+    const vf one = vsplat(1), zero = vsplat(0);
+    size_t i = 0;
+    for (; i + W <= n; i += W) {
+        const vf v = vmul(vload(dy + i), vsel(get_mask(mask + i), one, zero));
+        vstore(dx + i, vsel(get_equal(mask + i, 2), zero, v));
+    }
+    rq_fakequant_relu_grad_scalar(dx + i, dy + i, mask + i, n - i);
 }
 
 /* ---- codes ---- */

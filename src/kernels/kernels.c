@@ -24,6 +24,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .fakequant = rq_fakequant_scalar,
         .fakequant_grad = rq_fakequant_grad_scalar,
         .fakequant_mask_grad = rq_fakequant_mask_grad_scalar,
+        .fakequant_relu_grad = rq_fakequant_relu_grad_scalar,
         .fakequant_codes = rq_fakequant_codes_scalar,
         .stream_end = rq_stream_end_scalar,
         /* gemm_*.c, dwconv_*.c, qeltwise_*.c */
@@ -80,6 +81,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->fakequant = rq_fakequant_avx2;
     k->fakequant_grad = rq_fakequant_grad_avx2;
     k->fakequant_mask_grad = rq_fakequant_mask_grad_avx2;
+    k->fakequant_relu_grad = rq_fakequant_relu_grad_avx2;
     k->fakequant_codes = rq_fakequant_codes_avx2;
     k->stream_end = rq_stream_end_avx2;
     if (!(cpu & RQ_CPU_AVX512))
@@ -112,6 +114,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->fakequant = rq_fakequant_avx512;
     k->fakequant_grad = rq_fakequant_grad_avx512;
     k->fakequant_mask_grad = rq_fakequant_mask_grad_avx512;
+    k->fakequant_relu_grad = rq_fakequant_relu_grad_avx512;
     k->fakequant_codes = rq_fakequant_codes_avx512;
     k->stream_end = rq_stream_end_avx512;
     if (!(cpu & RQ_CPU_VNNI))
@@ -137,6 +140,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->fakequant = rq_fakequant_neon;
     k->fakequant_grad = rq_fakequant_grad_neon;
     k->fakequant_mask_grad = rq_fakequant_mask_grad_neon;
+    k->fakequant_relu_grad = rq_fakequant_relu_grad_neon;
     k->fakequant_codes = rq_fakequant_codes_neon;
     k->stream_end = rq_stream_end_neon;
 #endif

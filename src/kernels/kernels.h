@@ -66,6 +66,8 @@ typedef struct rq_kernels {
     void (*fakequant_grad)(float *dx, const float *dy, const float *x, size_t n, const rq_fakequant *p);
     /* dx[i] = dy[i] * mask[i], mask 0 or 1 */
     void (*fakequant_mask_grad)(float *dx, const float *dy, const uint8_t *mask, size_t n, bool stream);
+    /* The same with the mask of a rectifier before it (rq_fakequant.relu): dx[i] = 0 where it is 2 */
+    void (*fakequant_relu_grad)(float *dx, const float *dy, const uint8_t *mask, size_t n);
     /* q[i] = low byte of the code of x[i]: u8 or s8, whichever lo..hi is; NaN gives lo */
     void (*fakequant_codes)(uint8_t *q, const float *x, size_t n, const rq_fakequant *p);
     /* After calls that streamed (rq_fakequant.stream), once and by the same thread: others see what they wrote. */

@@ -55,21 +55,25 @@ void rq_requantize_cols_avx512(uint8_t *y, const int32_t *acc, size_t n, int32_t
 void rq_fakequant_scalar(float *y, uint8_t *mask, const float *x, size_t n, const rq_fakequant *p);
 void rq_fakequant_grad_scalar(float *dx, const float *dy, const float *x, size_t n, const rq_fakequant *p);
 void rq_fakequant_mask_grad_scalar(float *dx, const float *dy, const uint8_t *mask, size_t n, bool stream);
+void rq_fakequant_relu_grad_scalar(float *dx, const float *dy, const uint8_t *mask, size_t n);
 void rq_fakequant_codes_scalar(uint8_t *q, const float *x, size_t n, const rq_fakequant *p);
 void rq_stream_end_scalar(void);
 void rq_fakequant_avx2(float *y, uint8_t *mask, const float *x, size_t n, const rq_fakequant *p);
 void rq_fakequant_grad_avx2(float *dx, const float *dy, const float *x, size_t n, const rq_fakequant *p);
 void rq_fakequant_mask_grad_avx2(float *dx, const float *dy, const uint8_t *mask, size_t n, bool stream);
+void rq_fakequant_relu_grad_avx2(float *dx, const float *dy, const uint8_t *mask, size_t n);
 void rq_fakequant_codes_avx2(uint8_t *q, const float *x, size_t n, const rq_fakequant *p);
 void rq_stream_end_avx2(void);
 void rq_fakequant_avx512(float *y, uint8_t *mask, const float *x, size_t n, const rq_fakequant *p);
 void rq_fakequant_grad_avx512(float *dx, const float *dy, const float *x, size_t n, const rq_fakequant *p);
 void rq_fakequant_mask_grad_avx512(float *dx, const float *dy, const uint8_t *mask, size_t n, bool stream);
+void rq_fakequant_relu_grad_avx512(float *dx, const float *dy, const uint8_t *mask, size_t n);
 void rq_fakequant_codes_avx512(uint8_t *q, const float *x, size_t n, const rq_fakequant *p);
 void rq_stream_end_avx512(void);
 void rq_fakequant_neon(float *y, uint8_t *mask, const float *x, size_t n, const rq_fakequant *p);
 void rq_fakequant_grad_neon(float *dx, const float *dy, const float *x, size_t n, const rq_fakequant *p);
 void rq_fakequant_mask_grad_neon(float *dx, const float *dy, const uint8_t *mask, size_t n, bool stream);
+void rq_fakequant_relu_grad_neon(float *dx, const float *dy, const uint8_t *mask, size_t n);
 void rq_fakequant_codes_neon(uint8_t *q, const float *x, size_t n, const rq_fakequant *p);
 void rq_stream_end_neon(void);
 

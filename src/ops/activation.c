@@ -281,7 +281,7 @@ static rq_status bias_gelu_infer(const rq_infer *a)
         .max_in = 1,                                                                                                   \
         .min_out = 1,                                                                                                  \
         .max_out = 1,                                                                                                  \
-        .flags = RQ_OP_TABLE | RQ_OP_GRAD_IN_PLACE,                                                                    \
+        .flags = RQ_OP_TABLE | RQ_OP_GRAD_IN_PLACE | RQ_OP_IN_PLACE,                                                   \
         .place = where,                                                                                                \
         .infer = rq_infer_same,                                                                                        \
         .forward = unary_forward,                                                                                      \

@@ -296,7 +296,7 @@ static rq_status pow_forward(const rq_op_args *a)
                                .max_in = 2,                                                                            \
                                .min_out = 1,                                                                           \
                                .max_out = 1,                                                                           \
-                               .flags = RQ_OP_COMMUTES | RQ_OP_GRAD_IN_PLACE,                                          \
+                               .flags = RQ_OP_COMMUTES | RQ_OP_GRAD_IN_PLACE | RQ_OP_IN_PLACE,                         \
                                .place = where,                                                                         \
                                .infer = same_types_infer,                                                              \
                                .forward = binary_forward,                                                              \

@@ -83,6 +83,7 @@ static rq_status fake_forward(const rq_op_args *a)
         if (!t->again)
             memset(t->saved, 0, HEADER);
         rq_fake_quantizer_pass p = pass_of(a, q);
+        p.relu = t->relu;
         st = rq_fake_quantizer_forward_pass(q, t->exec, &y, &x, &p, t->again, &err);
         memcpy(t->saved, &p, sizeof p);
     } else {

@@ -172,7 +172,7 @@ static int64_t bytes_of(const rq_strided *v)
 
 static bool streams(const job *j)
 {
-    const int64_t bytes = bytes_of(j->y) + bytes_of(j->mask) + bytes_of(j->x) + bytes_of(j->dy);
+    const int64_t bytes = j->plan.base.relu ? 0 : bytes_of(j->y) + bytes_of(j->mask) + bytes_of(j->x) + bytes_of(j->dy);
     const bool in_place = (j->x && j->y->data == j->x->data) || (j->dy && j->y->data == j->dy->data);
     return j->direct && !in_place && bytes >= RQ_FQ_STREAM_BYTES;
 }
@@ -224,8 +224,8 @@ static bool in_a_row(const rq_strided *v)
     return !v || (rq_strided_is_contiguous(v) && (v->dtype == RQ_DTYPE_F32 || rq_dtype_bits(v->dtype) == 8));
 }
 
-rq_status rq_fake_quantize(rq_exec *e, const rq_strided *y, const rq_strided *mask, const rq_strided *x, const rq_fq *f,
-                           rq_err *err)
+static rq_status forward(rq_exec *e, const rq_strided *y, const rq_strided *mask, const rq_strided *x, const rq_fq *f,
+                         bool relu, rq_err *err)
 {
     job j = { .y = y, .mask = mask, .x = x, .f = *f };
     RQ_TRY(rq_strided_check(x, "x", true, err));
@@ -235,6 +235,7 @@ rq_status rq_fake_quantize(rq_exec *e, const rq_strided *y, const rq_strided *ma
     RQ_TRY(rq_fq_check(f, &x->shape, err));
     follow_memory(&j);
     RQ_TRY(rq_fq_plan_init(&j.plan, &j.f, &j.x->shape, err));
+    j.plan.base.relu = relu;
     const bool float8 = rq_qtype_is_float(&f->type);
     j.count = j.plan.count;
     j.span = float8 ? forward_float8 : x->dtype == RQ_DTYPE_F64 ? forward_f64 : forward_f32;
@@ -242,6 +243,12 @@ rq_status rq_fake_quantize(rq_exec *e, const rq_strided *y, const rq_strided *ma
     run(&j, e);
     rq_fq_plan_release(&j.plan);
     return RQ_OK;
+}
+
+rq_status rq_fake_quantize(rq_exec *e, const rq_strided *y, const rq_strided *mask, const rq_strided *x, const rq_fq *f,
+                           rq_err *err)
+{
+    return forward(e, y, mask, x, f, false, err);
 }
 
 rq_status rq_fake_quantize_backward(rq_exec *e, const rq_strided *dx, const rq_strided *dy, const rq_strided *x,
@@ -274,6 +281,56 @@ rq_status rq_fake_quantize_backward_mask(rq_exec *e, const rq_strided *dx, const
     j.count = rq_shape_count(&dy->shape);
     j.span = dy->dtype == RQ_DTYPE_F64 ? backward_mask_f64 : backward_mask;
     j.direct = in_a_row(j.y) && in_a_row(j.dy) && in_a_row(j.mask);
+    run(&j, e);
+    return RQ_OK;
+}
+
+/* ---- behind a rectifier ---- */
+
+static void rectify(const job *j, int64_t at, int64_t n, const rq_fakequant *p)
+{
+    (void)p;
+    const float *x = (const float *)j->x->data + at;
+    float *y = (float *)j->y->data + at;
+    uint8_t *mask = (uint8_t *)j->mask->data + at;
+    for (int64_t i = 0; i < n; i++) {
+        mask[i] = x[i] <= 0 ? 2 : 1;
+        y[i] = x[i] < 0 ? 0 : x[i];
+    }
+}
+
+static void backward_relu(const job *j, int64_t at, int64_t n, const rq_fakequant *p)
+{
+    (void)p;
+    j->k.fakequant_relu_grad((float *)j->y->data + at, (const float *)j->dy->data + at,
+                             (const uint8_t *)j->mask->data + at, (size_t)n);
+}
+
+static rq_status check_rows(const rq_strided *a, const rq_strided *b, const rq_strided *mask, rq_err *err)
+{
+    if (a->dtype != RQ_DTYPE_F32 || !in_a_row(a) || !in_a_row(b) || !in_a_row(mask))
+        return rq_fail(err, RQ_INTERNAL, "a rectifier and fake quantization together want f32 in a row");
+    return RQ_OK;
+}
+
+rq_status rq_fake_quantize_relu(rq_exec *e, const rq_strided *y, const rq_strided *mask, const rq_strided *x,
+                                const rq_fq *f, rq_err *err)
+{
+    RQ_TRY(check_rows(y, x, mask, err));
+    if (f)
+        return forward(e, y, mask, x, f, true, err);
+    job j = { .y = y, .mask = mask, .x = x, .count = rq_shape_count(&x->shape), .span = rectify, .direct = true };
+    run(&j, e);
+    return RQ_OK;
+}
+
+rq_status rq_fake_quantize_relu_backward(rq_exec *e, const rq_strided *dx, const rq_strided *dy, const rq_strided *mask,
+                                         rq_err *err)
+{
+    RQ_TRY(check_rows(dx, dy, mask, err));
+    job j = {
+        .y = dx, .mask = mask, .dy = dy, .count = rq_shape_count(&dy->shape), .span = backward_relu, .direct = true
+    };
     run(&j, e);
     return RQ_OK;
 }

@@ -34,4 +34,11 @@ enum { RQ_FQ_PIECE = 65536, RQ_FQ_TILE = 1024 };
  * with it what they hold: memory is then written without being read first (rq_fakequant.stream), as memcpy does. */
 enum { RQ_FQ_STREAM_BYTES = 32 << 20 };
 
+/* rq_fake_quantize of max(x, 0), f32, with a mask (not NULL) that is 2 where that is 0; f NULL: y is max(x, 0) as it is. And back: dx = 0 there,
+ * else as rq_fake_quantize_backward_mask. What a Relu and a fake quantization behind it do together, to the bit. */
+rq_status rq_fake_quantize_relu(rq_exec *e, const rq_strided *y, const rq_strided *mask, const rq_strided *x,
+                                const rq_fq *f, rq_err *err);
+rq_status rq_fake_quantize_relu_backward(rq_exec *e, const rq_strided *dx, const rq_strided *dy, const rq_strided *mask,
+                                         rq_err *err);
+
 #endif

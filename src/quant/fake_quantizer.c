@@ -7,8 +7,8 @@
 
 #include "base/mem.h"
 #include "quant/exec.h"
+#include "quant/fake_quantize.h"
 #include "quant/observer_row.h"
-#include "requant/fake_quantize.h"
 #include "tensor/strided.h"
 
 static const rq_fake_quantizer_row *const rows[RQ_N_FAKE_QUANTIZERS] = {
@@ -331,7 +331,7 @@ static rq_status run(rq_fake_quantizer *q, rq_exec *e, const rq_strided *y, cons
     if (q->observer_on && !q->again)
         RQ_TRY(observe(q, e, x, err));
     if (!quantizes(q, x))
-        return copy(e, y, x, "y", err);
+        return q->relu ? rq_fake_quantize_relu(e, y, mask, x, NULL, err) : copy(e, y, x, "y", err);
     return q->row->forward(q, e, y, mask, x, err);
 }
 
@@ -373,26 +373,32 @@ static void swap_numbers(rq_fake_quantizer *q, const rq_fake_quantizer_pass *p)
     }
 }
 
+static rq_strided mask_of(const rq_fake_quantizer_pass *p, const rq_shape *shape)
+{
+    const rq_tensor t = rq_tensor_view(RQ_DTYPE_U8, shape, p->mask);
+    return rq_strided_of(&t);
+}
+
 rq_status rq_fake_quantizer_forward_pass(rq_fake_quantizer *q, rq_exec *e, const rq_strided *y, const rq_strided *x,
                                          rq_fake_quantizer_pass *p, bool again, rq_err *err)
 {
-    const rq_shape shape = x->shape;
-    rq_strided mask = { .dtype = RQ_DTYPE_U8, .data = p->mask };
-    if (p->mask) {
-        const rq_tensor t = rq_tensor_view(RQ_DTYPE_U8, &shape, p->mask);
-        mask = rq_strided_of(&t);
-    }
+    const rq_strided mask = mask_of(p, &x->shape), *to = p->mask ? &mask : NULL;
+    const bool on = q->fake_quant_on;
+    rq_status st;
+    q->relu = p->relu && to;
     if (again) {
-        if (!p->quantized)
-            return copy(e, y, x, "y", err);
-        swap_numbers(q, p);
         q->again = true;
-        const rq_status st = q->row->forward(q, e, y, p->mask ? &mask : NULL, x, err);
-        q->again = false;
+        q->fake_quant_on = p->quantized;
         swap_numbers(q, p);
+        st = run(q, e, y, to, x, err);
+        swap_numbers(q, p);
+        q->fake_quant_on = on;
+        q->again = q->relu = false;
         return st;
     }
-    RQ_TRY(run(q, e, y, p->mask ? &mask : NULL, x, err));
+    st = run(q, e, y, to, x, err);
+    q->relu = false;
+    RQ_TRY(st);
     p->quantized = quantizes(q, x);
     p->n = !p->quantized || !q->observer ? 0 : q->n < p->room ? q->n : p->room;
     for (int c = 0; c < p->n; c++) {
@@ -405,15 +411,15 @@ rq_status rq_fake_quantizer_forward_pass(rq_fake_quantizer *q, rq_exec *e, const
 rq_status rq_fake_quantizer_backward_pass(rq_fake_quantizer *q, rq_exec *e, const rq_strided *dx, const rq_strided *dy,
                                           const rq_strided *x, rq_fake_quantizer_pass *p, rq_err *err)
 {
+    const rq_strided mask = mask_of(p, &dy->shape);
+    if (p->mask && !dx)
+        return RQ_OK;
+    if (p->mask && p->relu)
+        return rq_fake_quantize_relu_backward(e, dx, dy, &mask, err);
     if (!p->quantized)
         return dx ? copy(e, dx, dy, "dx", err) : RQ_OK;
-    if (p->mask && dx) {
-        const rq_tensor t = rq_tensor_view(RQ_DTYPE_U8, &dy->shape, p->mask);
-        const rq_strided mask = rq_strided_of(&t);
-        return rq_fake_quantize_backward_mask(e, dx, dy, &mask, err);
-    }
     if (p->mask)
-        return RQ_OK;
+        return rq_fake_quantize_backward_mask(e, dx, dy, &mask, err);
     swap_numbers(q, p);
     const rq_status st = q->row->backward(q, e, dx, dy, x, err);
     swap_numbers(q, p);

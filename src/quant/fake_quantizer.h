@@ -14,6 +14,7 @@ struct rq_fake_quantizer {
     bool watching;      /* LEARNABLE: static observation, the parameters do not follow */
     bool requires_grad; /* LEARNABLE, compat: the flag of PyTorch's parameters */
     bool known;         /* scale and zero point are somebody's answer, not what an empty object has */
+    bool relu;          /* a forward is of max(x, 0), with the mask of rq_fake_quantize_relu */
     bool again;         /* a forward is repeated: scale and zero point stay */
     int n, room;        /* channels, 0: not known yet; how many fit the block */
     float *scale;       /* [n]; what follows lies in the same block */
@@ -44,8 +45,10 @@ extern const rq_fake_quantizer_row rq_fake_quantizer_standard, rq_fake_quantizer
 /* What one forward leaves for its own backward, and for doing it again. Arrays are the caller's. */
 typedef struct rq_fake_quantizer_pass {
     bool quantized; /* else y was x */
-    int n;          /* scales that were in force */
-    int room;       /* of the two arrays: rq_fake_quantizer_pass_room */
+    bool
+        relu; /* x is the output of a Relu whose backward is done here, too: by the mask of rq_fake_quantize_relu. Set before forward */
+    int n;    /* scales that were in force */
+    int room; /* of the two arrays: rq_fake_quantizer_pass_room */
     float *scale, *zero_point;
     uint8_t *
         mask; /* of x's shape, row-major; NULL: backward gets x, which it must where rq_fake_quantizer_masks is false */

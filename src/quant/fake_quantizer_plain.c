@@ -5,7 +5,7 @@
 #include <math.h>
 
 #include "base/mem.h"
-#include "requant/fake_quantize.h"
+#include "quant/fake_quantize.h"
 
 /* As PyTorch: a state's zero point is used although it is none of the codes. Beyond 2^24 rq_fake_quantize refuses it. */
 static int32_t loaded(float zero_point)
@@ -43,7 +43,7 @@ static rq_status forward(rq_fake_quantizer *q, rq_exec *e, const rq_strided *y, 
 {
     RQ_TRY(ready(q, err));
     const rq_fq f = fq_of(q);
-    return rq_fake_quantize(e, y, mask, x, &f, err);
+    return q->relu ? rq_fake_quantize_relu(e, y, mask, x, &f, err) : rq_fake_quantize(e, y, mask, x, &f, err);
 }
 
 static rq_status backward(rq_fake_quantizer *q, rq_exec *e, const rq_strided *dx, const rq_strided *dy,

@@ -2,6 +2,8 @@
  *
  * Steps are visited from the last to the first. The first reader that gives a value a gradient writes it into the value's slot; others write beside it and
  * are added, in that order, whatever the threads. A step whose outputs get none has no backward. */
+#include <string.h>
+
 #include "quant/fake_quantizer.h"
 #include "run/autograd_plan.h"
 
@@ -41,7 +43,7 @@ static void mark_needs(marker *m)
         bool any = learns(rq_train_fake_of(a, s->node));
         for (int i = 0; i < s->node->n_in; i++)
             any |= s->node->in[i] != RQ_NONE && needs_in(m, s->node, i);
-        for (int i = 0; i < s->node->n_out && any && (s->view || s->row->backward); i++)
+        for (int i = 0; i < s->node->n_out && any && (rq_train_hands_on(s) || s->row->backward); i++)
             if (is_f32(m, s->node->out[i]))
                 m->needs[s->node->out[i]] = true;
     }
@@ -66,14 +68,14 @@ static rq_status place_input(marker *m, rq_train_step *s, int i)
     rq_train_plan *p = m->p;
     const rq_id v = s->node->in[i];
     const int32_t trained = m->a->trained_of[v];
-    const int32_t from = s->view ? s->grad_out[0] : -1;
+    const int32_t from = rq_train_hands_on(s) ? s->grad_out[0] : -1;
     if (trained >= 0 || p->grad[v] >= 0) {
         s->into[i] = trained >= 0 ? m->param[trained] : p->grad[v];
-        s->grad_in[i] = s->view ? from : new_gradient(m, v);
+        s->grad_in[i] = rq_train_hands_on(s) ? from : new_gradient(m, v);
     } else {
         p->grad[v] = s->grad_in[i] = new_gradient(m, v);
         p->got[v] = 1;
-        if (s->view && s->grad_in[i] >= 0)
+        if (rq_train_hands_on(s) && s->grad_in[i] >= 0)
             p->slots[s->grad_in[i]].root = p->slots[from].root;
     }
     return s->grad_in[i] < 0 ? RQ_NO_MEMORY : RQ_OK;
@@ -91,7 +93,7 @@ static rq_status visit(marker *m, rq_train_step *s)
     }
     for (int i = 0; i < n->n_in; i++)
         in |= n->in[i] != RQ_NONE && needs_in(m, n, i);
-    if (!out || !in || !(s->view || s->row->backward))
+    if (!out || !in || !(rq_train_hands_on(s) || s->row->backward))
         return RQ_OK;
     s->back = true;
     s->grad_out = rq_arena_alloc(&m->p->arena, (size_t)n->n_out + 1, sizeof *s->grad_out);
@@ -104,7 +106,7 @@ static rq_status visit(marker *m, rq_train_step *s)
     for (int i = 0; i < n->n_in; i++)
         s->grad_in[i] = s->into[i] = -1;
     for (int i = 0; i < n->n_in; i++)
-        if (n->in[i] != RQ_NONE && needs_in(m, n, i) && !(s->view && i > 0))
+        if (n->in[i] != RQ_NONE && needs_in(m, n, i) && !(rq_train_hands_on(s) && i > 0))
             RQ_TRY(place_input(m, s, i));
     return RQ_OK;
 }
@@ -131,6 +133,43 @@ static rq_status visit_ends(marker *m, bool before)
     return RQ_OK;
 }
 
+/* ---- steps that go back together ---- */
+
+/* The only step that reads what s makes; -1: there are several, or somebody outside. */
+static int only_reader(const marker *m, const rq_train_step *s)
+{
+    const rq_id v = s->node->out[0];
+    int reader = -1;
+    if (m->a->outside[v])
+        return -1;
+    for (int k = 0; k < m->p->n_steps; k++) {
+        const rq_node *n = m->p->steps[k].node;
+        for (int i = 0; i < n->n_in; i++)
+            if (n->in[i] == v) {
+                if (reader >= 0)
+                    return -1;
+                reader = k;
+            }
+    }
+    return reader;
+}
+
+/* Relu before FakeQuantize: one mask says where both let the gradient through, so that neither output need live on for it. */
+static void join_rectifiers(marker *m)
+{
+    for (int k = 0; k < m->p->n_steps; k++) {
+        rq_train_step *s = &m->p->steps[k];
+        if (strcmp(s->node->op, "Relu") != 0 || s->node->domain[0] || !is_f32(m, s->node->out[0]))
+            continue;
+        const int reader = only_reader(m, s);
+        const rq_fake_quantizer *q = reader < 0 ? NULL : rq_train_fake_of(m->a, m->p->steps[reader].node);
+        if (!q || !rq_fake_quantizer_masks(q))
+            continue;
+        s->passed = true;
+        m->p->steps[reader].forward.training.relu = true;
+    }
+}
+
 rq_status rq_train_plan_gradients(rq_autograd *a, rq_train_plan *p, rq_err *err)
 {
     for (rq_id v = 0; v < a->g->n_values; v++)
@@ -142,6 +181,8 @@ rq_status rq_train_plan_gradients(rq_autograd *a, rq_train_plan *p, rq_err *err)
     m.param = rq_arena_alloc(&p->arena, (size_t)a->n_trained + 1, sizeof *m.param);
     if (!m.needs || !m.param)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory planning the training of the graph");
+    if (!a->plain)
+        join_rectifiers(&m);
     mark_needs(&m);
     RQ_TRY(visit_ends(&m, true));
     for (int k = p->n_steps - 1; k >= 0; k--)

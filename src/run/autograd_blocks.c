@@ -137,7 +137,7 @@ static bool has_bit(unsigned mask, int first, int i)
 static void need_of_backward(const cutter *c, int k)
 {
     const rq_train_step *s = &c->p->steps[k];
-    if (!s->back || s->view)
+    if (!s->back || rq_train_hands_on(s))
         return;
     const unsigned saves = s->row->saves_of ? s->row->saves_of(&s->backward.args) : s->row->saves;
     for (int i = 0; i < s->node->n_in; i++)
@@ -224,6 +224,7 @@ static rq_status make_second(const cutter *c, rq_train_step *s)
         s->forward.saved = -1;
     }
     s->second.training.again = true;
+    s->second.training.relu = s->forward.training.relu;
     s->second.training.state = s->back_state;
     s->second.args.state = s->state;
     s->backward.saved = s->second.saved;

@@ -85,10 +85,10 @@ static void touch_backward(rq_train_plan *p, const rq_train_step *s, int time)
 {
     const rq_call *c = &s->backward;
     const unsigned saves = s->row->saves_of ? s->row->saves_of(&c->args) : s->row->saves;
-    for (int i = 0; i < c->args.n_in && !s->view; i++)
+    for (int i = 0; i < c->args.n_in && !rq_train_hands_on(s); i++)
         if (saves & RQ_OP_IN(i < 15 ? i : 15))
             touch(p, c->in[i], time);
-    for (int i = 0; i < c->args.n_out && !s->view; i++)
+    for (int i = 0; i < c->args.n_out && !rq_train_hands_on(s); i++)
         if (saves & RQ_OP_OUT(i < 15 ? i : 15))
             touch(p, c->out[i], time);
     touch(p, c->saved, time);
@@ -149,7 +149,7 @@ static void share_all(rq_train_plan *p)
         const rq_train_step *s = &p->steps[x->of];
         const rq_call *c = x->kind == RQ_ACTION_FORWARD ? &s->forward : &s->second;
         if (x->kind == RQ_ACTION_BACKWARD) {
-            if (s->row->flags & RQ_OP_GRAD_IN_PLACE && !s->view)
+            if (s->row->flags & RQ_OP_GRAD_IN_PLACE && !rq_train_hands_on(s))
                 share_bytes(p, s->grad_in[0], s->grad_out[0], t);
         } else if (s->row->flags & RQ_OP_IN_PLACE) {
             share_bytes(p, c->out[0], c->in[0], t);

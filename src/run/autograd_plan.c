@@ -278,7 +278,7 @@ static void at_least(size_t *n, size_t least)
 /* What a row leaves for backward gets a slot. */
 static rq_status add_saved(rq_train_plan *p, rq_train_step *s, rq_err *err)
 {
-    const size_t bytes = s->back && !s->view && s->row->saved ? s->row->saved(&s->forward.args) : 0;
+    const size_t bytes = s->back && !rq_train_hands_on(s) && s->row->saved ? s->row->saved(&s->forward.args) : 0;
     if (!bytes)
         return RQ_OK;
     const rq_shape shape = rq_shape_of(1, (int64_t[]) { (int64_t)bytes });
@@ -313,10 +313,10 @@ static rq_status prepare(rq_autograd *a, rq_train_plan *p, rq_err *err)
         s->forward.args.state = s->backward.args.state = s->state;
         if (s->row->scratch)
             at_least(&p->scratch_bytes, s->row->scratch(&s->forward.args, false));
-        if (s->back && s->row->prepare_backward)
+        if (s->back && !s->passed && s->row->prepare_backward)
             RQ_TRY(failed(a, s, s->row->prepare_backward(&s->backward.args, &s->back_state), err));
         s->backward.training.state = s->forward.training.state = s->back_state;
-        if (s->back && s->row->scratch_backward)
+        if (s->back && !s->passed && s->row->scratch_backward)
             at_least(&p->scratch_bytes, s->row->scratch_backward(&s->backward.args));
         RQ_TRY(add_saved(p, s, err));
     }

@@ -46,8 +46,10 @@ typedef struct rq_call {
 typedef struct rq_train_step {
     const rq_node *node;
     const rq_op *row;
-    rq_id id;   /* of the node */
-    bool view;  /* output 0 is the bytes of input 0: nothing to run */
+    rq_id id;  /* of the node */
+    bool view; /* output 0 is the bytes of input 0: nothing to run */
+    bool
+        passed; /* a Relu whose backward the FakeQuantize behind it does: the gradient of its input is that of its output */
     bool back;  /* backward is called, or would be were it no view */
     int block;  /* activations of a block are computed again for its backward, but those of the last */
     bool again; /* forward is done a second time, as `second` */
@@ -116,6 +118,7 @@ struct rq_autograd {
     bool *outside;       /* [n_values] its gradient may come from outside: outputs, what is tapped or added to */
     bool *frozen;        /* [n_nodes] batch norms that stay in evaluation */
     bool train, keep;
+    bool plain; /* for tests: no steps are joined */
     uint64_t random, forwards;
     uint64_t drawn; /* random of the last forward: what backward draws, too */
     rq_tensor *feeds;
@@ -153,6 +156,12 @@ bool rq_train_carries(const rq_node *n);
 rq_status rq_train_survey(rq_autograd *a, rq_err *err);
 /* What FakeQuantize node n stands for; NULL: it is another node. */
 rq_fake_quantizer *rq_train_fake_of(const rq_autograd *a, const rq_node *n);
+
+/* The gradient of input 0 is that of output 0, in its bytes: backward has nothing to call. */
+static inline bool rq_train_hands_on(const rq_train_step *s)
+{
+    return s->view || s->passed;
+}
 
 /* ---- autograd_parameters.c ---- */
 rq_status rq_train_list_parameters(rq_autograd *a, rq_err *err);

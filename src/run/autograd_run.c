@@ -194,7 +194,7 @@ static void take_external(const rq_autograd *a, rq_train_plan *p, rq_id v)
 
 static rq_status backward_step(rq_autograd *a, rq_train_plan *p, rq_train_step *s, rq_err *err)
 {
-    if (!s->view) {
+    if (!rq_train_hands_on(s)) {
         start_call(a, p, s, &s->backward, err);
         RQ_TRY(finish_call(a, s, s->row->backward(&s->backward.args), err));
     }

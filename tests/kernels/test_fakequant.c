@@ -76,6 +76,7 @@ static rq_fakequant variant(const data *d, unsigned v, int range)
     p.wide = v & 8;
     p.zp_inside = v & 16;
     p.stream = v & 32;
+    p.relu = v & 256;
     if (v & 64) { /* a zero point; otherwise zeros keep their sign */
         p.inside = p.zp_inside ? d->zp[0] : -0.0f;
         p.after = p.zp_inside ? -0.0f : d->zp[0];
@@ -119,6 +120,9 @@ static void compare(const rq_kernels *ref, const rq_kernels *opt, const data *d,
     for (int i = 0; i < 2; i++)
         k[i]->fakequant_mask_grad(y[i], dy, d->mask, n, p->stream);
     assert_memory_equal(y[0], y[1], bytes);
+    for (int i = 0; i < 2; i++)
+        k[i]->fakequant_relu_grad(y[i], dy, d->mask, n);
+    assert_memory_equal(y[0], y[1], bytes);
     if (p->hi - p->lo <= 255) {
         for (int i = 0; i < 2; i++)
             k[i]->fakequant_codes(mask[i] + at, x, n, p);
@@ -143,12 +147,41 @@ static void every_isa_gives_the_same_bits(void **state)
         rq_rng r;
         rq_rng_seed(&r, 5);
         data d;
-        for (unsigned v = 0; v < 256; v++)
+        for (unsigned v = 0; v < 512; v++)
             for (size_t n = 0; n <= 100; n += 1 + (v + n) % 3) {
                 fill(&d, &r);
                 const rq_fakequant p = variant(&d, v, (int)rq_rng_below(&r, 5));
                 compare(&ref, &opt, &d, &p, n, rq_rng_below(&r, 20));
             }
+    }
+}
+
+/* Behind a rectifier: what the two do one after the other, forward and backward. */
+static void a_rectifier_before_it_is_part_of_it(void **state)
+{
+    (void)state;
+    rq_kernels k;
+    rq_kernels_init(&k, 0);
+    rq_rng r;
+    rq_rng_seed(&r, 8);
+    data d;
+    for (unsigned v = 256; v < 512; v++) {
+        enum { N = 60 };
+        float x[N], y[N], want[N], dx[N], dwant[N];
+        uint8_t mask[N], inside[N];
+        fill(&d, &r);
+        const rq_fakequant p = variant(&d, v, (int)rq_rng_below(&r, 5));
+        rq_fakequant plain = p;
+        plain.relu = false;
+        k.fakequant(y, mask, d.x, N, &p);
+        k.map[RQ_MAP_RELU](x, d.x, N, 0, 0);
+        k.fakequant(want, inside, x, N, &plain);
+        assert_memory_equal(y, want, sizeof y);
+        k.fakequant_relu_grad(dx, d.dy, mask, N);
+        k.fakequant_mask_grad(dwant, d.dy, inside, N, false);
+        for (int i = 0; i < N; i++)
+            dwant[i] = x[i] <= 0 ? 0 : dwant[i];
+        assert_memory_equal(dx, dwant, sizeof dx);
     }
 }
 
@@ -243,6 +276,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_answers),
         cmocka_unit_test(every_isa_gives_the_same_bits),
+        cmocka_unit_test(a_rectifier_before_it_is_part_of_it),
         cmocka_unit_test(every_isa_sums_the_same_gradients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,8 +9,9 @@
 
 #include <cmocka.h>
 
-#include "requant/requant.h"
 #include "ops/build.h"
+#include "requant/requant.h"
+#include "run/autograd_plan.h"
 
 /* ---- networks ---- */
 
@@ -548,7 +549,7 @@ typedef struct trained {
     size_t bytes;
 } trained;
 
-static void train_deep_for(trained *t, bool checkpoint, int threads, bool learned, int steps)
+static void train_deep_for(trained *t, bool checkpoint, int threads, bool learned, int steps, bool plain)
 {
     net n;
     rq_fake_quantizer *q[4];
@@ -565,8 +566,10 @@ static void train_deep_for(trained *t, bool checkpoint, int threads, bool learne
     cfg.n_fakes = 4;
     memset(t, 0, sizeof *t);
     net_open(&n, deep(), &cfg);
+    n.a->plain = plain;
     for (int k = 0; k < steps; k++) {
         rq_tensor y[MOST_OUT];
+        rq_fake_quantizer_enable_fake_quant(q[3], k != 1);
         if (learned && k == 2)
             assert_int_equal(rq_fake_quantizer_enable_param_learning(q[1], NULL), RQ_OK);
         forward(&n, y);
@@ -591,7 +594,7 @@ static void train_deep_for(trained *t, bool checkpoint, int threads, bool learne
 
 static void train_deep(trained *t, bool checkpoint, int threads, bool learned)
 {
-    train_deep_for(t, checkpoint, threads, learned, 3);
+    train_deep_for(t, checkpoint, threads, learned, 3, false);
 }
 
 static void assert_same_training(const trained *a, const trained *b)
@@ -615,6 +618,19 @@ static void checkpoints_of_activations_change_no_bit(void **unused)
         assert_same_training(&plain, &alone);
         assert_true(less.bytes < plain.bytes * 2 / 3);
         assert_true(plain.stats[0] != 0 && plain.grads[0] != 0 && plain.y[0] != 0);
+    }
+}
+
+/* Relu and fake quantization with one mask: the bits of each by itself, in less memory. Fake quantization is off in part of it. */
+static void steps_that_go_back_together_change_no_bit(void **unused)
+{
+    (void)unused;
+    trained together, plain;
+    for (int checkpoint = 0; checkpoint < 2; checkpoint++) {
+        train_deep_for(&together, checkpoint, 2, checkpoint, 3, false);
+        train_deep_for(&plain, checkpoint, 2, checkpoint, 3, true);
+        assert_same_training(&together, &plain);
+        assert_true(together.bytes < plain.bytes);
     }
 }
 
@@ -706,7 +722,7 @@ static void every_allocation_may_fail(void **unused)
 {
     (void)unused;
     trained want;
-    train_deep_for(&want, true, 1, false, 1);
+    train_deep_for(&want, true, 1, false, 1, false);
     const size_t before = rq_mem_live();
     for (int all = 0; all < 2; all++) {
         bool failed = true;
@@ -767,6 +783,7 @@ int main(void)
         cmocka_unit_test(learned_scales_are_parameters),
         cmocka_unit_test(dropout_draws_anew_each_step_and_repeats_from_its_state),
         cmocka_unit_test(checkpoints_of_activations_change_no_bit),
+        cmocka_unit_test(steps_that_go_back_together_change_no_bit),
         cmocka_unit_test(operators_without_a_gradient_are_all_named),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(parameters_are_private),
