@@ -283,8 +283,9 @@ static void cut(rq_float_dnnl_grad *c)
     c->images = (g->batch + n - 1) / n;
     c->pieces = (g->batch + c->images - 1) / c->images;
     c->tail = c->images * c->pieces != g->batch;
-    c->cuts[DATA] = cuts_of(g, c->transposed ? g->out_ch : g->in_ch, want / c->pieces);
-    c->cuts[WEIGHTS] = cuts_of(g, g->out_ch, want / c->pieces);
+    const int64_t rest = c->pieces > 1 ? want / c->pieces : want;
+    c->cuts[DATA] = cuts_of(g, c->transposed ? g->out_ch : g->in_ch, rest);
+    c->cuts[WEIGHTS] = cuts_of(g, g->out_ch, rest);
 }
 
 static int64_t most_cuts(const rq_float_dnnl_grad *c)
