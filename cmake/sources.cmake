@@ -291,13 +291,17 @@ set(RQ_SOURCES
   src/run/autograd_run.c
   src/run/autograd_uses.c
   src/run/feeds.c
+  src/nn/eager.c
+  src/nn/eager_convert.c
   src/nn/functions.c
+  src/nn/fuse.c
   src/nn/init.c
   src/nn/layers.c
   src/nn/nn.c
   src/nn/plain.c
   src/nn/recurrent.c
   src/nn/reset.c
+  src/nn/state_dict.c
   src/run/memory.c
   src/run/plan.c
   src/run/plan_decide.c

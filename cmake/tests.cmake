@@ -146,6 +146,7 @@ rq_test_tool(golden
   tests/golden/quant_fake_quantizer.c
   tests/golden/quant_histogram_observer.c
   tests/golden/quant_learned.c
+  tests/golden/quant_eager_qat.c
   tests/golden/quant_linear_quantizer.c
   tests/golden/quant_observers.c
   tests/golden/quant_tensor_quant.c

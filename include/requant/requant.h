@@ -7,6 +7,7 @@
 #include <requant/batch_norm.h>
 #include <requant/calibrator.h>
 #include <requant/dataset.h>
+#include <requant/eager.h>
 #include <requant/edit.h>
 #include <requant/ends.h>
 #include <requant/exec.h>

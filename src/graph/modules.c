@@ -87,8 +87,7 @@ static void from_path(const char *name, const char *op, char *buf, size_t n)
     }
 }
 
-/* The path in the name of a parameter, "conv1.weight" -> "conv1"; false: it is none. */
-static bool from_parameter(const char *name, char *buf, size_t n)
+bool rq_module_of_parameter(const char *name, char *buf, size_t n)
 {
     static const char *const words[] = {
         "weight", "bias",       "running_mean", "running_var", "kernel", "gamma", "beta", "scale",          "in_proj",
@@ -160,7 +159,7 @@ static bool from_constants(const rq_graph *g, const rq_node *n, char *buf, size_
 {
     for (int i = 0; i < n->n_in; i++) {
         const rq_id c = rq_module_constant(g, n->in[i]);
-        if (c >= 0 && from_parameter(g->values[c].name, buf, size))
+        if (c >= 0 && rq_module_of_parameter(g->values[c].name, buf, size))
             return true;
     }
     return false;
@@ -301,8 +300,8 @@ static rq_status list(const rq_graph *g, entry *e, char **sorted, const slots *s
             continue;
         rq_module_name(g, i, buf, sizeof buf);
         const int n_types = rq_module_types(g, i, types), told = n_types > 1 ? telling(g, i, types[0]) : 0;
-        const bool call = !buf[0] || has_children(sorted, n_names, buf);
-        int32_t *slot = call ? NULL : slot_of(s, e, buf);
+        int32_t *slot = buf[0] ? slot_of(s, e, buf) : NULL; /* a layer with weights is a module, whatever lies in it */
+        const bool call = !slot || (*slot < 0 && told < 2 && has_children(sorted, n_names, buf));
         if (slot && *slot >= 0) {
             entry *old = &e[*slot];
             old->n_nodes++;
@@ -314,7 +313,7 @@ static rq_status list(const rq_graph *g, entry *e, char **sorted, const slots *s
             }
             continue;
         }
-        if (slot)
+        if (!call)
             *slot = *n;
         const char *type = types[0];
         for (int k = 0; call && k < n_types; k++) /* of a call the function's name */

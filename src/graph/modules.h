@@ -24,6 +24,8 @@ const char *rq_module_type_at(int i, bool *is_first);
 /* Is `type`, with or without "torch.nn." or the like in front, one of them? */
 bool rq_module_is(const rq_graph *g, rq_id node, const char *type);
 
+/* The path in the name of a parameter, "conv1.weight" -> "conv1"; false: it is not called like one. */
+bool rq_module_of_parameter(const char *name, char *buf, size_t n);
 /* The constant that a value is, or is made of by nodes that only restate it (Identity, Transpose, DequantizeLinear, FakeQuantize ...); else
  * RQ_NONE. */
 rq_id rq_module_constant(const rq_graph *g, rq_id value);

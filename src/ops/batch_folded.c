@@ -24,17 +24,18 @@ static rq_status scale_infer(const rq_infer *a)
     return RQ_OK;
 }
 
+/* In f32 step by step, as PyTorch has it: at the end of a channel's range the last bit decides whether a weight is inside. */
 static rq_status scale_forward(const rq_op_args *a)
 {
-    const double epsilon = rq_attr_float(a->node, "epsilon", 1e-5f);
+    const float epsilon = rq_attr_float(a->node, "epsilon", 1e-5f);
     double *inv = a->training ? a->training->saved : NULL; /* the variance moves before backward comes */
     if (a->in[0]->dtype != RQ_DTYPE_F32)
         return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[0]->dtype));
     for (int64_t c = 0, n = rq_tensor_count(a->in[0]); c < n; c++) {
-        const double r = 1 / sqrt(a->in[1]->f32[c] + epsilon);
-        a->out[0]->f32[c] = (float)(a->in[0]->f32[c] * r);
+        const float root = sqrtf(a->in[1]->f32[c] + epsilon);
+        a->out[0]->f32[c] = a->in[0]->f32[c] / root;
         if (inv)
-            inv[c] = r;
+            inv[c] = 1 / (double)root;
     }
     return RQ_OK;
 }

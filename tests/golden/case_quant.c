@@ -35,6 +35,7 @@ static const struct op {
     { "choose_qparams_per_tensor", golden_choose_qparams },
     { "LinearQuantizer", golden_linear_quantizer },
     { "gradient", golden_gradient }, /* case_grad.c */
+    { "eager_qat", golden_eager_qat },
     { NULL, NULL },
 };
 
@@ -42,7 +43,7 @@ static const struct op {
 static const struct topic {
     const char *name, *reason;
 } topics[] = {
-    { "eager", "quantized networks built by hand are not there" },
+    { "eager", "eager mode is there for training alone" },
     { "gptq", "layer-wise compression is not there" },
     { "ptq", "compression of weights as Core ML Tools has it is not there" },
 };

@@ -89,6 +89,9 @@ golden_verdict golden_fake_quantize_module(golden_case *c);
 golden_verdict golden_fused_fake_quantize(golden_case *c);
 golden_verdict golden_core_ml_learnable(golden_case *c);
 
+/* ---- quant_eager_qat.c ---- */
+golden_verdict golden_eager_qat(golden_case *c);
+
 /* ---- quant_linear_quantizer.c ---- */
 golden_verdict golden_linear_quantizer(golden_case *c);
 
