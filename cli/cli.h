@@ -72,7 +72,7 @@ typedef struct cli_command {
 } cli_command;
 
 extern const cli_command cmd_quantize, cmd_calibrate, cmd_run, cmd_eval, cmd_compare, cmd_convert, cmd_lint, cmd_bench,
-    cmd_info, cmd_ops, cmd_qconfigs, cmd_train;
+    cmd_info, cmd_ops, cmd_qconfigs, cmd_train, cmd_qat;
 
 /* ---- options that several commands have ---- */
 

@@ -184,17 +184,22 @@ typedef struct cli_training {
     cli_progress progress;
     rq_train_cfg cfg;
     rq_train_feature *features;
-    char **names;      /* of features */
-    rq_graph *teacher; /* that --teacher names; NULL: none */
+    char **names;               /* of features */
+    rq_graph *teacher;          /* that --teacher names; NULL: none */
+    const rq_graph *teacher_or; /* who teaches then */
     rq_dataset *data, *eval;
     bool table;
 } cli_training;
 
 void cli_train_defaults(cli_train *a);
-/* Open samples and settle cfg. teacher NULL: what --teacher names, if anything. CLI_OK, or what stands against it was said. */
+/* Open samples; cfg as without options. teacher: who teaches where --teacher names nobody. CLI_OK, or what stands against it was said. */
 int cli_train_begin(cli_training *t, const cli_command *c, const cli_train *a, const rq_graph *g,
                     const rq_graph *teacher);
-/* A line of the table: what (5 letters: "float") and how good it is. */
+/* Then the options that were given, over what is in cfg (a preset's). */
+int cli_train_settle(cli_training *t, const cli_command *c);
+/* Steps of an epoch. */
+int64_t cli_train_steps(const cli_training *t);
+/* A line of the table: what ("float") and how good it is. */
 void cli_train_line(const cli_training *t, const char *what, double loss, double accuracy);
 void cli_train_end(cli_training *t);
 

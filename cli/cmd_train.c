@@ -69,7 +69,7 @@ static int run(void *args)
         rc = cli_train_begin(&t, &cmd_train, &a->train, NULL, NULL);
     else if (open_model(&g, a, &err))
         cli_fail("train", &err);
-    else if (!(rc = cli_train_begin(&t, &cmd_train, &a->train, g, NULL)))
+    else if (!(rc = cli_train_begin(&t, &cmd_train, &a->train, g, NULL)) && !(rc = cli_train_settle(&t, &cmd_train)))
         rc = train(g, &t, &err) || rq_save(g, a->train.out, &err) ? cli_fail("train", &err) : CLI_OK;
     cli_train_end(&t);
     rq_graph_destroy(g);

@@ -9,7 +9,6 @@
 void cli_train_defaults(cli_train *a)
 {
     a->epochs = 1;
-    a->momentum = 0.9;
     a->temperature = 1;
     a->every = 1;
     a->gamma = 0.1;
@@ -60,30 +59,62 @@ static void settle_loss(rq_train_cfg *c, const cli_train *a, const rq_graph *g)
         c->distill = 1;
 }
 
-static void settle_optimizer(rq_train_cfg *c, const cli_train *a, const rq_dataset *data)
+int64_t cli_train_steps(const cli_training *t)
 {
-    const int64_t count = rq_dataset_count(data), batch = rq_dataset_batch_size(data);
-    const int64_t steps = a->drop_last ? count / batch : (count + batch - 1) / batch;
-    c->optimizer = rq_optimizer_defaults((rq_optimizer_kind)a->optimizer);
+    const int64_t count = rq_dataset_count(t->data), batch = rq_dataset_batch_size(t->data);
+    return t->a->drop_last ? count / batch : (count + batch - 1) / batch;
+}
+
+static rq_optimizer_cfg optimizer_of(int kind)
+{
+    rq_optimizer_cfg o = rq_optimizer_defaults((rq_optimizer_kind)kind);
+    if (kind == RQ_OPTIMIZER_SGD)
+        o.momentum = 0.9;
+    return o;
+}
+
+static void settle_optimizer(rq_train_cfg *c, const cli_train *a)
+{
     rq_optimizer_cfg *o = &c->optimizer;
-    if (cli_given(&a->common, "lr"))
+    const cli_common *given = &a->common;
+    if (cli_given(given, "optimizer") && (int)o->kind != a->optimizer)
+        *o = optimizer_of(a->optimizer);
+    if (cli_given(given, "lr")) {
+        c->schedule.lr_min *= o->lr > 0 ? a->lr / o->lr : 1; /* of a preset: a share of the rate */
         o->lr = a->lr;
-    if (a->optimizer == RQ_OPTIMIZER_SGD)
+    }
+    if (cli_given(given, "momentum"))
         o->momentum = a->momentum;
-    o->nesterov = a->nesterov;
-    if (cli_given(&a->common, "weight-decay"))
+    if (cli_given(given, "weight-decay"))
         o->weight_decay = a->weight_decay;
-    if (cli_given(&a->common, "scale-lr"))
+    if (cli_given(given, "scale-lr"))
         o->scale_lr = a->scale_lr;
+    o->nesterov = a->nesterov;
     o->decay_all = a->decay_all;
     o->clip_norm = a->clip_norm;
     o->clip_value = a->clip_value;
-    c->schedule = (rq_schedule) { .kind = (rq_schedule_kind)a->schedule,
-                                  .lr = o->lr,
-                                  .lr_min = a->lr_min,
-                                  .warmup = a->warmup,
-                                  .every = a->every * steps,
-                                  .gamma = a->gamma };
+}
+
+static void settle_schedule(rq_train_cfg *c, const cli_train *a, int64_t steps)
+{
+    rq_schedule *s = &c->schedule;
+    const cli_common *given = &a->common;
+    if (cli_given(given, "epochs")) {
+        c->epochs = a->epochs;
+        s->total = 0;
+    }
+    if (cli_given(given, "schedule")) {
+        *s = (rq_schedule) { .kind = (rq_schedule_kind)a->schedule, .every = a->every * steps, .gamma = a->gamma };
+        c->schedule_epochs = false;
+    }
+    if (cli_given(given, "lr-min"))
+        s->lr_min = a->lr_min;
+    if (a->warmup) {
+        s->total = 0;
+        c->schedule_epochs = false;
+        s->warmup = a->warmup;
+    }
+    s->lr = c->optimizer.lr;
 }
 
 /* NAME or NAME=WEIGHT */
@@ -123,7 +154,7 @@ static int refuse(const cli_command *c, const cli_train *a, rq_augment *augment)
         return cli_usage(c, "--augment takes flip, crop=N, or both with a comma; found '%s'", a->augment);
     if (a->checkpoint_steps && !a->checkpoint)
         return cli_usage(c, "--checkpoint-steps needs a folder: --checkpoint DIR");
-    if (a->nesterov && (a->optimizer != RQ_OPTIMIZER_SGD || a->momentum == 0))
+    if (a->nesterov && (a->optimizer != RQ_OPTIMIZER_SGD || (cli_given(&a->common, "momentum") && a->momentum == 0)))
         return cli_usage(c, "--nesterov is for sgd with momentum");
     if (cli_given(&a->common, "momentum") && a->optimizer != RQ_OPTIMIZER_SGD)
         return cli_usage(c, "--momentum says nothing here: it belongs to sgd");
@@ -177,17 +208,26 @@ int cli_train_begin(cli_training *t, const cli_command *c, const cli_train *a, c
     if (cli_open_data(&t->data, a->data, g, &a->common, &err) ||
         (a->eval && cli_open_data(&t->eval, a->eval, g, &a->common, &err)))
         return cli_fail(c->name, &err);
+    t->teacher_or = teacher;
+    t->cfg.optimizer = optimizer_of(a->optimizer);
+    t->cfg.epochs = a->epochs;
+    settle_loss(&t->cfg, a, g);
+    return CLI_OK;
+}
+
+int cli_train_settle(cli_training *t, const cli_command *c)
+{
     rq_train_cfg *cfg = &t->cfg;
-    settle_loss(cfg, a, g);
-    settle_optimizer(cfg, a, t->data);
+    const cli_train *a = t->a;
+    settle_optimizer(cfg, a);
+    settle_schedule(cfg, a, cli_train_steps(t));
     if (!settle_features(t, &a->features))
         return cli_fail(c->name, &(rq_err) { .code = RQ_NO_MEMORY });
-    cfg->teacher = t->teacher ? t->teacher : teacher;
+    cfg->teacher = t->teacher ? t->teacher : t->teacher_or;
     if (cfg->distill == 0 && !cfg->n_features) /* nobody asks it */
         cfg->teacher = NULL;
     else if (!cfg->teacher)
         return cli_usage(c, "distillation needs a teacher: --teacher MODEL");
-    cfg->epochs = a->epochs;
     cfg->seed = (uint64_t)a->seed;
     cfg->threads = (int)a->common.threads;
     cfg->onednn = !a->common.deterministic && (cli_onednn(&a->common) || !cli_given(&a->common, "products"));
