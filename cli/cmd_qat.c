@@ -124,7 +124,8 @@ static rq_status settle_config(job *j, rq_err *err)
     p.activations_bits = (int)a->activations_bits;
     p.original_lr = a->original_lr;
     p.original_epochs = a->original_epochs;
-    p.steps = a->calibrate_only ? 0 : cli_train_steps(&j->t) * a->train.epochs;
+    p.steps = a->calibrate_only || j->was_quantized ? 0 /* the model's own scales stay */
+                                                    : cli_train_steps(&j->t) * a->train.epochs;
     p.g = j->original;
     if (cli_given(&a->train.common, "lr"))
         j->t.cfg.optimizer.lr = a->train.lr;

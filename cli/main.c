@@ -7,8 +7,8 @@
 #include "cli.h"
 
 static const cli_command *const commands[] = {
-    &cmd_quantize, &cmd_train, &cmd_calibrate, &cmd_run, &cmd_eval,     &cmd_compare, &cmd_convert,
-    &cmd_lint,     &cmd_bench, &cmd_info,      &cmd_ops, &cmd_qconfigs, NULL,
+    &cmd_quantize, &cmd_train, &cmd_qat,   &cmd_calibrate, &cmd_run, &cmd_eval,     &cmd_compare,
+    &cmd_convert,  &cmd_lint,  &cmd_bench, &cmd_info,      &cmd_ops, &cmd_qconfigs, NULL,
 };
 
 static void print_usage(FILE *to)

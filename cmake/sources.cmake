@@ -355,6 +355,7 @@ set(RQ_SOURCES
   src/algo/qconfig_write.c
   src/algo/qat_calibrate.c
   src/algo/qat_preset.c
+  src/algo/qat_scales.c
   src/algo/recipe.c
   src/algo/recipe_preprocess.c
   src/algo/report.c

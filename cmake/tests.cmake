@@ -109,6 +109,7 @@ rq_test(tests/algo/test_qconfig_text.c)
 rq_test(tests/algo/test_recipe.c)
 rq_test(tests/algo/test_report.c)
 rq_test(tests/algo/test_train.c)
+rq_test(tests/algo/test_train_qat.c)
 rq_test(tests/algo/test_weight_only.c)
 rq_test(tests/oom/test_oom.c)
 
@@ -170,6 +171,7 @@ set_tests_properties(light PROPERTIES SKIP_RETURN_CODE 77 DEPENDS onnx_cases TIM
 string(REPLACE ";" " " RQ_EMULATOR "${CMAKE_CROSSCOMPILING_EMULATOR}")
 add_test(NAME determinism COMMAND tests/determinism/run.sh ${RQ_TEST_TMP} 32 "${RQ_EMULATOR} $<TARGET_FILE:requant>" WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(golden interop onnx_cases determinism PROPERTIES TIMEOUT 600)
+add_test(NAME kill COMMAND tests/cli/kill.sh $<TARGET_FILE:requant> 1 WORKING_DIRECTORY ${CMAKE_SOURCE_DIR}) # ten times: make check
 add_test(NAME transcripts COMMAND tests/cli/run.sh $<TARGET_FILE:requant> WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 add_test(NAME readme COMMAND tools/readme.sh $<TARGET_FILE:requant> WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 add_test(NAME install COMMAND tests/install/test_install.sh ${CMAKE_BINARY_DIR} ${CMAKE_C_COMPILER} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})

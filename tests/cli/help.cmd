@@ -1,6 +1,7 @@
 requant --help
 requant quantize --help
 requant train --help
+requant qat --help
 requant calibrate --help
 requant run --help
 requant eval --help
