@@ -191,7 +191,7 @@ static rq_status calibrate(job *j, rq_err *err)
         how.threads = (int)j->a->train.common.threads;
         RQ_TRY(rq_qat_calibrate(j->q, j->t.data, &how, err));
     } else {
-        RQ_TRY(rq_trainer_calibrate(j->trainer, j->t.data, batches, err));
+        RQ_TRY(rq_trainer_calibrate(j->trainer, j->t.data, j->a->samples, err));
     }
     if (j->was_quantized) {
         int taken;

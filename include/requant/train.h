@@ -80,11 +80,11 @@ typedef struct rq_train_cfg {
     int n_features;
 
     int64_t freeze_bn_after; /* epochs; then batch norms keep their statistics. -1: never */
-    /* At the end: batch norms of a float graph get the plain mean of so many batches' statistics, with the weights as they then are; 0: not */
+    /* At the end take the statistics of batch norms anew from so many batches, with the weights as they then are (rq_batch_norm_reestimate); 0: not */
     int64_t reestimate_bn;
 
-    bool
-        keep_best; /* end with the parameters of the best epoch (accuracy, else loss, of the samples to evaluate on; none: the last) */
+    /* End with the parameters of the best epoch: by accuracy, else loss, of the samples to evaluate on; without such the last */
+    bool keep_best;
 
     const char *checkpoint;   /* folder; made if need be; NULL: none. After every epoch, and: */
     int64_t checkpoint_steps; /* after so many steps; 0: not within epochs */
@@ -109,8 +109,9 @@ RQ_API rq_status rq_trainer_create(rq_trainer **out, rq_graph *g, rq_linear_quan
 RQ_API void rq_trainer_destroy(rq_trainer *t); /* NULL is fine */
 RQ_API rq_autograd *rq_trainer_autograd(rq_trainer *t);
 
-/* Let the fake-quantizers of q see `batches` batches of data (0: all), unshuffled, while nothing is quantized and nothing trained; then quantize. */
-RQ_API rq_status rq_trainer_calibrate(rq_trainer *t, rq_dataset *data, int64_t batches, rq_err *err);
+/* Let the fake-quantizers of q see `samples` of data (drawn by cfg.seed; 0: all) while nothing is quantized and nothing trained; then all quantize, and
+ * observers are on. Errors of rq_autograd_forward and of reading data; RQ_CANCELLED. */
+RQ_API rq_status rq_trainer_calibrate(rq_trainer *t, rq_dataset *data, int64_t samples, rq_err *err);
 
 /* Loss and accuracy over all of data, in evaluation; observers see nothing. NaN: no targets, no labels. */
 RQ_API rq_status rq_trainer_evaluate(rq_trainer *t, rq_dataset *data, double *loss, double *accuracy, rq_err *err);

@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "requant/batch_norm.h"
 
 rq_train_cfg rq_train_defaults(void)
 {
@@ -408,6 +409,16 @@ static rq_status begin(rq_trainer *t, rq_dataset *train, rq_dataset *eval, rq_er
     return RQ_OK;
 }
 
+/* Statistics of batch norms with the weights as they are in the end. */
+static rq_status reestimate(rq_trainer *t, rq_dataset *train, rq_err *err)
+{
+    bool *were;
+    RQ_TRY(rq_trainer_quantizer_mute(t, &were, err));
+    const rq_status st = rq_batch_norm_reestimate(t->a, t->g, train, t->cfg.reestimate_bn, NULL, err);
+    rq_trainer_quantizer_unmute(t, were);
+    return st;
+}
+
 rq_status rq_trainer_run(rq_trainer *t, rq_dataset *train, rq_dataset *eval, rq_err *err)
 {
     if (t->ran)
@@ -421,5 +432,5 @@ rq_status rq_trainer_run(rq_trainer *t, rq_dataset *train, rq_dataset *eval, rq_
     if (t->cfg.keep_best && t->has_best && t->best_state && t->best.epoch != t->last.epoch)
         RQ_TRY(rq_trainer_state_load(t, t->best_state, "", err));
     rq_autograd_train(t->a, false);
-    return RQ_OK;
+    return t->cfg.reestimate_bn ? reestimate(t, train, err) : RQ_OK;
 }

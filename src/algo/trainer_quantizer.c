@@ -49,25 +49,24 @@ void rq_trainer_quantizer_unmute(const rq_trainer *t, bool *were)
     rq_mem_free(were);
 }
 
-static rq_status calibrate(rq_trainer *t, rq_dataset *data, int64_t batches, rq_err *err)
+static rq_status calibrate(rq_trainer *t, rq_dataset *data, const rq_split *drawn, rq_err *err)
 {
     rq_walk w;
     const rq_feed *feeds;
     const int64_t *rows;
     int n_feeds;
     int64_t n, done = 0;
-    rq_status st = rq_walk_init(&w, data, NULL, 0, 0);
+    rq_status st = rq_walk_init(&w, data, drawn->calibrate, drawn->n_calibrate, 0);
     if (st)
         return rq_fail(err, st, "out of memory for calibration");
-    const int64_t total = batches > 0 ? batches : (rq_walk_total(&w) + w.step - 1) / w.step;
+    const int64_t total = rq_walk_total(&w);
     rq_autograd_train(t->a, false);
-    for (const double start = rq_clock_ms(); done < total; done++) {
-        if ((st = rq_walk_next(&w, &feeds, &n_feeds, &rows, &n, err)) || !n)
-            break;
+    for (const double start = rq_clock_ms(); !(st = rq_walk_next(&w, &feeds, &n_feeds, &rows, &n, err)) && n;) {
         if ((st = rq_autograd_forward(t->a, feeds, n_feeds, t->out, err)))
             break;
-        const double eta = (rq_clock_ms() - start) / 1e3 / (double)(done + 1) * (double)(total - done - 1);
-        if (t->cfg.progress && !t->cfg.progress(t->cfg.progress_arg, "calibrating", done + 1, total, eta)) {
+        done += n;
+        const double eta = (rq_clock_ms() - start) / 1e3 / (double)done * (double)(total - done);
+        if (t->cfg.progress && !t->cfg.progress(t->cfg.progress_arg, "calibrating", done, total, eta)) {
             st = rq_fail(err, RQ_CANCELLED, "cancelled while calibrating");
             break;
         }
@@ -76,15 +75,21 @@ static rq_status calibrate(rq_trainer *t, rq_dataset *data, int64_t batches, rq_
     return st;
 }
 
-rq_status rq_trainer_calibrate(rq_trainer *t, rq_dataset *data, int64_t batches, rq_err *err)
+rq_status rq_trainer_calibrate(rq_trainer *t, rq_dataset *data, int64_t samples, rq_err *err)
 {
+    rq_split drawn = { 0 };
     rq_fake_quantizer *const *fakes = NULL;
     const int n = rq_trainer_quantizer_fakes(t, &fakes);
     for (int i = 0; i < n; i++) {
         rq_fake_quantizer_enable_observer(fakes[i], true);
         rq_fake_quantizer_enable_fake_quant(fakes[i], false);
     }
-    RQ_TRY(calibrate(t, data, batches, err));
+    if (samples > 0 && samples < rq_dataset_count(data))
+        RQ_TRY(rq_dataset_split(&drawn, data, t->cfg.seed, 0, samples, rq_dataset_unit(data), err));
+    const rq_status st = calibrate(t, data, &drawn, err);
+    rq_split_release(&drawn);
+    if (st)
+        return st;
     for (int i = 0; i < n; i++)
         rq_fake_quantizer_enable_fake_quant(fakes[i], true);
     return RQ_OK;
