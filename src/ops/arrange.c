@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "ops/elements.h"
+#include "ops/grad.h"
 #include "ops/moves.h"
 
 /* ---- CenterCropPad: each axis cut, or filled with zeros, evenly at both ends ---- */
@@ -45,23 +46,44 @@ static rq_status crop_infer(const rq_infer *a)
     return RQ_OK;
 }
 
-static rq_status crop_move(const rq_op_args *a)
+/* What input and output share: so many elements along each axis, from these first ones. */
+static void overlap(const rq_op_args *a, int64_t *dim, int64_t *from, int64_t *to, int64_t *ss, int64_t *ds)
 {
     const rq_shape *x = &a->in[0]->shape, *y = &a->out[0]->shape;
-    const size_t elem = rq_moves_size(a->in[0]->dtype);
-    int64_t ss[RQ_MAX_RANK], ds[RQ_MAX_RANK], dim[RQ_MAX_RANK], from = 0, to = 0;
+    *from = *to = 0;
     rq_moves_strides(x, ss);
     rq_moves_strides(y, ds);
     for (int i = 0; i < x->rank; i++) {
         const int64_t nx = x->dim[i], ny = y->dim[i];
         dim[i] = nx < ny ? nx : ny;
         if (nx > ny)
-            from += (nx - ny) / 2 * ss[i];
+            *from += (nx - ny) / 2 * ss[i];
         else
-            to += (ny - nx) / 2 * ds[i];
+            *to += (ny - nx) / 2 * ds[i];
     }
+}
+
+static rq_status crop_move(const rq_op_args *a)
+{
+    const size_t elem = rq_moves_size(a->in[0]->dtype);
+    int64_t ss[RQ_MAX_RANK], ds[RQ_MAX_RANK], dim[RQ_MAX_RANK], from, to;
+    overlap(a, dim, &from, &to, ss, ds);
     memset(a->out[0]->data, 0, a->out[0]->bytes);
-    rq_move_nd(a->out[0]->u8 + (size_t)to * elem, a->in[0]->u8 + (size_t)from * elem, elem, x->rank, dim, ds, ss);
+    rq_move_nd(a->out[0]->u8 + (size_t)to * elem, a->in[0]->u8 + (size_t)from * elem, elem, a->in[0]->shape.rank, dim,
+               ds, ss);
+    return RQ_OK;
+}
+
+static rq_status crop_backward(const rq_op_args *a)
+{
+    rq_tensor *dx = rq_grad_in(a, 0);
+    const rq_tensor *dy = rq_grad_out(a, 0);
+    int64_t ss[RQ_MAX_RANK], ds[RQ_MAX_RANK], dim[RQ_MAX_RANK], from, to;
+    rq_grad_zero(dx);
+    if (!dx || !dy || !rq_tensor_count(dx) || !rq_tensor_count(dy))
+        return RQ_OK;
+    overlap(a, dim, &from, &to, ss, ds);
+    rq_move_nd(dx->f32 + from, dy->f32 + to, sizeof(float), dx->shape.rank, dim, ss, ds);
     return RQ_OK;
 }
 
@@ -363,6 +385,8 @@ const rq_op rq_op_center_crop_pad = {
     .place = RQ_PLACE_FLOAT,
     .infer = crop_infer,
     .forward = crop_forward,
+    .backward = crop_backward,
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_col2im = {

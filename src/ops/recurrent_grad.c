@@ -4,6 +4,7 @@
  * that of its gates before their activations (`da`), and a product with R takes it to the state before. What the weights get
  * does not depend on the order of steps, so it is made last, for the whole sequence at once: dW = da^T x, dR = da^T h, dX = da W.
  * Rows of sequences that have ended are 0 in all of them. */
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -236,6 +237,7 @@ static void add(float *y, const float *x, int64_t n)
 static rq_status gru_reset(const pass *p, const room *r, int64_t s)
 {
     const int64_t n = p->z.hidden, batch = p->z.batch;
+    assert(r->rec);              /* a GRU has it */
     if (!p->linear_before_reset) /* to r * h */
         RQ_TRY(recur(p, r->tmp, r->gate + 2 * n, 3 * n, 2 * n, n));
     for (int64_t b = 0; b < batch; b++) {

@@ -4,6 +4,7 @@
  * means all, or none with noop_with_empty_axes, where each element is then a group of its own. */
 #include "ops/reduce.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "kernels/quantize.h"
@@ -200,6 +201,7 @@ static void spread_row(void *arg, int64_t at, int64_t unused, int su, int64_t o,
         j->k->zip[RQ_ZIP_MUL](dx, dx, 1, dy, so, (size_t)n);
         break;
     default:
+        assert(x); /* the row saves it */
         for (int64_t i = 0; i < n; i++) {
             const float slope = slope_at(j, x[i], y ? y[i * so] : 0);
             dx[i] = j->ties ? slope * (dy[i * so] / j->ties[o + i * so]) : slope * dy[i * so];

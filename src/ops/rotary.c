@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "ops/bcast.h"
+#include "ops/grad.h"
 #include "ops/half.h"
 
 static void turn_row(const rq_rotary *r, float *y, const float *x, const float *c, const float *s)
@@ -12,8 +13,9 @@ static void turn_row(const rq_rotary *r, float *y, const float *x, const float *
     const int64_t half = r->turned / 2, step = r->interleaved ? 2 : 1, other = r->interleaved ? 1 : half;
     for (int64_t i = 0; i < half; i++) {
         const float re = x[i * step], im = x[i * step + other];
-        y[i * step] = c[i] * re - s[i] * im;
-        y[i * step + other] = s[i] * re + c[i] * im;
+        const float sine = r->back ? -s[i] : s[i];
+        y[i * step] = c[i] * re - sine * im;
+        y[i * step + other] = sine * re + c[i] * im;
     }
     memmove(y + r->turned, x + r->turned, (size_t)(r->size - r->turned) * sizeof *y);
 }
@@ -132,7 +134,7 @@ static rq_status rotary_infer(const rq_infer *a)
     return RQ_OK;
 }
 
-static rq_status rotary_wide(const rq_op_args *a)
+static rq_status turn(const rq_op_args *a, float *to, const float *from, bool back)
 {
     const rq_shape *x = &a->in[0]->shape;
     parts p = parts_of(a->node, x);
@@ -147,8 +149,9 @@ static rq_status rotary_wide(const rq_op_args *a)
                     .size = p.size,
                     .turned = p.turned,
                     .interleaved = rq_attr_int(a->node, "interleaved", 0) != 0,
-                    .y = a->out[0]->f32,
-                    .x = a->in[0]->f32,
+                    .back = back,
+                    .y = to,
+                    .x = from,
                     .cos = c->f32,
                     .sin = a->in[p.sin]->f32 };
     r.x_at = x->rank == 4 ? (rq_attend_at) { p.heads * r.rows * p.size, r.rows * p.size, p.size }
@@ -179,6 +182,18 @@ static rq_status rotary_wide(const rq_op_args *a)
     return RQ_OK;
 }
 
+static rq_status rotary_wide(const rq_op_args *a)
+{
+    return turn(a, a->out[0]->f32, a->in[0]->f32, false);
+}
+
+static rq_status rotary_backward(const rq_op_args *a)
+{
+    if (!rq_grad_in(a, 0) || !rq_grad_out(a, 0))
+        return rq_grad_none(a);
+    return turn(a, rq_grad_in(a, 0)->f32, rq_grad_out(a, 0)->f32, true);
+}
+
 static rq_status rotary_forward(const rq_op_args *a)
 {
     return rq_half_run(a, rotary_wide);
@@ -196,6 +211,9 @@ const rq_op rq_op_rotary_embedding = {
     .place = RQ_PLACE_FLOAT,
     .infer = rotary_infer,
     .forward = rotary_forward,
+    .backward = rotary_backward,
+    .saves = RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3),
+    .gradients = RQ_OP_IN(0), /* angles are not trained */
 };
 
 const rq_op rq_op_ms_rotary_embedding = {
@@ -210,4 +228,7 @@ const rq_op rq_op_ms_rotary_embedding = {
     .place = RQ_PLACE_FLOAT,
     .infer = rotary_infer,
     .forward = rotary_forward,
+    .backward = rotary_backward,
+    .saves = RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3),
+    .gradients = RQ_OP_IN(0), /* angles are not trained */
 };

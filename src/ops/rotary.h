@@ -8,6 +8,7 @@ typedef struct rq_rotary {
     int64_t batch, heads, rows, size;
     int64_t turned;   /* the first elements of a head that turn: even */
     bool interleaved; /* pairs are neighbours; else element i goes with i + turned / 2 */
+    bool back;        /* by the same angles the other way: the gradient */
     float *y;
     const float *x;
     rq_attend_at y_at, x_at;

@@ -102,6 +102,7 @@ static rq_status topk_forward(const rq_op_args *a)
     int64_t flip = rq_attr_int(a->node, "largest", 1) ? 0 : -1;
     size_t elem = rq_moves_size(x->dtype);
     candidate *heap = a->scratch;
+    int64_t *kept = a->training ? a->training->saved : NULL;
     if (!elem)
         return rq_op_fail(a, RQ_UNSUPPORTED, "the input is %s", rq_dtype_name(x->dtype));
     for (int64_t r = 0; r < rows && k; r++)
@@ -128,8 +129,32 @@ static rq_status topk_forward(const rq_op_args *a)
                            (const char *)x->data + (size_t)((r * n + c.index) * inner + j) * elem, elem);
                 if (at)
                     at->s64[to] = c.index;
+                else if (kept)
+                    kept[to] = c.index;
             }
         }
+    return RQ_OK;
+}
+
+/* Positions, where they are no output. */
+static size_t topk_saved(const rq_op_args *a)
+{
+    return a->n_out > 1 && a->out[1] ? 0 : (size_t)rq_tensor_count(a->out[0]) * sizeof(int64_t);
+}
+
+/* Every value goes back to where it was; the rest is 0. */
+static rq_status topk_backward(const rq_op_args *a)
+{
+    rq_tensor *dx = rq_grad_in(a, 0);
+    const rq_tensor *dy = rq_grad_out(a, 0);
+    rq_grad_zero(dx);
+    if (!dx || !dy)
+        return RQ_OK;
+    const int64_t *at = a->n_out > 1 && a->out[1] ? a->out[1]->s64 : a->training->saved;
+    const int rank = dx->shape.rank, axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), rank);
+    const int64_t inner = rq_shape_span(&dx->shape, axis + 1, rank), n = dx->shape.dim[axis], k = dy->shape.dim[axis];
+    for (int64_t i = 0, count = rq_tensor_count(dy); i < count; i++)
+        dx->f32[(i / inner / k * n + at[i]) * inner + i % inner] = dy->f32[i];
     return RQ_OK;
 }
 
@@ -585,6 +610,10 @@ const rq_op rq_op_topk = {
     .place = RQ_PLACE_SAME,
     .infer = topk_infer,
     .forward = topk_forward,
+    .backward = topk_backward,
+    .saves = RQ_OP_OUT(1),
+    .gradients = RQ_OP_IN(0),
+    .saved = topk_saved,
     .scratch = topk_scratch,
 };
 

@@ -417,4 +417,5 @@ const rq_op rq_op_hardmax = {
     .place = RQ_PLACE_FLOAT,
     .infer = softmax_infer,
     .forward = hardmax_forward,
+    .backward = rq_grad_none,
 };

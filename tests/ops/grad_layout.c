@@ -258,6 +258,40 @@ static void others(void)
         grad_ints(&g, RQ_DTYPE_S64, (const int64_t[]) { -1 }, 0);
         grad_finish(&g, 1);
     }
+    for (int axis = 0; axis < 2; axis++)
+        for (int alone = 0; alone < 2; alone++) {
+            grad_start(&g, "TopK", "", 11, alone ? "positions are not wanted" : "");
+            grad_set_int(&g, "axis", axis);
+            grad_set_int(&g, "largest", alone);
+            grad_distinct(&g, 3, 4, 5, 2);
+            INTS(&g, 3);
+            g.absent[1] = alone;
+            grad_finish(&g, 2);
+        }
+    grad_start(&g, "CenterCropPad", "", 18, "one cut, one filled");
+    grad_random(&g, -1, 1, 3, 5, 2, 3);
+    INTS(&g, 2, 5, 3);
+    grad_finish(&g, 1);
+    grad_start(&g, "Hardmax", "", 13, "flat");
+    grad_floats(&g, (const float[]) { 1, 3, 2, 0, 5, -1 }, 2, 2, 3);
+    grad_finish(&g, 1);
+    for (int apart = 0; apart < 2; apart++) {
+        grad_start(&g, "RotaryEmbedding", "", 23, apart ? "neighbours" : "a part turns");
+        grad_set_int(&g, "interleaved", apart);
+        if (!apart)
+            grad_set_int(&g, "rotary_embedding_dim", 4);
+        grad_random(&g, -1, 1, 4, 2, 2, 3, apart ? 4 : 6);
+        grad_random(&g, -1, 1, 2, 5, 2);
+        grad_random(&g, -1, 1, 2, 5, 2);
+        grad_ints(&g, RQ_DTYPE_S64, (const int64_t[]) { 0, 1, 2, 4, 3, 0 }, 2, 2, 3);
+        grad_finish(&g, 1);
+    }
+    grad_start(&g, "RotaryEmbedding", "com.microsoft", 1, "");
+    grad_random(&g, -1, 1, 4, 2, 2, 3, 4);
+    grad_ints(&g, RQ_DTYPE_S64, (const int64_t[]) { 1 }, 1, 1);
+    grad_random(&g, -1, 1, 2, 5, 2);
+    grad_random(&g, -1, 1, 2, 5, 2);
+    grad_finish(&g, 1);
     grad_start(&g, "Trilu", "", 14, "no diagonal given");
     grad_random(&g, -1, 1, 2, 3, 4);
     grad_finish(&g, 1);
