@@ -151,11 +151,12 @@ static bool wants_backward(const rq_autograd *a, const rq_node *n, const bool *n
 static rq_status check_gradients(rq_autograd *a, rq_err *err)
 {
     const rq_graph *g = a->g;
-    bool *needs = rq_mem_zalloc((size_t)g->n_values + 1, 2), *leads = needs + g->n_values;
+    bool *needs = rq_mem_zalloc((size_t)g->n_values + 1, 2);
     rq_buf names = { 0 };
     int missing = 0;
     if (!needs)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory looking for gradients");
+    bool *leads = needs + g->n_values;
     for (int i = 0; i < a->n_trained; i++)
         needs[a->trained[i].value] = true;
     for (int i = 0; i < g->n_outputs; i++)

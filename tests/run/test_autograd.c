@@ -51,7 +51,8 @@ static rq_graph *branches(void)
     const rq_id c3 = op(g, "Conv", "c3", t, w2);
     const rq_id m = op(g, "Mul", "m", s, s);
     const rq_id sum = op(g, "Add", "sum", c3, m);
-    const rq_id f = op(g, "Flatten", "f", sum, RQ_NONE);
+    const rq_id gains = build_const(g, "gains", RQ_DTYPE_F32, 3, (int64_t[]) { 4, 1, 1 }, (double[]) { .5, 1, 2, -1 });
+    const rq_id f = op(g, "Flatten", "f", op(g, "Mul", "gained", sum, gains), RQ_NONE);
     const rq_id w3 = weights(g, "w3", 2, (int64_t[]) { 64, 3 }), b3 = weights(g, "b3", 1, (int64_t[]) { 3 });
     const rq_id y = build_node(g, "Gemm", "y", RQ_DTYPE_F32, 3, (rq_id[]) { f, w3, b3 });
     build_output(g, y);
