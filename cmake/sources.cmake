@@ -62,6 +62,9 @@ set(RQ_SOURCES
   src/kernels/move.c
   src/kernels/phases_f32.c
   src/kernels/planes.c
+  src/kernels/pool_avx2.c
+  src/kernels/pool_avx512.c
+  src/kernels/pool_scalar.c
   src/kernels/qeltwise_avx2.c
   src/kernels/qeltwise_avx512.c
   src/kernels/qeltwise_scalar.c

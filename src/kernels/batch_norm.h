@@ -14,10 +14,11 @@ typedef struct rq_bn_sums {
     double a[RQ_BN_LANES], b[RQ_BN_LANES];
 } rq_bn_sums;
 
-/* a += x - shift, b += (x - shift)^2 */
-typedef void (*rq_bn_moments_fn)(rq_bn_sums *s, const float *x, size_t n, float shift);
+/* a += x - shift, b += (x - shift)^2. `ahead`: how many elements on the next run of the channel begins, to fetch it meanwhile (the CPU does not
+ * guess it: it lies pages away); 0: there is none. */
+typedef void (*rq_bn_moments_fn)(rq_bn_sums *s, const float *x, size_t n, float shift, size_t ahead);
 /* a += dy, b += dy (x - shift) */
-typedef void (*rq_bn_products_fn)(rq_bn_sums *s, const float *dy, const float *x, size_t n, float shift);
+typedef void (*rq_bn_products_fn)(rq_bn_sums *s, const float *dy, const float *x, size_t n, float shift, size_t ahead);
 /* y = (x - shift) scale + add; y may be x */
 typedef void (*rq_bn_apply_fn)(float *y, const float *x, size_t n, float shift, float scale, float add);
 /* dx = scale ((dy - mean) - slope (x - shift)); dx may be dy or x */

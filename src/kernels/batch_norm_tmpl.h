@@ -33,7 +33,7 @@ static inline void sums_add(rq_bn_sums *s, const vf *a, const vf *b)
     }
 }
 
-static void moments(rq_bn_sums *s, const float *x, size_t n, float shift)
+static void moments(rq_bn_sums *s, const float *x, size_t n, float shift, size_t ahead)
 {
     const vf c = vsplat(shift);
     for (size_t from = 0; from < n; from += RQ_BN_BLOCK) {
@@ -42,8 +42,10 @@ static void moments(rq_bn_sums *s, const float *x, size_t n, float shift)
         for (int p = 0; p < PARTS; p++)
             a[p] = b[p] = vsplat(0);
         size_t i = from;
-        for (; i + LANES <= end; i += LANES)
+        for (; i + LANES <= end; i += LANES) {
+            __builtin_prefetch(x + i + ahead);
             moments_add(a, b, x + i, c);
+        }
         if (i < end) {
             float t[LANES];
             for (size_t j = 0; j < LANES; j++)
@@ -54,7 +56,7 @@ static void moments(rq_bn_sums *s, const float *x, size_t n, float shift)
     }
 }
 
-static void products(rq_bn_sums *s, const float *dy, const float *x, size_t n, float shift)
+static void products(rq_bn_sums *s, const float *dy, const float *x, size_t n, float shift, size_t ahead)
 {
     const vf c = vsplat(shift);
     for (size_t from = 0; from < n; from += RQ_BN_BLOCK) {
@@ -63,8 +65,11 @@ static void products(rq_bn_sums *s, const float *dy, const float *x, size_t n, f
         for (int p = 0; p < PARTS; p++)
             a[p] = b[p] = vsplat(0);
         size_t i = from;
-        for (; i + LANES <= end; i += LANES)
+        for (; i + LANES <= end; i += LANES) {
+            __builtin_prefetch(x + i + ahead);
+            __builtin_prefetch(dy + i + ahead);
             products_add(a, b, dy + i, x + i, c);
+        }
         if (i < end) {
             float t[LANES], g[LANES];
             for (size_t j = 0; j < LANES; j++) {

@@ -44,6 +44,8 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .exp_sum = rq_exp_sum_scalar,
         .learned_grad = rq_learned_grad_scalar,
         .bn = rq_bn_scalar,
+        .pool_quarters = rq_pool_quarters_scalar,
+        .pool_quarters_grad = rq_pool_quarters_grad_scalar,
         /* stats_*.c */
         .minmax = rq_minmax_scalar,
         .squares = rq_squares_scalar,
@@ -75,6 +77,8 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->exp_sum = rq_exp_sum_avx2;
     k->learned_grad = rq_learned_grad_avx2;
     k->bn = rq_bn_avx2;
+    k->pool_quarters = rq_pool_quarters_avx2;
+    k->pool_quarters_grad = rq_pool_quarters_grad_avx2;
     k->minmax = rq_minmax_avx2;
     k->squares = rq_squares_avx2;
     k->histogram = rq_histogram_avx2;
@@ -108,6 +112,8 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->exp_sum = rq_exp_sum_avx512;
     k->learned_grad = rq_learned_grad_avx512;
     k->bn = rq_bn_avx512;
+    k->pool_quarters = rq_pool_quarters_avx512;
+    k->pool_quarters_grad = rq_pool_quarters_grad_avx512;
     k->minmax = rq_minmax_avx512;
     k->squares = rq_squares_avx512;
     k->histogram = rq_histogram_avx512;

@@ -16,6 +16,7 @@
 #include "kernels/fakequant.h"
 #include "kernels/gemm.h"
 #include "kernels/gemm_f32.h"
+#include "kernels/pool.h"
 #include "kernels/qeltwise.h"
 #include "kernels/reduce.h"
 #include "kernels/fakequant_learned.h"
@@ -122,6 +123,10 @@ typedef struct rq_kernels {
 
     /* ---- batch_norm_*.c: kernels/batch_norm.h ---- */
     rq_bn_isa bn;
+
+    /* ---- pool_*.c: kernels/pool.h ---- */
+    rq_pool_quarters_fn pool_quarters;
+    rq_pool_quarters_grad_fn pool_quarters_grad;
 } rq_kernels;
 
 /* The table for these CPU flags (base/cpu.h): complete with scalar versions first, then overridden. */

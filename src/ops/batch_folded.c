@@ -135,7 +135,7 @@ static void backward_one(void *arg, int64_t channel)
         rq_bn_sums s = { { 0 }, { 0 } };
         for (int64_t o = 0; o < b->outer; o++) {
             const int64_t at = ((g * b->outer + o) * b->channels + d) * b->inner;
-            j->a->k->bn.products(&s, dy + at, w + at, (size_t)b->inner, 0);
+            j->a->k->bn.products(&s, dy + at, w + at, (size_t)b->inner, 0, 0);
         }
         dk->f32[channel] = (float)rq_bn_join(s.b);
     }

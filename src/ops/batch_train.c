@@ -2,6 +2,7 @@
  * both sums, a second that writes. Runs too short for vectors are gathered into scratch first. */
 #include "ops/batch_train.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -77,7 +78,8 @@ static int64_t area_of(const rq_shape *s)
 static void job_init(job *j, const rq_op_args *a)
 {
     const rq_shape *s = &a->in[0]->shape;
-    const int f = is_folded(a->node) ? 3 : 1; /* where gamma is */
+    const int f = is_folded(a->node) ? 3 : 1;                                                 /* where gamma is */
+    assert(a->in[0] && a->in[1] && a->in[f] && a->in[f + 1] && a->in[f + 2] && a->in[f + 3]); /* infer saw to it */
     *j = (job) { .a = a,
                  .train = a->training ? a->training->train : rq_batch_train_is(a->node, a->opset),
                  .moves = a->training != NULL,
@@ -135,7 +137,7 @@ static double pass_moments(const job *j, const runs *r, const float *x, float sh
 {
     rq_bn_sums s = { { 0 }, { 0 } };
     for (int64_t i = 0; i < r->n; i++)
-        j->a->k->bn.moments(&s, x + i * r->step, (size_t)r->len, shift);
+        j->a->k->bn.moments(&s, x + i * r->step, (size_t)r->len, shift, i + 1 < r->n ? (size_t)r->step : 0);
     *squares = rq_bn_join(s.b);
     return rq_bn_join(s.a);
 }
@@ -272,7 +274,8 @@ static void backward_channel(void *arg, int64_t c)
     const double rest = s->mean - (double)shift;
     rq_bn_sums sums = { { 0 }, { 0 } };
     for (int64_t i = 0; i < r.n; i++)
-        j->a->k->bn.products(&sums, dy + i * r.step, x + i * r.step, (size_t)r.len, shift);
+        j->a->k->bn.products(&sums, dy + i * r.step, x + i * r.step, (size_t)r.len, shift,
+                             i + 1 < r.n ? (size_t)r.step : 0);
     const double sum = rq_bn_join(sums.a), product = rq_bn_join(sums.b) - rest * sum, q = s->inv;
     double mean = 0, slope = 0;
     put(j->dbeta, c, sum);

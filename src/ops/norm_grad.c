@@ -74,7 +74,7 @@ static void wide_rows(void *arg, int64_t from, int64_t count)
             d = dx;
         }
         rq_bn_sums s = { { 0 }, { 0 } };
-        j->a->k->bn.products(&s, d, x, n, j->mean[row]);
+        j->a->k->bn.products(&s, d, x, n, j->mean[row], 0);
         finish_row(j, row, dx, d, x, rq_bn_join(s.a), rq_bn_join(s.b));
     }
 }
@@ -113,7 +113,7 @@ static void narrow_rows(void *arg, int64_t from, int64_t count)
         double *sums = j->sums + row * j->runs, *products = sums + j->rows * j->runs, sum = 0, product = 0;
         for (int64_t i = 0; i < j->runs; i++) {
             rq_bn_sums s = { { 0 }, { 0 } };
-            j->a->k->bn.products(&s, dy + i * per, x + i * per, (size_t)per, j->mean[row]);
+            j->a->k->bn.products(&s, dy + i * per, x + i * per, (size_t)per, j->mean[row], 0);
             sums[i] = rq_bn_join(s.a);
             products[i] = rq_bn_join(s.b);
             sum += gain[i] * sums[i];
@@ -337,7 +337,7 @@ size_t rq_norm_grad_lrn_scratch(const rq_op_args *a)
 static void mvn_factors(rq_tensor *square, rq_tensor *product)
 {
     for (int64_t i = 0, n = rq_tensor_count(square); i < n; i++) {
-        const double s = sqrt(square->f32[i]), d = s + (double)1e-9f;
+        const double s = sqrt((double)square->f32[i]), d = s + (double)1e-9f;
         square->f32[i] = (float)(1 / d);
         product->f32[i] = s > 0 ? (float)(product->f32[i] / (s * d * d)) : 0;
     }

@@ -120,6 +120,16 @@ static void larger_row_s8(int8_t *restrict acc, const int8_t *restrict x, size_t
 #define ROW_MAX(k, acc, x, n) rq_eltwise_u16.zip[RQ_ZIP_MAX](acc, acc, 1, x, 1, n)
 #include "ops/pool_tmpl.h"
 
+/* Windows of 2 x 2 side by side. */
+static void quarters_item(void *arg, int64_t i)
+{
+    const max_job *j = arg;
+    const rq_window *w = j->w;
+    const int64_t in = w->in[1] * w->in[2], out = w->out[1] * w->out[2];
+    for (int64_t z = i * w->in[0]; z < (i + 1) * w->in[0]; z++)
+        j->k->pool_quarters((float *)j->y + z * out, (const float *)j->x + z * in, w->out[1], w->out[2], w->in[2]);
+}
+
 static rq_status max_wide(const rq_op_args *a)
 {
     static void (*const items[RQ_N_DTYPES])(void *, int64_t) = {
@@ -139,7 +149,8 @@ static rq_status max_wide(const rq_op_args *a)
                   .x = x->data,
                   .index = a->n_out > 1 && a->out[1] ? a->out[1]->s64 : NULL,
                   .columns = rq_attr_int(a->node, "storage_order", 0) != 0 };
-    rq_threads_for(a->threads, x->shape.dim[0] * x->shape.dim[1], items[x->dtype], &j);
+    const bool quarters = x->dtype == RQ_DTYPE_F32 && !j.index && rq_window_are_quarters(&w);
+    rq_threads_for(a->threads, x->shape.dim[0] * x->shape.dim[1], quarters ? quarters_item : items[x->dtype], &j);
     return RQ_OK;
 }
 

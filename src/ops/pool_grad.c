@@ -30,47 +30,13 @@ static bool is_same(float x, float y)
 /* ---- MaxPool ---- */
 
 /* 2 x 2 windows side by side, the common case: every element lies in one window at most. */
-static bool are_quarters(const rq_window *w)
+static void quarters_plane(const rq_kernels *k, const rq_window *w, float *dx, const float *dy, const float *x,
+                           const float *y)
 {
-    for (int d = 0; d < 3; d++) {
-        const int64_t size = d ? 2 : 1;
-        if (w->kernel[d] != size || w->stride[d] != size || w->pad_lo[d] || w->dilation[d] != 1 ||
-            w->out[d] * size > w->in[d])
-            return false;
-    }
-    return true;
-}
-
-static void quarters_row(float *restrict upper, float *restrict lower, const float *restrict dy,
-                         const float *restrict u, const float *restrict l, const float *restrict y, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++) {
-        const float most = y[i], d = dy[i];
-        const int nan = most != most; /* then none is equal: each that is none itself */
-        const int a = u[2 * i] == most || (nan & (u[2 * i] != u[2 * i]));
-        const int b = !a & (u[2 * i + 1] == most || (nan & (u[2 * i + 1] != u[2 * i + 1])));
-        const int c = !(a | b) & (l[2 * i] == most || (nan & (l[2 * i] != l[2 * i])));
-        upper[2 * i] = a ? d : 0;
-        upper[2 * i + 1] = b ? d : 0;
-        lower[2 * i] = c ? d : 0;
-        lower[2 * i + 1] = a | b | c ? 0 : d;
-    }
-}
-
-static void quarters_plane(const rq_window *w, float *dx, const float *dy, const float *x, const float *y)
-{
-    const int64_t width = w->in[2], n = w->out[2];
-    for (int64_t z = 0; z < w->in[0]; z++) {
-        for (int64_t o = 0; o < w->out[1]; o++, dy += n, y += n) {
-            float *upper = dx + 2 * o * width, *lower = upper + width;
-            const float *u = x + 2 * o * width;
-            quarters_row(upper, lower, dy, u, u + width, y, n);
-            for (int64_t i = 2 * n; i < width; i++)
-                upper[i] = lower[i] = 0;
-        }
-        memset(dx + 2 * w->out[1] * width, 0, (size_t)((w->in[1] - 2 * w->out[1]) * width) * sizeof *dx);
-        dx += w->in[1] * width;
-        x += w->in[1] * width;
+    const int64_t width = w->in[2], rows = w->out[1], in = w->in[1] * width, out = rows * w->out[2];
+    for (int64_t z = 0; z < w->in[0]; z++, dx += in, x += in, dy += out, y += out) {
+        k->pool_quarters_grad(dx, dy, x, y, rows, w->out[2], width);
+        memset(dx + 2 * rows * width, 0, (size_t)(in - 2 * rows * width) * sizeof *dx);
     }
 }
 
@@ -105,8 +71,8 @@ static void max_item(void *arg, int64_t item)
     float *dx = j->dx + item * in;
     const float *x = j->x + item * in, *y = j->y + item * out, *dy = j->dy + item * out;
     int64_t o[3];
-    if (are_quarters(w)) {
-        quarters_plane(w, dx, dy, x, y);
+    if (rq_window_are_quarters(w)) {
+        quarters_plane(j->k, w, dx, dy, x, y);
         return;
     }
     memset(dx, 0, (size_t)in * sizeof *dx);

@@ -160,7 +160,7 @@ static void grad_row(const grad_job *g, float *dx, const float *dy, const float 
     const rq_kernels *k = g->at.k;
     rq_bn_sums s = { { 0 }, { 0 } };
     float e[TILE];
-    k->bn.products(&s, dy, y, n, 0);
+    k->bn.products(&s, dy, y, n, 0, 0);
     const float sum = (float)rq_bn_join(g->at.log ? s.a : s.b);
     if (!g->at.log) {
         k->zip[RQ_ZIP_SUB](dx, dy, 1, &sum, 0, n);

@@ -36,6 +36,18 @@ static inline int64_t rq_window_span(const int64_t v[3])
     return v[0] * v[1] * v[2];
 }
 
+/* Windows of 2 x 2 over the last two axes (1 over the first), side by side, none in the padding: what kernels/pool.h takes. */
+static inline bool rq_window_are_quarters(const rq_window *w)
+{
+    for (int d = 0; d < 3; d++) {
+        const int64_t size = d ? 2 : 1;
+        if (w->kernel[d] != size || w->stride[d] != size || w->pad_lo[d] || w->dilation[d] != 1 ||
+            w->out[d] * size > w->in[d])
+            return false;
+    }
+    return true;
+}
+
 /* The attribute `group`, at least 1. RQ_BAD_GRAPH. */
 rq_status rq_window_group(const rq_node *n, int64_t *group, rq_err *err);
 
