@@ -279,6 +279,7 @@ set(RQ_SOURCES
   src/formats/json_scan.c
   src/formats/ranges.c
   src/formats/ranges_json.c
+  src/formats/safetensors.c
   src/formats/samples.c
   src/formats/split.c
   src/formats/state_file.c

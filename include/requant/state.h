@@ -35,7 +35,7 @@ RQ_API rq_status rq_state_set_text(rq_state *s, const char *prefix, const char *
 RQ_API rq_status rq_state_get(const rq_state *s, const char *prefix, const char *name, rq_dtype d, int rank,
                               const rq_tensor **out, rq_err *err);
 
-/* To and from an .npz file (uncompressed zip of .npy arrays; numpy reads it). Written to a temporary name, then renamed.
+/* To and from a file: .safetensors by its suffix (Hugging Face's; metadata is left out, RQ_BAD_DTYPE: types below 8 bits), else an .npz (uncompressed zip of .npy arrays; numpy reads it). Written to a temporary name, then renamed.
  * What numpy has no type for is stored as rq_npz_save does: below 8 bits widened to bytes, bfloat16 and float8 as unsigned integers of their bits.
  * RQ_IO, RQ_BAD_FILE, RQ_NO_MEMORY; RQ_BAD_ARG: s is empty. On error *out is untouched and the file as it was. */
 RQ_API rq_status rq_state_save(const rq_state *s, const char *path, rq_err *err);

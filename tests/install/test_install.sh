@@ -38,6 +38,11 @@ grep -c 'int8 99\.' got | grep -qx 2 || { echo "own_observer printed: $(cat got)
 [ "$(wc -l <got)" = 5 ] && awk 'NR > 1 { e[$1] = $NF } END { exit !(e["mse"] > 0 && e["mse"] < e["min_max"] && e["mse"] <= e["percentile"]) }' got ||
     { echo "observe printed: $(cat got)"; exit 1; }
 
+# the loss falls, quantized or not, and what it saved is quantized
+./train_milestones blur.onnx >got
+[ "$(wc -l <got)" = 7 ] && awk '{ l[NR] = $NF } END { exit !(l[7] > 0 && l[7] < l[1] / 10) }' got || { echo "train_milestones printed: $(cat got)"; exit 1; }
+"$tmp/prefix/bin/requant" info blur.onnx | grep -q '^quantized *yes' || { echo "train_milestones saved no integers"; exit 1; }
+
 # the program of README.md, and what README.md says that it prints
 block() { # block MARK: what stands in README.md between the fences of MARK
     sed -n "/^<!-- $1 -->\$/,/^<!-- \/$1 -->\$/p" "$here/../../README.md" | sed '1,2d' | sed '/^```$/,$d'
