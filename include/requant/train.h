@@ -116,7 +116,7 @@ RQ_API rq_status rq_trainer_calibrate(rq_trainer *t, rq_dataset *data, int64_t s
 /* Loss and accuracy over all of data, in evaluation; observers see nothing. NaN: no targets, no labels. */
 RQ_API rq_status rq_trainer_evaluate(rq_trainer *t, rq_dataset *data, double *loss, double *accuracy, rq_err *err);
 
-/* All epochs; eval NULL: none. Once. RQ_NUMERIC: the loss or a gradient is not finite, the step is named; RQ_CANCELLED; RQ_BAD_DATA: targets do not
+/* All epochs; eval NULL: none. Once. Behind it the observers of q are off, so that rq_linear_quantizer_finalize gives what was evaluated. RQ_NUMERIC: the loss or a gradient is not finite, the step is named; RQ_CANCELLED; RQ_BAD_DATA: targets do not
  * fit, or the checkpoint is of another run (what differs is said); RQ_IO, RQ_NOT_FOUND: there is no checkpoint to resume from. */
 RQ_API rq_status rq_trainer_run(rq_trainer *t, rq_dataset *train, rq_dataset *eval, rq_err *err);
 /* The epoch whose parameters the graph now has. */

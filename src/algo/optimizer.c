@@ -3,6 +3,7 @@
  * A step has two passes over pieces of fixed size, which any number of threads may share: the first adds the squares of
  * all gradients (so that one that is not finite is found before anything is changed, and clipping knows the norm), the
  * second updates. Buffers are kept per name: what trains may come and go between steps (fake-quantizers do). */
+#include <assert.h>
 #include <fnmatch.h>
 #include <math.h>
 #include <string.h>
@@ -354,8 +355,10 @@ static void update(void *arg, int64_t i)
     float *m = t->slot->m ? t->slot->m + w->first : NULL;
     if (s->o->cfg.kind == RQ_OPTIMIZER_SGD)
         step_sgd(&s->o->cfg, t, s, p->data + w->first, p->grad + w->first, m, w->n);
-    else
+    else {
+        assert(m && t->slot->v);
         step_adam(&s->o->cfg, t, s, p->data + w->first, p->grad + w->first, m, t->slot->v + w->first, w->n);
+    }
 }
 
 /* Add up what add_squares found; a gradient that is not finite is said by the name of its parameter. */

@@ -432,5 +432,6 @@ rq_status rq_trainer_run(rq_trainer *t, rq_dataset *train, rq_dataset *eval, rq_
     if (t->cfg.keep_best && t->has_best && t->best_state && t->best.epoch != t->last.epoch)
         RQ_TRY(rq_trainer_state_load(t, t->best_state, "", err));
     rq_autograd_train(t->a, false);
+    rq_trainer_quantizer_settle(t);
     return t->cfg.reestimate_bn ? reestimate(t, train, err) : RQ_OK;
 }

@@ -89,6 +89,8 @@ bool rq_trainer_quantizer_is_on(const rq_trainer *t);
 /* Observers off; what they were goes to *were, which unmute takes. */
 rq_status rq_trainer_quantizer_mute(const rq_trainer *t, bool **were, rq_err *err);
 void rq_trainer_quantizer_unmute(const rq_trainer *t, bool *were);
+/* Observers off for good: what was evaluated is what is delivered. */
+void rq_trainer_quantizer_settle(const rq_trainer *t);
 rq_status rq_trainer_quantizer_step(rq_trainer *t, rq_err *err);
 rq_status rq_trainer_quantizer_save(rq_trainer *t, rq_state *s, const char *prefix);
 rq_status rq_trainer_quantizer_load(rq_trainer *t, const rq_state *s, const char *prefix, rq_err *err);

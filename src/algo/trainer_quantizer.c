@@ -95,6 +95,15 @@ rq_status rq_trainer_calibrate(rq_trainer *t, rq_dataset *data, int64_t samples,
     return RQ_OK;
 }
 
+/* A weight that is observed once more when it is finalized would get another scale than the one it was evaluated with. */
+void rq_trainer_quantizer_settle(const rq_trainer *t)
+{
+    rq_fake_quantizer *const *fakes = NULL;
+    const int n = rq_trainer_quantizer_fakes(t, &fakes);
+    for (int i = 0; i < n; i++)
+        rq_fake_quantizer_enable_observer(fakes[i], false);
+}
+
 rq_status rq_trainer_quantizer_step(rq_trainer *t, rq_err *err)
 {
     return t->q ? rq_linear_quantizer_step(t->q, t->a, err) : RQ_OK;
