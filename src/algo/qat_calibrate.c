@@ -90,9 +90,8 @@ static rq_status set_scales(const work *w, int slot, const rq_qat_calibrate_cfg 
 {
     const rq_observer_cfg *o = &w->q->fake_cfgs[slot].observer;
     const bool weight = is_weight(w->q, slot);
-    const double zero = rq_qtype_is_signed(&o->type) || from_zero(w->q, slot)
-                            ? 0
-                            : (double)(((int64_t)o->type.lo + (int64_t)o->type.hi + 1) / 2);
+    const bool middle = !rq_qtype_is_signed(&o->type) && !from_zero(w->q, slot);
+    const double zero = middle ? (double)(1 << (rq_qtype_width(&o->type) - 1)) : 0;
     rq_tensor amax = { 0 };
     rq_status s = rq_calibrator_amax(w->calibrators[slot], weight ? RQ_AMAX_MAX : cfg->method,
                                      weight ? NULL : &cfg->params, &amax, w->err);
