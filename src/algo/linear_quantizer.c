@@ -44,7 +44,7 @@ rq_status rq_linear_quantizer_create(rq_linear_quantizer **out, const rq_graph *
     if (s)
         rq_lq_no_memory(err);
     else
-        s = rq_linear_quantizer_config_match(q->config, q->float_graph, NULL, err);
+        s = rq_linear_quantizer_config_match(q->config, q->float_graph, &q->notes, err);
     if (s) {
         rq_linear_quantizer_destroy(q);
         return s;
@@ -76,7 +76,15 @@ void rq_linear_quantizer_destroy(rq_linear_quantizer *q)
     release_prepared(q);
     rq_graph_destroy(q->float_graph);
     rq_linear_quantizer_config_destroy(q->config);
+    rq_notes_release(&q->notes);
     rq_mem_free(q);
+}
+
+rq_status rq_linear_quantizer_warnings(const rq_linear_quantizer *q, struct rq_notes *out)
+{
+    for (int i = 0; i < q->notes.n; i++)
+        RQ_TRY(rq_notes_add(out, "%s", q->notes.text[i]));
+    return rq_linear_quantizer_config_warnings(q->config, out);
 }
 
 /* ---- prepare ---- */

@@ -7,6 +7,7 @@
 
 #include "graph/graph.h"
 #include "requant/linear_quantizer.h"
+#include "requant/ptq.h"
 
 /* ---- what the config answers (linear_quantizer_config.c) ---- */
 
@@ -160,6 +161,7 @@ struct rq_linear_quantizer {
     rq_graph *float_graph; /* as it was given; values and nodes have the same ids in `model` */
     rq_graph *model;       /* prepared; NULL before */
     rq_linear_quantizer_config *config;
+    rq_notes notes; /* of create: rules that fit nothing, which the original takes */
     rq_lq_plan plan;
     rq_fake_quantizer **fakes; /* [n_fakes] by slot */
     rq_fake_quantizer_cfg *fake_cfgs;

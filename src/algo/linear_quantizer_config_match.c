@@ -102,20 +102,27 @@ bool rq_lq_type_is_known(const char *type)
     return rq_op_name_exists(word);
 }
 
+/* Was the i-th name there before? */
+static bool is_repeated(int i, const char *name)
+{
+    bool is_first;
+    for (int k = 0; k < i; k++)
+        if (!strcmp(rq_module_type_at(k, &is_first), name))
+            return true;
+    return false;
+}
+
 rq_status rq_lq_type_unknown(const char *type, rq_err *err)
 {
     char hint[RQ_NEAREST_HINT], list[300];
     size_t used = 0;
     bool is_first;
-    const char *t, *before = "";
+    const char *t;
     rq_nearest near = rq_nearest_to(last_name(type));
     for (int i = 0; (t = rq_module_type_at(i, &is_first)); i++) {
         rq_nearest_try(&near, t);
-        const size_t n = strlen(t);
-        if (!is_first || !strcmp(t, before) || used + n + 3 > sizeof list)
-            continue;
-        used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", t);
-        before = t;
+        if (is_first && used + strlen(t) + 3 <= sizeof list && !is_repeated(i, t))
+            used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", t);
     }
     return rq_fail(err, RQ_BAD_ARG, "module_type_configs: no module or function is a '%.60s'%s; there are %s ...", type,
                    rq_nearest_hint(&near, hint), list);
@@ -235,11 +242,33 @@ static void try_names(rq_nearest *near, const match *m)
             rq_nearest_try(near, m->module[i].name);
 }
 
-/* An error, or with compat a note. */
-static rq_status unmatched(const match *m, const char *level, const char *key, const rq_nearest *near)
+/* Where no name is near: some that there are, types or names. */
+static void some(const match *m, bool types, char *buf, size_t n)
 {
-    char hint[RQ_NEAREST_HINT];
-    rq_nearest_hint(near, hint);
+    size_t used = 0;
+    for (int i = 0; i < m->n; i++) {
+        const char *word = types ? m->module[i].type : m->module[i].name;
+        bool before = !word[0];
+        for (int k = 0; k < i && !before; k++)
+            before = !strcmp(types ? m->module[k].type : m->module[k].name, word);
+        if (before)
+            continue;
+        if (used + strlen(word) + 8 > n) {
+            snprintf(buf + used, n - used, " ...");
+            return;
+        }
+        used += (size_t)snprintf(buf + used, n - used, "%s%s", used ? ", " : "; there are ", word);
+    }
+}
+
+/* An error, or with compat a note. */
+static rq_status unmatched(const match *m, const char *level, const char *key, const rq_nearest *near, bool types)
+{
+    char hint[RQ_NEAREST_HINT] = "";
+    if (near->best)
+        rq_nearest_hint(near, hint);
+    else
+        some(m, types, hint, sizeof hint);
     if (m->c->compat)
         return rq_notes_add(m->notes, "%s: '%.120s' matches none of the %d modules%s; it has no effect", level, key,
                             m->n, hint);
@@ -269,7 +298,7 @@ static rq_status match_name(const match *m, rq_lq_rule *r)
     }
     rq_nearest near = rq_nearest_to(r->key);
     try_names(&near, m);
-    return unmatched(m, "module_name_configs", r->key, &near);
+    return unmatched(m, "module_name_configs", r->key, &near, false);
 }
 
 static rq_status match_type(const match *m, const rq_lq_rule *r)
@@ -280,7 +309,7 @@ static rq_status match_type(const match *m, const rq_lq_rule *r)
             return RQ_OK;
     for (int i = 0; i < m->n; i++)
         rq_nearest_try(&near, m->module[i].type);
-    return unmatched(m, "module_type_configs", r->key, &near);
+    return unmatched(m, "module_type_configs", r->key, &near, true);
 }
 
 static rq_status match_opaque(const match *m, const char *key)
@@ -291,7 +320,7 @@ static rq_status match_opaque(const match *m, const char *key)
             return RQ_OK;
     rq_nearest near = rq_nearest_to(key);
     try_names(&near, m);
-    return unmatched(m, "non_traceable_module_names", key, &near);
+    return unmatched(m, "non_traceable_module_names", key, &near, false);
 }
 
 rq_status rq_linear_quantizer_config_match(rq_linear_quantizer_config *c, const rq_graph *g, struct rq_notes *notes,

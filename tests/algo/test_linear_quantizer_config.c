@@ -694,10 +694,13 @@ static void rules_must_fit_the_network(void **state)
           "module_name_configs: 'conv2' matches none of the 4 modules; the nearest is 'conv1'" },
         { "module_name_configs: {block.conv: null}",
           "'block.conv' matches none of the 4 modules; the nearest is 'block.conv2'" },
-        { "module_name_configs: {'onv1': null}", "matches none" },
+        { "module_name_configs: {'onv1': null}", "matches none of the 4 modules; the nearest is 'conv1'" },
+        { "module_name_configs: {first_layer: null}",
+          "matches none of the 4 modules; there are conv1, relu, block.conv2" },
         { "module_name_configs: {'conv(?=1)': null}", "'(?=1)' is not known here" },
         { "module_name_configs: {'conv[': null}", "module_name_configs: pattern 'conv['" },
-        { "module_type_configs: {Linear: {}}", "module_type_configs: 'Linear' matches none of the 4 modules" },
+        { "module_type_configs: {Linear: {}}",
+          "module_type_configs: 'Linear' matches none of the 4 modules; there are Conv2d, ReLU, add" },
         { "module_type_configs: {Dropout2d: null}", "'Dropout2d' matches none" },
         { "non_traceable_module_names: [blocks]",
           "non_traceable_module_names: 'blocks' matches none of the 4 modules" },
@@ -723,6 +726,18 @@ static void rules_must_fit_the_network(void **state)
         rq_notes_release(&notes);
         rq_linear_quantizer_config_destroy(c);
     }
+    /* and the quantizer says so */
+    config *warned = parse("{compat: true, module_name_configs: {convx: null}, preserved_attributes: [a]}");
+    rq_linear_quantizer *q = NULL;
+    rq_notes said = { 0 };
+    assert_int_equal(rq_linear_quantizer_create(&q, g, warned, &err), RQ_OK);
+    assert_int_equal(rq_linear_quantizer_warnings(q, &said), RQ_OK);
+    assert_int_equal(said.n, 2);
+    assert_non_null(
+        strstr(said.text[0], "'convx' matches none of the 4 modules; the nearest is 'conv1'; it has no effect"));
+    rq_notes_release(&said);
+    rq_linear_quantizer_destroy(q);
+    rq_linear_quantizer_config_destroy(warned);
     /* a key that is a module's name is no pattern for others, whatever its dots match */
     config *c = parse("module_name_configs: {block.conv2: null}");
     assert_null(rq_linear_quantizer_config_lookup(c, "block_conv2", NULL, 0));
