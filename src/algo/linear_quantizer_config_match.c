@@ -114,14 +114,14 @@ static bool is_repeated(int i, const char *name)
 
 rq_status rq_lq_type_unknown(const char *type, rq_err *err)
 {
-    char hint[RQ_NEAREST_HINT], list[300];
+    char hint[RQ_NEAREST_HINT], list[180];
     size_t used = 0;
     bool is_first;
     const char *t;
     rq_nearest near = rq_nearest_to(last_name(type));
     for (int i = 0; (t = rq_module_type_at(i, &is_first)); i++) {
         rq_nearest_try(&near, t);
-        if (is_first && used + strlen(t) + 3 <= sizeof list && !is_repeated(i, t))
+        if (is_first && t[0] < 'a' && used + strlen(t) + 3 <= sizeof list && !is_repeated(i, t)) /* modules */
             used += (size_t)snprintf(list + used, sizeof list - used, "%s%s", used ? ", " : "", t);
     }
     return rq_fail(err, RQ_BAD_ARG, "module_type_configs: no module or function is a '%.60s'%s; there are %s ...", type,

@@ -27,7 +27,7 @@ static int spatial(const rq_graph *g, rq_id node)
     if (v->kind != RQ_VALUE_NODE)
         return 0;
     const rq_node *p = &g->nodes[v->producer]; /* the file says nothing about sizes: what the layer before it does */
-    return rq_node_is(p, "Conv") || rq_node_is(p, "ConvTranspose") || rq_node_is(p, "FoldedBatchNorm")
+    return rq_node_is(p, "Conv") || rq_node_is(p, "ConvTranspose") || rq_node_is_requant(p, "FoldedBatchNorm")
                ? spatial(g, v->producer)
            : rq_node_is(p, "Gemm") ? 1
                                    : 0;
