@@ -117,6 +117,8 @@ static rq_status open_float(job *j, rq_err *err)
 static rq_status settle_config(job *j, rq_err *err)
 {
     const qat_args *a = j->a;
+    rq_optimizer_cfg *o = &j->t.cfg.optimizer;
+    o->lr = cli_given(&a->train.common, "lr") ? a->train.lr : o->lr / 10; /* what is tuned was trained already */
     if (a->config)
         return rq_linear_quantizer_config_load(&j->config, a->config, err);
     rq_qat_preset_cfg p = rq_qat_preset_defaults();
@@ -127,15 +129,13 @@ static rq_status settle_config(job *j, rq_err *err)
     p.steps = a->calibrate_only || j->was_quantized ? 0 /* the model's own scales stay */
                                                     : cli_train_steps(&j->t) * a->train.epochs;
     p.g = j->original;
-    if (cli_given(&a->train.common, "lr"))
-        j->t.cfg.optimizer.lr = a->train.lr;
     return rq_qat_preset_apply((rq_qat_preset)a->preset, &p, &j->config, &j->t.cfg, err);
 }
 
 static rq_status warn(job *j, rq_err *err)
 {
     rq_notes notes = { 0 };
-    const rq_status st = rq_linear_quantizer_config_warnings(j->config, &notes);
+    const rq_status st = rq_linear_quantizer_warnings(j->q, &notes);
     for (int i = 0; i < notes.n && !j->a->train.common.quiet; i++)
         fprintf(stderr, "requant: warning: %s\n", notes.text[i]);
     rq_notes_release(&notes);
@@ -145,8 +145,8 @@ static rq_status warn(job *j, rq_err *err)
 static rq_status prepare(job *j, rq_err *err)
 {
     RQ_TRY(settle_config(j, err));
-    RQ_TRY(warn(j, err));
     RQ_TRY(rq_linear_quantizer_create(&j->q, j->original, j->config, err));
+    RQ_TRY(warn(j, err));
     return rq_linear_quantizer_prepare(j->q, err);
 }
 
@@ -343,7 +343,8 @@ const cli_command cmd_qat = {
              "and writes an int8 model to OUT, which is read back and judged in integers. Each epoch is told with the "
              "loss and accuracy of the "
              "simulation, and in the end how far simulation and integers agree. A model that is quantized already "
-             "starts from its scales. "
+             "starts from its scales. What was trained is tuned at a tenth of the usual rate, unless --lr or a preset "
+             "says another. "
              "Otherwise as `requant train`.",
     .min_operands = 1,
     .max_operands = 1,
