@@ -25,6 +25,14 @@ static bool source_is_positive(const rq_lq_plan *p, const rq_graph *g, const boo
         return false;
     const rq_lq_group *gr = &p->groups[at->producer];
     const rq_node *n = &g->nodes[gr->root];
+    if (gr->kind == RQ_LQ_SHARE) { /* a Concat may have given it another object than its input has */
+        bool all = true;
+        for (int i = 0; i < n->n_in; i++) {
+            const int before = rq_lq_place_read(p, gr->root, i);
+            all &= before < 0 || positive[p->places[before].object];
+        }
+        return all;
+    }
     if (gr->kind == RQ_LQ_DROPOUT) {
         rq_id x = n->in[0];
         for (int depth = 0; depth < 64; depth++) { /* and dropouts before it */
@@ -50,8 +58,7 @@ static bool sign_of_places(const rq_lq_plan *p, const rq_graph *g, bool *positiv
     bool changed = false;
     for (int i = 0; i < p->n_places; i++) {
         const rq_lq_place *at = &p->places[i];
-        if (!positive[at->object] || p->objects[at->object].policy == RQ_LQ_FIXED ||
-            (at->producer >= 0 && p->groups[at->producer].kind == RQ_LQ_SHARE))
+        if (!positive[at->object] || p->objects[at->object].policy == RQ_LQ_FIXED)
             continue;
         if (!source_is_positive(p, g, positive, at)) {
             positive[at->object] = false;
