@@ -75,6 +75,13 @@ static int64_t area_of(const rq_shape *s)
     return s->rank > 1 ? rq_shape_span(s, 2, s->rank) : 1;
 }
 
+/* An attribute is an f32: 0.9 in it is 0.89999998, of which 1 minus that is off in the seventh digit. The number that was meant. */
+static double decimal(float v)
+{
+    const double rounded = rint((double)v * 1e7) / 1e7;
+    return (float)rounded == v ? rounded : (double)v;
+}
+
 static void job_init(job *j, const rq_op_args *a)
 {
     const rq_shape *s = &a->in[0]->shape;
@@ -87,7 +94,7 @@ static void job_init(job *j, const rq_op_args *a)
                  .channels = s->rank > 1 ? s->dim[1] : 1,
                  .area = area_of(s),
                  .epsilon = rq_attr_float(a->node, "epsilon", 1e-5f),
-                 .momentum = rq_attr_float(a->node, "momentum", 0.9f),
+                 .momentum = decimal(rq_attr_float(a->node, "momentum", 0.9f)),
                  .x = a->in[0]->f32,
                  .k = f == 3 ? a->in[1]->f32 : NULL,
                  .bias = f == 3 ? floats_of(a->in[2]) : NULL,
@@ -195,6 +202,39 @@ static double factor_of(const job *j, int64_t c, const channel *s)
     return s->batch ? (k < 0 ? -gamma : gamma) * s->inv : gamma * s->inv / k;
 }
 
+/* FoldedBatchNorm of a channel whose k is not 0, with PyTorch's roundings, step by step: v = c / k + bias in f32, statistics of v in
+ * f64, invstd, alpha = invstd gamma and shift = beta - mean alpha in f32, y = v alpha + shift fused. A tie in the quantizer behind then falls as
+ * it falls there. */
+static void forward_folded(const job *j, const runs *r, const float *x, int64_t c, channel *s, float *y)
+{
+    const rq_bn_isa *bn = &j->a->k->bn;
+    const double n = (double)(r->n * r->len);
+    const float k = j->k[c], bias = j->bias ? j->bias[c] : 0;
+    double mean = j->mean[c], var = j->var[c], squares;
+    for (int64_t i = 0; i < r->n; i++)
+        for (int64_t at = i * r->step; at < i * r->step + r->len; at++)
+            y[at] = x[at] / k + bias;
+    s->inv = 1 / sqrt(var + j->epsilon);
+    s->offset = bias - mean;
+    float inv = 1 / sqrtf(j->var[c] + (float)j->epsilon);
+    if (j->train) {
+        mean = pass_moments(j, r, y, 0, &squares) / n;
+        pass_moments(j, r, y, (float)mean, &squares);
+        var = squares / n;
+        inv = (float)(1 / sqrt((double)(float)var + j->epsilon));
+        if (j->moves) { /* products and sum in f32 */
+            const float m = (float)(1 - j->momentum), keep = (float)j->momentum;
+            j->mean[c] = m * (float)mean + keep * j->mean[c];
+            j->var[c] = m * (float)(squares / (n - 1)) + keep * j->var[c];
+        }
+        s->mean = (mean - bias) * k;
+        s->inv = 1 / (sqrt(var + j->epsilon) * fabs((double)k));
+    }
+    const float alpha = inv * j->gamma[c], shift = fmaf(-(float)mean, alpha, j->beta[c]);
+    for (int64_t i = 0; i < r->n; i++)
+        bn->apply(y + i * r->step, y + i * r->step, (size_t)r->len, 0, alpha, shift);
+}
+
 static void forward_channel(void *arg, int64_t c)
 {
     const job *j = arg;
@@ -203,6 +243,13 @@ static void forward_channel(void *arg, int64_t c)
     const double k = j->k ? j->k[c] : 1;
     channel s = { .batch = j->train };
     double mean = j->mean[c], var = j->var[c], add = j->beta[c];
+    if (j->k && j->k[c] != 0) {
+        forward_folded(j, &r, x, c, &s, target(j, j->a->out[0]->f32, c));
+        scatter(j, j->a->out[0]->f32, c);
+        if (j->saved)
+            j->saved[c] = s;
+        return;
+    }
     if (j->train) {
         moments(j, &r, x, &mean, &var);
         s.mean = mean;

@@ -348,15 +348,33 @@ static float norm_of(const rq_kernels *k, const float *x, size_t n, float p)
     return sum;
 }
 
+/* A sum in PyTorch's order (its kernel for 16 floats at once): vectors of 16 in four interleaved chains, the chains, then the lanes one after
+ * the other. In training an average of codes falls on a tie between two codes once in as many times as it has elements, and its last bit decides. */
+static float sum_as_trained(const float *x, int64_t n)
+{
+    enum { LANES = 16, CHAINS = 4 };
+    float part[CHAINS][LANES] = { { 0 } }, sum = 0;
+    const int64_t vectors = n / LANES, whole = vectors / CHAINS * CHAINS;
+    for (int64_t v = 0; v < vectors; v++)
+        for (int l = 0; l < LANES; l++)
+            part[v < whole ? v % CHAINS : 0][l] += x[v * LANES + l];
+    for (int64_t i = vectors * LANES; i < n; i++)
+        sum += x[i];
+    for (int l = 0; l < LANES; l++)
+        sum += ((part[0][l] + part[1][l]) + part[2][l]) + part[3][l];
+    return sum;
+}
+
 static void global_span(void *arg, int64_t from, int64_t n)
 {
     const global_job *j = arg;
     const rq_kernels *k = j->a->k;
     for (int64_t i = from; i < from + n; i++) {
         const float *x = j->a->in[0]->f32 + i * j->area;
-        j->a->out[0]->f32[i] = j->p     ? norm_of(k, x, (size_t)j->area, j->p)
-                               : j->max ? k->fold[RQ_FOLD_MAX](x, (size_t)j->area, 0)
-                                        : k->sum_f32(x, (size_t)j->area) / (float)j->area;
+        j->a->out[0]->f32[i] = j->p             ? norm_of(k, x, (size_t)j->area, j->p)
+                               : j->max         ? k->fold[RQ_FOLD_MAX](x, (size_t)j->area, 0)
+                               : j->a->training ? sum_as_trained(x, j->area) / (float)j->area
+                                                : k->sum_f32(x, (size_t)j->area) / (float)j->area;
     }
 }
 
