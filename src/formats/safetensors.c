@@ -51,7 +51,8 @@ typedef struct reader {
 /* A whole number that is not negative. */
 static rq_status read_size(reader *r, uint64_t *out)
 {
-    double v;
+    double v = 0;
+    *out = 0;
     RQ_TRY(rq_json_number(&r->json, &v));
     if (!(v >= 0 && v <= 0x1p53) || floor(v) != v)
         return rq_json_fail(&r->json, "%g, expected a whole number of at most 2^53", v);
@@ -78,7 +79,7 @@ static rq_status read_shape(reader *r, entry *e)
     RQ_TRY(rq_json_open(&r->json, '['));
     e->shape.rank = 0;
     for (bool more;;) {
-        uint64_t v;
+        uint64_t v = 0;
         RQ_TRY(rq_json_item(&r->json, &more));
         if (!more)
             break;

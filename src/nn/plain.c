@@ -146,7 +146,7 @@ rq_nn_value rq_nn_flatten(rq_nn *n, const char *name, rq_nn_value x, int start)
     if (!m)
         return RQ_NN_FAILED;
     const int rank = n->g->values[x].shape.rank;
-    if (start < 0 || start >= rank)
+    if (start < 0 || start >= rank || start >= RQ_MAX_RANK)
         return rq_nn_bad(n, m, RQ_BAD_ARG, "from axis %d of %d", start, rank);
     if (start <= 1) {
         if (start == 0)
