@@ -33,6 +33,7 @@ typedef struct rq_optimizer_cfg {
     double clip_norm, clip_value;
     rq_exec *exec; /* threads of the step; borrowed; NULL: the caller's own. The same bits with any */
 } rq_optimizer_cfg;
+/* PyTorch's defaults for kind; scale_lr 1, nothing clipped, the caller's own thread. */
 RQ_API rq_optimizer_cfg rq_optimizer_defaults(rq_optimizer_kind kind);
 
 /* A group: parameters whose role (-1: any) and name (pattern with * and ?, NULL: any) fit; the first group that fits counts. */
@@ -90,6 +91,7 @@ typedef struct rq_loss_cfg {
     int64_t ignore_index;   /* CROSS_ENTROPY: such targets count for nothing; -100 */
     bool probabilities; /* y is not logits but what a Softmax (Sigmoid) gave: its gradient is through the logarithm */
 } rq_loss_cfg;
+/* What the comments of the fields say: no smoothing, temperature 1, the usual axis, logits. */
 RQ_API rq_loss_cfg rq_loss_defaults(rq_loss_kind kind);
 /* *loss of y [f32] against target; dy (NULL: not wanted) [y's shape] its gradient. The threads are e's (NULL: the caller's own), the bits the same
  * with any. Where all targets are ignored loss and gradient are 0 (PyTorch: NaN). RQ_BAD_ARG, RQ_BAD_SHAPE, RQ_BAD_DTYPE, RQ_NO_MEMORY; RQ_BAD_DATA: a
