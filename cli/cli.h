@@ -78,18 +78,10 @@ extern const cli_command cmd_quantize, cmd_calibrate, cmd_run, cmd_eval, cmd_com
 
 #define CLI_PROFILES "ort-cpu-x64|ort-cpu-arm64|tensorrt|openvino|qnn" /* in the order of rq_profile */
 
-#define CLI_ROWS_DATA                                                                                                       \
+#define CLI_ROWS_DATA_BUT(products_text)                                                                                    \
     { CLI_INT, 0, "batch", "N", offsetof(cli_common, batch), "samples at a time (default: the model's own, else 16)",       \
       NULL,    1, 1 << 20 },                                                                                                \
-        { CLI_ENUM,                                                                                                         \
-          0,                                                                                                                \
-          "products",                                                                                                       \
-          "NAME",                                                                                                           \
-          offsetof(cli_common, products),                                                                                   \
-          "float products: own, summed in one fixed order, the same bits on every CPU (default), or onednn",                \
-          "own|onednn",                                                                                                     \
-          0,                                                                                                                \
-          0 },                                                                                                              \
+        { CLI_ENUM, 0, "products", "NAME", offsetof(cli_common, products), products_text, "own|onednn", 0, 0 },             \
         { CLI_FLAG,                                                                                                         \
           0,                                                                                                                \
           "deterministic",                                                                                                  \
@@ -115,6 +107,9 @@ extern const cli_command cmd_quantize, cmd_calibrate, cmd_run, cmd_eval, cmd_com
             "matter to quantize and calibrate only",                                                                        \
             NULL, 0, 0                                                                                                      \
     }
+#define CLI_ROWS_DATA                                                                                                  \
+    CLI_ROWS_DATA_BUT("float products: own, summed in one fixed order, the same bits on every CPU (default), or "      \
+                      "onednn")
 #define CLI_ROWS_COMMON                                                                                                  \
     { CLI_INT, 0, "threads", "N", offsetof(cli_common, threads), "threads (default: one per core)", NULL, 1, 512 },      \
         { CLI_FLAG, 'q', "quiet", NULL, offsetof(cli_common, quiet), "no progress, no table, no warnings", NULL, 0, 0 }, \

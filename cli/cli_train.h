@@ -18,6 +18,8 @@ typedef struct cli_train {
 enum { CLI_LOSS_CE, CLI_LOSS_MSE, CLI_LOSS_BCE, CLI_LOSS_DISTILL };
 
 /* Rows of options for arguments that have a cli_train at their beginning. */
+#define CLI_ROWS_TRAIN_DATA                                                                                            \
+    CLI_ROWS_DATA_BUT("float products: onednn, the fastest (default), or own, the same bits on every CPU")
 #define CLI_TRAIN_TO(field) offsetof(cli_train, field)
 #define CLI_ROWS_TRAIN                                                                                                      \
     { CLI_IN,                                                                                                               \
@@ -88,8 +90,15 @@ enum { CLI_LOSS_CE, CLI_LOSS_MSE, CLI_LOSS_BCE, CLI_LOSS_DISTILL };
           "sgd|adam|adamw",                                                                                                 \
           0,                                                                                                                \
           0 },                                                                                                              \
-        { CLI_NUM, 0, "lr", "X", CLI_TRAIN_TO(lr), "learning rate (default: sgd 0.01, adam and adamw 0.001)",               \
-          NULL,    0, 1e6 },                                                                                                \
+        { CLI_NUM,                                                                                                          \
+          0,                                                                                                                \
+          "lr",                                                                                                             \
+          "X",                                                                                                              \
+          CLI_TRAIN_TO(lr),                                                                                                 \
+          "learning rate (default: sgd 0.01, adam and adamw 0.001; qat a tenth of it)",                                     \
+          NULL,                                                                                                             \
+          0,                                                                                                                \
+          1e6 },                                                                                                            \
         { CLI_NUM, 0, "momentum", "X", CLI_TRAIN_TO(momentum), "of sgd (default 0.9)", NULL, 0, 1 },                        \
         { CLI_FLAG, 0, "nesterov", NULL, CLI_TRAIN_TO(nesterov), "Nesterov's momentum", NULL, 0, 0 },                       \
         { CLI_NUM,                                                                                                          \

@@ -48,7 +48,7 @@ static const cli_opt opts[] = {
     { CLI_NUM, 0, "max-drop", "X", TO(max_drop),
       "exit 3, and leave OUT as it was, when more than X points of accuracy are lost (of agreement, without labels)",
       NULL, 0, 100 },
-    CLI_ROWS_DATA,
+    CLI_ROWS_TRAIN_DATA,
     CLI_ROWS_COMMON,
     { CLI_END, 0, NULL, NULL, 0, NULL, NULL, 0, 0 },
 };

@@ -13,7 +13,7 @@ static const cli_opt opts[] = {
     { CLI_IN, 0, "teacher", "MODEL", CLI_TRAIN_TO(teacher), "the model to distill from", NULL, 0, 0 },
     { CLI_INT, 0, "init", "SEED", offsetof(train_args, init),
       "draw all parameters anew first, as PyTorch's layers do (default: go on from those of MODEL)", NULL, 0, 9e15 },
-    CLI_ROWS_DATA,
+    CLI_ROWS_TRAIN_DATA,
     CLI_ROWS_COMMON,
     { CLI_END, 0, NULL, NULL, 0, NULL, NULL, 0, 0 },
 };
@@ -32,9 +32,10 @@ static rq_status open_model(rq_graph **g, const train_args *a, rq_err *err)
     RQ_TRY(cli_load(g, model, common, err));
     RQ_TRY(cli_spare_weights(*g, model, a->train.out, err));
     RQ_TRY(rq_graph_summarize(*g, &sum, err));
-    return sum.is_quantized ? rq_fail(err, RQ_BAD_GRAPH,
-                                      "%s is quantized; `requant qat` trains such a model as what it will be", model)
-                            : RQ_OK;
+    if (sum.is_quantized)
+        return rq_fail(err, RQ_BAD_GRAPH, "%s is quantized; `requant qat` trains such a model as what it will be",
+                       model);
+    return cli_given(common, "init") ? rq_nn_reset_parameters(*g, (uint64_t)a->init, err) : RQ_OK;
 }
 
 static rq_status train(rq_graph *g, cli_training *t, rq_err *err)

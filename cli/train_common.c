@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli_train.h"
 
@@ -142,6 +143,13 @@ static bool settle_features(cli_training *t, const cli_list *list)
     return t->features && t->names;
 }
 
+static bool has_checkpoint(const char *folder)
+{
+    char path[4096];
+    struct stat info;
+    return snprintf(path, sizeof path, "%s/checkpoint.npz", folder) < (int)sizeof path && stat(path, &info) == 0;
+}
+
 /* Everything that can be refused before a model is read. */
 static int refuse(const cli_command *c, const cli_train *a, rq_augment *augment)
 {
@@ -158,6 +166,13 @@ static int refuse(const cli_command *c, const cli_train *a, rq_augment *augment)
         return cli_usage(c, "--nesterov is for sgd with momentum");
     if (cli_given(&a->common, "momentum") && a->optimizer != RQ_OPTIMIZER_SGD)
         return cli_usage(c, "--momentum says nothing here: it belongs to sgd");
+    if (a->resume && !a->checkpoint && !has_checkpoint(a->resume)) {
+        rq_fail(&err, RQ_NOT_FOUND,
+                "%s: holds no checkpoint to go on from; with --checkpoint %s beside --resume a run begins where there "
+                "is none",
+                a->resume, a->resume);
+        return cli_fail(c->name, &err);
+    }
     if (rq_file_check_output(a->out, &err) || (a->json && rq_file_check_output(a->json, &err)))
         return cli_fail(c->name, &err);
     return CLI_OK;
@@ -228,6 +243,11 @@ int cli_train_settle(cli_training *t, const cli_command *c)
         cfg->teacher = NULL;
     else if (!cfg->teacher)
         return cli_usage(c, "distillation needs a teacher: --teacher MODEL");
+    if (t->eval && cfg->distill < 1 && !rq_dataset_labels(t->eval) && !rq_dataset_has_target(t->eval)) {
+        fprintf(stderr, "requant %s: %s: the samples to evaluate on have neither labels nor an array 'target'\n",
+                c->name, a->eval);
+        return CLI_FAILED;
+    }
     cfg->seed = (uint64_t)a->seed;
     cfg->threads = (int)a->common.threads;
     cfg->onednn = !a->common.deterministic && (cli_onednn(&a->common) || !cli_given(&a->common, "products"));

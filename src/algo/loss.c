@@ -258,8 +258,8 @@ static rq_status count_classes(job *j, rq_err *err)
         if (class == j->cfg->ignore_index)
             continue;
         if (class < 0 || class >= j->c)
-            return rq_fail(err, RQ_BAD_DATA, "target %lld is class %lld; the outputs have %lld classes", (long long)i,
-                           (long long)class, (long long)j->c);
+            return rq_fail(err, RQ_BAD_DATA, "target %lld is class %lld; the outputs have %lld classes, 0 to %lld",
+                           (long long)i, (long long)class, (long long)j->c, (long long)j->c - 1);
         j->counted++;
     }
     return RQ_OK;

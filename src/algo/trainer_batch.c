@@ -148,12 +148,15 @@ static rq_status add_losses(rq_trainer *t, rq_dataset *data, const rq_feed *feed
     return RQ_OK;
 }
 
-static void count_right(const rq_tensor *y, const int64_t *labels, const int64_t *rows, int64_t n, rq_trainer_sums *s)
+static void count_right(const rq_trainer *t, const int64_t *labels, const int64_t *rows, int64_t n, rq_trainer_sums *s)
 {
+    const rq_tensor *y = &t->out[t->judged];
     const int64_t classes = y->shape.rank > 0 ? y->shape.dim[y->shape.rank - 1] : 1;
     if (!labels || classes < 1 || rq_tensor_count(y) != n * classes)
         return;
     for (int64_t i = 0; i < n; i++) {
+        if (labels[rows[i]] == t->cfg.loss.ignore_index)
+            continue;
         const int64_t x = rq_sums_top1(y, i * classes, classes);
         s->right += x >= 0 && x == labels[rows[i]];
         s->labelled++;
@@ -180,9 +183,10 @@ rq_status rq_trainer_batch(rq_trainer *t, rq_dataset *data, const rq_feed *feeds
     if (train || rq_trainer_has_targets(t, data))
         RQ_TRY(add_losses(t, data, feeds, n_feeds, rows, n, train, &loss, err));
     if (train && !isfinite(loss))
-        return rq_fail(err, RQ_NUMERIC, "the loss is %g; a lower learning rate, warm-up or clipping may help", loss);
+        return rq_fail(err, RQ_NUMERIC, "the loss is %s; a lower learning rate, warm-up or clipping may help",
+                       isnan(loss) ? "not a number" : "infinite");
     sums->loss += loss * (double)n;
     sums->samples += n;
-    count_right(&t->out[t->judged], rq_dataset_labels(data), rows, n, sums);
+    count_right(t, rq_dataset_labels(data), rows, n, sums);
     return train ? learn(t, lr, err) : RQ_OK;
 }

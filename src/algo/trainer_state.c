@@ -157,6 +157,10 @@ static rq_status hash_quantizer(rq_trainer *t, uint64_t *h)
 
 static void add_data(rq_buf *b, const char *key, rq_dataset *d)
 {
+    if (!d) {
+        rq_buf_addf(b, "%s=none\n", key);
+        return;
+    }
     const int64_t *labels = rq_dataset_labels(d), n = rq_dataset_count(d);
     rq_buf_addf(b, "%s=%" PRId64 " by %" PRId64 ", labels %016" PRIx64 "\n", key, n, rq_dataset_batch_size(d),
                 labels ? mix(0, labels, (size_t)n * sizeof *labels) : 0);
@@ -205,6 +209,7 @@ static void add_optimizer(rq_buf *b, const rq_train_cfg *c)
         add_number(b, numbers[i].key, numbers[i].x);
     rq_buf_addf(b, "schedule=%d, warm-up %" PRId64 ", total %" PRId64 ", every %" PRId64 ", epochs %d\n", (int)s->kind,
                 s->warmup, s->total, s->every, c->schedule_epochs);
+    rq_buf_addf(b, "groups=%d\n", c->n_groups);
     for (int i = 0; i < c->n_groups; i++) {
         rq_buf_addf(b, "group %d=%d '%s'\n", i, c->groups[i].role, c->groups[i].name ? c->groups[i].name : "");
         add_number(b, "its lr factor", c->groups[i].lr_factor);
@@ -221,8 +226,7 @@ rq_status rq_trainer_state_fingerprint(rq_trainer *t, rq_dataset *train, rq_data
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for a checkpoint");
     rq_buf_addf(&b, "model=%016" PRIx64 "\nquantizer=%016" PRIx64 "\n", hash_graph(t->g), q);
     add_data(&b, "samples", train);
-    if (eval)
-        add_data(&b, "samples to evaluate on", eval);
+    add_data(&b, "samples to evaluate on", eval);
     rq_buf_addf(&b, "epochs=%" PRId64 "\nseed=%" PRIu64 "\nonednn=%d\ndrop_last=%d\noutput=%d\n", c->epochs, c->seed,
                 c->onednn, c->drop_last, t->judged);
     add_loss(&b, "loss", &c->loss);
@@ -233,7 +237,10 @@ rq_status rq_trainer_state_fingerprint(rq_trainer *t, rq_dataset *train, rq_data
         rq_buf_addf(&b, "teacher=%016" PRIx64 "\n", hash_graph(c->teacher));
         add_number(&b, "distill", c->distill);
         add_loss(&b, "distillation", &c->distill_loss);
+    } else {
+        rq_buf_addf(&b, "teacher=none\n");
     }
+    rq_buf_addf(&b, "features=%d\n", c->n_features);
     for (int i = 0; i < c->n_features; i++) {
         rq_buf_addf(&b, "feature %d=%s, %s\n", i, c->features[i].value,
                     c->features[i].teacher ? c->features[i].teacher : "");

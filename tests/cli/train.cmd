@@ -1,0 +1,20 @@
+# training: what cannot be done is said, and nothing is written
+requant train models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --epochs 1 --init 1 --eval models/digits-test.npz | sed -n '/before/s/ *loss.*accuracy */ chance: /p' | awk '$3 < 30 { print "before: drawn anew" }'
+requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --resume nothing
+requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --checkpoint-steps 3
+requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --augment flop
+requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --loss distill
+requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --optimizer adam --nesterov
+# a checkpoint of another run
+requant train models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q --checkpoint ckpt; ls ckpt
+requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --resume ckpt --epochs 2
+requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --resume ckpt --eval models/digits-test.npz 2>&1 | sed 's/labels [0-9a-f]*/labels #/'
+requant train models/digits-uneven.onnx -d models/digits-train.npz -o never.onnx --resume ckpt 2>&1 | sed 's/=[0-9a-f]*/=#/g'
+head -c 1000 ckpt/checkpoint.npz >cut; mv cut ckpt/checkpoint.npz; requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --resume ckpt
+: >ckpt/checkpoint.npz; requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --resume ckpt
+requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --checkpoint nowhere/ckpt
+: >file; requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --checkpoint file
+# no room: the old files stay
+(echo old >out.onnx; trap '' XFSZ; ulimit -f 8; requant train models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q; cat out.onnx) 2>&1 | cat
+(trap '' XFSZ; ulimit -f 8; requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx -q --checkpoint full; ls full) 2>&1 | cat
+ls never.onnx
