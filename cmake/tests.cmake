@@ -118,6 +118,7 @@ rq_test(tests/algo/test_train.c)
 rq_test(tests/algo/test_train_qat.c)
 rq_test(tests/algo/test_weight_only.c)
 rq_test(tests/oom/test_oom.c)
+rq_test(tests/oom/test_train.c)
 
 # Every backward against differences of its forward; one file of cases per family (tests/ops/grad_cases.inc lists them).
 rq_test(tests/ops/test_grad.c)

@@ -49,10 +49,12 @@ typedef struct rq_optimizer rq_optimizer;
 RQ_API rq_status rq_optimizer_create(rq_optimizer **out, const rq_optimizer_cfg *cfg, const rq_param_group *groups,
                                      int n_groups, rq_err *err);
 RQ_API void rq_optimizer_destroy(rq_optimizer *o); /* NULL is fine */
-/* Update p[n] from their gradients at this rate (< 0: cfg.lr). RQ_NUMERIC: a gradient is not finite, the parameter is named, nothing was changed;
- * RQ_NOT_FOUND: a group fits no parameter (first step); RQ_NO_MEMORY. */
+/* Update p[n] from their gradients at this rate (< 0: cfg.lr). RQ_NUMERIC: a gradient is not finite, the parameter is named; RQ_BAD_ARG: the rate
+ * is not; RQ_BAD_SHAPE: a parameter has another size than in the step before; RQ_NOT_FOUND: a group fits no parameter (first step); RQ_NO_MEMORY. After
+ * an error nothing was changed. */
 RQ_API rq_status rq_optimizer_step(rq_optimizer *o, rq_parameter *p, int n, double lr, rq_err *err);
-/* Momentum buffers and step count under `prefix`. */
+/* Momentum buffers and step count under `prefix` (NULL: none), with PyTorch's names ("<parameter>.exp_avg"); what is loaded takes the place of all
+ * that was there, after an error nothing did. RQ_NO_MEMORY; RQ_BAD_DATA: under the prefix is something that an optimizer of this kind does not keep. */
 RQ_API rq_status rq_optimizer_save(const rq_optimizer *o, rq_state *s, const char *prefix);
 RQ_API rq_status rq_optimizer_load(rq_optimizer *o, const rq_state *s, const char *prefix, rq_err *err);
 

@@ -234,11 +234,11 @@ static slot *add_slot(slots *s, const char *name, size_t n)
 static rq_status make_buffers(const rq_optimizer *o, slot *s, int64_t count)
 {
     const bool adam = o->cfg.kind != RQ_OPTIMIZER_SGD;
+    s->count = count; /* first: memory may run out between the two */
     if (!s->m && (adam || o->cfg.momentum != 0) && !(s->m = rq_mem_zalloc((size_t)count, sizeof *s->m)))
         return RQ_NO_MEMORY;
     if (!s->v && adam && !(s->v = rq_mem_zalloc((size_t)count, sizeof *s->v)))
         return RQ_NO_MEMORY;
-    s->count = count;
     return RQ_OK;
 }
 
@@ -384,6 +384,8 @@ rq_status rq_optimizer_step(rq_optimizer *o, rq_parameter *p, int n, double lr, 
 {
     step s = { .o = o, .p = p, .clip = 1, .clip_value = o->cfg.clip_value > 0 ? (float)o->cfg.clip_value : INFINITY };
     rq_threads *pool = rq_exec_pool(o->cfg.exec);
+    if (!isfinite(lr))
+        return rq_fail(err, RQ_BAD_ARG, "the learning rate is %g, expected a number", lr);
     if (!o->checked)
         RQ_TRY(check_groups(o, p, n, err));
     o->checked = true;
@@ -452,7 +454,9 @@ static rq_status load_part(const rq_optimizer *o, slots *to, const char *full, c
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for the state of the optimizer");
     if (is_step) {
         s->step = t->s64[0];
-        return s->step >= 0 ? RQ_OK : rq_fail(err, RQ_BAD_DATA, "'%.100s' is negative", full);
+        return s->step >= 0 && s->step < INT64_MAX
+                   ? RQ_OK
+                   : rq_fail(err, RQ_BAD_DATA, "'%.100s' is %lld, no number of steps made", full, (long long)s->step);
     }
     if (s->count && s->count != n)
         return rq_fail(err, RQ_BAD_DATA, "'%.100s' has %lld numbers, others of it have %lld", full, (long long)n,

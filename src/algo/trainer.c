@@ -341,6 +341,12 @@ static rq_status train_epoch(rq_trainer *t, rq_dataset *data, rq_err *err)
     return RQ_OK;
 }
 
+/* Is anything known by which it could be the best? Not of samples without labels and targets. */
+static bool is_judged(const rq_train_epoch *e)
+{
+    return isfinite(e->eval_accuracy) || isfinite(e->eval_loss);
+}
+
 /* Is epoch a better than b? Accuracy, where both have one; then the loss. */
 static bool is_better(const rq_train_epoch *a, const rq_train_epoch *b)
 {
@@ -366,7 +372,7 @@ static rq_status end_epoch(rq_trainer *t, rq_dataset *eval, rq_err *err)
     if (eval)
         RQ_TRY(rq_trainer_evaluate(t, eval, &e->eval_loss, &e->eval_accuracy, err));
     e->seconds = (rq_clock_ms() - t->began_ms) / 1e3;
-    e->best = eval && (!t->has_best || is_better(e, &t->best));
+    e->best = is_judged(e) && (!t->has_best || is_better(e, &t->best));
     if (e->best) {
         t->best = *e;
         t->has_best = true;

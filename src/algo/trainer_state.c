@@ -126,6 +126,20 @@ static uint64_t mix(uint64_t h, const void *data, size_t n)
     return h ^ (h >> 29);
 }
 
+static uint64_t hash_attr(uint64_t h, const rq_attr *a)
+{
+    h = mix(h, a->name, strlen(a->name));
+    if (a->type == RQ_ATTR_INT)
+        return mix(h, &a->i, sizeof a->i);
+    if (a->type == RQ_ATTR_FLOAT)
+        return mix(h, &a->f, sizeof a->f);
+    if (a->type == RQ_ATTR_STRING)
+        return mix(h, a->s.p, a->s.n);
+    if (a->type == RQ_ATTR_INTS)
+        return mix(h, a->ints, (size_t)a->n * sizeof *a->ints);
+    return a->type == RQ_ATTR_FLOATS ? mix(h, a->floats, (size_t)a->n * sizeof *a->floats) : h;
+}
+
 static uint64_t hash_graph(const rq_graph *g)
 {
     uint64_t h = 14695981039346656037u;
@@ -133,6 +147,8 @@ static uint64_t hash_graph(const rq_graph *g)
         if (g->nodes[i].op) {
             h = mix(h, g->nodes[i].op, strlen(g->nodes[i].op));
             h = mix(h, g->nodes[i].in, (size_t)g->nodes[i].n_in * sizeof *g->nodes[i].in);
+            for (int k = 0; k < g->nodes[i].n_attr; k++)
+                h = hash_attr(h, &g->nodes[i].attr[k]);
         }
     for (int i = 0; i < g->n_values; i++) {
         const rq_value *v = &g->values[i];
@@ -326,7 +342,10 @@ static rq_status load_counters(rq_trainer *t, const rq_state *s, int64_t *metric
         ints->s64[0] != FORMAT)
         return rq_fail(err, RQ_BAD_DATA, "the checkpoint is of another version of this library");
     const int64_t *c = ints->s64;
-    if (c[1] < 0 || c[1] > t->cfg.epochs || c[2] < 0 || c[3] < 0 || c[3] > t->steps_per_epoch)
+    const int64_t most = t->steps_per_epoch * t->batch; /* samples of an epoch */
+    if (c[1] < 0 || c[1] > t->cfg.epochs || c[3] < 0 || c[3] > t->steps_per_epoch ||
+        c[2] != c[1] * t->steps_per_epoch + c[3] || c[4] < 0 || c[4] > most || c[5] < 0 || c[5] > most || c[6] < 0 ||
+        c[6] > most)
         return rq_fail(err, RQ_BAD_DATA, "the checkpoint is at a place that this run does not have");
     t->epoch = c[1];
     t->step = c[2];

@@ -364,6 +364,17 @@ static void a_pupil_becomes_its_teacher_without_labels(void **state)
     assert_true(isnan(accuracy));
     assert_true(before > 1 && after < 0.1 * before);
     rq_trainer_destroy(t);
+    /* samples that say nothing to evaluate by: no epoch is the best, and the last one stays */
+    rq_dataset *unlabelled = d, *labelled = digits(pupil, "train", 50);
+    rq_train_cfg plain = rq_train_defaults();
+    plain.epochs = 2;
+    plain.optimizer.lr = 0.1;
+    ok(rq_trainer_create(&t, pupil, NULL, &plain, &err));
+    ok(rq_trainer_run(t, labelled, unlabelled, &err));
+    const rq_train_epoch end = rq_trainer_result(t);
+    assert_true(end.epoch == 2 && !end.best && isnan(end.eval_loss));
+    rq_trainer_destroy(t);
+    rq_dataset_close(labelled);
     /* without a share of the teacher there is nothing to train towards */
     cfg.distill = 0.5;
     ok(rq_trainer_create(&t, pupil, NULL, &cfg, &err));

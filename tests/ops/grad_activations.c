@@ -4,19 +4,21 @@
 
 #include "ops/grad_check.h"
 
-/* One operator around its kinks, with its default attributes and with others. */
+/* One operator around its kinks, with its default attributes and with others, the last time on more numbers than one thread takes at a time. */
 static void one(const char *op, int64_t opset, float lo, float hi, int n_kinks, const float *kinks, const char *attr,
                 float v)
 {
-    for (int other = 0; other < (attr ? 2 : 1); other++) {
+    for (int form = attr ? 0 : 1; form < 3; form++) {
+        const bool other = attr && form != 0, large = form == 2;
         grad g;
-        grad_start(&g, op, "", opset, other ? attr : "");
+        grad_start(&g, op, "", opset, large ? "large" : other ? attr : "");
         for (int i = 0; i < n_kinks; i++)
             grad_kink(&g, kinks[i]);
         if (other)
             grad_set_float(&g, attr, v);
         g.h = 1.0 / 128;
-        grad_random(&g, lo, hi, 3, 3, 5, 7);
+        g.every = large ? 1789 : 1;
+        grad_random(&g, lo, hi, 3, 3, large ? 107 : 5, large ? 103 : 7);
         grad_finish(&g, 1);
     }
 }
@@ -94,6 +96,14 @@ static void clip(void)
             grad_floats(&g, (const float[]) { 0.75f }, 0);
         grad_finish(&g, 1);
     }
+    grad_start(&g, "Clip", "", 13, "large");
+    g.every = 1789;
+    grad_kink(&g, -0.5f);
+    grad_kink(&g, 0.75f);
+    grad_random(&g, -2, 2, 2, 321, 103);
+    grad_floats(&g, (const float[]) { -0.5f }, 0);
+    grad_floats(&g, (const float[]) { 0.75f }, 0);
+    grad_finish(&g, 1);
     grad_start(&g, "Clip", "", 13, "the lower bound above the upper");
     grad_random(&g, -2, 2, 1, 9);
     grad_floats(&g, (const float[]) { 1 }, 0);
@@ -108,6 +118,11 @@ static void gelu(void)
         grad_start(&g, "Gelu", "", 20, tanh ? "tanh" : "erf");
         grad_set_string(&g, "approximate", tanh ? "tanh" : "none");
         grad_random(&g, -4, 4, 2, 5, 21);
+        grad_finish(&g, 1);
+        grad_start(&g, "Gelu", "", 20, "large");
+        g.every = 1789;
+        grad_set_string(&g, "approximate", tanh ? "tanh" : "none");
+        grad_random(&g, -4, 4, 2, 321, 103);
         grad_finish(&g, 1);
         grad_start(&g, tanh ? "FastGelu" : "BiasGelu", "com.microsoft", 1, "bias");
         grad_random(&g, -3, 3, 3, 2, 5, 7);
@@ -143,6 +158,13 @@ static void softmax(const char *op)
     g.h = 1.0 / 16;
     grad_random(&g, -2, 2, 2, 2, 290);
     grad_finish(&g, 1);
+    for (int axis = 0; axis < 3; axis++) {
+        grad_start(&g, op, "", 13, "large");
+        g.every = 1789;
+        grad_set_int(&g, "axis", axis);
+        grad_random(&g, -2, 2, 3, 31, 9, 67);
+        grad_finish(&g, 1);
+    }
     grad_start(&g, op, "", 13, "wide columns");
     grad_set_int(&g, "axis", 0);
     grad_random(&g, -2, 2, 2, 2, 290);

@@ -62,7 +62,9 @@ void grad_elsewhere(const char *op, const char *domain, const char *test)
 
 void grad_start(grad *g, const char *op, const char *domain, int64_t opset, const char *label)
 {
-    *g = (grad) { .op = op, .domain = domain, .opset = opset, .label = label, .h = 1.0 / 64, .tol = 1e-3, .seed = 1 };
+    *g = (grad) {
+        .op = op, .domain = domain, .opset = opset, .label = label, .h = 1.0 / 64, .tol = 1e-3, .every = 1, .seed = 1
+    };
     g->row = rq_op_find(domain, op);
     if (!g->row || !g->row->backward)
         fail_msg("%s: no such row, or it has no backward", op);
@@ -423,7 +425,7 @@ static double difference(pass *p, rq_tensor *x, int64_t i, const float *const *d
 
 static void compare(const grad *g, const char *how, int input, const rq_tensor *x, const float *got, const double *want)
 {
-    for (int64_t i = 0, n = rq_tensor_count(x); i < n; i++)
+    for (int64_t i = 0, n = rq_tensor_count(x); i < n; i += g->every)
         if (!(fabs((double)got[i] - want[i]) <= g->tol * (1 + fabs(want[i])))) {
             char text[RQ_SHAPE_TEXT];
             fail_msg("%s (%s), %s: gradient of input %d %s, element %lld, is %.9g; differences give %.9g", g->op,
@@ -535,7 +537,7 @@ static void check_differences(const grad *g, pass *p, const buffers *b, const fl
     for (int i = 0; i < g->n_in; i++) {
         if (!(wanted & (1u << i)))
             continue;
-        for (int64_t e = 0, n = rq_tensor_count(&p->in[i]); e < n; e++)
+        for (int64_t e = 0, n = rq_tensor_count(&p->in[i]); e < n; e += g->every)
             b->want[i][e] = difference(p, &p->in[i], e, dy);
         compare(g, how, i, &p->in[i], b->first[i], b->want[i]);
     }

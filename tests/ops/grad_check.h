@@ -43,6 +43,7 @@ typedef struct grad {
     bool onednn;     /* products by oneDNN; false: ours */
     double h;        /* step; 1/64 */
     double tol;      /* |got - want| <= tol * (1 + |want|); 1e-3 */
+    int every;       /* only each so many-th element is compared with differences; 1 */
     uint64_t seed;   /* of dy */
     uint64_t random; /* rq_op_training.random */
     struct rq_fake_quantizer *const *fakes;

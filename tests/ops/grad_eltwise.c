@@ -31,6 +31,45 @@ static void shapes(const char *op, float lo, float hi)
     grad_finish(&g, 1);
 }
 
+/* More numbers than one thread takes at a time, which ends within a vector; operands of one shape, and repeated along each axis. */
+static void large(const char *op, float lo, float hi)
+{
+    grad g;
+    grad_start(&g, op, "", 14, "large");
+    g.every = 1789;
+    grad_random(&g, lo, hi, 3, 3, 107, 103);
+    grad_random(&g, lo, hi, 3, 3, 107, 103);
+    grad_finish(&g, 1);
+    grad_start(&g, op, "", 14, "large, channels");
+    g.every = 1789;
+    grad_random(&g, lo, hi, 3, 3, 107, 103);
+    grad_random(&g, lo, hi, 2, 107, 1);
+    grad_finish(&g, 1);
+    grad_start(&g, op, "", 14, "large, rows");
+    g.every = 1789;
+    grad_random(&g, lo, hi, 3, 3, 107, 103);
+    grad_random(&g, lo, hi, 1, 103);
+    grad_finish(&g, 1);
+    grad_start(&g, op, "", 14, "large, a number");
+    g.every = 1789;
+    grad_random(&g, lo, hi, 2, 321, 103);
+    grad_random(&g, lo, hi, 0);
+    grad_finish(&g, 1);
+}
+
+/* The winner changes from one element to the next. */
+static void large_extreme(const char *op)
+{
+    grad g;
+    grad_start(&g, op, "", 13, "large");
+    g.every = 1789;
+    const rq_tensor *a = grad_random(&g, -2, 2, 3, 3, 107, 103);
+    rq_tensor *b = grad_random(&g, -2, 2, 3, 3, 107, 103);
+    for (int64_t i = 0; i < rq_tensor_count(b); i++)
+        b->f32[i] = a->f32[i] + (i % 3 ? 0.25f : -0.25f);
+    grad_finish(&g, 1);
+}
+
 static void extreme(const char *op)
 {
     grad g;
@@ -114,6 +153,15 @@ void grad_eltwise(void)
     shapes("Div", 0.5f, 2);
     shapes("Pow", 0.5f, 2);
     powers();
+    large("Add", -2, 2);
+    large("Sub", -2, 2);
+    large("Mul", -2, 2);
+    large("Div", 0.5f, 2);
+    large("Pow", 0.5f, 2);
+    large("Sum", -1, 1);
+    large("Mean", -1, 1);
+    large_extreme("Min");
+    large_extreme("Max");
     extreme("Min");
     extreme("Max");
     many("Sum");
@@ -129,6 +177,12 @@ void grad_eltwise(void)
     grad_kink(&g, 0);
     grad_random(&g, -2, 2, 4, 2, 3, 2, 2);
     grad_random(&g, -1, 1, 3, 3, 1, 1);
+    grad_finish(&g, 1);
+    grad_start(&g, "PRelu", "", 16, "large");
+    g.every = 1789;
+    grad_kink(&g, 0);
+    grad_random(&g, -2, 2, 3, 3, 107, 103);
+    grad_random(&g, -1, 1, 2, 107, 1);
     grad_finish(&g, 1);
     grad_start(&g, "PRelu", "", 16, "one slope");
     grad_kink(&g, 0);

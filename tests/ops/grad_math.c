@@ -4,10 +4,13 @@
 static void one(const char *op, float lo, float hi)
 {
     grad g;
-    grad_start(&g, op, "", 22, "");
-    g.h = 1.0 / 128;
-    grad_random(&g, lo, hi, 3, 3, 5, 7);
-    grad_finish(&g, 1);
+    for (int large = 0; large < 2; large++) { /* more numbers than one thread takes at a time */
+        grad_start(&g, op, "", 22, large ? "large" : "");
+        g.h = 1.0 / 128;
+        g.every = large ? 1789 : 1;
+        grad_random(&g, lo, hi, 3, 3, large ? 107 : 5, large ? 103 : 7);
+        grad_finish(&g, 1);
+    }
 }
 
 static void flat(const char *op)

@@ -12,6 +12,12 @@ void grad_dropout(void)
         grad_floats(&g, &ratios[i], 0);
         grad_finish(&g, 1);
     }
+    grad_start(&g, "Dropout", "", 13, "large");
+    g.every = 1789;
+    g.random = 11;
+    grad_random(&g, -1, 1, 2, 321, 103);
+    grad_floats(&g, &ratios[1], 0);
+    grad_finish(&g, 1);
     grad_start(&g, "Dropout", "", 13, "in evaluation");
     g.eval = true;
     grad_random(&g, -1, 1, 2, 5, 7);

@@ -33,12 +33,55 @@ static void every_backward_has_a_case(void **unused)
     assert_int_equal(missing, 0);
 }
 
+/* What trained networks use goes backward: by a backward of its own, or as it hands on the bytes. */
+static void trained_networks_go_back(void **unused)
+{
+    (void)unused;
+    static const char *const names[] = {
+        /* products */
+        "Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum",
+        /* normalizations */
+        "BatchNormalization", "LayerNormalization", "InstanceNormalization", "GroupNormalization", "RMSNormalization",
+        "LpNormalization",
+        /* pools */
+        "MaxPool", "AveragePool", "LpPool", "GlobalMaxPool", "GlobalAveragePool", "GlobalLpPool",
+        /* activations */
+        "Relu", "LeakyRelu", "PRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "Sigmoid", "HardSigmoid", "HardSwish",
+        "Swish", "Mish", "Gelu", "Tanh", "Softplus", "Softsign", "Shrink", "Clip", "Softmax", "LogSoftmax",
+        /* elementwise */
+        "Add", "Sub", "Mul", "Div", "Pow", "Min", "Max", "Sum", "Mean", "Abs", "Neg", "Exp", "Log", "Sqrt",
+        "Reciprocal", "Erf", "Sin", "Cos", "Where", "Cast", "Identity", "Dropout",
+        /* reductions */
+        "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare",
+        "ReduceLogSum", "ReduceLogSumExp", "CumSum",
+        /* layout */
+        "Concat", "Slice", "Split", "Pad", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Gather",
+        "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Expand", "Tile", "DepthToSpace", "SpaceToDepth",
+        "Resize",
+        /* recurrent layers and attention */
+        "LSTM", "GRU", "RNN", "Attention"
+    };
+    static const char *const ours[] = { "FakeQuantize", "BatchNormScale", "ScaleChannels", "FoldedBatchNorm" };
+    int missing = 0;
+    for (size_t i = 0; i < sizeof names / sizeof *names + sizeof ours / sizeof *ours; i++) {
+        const size_t own = sizeof names / sizeof *names;
+        const char *name = i < own ? names[i] : ours[i - own];
+        const rq_op *row = rq_op_find(i < own ? "" : "requant", name);
+        if (!row || !(row->backward || row->flags & RQ_OP_VIEW)) {
+            print_error("%s: %s\n", name, row ? "has no backward" : "there is no such row");
+            missing++;
+        }
+    }
+    assert_int_equal(missing, 0);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
 #define GRAD(name) { "gradients_of_" #name, test_##name, NULL, NULL, NULL },
 #include "ops/grad_cases.inc"
 #undef GRAD
+        cmocka_unit_test(trained_networks_go_back),
         cmocka_unit_test(every_backward_has_a_case),
     };
     char one[80];
