@@ -150,8 +150,25 @@ static void errors_change_nothing(void **state)
     assert_non_null(strstr(err.text, "'two'"));
     g[1] = -INFINITY;
     assert_int_equal(rq_optimizer_step(o, p, 2, -1, &err), RQ_NUMERIC);
+    g[1] = 1;
+    assert_int_equal(rq_optimizer_step(o, p, 2, NAN, &err), RQ_BAD_ARG);
+    assert_int_equal(rq_optimizer_step(o, p, 2, INFINITY, &err), RQ_BAD_ARG);
     assert_true(x[0] == 1 && x[1] == 2 && y[0] == 3);
     rq_optimizer_destroy(o);
+    g[1] = NAN;
+
+    /* a number of steps that cannot be counted on */
+    const int64_t steps[] = { -1, INT64_MAX };
+    for (int i = 0; i < 2; i++) {
+        rq_state *s;
+        assert_int_equal(rq_state_create(&s), RQ_OK);
+        assert_int_equal(rq_state_set_ints(s, NULL, "one.step", &steps[i], 1), RQ_OK);
+        assert_int_equal(rq_optimizer_create(&o, NULL, NULL, 0, &err), RQ_OK);
+        assert_int_equal(rq_optimizer_load(o, s, NULL, &err), RQ_BAD_DATA);
+        assert_non_null(strstr(err.text, "'one.step'"));
+        rq_optimizer_destroy(o);
+        rq_state_destroy(s);
+    }
 
     const rq_param_group none = { .role = -1, .name = "tow", .lr_factor = 1, .weight_decay = -1 };
     assert_int_equal(rq_optimizer_create(&o, NULL, &none, 1, &err), RQ_OK);

@@ -328,6 +328,52 @@ static void checkpoints_of_other_runs_are_refused(void **state)
     assert_int_equal(train_digits(g, &same, NULL), RQ_BAD_DATA);
     assert_non_null(strstr(err.text, "model="));
     rq_graph_destroy(g);
+    g = digits_net(4); /* the same weights, another network */
+    ok(rq_edit_set_float(g, rq_edit_find_node(g, "/bn1/BatchNormalization"), "momentum", 0.5f, &err));
+    assert_int_equal(train_digits(g, &same, NULL), RQ_BAD_DATA);
+    assert_non_null(strstr(err.text, "model="));
+    rq_graph_destroy(g);
+    remove_checkpoint(folder);
+}
+
+/* Counters that no run can have had. */
+static void checkpoints_that_were_changed_are_refused(void **state)
+{
+    const char *folder = RQ_TEST_TMP "/train-changed", *path = RQ_TEST_TMP "/train-changed/checkpoint.npz";
+    static const struct change {
+        int at;
+        int64_t to;
+    } changes[] = { { 1, -1 }, { 1, 99 }, { 2, INT64_MAX }, { 2, 3 },  { 3, -1 },
+                    { 3, 28 }, { 4, -1 }, { 4, INT64_MAX }, { 5, -1 }, { 6, INT64_MAX } };
+    remove_checkpoint(folder);
+    rq_graph *g = digits_net(4);
+    assert_int_equal(train_digits(g, &(run_cfg) { .checkpoint = folder, .steps = 1, .cancel = 2 }, NULL), RQ_CANCELLED);
+    rq_graph_destroy(g);
+    for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
+        rq_state *s;
+        int64_t counters[64];
+        ok(rq_state_load(&s, path, &err));
+        const rq_tensor *now = rq_state_find(s, "counters");
+        const int n = (int)rq_tensor_count(now);
+        assert_true(n <= 64);
+        memcpy(counters, now->data, now->bytes);
+        const int64_t was = counters[changes[i].at];
+        for (int back = 0; back < 2; back++) {
+            counters[changes[i].at] = back ? was : changes[i].to;
+            ok(rq_state_set_ints(s, NULL, "counters", counters, n));
+            ok(rq_state_save(s, path, &err));
+            if (back)
+                continue;
+            g = digits_net(4);
+            assert_int_equal(train_digits(g, &(run_cfg) { .resume = folder }, NULL), RQ_BAD_DATA);
+            assert_non_null(strstr(err.text, "a place that this run does not have"));
+            rq_graph_destroy(g);
+        }
+        rq_state_destroy(s);
+    }
+    g = digits_net(4);
+    ok(train_digits(g, &(run_cfg) { .resume = folder }, NULL)); /* as it was */
+    rq_graph_destroy(g);
     remove_checkpoint(folder);
 }
 
@@ -508,6 +554,7 @@ int main(void)
         cmocka_unit_test(threads_do_not_matter),
         cmocka_unit_test(interrupted_runs_end_with_the_same_bytes),
         cmocka_unit_test(checkpoints_of_other_runs_are_refused),
+        cmocka_unit_test(checkpoints_that_were_changed_are_refused),
         cmocka_unit_test(a_pupil_becomes_its_teacher_without_labels),
         cmocka_unit_test(pictures_are_flipped_and_moved),
         cmocka_unit_test(channels_may_come_last),
