@@ -54,3 +54,11 @@ bool rq_quote(rq_buf *b, const char *text)
     rq_buf_adds(b, "\"");
     return utf8;
 }
+
+bool rq_quote_is_utf8(const char *text)
+{
+    size_t n = 1;
+    for (const unsigned char *p = (const unsigned char *)text; *p && n; p += n)
+        n = utf8_length(p);
+    return n != 0;
+}

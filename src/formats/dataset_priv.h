@@ -29,8 +29,8 @@ struct rq_dataset {
     bool whole, fixed;
     int64_t *labels;
     rq_dataset_binding target; /* array NULL: there is none */
-    rq_images images;        /* a folder of pictures; n 0: none */
-    rq_dataset_array *given; /* [n_given] of rq_dataset_create */
+    rq_images images;          /* a folder of pictures; n 0: none */
+    rq_dataset_array *given;   /* [n_given] of rq_dataset_create */
     int n_given;
 };
 

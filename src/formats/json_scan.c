@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/number.h"
+#include "base/quote.h"
 
 rq_json rq_json_of(const void *data, size_t n, const char *name, rq_err *err)
 {
@@ -188,6 +189,8 @@ rq_status rq_json_string(rq_json *j, rq_buf *out)
     rq_buf_add(out, "", 0);
     if (out != &none && out->failed)
         return rq_fail(j->err, RQ_NO_MEMORY, "%s: out of memory", j->name);
+    if (out != &none && !rq_quote_is_utf8(out->data))
+        return rq_json_fail(j, "the string before this is not UTF-8");
     return RQ_OK;
 }
 

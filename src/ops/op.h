@@ -65,7 +65,7 @@ typedef struct rq_op_training {
     int n_fakes;
     struct rq_exec *exec; /* for them: the same threads */
     uint64_t random;      /* a number of this node and this step, for rows that draw (Dropout) */
-    bool relu; /* FakeQuantize: its input is the output of a Relu whose backward is done here, too */
+    bool relu;            /* FakeQuantize: its input is the output of a Relu whose backward is done here, too */
     bool
         again; /* forward is done a second time, for backward: what moves in one (observers) has moved; `saved` is that of the first */
 } rq_op_training;

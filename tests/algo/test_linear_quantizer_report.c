@@ -495,10 +495,10 @@ static void memory_may_run_out_anywhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(e3_rows_as_the_original_has_them), cmocka_unit_test(e6_reporting_changes_nothing),
-        cmocka_unit_test(what_has_no_numbers_has_a_row),    cmocka_unit_test(tables_and_json),
-        cmocka_unit_test(memory_may_run_out_anywhere),
-        cmocka_unit_test(simulation_equals_execution),      cmocka_unit_test(statistics_are_the_mean_of_batches),
+        cmocka_unit_test(e3_rows_as_the_original_has_them),   cmocka_unit_test(e6_reporting_changes_nothing),
+        cmocka_unit_test(what_has_no_numbers_has_a_row),      cmocka_unit_test(tables_and_json),
+        cmocka_unit_test(memory_may_run_out_anywhere),        cmocka_unit_test(simulation_equals_execution),
+        cmocka_unit_test(statistics_are_the_mean_of_batches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -77,6 +77,7 @@ static void damage_is_named(void **state)
         { "wrong_size", "'a' has 0 to 8 as data_offsets, its type and shape take 12 bytes" },
         { "backwards", "'a' has 8 to 4 as data_offsets" },
         { "twice", "there are two tensors 'a'" },
+        { "not_utf8", "is not UTF-8" },
         { "unknown_type", "'F33' is no type that is known" },
         { "unknown_key", "'a' has the unknown key 'x'" },
         { "no_shape", "'a' lacks dtype, shape or data_offsets" },
