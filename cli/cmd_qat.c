@@ -126,8 +126,9 @@ static rq_status settle_config(job *j, rq_err *err)
     p.activations_bits = (int)a->activations_bits;
     p.original_lr = a->original_lr;
     p.original_epochs = a->original_epochs;
-    p.steps = a->calibrate_only || j->was_quantized ? 0 /* the model's own scales stay */
-                                                    : cli_train_steps(&j->t) * a->train.epochs;
+    p.steps = cli_train_steps(&j->t) * a->train.epochs;
+    if (a->preset == RQ_QAT_COREML && (a->calibrate_only || j->was_quantized))
+        p.steps = 0; /* quantized from the start */
     p.g = j->original;
     return rq_qat_preset_apply((rq_qat_preset)a->preset, &p, &j->config, &j->t.cfg, err);
 }

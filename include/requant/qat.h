@@ -68,7 +68,8 @@ RQ_API rq_qat_calibrate_cfg rq_qat_calibrate_defaults(void);
 RQ_API rq_status rq_qat_calibrate(rq_linear_quantizer *q, rq_dataset *data, const rq_qat_calibrate_cfg *cfg,
                                   rq_err *err);
 /* Let the fake-quantizers of a prepared q start from the scales of `quantized`, an 8-bit model (QDQ, QOperator or annotated) of which q's graph is the float form
- * (rq_dequantize of a copy): those that stand behind a value of the same name take them, their observers off. *n_taken: how many. RQ_BAD_ARG: not
+ * (rq_dequantize of a copy): those that stand behind a value of the same name take them, their observers off, whatever
+ * milestones say later; learnable ones learn from there (one whose zero stays in the middle takes the scale that reaches as far). *n_taken: how many. RQ_BAD_ARG: not
  * prepared; RQ_NO_MEMORY, errors of reading the annotations. */
 RQ_API rq_status rq_qat_take_scales(rq_linear_quantizer *q, const rq_graph *quantized, int *n_taken, rq_err *err);
 /* Scales and zero points stay as they are: observers off, fake-quantize on. Errors of rq_fake_quantizer_forward come later, where nothing was seen. */

@@ -60,11 +60,13 @@ static void release_prepared(rq_linear_quantizer *q)
     rq_mem_free(q->fakes);
     rq_mem_free(q->fake_cfgs);
     rq_mem_free(q->names);
+    rq_mem_free(q->held);
     rq_graph_destroy(q->model);
     rq_lq_plan_release(&q->plan);
     q->fakes = NULL;
     q->fake_cfgs = NULL;
     q->names = NULL;
+    q->held = NULL;
     q->model = NULL;
     q->n_fakes = 0;
 }
@@ -99,7 +101,8 @@ static rq_status make_fakes(rq_linear_quantizer *q, rq_err *err)
     q->fakes = rq_mem_zalloc((size_t)n + 1, sizeof *q->fakes);
     q->fake_cfgs = rq_mem_zalloc((size_t)n + 1, sizeof *q->fake_cfgs);
     q->names = rq_mem_zalloc((size_t)n + 1, sizeof *q->names);
-    if (!q->fakes || !q->fake_cfgs || !q->names)
+    q->held = rq_mem_zalloc((size_t)n + 1, sizeof *q->held);
+    if (!q->fakes || !q->fake_cfgs || !q->names || !q->held)
         return rq_lq_no_memory(err);
     q->n_fakes = n;
     for (int i = 0; i < p->n_objects; i++) {
@@ -161,13 +164,18 @@ int rq_linear_quantizer_fakes(const rq_linear_quantizer *q, rq_fake_quantizer *c
 
 /* ---- milestones ---- */
 
+void rq_lq_hold(rq_linear_quantizer *q, int slot)
+{
+    q->held[slot] = true;
+}
+
 /* Switch observer and fake quantization of all. A learnable one without an observer learns: the original's does so whenever fake
  * quantization is on. */
 static rq_status switch_all(rq_linear_quantizer *q, int observer, int fake_quant, rq_err *err)
 {
     for (int i = 0; i < q->n_fakes; i++) {
         rq_fake_quantizer *f = q->fakes[i];
-        const bool see = observer < 0 ? rq_fake_quantizer_observer_enabled(f) : observer;
+        const bool see = !q->held[i] && (observer < 0 ? rq_fake_quantizer_observer_enabled(f) : observer);
         const bool quantize = fake_quant < 0 ? rq_fake_quantizer_fake_quant_enabled(f) : fake_quant;
         const rq_fake_quantizer_cfg *c = &q->fake_cfgs[i];
         if (c->kind == RQ_FAKE_QUANTIZER_LEARNABLE && !c->compat && quantize) {

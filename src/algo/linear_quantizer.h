@@ -133,6 +133,9 @@ typedef struct rq_lq_plan {
     int n_uses, cap_uses;
 } rq_lq_plan;
 
+/* The scale of this fake-quantizer was given: no milestone switches its observer on. */
+void rq_lq_hold(rq_linear_quantizer *q, int slot);
+
 rq_status rq_lq_no_memory(rq_err *err);
 /* Groups of g, which is bound and inferred. */
 rq_status rq_lq_find_groups(rq_lq_plan *p, rq_graph *g, const rq_linear_quantizer_config *c, rq_err *err);
@@ -166,6 +169,7 @@ struct rq_linear_quantizer {
     rq_fake_quantizer **fakes; /* [n_fakes] by slot */
     rq_fake_quantizer_cfg *fake_cfgs;
     const char **names;
+    bool *held; /* [n_fakes] its scale was given: its observer stays off */
     int n_fakes;
     int64_t steps;
     bool frozen; /* batch norms */

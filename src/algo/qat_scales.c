@@ -3,7 +3,9 @@
 
 #include "base/mem.h"
 #include "graph/graph.h"
+#include "algo/linear_quantizer.h"
 #include "ops/raise.h"
+#include "quant/fake_quantizer.h"
 #include "requant/qat.h"
 
 enum { CODES = 256 };
@@ -17,6 +19,12 @@ static bool fits(const rq_qparams *q, const rq_fake_quantizer *f, int n)
     return hi - lo == CODES - 1 && t.hi - t.lo >= CODES - 2 && !q->block && (q->n == 1 || q->n == n);
 }
 
+/* Does its zero stay in the middle of its codes, whatever it is given? */
+static bool is_centred(const rq_fake_quantizer *f)
+{
+    return f->cfg.kind == RQ_FAKE_QUANTIZER_LEARNABLE && rq_qscheme_is_symmetric(f->cfg.observer.scheme);
+}
+
 static rq_status take(rq_fake_quantizer *f, const rq_qparams *q, bool *taken, rq_err *err)
 {
     const int n = rq_fake_quantizer_channels(f) > 0 ? rq_fake_quantizer_channels(f) : (int)q->n;
@@ -26,18 +34,23 @@ static rq_status take(rq_fake_quantizer *f, const rq_qparams *q, bool *taken, rq
     int32_t lo, hi;
     rq_qparams_limits(q, &lo, &hi);
     const rq_qtype t = rq_fake_quantizer_type(f);
-    const int32_t shift = t.lo >= 0 ? -lo : lo < 0 ? 0 : -128;
+    const int32_t shift = t.lo >= 0 ? -lo : lo < 0 ? 0 : -128, middle = (t.lo + t.hi + 1) / 2;
     float *x = rq_mem_alloc(2 * (size_t)n, sizeof *x);
     if (!x)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for the scales of the model");
     for (int c = 0; c < n; c++) {
+        const int32_t zero = q->zero_point[q->n == 1 ? 0 : c];
         x[c] = q->scale[q->n == 1 ? 0 : c];
-        x[n + c] = (float)(q->zero_point[q->n == 1 ? 0 : c] + shift);
+        x[n + c] = (float)(zero + shift);
+        if (is_centred(f) && zero + shift != middle) /* the scale that reaches as far from there */
+            x[c] *= (float)(hi - zero > zero - lo ? hi - zero : zero - lo) / (float)(CODES / 2 - 1);
     }
     rq_err why;
     *taken =
         rq_fake_quantizer_set_qparams(f, x, x + n, n, &why) == RQ_OK; /* what it cannot take stays as it was observed */
     rq_mem_free(x);
+    if (*taken && f->cfg.kind == RQ_FAKE_QUANTIZER_LEARNABLE)
+        return rq_fake_quantizer_enable_param_learning(f, err);
     if (*taken) {
         rq_fake_quantizer_enable_observer(f, false);
         rq_fake_quantizer_enable_fake_quant(f, true);
@@ -71,6 +84,8 @@ static rq_status take_all(rq_linear_quantizer *q, const rq_graph *annotated, int
             continue;
         st = take(fakes[slot], p, &done[slot], err);
         *n_taken += done[slot];
+        if (done[slot])
+            rq_lq_hold(q, (int)slot);
     }
     rq_mem_free(done);
     return st;

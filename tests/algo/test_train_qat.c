@@ -168,6 +168,61 @@ static void few_bits_are_learnt_and_runs_go_on(void **state)
     rq_graph_destroy(g);
 }
 
+/* Milestones that observe, and learned scales that begin with an observation, do not undo the scales a model had. */
+static void scales_of_a_quantized_model_outlive_milestones(void **state)
+{
+    static const char *const configs[] = {
+        "{\"global_config\": {\"milestones\": [0, 1, 2, 3]}}",
+        "{\"global_config\": {\"algorithm\": \"learnable\", \"milestones\": [0, 0, 1, -1]}}",
+    };
+    rq_graph *g = load("models/digits-cnn.onnx"), *base;
+    rq_dataset *data = digits(g, "train");
+    rq_ptq_cfg ptq = rq_ptq_defaults();
+    ok(rq_ptq(g, data, &ptq, NULL, &err));
+    ok(rq_graph_copy(&base, g));
+    ok(rq_dequantize(base, &err));
+    for (int i = 0; i < 2; i++) {
+        rq_linear_quantizer_config *c;
+        rq_linear_quantizer *q;
+        rq_fake_quantizer *const *fakes;
+        rq_trainer *t;
+        float scales[64];
+        int taken, held = 0;
+        ok(rq_linear_quantizer_config_from_dict(&c, configs[i], &err));
+        ok(rq_linear_quantizer_create(&q, base, c, &err));
+        ok(rq_linear_quantizer_prepare(q, &err));
+        ok(rq_trainer_create(&t, NULL, q, NULL, &err));
+        ok(rq_trainer_calibrate(t, data, 100, &err));
+        ok(rq_qat_take_scales(q, g, &taken, &err));
+        const int n = rq_linear_quantizer_fakes(q, &fakes, NULL);
+        assert_true(taken > 6 && n <= 64);
+        for (int f = 0; f < n; f++)
+            scales[f] = rq_fake_quantizer_observer_enabled(fakes[f]) ? 0 : rq_fake_quantizer_scale(fakes[f])[0];
+        for (int step = 0; step < 4; step++) {
+            ok(rq_linear_quantizer_step(q, NULL, &err));
+            double loss, accuracy;
+            ok(rq_trainer_evaluate(t, data, &loss, &accuracy, &err));
+            for (int f = 0; f < n; f++)
+                if (scales[f] > 0) {
+                    assert_false(rq_fake_quantizer_observer_enabled(fakes[f]));
+                    assert_true(rq_fake_quantizer_scale(fakes[f])[0] == scales[f]);
+                    held++;
+                }
+        }
+        assert_int_equal(held, 4 * taken);
+        /* pixels are 0 to 1: the input's codes, whose zero is in the middle where scales are learned, reach as far */
+        const double reach = i ? 127 : 255, scale = rq_fake_quantizer_scale(fakes[0])[0];
+        if (!(fabs(scale - 1 / reach) < 1e-4))
+            fail_msg("the scale of the input is %g", scale);
+        rq_trainer_destroy(t);
+        rq_linear_quantizer_destroy(q);
+        rq_linear_quantizer_config_destroy(c);
+    }
+    rq_graph_destroy(base);
+    rq_dataset_close(data);
+    rq_graph_destroy(g);
+}
+
 /* Scales of a model that post-training quantization made: the same integers come out, as nothing was trained. */
 static void scales_of_a_quantized_model_are_where_it_starts(void **state)
 {
@@ -233,6 +288,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(few_bits_are_learnt_and_runs_go_on),
         cmocka_unit_test(scales_of_a_quantized_model_are_where_it_starts),
+        cmocka_unit_test(scales_of_a_quantized_model_outlive_milestones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
