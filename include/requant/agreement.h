@@ -51,7 +51,7 @@ RQ_API rq_agreement_cfg rq_agreement_defaults(void);
 
 /* Run both on data: `prepared`, a graph with FakeQuantize nodes for fakes[n_fakes] (evaluation, everything quantized, nothing observed; their switches are
  * put back), and `quantized`, what was made of it, in integers. Values are matched by name: that of a FakeQuantize node's output, else of its input.
- * cfg NULL: defaults. *out is yours: rq_agreement_release; on error it is empty. RQ_BAD_DATA: no value is in both, or a fake-quantizer has seen nothing;
+ * cfg NULL: defaults. *out is yours: rq_agreement_release; on error it is empty. Where only weights are quantized there are no layers. RQ_BAD_DATA: no value is in both, or a fake-quantizer has seen nothing;
  * what rq_autograd_create, rq_session_create, their runs and data say. */
 RQ_API rq_status rq_agreement_measure(rq_agreement *out, rq_graph *prepared, rq_fake_quantizer *const *fakes,
                                       int n_fakes, const rq_graph *quantized, rq_dataset *data,

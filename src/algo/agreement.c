@@ -111,13 +111,16 @@ static rq_status find_pairs(work *w)
     w->pairs = rq_mem_zalloc((size_t)n + 1, sizeof *w->pairs);
     w->out->layers = rq_mem_zalloc((size_t)n + 1, sizeof *w->out->layers);
     rq_status s = w->pairs && w->out->layers ? RQ_OK : no_memory(w->err);
+    bool any = false;
     for (int i = 0; i < n && s == RQ_OK; i++) {
         const rq_node *node = &w->prepared->nodes[order[i]];
-        if (rq_node_is_requant(node, "FakeQuantize") && !is_weight(w->prepared, node->in[0], 0))
+        if (rq_node_is_requant(node, "FakeQuantize") && !is_weight(w->prepared, node->in[0], 0)) {
+            any = true;
             s = add_pair(w, node);
+        }
     }
     rq_mem_free(order);
-    if (s == RQ_OK && !w->n)
+    if (s == RQ_OK && any && !w->n)
         s = rq_fail(w->err, RQ_BAD_DATA, "no value of the quantized graph is one that a fake-quantizer gave");
     return s;
 }
@@ -271,7 +274,7 @@ rq_status rq_agreement_measure(rq_agreement *out, rq_graph *prepared, rq_fake_qu
         rq_fake_quantizer_enable_fake_quant(fakes[i], true);
     }
     rq_status s = find_pairs(&w);
-    if (s == RQ_OK)
+    if (s == RQ_OK && w.n)
         s = run(&w, fakes, n_fakes, data, cfg);
     for (int i = 0; i < n_fakes; i++) {
         rq_fake_quantizer_enable_observer(fakes[i], on[2 * i]);
@@ -308,6 +311,10 @@ static double percent(int64_t part, int64_t all)
 void rq_agreement_print(const rq_agreement *a, FILE *to)
 {
     int width = 5;
+    if (!a->n) {
+        fputs("simulation and integers: only weights are quantized; there are no codes to compare\n", to);
+        return;
+    }
     for (int i = 0; i < a->n; i++) {
         const int n = (int)strlen(a->layers[i].name);
         width = n > width && n <= 44 ? n : width;

@@ -18,3 +18,5 @@ requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --conf
 ls out.onnx
 # with compat a name that fits nothing is a warning, as there; so are milestones that never come
 printf 'compat: true\nglobal_config: {milestones: [0, 0, 1, -1]}\nmodule_name_configs: {first_layer: null}\npreserved_attributes: [key_1]\n' >c.yaml; requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --config c.yaml --calibrate-only >/dev/null; test -s out.onnx
+# weights alone: there are no codes of activations that simulation and integers could have otherwise
+printf 'global_config: {quantization_scheme: affine, activation_dtype: float32}\n' >c.yaml; requant qat models/digits-cnn.onnx -d models/digits-train.npz -o weights.onnx --config c.yaml --calibrate-only | grep simulation; test -s weights.onnx
