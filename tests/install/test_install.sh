@@ -43,6 +43,10 @@ grep -c 'int8 99\.' got | grep -qx 2 || { echo "own_observer printed: $(cat got)
 [ "$(wc -l <got)" = 7 ] && awk '{ l[NR] = $NF } END { exit !(l[7] > 0 && l[7] < l[1] / 10) }' got || { echo "train_milestones printed: $(cat got)"; exit 1; }
 "$tmp/prefix/bin/requant" info blur.onnx | grep -q '^quantized *yes' || { echo "train_milestones saved no integers"; exit 1; }
 
+# 20 layers with weights on the way of the data, two beside it
+./resnet r20.onnx >/dev/null
+"$tmp/prefix/bin/requant" info r20.onnx | grep -q 'BatchNormalization x21 Conv x21 Relu x19 Add x9' || { echo "resnet: $("$tmp/prefix/bin/requant" info r20.onnx)"; exit 1; }
+
 # the program of README.md, and what README.md says that it prints
 block() { # block MARK: what stands in README.md between the fences of MARK
     sed -n "/^<!-- $1 -->\$/,/^<!-- \/$1 -->\$/p" "$here/../../README.md" | sed '1,2d' | sed '/^```$/,$d'
