@@ -348,20 +348,37 @@ static float norm_of(const rq_kernels *k, const float *x, size_t n, float p)
     return sum;
 }
 
-/* A sum in PyTorch's order (its kernel for 16 floats at once): vectors of 16 in four interleaved chains, the chains, then the lanes one after
- * the other. In training an average of codes falls on a tie between two codes once in as many times as it has elements, and its last bit decides. */
+/* A sum in PyTorch's order, whatever the processor: vectors of 8 in four interleaved chains; a chain adds 16 of them (more in very long sums), hands
+ * that to the level above, and so on over four levels; then the levels, the chains, and the lanes one after the other behind what fills no vector.
+ * In training an average of codes falls on a tie between two codes once in as many times as it has elements, and its last bit decides. */
 static float sum_as_trained(const float *x, int64_t n)
 {
-    enum { LANES = 16, CHAINS = 4 };
-    float part[CHAINS][LANES] = { { 0 } }, sum = 0;
-    const int64_t vectors = n / LANES, whole = vectors / CHAINS * CHAINS;
-    for (int64_t v = 0; v < vectors; v++)
+    enum { LANES = 8, CHAINS = 4, ROW = LANES * CHAINS, LEVELS = 4 };
+    float part[LEVELS][ROW] = { { 0 } }, sum = 0;
+    const int64_t vectors = n / LANES, rows = vectors / CHAINS;
+    int power = 4;
+    while (power < 15 && rows > (int64_t)1 << (4 * power + 3))
+        power++; /* a quarter of the logarithm, at least 4 */
+    for (int64_t i = 0; i < rows;) {
+        for (int l = 0; l < ROW; l++)
+            part[0][l] += x[i * ROW + l];
+        i++;
+        for (int level = 1; level < LEVELS && i % ((int64_t)1 << (level * power)) == 0; level++)
+            for (int l = 0; l < ROW; l++) {
+                part[level][l] += part[level - 1][l];
+                part[level - 1][l] = 0;
+            }
+    }
+    for (int level = 1; level < LEVELS; level++)
+        for (int l = 0; l < ROW; l++)
+            part[0][l] += part[level][l];
+    for (int64_t v = rows * CHAINS; v < vectors; v++)
         for (int l = 0; l < LANES; l++)
-            part[v < whole ? v % CHAINS : 0][l] += x[v * LANES + l];
+            part[0][l] += x[v * LANES + l];
     for (int64_t i = vectors * LANES; i < n; i++)
         sum += x[i];
     for (int l = 0; l < LANES; l++)
-        sum += ((part[0][l] + part[1][l]) + part[2][l]) + part[3][l];
+        sum += ((part[0][l] + part[0][LANES + l]) + part[0][2 * LANES + l]) + part[0][3 * LANES + l];
     return sum;
 }
 

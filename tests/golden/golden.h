@@ -19,8 +19,10 @@ typedef struct golden_case {
     const char *dir;   /* folder of its cases.json */
     const char *id;
     const json_t *json;
-    int out; /* lines for the user go here */
+    const rq_state *arrays; /* of the topic's data.npz; NULL: read one by one */
+    int out;                /* lines for the user go here */
     bool failed;
+    int moved; /* linear_quantizer: number of the run whose inputs are moved by units in the last place; 0: none is */
     uint64_t
         seen[GOLDEN_MAX_OUTPUTS /
              64]; /* op cases: outputs that were compared, or skipped with a reason; bit i: the i-th of `outputs` */

@@ -6,6 +6,8 @@
 
 /* The network of the case, with its initial parameters, and the values that fake-quantizers stand behind (by number; NULL ends). NULL: the
  * case failed. */
+/* Each element one unit in the last place up, down, or as it is, by the seed; 0: all as they are. */
+void golden_move_last_bits(rq_tensor *x, int seed);
 rq_graph *golden_net(golden_case *c, const char *const **places);
 
 /* Compare everything under finalized/ with the graph that finalize gave. */

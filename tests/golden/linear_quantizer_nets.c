@@ -4,6 +4,7 @@
  *   fc1, fc2               two linear layers, a ReLU between
  *   conv1, bn1, conv2, bn2, fc   a residual block: y = fc(flatten(pool(a + relu(bn2(conv2(a)))))), a = relu(bn1(conv1(x)))
  *   conv1, bn1, up, conv2  sigmoid(conv2(cat(a, up(max_pool(a))))), a = hardswish(bn1(conv1(x))) */
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -28,6 +29,18 @@ static bool has_init(const golden_case *c, const char *name)
     char key[200];
     snprintf(key, sizeof key, "init/%.150s", name);
     return json_object_get(json_object_get(c->json, "inputs"), key);
+}
+
+void golden_move_last_bits(rq_tensor *x, int seed)
+{
+    uint64_t s = (uint64_t)seed * 0x9e3779b97f4a7c15u;
+    for (int64_t i = 0, n = rq_tensor_count(x); seed && i < n; i++) {
+        s ^= s << 13;
+        s ^= s >> 7;
+        s ^= s << 17;
+        const int way = (int)((s >> 33) % 3);
+        x->f32[i] = way ? nextafterf(x->f32[i], way == 1 ? INFINITY : -INFINITY) : x->f32[i];
+    }
 }
 
 /* Constant `name` from init/<name>. */

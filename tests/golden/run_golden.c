@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "golden.h"
@@ -21,10 +22,26 @@ bool golden_array(golden_case *c, rq_tensor *out, const char *key)
 {
     char path[4096];
     rq_err err = { 0 };
+    const rq_tensor *kept = c->arrays && key ? rq_state_find(c->arrays, key) : NULL;
+    if (kept && rq_tensor_copy(out, kept) == RQ_OK)
+        return true;
     if (rq_npz_load(out, golden_path(path, sizeof path, c, "data.npz"), key, &err) == RQ_OK)
         return true;
     golden_fail(c, "cannot read array %s: %s", key, err.text);
     return false;
+}
+
+/* A topic's arrays, read once for all its cases; NULL: there are none, or they are too large to be kept. */
+static rq_state *arrays_of(const char *dir)
+{
+    enum { MOST = 64 << 20 };
+    char path[4200];
+    struct stat st;
+    rq_state *s = NULL;
+    snprintf(path, sizeof path, "%s/data.npz", dir);
+    if (stat(path, &st) || st.st_size > MOST || rq_state_load(&s, path, NULL))
+        return NULL;
+    return s;
 }
 
 /* The kinds, in the order their marks are looked for. */
@@ -84,6 +101,8 @@ static int run_topic(const char *root, const char *file, const char *pattern, in
     }
     int here[3] = { 0 };
     size_t i;
+    rq_state *arrays = NULL;
+    bool looked = false;
     json_t *one;
     json_array_foreach(cases, i, one)
     {
@@ -98,8 +117,13 @@ static int run_topic(const char *root, const char *file, const char *pattern, in
         snprintf(full, sizeof full, "%s/%s", topic, c.id);
         if (pattern && fnmatch(pattern, full, 0))
             continue;
+        if (!looked)
+            arrays = arrays_of(dir);
+        looked = true;
+        c.arrays = arrays;
         here[golden_guarded(&c, run_case)]++;
     }
+    rq_state_destroy(arrays);
     json_decref(all);
     const int n = here[0] + here[1] + here[2];
     if (n || !pattern)
