@@ -198,6 +198,7 @@ typedef struct cli_training {
     const rq_graph *teacher_or; /* who teaches then */
     rq_dataset *data, *eval;
     bool table;
+    bool untrained; /* nothing is trained, so that targets are not needed */
 } cli_training;
 
 void cli_train_defaults(cli_train *a);

@@ -323,6 +323,7 @@ static int run(void *args)
         rc = cli_fail("qat", &err);
     else
         rc = cli_train_begin(&j.t, &cmd_qat, &j.a->train, j.original, j.original);
+    j.t.untrained = j.a->calibrate_only;
     if (!rc && prepare(&j, &err))
         rc = cli_fail("qat", &err);
     if (!rc && !(rc = cli_train_settle(&j.t, &cmd_qat))) {

@@ -243,7 +243,8 @@ int cli_train_settle(cli_training *t, const cli_command *c)
         cfg->teacher = NULL;
     else if (!cfg->teacher)
         return cli_usage(c, "distillation needs a teacher: --teacher MODEL");
-    if (t->eval && cfg->distill < 1 && !rq_dataset_labels(t->eval) && !rq_dataset_has_target(t->eval)) {
+    if (t->eval && !t->untrained && cfg->distill < 1 && !rq_dataset_labels(t->eval) &&
+        !rq_dataset_has_target(t->eval)) {
         fprintf(stderr, "requant %s: %s: the samples to evaluate on have neither labels nor an array 'target'\n",
                 c->name, a->eval);
         return CLI_FAILED;

@@ -5,6 +5,10 @@ requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --
 requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --augment flop
 requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --loss distill
 requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --optimizer adam --nesterov
+# samples to evaluate on that say nothing about the answers: training wants them, calibration does not
+{ printf '\223NUMPY\001\000\166\000'; printf '%-117s\n' "{'descr': '<f4', 'fortran_order': False, 'shape': (32, 1, 8, 8), }"; head -c 8192 /dev/zero; } >plain.npy
+requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --eval plain.npy
+requant qat models/digits-cnn.onnx -d models/digits-train.npz -o int8.onnx --eval plain.npy --calibrate-only -q; test -s int8.onnx
 # a checkpoint of another run
 requant train models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q --checkpoint ckpt; ls ckpt
 requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --resume ckpt --epochs 2
