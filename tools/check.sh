@@ -21,7 +21,7 @@ for shard in $shards; do
     asan | ubsan | tsan) suite $shard ;;
     clang) # the other compiler: builds without a warning, passes the quick tests
         cmake -S . -B build-clang $gen -DCMAKE_C_COMPILER=clang -DRQ_WERROR=ON >/dev/null &&
-            cmake --build build-clang -j "$jobs" && ctest --test-dir build-clang -j "$jobs" --output-on-failure -LE nosan --no-tests=error
+            cmake --build build-clang -j "$jobs" && ctest --test-dir build-clang -j "$jobs" --output-on-failure -LE 'nosan|slow' --no-tests=error
         ;;
     valgrind) # the demo on few samples; valgrind knows AVX2 but not AVX-512, which oneDNN is told through its own switch
         cmake -S . -B build $gen >/dev/null && cmake --build build -j "$jobs" --target requant &&
@@ -42,7 +42,7 @@ for shard in $shards; do
         ;;
     fuzz) # any bytes as a file, FUZZ_SECONDS for each reader; what it finds lies in build-fuzz/NAME and ./crash-*
         cmake -S . -B build-fuzz $gen -DCMAKE_C_COMPILER=clang -DRQ_FUZZ=ON -DRQ_TESTS=OFF -DRQ_SANITIZE=address,undefined >/dev/null &&
-            cmake --build build-fuzz -j "$jobs" && tools/fuzz.sh build-fuzz "${FUZZ_SECONDS:-20}"
+            cmake --build build-fuzz -j "$jobs" && tools/fuzz.sh build-fuzz "${FUZZ_SECONDS:-15}"
         ;;
     arm64) # another machine, under QEMU: the tests below the operators, then the same bytes here and there
         cmake -S . -B build $gen >/dev/null && cmake --build build -j "$jobs" --target requant &&
