@@ -69,7 +69,7 @@ typedef struct job {
     rq_linear_quantizer_config *config;
     rq_linear_quantizer *q;
     rq_trainer *trainer;
-    rq_graph *given, *original, *g, *saved; /* as read; in float; quantized; as read back */
+    rq_graph *given, *original, *g, *saved, *sim; /* as read; in float; quantized; as read back; as it was trained */
     bool was_quantized;
     rq_report report;
     rq_agreement agreement;
@@ -262,7 +262,8 @@ static rq_status judge(job *j, rq_err *err)
     const int n = rq_linear_quantizer_fakes(j->q, &fakes, NULL);
     rq_trainer_destroy(j->trainer); /* its network is needed as it is */
     j->trainer = NULL;
-    RQ_TRY(rq_agreement_measure(&j->agreement, rq_linear_quantizer_model(j->q), fakes, n, j->g, data, &same, err));
+    RQ_TRY(rq_linear_quantizer_simulation(j->q, j->g, &j->sim, err));
+    RQ_TRY(rq_agreement_measure(&j->agreement, j->sim, fakes, n, j->g, data, &same, err));
     clock_gettime(CLOCK_MONOTONIC, &end);
     r->seconds = (double)(end.tv_sec - j->begin.tv_sec) + 1e-9 * (double)(end.tv_nsec - j->begin.tv_nsec);
     r->peak_rss_mb = rq_file_peak_rss_mb();
@@ -300,6 +301,7 @@ static void release(job *j)
     rq_linear_quantizer_destroy(j->q);
     rq_linear_quantizer_config_destroy(j->config);
     cli_train_end(&j->t);
+    rq_graph_destroy(j->sim);
     rq_graph_destroy(j->saved);
     rq_graph_destroy(j->g);
     rq_graph_destroy(j->original);

@@ -340,6 +340,7 @@ set(RQ_SOURCES
   src/algo/linear_quantizer_place.c
   src/algo/linear_quantizer_rewrite.c
   src/algo/linear_quantizer_sign.c
+  src/algo/linear_quantizer_simulation.c
   src/algo/linear_quantizer_report.c
   src/algo/lint.c
   src/algo/lint_ort.c

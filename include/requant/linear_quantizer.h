@@ -110,6 +110,11 @@ RQ_API rq_status rq_linear_quantizer_step(rq_linear_quantizer *q, rq_autograd *a
 RQ_API rq_status rq_linear_quantizer_resume(rq_linear_quantizer *q, rq_autograd *a, rq_err *err);
 /* The quantized graph: batch norms folded, weights rounded, values annotated. Yours. RQ_BAD_DATA: a fake-quantizer has seen nothing (named). */
 RQ_API rq_status rq_linear_quantizer_finalize(rq_linear_quantizer *q, rq_graph **out, rq_err *err);
+/* What integers do otherwise than the prepared network is a bias, which they count in units of scale(x) scale(w): a copy of the prepared graph with the
+ * biases that a session (RQ_MATCH_ORT) adds in `quantized`, which rq_linear_quantizer_finalize of the same q made. Yours; q is as it was. For rq_agreement_measure, whose `prepared` it is.
+ * RQ_BAD_ARG: not prepared, or quantized is another's; RQ_NO_MEMORY. On error *out is untouched. */
+RQ_API rq_status rq_linear_quantizer_simulation(const rq_linear_quantizer *q, const rq_graph *quantized, rq_graph **out,
+                                                rq_err *err);
 /* Step counter, frozen flags and fake-quantizers. */
 RQ_API rq_status rq_linear_quantizer_save(const rq_linear_quantizer *q, rq_state *s, const char *prefix);
 RQ_API rq_status rq_linear_quantizer_load(rq_linear_quantizer *q, const rq_state *s, const char *prefix, rq_err *err);

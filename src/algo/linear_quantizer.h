@@ -160,6 +160,11 @@ rq_status rq_lq_rewrite(rq_graph *g, const rq_lq_plan *p, rq_err *err);
 /* What object o is made from. */
 rq_fake_quantizer_cfg rq_lq_fake_cfg(const rq_lq_plan *p, const rq_lq_object *o, bool compat);
 
+/* linear_quantizer_finalize.c: the tensor that value v of the prepared graph is, computed from constants; yours. RQ_UNSUPPORTED: it is none. */
+struct rq_kernels;
+rq_status rq_lq_value_of(const rq_linear_quantizer *q, rq_id v, const struct rq_kernels *k, rq_tensor *out,
+                         rq_err *err);
+
 struct rq_linear_quantizer {
     rq_graph *float_graph; /* as it was given; values and nodes have the same ids in `model` */
     rq_graph *model;       /* prepared; NULL before */

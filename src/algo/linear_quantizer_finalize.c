@@ -32,30 +32,34 @@ static rq_status no_memory(const work *w)
 
 /* ---- constants of the prepared graph ---- */
 
-/* The tensor that value v of the prepared graph is, computed from constants. */
-static rq_status value_of(const work *w, rq_id v, int depth, rq_tensor *out)
+/* The tensor that value v of the prepared graph m is, computed from constants. */
+static rq_status compute(const rq_graph *m, rq_id v, int depth, const rq_kernels *k, rq_tensor *out, rq_err *err)
 {
-    const rq_graph *m = w->q->model;
     if (rq_graph_is_const(m, v)) {
         rq_tensor_share(out, &m->values[v].constant);
         return RQ_OK;
     }
     const rq_node *n = m->values[v].kind == RQ_VALUE_NODE ? &m->nodes[m->values[v].producer] : NULL;
     if (!n || depth > 16 || n->n_in > 4 || n->n_out != 1)
-        return rq_fail(w->err, RQ_UNSUPPORTED, "'%s' is no constant", m->values[v].name);
+        return rq_fail(err, RQ_UNSUPPORTED, "'%s' is no constant", m->values[v].name);
     rq_tensor in[4] = { { 0 } };
     const rq_tensor *ptr[4];
     rq_status s = RQ_OK;
     for (int i = 0; i < n->n_in; i++) {
         ptr[i] = n->in[i] >= 0 ? &in[i] : NULL;
         if (!s && ptr[i])
-            s = value_of(w, n->in[i], depth + 1, &in[i]);
+            s = compute(m, n->in[i], depth + 1, k, &in[i], err);
     }
     if (!s)
-        s = rq_eval_node(m, n, ptr, out, (size_t)1 << 40, w->k, w->err);
+        s = rq_eval_node(m, n, ptr, out, (size_t)1 << 40, k, err);
     for (int i = 0; i < n->n_in; i++)
         rq_tensor_release(&in[i]);
     return s;
+}
+
+rq_status rq_lq_value_of(const rq_linear_quantizer *q, rq_id v, const rq_kernels *k, rq_tensor *out, rq_err *err)
+{
+    return compute(q->model, v, 0, k, out, err);
 }
 
 /* g gets the numbers that training made of its constants. */
@@ -190,7 +194,8 @@ static void make_room(rq_qparams *q, const rq_tensor *bias, float x_scale)
     }
 }
 
-/* Would rounding the bias to the unit that sums are counted in show in the group's output codes? Then it stays a float. */
+/* Would rounding the bias to the unit that sums are counted in show in the group's output codes? Then it stays a float,
+ * which those who can add as it is. */
 static bool is_coarse(const work *w, const rq_lq_group *gr, const rq_qparams *q, float x_scale)
 {
     const rq_qparams *y = rq_graph_qparams(w->g, w->q->float_graph->nodes[gr->last].out[0]);
@@ -304,7 +309,7 @@ static rq_status fold_norm(work *w, const rq_lq_group *gr)
     rq_graph *g = w->g;
     rq_tensor k = { 0 }, bias = { 0 };
     const rq_id root = gr->root, beta = g->nodes[gr->norm].in[2];
-    RQ_TRY(value_of(w, w->q->model->nodes[gr->norm].in[1], 0, &k));
+    RQ_TRY(rq_lq_value_of(w->q, w->q->model->nodes[gr->norm].in[1], w->k, &k, w->err));
     rq_status s = folded_bias(w, gr, &k, &bias);
     rq_tensor_release(&k);
     RQ_TRY(s);
@@ -517,7 +522,7 @@ static rq_status finalize(work *w)
         if (gr->weight >= 0)
             v = w->q->model->nodes[w->q->model->values[v].producer].in[0];
         rq_tensor x;
-        RQ_TRY(value_of(w, v, 0, &x));
+        RQ_TRY(rq_lq_value_of(w->q, v, w->k, &x, w->err));
         rq_status s = put_constant(w, gr->root, gr->weight_in, gr->module, "weight", &x);
         if (!s && gr->weight >= 0)
             s = quantize_weight(w, gr, &x);

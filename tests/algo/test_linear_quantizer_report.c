@@ -400,6 +400,55 @@ static void simulation_equals_execution(void **state)
     rq_graph_destroy(g);
 }
 
+/* Weights on a few codes: products are counted in coarse units, and their biases with them. */
+static void simulation_adds_the_biases_of_integers(void **state)
+{
+    (void)state;
+    static float x[64 * 36];
+    rq_graph *g = network_with_norms(), *out = NULL, *sim = NULL;
+    rq_dataset *d = samples(g, x, 64, 16);
+    trained t = prepare(g, "{}", NULL, true);
+    rq_fake_quantizer *const *fakes;
+    const char *const *names;
+    const int n_fakes = rq_linear_quantizer_fakes(t.q, &fakes, &names);
+    const int64_t dims[] = { 64, 1, 6, 6 };
+    const rq_tensor all = { .dtype = RQ_DTYPE_F32, .shape = rq_shape_of(4, dims), .data = x };
+    rq_tensor y;
+    OK(rq_autograd_forward(t.a, &(rq_feed) { "x", all }, 1, &y, &err));
+    for (int i = 0; i < n_fakes; i++) {
+        rq_fake_quantizer_enable_observer(fakes[i], false);
+        if (!strstr(names[i], "weight_fake_quant"))
+            continue;
+        rq_qparams q;
+        float v[64];
+        OK(rq_fake_quantizer_qparams(fakes[i], &q, NULL, &err));
+        assert_in_range(q.n, 1, 32);
+        for (int64_t c = 0; c < q.n; c++) {
+            v[c] = q.scale[c] * 16;
+            v[q.n + c] = 0;
+        }
+        OK(rq_fake_quantizer_set_qparams(fakes[i], v, v + q.n, (int)q.n, &err));
+        rq_qparams_release(&q);
+    }
+    OK(rq_linear_quantizer_finalize(t.q, &out, &err));
+    rq_agreement with, without;
+    OK(rq_agreement_measure(&without, rq_linear_quantizer_model(t.q), fakes, n_fakes, out, d, NULL, &err));
+    OK(rq_linear_quantizer_simulation(t.q, out, &sim, &err));
+    OK(rq_agreement_measure(&with, sim, fakes, n_fakes, out, d, NULL, &err));
+    assert_true(without.n_named > 0);
+    assert_int_equal(with.n_named, 0);
+    assert_true(with.differ * 100 < without.differ);
+    rq_agreement_release(&with);
+    rq_agreement_release(&without);
+    rq_graph_destroy(sim);
+    assert_int_equal(rq_linear_quantizer_simulation(t.q, g, &sim, &err), RQ_OK); /* floats: nothing is rounded */
+    rq_graph_destroy(sim);
+    rq_graph_destroy(out);
+    release(&t);
+    rq_dataset_close(d);
+    rq_graph_destroy(g);
+}
+
 /* ---- batch norms ---- */
 
 static rq_tensor *constant(rq_graph *g, const char *name)
@@ -465,14 +514,16 @@ static void memory_may_run_out_anywhere(void **state)
     const int n_fakes = rq_linear_quantizer_fakes(t.q, &fakes, NULL);
     OK(rq_linear_quantizer_finalize(t.q, &out, &err));
     const rq_agreement_cfg cfg = { .limit = 1, .threads = 1 };
-    for (int what = 0; what < 3; what++) {
+    for (int what = 0; what < 4; what++) {
         bool done = false;
         for (size_t i = 1; i < 5000 && !done; i++) {
             rq_linear_quantizer_report r = { 0 };
             rq_agreement a = { 0 };
+            rq_graph *sim = NULL;
             rq_mem_fail_after(i, false);
             const rq_status s =
-                what == 0 ? rq_linear_quantizer_report_make(&r, t.q, &err)
+                what == 0   ? rq_linear_quantizer_report_make(&r, t.q, &err)
+                : what == 3 ? rq_linear_quantizer_simulation(t.q, out, &sim, &err)
                 : what == 1
                     ? rq_batch_norm_reestimate(t.a, rq_linear_quantizer_model(t.q), d, 0, NULL, &err)
                     : rq_agreement_measure(&a, rq_linear_quantizer_model(t.q), fakes, n_fakes, out, d, &cfg, &err);
@@ -482,6 +533,7 @@ static void memory_may_run_out_anywhere(void **state)
                 assert_int_equal(s, RQ_NO_MEMORY);
             rq_linear_quantizer_report_release(&r);
             rq_agreement_release(&a);
+            rq_graph_destroy(sim);
         }
         assert_true(done);
     }
@@ -495,10 +547,10 @@ static void memory_may_run_out_anywhere(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(e3_rows_as_the_original_has_them),   cmocka_unit_test(e6_reporting_changes_nothing),
-        cmocka_unit_test(what_has_no_numbers_has_a_row),      cmocka_unit_test(tables_and_json),
-        cmocka_unit_test(memory_may_run_out_anywhere),        cmocka_unit_test(simulation_equals_execution),
-        cmocka_unit_test(statistics_are_the_mean_of_batches),
+        cmocka_unit_test(e3_rows_as_the_original_has_them), cmocka_unit_test(e6_reporting_changes_nothing),
+        cmocka_unit_test(what_has_no_numbers_has_a_row),    cmocka_unit_test(tables_and_json),
+        cmocka_unit_test(memory_may_run_out_anywhere),      cmocka_unit_test(simulation_adds_the_biases_of_integers),
+        cmocka_unit_test(simulation_equals_execution),      cmocka_unit_test(statistics_are_the_mean_of_batches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
