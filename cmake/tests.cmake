@@ -167,7 +167,7 @@ rq_test_tool(rewrite tests/interop/rewrite.c)
 rq_test_tool(run_onnx tests/golden/compare.c tests/golden/guard.c tests/golden/scan.c tests/onnx/not_run.c
   tests/onnx/onnx_case.c tests/onnx/run_onnx.c)
 target_include_directories(run_onnx PRIVATE ${RQ_GEN})
-add_test(NAME golden COMMAND golden tests/golden WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+add_test(NAME golden COMMAND tests/golden/run.sh $<TARGET_FILE:golden> tests/golden WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 add_test(NAME ops_peer COMMAND golden tests/ops/peer WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 find_package(Python3 COMPONENTS Interpreter)
 add_test(NAME interop COMMAND ${Python3_EXECUTABLE} tests/interop/run.py ${CMAKE_BINARY_DIR} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
