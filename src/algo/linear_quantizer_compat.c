@@ -152,12 +152,16 @@ rq_status rq_lq_sign_as_original(rq_lq_plan *p, const rq_graph *g, bool symmetri
     m.known = rq_mem_zalloc(n, sizeof *m.known);
     m.object = rq_mem_alloc(n, sizeof *m.object);
     m.order = rq_mem_alloc(n, sizeof *m.order);
-    rq_status s = m.first && m.known && m.object && m.order ? RQ_OK : rq_lq_no_memory(err);
-    for (int i = 0; !s && i < p->n_places; i++) {
+    rq_status s = RQ_OK;
+    if (!m.first || !m.known || !m.object || !m.order) {
+        s = rq_lq_no_memory(err);
+        goto done;
+    }
+    for (int i = 0; i < p->n_places; i++) {
         m.first[i] = p->places[i].object;
         m.object[i] = -1;
     }
-    if (!s && symmetric)
+    if (symmetric)
         s = mark_single(&m);
     if (!s && symmetric)
         s = mark_combined(&m);
@@ -165,6 +169,7 @@ rq_status rq_lq_sign_as_original(rq_lq_plan *p, const rq_graph *g, bool symmetri
         s = mark_fixed(&m);
     if (!s)
         replace(&m);
+done:
     rq_mem_free(m.first);
     rq_mem_free(m.known);
     rq_mem_free(m.object);

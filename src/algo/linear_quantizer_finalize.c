@@ -411,7 +411,7 @@ static rq_status annotate_output(work *w, const rq_lq_place *at)
     const rq_lq_object *o = &w->q->plan.objects[at->object];
     const rq_lq_group *gr = &w->q->plan.groups[at->producer];
     const rq_qtype *type = &w->q->fake_cfgs[o->slot].observer.type;
-    rq_id entry;
+    rq_id entry = RQ_NONE;
     RQ_TRY(entry_of(w, o, &entry));
     w->g->values[at->value].quant = entry;
     RQ_TRY(settle_clamp(w, gr, entry));
@@ -461,7 +461,7 @@ static rq_status annotate_input(work *w, int place)
     const rq_lq_place *at = &w->q->plan.places[place];
     const rq_lq_object *o = &w->q->plan.objects[at->object];
     const rq_qtype *type = &w->q->fake_cfgs[o->slot].observer.type;
-    rq_id entry, made = RQ_NONE;
+    rq_id entry = RQ_NONE, made = RQ_NONE;
     RQ_TRY(entry_of(w, o, &entry));
     for (int u = 0; u < w->q->plan.n_uses; u++) {
         const rq_lq_use *use = &w->q->plan.uses[u];

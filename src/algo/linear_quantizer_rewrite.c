@@ -43,7 +43,7 @@ static rq_status fake(rq_graph *g, const rq_lq_object *o, const char *name, rq_i
 /* Behind the maker of v: it makes a new value now, from which v comes. */
 static rq_status fake_behind(rq_graph *g, const rq_lq_object *o, const char *name, rq_id v, rq_err *err)
 {
-    rq_id raw, node;
+    rq_id raw = RQ_NONE, node;
     RQ_TRY(like(g, &raw, v, "_float", err));
     const rq_id maker = g->values[v].producer;
     rq_node *n = &g->nodes[maker];

@@ -8,7 +8,7 @@
 #include "quant/fake_quantizer.h"
 #include "requant/qat.h"
 
-enum { CODES = 256 };
+enum { CODES = 256, ABOVE_MIDDLE = CODES / 2 - 1 };
 
 /* The n scales of q as those of f, whose codes may begin elsewhere (s8 beside u8); false: they mean something else. */
 static bool fits(const rq_qparams *q, const rq_fake_quantizer *f, int n)
@@ -43,7 +43,7 @@ static rq_status take(rq_fake_quantizer *f, const rq_qparams *q, bool *taken, rq
         x[c] = q->scale[q->n == 1 ? 0 : c];
         x[n + c] = (float)(zero + shift);
         if (is_centred(f) && zero + shift != middle) /* the scale that reaches as far from there */
-            x[c] *= (float)(hi - zero > zero - lo ? hi - zero : zero - lo) / (float)(CODES / 2 - 1);
+            x[c] *= (float)(hi - zero > zero - lo ? hi - zero : zero - lo) / (float)ABOVE_MIDDLE;
     }
     rq_err why;
     *taken =

@@ -269,18 +269,19 @@ static int64_t cuts_of(const rq_conv_geom *g, int64_t channels, int64_t want)
 static void cut(rq_float_dnnl_grad *c)
 {
     const rq_conv_geom *g = &c->g;
-    const int64_t icg = g->in_ch / g->groups, weights = g->out_ch * icg * c->area[W];
+    const int64_t icg = g->in_ch / g->groups, product = g->out_ch * icg * c->area[W],
+                  weights = product > 1 ? product : 1;
     const double macs = (double)g->batch * (double)weights * (double)c->area[T];
     const int64_t active = (g->in_ch * c->area[S] + g->out_ch * c->area[T]) * g->batch * (int64_t)sizeof(float);
     const double worth = fmax(macs / PIECE_MACS, (double)active / PIECE_BYTES);
     const int64_t want = worth >= MAX_PIECES ? MAX_PIECES : worth < 2 ? 1 : (int64_t)worth;
     const int64_t room = (active / 2 > PARTIAL_BYTES ? active / 2 : PARTIAL_BYTES) / (weights * (int64_t)sizeof(float));
-    int64_t n = want < g->batch ? want : g->batch;
+    int64_t n = want < g->batch ? want : g->batch; /* at most */
     n = n < room ? n : room;
-    while (n > 1 && (n & (n - 1)))
-        n--; /* a power of two shares out evenly */
-    n = n < 1 ? 1 : n;
-    c->images = (g->batch + n - 1) / n;
+    int64_t parts = 1; /* a power of two shares out evenly */
+    while (parts <= n / 2)
+        parts *= 2;
+    c->images = (g->batch + parts - 1) / parts;
     c->pieces = (g->batch + c->images - 1) / c->images;
     c->tail = c->images * c->pieces != g->batch;
     const int64_t rest = c->pieces > 1 ? want / c->pieces : want;
