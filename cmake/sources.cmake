@@ -222,7 +222,9 @@ set(RQ_SOURCES
   src/ops/names.c
   src/ops/nbits.c
   src/ops/norm.c
+  src/ops/norm_batch.c
   src/ops/norm_grad.c
+  src/ops/norm_plain.c
   src/ops/own.c
   src/ops/pad.c
   src/ops/pool.c

@@ -1,4 +1,4 @@
-/* ops/batch_train.h — batch normalization while a graph is trained: BatchNormalization (row in ops/norm.c) and the folded form that
+/* ops/batch_train.h — batch normalization while a graph is trained: BatchNormalization (row in ops/norm_batch.c) and the folded form that
  * quantization-aware training simulates (row FoldedBatchNorm of domain "requant").
  *
  *   BatchNormalization(x, gamma, beta, mean, var)           y = BN(x)

@@ -1,123 +1,24 @@
-/* ops/norm.c — normalizations: BatchNormalization, InstanceNormalization, GroupNormalization, LayerNormalization,
- * RMSNormalization and their com.microsoft forms, LpNormalization, LRN, MeanVarianceNormalization.
+/* ops/norm.c — normalizations with statistics of their own: InstanceNormalization, GroupNormalization, LayerNormalization,
+ * RMSNormalization and their com.microsoft forms.
  *
- * Most are one loop: a row of n neighbours, its mean and variance by the lane tree, then (x - mean) / sqrt(var +
- * epsilon), times a gain, plus a bias. They differ in what a row is and how gain and bias lie along it. */
+ * All are one loop: a row of n neighbours, its mean and variance by the lane tree, then (x - mean) / sqrt(var + epsilon), times a gain,
+ * plus a bias. They differ in what a row is and how gain and bias lie along it. */
 #include <assert.h>
 #include <math.h>
 #include <string.h>
 
-#include "ops/batch_train.h"
 #include "ops/bcast.h"
 #include "ops/eltwise.h"
 #include "ops/half.h"
 #include "ops/norm.h"
 #include "ops/norm_grad.h"
-#include "ops/reduce.h"
 
-enum { WORK = 8192 }; /* elements worth a thread's while */
-
-static rq_status only_f32(const rq_op_args *a)
+rq_status rq_norm_only_f32(const rq_op_args *a)
 {
     if (a->in[0]->dtype != RQ_DTYPE_F32)
         return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[0]->dtype));
     return RQ_OK;
 }
-
-static int64_t piece_of(int64_t row)
-{
-    return row < WORK ? WORK / (row + 1) : 1;
-}
-
-/* ---- BatchNormalization ---- */
-
-/* Mean and variance are inputs, so a channel is x * gain + shift. */
-static rq_status batch_infer(const rq_infer *a)
-{
-    static const char *const what[] = { "", "scale", "bias", "mean", "variance" };
-    const rq_shape *x = &a->in[0]->shape;
-    if (a->opset >= 14 && a->n_out > 1 && !rq_attr_int(a->node, "training_mode", 0))
-        return rq_infer_fail(a, RQ_BAD_GRAPH, "%d outputs without training_mode, expected 1", a->n_out);
-    if (a->opset < 9 && !rq_attr_int(a->node, "spatial", 1))
-        return rq_infer_fail(a, RQ_UNSUPPORTED, "spatial = 0 is not supported");
-    RQ_TRY(rq_infer_same(a));
-    RQ_TRY(rq_batch_train_infer(a));
-    if (x->rank == 0)
-        return rq_infer_fail(a, RQ_BAD_SHAPE, "the input is a scalar");
-    for (int i = 1; i < 5; i++) {
-        const rq_shape *s = &a->in[i]->shape;
-        if (s->rank >= 0 && s->rank != 1)
-            return rq_infer_fail(a, RQ_BAD_SHAPE, "%s has %d axes, expected 1", what[i], s->rank);
-        const int64_t c = x->rank > 1 ? x->dim[1] : x->rank == 1 ? 1 : -1;
-        if (s->rank == 1 && s->dim[0] >= 0 && c >= 0 && s->dim[0] != c)
-            return rq_infer_fail(a, RQ_BAD_SHAPE, "%s has %lld entries, the input has %lld channels", what[i],
-                                 (long long)s->dim[0], (long long)c);
-    }
-    return RQ_OK;
-}
-
-typedef struct batch_job {
-    const rq_op_args *a;
-    const float *gain, *shift;
-    int64_t channels, area;
-} batch_job;
-
-static void batch_span(void *arg, int64_t from, int64_t n)
-{
-    const batch_job *j = arg;
-    for (int64_t i = from; i < from + n; i++) {
-        const float *x = j->a->in[0]->f32 + i * j->area;
-        float *y = j->a->out[0]->f32 + i * j->area;
-        const int64_t c = i % j->channels;
-        j->a->k->map[RQ_MAP_LINEAR](y, x, (size_t)j->area, j->gain[c], j->shift[c]);
-    }
-}
-
-static rq_status batch_wide(const rq_op_args *a)
-{
-    const rq_shape *s = &a->in[0]->shape;
-    RQ_TRY(only_f32(a));
-    for (int i = 1; i < 5; i++)
-        if (a->in[i]->dtype != RQ_DTYPE_F32)
-            return rq_op_fail(a, RQ_UNSUPPORTED, "input %d has type %s, expected f32", i,
-                              rq_dtype_name(a->in[i]->dtype));
-    const int64_t c = s->rank > 1 ? s->dim[1] : 1, area = s->rank > 1 ? rq_shape_span(s, 2, s->rank) : 1;
-    const float epsilon = rq_attr_float(a->node, "epsilon", 1e-5f);
-    float *gain = a->scratch, *shift = gain + c;
-    for (int64_t i = 0; i < c; i++) {
-        gain[i] = a->in[1]->f32[i] / sqrtf(a->in[4]->f32[i] + epsilon);
-        shift[i] = a->in[2]->f32[i] - a->in[3]->f32[i] * gain[i];
-    }
-    const int64_t rows = rq_shape_count(s) / (area ? area : 1);
-    if (area == 1 && c > 1) { /* [rows][c]: gain and shift run along */
-        for (int64_t r = 0; r < rows / c; r++) {
-            float *y = a->out[0]->f32 + r * c;
-            a->k->zip[RQ_ZIP_MUL](y, a->in[0]->f32 + r * c, 1, gain, 1, (size_t)c);
-            a->k->zip[RQ_ZIP_ADD](y, y, 1, shift, 1, (size_t)c);
-        }
-        return RQ_OK;
-    }
-    batch_job j = { .a = a, .gain = gain, .shift = shift, .channels = c, .area = area };
-    rq_bcast_spans(a->threads, rows, piece_of(area), batch_span, &j);
-    return RQ_OK;
-}
-
-static rq_status batch_forward(const rq_op_args *a)
-{
-    if (a->training || rq_batch_train_is(a->node, a->opset))
-        return rq_batch_train_forward(a);
-    return rq_half_run_single(a, batch_wide);
-}
-
-static size_t batch_scratch(const rq_op_args *a, bool integer)
-{
-    const rq_shape *s = &a->in[0]->shape;
-    const size_t c = s->rank > 1 ? (size_t)s->dim[1] : 1, run = 2 * c * sizeof(float),
-                 train = rq_batch_train_scratch(a);
-    return integer ? 0 : run > train ? run : train;
-}
-
-/* ---- rows with statistics of their own ---- */
 
 typedef struct row_job {
     const rq_op_args *a;
@@ -174,7 +75,7 @@ static void run_rows(const row_job *j)
 {
     const int64_t total = rq_tensor_count(j->x);
     if (total)
-        rq_bcast_spans(j->a->threads, total / j->n, piece_of(j->n), row_span, (void *)j);
+        rq_bcast_spans(j->a->threads, total / j->n, rq_norm_piece(j->n), row_span, (void *)j);
 }
 
 /* InstanceNormalization: a row is one channel of one image. */
@@ -197,7 +98,7 @@ static rq_status instance_infer(const rq_infer *a)
 static rq_status channels_wide(const rq_op_args *a)
 {
     rq_norm r;
-    RQ_TRY(only_f32(a));
+    RQ_TRY(rq_norm_only_f32(a));
     rq_norm_of(a, &r); /* never broadcast in another way */
     assert(r.gain && r.bias);
     row_job j = { .a = a,
@@ -349,7 +250,7 @@ static rq_status layer_rows(const rq_op_args *a, const rq_tensor *x, const rq_te
 
 static rq_status layer_wide(const rq_op_args *a)
 {
-    RQ_TRY(only_f32(a));
+    RQ_TRY(rq_norm_only_f32(a));
     const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), a->in[0]->shape.rank);
     const rq_tensor *bias = a->n_in > 2 ? a->in[2] : NULL;
     const bool rms = is_rms(a->node);
@@ -398,7 +299,7 @@ static rq_status skip_infer(const rq_infer *a)
 
 static rq_status skip_wide(const rq_op_args *a)
 {
-    RQ_TRY(only_f32(a));
+    RQ_TRY(rq_norm_only_f32(a));
     const bool rms = is_rms(a->node);
     const rq_tensor *beta = !rms && a->n_in > 3 ? a->in[3] : NULL;
     const rq_tensor *bias = rms ? (a->n_in > 3 ? a->in[3] : NULL) : a->n_in > 4 ? a->in[4] : NULL;
@@ -423,192 +324,12 @@ static size_t skip_scratch(const rq_op_args *a, bool integer)
     return (size_t)rq_shape_count(&a->in[0]->shape) * sizeof(float);
 }
 
-/* ---- LpNormalization ---- */
-
-static rq_status lp_infer(const rq_infer *a)
-{
-    RQ_TRY(rq_infer_same(a));
-    const int64_t axis = rq_attr_int(a->node, "axis", -1), p = rq_attr_int(a->node, "p", 2);
-    if (p != 1 && p != 2)
-        return rq_infer_fail(a, RQ_BAD_GRAPH, "p is %lld, expected 1 or 2", (long long)p);
-    if (a->in[0]->shape.rank >= 0 && rq_infer_axis(axis, a->in[0]->shape.rank) < 0)
-        return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %lld is out of range for an input of %d axes", (long long)axis,
-                             a->in[0]->shape.rank);
-    return RQ_OK;
-}
-
-static rq_status lp_wide(const rq_op_args *a)
-{
-    const rq_tensor *x = a->in[0];
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), x->shape.rank);
-    bool reduced[RQ_MAX_RANK] = { false };
-    reduced[axis] = true;
-    rq_reduce_plan plan;
-    rq_reduce_plan_init(&plan, &x->shape, reduced);
-    rq_shape s = x->shape;
-    s.dim[axis] = 1;
-    rq_tensor norm;
-    RQ_TRY(rq_tensor_create(&norm, x->dtype, &s, false));
-    const rq_reduce kind = rq_attr_int(a->node, "p", 2) == 1 ? RQ_REDUCE_L1 : RQ_REDUCE_L2;
-    rq_status status = rq_reduce_run(a, &plan, kind, &norm, x);
-    for (int64_t i = 0, n = rq_tensor_count(&norm); status == RQ_OK && i < n; i++)
-        if (rq_tensor_get(&norm, i) == 0) /* a row of zeros stays one */
-            rq_tensor_set(&norm, i, 1);
-    if (status == RQ_OK)
-        status = rq_eltwise_zip(a, a->out[0], x, &norm, RQ_ZIP_DIV);
-    rq_tensor_release(&norm);
-    return status;
-}
-
-static rq_status lp_forward(const rq_op_args *a)
-{
-    return rq_half_run(a, lp_wide);
-}
-
-/* ---- LRN: x / (bias + alpha / size * sum of squares over `size` channels around) ^ beta ---- */
-
-static rq_status lrn_infer(const rq_infer *a)
-{
-    RQ_TRY(rq_infer_same(a));
-    if (a->in[0]->shape.rank >= 0 && a->in[0]->shape.rank < 2)
-        return rq_infer_fail(a, RQ_BAD_SHAPE, "the input has %d axes, expected at least 2", a->in[0]->shape.rank);
-    if (rq_attr_int(a->node, "size", 0) < 1)
-        return rq_infer_fail(a, RQ_BAD_GRAPH, "attribute size is missing or below 1");
-    return RQ_OK;
-}
-
-static rq_status lrn_wide(const rq_op_args *a)
-{
-    RQ_TRY(only_f32(a));
-    const rq_shape *s = &a->in[0]->shape;
-    const int64_t size = rq_attr_int(a->node, "size", 1), c = s->dim[1], area = rq_shape_span(s, 2, s->rank);
-    const float alpha = rq_attr_float(a->node, "alpha", 1e-4f), beta = rq_attr_float(a->node, "beta", 0.75f);
-    const float bias = rq_attr_float(a->node, "bias", 1), minus_beta = -beta;
-    const size_t n = (size_t)area;
-    float *square = a->scratch;
-    for (int64_t image = 0; image < s->dim[0]; image++)
-        for (int64_t i = 0; i < c; i++) {
-            const float *x = a->in[0]->f32 + image * c * area;
-            float *y = a->out[0]->f32 + (image * c + i) * area;
-            const int64_t lo = i - (size - 1) / 2, hi = i + size / 2;
-            memset(y, 0, n * sizeof *y);
-            for (int64_t k = lo < 0 ? 0 : lo; k <= hi && k < c; k++) {
-                a->k->map[RQ_MAP_SQUARE](square, x + k * area, n, 0, 0);
-                a->k->zip[RQ_ZIP_ADD](y, y, 1, square, 1, n);
-            }
-            a->k->map[RQ_MAP_LINEAR](y, y, n, alpha / (float)size, bias);
-            a->k->zip[RQ_ZIP_POW](y, y, 1, &minus_beta, 0, n);
-            a->k->zip[RQ_ZIP_MUL](y, y, 1, x + i * area, 1, n);
-        }
-    return RQ_OK;
-}
-
-static rq_status lrn_forward(const rq_op_args *a)
-{
-    return rq_half_run_single(a, lrn_wide);
-}
-
-static size_t lrn_scratch(const rq_op_args *a, bool integer)
-{
-    const rq_shape *s = &a->in[0]->shape;
-    return (size_t)rq_shape_span(s, 2, s->rank) * sizeof(float);
-}
-
-/* ---- MeanVarianceNormalization: (x - mean) / (deviation + 1e-9) over `axes` (default 0, 2, 3) ---- */
-
-rq_status rq_norm_mvn_axes(const rq_node *n, int rank, bool *reduced)
-{
-    static const int64_t usual[] = { 0, 2, 3 };
-    int count;
-    const int64_t *axes = rq_attr_ints(n, "axes", &count);
-    if (!axes) {
-        axes = usual;
-        count = 3;
-    }
-    memset(reduced, 0, RQ_MAX_RANK * sizeof *reduced);
-    for (int i = 0; i < count; i++) {
-        const int axis = rq_infer_axis(axes[i], rank);
-        if (axis < 0)
-            return RQ_BAD_SHAPE;
-        reduced[axis] = true;
-    }
-    return RQ_OK;
-}
-
-static rq_status mvn_infer(const rq_infer *a)
-{
-    bool reduced[RQ_MAX_RANK];
-    RQ_TRY(rq_infer_same(a));
-    if (a->in[0]->shape.rank >= 0 && rq_norm_mvn_axes(a->node, a->in[0]->shape.rank, reduced))
-        return rq_infer_fail(a, RQ_BAD_SHAPE, "an axis is out of range for an input of %d axes", a->in[0]->shape.rank);
-    return RQ_OK;
-}
-
-static rq_status mvn_wide(const rq_op_args *a)
-{
-    RQ_TRY(only_f32(a));
-    const rq_tensor *x = a->in[0];
-    rq_tensor *y = a->out[0], stat;
-    bool reduced[RQ_MAX_RANK];
-    RQ_TRY(rq_norm_mvn_axes(a->node, x->shape.rank, reduced));
-    rq_reduce_plan plan;
-    rq_reduce_plan_init(&plan, &x->shape, reduced);
-    rq_shape s = x->shape;
-    for (int i = 0; i < s.rank; i++)
-        if (reduced[i])
-            s.dim[i] = 1;
-    RQ_TRY(rq_tensor_create(&stat, x->dtype, &s, false));
-    rq_status status = rq_reduce_run(a, &plan, RQ_REDUCE_MEAN, &stat, x);
-    if (status == RQ_OK)
-        status = rq_eltwise_zip(a, y, x, &stat, RQ_ZIP_SUB);
-    if (status == RQ_OK)
-        status = rq_reduce_run(a, &plan, RQ_REDUCE_SUM_SQUARE, &stat, y);
-    for (int64_t i = 0; status == RQ_OK && i < plan.outputs; i++)
-        stat.f32[i] = sqrtf(stat.f32[i] / (float)plan.group) + 1e-9f;
-    if (status == RQ_OK)
-        status = rq_eltwise_zip(a, y, y, &stat, RQ_ZIP_DIV);
-    rq_tensor_release(&stat);
-    return status;
-}
-
-static rq_status mvn_forward(const rq_op_args *a)
-{
-    return rq_half_run_single(a, mvn_wide);
-}
-
 /* ---- rows ---- */
 
 static size_t norm_scratch(const rq_op_args *a, bool integer)
 {
     return integer ? rq_int_norm_scratch(a) : 0;
 }
-
-const rq_op rq_op_batch_normalization = {
-    .name = "BatchNormalization",
-    .domain = "",
-    .since = 1,
-    .known = 25,
-    .min_in = 5,
-    .max_in = 5,
-    .min_out = 1,
-    .max_out = 5,
-    .place = RQ_PLACE_FLOAT,
-    .flags = RQ_OP_GRAD_IN_PLACE,
-    .infer = batch_infer,
-    .forward = batch_forward,
-    .backward = rq_batch_train_backward,
-    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
-    .gradients = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2),
-    .parameters = RQ_OP_IN(1) | RQ_OP_IN(2),
-    .statistics = RQ_OP_IN(3) | RQ_OP_IN(4),
-    .saved = rq_batch_train_saved,
-    .scratch_backward = rq_batch_train_scratch_backward,
-    .accepts_int = rq_int_batch_accepts,
-    .prepare_int = rq_int_batch_prepare,
-    .forward_int = rq_int_batch_forward,
-    .release_int = rq_int_batch_release,
-    .scratch = batch_scratch,
-};
 
 const rq_op rq_op_instance_normalization = {
     .name = "InstanceNormalization",
@@ -754,55 +475,4 @@ const rq_op rq_op_ms_skip_simplified_layer_normalization = {
     .infer = skip_infer,
     .forward = skip_forward,
     .scratch = skip_scratch,
-};
-
-const rq_op rq_op_lp_normalization = {
-    .name = "LpNormalization",
-    .domain = "",
-    .since = 1,
-    .known = 25,
-    .min_in = 1,
-    .max_in = 1,
-    .min_out = 1,
-    .max_out = 1,
-    .place = RQ_PLACE_FLOAT,
-    .infer = lp_infer,
-    .forward = lp_forward,
-    .backward = rq_norm_grad_lp,
-    .saves = RQ_OP_IN(0),
-};
-
-const rq_op rq_op_lrn = {
-    .name = "LRN",
-    .domain = "",
-    .since = 1,
-    .known = 25,
-    .min_in = 1,
-    .max_in = 1,
-    .min_out = 1,
-    .max_out = 1,
-    .place = RQ_PLACE_FLOAT,
-    .infer = lrn_infer,
-    .forward = lrn_forward,
-    .backward = rq_norm_grad_lrn,
-    .saves = RQ_OP_IN(0),
-    .scratch_backward = rq_norm_grad_lrn_scratch,
-    .scratch = lrn_scratch,
-};
-
-const rq_op rq_op_mean_variance_normalization = {
-    .name = "MeanVarianceNormalization",
-    .domain = "",
-    .since = 9,
-    .known = 25,
-    .min_in = 1,
-    .max_in = 1,
-    .min_out = 1,
-    .max_out = 1,
-    .place = RQ_PLACE_FLOAT,
-    .infer = mvn_infer,
-    .forward = mvn_forward,
-    .backward = rq_norm_grad_mvn,
-    .saves = RQ_OP_IN(0),
-    .scratch_backward = rq_norm_grad_mvn_scratch,
 };

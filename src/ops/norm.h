@@ -4,6 +4,17 @@
 
 #include "ops/op.h"
 
+enum { RQ_NORM_WORK = 8192 }; /* elements worth a thread's while */
+
+/* Rows of n elements that make a piece. */
+static inline int64_t rq_norm_piece(int64_t n)
+{
+    return n < RQ_NORM_WORK ? RQ_NORM_WORK / (n + 1) : 1;
+}
+
+/* norm.c: refuses what is not f32. */
+rq_status rq_norm_only_f32(const rq_op_args *a);
+
 /* Rows with statistics of their own: y = (x - mean) / sqrt(variance + epsilon) * gain + bias. Gain and bias lie along the row
  * (wide), or are one number per `per` neighbours, `groups` rows making one turn. */
 typedef struct rq_norm {

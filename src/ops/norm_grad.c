@@ -15,7 +15,7 @@
 #include "ops/grad.h"
 #include "ops/reduce.h"
 
-enum { WORK = 8192, COLUMNS = 256 }; /* elements worth a thread's while; of a row that are summed over rows at a time */
+enum { COLUMNS = 256 }; /* elements of a row that are summed over rows at a time */
 
 typedef struct job {
     const rq_op_args *a;
@@ -197,7 +197,7 @@ rq_status rq_norm_grad_rows(const rq_op_args *a)
     j.dx = floats_of(dx);
     j.dgain = floats_of(dgain);
     j.dbias = floats_of(dbias);
-    const int64_t piece = j.r.n < WORK ? WORK / (j.r.n + 1) : 1;
+    const int64_t piece = rq_norm_piece(j.r.n);
     if (!j.r.wide) {
         j.runs = j.r.n / j.r.per;
         j.sums = (double *)((char *)a->scratch + rq_mem_round((size_t)rq_shape_count(s) * sizeof(float)));

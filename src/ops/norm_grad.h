@@ -1,4 +1,4 @@
-/* ops/norm_grad.h — backward of the normalizations of ops/norm.c but batch norm's (ops/batch_train.h). */
+/* ops/norm_grad.h — backward of the normalizations of ops/norm.c and ops/norm_plain.c. (Batch norm's: ops/batch_train.h.) */
 #ifndef RQ_OPS_NORM_GRAD_H
 #define RQ_OPS_NORM_GRAD_H
 
@@ -20,7 +20,7 @@ size_t rq_norm_grad_lrn_scratch(const rq_op_args *a);
 rq_status rq_norm_grad_mvn(const rq_op_args *a); /* x */
 size_t rq_norm_grad_mvn_scratch(const rq_op_args *a);
 
-/* norm.c: the axes of a MeanVarianceNormalization. RQ_BAD_SHAPE. */
+/* norm_plain.c: the axes of a MeanVarianceNormalization. RQ_BAD_SHAPE. */
 rq_status rq_norm_mvn_axes(const rq_node *n, int rank, bool *reduced);
 
 #endif
