@@ -44,6 +44,7 @@ set(RQ_SOURCES
   src/kernels/fakequant_learned_scalar.c
   src/kernels/float_dnnl.c
   src/kernels/float_dnnl_grad.c
+  src/kernels/float_dnnl_grad_run.c
   src/kernels/gemm.c
   src/kernels/gemm_avx2.c
   src/kernels/gemm_avx512.c
