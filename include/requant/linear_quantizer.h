@@ -98,7 +98,10 @@ RQ_API rq_status rq_linear_quantizer_create(rq_linear_quantizer **out, const rq_
 /* What rq_linear_quantizer_config_warnings says of its config, and (compat) rules that fit no module. RQ_NO_MEMORY. */
 RQ_API rq_status rq_linear_quantizer_warnings(const rq_linear_quantizer *q, struct rq_notes *out);
 RQ_API void rq_linear_quantizer_destroy(rq_linear_quantizer *q);
-/* Fuse, and put fake-quantizers where they go. Once. With milestones: all observers and fake-quantizers off. */
+/* Fuse, and put fake-quantizers where they go. Once. With milestones: all observers and fake-quantizers off. What exporters write around layers is taken out
+ * of the copy of g first: constants that are nodes, copies or computed from constants, Transposes that meet their inverse, arithmetic
+ * by constants per channel behind a product (which its weights and bias take in), activations in several operators. Batch norms and dropouts stay,
+ * and layers keep their names. With compat only constants are computed: what the original sees is the network as its program runs it. */
 RQ_API rq_status rq_linear_quantizer_prepare(rq_linear_quantizer *q, rq_err *err);
 RQ_API rq_graph *rq_linear_quantizer_model(rq_linear_quantizer *q); /* prepared; owned by q */
 /* Its fake-quantizers, by slot; names: "activation_post_process_0", "conv.weight_fake_quant". */

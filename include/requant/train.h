@@ -102,7 +102,9 @@ typedef struct rq_train_cfg {
 RQ_API rq_train_cfg rq_train_defaults(void);
 
 typedef struct rq_trainer rq_trainer;
-/* For graph g, or (g NULL) for a prepared q: rq_linear_quantizer_step is called after every step. Both are borrowed. Errors of rq_autograd_create,
+/* For graph g, or (g NULL) for a prepared q: rq_linear_quantizer_step is called after every step. Both are borrowed. g is trained in place, and
+ * stays the graph it is, but that Constant nodes become constants of it, of which weights can be trained, and that batch norms and dropouts lose
+ * what an exporter wrote to make them train always. Errors of rq_autograd_create,
  * rq_optimizer_create, rq_session_create (teacher); RQ_BAD_ARG: numbers out of range; RQ_NOT_FOUND: no such output or value; RQ_NO_MEMORY. */
 RQ_API rq_status rq_trainer_create(rq_trainer **out, rq_graph *g, rq_linear_quantizer *q, const rq_train_cfg *cfg,
                                    rq_err *err);
@@ -116,8 +118,8 @@ RQ_API rq_status rq_trainer_calibrate(rq_trainer *t, rq_dataset *data, int64_t s
 /* Loss and accuracy over all of data, in evaluation; observers see nothing. NaN: no targets, no labels. */
 RQ_API rq_status rq_trainer_evaluate(rq_trainer *t, rq_dataset *data, double *loss, double *accuracy, rq_err *err);
 
-/* All epochs; eval NULL: none. Once. Behind it the observers of q are off, so that rq_linear_quantizer_finalize gives what was evaluated. RQ_NUMERIC: the loss or a gradient is not finite, the step is named; RQ_CANCELLED; RQ_BAD_DATA: targets do not
- * fit, or the checkpoint is of another run (what differs is said); RQ_IO, RQ_NOT_FOUND: there is no checkpoint to resume from. */
+/* All epochs; eval NULL: none. Once. Behind it the observers of q are off, so that rq_linear_quantizer_finalize gives what was evaluated. RQ_NUMERIC: the loss or a gradient is not finite, the step is named; RQ_CANCELLED; RQ_BAD_GRAPH: it has no
+ * parameter; RQ_BAD_DATA: targets do not fit, or the checkpoint is of another run (what differs is said); RQ_IO, RQ_NOT_FOUND: there is no checkpoint to resume from. */
 RQ_API rq_status rq_trainer_run(rq_trainer *t, rq_dataset *train, rq_dataset *eval, rq_err *err);
 /* The epoch whose parameters the graph now has. */
 RQ_API rq_train_epoch rq_trainer_result(const rq_trainer *t);

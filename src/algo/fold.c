@@ -73,13 +73,48 @@ static size_t limit_of(const rq_graph *g, const rq_node *n, size_t bytes)
     return limit > SMALL_BYTES ? limit : SMALL_BYTES;
 }
 
+/* Does the node read numbers that are trained as they stand? A constant with other readers must stay one, and weights that are turned on
+ * their way are found by those who ask for them (rq_module_constant). */
+static bool reads_parameter(const rq_graph *g, const rq_node *n)
+{
+    for (int i = 0; i < n->n_in; i++) {
+        const rq_value *v = n->in[i] >= 0 ? &g->values[n->in[i]] : NULL;
+        if (v && v->kind == RQ_VALUE_CONST && v->constant.dtype == RQ_DTYPE_F32 && v->constant.shape.rank > 0 &&
+            rq_tensor_count(&v->constant) > 1 &&
+            (rq_rewrite_is(n, "Transpose") || rq_graph_uses(g, n->in[i], NULL, 0) > 1))
+            return true;
+    }
+    return false;
+}
+
+/* A constant of several numbers that node alone reads, laid out anew by it; RQ_NONE. */
+static rq_id laid_out(const rq_graph *g, const rq_node *n)
+{
+    const rq_id v = n->n_in > 0 && n->n_out == 1 ? n->in[0] : RQ_NONE;
+    return v >= 0 && n->out[0] >= 0 && g->values[v].kind == RQ_VALUE_CONST && g->values[v].name[0] &&
+                   g->values[v].constant.dtype == RQ_DTYPE_F32 && g->values[v].constant.shape.rank > 0
+               ? v
+               : RQ_NONE;
+}
+
+/* The constant that was made of `from` is that parameter now, and is called as it was. */
+static rq_status take_name(rq_graph *g, rq_id from, rq_id made, rq_err *err)
+{
+    const char *name = g->values[from].name;
+    if (rq_graph_uses(g, from, NULL, 0) ||
+        rq_tensor_count(&g->values[from].constant) != rq_tensor_count(&g->values[made].constant))
+        return RQ_OK;
+    rq_graph_remove_value(g, from);
+    return rq_graph_rename(g, made, name, err);
+}
+
 /* Compute one node; *done when it became constants. */
-static rq_status fold_node(rq_graph *g, rq_id node, const rq_kernels *k, bool *done, rq_err *err)
+static rq_status fold_node(rq_graph *g, rq_id node, rq_fold_for what, const rq_kernels *k, bool *done, rq_err *err)
 {
     const rq_node *n = &g->nodes[node];
     const rq_op *row = rq_op_find(n->domain, n->op);
     *done = false;
-    if (!is_foldable(g, n, row))
+    if (!is_foldable(g, n, row) || (what != RQ_FOLD_RUN && reads_parameter(g, n)))
         return RQ_OK;
     rq_status st = RQ_NO_MEMORY;
     int n_out = n->n_out;
@@ -100,10 +135,14 @@ static rq_status fold_node(rq_graph *g, rq_id node, const rq_kernels *k, bool *d
         goto done;
     }
     memcpy(ids, n->out, (size_t)n_out * sizeof *ids);
+    const rq_id from = what != RQ_FOLD_RUN ? laid_out(g, n) : RQ_NONE;
     for (int i = 0; i < n_out && !st; i++) {
         rq_id made;
-        if (ids[i] != RQ_NONE)
-            st = rq_eval_replace(g, ids[i], &out[i], &made, err);
+        if (ids[i] == RQ_NONE)
+            continue;
+        st = rq_eval_replace(g, ids[i], &out[i], &made, err);
+        if (!st && from != RQ_NONE)
+            st = take_name(g, from, made, err);
     }
     *done = !st;
 done:
@@ -116,7 +155,7 @@ done:
     return st == RQ_NO_MEMORY ? rq_fail(err, st, "out of memory folding constants") : st;
 }
 
-rq_status rq_fold_constants(rq_graph *g, int *n, rq_err *err)
+rq_status rq_fold_constants(rq_graph *g, rq_fold_for what, int *n, rq_err *err)
 {
     rq_id *order;
     int count, done = 0;
@@ -129,7 +168,7 @@ rq_status rq_fold_constants(rq_graph *g, int *n, rq_err *err)
     for (int i = 0; i < count && !st; i++) {
         bool folded = false;
         if (g->nodes[order[i]].op)
-            st = fold_node(g, order[i], &k, &folded, err);
+            st = fold_node(g, order[i], what, &k, &folded, err);
         done += folded;
     }
     rq_mem_free(order);
@@ -140,13 +179,16 @@ rq_status rq_fold_constants(rq_graph *g, int *n, rq_err *err)
 
 /* ---- copies ---- */
 
-static bool is_copy(const rq_graph *g, const rq_node *n)
+static bool is_copy(const rq_graph *g, const rq_node *n, rq_fold_for what)
 {
     if (n->n_in < 1 || n->in[0] == RQ_NONE || n->n_out < 1 || n->out[0] == RQ_NONE)
         return false;
-    if (rq_rewrite_is(n, "Identity"))
-        return true;
-    if (rq_rewrite_is(n, "Dropout")) {
+    const bool constant = g->values[n->in[0]].kind == RQ_VALUE_CONST;
+    if (what == RQ_FOLD_TRAIN_PLAIN && !constant)
+        return false;
+    if (rq_rewrite_is(n, "Identity")) /* of an activation: a module of its own (docs/coreml-facts.md 2) */
+        return what == RQ_FOLD_RUN || constant;
+    if (rq_rewrite_is(n, "Dropout") && what == RQ_FOLD_RUN) {
         bool mask = n->n_out > 1 && n->out[1] != RQ_NONE && rq_graph_uses(g, n->out[1], NULL, 0);
         bool training = n->n_in > 2 && n->in[2] != RQ_NONE;
         if (training && g->values[n->in[2]].kind == RQ_VALUE_CONST)
@@ -160,12 +202,12 @@ static bool is_copy(const rq_graph *g, const rq_node *n)
     return false;
 }
 
-rq_status rq_fold_copies(rq_graph *g, int *n, rq_err *err)
+rq_status rq_fold_copies(rq_graph *g, rq_fold_for what, int *n, rq_err *err)
 {
     rq_status st = RQ_OK;
     for (rq_id i = 0; i < g->n_nodes && !st; i++) {
         const rq_node *node = &g->nodes[i];
-        if (!node->op || !is_copy(g, node))
+        if (!node->op || !is_copy(g, node, what))
             continue;
         rq_id x = node->in[0], y = node->out[0];
         if (g->values[y].quant != g->values[x].quant)
@@ -199,13 +241,13 @@ rq_status rq_fold_graph(rq_graph *g, rq_fold_counts *counts, rq_err *err)
         rq_fold_counts now = { 0 };
         rq_ops_bind(g);
         RQ_TRY(rq_ops_infer(g, err));
-        RQ_TRY(rq_fold_constants(g, &now.constants, err));
+        RQ_TRY(rq_fold_constants(g, RQ_FOLD_RUN, &now.constants, err));
         RQ_TRY(rq_fold_branches(g, &now.branches, err));
-        RQ_TRY(rq_fold_copies(g, &now.copies, err));
+        RQ_TRY(rq_fold_copies(g, RQ_FOLD_RUN, &now.copies, err));
         RQ_TRY(name_sums(g, &now.patterns, err));
         rq_ops_bind(g);
         RQ_TRY(rq_push_transposes(g, &now.transposes, err));
-        RQ_TRY(rq_fold_scales(g, &now.scales, err));
+        RQ_TRY(rq_fold_scales(g, RQ_FOLD_RUN, &now.scales, err));
         RQ_TRY(rq_fold_patterns(g, &now.patterns, err));
         rq_graph_prune(g);
         total.constants += now.constants;
@@ -230,9 +272,33 @@ rq_status rq_fold_plain(rq_graph *g, rq_err *err)
         n = 0;
         rq_ops_bind(g);
         RQ_TRY(rq_ops_infer(g, err));
-        RQ_TRY(rq_fold_constants(g, &n, err));
+        RQ_TRY(rq_fold_constants(g, RQ_FOLD_RUN, &n, err));
         RQ_TRY(rq_fold_branches(g, &n, err));
-        RQ_TRY(rq_fold_copies(g, &n, err));
+        RQ_TRY(rq_fold_copies(g, RQ_FOLD_RUN, &n, err));
+        rq_graph_prune(g);
+    }
+    rq_ops_bind(g);
+    return rq_ops_infer(g, err);
+}
+
+rq_status rq_fold_for_training(rq_graph *g, bool plain, rq_err *err)
+{
+    const rq_fold_for what = plain ? RQ_FOLD_TRAIN_PLAIN : RQ_FOLD_TRAIN;
+    for (int round = 0, n = 1; round < ROUNDS && n; round++) {
+        n = 0;
+        RQ_TRY(rq_eval_constants(g, err));
+        rq_ops_bind(g);
+        RQ_TRY(rq_ops_infer(g, err));
+        RQ_TRY(rq_fold_branches(g, &n, err));
+        RQ_TRY(rq_fold_copies(g, what, &n, err)); /* first: a copy of a parameter is that parameter */
+        RQ_TRY(rq_fold_constants(g, what, &n, err));
+        if (!plain) {
+            RQ_TRY(name_sums(g, &n, err));
+            rq_ops_bind(g);
+            RQ_TRY(rq_push_transposes(g, &n, err));
+            RQ_TRY(rq_fold_scales(g, what, &n, err));
+            RQ_TRY(rq_fold_patterns(g, &n, err));
+        }
         rq_graph_prune(g);
     }
     rq_ops_bind(g);

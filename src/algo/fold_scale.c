@@ -18,6 +18,8 @@ typedef struct product {
 typedef struct affine {
     double *scale, *shift; /* [channels] */
     bool shifts;           /* shift is not all zero by construction */
+    bool scales;           /* scale is not all one by construction */
+    rq_id of;              /* the constant that holds it, or RQ_NONE */
 } affine;
 
 static const rq_tensor *plain_const(const rq_graph *g, rq_id v)
@@ -101,21 +103,23 @@ static rq_status apply(rq_graph *g, const product *p, const affine *a, rq_err *e
     double alpha = p->gemm ? rq_attr_float(n, "alpha", 1) : 1, beta = p->gemm ? rq_attr_float(n, "beta", 1) : 1;
     rq_tensor fresh_w = { 0 }, fresh_b = { 0 };
     rq_shape list = rq_shape_of(1, &p->channels);
-    rq_status st = rq_tensor_create(&fresh_w, RQ_DTYPE_F32, &w->shape, false);
+    const bool weights = a->scales || alpha != 1;
+    rq_status st = weights ? rq_tensor_create(&fresh_w, RQ_DTYPE_F32, &w->shape, false) : RQ_OK;
     if (!st && (b || a->shifts))
         st = rq_tensor_create(&fresh_b, RQ_DTYPE_F32, &list, false);
     if (st) {
         rq_tensor_release(&fresh_w);
         return rq_fail(err, st, "out of memory folding into '%s'", n->name);
     }
-    for (int64_t i = 0, count = rq_tensor_count(w); i < count; i++)
+    for (int64_t i = 0, count = rq_tensor_count(w); weights && i < count; i++)
         fresh_w.f32[i] = (float)(alpha * w->f32[i] * a->scale[channel_of(n, p, &w->shape, i)]);
     for (int64_t c = 0; fresh_b.data && c < p->channels; c++) {
         double bias = b ? beta * b->f32[rq_tensor_count(b) == 1 ? 0 : c] : 0;
         fresh_b.f32[c] = (float)(bias * a->scale[c] + a->shift[c]);
     }
     const char *base = g->values[n->in[1]].name;
-    st = replace_const(g, p->node, 1, &fresh_w, base, err);
+    if (weights)
+        st = replace_const(g, p->node, 1, &fresh_w, base, err);
     if (!st && fresh_b.data)
         st = replace_const(g, p->node, 2, &fresh_b, base, err);
     rq_tensor_release(&fresh_w);
@@ -147,7 +151,8 @@ static bool batch_norm_affine(const rq_graph *g, const rq_node *n, int64_t chann
         if (!isfinite(a->scale[c]) || !isfinite(a->shift[c]))
             return false;
     }
-    a->shifts = true;
+    a->shifts = a->scales = true;
+    a->of = RQ_NONE;
     return true;
 }
 
@@ -181,6 +186,8 @@ static bool arithmetic_affine(const rq_graph *g, const rq_node *n, rq_id x, cons
             return false;
     }
     a->shifts = add || sub;
+    a->scales = mul || div || (sub && !first);
+    a->of = n->in[first ? 1 : 0];
     return true;
 }
 
@@ -196,8 +203,21 @@ static void take_output(rq_graph *g, rq_id node, rq_id follower)
     rq_graph_remove_value(g, x);
 }
 
-/* Take what follows the product into it, if it can be. */
-static rq_status fold_follower(rq_graph *g, const product *p, bool *done, rq_err *err)
+/* A product that had no bias has one now: the constant that was added behind it, under its name. */
+static rq_status name_bias(rq_graph *g, rq_id node, rq_id was, rq_err *err)
+{
+    const rq_id bias = input(&g->nodes[node], 2);
+    if (was == RQ_NONE || bias == RQ_NONE || rq_graph_uses(g, was, NULL, 0) ||
+        rq_tensor_count(&g->values[was].constant) != rq_tensor_count(&g->values[bias].constant))
+        return RQ_OK;
+    const char *name = g->values[was].name;
+    rq_graph_remove_value(g, was);
+    return rq_graph_rename(g, bias, name, err);
+}
+
+/* Take what follows the product into it, if it can be. For training batch norms are left where they are, and so is what would change a
+ * weight that others read. */
+static rq_status fold_follower(rq_graph *g, const product *p, rq_fold_for what, bool *done, rq_err *err)
 {
     rq_id x = g->nodes[p->node].out[0], user = RQ_NONE;
     *done = false;
@@ -206,17 +226,21 @@ static rq_status fold_follower(rq_graph *g, const product *p, bool *done, rq_err
         return RQ_OK;
     const rq_node *n = &g->nodes[user];
     bool norm = rq_rewrite_is(n, "BatchNormalization") && !rq_batch_train_is(n, rq_graph_opset(g, ""));
-    if (n->n_in < 1 || n->n_out < 1 || n->out[0] == RQ_NONE)
+    const bool train = what != RQ_FOLD_RUN, had_bias = input(&g->nodes[p->node], 2) != RQ_NONE;
+    if (n->n_in < 1 || n->n_out < 1 || n->out[0] == RQ_NONE || (norm && train))
         return RQ_OK;
     affine a = { .scale = rq_mem_alloc((size_t)p->channels, sizeof(double)),
                  .shift = rq_mem_zalloc((size_t)p->channels, sizeof(double)) };
     rq_status st = a.scale && a.shift ? RQ_OK : rq_fail(err, RQ_NO_MEMORY, "out of memory folding '%s'", n->name);
-    if (!st && (norm ? n->in[0] == x && batch_norm_affine(g, n, p->channels, &a) : arithmetic_affine(g, n, x, p, &a))) {
+    if (!st && (norm ? n->in[0] == x && batch_norm_affine(g, n, p->channels, &a) : arithmetic_affine(g, n, x, p, &a)) &&
+        !(train && a.scales && rq_graph_uses(g, g->nodes[p->node].in[1], NULL, 0) > 1)) {
         st = apply(g, p, &a, err);
         if (!st) {
             take_output(g, p->node, user);
             *done = true;
         }
+        if (!st && train && !had_bias && !a.scales)
+            st = name_bias(g, p->node, a.of, err);
     }
     rq_mem_free(a.scale);
     rq_mem_free(a.shift);
@@ -253,18 +277,19 @@ static rq_status fold_gemm(rq_graph *g, rq_id node, bool *done, rq_err *err)
     return RQ_OK;
 }
 
-rq_status rq_fold_scales(rq_graph *g, int *n, rq_err *err)
+rq_status rq_fold_scales(rq_graph *g, rq_fold_for what, int *n, rq_err *err)
 {
     for (rq_id i = 0; i < g->n_nodes; i++) {
         product p;
-        bool done = true;
+        bool done = false;
         if (!g->nodes[i].op)
             continue;
-        RQ_TRY(fold_gemm(g, i, &done, err));
+        if (what == RQ_FOLD_RUN)
+            RQ_TRY(fold_gemm(g, i, &done, err));
         if (n)
             *n += done;
         for (done = true; done && is_product(g, i, &p);) {
-            RQ_TRY(fold_follower(g, &p, &done, err));
+            RQ_TRY(fold_follower(g, &p, what, &done, err));
             if (n)
                 *n += done;
         }

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "algo/fold.h"
 #include "graph/query.h"
 #include "ops/op.h"
 
@@ -120,6 +121,7 @@ static rq_status make_fakes(rq_linear_quantizer *q, rq_err *err)
 
 static rq_status prepare(rq_linear_quantizer *q, rq_err *err)
 {
+    RQ_TRY(rq_fold_for_training(q->float_graph, rq_linear_quantizer_config_is_compat(q->config), err));
     RQ_TRY(rq_lq_plan_make(&q->plan, q->float_graph, q->config, err));
     if (rq_graph_copy(&q->model, q->float_graph))
         return rq_lq_no_memory(err);

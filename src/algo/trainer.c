@@ -13,6 +13,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "ops/eval.h"
 #include "requant/batch_norm.h"
 
 rq_train_cfg rq_train_defaults(void)
@@ -124,8 +125,10 @@ static rq_status create(rq_trainer *t, rq_err *err)
     if (t->q)
         how.n_fakes = rq_trainer_quantizer_fakes(t, &how.fakes);
     RQ_TRY(rq_walk_output(t->g, c->output, &t->judged, err));
-    if (!t->q)
+    if (!t->q) {
+        RQ_TRY(rq_eval_constants(t->g, err)); /* some exporters write weights as nodes */
         leave_mode_open(t->g);
+    }
     RQ_TRY(rq_autograd_create(&t->a, t->g, &how, err));
     RQ_TRY(rq_exec_create(&t->e, c->threads, err));
     c->optimizer.exec = t->e;
@@ -427,8 +430,13 @@ static rq_status reestimate(rq_trainer *t, rq_dataset *train, rq_err *err)
 
 rq_status rq_trainer_run(rq_trainer *t, rq_dataset *train, rq_dataset *eval, rq_err *err)
 {
+    rq_parameter *parameters;
     if (t->ran)
         return rq_fail(err, RQ_BAD_ARG, "this trainer has run already");
+    if (!rq_autograd_parameters(t->a, &parameters))
+        return rq_fail(err, RQ_BAD_GRAPH,
+                       "there is nothing to train: no node of the graph has a float constant for a weight, a bias or a "
+                       "parameter of a normalization");
     t->ran = true;
     RQ_TRY(begin(t, train, eval, err));
     while (t->epoch < t->cfg.epochs) {
