@@ -73,9 +73,10 @@ typedef struct job {
     bool was_quantized;
     rq_report report;
     rq_agreement agreement;
-    rq_notes notes;
     cli_trial trial;
     const char *where;
+    double ptq_loss, ptq_accuracy; /* of the simulation, calibrated; NaN: not known */
+    int64_t epoch;                 /* that is kept; 0: nothing was trained */
 } job;
 
 static const char *model_of(const job *j)
@@ -136,11 +137,41 @@ static rq_status settle_config(job *j, rq_err *err)
 static rq_status warn(job *j, rq_err *err)
 {
     rq_notes notes = { 0 };
+    if (j->a->calibrate_only && !j->a->config) /* the preset's milestones are for a training that there is none of */
+        return RQ_OK;
     const rq_status st = rq_linear_quantizer_warnings(j->q, &notes);
     for (int i = 0; i < notes.n && !j->a->train.common.quiet; i++)
         fprintf(stderr, "requant: warning: %s\n", notes.text[i]);
     rq_notes_release(&notes);
     return st ? rq_fail(err, st, "out of memory") : RQ_OK;
+}
+
+/* Milestones that this run is too short for. */
+static void warn_of_length(const job *j)
+{
+    static const char *const what[] = { "observers are never switched on", "fake-quantize is never switched on",
+                                        "observers are never switched off", "batch norms are never frozen" };
+    static const char *const nth[] = { "first", "second", "third", "fourth" };
+    const rq_module_linear_quantizer_config m = rq_linear_quantizer_config_effective(j->config);
+    const int64_t steps = cli_train_steps(&j->t) * j->t.cfg.epochs;
+    for (int i = 0; i < 4 && m.has_milestones && !j->a->train.common.quiet; i++)
+        if (m.milestones[i] >= steps)
+            fprintf(stderr, "requant: warning: milestones: the %s, %lld, is beyond the %lld steps of this run: %s\n",
+                    nth[i], (long long)m.milestones[i], (long long)steps, what[i]);
+}
+
+/* What was chosen for who did not say it. */
+static void tell_defaults(const job *j)
+{
+    const cli_common *given = &j->a->train.common;
+    if (j->a->config || j->a->preset != RQ_QAT_NVIDIA || given->quiet)
+        return;
+    if (!cli_given(given, "epochs") && !cli_given(given, "original-epochs"))
+        fprintf(stderr, "requant qat: %lld epoch is trained; --original-epochs N trains a tenth of N, --epochs N all\n",
+                (long long)j->t.cfg.epochs);
+    if (!cli_given(given, "lr") && !cli_given(given, "original-lr"))
+        fprintf(stderr, "requant qat: the learning rate begins at %g; --original-lr X takes 1 %% of X, --lr X all\n",
+                j->t.cfg.optimizer.lr);
 }
 
 static rq_status prepare(job *j, rq_err *err)
@@ -165,14 +196,14 @@ static void switch_all(job *j, int observer, int fake_quant)
     }
 }
 
-static rq_status judge_on(job *j, const char *what, rq_err *err)
+static rq_status judge_on(job *j, const char *what, double *loss, double *accuracy, rq_err *err)
 {
-    double loss, accuracy;
+    *loss = *accuracy = NAN;
     if (!j->t.eval)
         return RQ_OK;
-    RQ_TRY(rq_trainer_evaluate(j->trainer, j->t.eval, &loss, &accuracy, err));
+    RQ_TRY(rq_trainer_evaluate(j->trainer, j->t.eval, loss, accuracy, err));
     cli_progress_end(&j->t.progress);
-    cli_train_line(&j->t, what, loss, accuracy);
+    cli_train_line(&j->t, what, *loss, *accuracy);
     return RQ_OK;
 }
 
@@ -185,7 +216,7 @@ static rq_status calibrate(job *j, rq_err *err)
     const int n = rq_linear_quantizer_fakes(j->q, &fakes, NULL);
     const bool on = n > 0 && rq_fake_quantizer_fake_quant_enabled(fakes[0]);
     switch_all(j, -1, false);
-    RQ_TRY(judge_on(j, "float", err));
+    RQ_TRY(judge_on(j, "float", &j->ptq_loss, &j->ptq_accuracy, err));
     if (fixed) {
         rq_qat_calibrate_cfg how = rq_qat_calibrate_defaults();
         how.batches = batches;
@@ -201,7 +232,7 @@ static rq_status calibrate(job *j, rq_err *err)
         if (j->t.table)
             printf("%d of %d fake-quantizers start from the scales of %s\n", taken, n, model_of(j));
     }
-    RQ_TRY(judge_on(j, "ptq", err));
+    RQ_TRY(judge_on(j, "ptq", &j->ptq_loss, &j->ptq_accuracy, err));
     if (!on && !j->a->calibrate_only) /* milestones switch them on */
         switch_all(j, false, false);
     return RQ_OK;
@@ -218,9 +249,9 @@ static rq_status train(job *j, rq_err *err)
     else
         switch_all(j, false, true);
     cli_progress_end(&j->t.progress);
-    const rq_train_epoch e = rq_trainer_result(j->trainer);
-    if (j->t.eval && j->t.table && e.epoch)
-        printf("epoch %lld is kept\n", (long long)e.epoch);
+    j->epoch = j->a->calibrate_only ? 0 : rq_trainer_result(j->trainer).epoch;
+    if (j->t.eval && j->t.table && j->epoch)
+        printf("epoch %lld is kept\n", (long long)j->epoch);
     return RQ_OK;
 }
 
@@ -270,6 +301,62 @@ static rq_status judge(job *j, rq_err *err)
     return RQ_OK;
 }
 
+/* ---- the end of the JSON lines ---- */
+
+typedef int64_t (*text_fn)(const void *of, char *buf, size_t n);
+static int64_t report_text(const void *of, char *buf, size_t n)
+{
+    return rq_report_json(of, buf, n);
+}
+static int64_t agreement_text(const void *of, char *buf, size_t n)
+{
+    return rq_agreement_json(of, buf, n);
+}
+
+/* {"KEY": OBJECT}, with members in front of those that OBJECT has. */
+static bool write_object(FILE *to, const char *key, const char *members, text_fn text, const void *of)
+{
+    const int64_t n = text(of, NULL, 0);
+    char *buf = n > 0 ? malloc((size_t)n + 1) : NULL;
+    const bool made = buf && text(of, buf, (size_t)n + 1) == n;
+    if (made)
+        fprintf(to, "{\"%s\": {%s%s}\n", key, members, buf + 1);
+    free(buf);
+    return made;
+}
+
+static void print_real(char *buf, size_t n, double x)
+{
+    if (isfinite(x))
+        snprintf(buf, n, "%.9g", x);
+    else
+        snprintf(buf, n, "null");
+}
+
+/* Behind the epochs: {"verdict": ...} and {"simulation": ...}. */
+static rq_status write_verdict(const job *j, rq_err *err)
+{
+    char members[160], epoch[32] = "null", loss[40], accuracy[40];
+    const char *path = j->a->train.json;
+    if (!path)
+        return RQ_OK;
+    if (j->epoch)
+        snprintf(epoch, sizeof epoch, "%lld", (long long)j->epoch);
+    print_real(loss, sizeof loss, j->ptq_loss);
+    print_real(accuracy, sizeof accuracy, j->ptq_accuracy);
+    snprintf(members, sizeof members, "\"epoch\": %s, \"ptq\": {\"loss\": %s, \"accuracy\": %s}, ", epoch, loss,
+             accuracy);
+    FILE *to = cli_is_stdout(path) ? stdout : fopen(path, j->a->calibrate_only ? "w" : "a");
+    if (!to)
+        return rq_fail(err, RQ_IO, "%s: cannot be written", path);
+    const bool made = write_object(to, "verdict", members, report_text, &j->report) &&
+                      write_object(to, "simulation", "", agreement_text, &j->agreement);
+    const bool written = !fflush(to) && !ferror(to);
+    if (to != stdout && (fclose(to) || !written))
+        return rq_fail(err, RQ_IO, "%s: cannot be written", path);
+    return made ? RQ_OK : rq_fail(err, RQ_NO_MEMORY, "out of memory for the JSON");
+}
+
 static int finish(job *j, rq_err *err)
 {
     const qat_args *a = j->a;
@@ -283,6 +370,8 @@ static int finish(job *j, rq_err *err)
         if (!j->t.eval)
             printf("judged on the samples it was trained on; --eval DATA judges on others\n");
     }
+    if (write_verdict(j, err))
+        return CLI_FAILED;
     if (a->max_drop >= 0 && !(j->report.drop <= a->max_drop)) {
         fflush(stdout);
         fprintf(stderr, "requant qat: %.2f points lost, --max-drop allows %.2f; %s was not written\n", j->report.drop,
@@ -329,6 +418,10 @@ static int run(void *args)
     if (!rc && prepare(&j, &err))
         rc = cli_fail("qat", &err);
     if (!rc && !(rc = cli_train_settle(&j.t, &cmd_qat))) {
+        if (!j.a->calibrate_only) {
+            warn_of_length(&j);
+            tell_defaults(&j);
+        }
         rc = train(&j, &err) || make(&j, &err) || judge(&j, &err) ? CLI_FAILED : finish(&j, &err);
         cli_progress_end(&j.t.progress);
         if (rc == CLI_FAILED)

@@ -368,6 +368,7 @@ set(RQ_SOURCES
   src/algo/recipe_preprocess.c
   src/algo/report.c
   src/algo/report_dynamic.c
+  src/algo/report_bits.c
   src/algo/report_json.c
   src/algo/report_layers.c
   src/algo/report_print.c

@@ -59,7 +59,7 @@ RQ_API rq_status rq_agreement_measure(rq_agreement *out, rq_graph *prepared, rq_
 RQ_API void rq_agreement_release(rq_agreement *a);
 /* A table, and a sentence for each layer that is named. */
 RQ_API void rq_agreement_print(const rq_agreement *a, FILE *to);
-/* As JSON into buf[n] (NUL-terminated, cut at n); returns the length it takes, -1: memory is out. */
+/* As JSON on one line into buf[n] (NUL-terminated, cut at n); returns the length it takes, -1: memory is out. */
 RQ_API int64_t rq_agreement_json(const rq_agreement *a, char *buf, size_t n);
 
 #ifdef __cplusplus

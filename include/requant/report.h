@@ -15,12 +15,12 @@ typedef struct rq_report_layer {
     char *reason_float; /* NULL: ran in integers */
     char *method;       /* who chose the range; NULL when not quantized */
     rq_dtype dtype;     /* of the output's codes; NONE when not quantized */
-    int bits;
+    int bits;    /* of the codes: fewer than dtype has where a Clip leaves an interval of 2 to 7 bits */
     float scale; /* first, when there are several */
     int32_t zero_point;
     double sqnr_db, cosine; /* against the float value of the same name; NaN when there is none; 200 dB when equal */
     double saturated;       /* share of codes at either end of the range, other than the code of zero */
-    double used;            /* share of the code range seen, 0..1 */
+    double used;            /* share of the codes that it has (of `bits`) seen, 0..1 */
     double harm;            /* noise-to-signal power this layer added to that of its inputs; 0 when not measured */
     double ms;              /* of its last run in the quantized model */
 } rq_report_layer;
@@ -86,6 +86,8 @@ RQ_API void rq_report_print(const rq_report *r, FILE *to);
  * peak_rss_mb, seconds; members are called as the fields above (lo and hi together: interval), and what was not measured is
  * null. RQ_IO, RQ_NO_MEMORY. */
 RQ_API rq_status rq_report_save_json(const rq_report *r, const char *path, rq_err *err);
+/* The same on one line, into buf[n] (NUL-terminated, cut at n; n 0: buf may be NULL); returns the length it takes, -1: memory is out. */
+RQ_API int64_t rq_report_json(const rq_report *r, char *buf, size_t n);
 /* The three layers that harm most, worst first, as indices into layers; returns how many. */
 RQ_API int rq_report_worst(const rq_report *r, int worst[3]);
 

@@ -55,6 +55,16 @@ static rq_id annotated(const rq_graph *g, const char *name)
     return v >= 0 && rq_graph_qparams(g, v) && g->values[v].kind != RQ_VALUE_CONST ? v : RQ_NONE;
 }
 
+/* Codes of few bits are those of a byte behind a Clip: what the Clip gives, else v. */
+static rq_id behind_clip(const rq_graph *g, rq_id v)
+{
+    rq_id user;
+    if (rq_graph_uses(g, v, &user, 1) != 1 || !rq_node_is(&g->nodes[user], "Clip"))
+        return v;
+    const rq_id y = g->nodes[user].out[0];
+    return g->values[y].quant == g->values[v].quant ? y : v;
+}
+
 /* Where the quantized graph has what this node gives: under its name, that of what it reads, or requantized from that. */
 static rq_id counterpart(const work *w, const rq_node *fake)
 {
@@ -66,13 +76,14 @@ static rq_id counterpart(const work *w, const rq_node *fake)
     const rq_id x = rq_graph_find(g, in);
     for (rq_id i = 0; v == RQ_NONE && x >= 0 && i < g->n_nodes; i++)
         if (g->nodes[i].op && rq_node_is_requant(&g->nodes[i], "Requantize") && g->nodes[i].in[0] == x)
-            v = g->nodes[i].out[0];
+            v = behind_clip(g, g->nodes[i].out[0]);
     return v;
 }
 
 static rq_status add_pair(work *w, const rq_node *fake)
 {
     const rq_graph *g = w->quantized;
+    const char *in = w->prepared->values[fake->in[0]].name, *out = w->prepared->values[fake->out[0]].name;
     const rq_id v = counterpart(w, fake);
     if (v == RQ_NONE)
         return RQ_OK;
@@ -81,7 +92,7 @@ static rq_status add_pair(work *w, const rq_node *fake)
             return RQ_OK; /* read through several fake-quantizers that are one */
     rq_agreement_layer *l = &w->out->layers[w->out->n++];
     const rq_node *maker = g->values[v].kind == RQ_VALUE_NODE ? &g->nodes[g->values[v].producer] : NULL;
-    l->name = rq_mem_strdup(maker && maker->name[0] ? maker->name : g->values[v].name);
+    l->name = rq_mem_strdup(maker && maker->name[0] ? maker->name : !strcmp(g->values[v].name, out) ? out : in);
     l->value = rq_mem_strdup(g->values[v].name);
     w->pairs[w->n++] = (pair) { .simulated = w->prepared->values[fake->out[0]].name,
                                 .executed = g->values[v].name,
@@ -357,7 +368,7 @@ int64_t rq_agreement_json(const rq_agreement *a, char *buf, size_t n)
         (long long)a->samples, (long long)a->codes, (long long)a->differ, (long long)a->differ_in_all, limit);
     for (int i = 0; i < a->n; i++) {
         const rq_agreement_layer *l = &a->layers[i];
-        rq_buf_adds(&b, i ? ",\n {\"name\": " : "\n {\"name\": ");
+        rq_buf_adds(&b, i ? ", {\"name\": " : "{\"name\": ");
         rq_quote(&b, l->name);
         rq_buf_adds(&b, ", \"value\": ");
         rq_quote(&b, l->value);

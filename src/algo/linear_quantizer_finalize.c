@@ -81,9 +81,20 @@ static rq_status take_constants(work *w)
 
 /* ---- annotations ---- */
 
-static rq_status add_entry(const work *w, rq_qparams *q, rq_id *id)
+/* Who chose what slot's fake-quantizer rounds by, for reports. */
+static const char *method_of(const work *w, int slot)
 {
-    if (rq_graph_add_quant(w->g, id, q, "trained")) {
+    const rq_fake_quantizer *f = w->q->fakes[slot];
+    if (rq_fake_quantizer_trains_scale(f))
+        return "learned";
+    if (w->q->held[slot])
+        return "given";
+    return w->q->fake_cfgs[slot].kind == RQ_FAKE_QUANTIZER_FIXED ? "fixed" : "observed";
+}
+
+static rq_status add_entry(const work *w, int slot, rq_qparams *q, rq_id *id)
+{
+    if (rq_graph_add_quant(w->g, id, q, method_of(w, slot))) {
         rq_qparams_release(q);
         return no_memory(w);
     }
@@ -103,7 +114,7 @@ static rq_status entry_of(work *w, const rq_lq_object *o, rq_id *id)
         const rq_status s = rq_fake_quantizer_qparams(w->q->fakes[o->slot], &q, NULL, w->err);
         if (s)
             return never_seen(w, o->slot, s);
-        RQ_TRY(add_entry(w, &q, &w->entry[o->slot]));
+        RQ_TRY(add_entry(w, o->slot, &q, &w->entry[o->slot]));
     }
     *id = w->entry[o->slot];
     return RQ_OK;
@@ -259,7 +270,7 @@ static rq_status quantize_weight(work *w, const rq_lq_group *gr, const rq_tensor
     rq_tensor_release(&y);
     rq_id entry = RQ_NONE;
     if (!s)
-        s = add_entry(w, &qp, &entry);
+        s = add_entry(w, o->slot, &qp, &entry);
     else
         rq_qparams_release(&qp);
     if (!s)

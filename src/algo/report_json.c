@@ -1,6 +1,7 @@
 /* algo/report_json.c — the report for programs: the same numbers as JSON. What cannot be measured is null. */
 #include <jansson.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -63,7 +64,7 @@ static json_t *layer_json(const rq_report_layer *l)
                      rq_report_json_text(l->reason_float));
 }
 
-rq_status rq_report_save_json(const rq_report *r, const char *path, rq_err *err)
+static json_t *report_json(const rq_report *r)
 {
     json_t *outputs = json_object(), *layers = json_array(), *warnings = json_array();
     for (int i = 0; i < r->n_outputs; i++) {
@@ -79,10 +80,26 @@ rq_status rq_report_save_json(const rq_report *r, const char *path, rq_err *err)
         json_array_append_new(layers, layer_json(&r->layers[i]));
     for (int i = 0; i < r->warnings.n; i++)
         json_array_append_new(warnings, rq_report_json_text(r->warnings.text[i]));
-    json_t *root = json_pack("{s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "float", side_json(&r->model),
-                             "int8", side_json(&r->quantized), "samples", (json_int_t)r->samples, "agreement",
-                             rq_report_json_real(r->agreement), "drop", rq_report_json_real(r->drop), "outputs",
-                             outputs, "layers", layers, "warnings", warnings, "peak_rss_mb",
-                             rq_report_json_real(r->peak_rss_mb), "seconds", rq_report_json_real(r->seconds));
-    return rq_report_json_write(root, path, err);
+    return json_pack("{s:o, s:o, s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "float", side_json(&r->model), "int8",
+                     side_json(&r->quantized), "samples", (json_int_t)r->samples, "agreement",
+                     rq_report_json_real(r->agreement), "drop", rq_report_json_real(r->drop), "outputs", outputs,
+                     "layers", layers, "warnings", warnings, "peak_rss_mb", rq_report_json_real(r->peak_rss_mb),
+                     "seconds", rq_report_json_real(r->seconds));
+}
+
+rq_status rq_report_save_json(const rq_report *r, const char *path, rq_err *err)
+{
+    return rq_report_json_write(report_json(r), path, err);
+}
+
+int64_t rq_report_json(const rq_report *r, char *buf, size_t n)
+{
+    json_t *root = report_json(r);
+    char *text = root ? json_dumps(root, JSON_REAL_PRECISION(9)) : NULL;
+    const int64_t size = text ? (int64_t)strlen(text) : -1;
+    json_decref(root);
+    if (n)
+        snprintf(buf, n, "%s", text ? text : "");
+    free(text);
+    return size;
 }

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "graph/graph.h"
+#include "graph/query.h"
 
 enum {
     HELD_BYTES = 96 << 20,
@@ -26,8 +27,9 @@ typedef struct watch {
     int group;
     rq_sums sums;
     int64_t n, at_end, clipped;
-    int32_t lo, hi; /* codes seen */
-    int32_t code_lo, code_hi;
+    int32_t lo, hi;           /* codes seen */
+    int32_t code_lo, code_hi; /* that it has */
+    int bits;                 /* 0: all that its type has */
 } watch;
 
 typedef struct pass {
@@ -58,7 +60,8 @@ static void add_codes(watch *w, const rq_tensor *t, const rq_qparams *q)
 {
     const bool known = w->held.dtype != RQ_DTYPE_NONE && rq_tensor_count(&w->held) == rq_tensor_count(t);
     const float *held = known && w->held.dtype == RQ_DTYPE_F32 ? w->held.f32 : NULL; /* else of 16 bits */
-    rq_qparams_limits(q, &w->code_lo, &w->code_hi);
+    if (!w->bits)
+        rq_qparams_limits(q, &w->code_lo, &w->code_hi);
     const int32_t zp = q->zero_point[0], lo = w->code_lo, hi = w->code_hi;
     const double scale = q->scale[0], edge_lo = ((double)lo - zp - 0.5) * scale,
                  edge_hi = ((double)hi - zp + 0.5) * scale;
@@ -70,7 +73,7 @@ static void add_codes(watch *w, const rq_tensor *t, const rq_qparams *q)
         w->lo = !w->n || code < w->lo ? code : w->lo;
         w->hi = !w->n || code > w->hi ? code : w->hi;
         w->n++;
-        w->at_end += (code == lo || code == hi) && code != zp;
+        w->at_end += (code <= lo || code >= hi) && code != zp;
         if (!known)
             continue;
         const float want = held ? held[i] : (float)rq_tensor_get(&w->held, i);
@@ -134,7 +137,10 @@ static const char *counterpart(const rq_graph *g, const char *value)
 static const char *method_of(const rq_graph *origin, const char *value, const rq_quant *q)
 {
     const char *name = origin && value ? counterpart(origin, value) : NULL;
-    const rq_id v = name ? rq_graph_find(origin, name) : RQ_NONE;
+    rq_id v = name ? rq_graph_find(origin, name) : RQ_NONE;
+    for (rq_id i = 0; v >= 0 && origin->values[v].quant < 0 && i < origin->n_nodes; i++) /* a file has it in one */
+        if (origin->nodes[i].op && rq_node_is_requant(&origin->nodes[i], "Requantize") && origin->nodes[i].in[0] == v)
+            v = origin->nodes[i].out[0];
     return v >= 0 && origin->values[v].quant >= 0 ? origin->quants[origin->values[v].quant].method : q->method;
 }
 
@@ -164,7 +170,8 @@ static const char *weights_only(const rq_graph *g, rq_id output, char *buf, size
 }
 
 /* A row for each step of the plan that computes on reals or on codes for them. */
-static rq_status make_rows(rq_report *out, rq_session *quantized, const rq_graph *origin, rq_err *err)
+static rq_status make_rows(rq_report *out, rq_session *quantized, const rq_graph *origin, const rq_report_codes *codes,
+                           rq_err *err)
 {
     const rq_layer_info *info;
     const int n = rq_session_layers(quantized, &info);
@@ -213,7 +220,7 @@ static rq_status make_rows(rq_report *out, rq_session *quantized, const rq_graph
         if (q) {
             l->method = dup_or_null(method_of(origin, info[i].output, q), &failed);
             l->dtype = q->q.dtype;
-            l->bits = rq_dtype_bits(q->q.dtype);
+            l->bits = codes[v].bits ? codes[v].bits : rq_dtype_bits(q->q.dtype);
             l->scale = q->q.scale[0];
             l->zero_point = q->q.zero_point[0];
         }
@@ -223,8 +230,10 @@ static rq_status make_rows(rq_report *out, rq_session *quantized, const rq_graph
 }
 
 /* Tap every row's value on both sides. A value that one side lacks stays without numbers. */
-static rq_status tap_all(pass *p, rq_report *out, rq_session *model, rq_session *quantized, rq_err *err)
+static rq_status tap_all(pass *p, rq_report *out, rq_session *model, rq_session *quantized,
+                         const rq_report_codes *codes, rq_err *err)
 {
+    const rq_graph *g = rq_session_graph(quantized);
     p->n = out->n_layers;
     p->w = rq_mem_zalloc((size_t)p->n + 1, sizeof *p->w);
     if (!p->w)
@@ -235,6 +244,12 @@ static rq_status tap_all(pass *p, rq_report *out, rq_session *model, rq_session 
         *w = (watch) { .pass = p, .layer = l };
         if (!l->value[0])
             continue;
+        const rq_id v = rq_graph_find(g, l->value);
+        if (v >= 0 && codes[v].bits) {
+            w->bits = codes[v].bits;
+            w->code_lo = codes[v].lo;
+            w->code_hi = codes[v].hi;
+        }
         rq_err ignored = { 0 };
         rq_status status = rq_session_tap_codes(quantized, l->value, code_tap, w, &ignored);
         if (status == RQ_NOT_FOUND)
@@ -354,9 +369,12 @@ static rq_status settle(rq_report *out, const rq_graph *g, const pass *p)
         if (!w->n)
             continue;
         l->saturated = (double)w->at_end / (double)w->n;
-        l->used = w->code_hi > w->code_lo ? ((double)w->hi - w->lo) / ((double)w->code_hi - w->code_lo) : 1;
+        const int32_t lo = w->lo > w->code_lo ? w->lo : w->code_lo, hi = w->hi < w->code_hi ? w->hi : w->code_hi;
+        l->used = w->code_hi > w->code_lo ? (hi > lo ? (double)hi - lo : 0) / ((double)w->code_hi - w->code_lo) : 1;
         const double clipped = (double)w->clipped / (double)w->n;
-        if (clipped > 0.01)
+        /* a step of few bits, or one that was learned, cuts the ends off on purpose */
+        const bool meant = w->bits || (l->method && !strcmp(l->method, "learned"));
+        if (clipped > 0.01 && !meant)
             RQ_TRY(rq_notes_add(&out->warnings,
                                 "%s '%s': %.1f %% of its values lie outside its range (%.4g .. %.4g) and saturate",
                                 l->op, name, 100 * clipped, ((double)w->code_lo - l->zero_point) * l->scale,
@@ -375,9 +393,13 @@ rq_status rq_report_fill_layers(rq_report *out, rq_session *model, rq_session *q
                                 rq_err *err)
 {
     pass p = { 0 };
-    rq_status status = make_rows(out, quantized, cfg->origin, err);
+    rq_report_codes *codes = NULL;
+    rq_status status = rq_report_find_bits(&codes, rq_session_graph(quantized), err);
     if (!status)
-        status = tap_all(&p, out, model, quantized, err);
+        status = make_rows(out, quantized, cfg->origin, codes, err);
+    if (!status)
+        status = tap_all(&p, out, model, quantized, codes, err);
+    rq_mem_free(codes);
     if (!status)
         status = run_taps(&p, model, quantized, model_graph, quantized_graph, data, cfg, err);
     if (!status)

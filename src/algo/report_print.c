@@ -40,6 +40,7 @@ static void print_number(FILE *to, int width, int digits, double v)
 static void print_layers(const rq_report *r, FILE *to)
 {
     const int name = width_of(r, false), op = width_of(r, true);
+    bool few = false; /* bits than the type has */
     fprintf(to, "%-*s  %-*s  type       scale  zero  sqnr dB   cosine   sat %%  used %%  range by\n", name, "layer", op,
             "op");
     for (int i = 0; i < r->n_layers; i++) {
@@ -47,12 +48,17 @@ static void print_layers(const rq_report *r, FILE *to)
         print_name(to, l->name[0] ? l->name : l->value, name);
         fputs("  ", to);
         print_name(to, l->op, op);
+        char type[16] = "f32";
+        if (l->dtype != RQ_DTYPE_NONE)
+            snprintf(type, sizeof type, l->bits < rq_dtype_bits(l->dtype) ? "%s/%d" : "%s", rq_dtype_name(l->dtype),
+                     l->bits);
+        few |= l->dtype != RQ_DTYPE_NONE && l->bits < rq_dtype_bits(l->dtype);
         if (l->dtype != RQ_DTYPE_NONE && isnan(l->scale)) /* measured as it passes */
-            fprintf(to, "  %-4s %11s %5s", rq_dtype_name(l->dtype), "-", "-");
+            fprintf(to, "  %-4s %11s %5s", type, "-", "-");
         else if (l->dtype != RQ_DTYPE_NONE)
-            rq_number_to(to, "  %-4s %11.5g %5d", rq_dtype_name(l->dtype), (double)l->scale, (int)l->zero_point);
+            rq_number_to(to, "  %-4s %11.5g %5d", type, (double)l->scale, (int)l->zero_point);
         else
-            fprintf(to, "  %-4s %11s %5s", "f32", "-", "-");
+            fprintf(to, "  %-4s %11s %5s", type, "-", "-");
         print_number(to, 8, 1, l->sqnr_db);
         print_number(to, 8, 5, l->cosine);
         print_number(to, 7, 2, 100 * l->saturated);
@@ -63,6 +69,8 @@ static void print_layers(const rq_report *r, FILE *to)
             fprintf(to, "%s(in float: %s)", l->method ? " " : "  ", l->reason_float);
         fputc('\n', to);
     }
+    if (few)
+        fputs("type u8/4: codes of 4 bits, kept in u8; used and sat are of these\n", to);
     fputc('\n', to);
 }
 

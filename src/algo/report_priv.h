@@ -77,6 +77,16 @@ typedef struct rq_report_role {
 /* (*roles)[n_nodes of g], freed with rq_mem_free. RQ_NO_MEMORY. */
 rq_status rq_report_find_products(rq_report_role **roles, const rq_graph *g);
 
+/* ---- report_bits.c ---- */
+
+/* Codes of 2 to 7 bits in a type that has more. */
+typedef struct rq_report_codes {
+    int bits; /* 0: as many as the type has */
+    int32_t lo, hi;
+} rq_report_codes;
+/* (*out)[n_values of g], freed with rq_mem_free. RQ_NO_MEMORY, RQ_BAD_GRAPH: a cycle. */
+rq_status rq_report_find_bits(rq_report_codes **out, const rq_graph *g, rq_err *err);
+
 /* ---- report_json.c ---- */
 
 /* A number, or null where JSON has none (NaN, infinities). A string with bytes that are no UTF-8 replaced. */

@@ -92,6 +92,8 @@ void rq_trainer_quantizer_unmute(const rq_trainer *t, bool *were);
 /* Observers off for good: what was evaluated is what is delivered. */
 void rq_trainer_quantizer_settle(const rq_trainer *t);
 rq_status rq_trainer_quantizer_step(rq_trainer *t, rq_err *err);
+/* Its config as YAML, yours (rq_mem_free); NULL: there is no quantizer. */
+rq_status rq_trainer_quantizer_config(const rq_trainer *t, char **out, rq_err *err);
 rq_status rq_trainer_quantizer_save(rq_trainer *t, rq_state *s, const char *prefix);
 rq_status rq_trainer_quantizer_load(rq_trainer *t, const rq_state *s, const char *prefix, rq_err *err);
 

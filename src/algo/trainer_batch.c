@@ -1,10 +1,26 @@
 /* algo/trainer_batch.c — one batch through the network: outputs, targets, the loss and what it is made of, gradients, a step. */
+#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
 #include "algo/report_priv.h"
 #include "algo/trainer.h"
 #include "base/mem.h"
+
+/* ---- what is not finite ---- */
+
+/* Readers refuse NaN; an infinity would show as a loss that is not a number much later, or not at all: fake-quantizers saturate it. */
+static rq_status refuse_infinities(rq_dataset *data, const char *what, const char *name, const rq_tensor *x,
+                                   const int64_t *rows, int64_t n, rq_err *err)
+{
+    const int64_t count = rq_tensor_count(x), per = n > 0 && count % n == 0 ? count / n : 0;
+    for (int64_t i = 0; x->dtype == RQ_DTYPE_F32 && i < count; i++)
+        if (!isfinite(x->f32[i]))
+            return rq_fail(err, RQ_BAD_DATA, "%s: row %" PRId64 " of %s '%s' holds %s; training wants finite numbers",
+                           rq_dataset_path(data), per ? rows[i / per] : 0, what, name,
+                           isnan(x->f32[i]) ? "a NaN" : "an infinity");
+    return RQ_OK;
+}
 
 /* ---- targets ---- */
 
@@ -47,6 +63,8 @@ static rq_status add_task(rq_trainer *t, rq_dataset *data, const int64_t *rows, 
     rq_status st;
     if (rq_dataset_has_target(data)) {
         st = rq_dataset_read_target(data, rows, n, &target, err);
+        if (!st)
+            st = refuse_infinities(data, "array", "target", &target, rows, n, err);
     } else if (!labels) {
         st = rq_fail(
             err, RQ_BAD_DATA,
@@ -178,6 +196,8 @@ rq_status rq_trainer_batch(rq_trainer *t, rq_dataset *data, const rq_feed *feeds
                            int64_t n, bool train, double lr, rq_trainer_sums *sums, rq_err *err)
 {
     double loss = NAN;
+    for (int i = 0; i < n_feeds; i++)
+        RQ_TRY(refuse_infinities(data, "input", feeds[i].name, &feeds[i].tensor, rows, n, err));
     rq_autograd_train(t->a, train);
     RQ_TRY(rq_autograd_forward(t->a, feeds, n_feeds, t->out, err));
     if (train || rq_trainer_has_targets(t, data))

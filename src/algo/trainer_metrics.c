@@ -10,9 +10,10 @@
 #include "base/buf.h"
 #include "base/number.h"
 
+/* Written as it stands, not opened anew: it may be appended to, or a socket. */
 static bool is_stdout(const char *path)
 {
-    return !strcmp(path, "-");
+    return !strcmp(path, "-") || !strcmp(path, "/dev/stdout");
 }
 
 rq_status rq_trainer_metrics_open(rq_trainer *t, int64_t at, rq_err *err)

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "algo/linear_quantizer.h"
 #include "algo/report_priv.h"
 #include "algo/trainer.h"
 #include "base/clock.h"
@@ -110,6 +111,21 @@ rq_status rq_trainer_quantizer_step(rq_trainer *t, rq_err *err)
 }
 
 /* ---- state ---- */
+
+rq_status rq_trainer_quantizer_config(const rq_trainer *t, char **out, rq_err *err)
+{
+    *out = NULL;
+    if (!t->q)
+        return RQ_OK;
+    const int64_t n = rq_linear_quantizer_config_as_yaml(t->q->config, NULL, 0);
+    char *text = n >= 0 ? rq_mem_alloc((size_t)n + 1, 1) : NULL;
+    if (!text || rq_linear_quantizer_config_as_yaml(t->q->config, text, (size_t)n + 1) != n) {
+        rq_mem_free(text);
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory for a checkpoint");
+    }
+    *out = text;
+    return RQ_OK;
+}
 
 static bool join(char *buf, size_t n, const char *prefix)
 {

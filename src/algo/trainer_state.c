@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -184,16 +185,37 @@ static void add_data(rq_buf *b, const char *key, rq_dataset *d)
 
 static void add_number(rq_buf *b, const char *key, double x)
 {
-    char text[40];
-    rq_number_print(text, sizeof text, "%.17g", x);
+    char text[40], *end;
+    double back = NAN;
+    for (int digits = 6; digits <= 17 && !(back == x); digits++) { /* as few as say it */
+        rq_number_print(text, sizeof text, "%.*g", digits, x);
+        back = rq_number_parse(text, &end);
+    }
     rq_buf_addf(b, "%s=%s\n", key, text);
+}
+
+/* As options spell them: these lines are what a refused checkpoint tells. */
+static const char *const optimizers[] = { "sgd", "adam", "adamw" };
+static const char *const schedules[] = { "constant", "step", "cosine" };
+static const char *const losses[] = { "mse", "cross-entropy", "binary cross-entropy", "KL divergence" };
+static const char *const roles[] = { "weights", "biases", "norms", "scales", "zero points", "others" };
+
+static const char *name_in(const char *const *names, int n, int i)
+{
+    return i >= 0 && i < n ? names[i] : "?";
+}
+#define NAME(names, i) name_in(names, (int)(sizeof(names) / sizeof *(names)), (int)(i))
+
+static const char *yes(bool x)
+{
+    return x ? "yes" : "no";
 }
 
 static void add_loss(rq_buf *b, const char *of, const rq_loss_cfg *c)
 {
     char key[64];
-    rq_buf_addf(b, "%s=%d, axis %d, ignored %" PRId64 ", probabilities %d\n", of, (int)c->kind, c->axis,
-                c->ignore_index, c->probabilities);
+    rq_buf_addf(b, "%s=%s\n%s axis=%d\n%s ignores=%" PRId64 "\n%s of probabilities=%s\n", of, NAME(losses, c->kind), of,
+                c->axis, of, c->ignore_index, of, yes(c->probabilities));
     snprintf(key, sizeof key, "%s smoothing", of);
     add_number(b, key, c->label_smoothing);
     snprintf(key, sizeof key, "%s temperature", of);
@@ -204,7 +226,12 @@ static void add_optimizer(rq_buf *b, const rq_train_cfg *c)
 {
     const rq_optimizer_cfg *o = &c->optimizer;
     const rq_schedule *s = &c->schedule;
-    rq_buf_addf(b, "optimizer=%d, nesterov %d, decay_all %d\n", (int)o->kind, o->nesterov, o->decay_all);
+    rq_buf_addf(b, "optimizer=%s\nnesterov=%s\nweight decay on all=%s\n", NAME(optimizers, o->kind), yes(o->nesterov),
+                yes(o->decay_all));
+    rq_buf_addf(b,
+                "schedule=%s\nwarm-up=%" PRId64 "\nsteps of the schedule=%" PRId64 "\nrate drops every=%" PRId64
+                "\nschedule counts=%s\n",
+                NAME(schedules, s->kind), s->warmup, s->total, s->every, c->schedule_epochs ? "epochs" : "steps");
     const struct {
         const char *key;
         double x;
@@ -223,11 +250,10 @@ static void add_optimizer(rq_buf *b, const rq_train_cfg *c)
                     { "schedule gamma", s->gamma } };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         add_number(b, numbers[i].key, numbers[i].x);
-    rq_buf_addf(b, "schedule=%d, warm-up %" PRId64 ", total %" PRId64 ", every %" PRId64 ", epochs %d\n", (int)s->kind,
-                s->warmup, s->total, s->every, c->schedule_epochs);
     rq_buf_addf(b, "groups=%d\n", c->n_groups);
     for (int i = 0; i < c->n_groups; i++) {
-        rq_buf_addf(b, "group %d=%d '%s'\n", i, c->groups[i].role, c->groups[i].name ? c->groups[i].name : "");
+        rq_buf_addf(b, "group %d=%s '%s'\n", i, c->groups[i].role < 0 ? "all" : NAME(roles, c->groups[i].role),
+                    c->groups[i].name ? c->groups[i].name : "");
         add_number(b, "its lr factor", c->groups[i].lr_factor);
         add_number(b, "its weight decay", c->groups[i].weight_decay);
     }
@@ -238,20 +264,30 @@ rq_status rq_trainer_state_fingerprint(rq_trainer *t, rq_dataset *train, rq_data
     const rq_train_cfg *c = &t->cfg;
     rq_buf b = { 0 };
     uint64_t q = 0;
+    char *text = NULL;
     if (hash_quantizer(t, &q))
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for a checkpoint");
-    rq_buf_addf(&b, "model=%016" PRIx64 "\nquantizer=%016" PRIx64 "\n", hash_graph(t->g), q);
+    rq_buf_addf(&b, "model=%016" PRIx64 "\n", hash_graph(t->g));
+    const rq_status st = rq_trainer_quantizer_config(t, &text, err);
+    if (st) {
+        rq_buf_release(&b);
+        return st;
+    }
+    if (text)
+        rq_buf_addf(&b, "config of the quantizer=%016" PRIx64 "\n", mix(0, text, strlen(text)));
+    rq_mem_free(text);
     add_data(&b, "samples", train);
     add_data(&b, "samples to evaluate on", eval);
-    rq_buf_addf(&b, "epochs=%" PRId64 "\nseed=%" PRIu64 "\nonednn=%d\ndrop_last=%d\noutput=%d\n", c->epochs, c->seed,
-                c->onednn, c->drop_last, t->judged);
+    rq_buf_addf(&b, "epochs=%" PRId64 "\nseed=%" PRIu64 "\nfloat products=%s\ndrop last=%s\noutput=%s\n", c->epochs,
+                c->seed, c->onednn ? "onednn" : "own", yes(c->drop_last), rq_graph_output(t->g, t->judged).name);
     add_loss(&b, "loss", &c->loss);
     add_optimizer(&b, c);
-    rq_buf_addf(&b, "augment=flip %d, crop %d\nfreeze_bn_after=%" PRId64 "\nkeep_best=%d\n", c->augment.flip,
-                c->augment.crop, c->freeze_bn_after, c->keep_best);
+    rq_buf_addf(
+        &b, "flip=%s\ncrop=%d\nfreeze batch norms after=%" PRId64 "\nre-estimate batch norms=%" PRId64 "\nkeep=%s\n",
+        yes(c->augment.flip), c->augment.crop, c->freeze_bn_after, c->reestimate_bn, c->keep_best ? "best" : "last");
+    add_number(&b, "distill", c->distill);
     if (t->teacher) {
         rq_buf_addf(&b, "teacher=%016" PRIx64 "\n", hash_graph(c->teacher));
-        add_number(&b, "distill", c->distill);
         add_loss(&b, "distillation", &c->distill_loss);
     } else {
         rq_buf_addf(&b, "teacher=none\n");
@@ -262,6 +298,8 @@ rq_status rq_trainer_state_fingerprint(rq_trainer *t, rq_dataset *train, rq_data
                     c->features[i].teacher ? c->features[i].teacher : "");
         add_number(&b, "its weight", c->features[i].weight);
     }
+    if (t->q) /* behind what makes it differ */
+        rq_buf_addf(&b, "calibration=%016" PRIx64 "\n", q);
     if (b.failed) {
         rq_buf_release(&b);
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for a checkpoint");
@@ -270,13 +308,24 @@ rq_status rq_trainer_state_fingerprint(rq_trainer *t, rq_dataset *train, rq_data
     return RQ_OK;
 }
 
+/* Lines whose values are hashes, which tell nobody anything. */
+static const char *const hashed[] = { "model", "config of the quantizer", "calibration", "teacher" };
+
 /* The first line that differs, as a sentence. */
 static rq_status compare_runs(const char *path, const char *was, size_t n_was, const char *is, rq_err *err)
 {
     while (n_was || *is) {
         const char *end = n_was ? memchr(was, '\n', n_was) : NULL;
         const size_t a = end ? (size_t)(end - was) : n_was, b = strcspn(is, "\n");
-        if (a != b || memcmp(was, is, a) != 0)
+        const bool differs = a != b || memcmp(was, is, a) != 0;
+        for (size_t i = 0; differs && i < sizeof hashed / sizeof *hashed; i++) {
+            const size_t n = strlen(hashed[i]);
+            if (a > n && b > n && was[n] == '=' && !strncmp(was, hashed[i], n) && !strncmp(is, hashed[i], n) &&
+                is[n] == '=')
+                return rq_fail(err, RQ_BAD_DATA, "%s: is a checkpoint of another run: its %s is another", path,
+                               hashed[i]);
+        }
+        if (differs)
             return rq_fail(err, RQ_BAD_DATA, "%s: is a checkpoint of another run: it has %.*s, this one has %.*s", path,
                            (int)(a ? a : 7), a ? was : "nothing", (int)(b ? b : 7), b ? is : "nothing");
         was += a + (end != NULL);

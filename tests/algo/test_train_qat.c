@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <jansson.h>
 
 #include "requant/edit.h"
 #include "requant/ptq.h"
@@ -283,10 +284,84 @@ static void scales_of_a_quantized_model_are_where_it_starts(void **state)
     rq_dataset_close(test);
 }
 
+/* Few bits of activations are judged by the codes that those bits have, in memory and as a file tells it. */
+static void few_bits_are_judged_by_their_codes(void **state)
+{
+    static const char path[] = RQ_TEST_TMP "/few_bits.onnx";
+    rq_report r;
+    rq_trainer *t;
+    rq_graph *g = load("models/digits-cnn.onnx"), *out, *saved;
+    rq_linear_quantizer *q = quantizer(g, true);
+    rq_dataset *data = digits(g, "train");
+    const rq_train_cfg cfg = rq_train_defaults();
+    const rq_save_cfg form = { .spelling = RQ_SPELLING_QDQ };
+    ok(rq_trainer_create(&t, NULL, q, &cfg, &err));
+    ok(rq_trainer_calibrate(t, data, 100, &err));
+    rq_trainer_destroy(t);
+    ok(rq_linear_quantizer_finalize(q, &out, &err));
+    ok(rq_save_as(out, path, &form, &err));
+    ok(rq_load(&saved, path, &err));
+    for (int k = 0; k < 3; k++) { /* the graph; its file; the file by itself */
+        const rq_report_cfg how = { .layers = true, .origin = k == 2 ? NULL : out };
+        int few = 0;
+        ok(rq_report_compare(&r, g, k ? saved : out, data, &how, &err));
+        for (int i = 0; i < r.n_layers; i++) {
+            const rq_report_layer *l = &r.layers[i];
+            if (l->dtype == RQ_DTYPE_NONE)
+                continue;
+            assert_int_equal(l->dtype, RQ_DTYPE_U8);
+            assert_int_equal(l->bits, 4);
+            assert_true(l->used > 0.3 && l->used <= 1 && l->saturated >= 0 && l->saturated <= 1);
+            few++;
+        }
+        assert_true(few >= 9);
+        assert_int_equal(r.warnings.n, 0);
+        static char line[20000];
+        json_error_t at;
+        const int64_t n = rq_report_json(&r, line, sizeof line);
+        assert_int_equal(n, strlen(line));
+        assert_null(strchr(line, '\n'));
+        ok(rq_report_save_json(&r, RQ_TEST_TMP "/few_bits.json", &err));
+        json_t *a = json_loads(line, 0, &at), *b = json_load_file(RQ_TEST_TMP "/few_bits.json", 0, &at);
+        assert_true(a && json_equal(a, b));
+        json_decref(a);
+        json_decref(b);
+        assert_int_equal(rq_report_json(&r, line, 10), n);
+        assert_int_equal(strlen(line), 9);
+        rq_report_release(&r);
+    }
+    rq_linear_quantizer_destroy(q);
+    rq_graph_destroy(out);
+    rq_graph_destroy(saved);
+    rq_graph_destroy(g);
+    rq_dataset_close(data);
+}
+
+/* A Clip that leaves an interval which is none of b bits is one: its codes are those of its type. */
+static void a_clip_is_no_width_by_itself(void **state)
+{
+    rq_report r;
+    rq_graph *g = load("models/digits-cnn.onnx"), *out;
+    rq_dataset *data = digits(g, "train");
+    const rq_report_cfg how = { .layers = true };
+    rq_ptq_cfg cfg = rq_ptq_defaults();
+    ok(rq_graph_copy(&out, g));
+    ok(rq_ptq(out, data, &cfg, NULL, &err));
+    ok(rq_report_compare(&r, g, out, data, &how, &err));
+    for (int i = 0; i < r.n_layers; i++)
+        assert_int_equal(r.layers[i].bits, r.layers[i].dtype == RQ_DTYPE_NONE ? 32 : 8);
+    rq_report_release(&r);
+    rq_graph_destroy(out);
+    rq_graph_destroy(g);
+    rq_dataset_close(data);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(few_bits_are_learnt_and_runs_go_on),
+        cmocka_unit_test(few_bits_are_judged_by_their_codes),
+        cmocka_unit_test(a_clip_is_no_width_by_itself),
         cmocka_unit_test(scales_of_a_quantized_model_are_where_it_starts),
         cmocka_unit_test(scales_of_a_quantized_model_outlive_milestones),
     };
