@@ -202,14 +202,26 @@ static bool is_weight(const rq_graph *g, rq_id v)
     return false;
 }
 
-/* Settings of the layer that node is, NULL: none, or it lies in a float region. */
+/* Is the node in a region that is left as it is? Nothing outside counts as one layer with it. */
+static bool is_opaque(const walk *w, rq_id node)
+{
+    const char *module = rq_module_of(w->g, node);
+    return module && rq_linear_quantizer_config_is_opaque(w->c, module);
+}
+
+/* The only node that reads v and may be one layer with what makes it, or RQ_NONE. */
+static rq_id next_of(const walk *w, rq_id v)
+{
+    const rq_id next = only_reader(w->g, v);
+    return next >= 0 && !is_opaque(w, next) ? next : RQ_NONE;
+}
+
+/* Settings of the layer that node is, NULL: none. */
 static const rq_module_linear_quantizer_config *look_up(walk *w, rq_id node, const char **module)
 {
     const char *types[RQ_MODULE_TYPES];
     *module = rq_module_of(w->g, node);
     if (!*module)
-        return NULL;
-    if (rq_linear_quantizer_config_is_opaque(w->c, *module))
         return NULL;
     return rq_linear_quantizer_config_lookup(w->c, *module, types, rq_module_types(w->g, node, types));
 }
@@ -218,9 +230,10 @@ static const rq_module_linear_quantizer_config *look_up(walk *w, rq_id node, con
 static void extend_act(walk *w, rq_lq_group *gr)
 {
     rq_graph *g = w->g;
-    const rq_id y = g->nodes[gr->last].out[0], next = only_reader(g, y);
+    const rq_id y = g->nodes[gr->last].out[0], next = next_of(w, y);
     set s;
-    if ((gr->op = find_written(w->p, g, w->order, w->n_order, y, &s))) {
+    gr->op = find_written(w->p, g, w->order, w->n_order, y, &s);
+    if (gr->op && !is_opaque(w, s.node[0])) {
         for (int i = 0; i < s.n - 1; i++)
             w->p->group_of[s.node[i]] = w->p->n_groups;
         gr->act = gr->last = s.node[s.n - 1];
@@ -269,10 +282,10 @@ static void match_weighted(walk *w, rq_lq_group *gr)
     gr->weight_axis = conv ? 0 : 1;
     if (rq_node_is(n, "Gemm") && rq_attr_int(n, "transB", 0))
         gr->weight_axis = 0;
-    rq_id next = only_reader(g, n->out[0]);
+    rq_id next = next_of(w, n->out[0]);
     if (rq_node_is(n, "MatMul") && next >= 0 && rq_module_biased(g, next) == gr->root) {
         gr->bias_add = gr->last = next;
-        next = only_reader(g, g->nodes[next].out[0]);
+        next = next_of(w, g->nodes[next].out[0]);
     }
     const bool plain =
         !rq_node_is(n, "Gemm") || (rq_attr_float(n, "alpha", 1) == 1 && rq_attr_float(n, "beta", 1) == 1);
@@ -324,7 +337,7 @@ static void match(walk *w, rq_lq_group *gr)
         gr->weight_axis = 0;
     } else if (is_norm(g, gr->root)) {
         gr->kind = RQ_LQ_UNARY;
-        const rq_id next = only_reader(g, n->out[0]);
+        const rq_id next = next_of(w, n->out[0]);
         if (next >= 0 && rq_node_is(&g->nodes[next], "Relu") && rank_of(g, n->in[0]) >= 4) {
             gr->act = gr->last = next;
             gr->op = "Relu";
@@ -367,6 +380,9 @@ static void match_written(walk *w, rq_lq_group *gr)
     }
 }
 
+/* What group_of says while groups are looked for: no layer found yet; a layer that is not quantized. */
+enum { NONE = -1, LEFT = -2 };
+
 static rq_status add_group(walk *w, rq_id node)
 {
     rq_lq_group gr = { .root = node,
@@ -380,8 +396,7 @@ static rq_status add_group(walk *w, rq_id node)
     gr.cfg = look_up(w, node, &gr.module);
     if (!gr.module)
         return rq_lq_no_memory(w->err);
-    /* a dropout passes on what it gets whatever the config says of it */
-    if (!gr.cfg && !rq_node_is(&w->g->nodes[node], "Dropout"))
+    if (is_opaque(w, node))
         return RQ_OK;
     match_written(w, &gr);
     if (gr.kind == RQ_LQ_FLOAT)
@@ -397,7 +412,12 @@ static rq_status add_group(walk *w, rq_id node)
         w->p->group_of[gr.norm] = w->p->n_groups;
     if (gr.act >= 0)
         w->p->group_of[gr.act] = w->p->n_groups;
-    w->p->groups[w->p->n_groups++] = gr;
+    if (gr.cfg || gr.kind == RQ_LQ_DROPOUT) /* a dropout passes on what it gets whatever the config says of it */
+        w->p->groups[w->p->n_groups++] = gr;
+    else /* all of it is computed in float, its batch norm and activation too */
+        for (int i = 0; i < w->p->n_nodes; i++)
+            if (w->p->group_of[i] == w->p->n_groups)
+                w->p->group_of[i] = LEFT;
     return RQ_OK;
 }
 
@@ -409,12 +429,14 @@ rq_status rq_lq_find_groups(rq_lq_plan *p, rq_graph *g, const rq_linear_quantize
     if (!p->group_of)
         return rq_lq_no_memory(err);
     for (int i = 0; i < g->n_nodes; i++)
-        p->group_of[i] = -1;
+        p->group_of[i] = NONE;
     RQ_TRY(rq_order(g, &w.order, &w.n_order, err));
     rq_status s = RQ_OK;
     for (int i = 0; !s && i < w.n_order; i++)
-        if (p->group_of[w.order[i]] < 0)
+        if (p->group_of[w.order[i]] == NONE)
             s = add_group(&w, w.order[i]);
+    for (int i = 0; i < g->n_nodes; i++)
+        p->group_of[i] = p->group_of[i] < 0 ? -1 : p->group_of[i];
     p->order = w.order;
     p->n_order = w.n_order;
     return s;

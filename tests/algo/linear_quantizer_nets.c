@@ -1,6 +1,7 @@
 /* linear_quantizer_nets.c — see linear_quantizer_nets.h. */
 #include "linear_quantizer_nets.h"
 
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -79,7 +80,9 @@ static const char *node(net *t, const char *op, const char *module, const char *
 {
     char name[NET_NAME * 2];
     const char *y = fresh(t);
-    snprintf(name, sizeof name, "/%s%s%s", module, module[0] ? "/" : "", op);
+    int used = snprintf(name, sizeof name, "/%s%s%s", module, module[0] ? "/" : "", op);
+    for (int k = 1; rq_edit_find_node(t->g, name) >= 0; k++) /* called again: "_1", "_2" ... */
+        snprintf(name + used, sizeof name - (size_t)used, "_%d", k);
     OK(rq_edit_add_node(t->g, &(rq_edit_node) { .op = op, .name = name, .in = in, .n_in = n_in, .out = &y, .n_out = 1 },
                         id, &t->err));
     return y;
@@ -274,20 +277,278 @@ const char *net_letters(const rq_linear_quantizer *q, char buf[128])
     return buf;
 }
 
-void net_observe(rq_linear_quantizer *q, const rq_tensor *x)
+/* ---- finalized ---- */
+
+/* One batch of numbers of the kind that input x takes. */
+static rq_tensor batch_of(const rq_graph *g)
+{
+    const rq_value *v = &g->values[g->inputs[0]];
+    rq_tensor x;
+    if (v->dtype == RQ_DTYPE_F32) {
+        x = net_numbers(v->shape.rank, v->shape.dim, 1, 77);
+        for (int64_t i = 0, n = rq_tensor_count(&x); i < n; i++)
+            x.f32[i] += 0.37F; /* so that the zero point of an affine place is not 128 by accident */
+        return x;
+    }
+    assert_int_equal(rq_tensor_create(&x, v->dtype, &v->shape, true), RQ_OK);
+    for (int64_t i = 0, n = rq_tensor_count(&x); i < n; i++)
+        x.s64[i] = i % 10;
+    return x;
+}
+
+/* The value of the finalized graph that stands where place i does. */
+static rq_id where(const rq_linear_quantizer *q, const rq_graph *out, int i)
+{
+    const rq_lq_plan *p = &q->plan;
+    if (p->places[i].output)
+        return rq_graph_find(out, q->float_graph->values[p->places[i].value].name);
+    for (int u = 0; u < p->n_uses; u++)
+        if (p->uses[u].place == i) {
+            const int node = rq_edit_find_node(out, q->float_graph->nodes[p->uses[u].node].name);
+            assert_true(node >= 0);
+            return out->nodes[node].in[p->uses[u].in];
+        }
+    return RQ_NONE;
+}
+
+/* net_letters from the annotations alone: kinds from their numbers, sharing from which of them are one. */
+static const char *final_letters(const rq_linear_quantizer *q, const rq_graph *out, char buf[128])
+{
+    rq_id entry[64];
+    const rq_lq_plan *p = &q->plan;
+    int n = 0;
+    for (int i = 0; i < p->n_places; i++)
+        n = p->places[i].index >= n ? p->places[i].index + 1 : n;
+    memset(buf, '.', 128);
+    buf[n] = ':';
+    buf[2 * n + 1] = '\0';
+    for (int i = 0; i < n; i++)
+        entry[i] = RQ_NONE;
+    for (int i = 0; i < p->n_places; i++) {
+        const rq_lq_place *at = &p->places[i];
+        if (at->index < 0 || at->removed)
+            continue;
+        const rq_id v = where(q, out, i);
+        const rq_qparams *a = rq_graph_qparams(out, v);
+        if (!a)
+            fail_msg("%s is not annotated", q->names[p->objects[at->object].slot]);
+        assert_int_equal(a->dtype, RQ_DTYPE_U8);
+        assert_int_equal(a->n, 1);
+        const bool unit = a->scale[0] == 1.0F / 256 && a->zero_point[0] == 0,
+                   tanh = a->scale[0] == 2.0F / 256 && a->zero_point[0] == 128;
+        buf[at->index] = unit || tanh ? 'F' : a->zero_point[0] == 128 ? 'S' : 'A';
+        entry[at->index] = out->values[v].quant;
+    }
+    for (int i = 0; i < n; i++)
+        for (int k = i; entry[i] >= 0 && k >= 0; k--)
+            if (entry[k] == entry[i])
+                buf[n + 1 + i] = (char)('a' + k);
+    return buf;
+}
+
+/* The scale of element i of a constant with these dims. */
+static int64_t channel(const rq_shape *s, int axis, int64_t i)
+{
+    int64_t inner = 1;
+    if (axis < 0)
+        return 0;
+    for (int d = axis + 1; d < s->rank; d++)
+        inner *= s->dim[d];
+    return i / inner % s->dim[axis];
+}
+
+/* A constant's numbers, as reals. */
+static rq_tensor reals_of(const rq_graph *g, rq_id v)
+{
+    rq_tensor x;
+    assert_true(v >= 0 && g->values[v].kind == RQ_VALUE_CONST);
+    const rq_tensor *c = &g->values[v].constant;
+    const rq_qparams *a = rq_graph_qparams(g, v);
+    if (!a) {
+        assert_int_equal(rq_tensor_copy(&x, c), RQ_OK);
+        return x;
+    }
+    int32_t lo, hi;
+    const int bits = rq_dtype_bits(c->dtype);
+    rq_qparams_limits(a, &lo, &hi);
+    assert_int_equal(rq_tensor_create(&x, RQ_DTYPE_F32, &c->shape, false), RQ_OK);
+    for (int64_t i = 0, n = rq_tensor_count(c); i < n; i++) {
+        const int64_t k = channel(&c->shape, a->axis, i);
+        int code = ((const uint8_t *)c->data)[i * bits / 8] >> (i % (8 / bits) * bits) & ((1 << bits) - 1);
+        if (lo < 0 && code >> (bits - 1))
+            code -= 1 << bits;
+        x.f32[i] = (float)(code - a->zero_point[k]) * a->scale[k];
+    }
+    return x;
+}
+
+/* Weights are codes where a fake-quantizer was, within half a step of what was trained, and floats where none was; the layer's activation is there, or is what its codes
+ * saturate at. */
+static void check_group(const rq_linear_quantizer *q, const rq_graph *out, const rq_lq_group *gr)
+{
+    const rq_graph *from = q->float_graph;
+    const rq_node *act = gr->act >= 0 ? &from->nodes[gr->act] : NULL;
+    if (act && rq_edit_find_node(out, act->name) < 0) {
+        assert_true(!strcmp(act->op, "Relu") || !strcmp(act->op, "Clip"));
+        const rq_qparams *a = rq_graph_qparams(out, rq_graph_find(out, from->values[act->out[0]].name));
+        const float most = !strcmp(act->op, "Relu") ? INFINITY : from->values[act->in[2]].constant.f32[0],
+                    least = !strcmp(act->op, "Relu") ? 0 : from->values[act->in[1]].constant.f32[0];
+        assert_non_null(a);
+        assert_true((float)(0 - a->zero_point[0]) * a->scale[0] >= least - 0.51F * a->scale[0]);
+        assert_true((float)(255 - a->zero_point[0]) * a->scale[0] <= most + 0.51F * a->scale[0]);
+    }
+    assert_true(gr->norm < 0 || !gr->cfg || rq_edit_find_node(out, from->nodes[gr->norm].name) < 0);
+    if (gr->weight_in < 0)
+        return;
+    const int root = rq_edit_find_node(out, from->nodes[gr->root].name);
+    assert_true(root >= 0);
+    const rq_id w = out->nodes[root].in[gr->weight_in];
+    assert_string_equal(out->values[w].name, from->values[from->nodes[gr->root].in[gr->weight_in]].name);
+    if (gr->kind == RQ_LQ_WEIGHTED) {
+        char bias[NET_NAME];
+        snprintf(bias, sizeof bias, "%s.bias", gr->module);
+        assert_true(rq_graph_find(out, bias) >= 0);
+    }
+    const rq_qparams *a = rq_graph_qparams(out, w);
+    assert_true((a != NULL) == (gr->weight >= 0));
+    rq_tensor got = reals_of(out, w), want;
+    assert_int_equal(rq_tensor_copy(&want, &from->values[from->nodes[gr->root].in[gr->weight_in]].constant), RQ_OK);
+    const rq_fake_quantizer_cfg *cfg = a ? &q->fake_cfgs[q->plan.objects[gr->weight].slot] : NULL;
+    if (a) {
+        assert_int_equal(a->axis, cfg->observer.axis);
+        assert_int_equal(a->n, a->axis < 0 ? 1 : got.shape.dim[a->axis]);
+    }
+    for (int64_t i = 0, n = rq_tensor_count(&got); i < n; i++) {
+        const int64_t c = a ? channel(&got.shape, a->axis, i) : 0;
+        float k = 1;
+        if (gr->norm >= 0) {
+            const rq_id *in = from->nodes[gr->norm].in;
+            const int64_t out_channel = channel(&got.shape, gr->deconv ? 1 : 0, i);
+            k = from->values[in[1]].constant.f32[out_channel] /
+                sqrtf(from->values[in[4]].constant.f32[out_channel] + 1e-5F);
+        }
+        const float x = want.f32[i] * k, half = a ? 0.501F * a->scale[c] : 0;
+        if (!(fabsf(got.f32[i] - x) <= half + 1e-6F))
+            fail_msg("%s.weight[%d] is %g, was trained as %g", gr->module, (int)i, (double)got.f32[i], (double)x);
+        const float code = a ? got.f32[i] / a->scale[c] + (float)a->zero_point[c] : 0;
+        if (a && !(code > (float)cfg->observer.type.lo - 0.01F && code < (float)cfg->observer.type.hi + 0.01F))
+            fail_msg("%s.weight[%d] has code %g", gr->module, (int)i, (double)code);
+    }
+    rq_tensor_release(&got);
+    rq_tensor_release(&want);
+}
+
+/* No value has an annotation that no place asked for: but weights and biases, and what goes into a Relu or Clip that is one with its layer. */
+static void check_no_more(const rq_linear_quantizer *q, const rq_graph *out)
+{
+    for (rq_id v = 0; v < out->n_values; v++) {
+        if (out->values[v].quant < 0 || out->values[v].kind == RQ_VALUE_CONST)
+            continue;
+        bool is_place = false;
+        for (int i = 0; i < q->plan.n_places && !is_place; i++)
+            if (q->plan.places[i].index >= 0 && !q->plan.places[i].removed)
+                is_place = where(q, out, i) == v;
+        rq_id user;
+        if (!is_place && rq_graph_uses(out, v, &user, 1) == 1 &&
+            (!strcmp(out->nodes[user].op, "Relu") || !strcmp(out->nodes[user].op, "Clip")))
+            is_place = out->values[out->nodes[user].out[0]].quant == out->values[v].quant;
+        if (!is_place)
+            fail_msg("'%s' is annotated, and no fake-quantizer stood there", out->values[v].name);
+    }
+}
+
+/* Every layer by itself, from equal codes. */
+static void check_agreement(rq_linear_quantizer *q, const rq_graph *out, const rq_tensor *x)
+{
+    rq_err err = { 0 };
+    rq_graph *simulation;
+    rq_dataset *d;
+    rq_agreement a;
+    rq_agreement_cfg cfg = rq_agreement_defaults();
+    rq_fake_quantizer *const *fakes;
+    const rq_dataset_array array = { .name = "x", .dtype = x->dtype, .shape = x->shape, .data = x->data };
+    const int n = rq_linear_quantizer_fakes(q, &fakes, NULL);
+    cfg.threads = 1;
+    cfg.onednn = false;
+    cfg.limit = 0.002;
+    if (rq_dataset_create(&d, &array, 1, q->float_graph, &(rq_dataset_cfg) { .batch = 1 }, &err) ||
+        rq_linear_quantizer_simulation(q, out, &simulation, &err) ||
+        rq_agreement_measure(&a, simulation, fakes, n, out, d, &cfg, &err))
+        fail_msg("%s", err.text);
+    for (int i = 0; i < a.n; i++)
+        if (a.layers[i].named)
+            fail_msg("%s: %d of %d codes differ, by up to %d", a.layers[i].name, (int)a.layers[i].differ,
+                     (int)a.layers[i].codes, (int)a.layers[i].worst);
+    rq_agreement_release(&a);
+    rq_graph_destroy(simulation);
+    rq_dataset_close(d);
+}
+
+/* How far the output of the finalized graph may be from y for the rounding of a bias to whole units of its sums. */
+static double unit_of(const rq_graph *out, rq_id y)
+{
+    const rq_node *n = out->values[y].producer >= 0 ? &out->nodes[out->values[y].producer] : NULL;
+    const rq_qparams *x = n ? rq_graph_qparams(out, n->in[0]) : NULL,
+                     *w = n && n->n_in > 1 ? rq_graph_qparams(out, n->in[1]) : NULL;
+    float most = 0;
+    for (int64_t i = 0; w && i < w->n; i++)
+        most = fmaxf(most, w->scale[i]);
+    return x && w ? (double)x->scale[0] * (double)most : 0;
+}
+
+void net_finalized(rq_linear_quantizer *q, bool deep)
 {
     rq_err err = { 0 };
     rq_autograd *a;
     rq_autograd_cfg cfg = rq_autograd_defaults();
-    rq_fake_quantizer *const *fakes;
-    rq_tensor y[4];
-    cfg.n_fakes = rq_linear_quantizer_fakes(q, &fakes, NULL);
-    cfg.fakes = fakes;
+    rq_graph *out = NULL;
+    rq_session *s = NULL;
+    rq_tensor y[4], z[4];
+    char prepared[128], said[128];
+    cfg.n_fakes = rq_linear_quantizer_fakes(q, &cfg.fakes, NULL);
     cfg.threads = 1;
+    cfg.onednn = false;
     if (rq_autograd_create(&a, rq_linear_quantizer_model(q), &cfg, &err))
         fail_msg("%s", err.text);
-    const rq_feed in = { .name = "x", .tensor = *x };
-    if (rq_autograd_forward(a, &in, 1, y, &err))
+    rq_tensor x = batch_of(q->float_graph);
+    const rq_feed in = { .name = "x", .tensor = x };
+    rq_autograd_train(a, false); /* statistics of batch norms stay, so that weights are the given ones */
+    for (int observe = 1; observe >= 0; observe--) {
+        for (int i = 0; i < cfg.n_fakes; i++) {
+            rq_fake_quantizer_enable_observer(cfg.fakes[i], observe);
+            rq_fake_quantizer_enable_fake_quant(cfg.fakes[i], true);
+        }
+        if (rq_autograd_forward(a, &in, 1, y, &err))
+            fail_msg("%s", err.text);
+    }
+    if (rq_linear_quantizer_finalize(q, &out, &err))
         fail_msg("%s", err.text);
+    assert_string_equal(final_letters(q, out, said), net_letters(q, prepared));
+    for (int i = 0; i < q->plan.n_groups; i++)
+        check_group(q, out, &q->plan.groups[i]);
+    check_no_more(q, out);
+    if (deep)
+        check_agreement(q, out, &x);
+    else if (rq_session_create(&s, out, &(rq_session_cfg) { .threads = 1 }, &err) || rq_session_run(s, &in, 1, z, &err))
+        fail_msg("%s", err.text);
+    for (int o = 0; !deep && o < out->n_outputs; o++) {
+        const rq_qparams *at = rq_graph_qparams(out, out->outputs[o]);
+        const double most = at ? 1.01 * (double)at->scale[0] : 1e-4 + unit_of(out, out->outputs[o]);
+        const int64_t n = rq_tensor_count(&z[o]);
+        int64_t far = 0;
+        for (int64_t i = 0; i < n; i++) {
+            const double d = fabs((double)y[o].f32[i] - (double)z[o].f32[i]);
+            far += d > most;
+            if (!(d <= 9 * most))
+                fail_msg("output %d[%d] is %g in training and %g finalized; it may be %g away", o, (int)i,
+                         (double)y[o].f32[i], (double)z[o].f32[i], most);
+        }
+        if (far * 100 > n) /* a code of x on a tie is several of a finer one here */
+            fail_msg("%d of %d numbers of output %d are off by more than a step", (int)far, (int)n, o);
+        rq_tensor_release(&z[o]);
+    }
+    rq_session_destroy(s);
+    rq_graph_destroy(out);
+    rq_tensor_release(&x);
     rq_autograd_destroy(a);
 }

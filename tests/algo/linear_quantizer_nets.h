@@ -43,7 +43,9 @@ const char *net_act(net *t, const char *name, const char *module, const char *x)
 rq_linear_quantizer *net_prepare(rq_graph *g, const char *config);
 /* A letter per activation_post_process_n: S symmetric, A affine, F fixed; '.' where there is none. Behind ':' which share: the letter of the first. */
 const char *net_letters(const rq_linear_quantizer *q, char buf[128]);
-/* One forward of x with everything on. */
-void net_observe(rq_linear_quantizer *q, const rq_tensor *x);
+/* Observe one batch, finalize, and hold the quantized graph against the plan: an annotation at every place, of the kind that net_letters says and
+ * shared as it says, and none elsewhere; weights as codes near the trained numbers; activations kept; batch norms folded; and it computes
+ * what training computed, within a step of the output's codes; deep: each layer does so from equal codes at its inputs. */
+void net_finalized(rq_linear_quantizer *q, bool deep);
 
 #endif
