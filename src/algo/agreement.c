@@ -25,10 +25,10 @@ rq_agreement_cfg rq_agreement_defaults(void)
 /* A value of both graphs. */
 typedef struct pair {
     const char *simulated, *executed; /* names in each */
-    rq_tensor codes, reals;           /* of the batch being run, by the integers; dtype NONE: not made */
-    const rq_qparams *q;
+    rq_tensor codes, reals;           /* of the batch being run, by the integers */
+    const rq_qparams *q, *made;       /* NULL: the integers have not made it */
     rq_agreement_layer *layer;
-    const struct work *w;
+    struct work *w;
 } pair;
 
 typedef struct work {
@@ -37,7 +37,8 @@ typedef struct work {
     const rq_graph *quantized;
     pair *pairs;
     int n;
-    bool forced; /* the second time */
+    bool forced;         /* the second time */
+    rq_tensor simulated; /* codes of what is being compared */
     rq_kernels k;
     rq_err *err;
 } work;
@@ -138,11 +139,14 @@ static rq_status find_pairs(work *w)
 
 /* ---- the runs ---- */
 
-static void forget(pair *p)
+/* t holds such a tensor: the one of the batch before, where it was the same. */
+static rq_status hold(rq_tensor *t, rq_dtype dtype, const rq_shape *shape, rq_err *err)
 {
-    rq_tensor_release(&p->codes);
-    rq_tensor_release(&p->reals);
-    p->codes = p->reals = (rq_tensor) { 0 };
+    if (t->dtype == dtype && rq_shape_equal(&t->shape, shape))
+        return RQ_OK;
+    rq_tensor_release(t);
+    *t = (rq_tensor) { 0 };
+    return rq_tensor_create(t, dtype, shape, false) ? no_memory(err) : RQ_OK;
 }
 
 /* The integers made it. */
@@ -150,45 +154,71 @@ static rq_status keep(void *arg, const char *value, const rq_tensor *t, const rq
 {
     pair *p = arg;
     (void)value;
-    forget(p);
+    p->made = q;
     if (!q)
         return RQ_OK;
-    if (rq_tensor_copy(&p->codes, t) || rq_tensor_create(&p->reals, RQ_DTYPE_F32, &t->shape, false))
-        return no_memory(err);
+    RQ_TRY(hold(&p->codes, t->dtype, &t->shape, err));
+    RQ_TRY(hold(&p->reals, RQ_DTYPE_F32, &t->shape, err));
+    memcpy(p->codes.data, t->data, t->bytes);
     rq_codes_to_reals(&p->reals, &p->codes, q, &p->w->k);
     return RQ_OK;
+}
+
+enum { STRIP = 1024 };
+
+/* How far code i of both is apart. */
+static inline int32_t apart(const rq_tensor *a, const rq_tensor *b, int64_t i)
+{
+    return abs(a->dtype == RQ_DTYPE_U8   ? a->u8[i] - b->u8[i]
+               : a->dtype == RQ_DTYPE_S8 ? a->s8[i] - b->s8[i]
+                                         : (int32_t)rq_tensor_get(a, i) - (int32_t)rq_tensor_get(b, i));
+}
+
+/* n codes of both from the i-th on, of which some differ. */
+static void compare_strip(pair *p, const rq_tensor *simulated, int64_t i, int64_t n)
+{
+    int64_t differ = 0, far = 0;
+    int32_t worst = 0;
+    for (const int64_t end = i + n; i < end; i++) {
+        const int32_t d = apart(&p->codes, simulated, i);
+        differ += d != 0;
+        far += d > 1;
+        worst = d > worst ? d : worst;
+    }
+    rq_agreement_layer *l = p->layer;
+    if (!p->w->forced) {
+        l->differ_in_all += differ;
+        return;
+    }
+    l->differ += differ;
+    l->far += far;
+    l->worst = worst > l->worst ? worst : l->worst;
 }
 
 /* The simulation made it. */
 static rq_status compare(void *arg, const char *value, const rq_tensor *t, rq_err *err)
 {
     pair *p = arg;
-    rq_agreement_layer *l = p->layer;
-    rq_tensor codes;
+    rq_tensor *codes = &p->w->simulated;
     const int64_t n = rq_tensor_count(t);
-    if (p->codes.dtype == RQ_DTYPE_NONE)
+    if (!p->made)
         return RQ_OK;
     if (n != rq_tensor_count(&p->codes))
         return rq_fail(err, RQ_BAD_SHAPE, "'%s' has %lld elements in integers, %lld simulated", value,
                        (long long)rq_tensor_count(&p->codes), (long long)n);
-    if (rq_tensor_create(&codes, p->codes.dtype, &p->codes.shape, false))
-        return no_memory(err);
-    rq_codes_from_reals(&codes, t, p->q, &p->w->k);
-    for (int64_t i = 0; i < n; i++) {
-        const int32_t d = abs((int32_t)rq_tensor_get(&p->codes, i) - (int32_t)rq_tensor_get(&codes, i));
-        if (!p->w->forced) {
-            l->differ_in_all += d != 0;
-            continue;
-        }
-        l->differ += d != 0;
-        l->far += d > 1;
-        l->worst = d > l->worst ? d : l->worst;
+    RQ_TRY(hold(codes, p->codes.dtype, &p->codes.shape, err));
+    rq_codes_from_reals(codes, t, p->q, &p->w->k);
+    const size_t size = n ? codes->bytes / (size_t)n : 0; /* 0: less than a byte each */
+    const uint8_t *a = p->codes.u8, *b = codes->u8;
+    for (int64_t i = 0; i < n; i += STRIP) {
+        const int64_t m = n - i < STRIP ? n - i : STRIP;
+        if (!size || memcmp(a + (size_t)i * size, b + (size_t)i * size, (size_t)m * size) != 0)
+            compare_strip(p, codes, i, m);
     }
     if (p->w->forced) {
-        l->codes += n;
+        p->layer->codes += n;
         memcpy(t->f32, p->reals.f32, (size_t)n * sizeof *t->f32);
     }
-    rq_tensor_release(&codes);
     return RQ_OK;
 }
 
@@ -206,7 +236,7 @@ static rq_status run_batches(work *w, rq_autograd *a, rq_session *s, rq_walk *wa
         if (st || !n)
             break;
         for (int i = 0; i < w->n; i++)
-            forget(&w->pairs[i]);
+            w->pairs[i].made = NULL;
         st = rq_session_run(s, feeds, n_feeds, y + n_sim, w->err);
         for (int i = 0; i < n_out; i++)
             rq_tensor_release(&y[n_sim + i]);
@@ -292,8 +322,11 @@ rq_status rq_agreement_measure(rq_agreement *out, rq_graph *prepared, rq_fake_qu
         rq_fake_quantizer_enable_fake_quant(fakes[i], on[2 * i + 1]);
     }
     rq_mem_free(on);
-    for (int i = 0; i < w.n; i++)
-        forget(&w.pairs[i]);
+    for (int i = 0; i < w.n; i++) {
+        rq_tensor_release(&w.pairs[i].codes);
+        rq_tensor_release(&w.pairs[i].reals);
+    }
+    rq_tensor_release(&w.simulated);
     rq_mem_free(w.pairs);
     if (s == RQ_OK)
         judge(out);

@@ -55,30 +55,59 @@ static rq_status float_tap(void *arg, const char *value, const rq_tensor *t, rq_
     return RQ_OK;
 }
 
+enum { STRIP = 1024 };
+
+/* n codes of t from the i-th on, as 32 bits. */
+static void read_codes(int32_t *to, const rq_tensor *t, int64_t i, int64_t n)
+{
+    if (t->dtype == RQ_DTYPE_U8)
+        for (int64_t k = 0; k < n; k++)
+            to[k] = t->u8[i + k];
+    else if (t->dtype == RQ_DTYPE_S8)
+        for (int64_t k = 0; k < n; k++)
+            to[k] = t->s8[i + k];
+    else
+        for (int64_t k = 0; k < n; k++)
+            to[k] = (int32_t)rq_tensor_get_int(t, i + k);
+}
+
 /* Codes with one scale: real and place in the range per element. `held` may be empty. */
 static void add_codes(watch *w, const rq_tensor *t, const rq_qparams *q)
 {
     const bool known = w->held.dtype != RQ_DTYPE_NONE && rq_tensor_count(&w->held) == rq_tensor_count(t);
-    const float *held = known && w->held.dtype == RQ_DTYPE_F32 ? w->held.f32 : NULL; /* else of 16 bits */
     if (!w->bits)
         rq_qparams_limits(q, &w->code_lo, &w->code_hi);
     const int32_t zp = q->zero_point[0], lo = w->code_lo, hi = w->code_hi;
-    const double scale = q->scale[0], edge_lo = ((double)lo - zp - 0.5) * scale,
-                 edge_hi = ((double)hi - zp + 0.5) * scale;
+    const float step = q->scale[0];
+    const double scale = step, edge_lo = ((double)lo - zp - 0.5) * scale, edge_hi = ((double)hi - zp + 0.5) * scale;
     const int64_t n = rq_tensor_count(t);
-    for (int64_t i = 0; i < n; i++) {
-        const int32_t code = t->dtype == RQ_DTYPE_U8   ? t->u8[i]
-                             : t->dtype == RQ_DTYPE_S8 ? t->s8[i]
-                                                       : (int32_t)rq_tensor_get_int(t, i);
-        w->lo = !w->n || code < w->lo ? code : w->lo;
-        w->hi = !w->n || code > w->hi ? code : w->hi;
-        w->n++;
-        w->at_end += (code <= lo || code >= hi) && code != zp;
+    if (n && !w->n)
+        w->lo = INT32_MAX, w->hi = INT32_MIN;
+    w->n += n;
+    for (int64_t at = 0; at < n; at += STRIP) {
+        const int64_t m = n - at < STRIP ? n - at : STRIP;
+        int32_t code[STRIP], least = INT32_MAX, most = INT32_MIN, at_end = 0, clipped = 0;
+        float real[STRIP], copy[STRIP]; /* of the codes; what was held, where that is of 16 bits */
+        read_codes(code, t, at, m);
+        for (int64_t i = 0; i < m; i++) {
+            least = code[i] < least ? code[i] : least;
+            most = code[i] > most ? code[i] : most;
+            at_end += ((code[i] <= lo) | (code[i] >= hi)) & (code[i] != zp);
+            real[i] = (float)(code[i] - zp) * step;
+        }
+        w->lo = least < w->lo ? least : w->lo;
+        w->hi = most > w->hi ? most : w->hi;
+        w->at_end += at_end;
         if (!known)
             continue;
-        const float want = held ? held[i] : (float)rq_tensor_get(&w->held, i);
-        w->clipped += !(want >= edge_lo && want <= edge_hi);
-        rq_sums_add_one(&w->sums, want, (float)(code - zp) * q->scale[0]);
+        if (w->held.dtype != RQ_DTYPE_F32)
+            for (int64_t i = 0; i < m; i++)
+                copy[i] = (float)rq_tensor_get(&w->held, at + i);
+        const float *want = w->held.dtype == RQ_DTYPE_F32 ? w->held.f32 + at : copy;
+        for (int64_t i = 0; i < m; i++)
+            clipped += !((want[i] >= edge_lo) & (want[i] <= edge_hi));
+        w->clipped += clipped;
+        rq_sums_add_f32(&w->sums, want, real, m);
     }
 }
 

@@ -18,8 +18,9 @@ typedef struct rq_sums {
 /* a is the original. RQ_BAD_SHAPE: element counts differ. Any element types. */
 rq_status rq_sums_add(rq_sums *s, const rq_tensor *a, const rq_tensor *b);
 void rq_sums_add_one(rq_sums *s, double a, double b);
-double rq_sums_sqnr_db(const rq_sums *s); /* -200..200; NaN when nothing was added */
-double rq_sums_cosine(const rq_sums *s);  /* NaN when nothing was added; 1 for two silent signals */
+void rq_sums_add_f32(rq_sums *s, const float *a, const float *b, int64_t n); /* many times as fast as one by one */
+double rq_sums_sqnr_db(const rq_sums *s);                                    /* -200..200; NaN when nothing was added */
+double rq_sums_cosine(const rq_sums *s); /* NaN when nothing was added; 1 for two silent signals */
 
 /* Index of the largest of n elements from `first`; n == 1: is it above one half (a probability) ? 1 : 0. NaN never
  * wins; -1: all are NaN, which is no answer, so it is not the same as any. */

@@ -6,7 +6,7 @@
 
 #include "base/libm.h"
 
-enum { DB_LIMIT = 200 };
+enum { DB_LIMIT = 200, LANES = 4, STRIP = 1024 };
 
 void rq_sums_add_one(rq_sums *s, double a, double b)
 {
@@ -22,14 +22,53 @@ void rq_sums_add_one(rq_sums *s, double a, double b)
     s->n++;
 }
 
+/* Is none of n infinite or NaN? Such a one times 0 is NaN, and so is every sum that holds it. */
+static bool all_finite(const float *a, const float *b, int64_t n)
+{
+    float sum[LANES] = { 0 };
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        for (int k = 0; k < LANES; k++)
+            sum[k] += a[i + k] * 0 + b[i + k] * 0;
+    for (; i < n; i++)
+        sum[0] += a[i] * 0 + b[i] * 0;
+    return sum[0] + sum[1] + sum[2] + sum[3] == 0;
+}
+
+void rq_sums_add_f32(rq_sums *s, const float *a, const float *b, int64_t n)
+{
+    for (int64_t at = 0; at < n; at += STRIP, a += STRIP, b += STRIP) {
+        const int64_t m = n - at < STRIP ? n - at : STRIP;
+        const bool finite = all_finite(a, b, m);
+        double aa[LANES] = { 0 }, bb[LANES] = { 0 }, ab[LANES] = { 0 }, ee[LANES] = { 0 };
+        int64_t i = 0;
+        for (; finite && i + LANES <= m; i += LANES)
+            for (int k = 0; k < LANES; k++) {
+                const double x = a[i + k], y = b[i + k];
+                aa[k] += x * x;
+                bb[k] += y * y;
+                ab[k] += x * y;
+                ee[k] += (x - y) * (x - y);
+            }
+        for (int k = 0; k < LANES; k++) {
+            s->aa += aa[k];
+            s->bb += bb[k];
+            s->ab += ab[k];
+            s->ee += ee[k];
+        }
+        s->n += i;
+        for (; i < m; i++)
+            rq_sums_add_one(s, a[i], b[i]);
+    }
+}
+
 rq_status rq_sums_add(rq_sums *s, const rq_tensor *a, const rq_tensor *b)
 {
     const int64_t n = rq_tensor_count(a);
     if (n != rq_tensor_count(b))
         return RQ_BAD_SHAPE;
     if (a->dtype == RQ_DTYPE_F32 && b->dtype == RQ_DTYPE_F32)
-        for (int64_t i = 0; i < n; i++)
-            rq_sums_add_one(s, a->f32[i], b->f32[i]);
+        rq_sums_add_f32(s, a->f32, b->f32, n);
     else
         for (int64_t i = 0; i < n; i++)
             rq_sums_add_one(s, rq_tensor_get(a, i), rq_tensor_get(b, i));
