@@ -46,9 +46,7 @@ static void recapture(rq_node *n, const rq_id *map)
 {
     for (int a = 0; a < n->n_attr; a++) {
         const rq_attr *at = &n->attr[a];
-        if (at->type != RQ_ATTR_GRAPH && at->type != RQ_ATTR_GRAPHS)
-            continue;
-        for (int k = 0; k < at->n; k++)
+        for (int k = 0; k < rq_attr_bodies(at); k++)
             for (rq_id v = 0; v < at->g[k]->n_values; v++)
                 if (at->g[k]->values[v].kind == RQ_VALUE_CAPTURED)
                     at->g[k]->values[v].outer = map[at->g[k]->values[v].outer];

@@ -23,9 +23,8 @@ static void count_parameters(const rq_graph *g, rq_graph_summary *out)
     for (int i = 0; i < g->n_nodes; i++) {
         const rq_node *n = &g->nodes[i];
         for (int a = 0; n->op && a < n->n_attr; a++)
-            if (n->attr[a].type == RQ_ATTR_GRAPH || n->attr[a].type == RQ_ATTR_GRAPHS)
-                for (int k = 0; k < n->attr[a].n; k++)
-                    count_parameters(n->attr[a].g[k], out);
+            for (int k = 0; k < rq_attr_bodies(&n->attr[a]); k++)
+                count_parameters(n->attr[a].g[k], out);
     }
 }
 
@@ -70,9 +69,8 @@ static rq_status count_into(const rq_graph *g, rq_op_count **ops, int *n, int *c
         }
         (*ops)[at].count++;
         for (int a = 0; a < node->n_attr; a++)
-            if (node->attr[a].type == RQ_ATTR_GRAPH || node->attr[a].type == RQ_ATTR_GRAPHS)
-                for (int k = 0; k < node->attr[a].n; k++)
-                    RQ_TRY(count_into(node->attr[a].g[k], ops, n, cap));
+            for (int k = 0; k < rq_attr_bodies(&node->attr[a]); k++)
+                RQ_TRY(count_into(node->attr[a].g[k], ops, n, cap));
     }
     return RQ_OK;
 }
@@ -95,10 +93,9 @@ static bool stays(const rq_graph *g, const rq_op_count *op)
         if (!strcmp(n->op, op->op) && !strcmp(plain_domain(n->domain), op->domain))
             return true;
         for (int a = 0; a < n->n_attr; a++)
-            if (n->attr[a].type == RQ_ATTR_GRAPH || n->attr[a].type == RQ_ATTR_GRAPHS)
-                for (int k = 0; k < n->attr[a].n; k++)
-                    if (stays(n->attr[a].g[k], op))
-                        return true;
+            for (int k = 0; k < rq_attr_bodies(&n->attr[a]); k++)
+                if (stays(n->attr[a].g[k], op))
+                    return true;
     }
     return false;
 }
@@ -155,11 +152,10 @@ static int oldest_known(const rq_graph *g, int64_t opset)
         if (n->row && !n->row->domain[0] && n->row->known < opset && (!least || n->row->known < least))
             least = n->row->known;
         for (int a = 0; a < n->n_attr; a++)
-            if (n->attr[a].type == RQ_ATTR_GRAPH || n->attr[a].type == RQ_ATTR_GRAPHS)
-                for (int k = 0; k < n->attr[a].n; k++) {
-                    const int inner = oldest_known(n->attr[a].g[k], opset);
-                    least = inner && (!least || inner < least) ? inner : least;
-                }
+            for (int k = 0; k < rq_attr_bodies(&n->attr[a]); k++) {
+                const int inner = oldest_known(n->attr[a].g[k], opset);
+                least = inner && (!least || inner < least) ? inner : least;
+            }
     }
     return least;
 }

@@ -93,7 +93,7 @@ static rq_status quantize_nested(const rq_ptq_cfg *cfg, rq_graph *g, rq_id node,
 {
     for (int a = 0; a < g->nodes[node].n_attr; a++) {
         const rq_attr *attr = &g->nodes[node].attr[a];
-        for (int i = 0; (attr->type == RQ_ATTR_GRAPH || attr->type == RQ_ATTR_GRAPHS) && i < attr->n; i++)
+        for (int i = 0; i < rq_attr_bodies(attr); i++)
             RQ_TRY(quantize_body(cfg, attr->g[i], true, n, err));
     }
     return RQ_OK;
@@ -124,9 +124,8 @@ static rq_status quantize_body(const rq_ptq_cfg *cfg, rq_graph *g, bool own, int
 static bool has_bodies(const rq_graph *g)
 {
     for (rq_id i = 0; i < g->n_nodes; i++)
-        for (int a = 0; g->nodes[i].op && a < g->nodes[i].n_attr; a++)
-            if (g->nodes[i].attr[a].type == RQ_ATTR_GRAPH || g->nodes[i].attr[a].type == RQ_ATTR_GRAPHS)
-                return true;
+        if (g->nodes[i].op && rq_attr_any_body(&g->nodes[i]))
+            return true;
     return false;
 }
 

@@ -405,8 +405,7 @@ static bool uses_domain(const rq_graph *g, const char *domain)
         if (n->op && !strcmp(n->domain, domain))
             return true;
         for (int k = 0; n->op && k < n->n_attr; k++)
-            for (int j = 0; (n->attr[k].type == RQ_ATTR_GRAPH || n->attr[k].type == RQ_ATTR_GRAPHS) && j < n->attr[k].n;
-                 j++)
+            for (int j = 0; j < rq_attr_bodies(&n->attr[k]); j++)
                 if (uses_domain(n->attr[k].g[j], domain))
                     return true;
     }

@@ -160,7 +160,7 @@ static bool is_annotated(const rq_graph *g)
     for (int i = 0; i < g->n_nodes; i++)
         for (int k = 0; g->nodes[i].op && k < g->nodes[i].n_attr; k++) {
             const rq_attr *a = &g->nodes[i].attr[k];
-            for (int j = 0; (a->type == RQ_ATTR_GRAPH || a->type == RQ_ATTR_GRAPHS) && j < a->n; j++)
+            for (int j = 0; j < rq_attr_bodies(a); j++)
                 if (is_annotated(a->g[j]))
                     return true;
         }

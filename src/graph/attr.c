@@ -62,14 +62,22 @@ rq_graph *rq_attr_graph(const rq_node *n, const char *name)
     return a ? a->g[0] : NULL;
 }
 
-static void drop(rq_attr *a)
+bool rq_attr_any_body(const rq_node *n)
+{
+    for (int i = 0; i < n->n_attr; i++)
+        if (n->attr[i].type == RQ_ATTR_GRAPH || n->attr[i].type == RQ_ATTR_GRAPHS)
+            return true;
+    return false;
+}
+
+void rq_attr_release(rq_attr *a)
 {
     if (a->type == RQ_ATTR_TENSOR || a->type == RQ_ATTR_TENSORS)
         for (int i = 0; a->t && i < a->n; i++)
             rq_tensor_release(&a->t[i]);
-    if (a->type == RQ_ATTR_GRAPH || a->type == RQ_ATTR_GRAPHS)
-        for (int i = 0; a->g && i < a->n; i++)
-            rq_graph_destroy(a->g[i]);
+    for (int i = 0, n = rq_attr_bodies(a); a->g && i < n; i++)
+        rq_graph_destroy(a->g[i]);
+    a->type = RQ_ATTR_NONE;
 }
 
 rq_attr *rq_attr_add(rq_graph *g, rq_id node, const char *name, rq_attr_type type)
@@ -98,7 +106,7 @@ void rq_attr_remove(rq_graph *g, rq_id node, const char *name)
     rq_node *n = &g->nodes[node];
     for (int i = 0; i < n->n_attr; i++)
         if (!strcmp(n->attr[i].name, name)) {
-            drop(&n->attr[i]);
+            rq_attr_release(&n->attr[i]);
             memmove(&n->attr[i], &n->attr[i + 1], (size_t)(n->n_attr - i - 1) * sizeof *n->attr);
             n->n_attr--;
             return;
@@ -111,7 +119,7 @@ static rq_attr *renew(rq_graph *g, rq_id node, const char *name, rq_attr_type ty
     rq_node *n = &g->nodes[node];
     for (int i = 0; i < n->n_attr; i++)
         if (!strcmp(n->attr[i].name, name)) {
-            drop(&n->attr[i]);
+            rq_attr_release(&n->attr[i]);
             n->attr[i] = (rq_attr) { .name = n->attr[i].name, .type = type, .n = 1, .doc = n->attr[i].doc };
             return &n->attr[i];
         }

@@ -60,9 +60,8 @@ rq_status rq_graph_check(const rq_graph *g, rq_err *err)
                 return rq_fail(err, RQ_BAD_GRAPH, "value '%s' is defined twice", g->values[n->out[k]].name);
         }
         for (int a = 0; a < n->n_attr; a++)
-            if (n->attr[a].type == RQ_ATTR_GRAPH || n->attr[a].type == RQ_ATTR_GRAPHS)
-                for (int k = 0; k < n->attr[a].n; k++)
-                    RQ_TRY(rq_graph_check(n->attr[a].g[k], err));
+            for (int k = 0; k < rq_attr_bodies(&n->attr[a]); k++)
+                RQ_TRY(rq_graph_check(n->attr[a].g[k], err));
     }
     for (int i = 0; i < g->n_values; i++)
         RQ_TRY(check_value(g, i, err));

@@ -256,9 +256,8 @@ static void adopt(rq_graph *g)
     for (int i = 0; i < g->n_nodes; i++)
         for (int a = 0; a < g->nodes[i].n_attr; a++) {
             const rq_attr *at = &g->nodes[i].attr[a];
-            if (at->type == RQ_ATTR_GRAPH || at->type == RQ_ATTR_GRAPHS)
-                for (int k = 0; k < at->n; k++)
-                    at->g[k]->outer = g;
+            for (int k = 0; k < rq_attr_bodies(at); k++)
+                at->g[k]->outer = g;
         }
 }
 

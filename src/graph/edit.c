@@ -11,9 +11,7 @@ void rq_graph_each_capture(const rq_graph *g, const rq_node *node, rq_capture_fn
     (void)g;
     for (int i = 0; i < node->n_attr; i++) {
         const rq_attr *a = &node->attr[i];
-        if (a->type != RQ_ATTR_GRAPH && a->type != RQ_ATTR_GRAPHS)
-            continue;
-        for (int k = 0; k < a->n; k++)
+        for (int k = 0; k < rq_attr_bodies(a); k++)
             for (int v = 0; v < a->g[k]->n_values; v++)
                 if (a->g[k]->values[v].kind == RQ_VALUE_CAPTURED)
                     fn(arg, a->g[k]->values[v].outer);
@@ -96,9 +94,7 @@ void rq_graph_replace_uses(rq_graph *g, rq_id from, rq_id to, rq_id except)
                 n->in[k] = to;
         for (int a = 0; a < n->n_attr; a++) {
             rq_attr *at = &n->attr[a];
-            if (at->type != RQ_ATTR_GRAPH && at->type != RQ_ATTR_GRAPHS)
-                continue;
-            for (int k = 0; k < at->n; k++)
+            for (int k = 0; k < rq_attr_bodies(at); k++)
                 for (int v = 0; v < at->g[k]->n_values; v++)
                     if (at->g[k]->values[v].kind == RQ_VALUE_CAPTURED && at->g[k]->values[v].outer == from)
                         at->g[k]->values[v].outer = to;

@@ -110,21 +110,10 @@ rq_status rq_graph_create(rq_graph **out)
     return RQ_OK;
 }
 
-static void release_attr(rq_attr *a)
-{
-    if (a->type == RQ_ATTR_TENSOR || a->type == RQ_ATTR_TENSORS)
-        for (int i = 0; a->t && i < a->n; i++)
-            rq_tensor_release(&a->t[i]);
-    if (a->type == RQ_ATTR_GRAPH || a->type == RQ_ATTR_GRAPHS)
-        for (int i = 0; a->g && i < a->n; i++)
-            rq_graph_destroy(a->g[i]);
-    a->type = RQ_ATTR_NONE;
-}
-
 static void release_node(rq_node *n)
 {
     for (int i = 0; i < n->n_attr; i++)
-        release_attr(&n->attr[i]);
+        rq_attr_release(&n->attr[i]);
     n->n_attr = 0;
     n->op = NULL;
 }

@@ -105,7 +105,7 @@ typedef struct rq_node {
     int n_in, n_out, cap_in;
     rq_attr *attr;
     int n_attr, cap_attr;
-    const struct rq_op *row; /* bound by ops/infer (rq_ops_bind); NULL: no row has this operator */
+    const struct rq_op *row; /* bound by ops/bind (rq_ops_bind); NULL: no row has this operator */
     const char *doc;
     const void *extra;
 } rq_node;
@@ -217,6 +217,12 @@ void rq_graph_each_capture(const rq_graph *g, const rq_node *node, rq_capture_fn
 
 /* ---- attributes (graph/attr.c) ---- */
 const rq_attr *rq_attr_find(const rq_node *n, const char *name);
+/* Graphs that an attribute holds, in g[]: a body, the bodies of a list, or none. */
+static inline int rq_attr_bodies(const rq_attr *a)
+{
+    return a->type == RQ_ATTR_GRAPH || a->type == RQ_ATTR_GRAPHS ? a->n : 0;
+}
+bool rq_attr_any_body(const rq_node *n); /* does one of the node's attributes hold a graph */
 int64_t rq_attr_int(const rq_node *n, const char *name, int64_t fallback);
 float rq_attr_float(const rq_node *n, const char *name, float fallback);
 const char *rq_attr_string(const rq_node *n, const char *name, const char *fallback);
@@ -232,6 +238,7 @@ rq_status rq_attr_set_ints(rq_graph *g, rq_id node, const char *name, const int6
 rq_status rq_attr_set_string(rq_graph *g, rq_id node, const char *name, const char *v);
 rq_status rq_attr_set_tensor(rq_graph *g, rq_id node, const char *name, const rq_tensor *t);
 void rq_attr_remove(rq_graph *g, rq_id node, const char *name);
+void rq_attr_release(rq_attr *a); /* tensors and graphs that it holds; it is of type NONE then */
 /* A deep copy of `src` at the end of the node's list. Its subgraphs belong to g; what they capture keeps its ids (graph/copy.c). */
 rq_status rq_attr_copy(rq_graph *g, rq_id node, const rq_attr *src);
 /* A zeroed attribute of that name at the end of the node's list, for readers to fill; NULL: memory is out. */

@@ -96,9 +96,8 @@ static bool can_run(const rq_infer *a)
     const rq_op *row = a->node->row;
     if (!row->forward || row->prepare || row->scratch || row->flags & (RQ_OP_DYNAMIC | RQ_OP_KEEP))
         return false;
-    for (int i = 0; i < a->node->n_attr; i++)
-        if (a->node->attr[i].type == RQ_ATTR_GRAPH || a->node->attr[i].type == RQ_ATTR_GRAPHS)
-            return false;
+    if (rq_attr_any_body(a->node))
+        return false;
     for (int i = 0; i < a->n_out; i++)
         if (!is_small(&a->out_shape[i]) || rq_dtype_bits(a->out_dtype[i]) == 0)
             return false;

@@ -3,14 +3,6 @@
 
 #include <string.h>
 
-static bool has_subgraph(const rq_node *n)
-{
-    for (int i = 0; i < n->n_attr; i++)
-        if (n->attr[i].type == RQ_ATTR_GRAPH || n->attr[i].type == RQ_ATTR_GRAPHS)
-            return true;
-    return false;
-}
-
 /* Outputs as inference sees them; rows with sizes that depend on data make their own. */
 static rq_status make_outputs(const rq_graph *g, const rq_node *n, const rq_op *row, const rq_tensor *const *in,
                               rq_tensor *out, size_t max_bytes, rq_err *err)
@@ -50,7 +42,7 @@ rq_status rq_eval_node(const rq_graph *g, const rq_node *n, const rq_tensor *con
 {
     const rq_op *row = rq_op_find(n->domain, n->op);
     memset(out, 0, (size_t)n->n_out * sizeof *out);
-    if (!row || !row->forward || row->flags & RQ_OP_KEEP || has_subgraph(n))
+    if (!row || !row->forward || row->flags & RQ_OP_KEEP || rq_attr_any_body(n))
         return rq_fail(err, RQ_UNSUPPORTED, "node '%s' (%s) cannot be folded", n->name, n->op);
     rq_node bound = *n;
     bound.row = row;
@@ -164,9 +156,8 @@ rq_status rq_eval_constants(rq_graph *g, rq_err *err)
         if (!n->op)
             continue;
         for (int a = 0; a < n->n_attr; a++)
-            if (n->attr[a].type == RQ_ATTR_GRAPH || n->attr[a].type == RQ_ATTR_GRAPHS)
-                for (int k = 0; k < n->attr[a].n; k++)
-                    RQ_TRY(rq_eval_constants(n->attr[a].g[k], err));
+            for (int k = 0; k < rq_attr_bodies(&n->attr[a]); k++)
+                RQ_TRY(rq_eval_constants(n->attr[a].g[k], err));
         if (strcmp(n->op, "Constant") || (n->domain[0] && strcmp(n->domain, "ai.onnx")) || n->n_out != 1 ||
             n->out[0] == RQ_NONE || rq_graph_is_output(g, n->out[0]))
             continue;

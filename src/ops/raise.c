@@ -156,7 +156,7 @@ static rq_status each_body(rq_graph *g, rq_status (*fn)(rq_graph *body, rq_err *
     for (rq_id i = 0; i < g->n_nodes; i++)
         for (int a = 0; g->nodes[i].op && a < g->nodes[i].n_attr; a++) {
             const rq_attr *at = &g->nodes[i].attr[a];
-            for (int k = 0; (at->type == RQ_ATTR_GRAPH || at->type == RQ_ATTR_GRAPHS) && k < at->n; k++)
+            for (int k = 0; k < rq_attr_bodies(at); k++)
                 RQ_TRY(fn(at->g[k], err));
         }
     return RQ_OK;
@@ -246,10 +246,9 @@ bool rq_graph_is_quantized(const rq_graph *g)
         if (is_quantized_op(n))
             return true;
         for (int a = 0; a < n->n_attr; a++)
-            if (n->attr[a].type == RQ_ATTR_GRAPH || n->attr[a].type == RQ_ATTR_GRAPHS)
-                for (int k = 0; k < n->attr[a].n; k++)
-                    if (rq_graph_is_quantized(n->attr[a].g[k]))
-                        return true;
+            for (int k = 0; k < rq_attr_bodies(&n->attr[a]); k++)
+                if (rq_graph_is_quantized(n->attr[a].g[k]))
+                    return true;
     }
     return false;
 }

@@ -360,9 +360,8 @@ static rq_status upgrade_graph(rq_graph *g, int opset, rq_err *err)
     for (rq_id i = 0, n = g->n_nodes; i < n; i++) {
         for (int a = 0; a < g->nodes[i].n_attr; a++) {
             const rq_attr *at = &g->nodes[i].attr[a];
-            if (g->nodes[i].op && (at->type == RQ_ATTR_GRAPH || at->type == RQ_ATTR_GRAPHS))
-                for (int k = 0; k < at->n; k++)
-                    RQ_TRY(upgrade_graph(at->g[k], opset, err));
+            for (int k = 0; g->nodes[i].op && k < rq_attr_bodies(at); k++)
+                RQ_TRY(upgrade_graph(at->g[k], opset, err));
         }
         for (size_t k = 0; k < sizeof changes / sizeof *changes; k++)
             if (changes[k].opset == opset && rq_rewrite_is(&g->nodes[i], changes[k].op)) {
@@ -446,8 +445,7 @@ static rq_status check_words(const rq_graph *g, int64_t now, int64_t opset, rq_e
             return rq_fail(err, RQ_UNSUPPORTED, "opset %lld cannot be written: node '%s' (%s) is as opset %lld has it",
                            (long long)opset, n->name, n->op, (long long)oldest);
         for (int a = 0; a < n->n_attr; a++)
-            for (int k = 0; (n->attr[a].type == RQ_ATTR_GRAPH || n->attr[a].type == RQ_ATTR_GRAPHS) && k < n->attr[a].n;
-                 k++)
+            for (int k = 0; k < rq_attr_bodies(&n->attr[a]); k++)
                 RQ_TRY(check_words(n->attr[a].g[k], now, opset, err));
     }
     return RQ_OK;
@@ -492,8 +490,7 @@ static void each_mixed(rq_graph *g, mixed_fn fn, mixed *m, int64_t opset)
             continue;
         fn(g, n, m, opset);
         for (int a = 0; a < n->n_attr; a++)
-            for (int k = 0; (n->attr[a].type == RQ_ATTR_GRAPH || n->attr[a].type == RQ_ATTR_GRAPHS) && k < n->attr[a].n;
-                 k++)
+            for (int k = 0; k < rq_attr_bodies(&n->attr[a]); k++)
                 each_mixed(n->attr[a].g[k], fn, m, opset);
     }
 }

@@ -274,7 +274,7 @@ static rq_status each_node(rq_graph *g, rq_status (*fn)(rq_graph *g, rq_id node,
     for (rq_id i = 0, n = g->n_nodes; i < n; i++) {
         for (int a = 0; g->nodes[i].op && a < g->nodes[i].n_attr; a++) {
             const rq_attr *at = &g->nodes[i].attr[a];
-            for (int k = 0; (at->type == RQ_ATTR_GRAPH || at->type == RQ_ATTR_GRAPHS) && k < at->n; k++)
+            for (int k = 0; k < rq_attr_bodies(at); k++)
                 RQ_TRY(each_node(at->g[k], fn, err));
         }
         if (g->nodes[i].op)

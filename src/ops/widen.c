@@ -80,7 +80,7 @@ static rq_status turn_attr(const turn *t, const rq_node *n, rq_attr *a)
     static const char *const types[] = { "to", "dtype", "output_dtype" };
     for (int k = 0; (a->type == RQ_ATTR_TENSOR || a->type == RQ_ATTR_TENSORS) && k < a->n; k++)
         RQ_TRY(convert(t, &a->t[k]));
-    for (int k = 0; (a->type == RQ_ATTR_GRAPH || a->type == RQ_ATTR_GRAPHS) && k < a->n; k++)
+    for (int k = 0; k < rq_attr_bodies(a); k++)
         RQ_TRY(turn_graph(t, a->g[k]));
     for (size_t k = 0; a->type == RQ_ATTR_INT && !n->domain[0] && k < sizeof types / sizeof types[0]; k++)
         if (!strcmp(a->name, types[k]) && is_from(t, rq_elements_dtype(a->i)))
@@ -127,7 +127,7 @@ static void look(const rq_graph *g, bool *f16, bool *bf16, bool *others)
     for (rq_id i = 0; i < g->n_nodes; i++)
         for (int a = 0; g->nodes[i].op && a < g->nodes[i].n_attr; a++) {
             const rq_attr *at = &g->nodes[i].attr[a];
-            for (int k = 0; (at->type == RQ_ATTR_GRAPH || at->type == RQ_ATTR_GRAPHS) && k < at->n; k++)
+            for (int k = 0; k < rq_attr_bodies(at); k++)
                 look(at->g[k], f16, bf16, others);
         }
 }
@@ -223,8 +223,7 @@ static bool takes_half(const rq_graph *g)
             if (!strcmp(n->op, f32_only[k]))
                 return false;
         for (int a = 0; a < n->n_attr; a++)
-            for (int k = 0; (n->attr[a].type == RQ_ATTR_GRAPH || n->attr[a].type == RQ_ATTR_GRAPHS) && k < n->attr[a].n;
-                 k++)
+            for (int k = 0; k < rq_attr_bodies(&n->attr[a]); k++)
                 if (!takes_half(n->attr[a].g[k]))
                     return false;
     }

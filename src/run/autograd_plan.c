@@ -141,9 +141,8 @@ static bool all_known(const rq_train_plan *p, const rq_node *n)
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i] != RQ_NONE && !p->slots[n->in[i]].known && !(n->row->flags & RQ_OP_SHAPE_ONLY))
             return false;
-    for (int i = 0; i < n->n_attr; i++)
-        if (n->attr[i].type == RQ_ATTR_GRAPH || n->attr[i].type == RQ_ATTR_GRAPHS)
-            return false;
+    if (rq_attr_any_body(n))
+        return false;
     return !(n->row->flags & RQ_OP_KEEP);
 }
 
@@ -220,9 +219,8 @@ static rq_status add_step(rq_autograd *a, rq_train_plan *p, const rq_node *n, co
     if (n->row->flags & RQ_OP_DYNAMIC)
         return rq_node_fail(a->g, n, err, RQ_UNSUPPORTED,
                             "the size of its output depends on data, which a graph that is trained cannot have");
-    for (int i = 0; i < n->n_attr; i++)
-        if (n->attr[i].type == RQ_ATTR_GRAPH || n->attr[i].type == RQ_ATTR_GRAPHS)
-            return rq_node_fail(a->g, n, err, RQ_UNSUPPORTED, "a graph with subgraphs cannot be trained");
+    if (rq_attr_any_body(n))
+        return rq_node_fail(a->g, n, err, RQ_UNSUPPORTED, "a graph with subgraphs cannot be trained");
     *step = (rq_train_step) { .node = n, .row = n->row, .id = (rq_id)(n - a->g->nodes), .kept = -1 };
     step->view = is_view(a, p, n, s);
     bool active = false;

@@ -55,9 +55,8 @@ static bool all_known(rq_planner *b, const rq_node *n)
         if (!known && !(n->row->flags & RQ_OP_SHAPE_ONLY))
             return false;
     }
-    for (int i = 0; i < n->n_attr; i++)
-        if (n->attr[i].type == RQ_ATTR_GRAPH || n->attr[i].type == RQ_ATTR_GRAPHS)
-            return false;
+    if (rq_attr_any_body(n))
+        return false;
     return !(n->row->flags & (RQ_OP_KEEP | RQ_OP_DYNAMIC));
 }
 
