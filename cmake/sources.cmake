@@ -167,21 +167,23 @@ set(RQ_SOURCES
   src/ops/batch_folded.c
   src/ops/batch_train.c
   src/ops/bcast.c
+  src/ops/bind.c
   src/ops/cast.c
   src/ops/content.c
   src/ops/control.c
   src/ops/conv.c
   src/ops/conv_grad.c
-  src/ops/dropout.c
-  src/ops/edit.c
   src/ops/deform.c
   src/ops/det.c
+  src/ops/dropout.c
+  src/ops/edit.c
   src/ops/einsum.c
   src/ops/elements.c
   src/ops/eltwise.c
   src/ops/eltwise_grad.c
   src/ops/embed.c
   src/ops/eval.c
+  src/ops/expand.c
   src/ops/fake_quantize.c
   src/ops/fft.c
   src/ops/gather.c
@@ -189,17 +191,18 @@ set(RQ_SOURCES
   src/ops/grad.c
   src/ops/half.c
   src/ops/infer.c
+  src/ops/infer_help.c
+  src/ops/int_attend.c
   src/ops/int_blocked.c
   src/ops/int_blocks.c
-  src/ops/int_attend.c
   src/ops/int_concat.c
   src/ops/int_conv.c
   src/ops/int_deconv.c
   src/ops/int_eltwise.c
   src/ops/int_gather.c
   src/ops/int_matmul.c
-  src/ops/int_pick.c
   src/ops/int_norm.c
+  src/ops/int_pick.c
   src/ops/int_pool.c
   src/ops/int_product.c
   src/ops/int_reduce.c
@@ -235,10 +238,10 @@ set(RQ_SOURCES
   src/ops/raise_qdq.c
   src/ops/raise_qoperator.c
   src/ops/raise_spread.c
+  src/ops/random.c
   src/ops/recurrent.c
   src/ops/recurrent_grad.c
   src/ops/recurrent_int.c
-  src/ops/random.c
   src/ops/reduce.c
   src/ops/reduce_run.c
   src/ops/regions.c
@@ -248,6 +251,7 @@ set(RQ_SOURCES
   src/ops/rewrite.c
   src/ops/rotary.c
   src/ops/sample.c
+  src/ops/scatter.c
   src/ops/select.c
   src/ops/sequence.c
   src/ops/shape.c
@@ -255,6 +259,9 @@ set(RQ_SOURCES
   src/ops/slice.c
   src/ops/softmax.c
   src/ops/table.c
+  src/ops/topk.c
+  src/ops/transpose.c
+  src/ops/trilu.c
   src/ops/upgrade.c
   src/ops/upgrade_old.c
   src/ops/weight_only.c

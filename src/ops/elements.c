@@ -212,6 +212,19 @@ void rq_elements_convert(rq_tensor *dst, const rq_tensor *src, bool saturate)
     }
 }
 
+/* Doubles as their bits with negative ones turned over, u64 shifted to start at INT64_MIN. */
+int64_t rq_elements_key(const rq_tensor *t, int64_t i)
+{
+    if (rq_dtype_is_float(t->dtype)) {
+        double v = rq_tensor_get(t, i) + 0.0; /* -0 is 0 */
+        int64_t bits;
+        memcpy(&bits, &v, sizeof bits);
+        return bits < 0 ? bits ^ INT64_MAX : bits;
+    }
+    int64_t v = rq_tensor_get_int(t, i);
+    return t->dtype == RQ_DTYPE_U64 ? (int64_t)((uint64_t)v ^ (UINT64_C(1) << 63)) : v;
+}
+
 const char *rq_elements_text(const rq_tensor *t, int64_t i, size_t *n)
 {
     *n = (size_t)(t->u64[i + 1] - t->u64[i]);

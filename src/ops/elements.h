@@ -22,6 +22,9 @@ void rq_elements_store_int(rq_tensor *t, int64_t from, const int64_t *src, int n
  * BOOL: not zero. Neither may be STRING or complex. */
 void rq_elements_convert(rq_tensor *dst, const rq_tensor *src, bool saturate);
 
+/* A number that is ordered as t[i] is among elements of its type. */
+int64_t rq_elements_key(const rq_tensor *t, int64_t i);
+
 /* String i of a STRING tensor and its length; not NUL-terminated. */
 const char *rq_elements_text(const rq_tensor *t, int64_t i, size_t *n);
 

@@ -168,13 +168,16 @@ const rq_op *rq_own_find(const struct rq_own *o, const char *domain, const char 
 /* ---- ops/names.c: is there an operator of that name in the default domain, with a row or without? ---- */
 bool rq_op_name_exists(const char *name);
 
-/* ---- ops/infer.c ---- */
+/* ---- ops/bind.c ---- */
 
 /* Point every node (subgraphs too) at its row; nodes without one get NULL. */
 void rq_ops_bind(rq_graph *g);
 /* Row checks of every node: operator known, exists at its opset, number of inputs and outputs, attributes.
  * `strict`: an operator without a row is an error that names all such operators. */
 rq_status rq_ops_check(const rq_graph *g, bool strict, rq_err *err);
+
+/* ---- ops/infer.c ---- */
+
 /* Fill in dtype and shape of every value as far as they follow from inputs and constants; folds the content of
  * small integer values (shape arithmetic) on the way; subgraphs too. What follows wins over what the file states
  * about values between nodes (exports leave stale sizes there), which only fills gaps.
@@ -184,7 +187,8 @@ rq_status rq_ops_infer(rq_graph *g, rq_err *err);
 rq_status rq_ops_infer_node(const rq_graph *g, const rq_node *n, const rq_tensor *const *in, rq_dtype *out_dtype,
                             rq_shape *out_shape, rq_err *err);
 
-/* Helpers for infer functions. */
+/* ---- ops/infer_help.c: for infer functions ---- */
+
 rq_status rq_infer_fail(const rq_infer *a, rq_status code, const char *fmt, ...)
     RQ_PRINTF(3, 4);                        /* puts "node 'x' (Conv): " first */
 rq_status rq_infer_same(const rq_infer *a); /* every output: type and shape of input 0 */
