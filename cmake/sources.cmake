@@ -252,6 +252,7 @@ set(RQ_SOURCES
   src/ops/rotary.c
   src/ops/sample.c
   src/ops/scatter.c
+  src/ops/sample_grad.c
   src/ops/select.c
   src/ops/sequence.c
   src/ops/shape.c

@@ -137,6 +137,7 @@ target_sources(test_ops_grad PRIVATE
   tests/ops/grad_recurrent.c
   tests/ops/grad_reduce.c
   tests/ops/grad_resize.c
+  tests/ops/grad_sample.c
   tests/ops/grad_training.c)
 
 # Comparing with what other systems made (tests/golden), and having them read what we make (tests/interop). golden and

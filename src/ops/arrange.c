@@ -185,34 +185,80 @@ static bool next(int64_t *v, const int64_t *dim, int n)
     return false;
 }
 
-static rq_status col2im_f32(const rq_op_args *a)
+/* Every element of the columns of one image of one channel: fn(arg, where it goes, or -1: outside), in order. */
+static void fold_walk(const fold *f, void (*fn)(void *arg, int64_t at), void *arg)
+{
+    int64_t t[RQ_MAX_RANK] = { 0 };
+    do {
+        int64_t p[RQ_MAX_RANK] = { 0 };
+        do {
+            int64_t at = 0;
+            bool inside = true;
+            for (int d = 0; d < f->n; d++) {
+                const int64_t v = p[d] * f->stride[d] - f->pad[d] + t[d] * f->dilation[d];
+                inside &= v >= 0 && v < f->image[d];
+                at = at * f->image[d] + v;
+            }
+            fn(arg, inside ? at : -1);
+        } while (next(p, f->places, f->n));
+    } while (next(t, f->block, f->n));
+}
+
+typedef struct fold_at {
+    float *to;
+    const float *from;
+} fold_at;
+
+static void fold_add(void *arg, int64_t at)
+{
+    fold_at *j = arg;
+    if (at >= 0)
+        j->to[at] += *j->from;
+    j->from++;
+}
+
+static void fold_take(void *arg, int64_t at)
+{
+    fold_at *j = arg;
+    *j->to++ = at >= 0 ? j->from[at] : 0;
+}
+
+static rq_status fold_at_run(const rq_op_args *a, fold *f)
 {
     const rq_infer i = {
         .graph = a->graph, .node = a->node, .opset = a->opset, .in = a->in, .n_in = a->n_in, .err = a->err
     };
+    return fold_of(&i, f);
+}
+
+static rq_status col2im_f32(const rq_op_args *a)
+{
     fold f;
-    RQ_TRY(fold_of(&i, &f));
+    RQ_TRY(fold_at_run(a, &f));
     rq_tensor *y = a->out[0];
-    memset(y->data, 0, y->bytes);
-    const float *x = a->in[0]->f32;
     const int64_t images = y->shape.dim[0] * y->shape.dim[1], area = rq_shape_span(&y->shape, 2, y->shape.rank);
+    memset(y->data, 0, y->bytes);
+    fold_at j = { .from = a->in[0]->f32 };
     for (int64_t im = 0; im < images; im++) {
-        int64_t t[RQ_MAX_RANK] = { 0 };
-        do {
-            int64_t p[RQ_MAX_RANK] = { 0 };
-            do {
-                int64_t at = 0;
-                bool inside = true;
-                for (int d = 0; d < f.n; d++) {
-                    const int64_t v = p[d] * f.stride[d] - f.pad[d] + t[d] * f.dilation[d];
-                    inside &= v >= 0 && v < f.image[d];
-                    at = at * f.image[d] + v;
-                }
-                if (inside)
-                    y->f32[im * area + at] += *x;
-                x++;
-            } while (next(p, f.places, f.n));
-        } while (next(t, f.block, f.n));
+        j.to = y->f32 + im * area;
+        fold_walk(&f, fold_add, &j);
+    }
+    return RQ_OK;
+}
+
+static rq_status col2im_backward(const rq_op_args *a)
+{
+    rq_tensor *dx = rq_grad_in(a, 0);
+    const rq_tensor *dy = rq_grad_out(a, 0);
+    fold f;
+    if (!dx || !dy || !rq_tensor_count(dy))
+        return rq_grad_none(a);
+    RQ_TRY(fold_at_run(a, &f));
+    const int64_t images = dy->shape.dim[0] * dy->shape.dim[1], area = rq_shape_span(&dy->shape, 2, dy->shape.rank);
+    fold_at j = { .to = dx->f32 };
+    for (int64_t im = 0; im < images; im++) {
+        j.from = dy->f32 + im * area;
+        fold_walk(&f, fold_take, &j);
     }
     return RQ_OK;
 }
@@ -281,29 +327,57 @@ static rq_status unpool_infer(const rq_infer *a)
     return RQ_OK;
 }
 
-static rq_status unpool_move(const rq_op_args *a)
+/* The shape that was pooled, whose elements the indices count. */
+static rq_status unpool_seen(const rq_op_args *a, rq_shape *seen)
 {
     const rq_infer i = {
         .graph = a->graph, .node = a->node, .opset = a->opset, .in = a->in, .n_in = a->n_in, .err = a->err
     };
+    return unpool_inferred(&i, seen);
+}
+
+/* Where element `at` of what was pooled lies in y. */
+static int64_t unpool_place(const rq_shape *seen, const rq_shape *y, int64_t at)
+{
+    int64_t to = 0, step = 1;
+    for (int d = y->rank - 1; d >= 0; d--) {
+        to += at % seen->dim[d] * step;
+        at /= seen->dim[d];
+        step *= y->dim[d];
+    }
+    return to;
+}
+
+static rq_status unpool_move(const rq_op_args *a)
+{
     rq_shape seen;
-    RQ_TRY(unpool_inferred(&i, &seen));
+    RQ_TRY(unpool_seen(a, &seen));
     const rq_shape *y = &a->out[0]->shape;
     const size_t elem = rq_moves_size(a->in[0]->dtype);
     const int64_t most = rq_shape_count(&seen);
     memset(a->out[0]->data, 0, a->out[0]->bytes);
     for (int64_t e = 0, n = rq_tensor_count(a->in[0]); e < n; e++) {
-        int64_t at = a->in[1]->s64[e], to = 0, step = 1;
+        const int64_t at = a->in[1]->s64[e];
         if (at < 0 || at >= most)
             return rq_op_fail(a, RQ_BAD_ARG, "index %lld is outside the %lld elements that were pooled", (long long)at,
                               (long long)most);
-        for (int d = y->rank - 1; d >= 0; d--) {
-            to += at % seen.dim[d] * step;
-            at /= seen.dim[d];
-            step *= y->dim[d];
-        }
-        memcpy(a->out[0]->u8 + (size_t)to * elem, a->in[0]->u8 + (size_t)e * elem, elem);
+        memcpy(a->out[0]->u8 + (size_t)unpool_place(&seen, y, at) * elem, a->in[0]->u8 + (size_t)e * elem, elem);
     }
+    return RQ_OK;
+}
+
+/* Of two elements that went to one place the last is there; indices of a MaxPool whose windows overlap are such. Both get what came, as
+ * in PyTorch. */
+static rq_status unpool_backward(const rq_op_args *a)
+{
+    rq_tensor *dx = rq_grad_in(a, 0);
+    const rq_tensor *dy = rq_grad_out(a, 0);
+    rq_shape seen;
+    if (!dx || !dy || !rq_tensor_count(dy))
+        return rq_grad_none(a);
+    RQ_TRY(unpool_seen(a, &seen));
+    for (int64_t e = 0, n = rq_tensor_count(dx); e < n; e++) /* forward checked the indices */
+        dx->f32[e] = dy->f32[unpool_place(&seen, &dy->shape, a->in[1]->s64[e])];
     return RQ_OK;
 }
 
@@ -401,6 +475,9 @@ const rq_op rq_op_col2im = {
     .place = RQ_PLACE_FLOAT,
     .infer = col2im_infer,
     .forward = col2im_forward,
+    .backward = col2im_backward,
+    .saves = RQ_OP_IN(1) | RQ_OP_IN(2),
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_max_unpool = {
@@ -415,6 +492,9 @@ const rq_op rq_op_max_unpool = {
     .place = RQ_PLACE_FLOAT,
     .infer = unpool_infer,
     .forward = unpool_forward,
+    .backward = unpool_backward,
+    .saves = RQ_OP_IN(1) | RQ_OP_IN(2),
+    .gradients = RQ_OP_IN(0),
 };
 
 const rq_op rq_op_tensor_scatter = {

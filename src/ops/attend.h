@@ -96,6 +96,7 @@ typedef struct rq_attend_grad {
     const float *dy;       /* where y would be */
     float *dq, *dkey, *dv; /* written over, where q, key and v lie; NULL: not wanted */
     rq_tensor *dmask;      /* what broadcasts to [batch][heads][queries][keys], or NULL: of a mask of numbers */
+    float *dsink;          /* [heads] or NULL: of the sinks */
     void *scratch;         /* rq_attend_grad_scratch() bytes, beside what a->scratch needs */
 } rq_attend_grad;
 size_t rq_attend_grad_scratch(const rq_attend *a);

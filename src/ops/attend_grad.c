@@ -2,7 +2,7 @@
  *
  * With shares p = softmax(s), s = cap(scale q k^T) + masks, y = p v:
  *   dv = p^T dy;  dp = dy v^T;  ds = p (dp - sum p dp);  dq = scale ds k;  dk = scale ds^T q
- * and through the cap ds times 1 - (capped / cap)^2. A head of keys is one item of work: the heads of queries that share it
+ * and through the cap ds times 1 - (capped / cap)^2. A sink, whose share 1 - sum p weighs nothing, gets -(1 - sum p) sum p dp. A head of keys is one item of work: the heads of queries that share it
  * add to its dk and dv in order. Shares, then ds, take queries x keys of scratch for every head. */
 #include <stdatomic.h>
 #include <string.h>
@@ -13,7 +13,7 @@
 #include "ops/grad.h"
 
 typedef struct room {
-    float *y, *shares, *ds, *capped;
+    float *y, *shares, *ds, *capped, *sink; /* sink: [batch][heads] */
 } room;
 
 static size_t lay_out(const rq_attend *a, char *at, room *r)
@@ -25,7 +25,9 @@ static size_t lay_out(const rq_attend *a, char *at, room *r)
                   .shares = (float *)(at + y),
                   .ds = (float *)(at + y + scores),
                   .capped = (float *)(at + y + 2 * scores) };
-    return y + (a->softcap > 0 ? 3 : 2) * scores;
+    const size_t all = y + (a->softcap > 0 ? 3 : 2) * scores;
+    r->sink = (float *)(at + all);
+    return all + rq_mem_round((size_t)(a->batch * a->heads) * sizeof(float));
 }
 
 size_t rq_attend_grad_scratch(const rq_attend *a)
@@ -41,17 +43,22 @@ typedef struct job {
     atomic_int failed;
 } job;
 
-/* ds of one head from dp in its place: [queries][keys]. */
-static void through_softmax(const rq_attend *a, float *ds, const float *shares)
+/* ds of one head from dp in its place: [queries][keys]; returns what its sink gets. */
+static float through_softmax(const rq_attend *a, float *ds, const float *shares)
 {
+    double sink = 0;
     for (int64_t i = 0; i < a->queries; i++, ds += a->keys, shares += a->keys) {
-        double sum = 0;
-        for (int64_t j = 0; j < a->keys; j++)
+        double sum = 0, rest = 1;
+        for (int64_t j = 0; j < a->keys; j++) {
             sum += (double)shares[j] * (double)ds[j];
+            rest -= (double)shares[j];
+        }
         const float mean = (float)sum;
+        sink -= rest * sum;
         for (int64_t j = 0; j < a->keys; j++)
             ds[j] = shares[j] * (ds[j] - mean);
     }
+    return (float)sink;
 }
 
 /* shares = ds (1 - (capped / cap)^2): the shares themselves are needed no more. */
@@ -76,11 +83,11 @@ static rq_status head(const job *j, int64_t b, int64_t h, bool fresh)
     if (g->dv)
         RQ_TRY(rq_gemm_f32(a->k, g->dv + v_at, shares, dy, true, false, n, a->v_size, m, 1, n, a->y_at.row, beta,
                            a->v_at.row, NULL));
-    if (!g->dq && !g->dkey && !g->dmask)
+    if (!g->dq && !g->dkey && !g->dmask && !g->dsink)
         return RQ_OK;
     RQ_TRY(
         rq_gemm_f32(a->k, ds, dy, a->v + v_at, false, true, m, n, a->v_size, 1, a->y_at.row, a->v_at.row, 0, n, NULL));
-    through_softmax(a, ds, shares);
+    j->r.sink[b * a->heads + h] = through_softmax(a, ds, shares);
     if (a->softcap > 0) {
         through_cap(a, shares, ds, j->r.capped + at);
         through = shares;
@@ -124,6 +131,12 @@ rq_status rq_attend_grad_run(const rq_op_args *args, const rq_attend_grad *g)
     }
     rq_threads_for(a.threads, a.batch * a.kv_heads, run_item, &j);
     RQ_TRY((rq_status)atomic_load(&j.failed));
+    for (int64_t h = 0; g->dsink && h < a.heads; h++) {
+        double sum = 0;
+        for (int64_t b = 0; b < a.batch; b++)
+            sum += (double)j.r.sink[b * a.heads + h];
+        g->dsink[h] = (float)sum;
+    }
     if (!g->dmask)
         return RQ_OK;
     const rq_tensor ds = rq_tensor_view(RQ_DTYPE_F32, &scores, j.r.ds);

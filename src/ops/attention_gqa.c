@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "ops/attend.h"
+#include "ops/grad.h"
 #include "ops/half.h"
 #include "ops/rotary.h"
 
@@ -249,32 +250,32 @@ static rq_status find_lengths(const rq_op_args *a, const dims *d, int64_t total,
     return RQ_OK;
 }
 
-static rq_status turn(const rq_op_args *a, const dims *d, const layout *l, const int64_t *past, bool first,
-                      rq_attend *p)
+/* How q and k turn; heads and operands are not set. */
+static rq_status rotary_of(const rq_op_args *a, const dims *d, const int64_t *past, bool first, rq_rotary *r)
 {
     const rq_tensor *c = a->in[COS], *ids = rq_op_input(a->in, a->n_in, POSITIONS);
-    rq_rotary r = { .batch = d->batch,
-                    .rows = d->rows,
-                    .size = d->size,
-                    .turned = 2 * c->shape.dim[1],
-                    .interleaved = rq_attr_int(a->node, "rotary_interleaved", 0) != 0,
-                    .cos = c->f32,
-                    .sin = a->in[SIN]->f32,
-                    .start = past };
+    *r = (rq_rotary) { .batch = d->batch,
+                       .rows = d->rows,
+                       .size = d->size,
+                       .turned = 2 * c->shape.dim[1],
+                       .interleaved = rq_attr_int(a->node, "rotary_interleaved", 0) != 0,
+                       .cos = c->f32,
+                       .sin = a->in[SIN]->f32,
+                       .start = past };
     int64_t most = 0;
     for (int64_t b = 0; b < d->batch; b++)
         most = past[b] > most ? past[b] : most;
     most += d->rows;
     if (ids && d->batch && first) { /* the first is the place of the whole prompt, in every image */
-        r.angle_row = 1;
-        r.start = NULL;
+        r->angle_row = 1;
+        r->start = NULL;
         most = ids->s64[0] < 0 || ids->s64[0] > c->shape.dim[0] ? -1 : ids->s64[0] + d->rows;
         if (most >= 0) {
-            r.cos += ids->s64[0] * (r.turned / 2);
-            r.sin += ids->s64[0] * (r.turned / 2);
+            r->cos += ids->s64[0] * (r->turned / 2);
+            r->sin += ids->s64[0] * (r->turned / 2);
         }
     } else if (ids) {
-        r.angle = ids->s64;
+        r->angle = ids->s64;
         most = 0;
         for (int64_t i = 0, n = rq_tensor_count(ids); i < n && most >= 0; i++)
             most = ids->s64[i] < 0 ? -1 : ids->s64[i] >= most ? ids->s64[i] : most;
@@ -282,6 +283,21 @@ static rq_status turn(const rq_op_args *a, const dims *d, const layout *l, const
     }
     if (most < 0 || most > c->shape.dim[0])
         return rq_op_fail(a, RQ_BAD_ARG, "a position is outside the %lld of cos_cache", (long long)c->shape.dim[0]);
+    return RQ_OK;
+}
+
+/* q (i = 0) or k (1) turned, in scratch. */
+static rq_attend_at turned_at(const dims *d, int i)
+{
+    const int64_t heads = i ? d->kv_heads : d->heads;
+    return (rq_attend_at) { d->rows * heads * d->size, d->size, heads * d->size };
+}
+
+static rq_status turn(const rq_op_args *a, const dims *d, const layout *l, const int64_t *past, bool first,
+                      rq_attend *p)
+{
+    rq_rotary r;
+    RQ_TRY(rotary_of(a, d, past, first, &r));
     char *scratch = a->scratch;
     for (int i = 0; i < 2; i++) {
         const float **x = i ? &p->key : &p->q;
@@ -290,7 +306,7 @@ static rq_status turn(const rq_op_args *a, const dims *d, const layout *l, const
         r.x = *x;
         r.x_at = *at;
         r.y = (float *)(scratch + (i ? l->k : l->q));
-        r.y_at = (rq_attend_at) { d->rows * r.heads * d->size, d->size, r.heads * d->size };
+        r.y_at = turned_at(d, i);
         if (d->batch > 0 && d->rows > 0)
             rq_rotary_run(a->threads, &r);
         *x = r.y;
@@ -331,6 +347,49 @@ static void find_operands(const rq_op_args *a, const dims *d, rq_attend *p)
     p->v = d->packed ? p->key + kv : a->in[V]->f32;
 }
 
+/* What softmax is of: everything that does not depend on where keys come from. */
+static void find_options(const rq_op_args *a, const dims *d, const layout *l, int64_t keys, rq_attend *p)
+{
+    const float scale = rq_attr_float(a->node, "scale", 0);
+    const int64_t window = rq_attr_int(a->node, "local_window_size", -1);
+    const rq_tensor *added = rq_op_input(a->in, a->n_in, ADDED), *sink = rq_op_input(a->in, a->n_in, SINK);
+    p->scale = scale != 0 ? scale : 1 / sqrtf((float)d->size);
+    if (window > 0 && window < keys)
+        p->left = window - 1;
+    if (added)
+        p->mask[p->n_masks++] = rq_attend_mask_of(added, p->keys, false, 0);
+    if (sink) {
+        p->sink = sink->f32;
+    } else if (rq_attr_int(a->node, "smooth_softmax", 0) > 0) {
+        float *zero = (float *)((char *)a->scratch + l->sinks);
+        for (int64_t h = 0; h < d->heads; h++)
+            zero[h] = 0;
+        p->sink = zero;
+    }
+}
+
+static rq_attend plan(const rq_op_args *a, const dims *d, int64_t total, const int64_t *past, const int64_t *until)
+{
+    return (rq_attend) { .k = a->k,
+                         .threads = a->threads,
+                         .batch = d->batch,
+                         .heads = d->heads,
+                         .kv_heads = d->kv_heads,
+                         .queries = d->rows,
+                         .keys = total,
+                         .size = d->size,
+                         .v_size = d->size,
+                         .y_at = { d->rows * d->heads * d->size, d->size, d->heads * d->size },
+                         .softcap = rq_attr_float(a->node, "softcap", 0),
+                         .until = until,
+                         .hide_keys = -INFINITY,
+                         .causal = rq_attr_int(a->node, "causal", 1) != 0,
+                         .left = -1,
+                         .right = -1,
+                         .offset = past,
+                         .scratch = a->scratch };
+}
+
 static rq_status gqa_wide(const rq_op_args *a)
 {
     for (int i = 0; i < a->n_in; i++)
@@ -347,25 +406,8 @@ static rq_status gqa_wide(const rq_op_args *a)
     char *scratch = a->scratch;
     int64_t *past = (int64_t *)(scratch + l.numbers), *until = past + d.batch;
     RQ_TRY(find_lengths(a, &d, total, past, until));
-    rq_attend p = { .k = a->k,
-                    .threads = a->threads,
-                    .batch = d.batch,
-                    .heads = d.heads,
-                    .kv_heads = d.kv_heads,
-                    .queries = d.rows,
-                    .keys = total,
-                    .size = d.size,
-                    .v_size = d.size,
-                    .y = a->out[Y]->f32,
-                    .y_at = { d.rows * d.heads * d.size, d.size, d.heads * d.size },
-                    .softcap = rq_attr_float(a->node, "softcap", 0),
-                    .until = until,
-                    .hide_keys = -INFINITY,
-                    .causal = rq_attr_int(a->node, "causal", 1) != 0,
-                    .left = -1,
-                    .right = -1,
-                    .offset = past,
-                    .scratch = scratch };
+    rq_attend p = plan(a, &d, total, past, until);
+    p.y = a->out[Y]->f32;
     find_operands(a, &d, &p);
     if (rq_attr_int(a->node, "do_rotary", 0))
         RQ_TRY(turn(a, &d, &l, past, d.rows == total, &p));
@@ -373,22 +415,7 @@ static rq_status gqa_wide(const rq_op_args *a)
            rq_op_input(a->in, a->n_in, PAST_K), keys, past, &p.key, &p.key_at);
     append(a, &d, wanted(a, PRESENT_V) ? a->out[PRESENT_V]->f32 : (float *)(scratch + l.values),
            rq_op_input(a->in, a->n_in, PAST_V), keys, past, &p.v, &p.v_at);
-    const float scale = rq_attr_float(a->node, "scale", 0);
-    p.scale = scale != 0 ? scale : 1 / sqrtf((float)d.size);
-    const int64_t window = rq_attr_int(a->node, "local_window_size", -1);
-    if (window > 0 && window < keys)
-        p.left = window - 1;
-    const rq_tensor *added = rq_op_input(a->in, a->n_in, ADDED), *sink = rq_op_input(a->in, a->n_in, SINK);
-    if (added)
-        p.mask[p.n_masks++] = rq_attend_mask_of(added, total, false, 0);
-    if (sink) {
-        p.sink = sink->f32;
-    } else if (rq_attr_int(a->node, "smooth_softmax", 0) > 0) {
-        float *zero = (float *)(scratch + l.sinks);
-        for (int64_t h = 0; h < d.heads; h++)
-            zero[h] = 0;
-        p.sink = zero;
-    }
+    find_options(a, &d, &l, keys, &p);
     if (wanted(a, SCORES))
         p.scores = a->out[SCORES]->f32;
     p.tap = rq_attr_int(a->node, "qk_output", 0) == 2 ? RQ_ATTEND_SHARES : RQ_ATTEND_MASKED;
@@ -402,6 +429,85 @@ static rq_status gqa_wide(const rq_op_args *a)
 static rq_status gqa_forward(const rq_op_args *a)
 {
     return rq_half_run(a, gqa_wide);
+}
+
+/* ---- backward, of y, where all keys are new ---- */
+
+/* Behind what forward needs: gradients of turned q and k; then what the core needs. */
+static size_t gqa_scratch_backward(const rq_op_args *a)
+{
+    dims d;
+    run_dims(a, &d);
+    const rq_attend p = plan(a, &d, d.rows, NULL, NULL);
+    return layout_of(a, &d).bytes + rq_mem_round((size_t)d.heads * sizeof(float)) +
+           floats(d.batch * d.heads, d.rows, d.size) + floats(d.batch * d.kv_heads, d.rows, d.size) +
+           rq_attend_grad_scratch(&p);
+}
+
+/* Where the gradient of q, k or v goes: beside the others where they share an input. */
+static float *place_of(const rq_op_args *a, const dims *d, int which)
+{
+    rq_tensor *t = rq_grad_in(a, d->packed ? Q : which);
+    const int64_t before = which == Q ? 0 : d->heads + (which == V ? d->kv_heads : 0);
+    return !t ? NULL : d->packed ? t->f32 + before * d->size : t->f32;
+}
+
+static rq_status gqa_backward(const rq_op_args *a)
+{
+    const rq_tensor *dy = rq_grad_out(a, Y);
+    dims d;
+    for (int i = PRESENT_K; i <= SCORES; i++)
+        if (rq_grad_out(a, i))
+            return rq_op_fail(a, RQ_UNSUPPORTED, "has no gradient for what comes into output %d", i);
+    run_dims(a, &d);
+    if (d.past || a->in[TOTAL]->s32[0] != d.rows)
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no gradient where keys and values come from a cache");
+    if (!dy || !rq_tensor_count(dy))
+        return rq_grad_none(a);
+    const bool turns = rq_attr_int(a->node, "do_rotary", 0) != 0;
+    const layout l = layout_of(a, &d);
+    char *at = a->scratch;
+    int64_t *past = (int64_t *)(at + l.numbers), *until = past + d.batch;
+    RQ_TRY(find_lengths(a, &d, d.rows, past, until));
+    rq_attend p = plan(a, &d, d.rows, past, until);
+    find_operands(a, &d, &p);
+    const rq_attend_at lies[2] = { p.q_at, p.key_at };
+    if (turns)
+        RQ_TRY(turn(a, &d, &l, past, true, &p));
+    find_options(a, &d, &l, d.rows, &p);
+    at += l.sinks + rq_mem_round((size_t)d.heads * sizeof(float));
+    float *dx[3], *room[2] = { (float *)at, NULL };
+    at += floats(d.batch * d.heads, d.rows, d.size);
+    room[1] = (float *)at;
+    at += floats(d.batch * d.kv_heads, d.rows, d.size);
+    for (int i = Q; i <= V; i++)
+        dx[i] = turns && i < V && place_of(a, &d, i) ? room[i] : place_of(a, &d, i);
+    rq_tensor *dsink = rq_grad_in(a, SINK);
+    const rq_attend_grad g = { .a = &p,
+                               .dy = dy->f32,
+                               .dq = dx[Q],
+                               .dkey = dx[K],
+                               .dv = dx[V],
+                               .dmask = rq_grad_in(a, ADDED),
+                               .dsink = dsink ? dsink->f32 : NULL,
+                               .scratch = at };
+    const rq_status s = rq_attend_grad_run(a, &g);
+    if (s != RQ_OK)
+        return rq_op_fail(a, s, "the float product failed: %s", rq_status_text(s));
+    for (int i = Q; turns && i < V; i++) {
+        rq_rotary r;
+        if (!place_of(a, &d, i))
+            continue;
+        RQ_TRY(rotary_of(a, &d, past, true, &r));
+        r.back = true;
+        r.heads = i ? d.kv_heads : d.heads;
+        r.x = dx[i];
+        r.x_at = turned_at(&d, i);
+        r.y = place_of(a, &d, i);
+        r.y_at = lies[i];
+        rq_rotary_run(a->threads, &r);
+    }
+    return RQ_OK;
 }
 
 static double gqa_macs(const rq_op_args *a)
@@ -423,6 +529,11 @@ const rq_op rq_op_ms_group_query_attention = {
     .place = RQ_PLACE_FLOAT,
     .infer = gqa_infer,
     .forward = gqa_forward,
+    .backward = gqa_backward,
+    .saves = (1u << (SINK + 1)) - 1, /* all of them */
+    .gradients = RQ_OP_IN(Q) | RQ_OP_IN(K) | RQ_OP_IN(V) | RQ_OP_IN(ADDED) | RQ_OP_IN(SINK),
+    .parameters = RQ_OP_IN(SINK),
+    .scratch_backward = gqa_scratch_backward,
     .scratch = gqa_scratch,
     .macs = gqa_macs,
 };

@@ -99,12 +99,10 @@ static const float *with_bias(const rq_op_args *a, const rq_ms_dims *d, float *y
     return y;
 }
 
-/* Where q, k and v of MultiHeadAttention lie, bias added. */
-static void find_operands(const rq_op_args *a, const rq_ms_roles *r, const rq_ms_dims *d, const layout *l, rq_attend *p)
+/* Where q, k and v of MultiHeadAttention lie in the inputs. */
+static void find_places(const rq_op_args *a, const rq_ms_dims *d, rq_attend *p)
 {
     const rq_tensor *q = a->in[0], *k = rq_ms_input(a->in, a->n_in, 1), *v = rq_ms_input(a->in, a->n_in, 2);
-    const rq_tensor *bias = rq_ms_input(a->in, a->n_in, r->bias);
-    char *scratch = a->scratch;
     p->q = q->f32;
     p->q_at = (rq_attend_at) { d->queries * d->hidden, d->size, d->hidden };
     if (!k) {
@@ -125,6 +123,14 @@ static void find_operands(const rq_op_args *a, const rq_ms_roles *r, const rq_ms
         p->v_at = deep ? (rq_attend_at) { d->rows * d->v_hidden, d->rows * d->v_size, d->v_size }
                        : (rq_attend_at) { d->rows * d->v_hidden, d->v_size, d->v_hidden };
     }
+}
+
+/* Where they lie with their bias added. */
+static void find_operands(const rq_op_args *a, const rq_ms_roles *r, const rq_ms_dims *d, const layout *l, rq_attend *p)
+{
+    const rq_tensor *bias = rq_ms_input(a->in, a->n_in, r->bias);
+    char *scratch = a->scratch;
+    find_places(a, d, p);
     if (!bias)
         return;
     p->q = with_bias(a, d, (float *)(scratch + l->q), p->q, bias->f32, d->queries, d->size, &p->q_at);
@@ -266,10 +272,16 @@ static rq_status ms_forward(const rq_op_args *a)
     return rq_half_run(a, ms_wide);
 }
 
-/* ---- backward of MultiHeadAttention: query, key and value each a tensor, no cache ---- */
+/* ---- backward, of the first output, without a cache. What q, k and v got goes to where they lie: in an input, or, where they have
+ * a bias or are projected, to scratch in the same form, and from there on. ---- */
 
-/* Behind what forward needs: gradients of q, k and v, for the bias; then what the core needs. */
-static size_t multi_scratch_backward(const rq_op_args *a)
+static int64_t columns_of(const rq_ms_dims *d)
+{
+    return 2 * d->hidden + d->v_hidden;
+}
+
+/* Behind what forward needs: gradients of q, k and v; then what the core needs. */
+static size_t ms_scratch_backward(const rq_op_args *a)
 {
     const rq_ms_roles *r = rq_ms_roles_of(a->node);
     rq_ms_dims d;
@@ -279,50 +291,110 @@ static size_t multi_scratch_backward(const rq_op_args *a)
            floats(d.batch, d.rows, d.v_hidden) + rq_attend_grad_scratch(&p);
 }
 
-/* Sums over rows of what q (or k, or v) got: the part of the bias that was added to it. */
-static rq_status bias_part(const rq_op_args *a, float *db, float *dx, int64_t rows, int64_t n)
+/* Sums over rows of x [rows][n] (rows ld apart): what was added to each of them got. */
+static rq_status sum_rows(const rq_op_args *a, float *db, float *dx, int64_t rows, int64_t n)
 {
     const rq_tensor all = rq_tensor_view(RQ_DTYPE_F32, &(rq_shape) { 2, { rows, n } }, dx);
     rq_tensor part = rq_tensor_view(RQ_DTYPE_F32, &(rq_shape) { 1, { n } }, db);
     return rq_grad_sum(a, &part, &all);
 }
 
-static rq_status multi_backward(const rq_op_args *a)
+/* The products of Attention, backward: dy [B*S][2H + V] of q, k and v side by side. */
+static rq_status unproject(const rq_op_args *a, const rq_ms_dims *d, float *dy)
+{
+    const int64_t n = columns_of(d), m = d->batch * d->queries, k = a->in[0]->shape.dim[2];
+    rq_tensor *dx = rq_grad_in(a, 0), *dw = rq_grad_in(a, 1), *db = rq_grad_in(a, 2);
+    if (dx)
+        RQ_TRY(rq_gemm_f32(a->k, dx->f32, dy, a->in[1]->f32, false, true, m, k, n, 1, n, n, 0, k, a->threads));
+    if (dw)
+        RQ_TRY(rq_gemm_f32(a->k, dw->f32, a->in[0]->f32, dy, true, false, k, n, m, 1, k, n, 0, n, a->threads));
+    return db ? sum_rows(a, db->f32, dy, m, n) : RQ_OK;
+}
+
+/* Where q (k, v) of MultiHeadAttention lies in the gradient of the input that holds it; NULL: not wanted. */
+static float *place_of(const rq_op_args *a, const rq_ms_dims *d, int which)
+{
+    const rq_tensor *q = a->in[0], *k = rq_ms_input(a->in, a->n_in, 1);
+    const int holder = q->shape.rank == 5 ? 0 : which == 2 && k->shape.rank == 5 ? 1 : which;
+    rq_tensor *t = rq_grad_in(a, holder);
+    return t ? t->f32 + (which - holder) * d->size : NULL; /* packed ones: v_size is size */
+}
+
+/* dst at any steps = x [B][rows][heads][size] */
+static void put_back(const rq_ms_dims *d, float *dst, const rq_attend_at *at, const float *x, int64_t rows,
+                     int64_t size)
+{
+    for (int64_t i = 0, n = d->batch * rows; i < n; i++)
+        for (int64_t h = 0; h < d->heads; h++)
+            memcpy(dst + i / rows * at->batch + i % rows * at->row + h * at->head, x + (i * d->heads + h) * size,
+                   (size_t)size * sizeof *x);
+}
+
+/* MultiHeadAttention: to the inputs, through the bias that was added to them. lies: where q, k and v of the inputs lie. */
+static rq_status unbias(const rq_op_args *a, const rq_ms_roles *r, const rq_ms_dims *d, float *const dx[3],
+                        const rq_attend_at lies[3])
+{
+    rq_tensor *db = rq_grad_in(a, r->bias);
+    const int64_t rows[] = { d->queries, d->rows, d->rows }, size[] = { d->size, d->size, d->v_size };
+    int64_t from = 0;
+    for (int i = 0; i < 3; from += d->heads * size[i++]) {
+        if (db && dx[i])
+            RQ_TRY(sum_rows(a, db->f32 + from, dx[i], d->batch * rows[i], d->heads * size[i]));
+        if (place_of(a, d, i))
+            put_back(d, place_of(a, d, i), &lies[i], dx[i], rows[i], size[i]);
+    }
+    return RQ_OK;
+}
+
+static rq_status ms_backward(const rq_op_args *a)
 {
     const rq_ms_roles *r = rq_ms_roles_of(a->node);
-    const rq_tensor *dy = rq_grad_out(a, 0), *k = rq_ms_input(a->in, a->n_in, 1),
-                    *added = rq_ms_input(a->in, a->n_in, r->added);
+    const rq_tensor *dy = rq_grad_out(a, 0), *added = rq_ms_input(a->in, a->n_in, r->added);
     rq_ms_dims d;
     for (int i = 1; i < a->n_out; i++)
         if (rq_grad_out(a, i))
             return rq_op_fail(a, RQ_UNSUPPORTED, "has no gradient for what comes into output %d", i);
     rq_ms_find(a, r, &d);
-    if (!k || k->shape.rank > 4 || d.past || (is_deep(a) && rq_ms_input(a->in, a->n_in, r->bias)))
-        return rq_op_fail(a, RQ_UNSUPPORTED,
-                          "has a gradient only for query, key and value in a tensor each, without a cache");
-    if (!dy || !rq_tensor_count(dy) || !rq_tensor_count(k))
+    const bool bias = !r->projects && rq_ms_input(a->in, a->n_in, r->bias);
+    if (d.past || (bias && is_deep(a)))
+        return rq_op_fail(a, RQ_UNSUPPORTED, "has no gradient where keys and values come from a cache");
+    if (!dy || !rq_tensor_count(dy) || !d.total)
         return rq_grad_none(a);
     const layout l = layout_of(a, r, &d);
     rq_attend p = plan(a, &d);
+    rq_attend_at lies[3] = { { 0 } };
     p.scratch = a->scratch;
-    find_operands(a, r, &d, &l, &p);
+    rq_status s = RQ_OK;
+    if (r->projects) {
+        s = project(a, &d, &l, &p);
+    } else {
+        find_places(a, &d, &p);
+        lies[0] = p.q_at;
+        lies[1] = p.key_at;
+        lies[2] = p.v_at;
+        find_operands(a, r, &d, &l, &p);
+    }
     find_masks(a, r, &d, (int64_t *)((char *)a->scratch + l.numbers), &p);
     find_options(a, &d, &p);
-    rq_tensor *db = rq_grad_in(a, r->bias), *dmask = added ? rq_grad_in(a, r->added) : NULL;
-    const int64_t rows[] = { d.batch * d.queries, d.batch * d.rows, d.batch * d.rows },
-                  size[] = { d.hidden, d.hidden, d.v_hidden };
+    const size_t bytes[] = { floats(d.batch, d.queries, d.hidden), floats(d.batch, d.rows, d.hidden),
+                             floats(d.batch, d.rows, d.v_hidden) };
     char *at = (char *)a->scratch + l.bytes;
-    float *dx[3];
-    for (int i = 0; i < 3; i++) {
-        dx[i] = rq_grad_in(a, i) ? rq_grad_in(a, i)->f32 : db ? (float *)at : NULL;
-        at += floats(rows[i], size[i], 1);
-    }
-    const rq_attend_grad g = {
-        .a = &p, .dy = dy->f32, .dq = dx[0], .dkey = dx[1], .dv = dx[2], .dmask = dmask, .scratch = at
-    };
-    rq_status s = rq_attend_grad_run(a, &g);
-    for (int i = 0, from = 0; db && s == RQ_OK && i < 3; from += (int)size[i++])
-        s = bias_part(a, db->f32 + from, dx[i], rows[i], size[i]);
+    float *dx[3], *const first = (float *)at;
+    for (int i = 0; i < 3; at += bytes[i++])
+        dx[i] = r->projects ? first + i * d.hidden : bias ? (float *)at : place_of(a, &d, i);
+    const rq_attend_grad g = { .a = &p,
+                               .dy = dy->f32,
+                               .dq = dx[0],
+                               .dkey = dx[1],
+                               .dv = dx[2],
+                               .dmask = added ? rq_grad_in(a, r->added) : NULL,
+                               .scratch = at };
+    if (s == RQ_OK)
+        s = rq_attend_grad_run(a, &g);
+    if (s == RQ_OK && r->projects)
+        s = unproject(a, &d, first);
+    else if (s == RQ_OK && bias)
+        s = unbias(a, r, &d, dx, lies);
     return s == RQ_OK ? RQ_OK : rq_op_fail(a, s, "the float product failed: %s", rq_status_text(s));
 }
 
@@ -419,6 +491,11 @@ const rq_op rq_op_ms_attention = {
     .place = RQ_PLACE_FLOAT,
     .infer = rq_ms_infer,
     .forward = ms_forward,
+    .backward = ms_backward,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3) | RQ_OP_IN(5),
+    .gradients = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(5),
+    .parameters = RQ_OP_IN(1) | RQ_OP_IN(2),
+    .scratch_backward = ms_scratch_backward,
     .scratch = ms_scratch,
     .macs = ms_macs,
 };
@@ -453,11 +530,11 @@ const rq_op rq_op_ms_multi_head_attention = {
     .place = RQ_PLACE_FLOAT,
     .infer = rq_ms_infer,
     .forward = ms_forward,
-    .backward = multi_backward,
+    .backward = ms_backward,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3) | RQ_OP_IN(4) | RQ_OP_IN(5),
     .gradients = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3) | RQ_OP_IN(5),
     .parameters = RQ_OP_IN(3),
-    .scratch_backward = multi_scratch_backward,
+    .scratch_backward = ms_scratch_backward,
     .accepts_int = multi_accepts_int,
     .forward_int = multi_forward_int,
     .scratch = ms_scratch,

@@ -397,6 +397,9 @@ const rq_op rq_op_ms_transpose_matmul = {
     .place = RQ_PLACE_FLOAT,
     .infer = matmul_infer,
     .forward = matmul_forward,
+    .backward = rq_matmul_backward,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
+    .parameters = RQ_OP_IN(0) | RQ_OP_IN(1),
     .macs = matmul_macs,
 };
 

@@ -277,6 +277,11 @@ static rq_status layer_forward(const rq_op_args *a)
 
 /* SkipLayerNormalization(x, skip, gamma, beta?, bias?) and SkipSimplified...(x, skip, gamma, bias?): the sum of x, skip
  * and bias is normalized along its last axis, and is output 3. */
+rq_norm_skip rq_norm_skip_of(const rq_node *n)
+{
+    return is_rms(n) ? (rq_norm_skip) { -1, 3 } : (rq_norm_skip) { 3, 4 };
+}
+
 static rq_status skip_infer(const rq_infer *a)
 {
     RQ_TRY(rq_infer_same(a));
@@ -297,21 +302,31 @@ static rq_status skip_infer(const rq_infer *a)
     return RQ_OK;
 }
 
+rq_status rq_norm_skip_sum(const rq_op_args *a, rq_tensor *sum)
+{
+    const rq_tensor *bias = rq_op_input(a->in, a->n_in, rq_norm_skip_of(a->node).bias);
+    RQ_TRY(rq_eltwise_zip(a, sum, a->in[0], a->in[1], RQ_ZIP_ADD));
+    return bias ? rq_eltwise_zip(a, sum, sum, bias, RQ_ZIP_ADD) : RQ_OK;
+}
+
 static rq_status skip_wide(const rq_op_args *a)
 {
     RQ_TRY(rq_norm_only_f32(a));
-    const bool rms = is_rms(a->node);
-    const rq_tensor *beta = !rms && a->n_in > 3 ? a->in[3] : NULL;
-    const rq_tensor *bias = rms ? (a->n_in > 3 ? a->in[3] : NULL) : a->n_in > 4 ? a->in[4] : NULL;
+    const rq_norm_saved saved = rq_norm_grad_saved(a);
+    const rq_tensor *beta = rq_op_input(a->in, a->n_in, rq_norm_skip_of(a->node).beta);
     const rq_shape *s = &a->in[0]->shape;
     rq_tensor own = rq_tensor_view(RQ_DTYPE_F32, s, a->scratch);
     rq_tensor *sum = a->n_out > 3 && a->out[3] ? a->out[3] : &own;
-    RQ_TRY(rq_eltwise_zip(a, sum, a->in[0], a->in[1], RQ_ZIP_ADD));
-    if (bias)
-        RQ_TRY(rq_eltwise_zip(a, sum, sum, bias, RQ_ZIP_ADD));
-    return layer_rows(a, sum, a->in[2], beta, s->rank - 1, rq_attr_float(a->node, "epsilon", 1e-12f),
-                      a->n_out > 1 && a->out[1] ? a->out[1]->f32 : NULL,
-                      a->n_out > 2 && a->out[2] ? a->out[2]->f32 : NULL);
+    rq_tensor *second = a->n_out > 1 ? a->out[1] : NULL, *third = a->n_out > 2 ? a->out[2] : NULL;
+    float *mean = saved.mean ? saved.mean : second ? second->f32 : NULL;
+    float *inv = saved.inv ? saved.inv : third ? third->f32 : NULL;
+    RQ_TRY(rq_norm_skip_sum(a, sum));
+    RQ_TRY(layer_rows(a, sum, a->in[2], beta, s->rank - 1, rq_attr_float(a->node, "epsilon", 1e-12f), mean, inv));
+    if (second && mean != second->f32)
+        memcpy(second->data, mean, second->bytes);
+    if (third && inv != third->f32)
+        memcpy(third->data, inv, third->bytes);
+    return RQ_OK;
 }
 
 static rq_status skip_forward(const rq_op_args *a)
@@ -459,6 +474,11 @@ const rq_op rq_op_ms_skip_layer_normalization = {
     .place = RQ_PLACE_FLOAT,
     .infer = skip_infer,
     .forward = skip_forward,
+    .backward = rq_norm_grad_skip,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3) | RQ_OP_IN(4),
+    .parameters = RQ_OP_IN(2) | RQ_OP_IN(3) | RQ_OP_IN(4),
+    .saved = rq_norm_grad_saved_bytes,
+    .scratch_backward = rq_norm_grad_skip_scratch,
     .scratch = skip_scratch,
 };
 
@@ -474,5 +494,10 @@ const rq_op rq_op_ms_skip_simplified_layer_normalization = {
     .place = RQ_PLACE_FLOAT,
     .infer = skip_infer,
     .forward = skip_forward,
+    .backward = rq_norm_grad_skip,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3) | RQ_OP_IN(4),
+    .parameters = RQ_OP_IN(2) | RQ_OP_IN(3) | RQ_OP_IN(4),
+    .saved = rq_norm_grad_saved_bytes,
+    .scratch_backward = rq_norm_grad_skip_scratch,
     .scratch = skip_scratch,
 };

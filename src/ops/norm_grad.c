@@ -223,6 +223,55 @@ size_t rq_norm_grad_rows_scratch(const rq_op_args *a)
     return rq_mem_round((size_t)rq_shape_count(&a->in[0]->shape) * sizeof(float)) + 2 * runs * sizeof(double);
 }
 
+/* ---- SkipLayerNormalization: a LayerNormalization of a sum, each part of which gets what the sum does ---- */
+
+enum { SKIP_X, SKIP_GAIN, SKIP_BETA, SKIP_INPUTS };
+
+static size_t skip_room(const rq_op_args *a)
+{
+    return rq_mem_round((size_t)rq_shape_count(&a->in[0]->shape) * sizeof(float));
+}
+
+size_t rq_norm_grad_skip_scratch(const rq_op_args *a)
+{
+    return 3 * skip_room(a); /* the sum, its gradient, and one more for the rows */
+}
+
+rq_status rq_norm_grad_skip(const rq_op_args *a)
+{
+    const rq_shape *s = &a->in[0]->shape;
+    const rq_norm_skip at = rq_norm_skip_of(a->node);
+    const rq_tensor *onward = rq_grad_out(a, 3); /* of the sum, which is an output, too */
+    char *scratch = a->scratch;
+    rq_tensor sum = rq_tensor_view(RQ_DTYPE_F32, s, scratch);
+    rq_tensor dsum = rq_tensor_view(RQ_DTYPE_F32, s, scratch + skip_room(a));
+    if (rq_shape_count(s) == 0)
+        return rq_grad_none(a);
+    RQ_TRY(rq_norm_skip_sum(a, &sum));
+    const rq_tensor *const in[SKIP_INPUTS] = { &sum, a->in[2], rq_op_input(a->in, a->n_in, at.beta) };
+    rq_tensor *const grad_in[SKIP_INPUTS] = { &dsum, rq_grad_in(a, 2), at.beta > 0 ? rq_grad_in(a, at.beta) : NULL };
+    rq_norm r;
+    rq_op_args inner = *a;
+    rq_op_training training = *a->training;
+    inner.in = in;
+    inner.n_in = at.beta > 0 ? SKIP_INPUTS : SKIP_BETA;
+    inner.scratch = scratch + 2 * skip_room(a);
+    inner.training = &training;
+    rq_norm_of(&inner, &r);
+    const rq_tensor *const grad_out[] = { rq_grad_out(a, 0), rq_grad_out(a, r.rms ? 2 : 1), rq_grad_out(a, 2) };
+    training.grad_out = grad_out;
+    training.grad_in = grad_in;
+    inner.n_out = 3;
+    RQ_TRY(rq_norm_grad_rows(&inner));
+    if (onward)
+        RQ_TRY(rq_eltwise_zip(a, &dsum, &dsum, onward, RQ_ZIP_ADD));
+    const int parts[] = { 0, 1, at.bias };
+    for (int i = 0; i < 3; i++)
+        if (rq_grad_in(a, parts[i]))
+            RQ_TRY(rq_grad_sum(a, rq_grad_in(a, parts[i]), &dsum));
+    return RQ_OK;
+}
+
 /* ---- LpNormalization: y = x / N. p 2: dx = (dy - y sum dy y) / N; p 1: dx = (dy - sign(x) sum dy y) / N ---- */
 
 typedef struct lp_job {

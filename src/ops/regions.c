@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ops/elements.h"
+#include "ops/grad.h"
 
 /* ---- MaxRoiPool: x [N,C,H,W], rois [R,5] as image, x0 y0 x1 y1 -> [R,C,h,w] ---- */
 
@@ -102,6 +103,18 @@ static rq_status grid_infer(const rq_infer *a)
     return RQ_OK;
 }
 
+/* Where point p of the grid lies before it is moved, innermost axis first, then 1. */
+static void grid_point(const rq_shape *y, bool align, int64_t p, double at[4])
+{
+    const int d = y->rank - 2;
+    for (int i = 0; i < d; i++) {
+        const int64_t n = y->dim[d - i], k = p % n;
+        p /= n;
+        at[i] = align ? (n > 1 ? -1 + 2 * (double)k / (double)(n - 1) : -1) : (2 * (double)k + 1) / (double)n - 1;
+    }
+    at[d] = 1;
+}
+
 static rq_status grid_forward(const rq_op_args *a)
 {
     const rq_shape *y = &a->out[0]->shape;
@@ -111,13 +124,8 @@ static rq_status grid_forward(const rq_op_args *a)
         return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[0]->dtype));
     const int64_t points = rq_shape_span(y, 1, 1 + d);
     for (int64_t p = 0, all = y->dim[0] * points; p < all; p++) {
-        double at[3];
-        int64_t rest = p % points;
-        for (int i = 0; i < d; i++) { /* innermost axis first */
-            const int64_t n = y->dim[d - i], k = rest % n;
-            rest /= n;
-            at[i] = align ? (n > 1 ? -1 + 2 * (double)k / (double)(n - 1) : -1) : (2 * (double)k + 1) / (double)n - 1;
-        }
+        double at[4];
+        grid_point(y, align, p % points, at);
         for (int i = 0; i < d; i++) {
             double theta[4], sum;
             rq_elements_load_f64(theta, a->in[0], (p / points * d + i) * (d + 1), 1, d + 1);
@@ -126,6 +134,33 @@ static rq_status grid_forward(const rq_op_args *a)
                 sum += theta[k] * at[k];
             rq_elements_store_f64(a->out[0], p * d + i, &sum, 1, true);
         }
+    }
+    return RQ_OK;
+}
+
+/* Of theta: each point is linear in it. */
+static rq_status grid_backward(const rq_op_args *a)
+{
+    const rq_tensor *dy = rq_grad_out(a, 0);
+    rq_tensor *dtheta = rq_grad_in(a, 0);
+    if (!dy || !dtheta)
+        return rq_grad_none(a);
+    const rq_shape *y = &dy->shape;
+    const int d = y->rank - 2;
+    const bool align = rq_attr_int(a->node, "align_corners", 0) != 0;
+    const int64_t points = rq_shape_span(y, 1, 1 + d);
+    for (int64_t b = 0; b < y->dim[0]; b++) {
+        double sum[3][4] = { { 0 } };
+        for (int64_t p = 0; p < points; p++) {
+            double at[4];
+            grid_point(y, align, p, at);
+            for (int i = 0; i < d; i++)
+                for (int k = 0; k <= d; k++)
+                    sum[i][k] += at[k] * (double)dy->f32[(b * points + p) * d + i];
+        }
+        for (int i = 0; i < d; i++)
+            for (int k = 0; k <= d; k++)
+                dtheta->f32[(b * d + i) * (d + 1) + k] = (float)sum[i][k];
     }
     return RQ_OK;
 }
@@ -156,4 +191,6 @@ const rq_op rq_op_affine_grid = {
     .place = RQ_PLACE_FLOAT,
     .infer = grid_infer,
     .forward = grid_forward,
+    .backward = grid_backward,
+    .gradients = RQ_OP_IN(0),
 };

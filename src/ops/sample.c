@@ -1,22 +1,21 @@
 /* ops/sample.c — reading an image at real coordinates: GridSample (opsets 16 to 25) and RoiAlign. */
+#include "ops/sample.h"
+
 #include <math.h>
 #include <string.h>
 
 #include "ops/elements.h"
 
-/* ---- GridSample: x [N,C,spatial...], grid [N,out...,d] with coordinates in -1..1, innermost axis first ---- */
-
-typedef enum method { NEAREST, LINEAR, CUBIC } method;
-typedef enum border { ZEROS, BORDER, REFLECTION } border;
+/* ---- GridSample ---- */
 
 /* Opset 16 says bilinear and bicubic, opset 20 linear and cubic. */
 static int find_method(const char *name)
 {
     if (strcmp(name, "nearest") == 0)
-        return NEAREST;
+        return RQ_SAMPLE_NEAREST;
     if (strcmp(name, "bilinear") == 0 || strcmp(name, "linear") == 0)
-        return LINEAR;
-    return strcmp(name, "bicubic") == 0 || strcmp(name, "cubic") == 0 ? CUBIC : -1;
+        return RQ_SAMPLE_LINEAR;
+    return strcmp(name, "bicubic") == 0 || strcmp(name, "cubic") == 0 ? RQ_SAMPLE_CUBIC : -1;
 }
 
 static int find_border(const char *name)
@@ -54,7 +53,7 @@ static rq_status grid_infer(const rq_infer *a)
                              rq_shape_text(grid, t[0], sizeof t[0]), rq_shape_text(x, t[1], sizeof t[1]));
     if (x->rank > 5)
         return rq_infer_fail(a, RQ_UNSUPPORTED, "more than three spatial axes");
-    if (x->rank > 4 && find_method(rq_attr_string(a->node, "mode", "linear")) == CUBIC)
+    if (x->rank > 4 && find_method(rq_attr_string(a->node, "mode", "linear")) == RQ_SAMPLE_CUBIC)
         return rq_infer_fail(a, RQ_UNSUPPORTED, "cubic sampling of more than two spatial axes");
     a->out_shape[0] = *x;
     for (int i = 2; i < x->rank; i++)
@@ -62,140 +61,165 @@ static rq_status grid_infer(const rq_infer *a)
     return RQ_OK;
 }
 
-/* Index i reflected between lo and hi until it lies within. */
-static float reflect(float x, float lo, float hi)
+/* Index x reflected between lo and hi until it lies within; *turns: whether it then runs the other way. */
+static float reflect(float x, float lo, float hi, bool *turns)
 {
-    float range = hi - lo;
+    const float range = hi - lo;
+    *turns = false;
     if (range <= 0)
         return lo;
-    if (x < lo) {
-        float d = lo - x, n = truncf(d / range), r = d - n * range;
-        return fmodf(n, 2) == 0 ? lo + r : hi - r;
-    }
-    if (x > hi) {
-        float d = x - hi, n = truncf(d / range), r = d - n * range;
-        return fmodf(n, 2) == 0 ? hi - r : lo + r;
-    }
-    return x;
+    if (x >= lo && x <= hi)
+        return x;
+    const float d = x < lo ? lo - x : x - hi, n = truncf(d / range), r = d - n * range;
+    const bool even = fmodf(n, 2) == 0;
+    *turns = even;
+    return (x < lo) == even ? lo + r : hi - r;
 }
 
-/* One axis of the image. */
-typedef struct axis {
-    int64_t n, step;
-    float lo, hi; /* edges of reflection */
-    border border;
-} axis;
-
 /* Index i brought inside; -1: outside, which is 0. */
-static int64_t inside(const axis *a, int64_t i)
+static int64_t inside(const rq_sample_grid *g, const rq_sample_axis *a, int64_t i)
 {
+    bool turns;
     if (i >= 0 && i < a->n)
         return i;
-    if (a->border == ZEROS)
+    if (g->border == RQ_SAMPLE_ZEROS)
         return -1;
-    if (a->border == REFLECTION)
-        i = (int64_t)reflect((float)i, a->lo, a->hi);
+    if (g->border == RQ_SAMPLE_REFLECTION)
+        i = (int64_t)reflect((float)i, a->lo, a->hi, &turns);
     return i < 0 ? 0 : i >= a->n ? a->n - 1 : i;
 }
 
-static void cubic_weights(float t, float w[4])
+/* Of the four neighbours of a point at t beyond the second, and their derivatives. */
+static void cubic_weights(float t, float w[4], float slope[4])
 {
     const float c = -0.75f;
-    float u = t + 1, v = 1 - t, z = 2 - t;
+    const float u = t + 1, v = 1 - t, z = 2 - t;
     w[0] = ((c * u - 5 * c) * u + 8 * c) * u - 4 * c;
     w[1] = ((c + 2) * t - (c + 3)) * t * t + 1;
     w[2] = ((c + 2) * v - (c + 3)) * v * v + 1;
     w[3] = ((c * z - 5 * c) * z + 8 * c) * z - 4 * c;
+    slope[0] = (3 * c * u - 10 * c) * u + 8 * c;
+    slope[1] = (3 * (c + 2) * t - 2 * (c + 3)) * t;
+    slope[2] = -(3 * (c + 2) * v - 2 * (c + 3)) * v;
+    slope[3] = -((3 * c * z - 10 * c) * z + 8 * c);
 }
 
-/* Offsets and weights along one axis at coordinate x; offset -1: 0. Returns how many. */
-static int taps(const axis *a, float x, method m, int64_t offset[4], float weight[4])
+/* What is read along axis i at index x, which moves by `speed` as the grid does. */
+static void find_taps(const rq_sample_grid *g, int i, float x, float speed, rq_sample_point *p)
 {
-    if (m == NEAREST) {
-        int64_t i = inside(a, (int64_t)nearbyintf(x));
-        offset[0] = i < 0 ? -1 : i * a->step;
-        weight[0] = 1;
-        return 1;
-    }
-    int n = m == LINEAR ? 2 : 4;
-    int64_t first = (int64_t)floorf(x) - (m == CUBIC);
-    float t = x - floorf(x);
-    if (m == LINEAR) {
-        weight[0] = 1 - t;
-        weight[1] = t;
+    const rq_sample_axis *a = &g->axis[i];
+    int64_t first = (int64_t)floorf(x) - (g->method == RQ_SAMPLE_CUBIC);
+    const float t = x - floorf(x);
+    float *w = p->weight[i], *slope = p->slope[i];
+    p->n[i] = g->method == RQ_SAMPLE_NEAREST ? 1 : g->method == RQ_SAMPLE_LINEAR ? 2 : 4;
+    if (g->method == RQ_SAMPLE_NEAREST) {
+        first = (int64_t)nearbyintf(x);
+        w[0] = 1;
+        slope[0] = 0;
+    } else if (g->method == RQ_SAMPLE_LINEAR) {
+        w[0] = 1 - t;
+        w[1] = t;
+        slope[0] = -1;
+        slope[1] = 1;
     } else {
-        cubic_weights(t, weight);
+        cubic_weights(t, w, slope);
     }
-    for (int i = 0; i < n; i++) {
-        int64_t k = inside(a, first + i);
-        offset[i] = k < 0 ? -1 : k * a->step;
+    for (int k = 0; k < p->n[i]; k++) {
+        const int64_t at = inside(g, a, first + k);
+        p->offset[i][k] = at < 0 ? -1 : at * a->step;
+        slope[k] *= speed;
     }
-    return n;
 }
 
 /* From -1..1 to indices, far away ones pulled near (they are outside all the same). */
-static float to_index(const axis *a, float v, bool align)
+static float to_index(const rq_sample_axis *a, float v, bool align)
 {
-    float n = (float)a->n, x = align ? (v + 1) / 2 * (n - 1) : ((v + 1) * n - 1) / 2;
+    const float n = (float)a->n, x = align ? (v + 1) / 2 * (n - 1) : ((v + 1) * n - 1) / 2;
     if (!(x > -1e8f))
         return -1e8f;
     return x < 1e8f ? x : 1e8f;
+}
+
+void rq_sample_grid_of(const rq_op_args *a, rq_sample_grid *g)
+{
+    const rq_shape *x = &a->in[0]->shape, *y = &a->out[0]->shape;
+    const int d = x->rank - 2;
+    *g = (rq_sample_grid) {
+        .d = d,
+        .align = rq_attr_int(a->node, "align_corners", 0) != 0,
+        .method = (rq_sample_method)find_method(rq_attr_string(a->node, "mode", "linear")),
+        .border = (rq_sample_border)find_border(rq_attr_string(a->node, "padding_mode", "zeros")),
+        .batch = x->dim[0],
+        .channels = x->dim[1],
+        .image = rq_shape_span(x, 2, d + 2),
+        .points = rq_shape_span(y, 2, d + 2),
+    };
+    for (int i = 0; i < d; i++) {
+        const int64_t n = x->dim[2 + i];
+        g->axis[i] = (rq_sample_axis) { .n = n,
+                                        .step = rq_shape_span(x, 3 + i, d + 2),
+                                        .lo = g->align ? 0 : -0.5f,
+                                        .hi = g->align ? (float)(n - 1) : (float)n - 0.5f };
+    }
+}
+
+void rq_sample_find(const rq_sample_grid *g, const float *at, rq_sample_point *p)
+{
+    for (int i = g->d; i < RQ_SAMPLE_AXES; i++) {
+        p->n[i] = 1;
+        p->offset[i][0] = 0;
+        p->weight[i][0] = 1;
+        p->slope[i][0] = 0;
+    }
+    for (int i = 0; i < g->d; i++) {
+        const rq_sample_axis *a = &g->axis[i];
+        const float last = (float)(a->n - 1);
+        float v = to_index(a, at[g->d - 1 - i], g->align), speed = (g->align ? last : (float)a->n) / 2;
+        bool turns = false;
+        if (v <= -1e8f || v >= 1e8f)
+            speed = 0;
+        if (g->method == RQ_SAMPLE_NEAREST)
+            v = nearbyintf(v);
+        if (g->border == RQ_SAMPLE_BORDER && g->method != RQ_SAMPLE_CUBIC) {
+            if (v <= 0 || v >= last)
+                speed = 0;
+            v = v < 0 ? 0 : v > last ? last : v;
+        }
+        if (g->border == RQ_SAMPLE_REFLECTION && g->method != RQ_SAMPLE_CUBIC)
+            v = reflect(v, a->lo, a->hi, &turns);
+        find_taps(g, i, v, turns ? -speed : speed, p);
+    }
 }
 
 static rq_status grid_f32(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0], *grid = a->in[1];
     rq_tensor *y = a->out[0];
-    int d = x->shape.rank - 2;
-    bool align = rq_attr_int(a->node, "align_corners", 0) != 0;
-    method m = (method)find_method(rq_attr_string(a->node, "mode", "linear"));
-    border b = (border)find_border(rq_attr_string(a->node, "padding_mode", "zeros"));
-    int64_t batch = x->shape.dim[0], channels = x->shape.dim[1], image = rq_shape_span(&x->shape, 2, d + 2);
-    int64_t points = rq_shape_span(&y->shape, 2, d + 2);
-    axis ax[3] = { { 0 } };
-    for (int i = 0; i < d; i++) {
-        int64_t n = x->shape.dim[2 + i];
-        ax[i] = (axis) { .n = n,
-                         .step = rq_shape_span(&x->shape, 3 + i, d + 2),
-                         .border = b,
-                         .lo = align ? 0 : -0.5f,
-                         .hi = align ? (float)(n - 1) : (float)n - 0.5f };
-    }
-    if (image == 0) {
+    rq_sample_grid g;
+    rq_sample_grid_of(a, &g);
+    if (g.image == 0) {
         if (y->bytes)
             memset(y->data, 0, y->bytes);
         return RQ_OK;
     }
-    for (int64_t p = 0; p < batch * points; p++) {
-        const float *at = grid->f32 + p * d;
-        int64_t offset[3][4] = { { 0 } };
-        float weight[3][4] = { { 1, 0, 0, 0 }, { 1, 0, 0, 0 }, { 1, 0, 0, 0 } };
-        int n[3] = { 1, 1, 1 };
-        for (int i = 0; i < d; i++) {
-            float v = to_index(&ax[i], at[d - 1 - i], align);
-            if (m == NEAREST)
-                v = nearbyintf(v);
-            if (b == BORDER && m != CUBIC)
-                v = v < 0 ? 0 : v > (float)(ax[i].n - 1) ? (float)(ax[i].n - 1) : v;
-            if (b == REFLECTION && m != CUBIC)
-                v = reflect(v, ax[i].lo, ax[i].hi);
-            n[i] = taps(&ax[i], v, m, offset[i], weight[i]);
-        }
-        for (int64_t c = 0; c < channels; c++) {
-            const float *img = x->f32 + (p / points * channels + c) * image;
+    for (int64_t at = 0; at < g.batch * g.points; at++) {
+        rq_sample_point p;
+        rq_sample_find(&g, grid->f32 + at * g.d, &p);
+        for (int64_t c = 0; c < g.channels; c++) {
+            const float *img = x->f32 + (at / g.points * g.channels + c) * g.image;
             float sum = 0;
-            for (int i = 0; i < n[0]; i++) {
+            for (int i = 0; i < p.n[0]; i++) {
                 float row = 0;
-                for (int j = 0; j < n[1]; j++) {
+                for (int j = 0; j < p.n[1]; j++) {
                     float line = 0;
-                    for (int k = 0; k < n[2]; k++)
-                        if (offset[0][i] >= 0 && offset[1][j] >= 0 && offset[2][k] >= 0)
-                            line += weight[2][k] * img[offset[0][i] + offset[1][j] + offset[2][k]];
-                    row += weight[1][j] * line;
+                    for (int k = 0; k < p.n[2]; k++)
+                        if (p.offset[0][i] >= 0 && p.offset[1][j] >= 0 && p.offset[2][k] >= 0)
+                            line += p.weight[2][k] * img[p.offset[0][i] + p.offset[1][j] + p.offset[2][k]];
+                    row += p.weight[1][j] * line;
                 }
-                sum += weight[0][i] * row;
+                sum += p.weight[0][i] * row;
             }
-            y->f32[(p / points * channels + c) * points + p % points] = sum;
+            y->f32[(at / g.points * g.channels + c) * g.points + at % g.points] = sum;
         }
     }
     return RQ_OK;
@@ -273,51 +297,81 @@ static void around(float y, float x, int64_t h, int64_t w, int64_t at[4], float 
     }
 }
 
-static rq_status roi_f32(const rq_op_args *a)
+rq_status rq_sample_rois_of(const rq_op_args *a, rq_sample_rois *r)
 {
-    const rq_tensor *x = a->in[0], *rois = a->in[1], *index = a->in[2];
-    rq_tensor *y = a->out[0];
-    int64_t n = x->shape.dim[0], channels = x->shape.dim[1], h = x->shape.dim[2], w = x->shape.dim[3];
-    int64_t oh = y->shape.dim[2], ow = y->shape.dim[3], ratio = rq_attr_int(a->node, "sampling_ratio", 0);
-    float scale = rq_attr_float(a->node, "spatial_scale", 1);
-    bool largest = strcmp(rq_attr_string(a->node, "mode", "avg"), "max") == 0;
+    const rq_shape *x = &a->in[0]->shape, *y = &a->out[0]->shape;
     const char *mode =
         rq_attr_string(a->node, "coordinate_transformation_mode", a->opset < 16 ? "output_half_pixel" : "half_pixel");
-    bool half = strcmp(mode, "half_pixel") == 0;
-    for (int64_t r = 0; r < rois->shape.dim[0]; r++) {
-        const float *roi = rois->f32 + 4 * r;
-        int64_t b = rq_tensor_get_int(index, r);
-        float shift = half ? 0.5f : 0;
-        float x0 = roi[0] * scale - shift, y0 = roi[1] * scale - shift;
-        float rw = roi[2] * scale - shift - x0, rh = roi[3] * scale - shift - y0;
-        if (b < 0 || b >= n)
-            return rq_op_fail(a, RQ_BAD_DATA, "roi %lld is of image %lld of %lld", (long long)r, (long long)b,
-                              (long long)n);
-        if (!half) {
-            rw = rw > 1 ? rw : 1;
-            rh = rh > 1 ? rh : 1;
-        }
-        float bh = rh / (float)oh, bw = rw / (float)ow;
-        float want_h = ceilf(rh / (float)oh), want_w = ceilf(rw / (float)ow);
-        int64_t gh = ratio > 0 ? ratio : want_h > 0 && want_h < 1e6f ? (int64_t)want_h : 0;
-        int64_t gw = ratio > 0 ? ratio : want_w > 0 && want_w < 1e6f ? (int64_t)want_w : 0;
-        for (int64_t o = 0; o < channels * oh * ow; o++) {
-            int64_t c = o / (oh * ow), i = o / ow % oh, j = o % ow;
-            const float *img = x->f32 + (b * channels + c) * h * w;
-            float sum = largest ? -INFINITY : 0;
-            for (int64_t s = 0; s < gh * gw; s++) {
-                const int64_t row = s / gw, column = s % gw; /* of the grid of samples in a bin */
-                float py = y0 + (float)i * bh + ((float)row + 0.5f) * bh / (float)gh;
-                float px = x0 + (float)j * bw + ((float)column + 0.5f) * bw / (float)gw, v = 0, weight[4];
+    *r = (rq_sample_rois) { .n = a->in[1]->shape.dim[0],
+                            .images = x->dim[0],
+                            .channels = x->dim[1],
+                            .h = x->dim[2],
+                            .w = x->dim[3],
+                            .oh = y->dim[2],
+                            .ow = y->dim[3],
+                            .ratio = rq_attr_int(a->node, "sampling_ratio", 0),
+                            .scale = rq_attr_float(a->node, "spatial_scale", 1),
+                            .half = strcmp(mode, "half_pixel") == 0,
+                            .largest = strcmp(rq_attr_string(a->node, "mode", "avg"), "max") == 0 };
+    for (int64_t i = 0; i < r->n; i++) {
+        const int64_t b = rq_tensor_get_int(a->in[2], i);
+        if (b < 0 || b >= r->images)
+            return rq_op_fail(a, RQ_BAD_DATA, "roi %lld is of image %lld of %lld", (long long)i, (long long)b,
+                              (long long)r->images);
+    }
+    return RQ_OK;
+}
+
+void rq_sample_roi_of(const rq_op_args *a, const rq_sample_rois *r, int64_t i, rq_sample_roi *roi)
+{
+    const float *at = a->in[1]->f32 + 4 * i, shift = r->half ? 0.5f : 0;
+    roi->image = rq_tensor_get_int(a->in[2], i);
+    roi->x0 = at[0] * r->scale - shift;
+    roi->y0 = at[1] * r->scale - shift;
+    float rw = at[2] * r->scale - shift - roi->x0, rh = at[3] * r->scale - shift - roi->y0;
+    if (!r->half) {
+        rw = rw > 1 ? rw : 1;
+        rh = rh > 1 ? rh : 1;
+    }
+    roi->bh = rh / (float)r->oh;
+    roi->bw = rw / (float)r->ow;
+    const float want_h = ceilf(rh / (float)r->oh), want_w = ceilf(rw / (float)r->ow);
+    roi->gh = r->ratio > 0 ? r->ratio : want_h > 0 && want_h < 1e6f ? (int64_t)want_h : 0;
+    roi->gw = r->ratio > 0 ? r->ratio : want_w > 0 && want_w < 1e6f ? (int64_t)want_w : 0;
+}
+
+void rq_sample_in_bin(const rq_sample_rois *r, const rq_sample_roi *roi, int64_t bin, int64_t s, int64_t at[4],
+                      float weight[4])
+{
+    const int64_t i = bin / r->ow, j = bin % r->ow, row = s / roi->gw, column = s % roi->gw;
+    const float y = roi->y0 + (float)i * roi->bh + ((float)row + 0.5f) * roi->bh / (float)roi->gh;
+    const float x = roi->x0 + (float)j * roi->bw + ((float)column + 0.5f) * roi->bw / (float)roi->gw;
+    around(y, x, r->h, r->w, at, weight);
+}
+
+static rq_status roi_f32(const rq_op_args *a)
+{
+    rq_sample_rois r;
+    RQ_TRY(rq_sample_rois_of(a, &r));
+    const int64_t bins = r.oh * r.ow;
+    for (int64_t n = 0; n < r.n; n++) {
+        rq_sample_roi roi;
+        rq_sample_roi_of(a, &r, n, &roi);
+        const int64_t samples = roi.gh * roi.gw;
+        for (int64_t o = 0; o < r.channels * bins; o++) {
+            const float *img = a->in[0]->f32 + (roi.image * r.channels + o / bins) * r.h * r.w;
+            float sum = r.largest ? -INFINITY : 0;
+            for (int64_t s = 0; s < samples; s++) {
+                float v = 0, weight[4];
                 int64_t at[4];
-                around(py, px, h, w, at, weight);
+                rq_sample_in_bin(&r, &roi, o % bins, s, at, weight);
                 for (int k = 0; k < 4; k++) {
-                    float p = weight[k] * img[at[k]];
-                    v = largest ? (k && v > p ? v : p) : v + p;
+                    const float p = weight[k] * img[at[k]];
+                    v = r.largest ? (k && v > p ? v : p) : v + p;
                 }
-                sum = largest ? (sum > v ? sum : v) : sum + v;
+                sum = r.largest ? (sum > v ? sum : v) : sum + v;
             }
-            y->f32[r * channels * oh * ow + o] = gh * gw == 0 ? 0 : largest ? sum : sum / (float)(gh * gw);
+            a->out[0]->f32[n * r.channels * bins + o] = samples == 0 ? 0 : r.largest ? sum : sum / (float)samples;
         }
     }
     return RQ_OK;
@@ -346,6 +400,8 @@ const rq_op rq_op_grid_sample = {
     .check = grid_check,
     .infer = grid_infer,
     .forward = grid_forward,
+    .backward = rq_sample_grad_grid,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
 };
 
 const rq_op rq_op_ms_grid_sample = {
@@ -361,6 +417,8 @@ const rq_op rq_op_ms_grid_sample = {
     .check = grid_check,
     .infer = grid_infer,
     .forward = grid_forward,
+    .backward = rq_sample_grad_grid,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
 };
 
 const rq_op rq_op_roi_align = {
@@ -375,4 +433,7 @@ const rq_op rq_op_roi_align = {
     .place = RQ_PLACE_FLOAT,
     .infer = roi_infer,
     .forward = roi_forward,
+    .backward = rq_sample_grad_rois,
+    .saves = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2),
+    .gradients = RQ_OP_IN(0), /* where the regions lie is not learned by it */
 };

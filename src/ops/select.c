@@ -57,6 +57,28 @@ static rq_status one_hot_forward(const rq_op_args *a)
     return RQ_OK;
 }
 
+/* Of the two values: sums over where each of them went. */
+static rq_status one_hot_backward(const rq_op_args *a)
+{
+    rq_tensor *dvalues = rq_grad_in(a, 2);
+    const rq_tensor *in = a->in[0], *dy = rq_grad_out(a, 0);
+    if (!dvalues || !dy || !rq_tensor_count(dy))
+        return rq_grad_none(a);
+    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), dy->shape.rank);
+    const int64_t depth = dy->shape.dim[axis], inner = rq_shape_span(&in->shape, axis, in->shape.rank);
+    double all = 0, on = 0;
+    for (int64_t i = 0, n = rq_tensor_count(dy); i < n; i++)
+        all += (double)dy->f32[i];
+    for (int64_t i = 0, n = rq_tensor_count(in); i < n; i++) {
+        const double at = rq_tensor_get(in, i), v = at < 0 ? at + (double)depth : at;
+        if (v >= 0 && v < (double)depth)
+            on += (double)dy->f32[(i / inner * depth + (int64_t)v) * inner + i % inner];
+    }
+    dvalues->f32[0] = (float)(all - on);
+    dvalues->f32[1] = (float)on;
+    return RQ_OK;
+}
+
 /* ---- NonZero, Compress ---- */
 
 static rq_status non_zero_infer(const rq_infer *a)
@@ -269,6 +291,9 @@ const rq_op rq_op_one_hot = {
     .place = RQ_PLACE_FLOAT,
     .infer = one_hot_infer,
     .forward = one_hot_forward,
+    .backward = one_hot_backward,
+    .saves = RQ_OP_IN(0),
+    .gradients = RQ_OP_IN(2),
 };
 
 const rq_op rq_op_non_zero = {

@@ -183,9 +183,9 @@ static rq_status check_gradients(rq_autograd *a, rq_err *err)
     rq_mem_free(needs);
     rq_status st = RQ_OK;
     if (missing)
-        st =
-            rq_fail(err, RQ_UNSUPPORTED, "%d operators stand between parameters and outputs and have no gradient: %s%s",
-                    missing, names.data ? names.data : "", missing > 8 ? " ..." : "");
+        st = rq_fail(err, RQ_UNSUPPORTED, "%d operator%s between parameters and outputs and %s no gradient: %s%s",
+                     missing, missing > 1 ? "s stand" : " stands", missing > 1 ? "have" : "has",
+                     names.data ? names.data : "", missing > 8 ? " ..." : "");
     rq_buf_release(&names);
     return st;
 }

@@ -141,8 +141,6 @@ static bool all_known(const rq_train_plan *p, const rq_node *n)
     for (int i = 0; i < n->n_in; i++)
         if (n->in[i] != RQ_NONE && !p->slots[n->in[i]].known && !(n->row->flags & RQ_OP_SHAPE_ONLY))
             return false;
-    if (rq_attr_any_body(n))
-        return false;
     return !(n->row->flags & RQ_OP_KEEP);
 }
 
@@ -219,8 +217,6 @@ static rq_status add_step(rq_autograd *a, rq_train_plan *p, const rq_node *n, co
     if (n->row->flags & RQ_OP_DYNAMIC)
         return rq_node_fail(a->g, n, err, RQ_UNSUPPORTED,
                             "the size of its output depends on data, which a graph that is trained cannot have");
-    if (rq_attr_any_body(n))
-        return rq_node_fail(a->g, n, err, RQ_UNSUPPORTED, "a graph with subgraphs cannot be trained");
     *step = (rq_train_step) { .node = n, .row = n->row, .id = (rq_id)(n - a->g->nodes), .kept = -1 };
     step->view = is_view(a, p, n, s);
     bool active = false;
@@ -248,6 +244,10 @@ static rq_status plan_nodes(rq_autograd *a, rq_train_plan *p, rq_err *err)
     for (int at = 0; at < a->n_order; at++) {
         const rq_node *n = &a->g->nodes[a->order[at]];
         sizes s = { 0 };
+        if (rq_attr_any_body(n))
+            return rq_node_fail(a->g, n, err, RQ_UNSUPPORTED,
+                                "gradients do not go through the bodies of If, Loop and Scan: a graph that is trained "
+                                "cannot have them");
         RQ_TRY(infer(a, p, n, &s, err));
         const bool known = all_known(p, n), dynamic = n->row->flags & RQ_OP_DYNAMIC;
         if (!(known && dynamic))

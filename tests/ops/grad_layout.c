@@ -301,8 +301,39 @@ static void others(void)
     grad_finish(&g, 1);
 }
 
+/* What puts numbers into images, and what marks places. */
+static void placed(void)
+{
+    grad g;
+    grad_start(&g, "Col2Im", "", 18, "overlapping blocks, pads, dilation");
+    grad_set_ints(&g, "strides", 2, (const int64_t[]) { 1, 2 });
+    grad_set_ints(&g, "dilations", 2, (const int64_t[]) { 2, 1 });
+    grad_set_ints(&g, "pads", 4, (const int64_t[]) { 1, 0, 0, 1 });
+    grad_random(&g, -1, 1, 3, 2, 3 * 4, 4 * 3); /* rows: 5 + 1 - 2 * 1 = 4 places; columns: (6 + 1 - 2) / 2 + 1 */
+    grad_ints(&g, RQ_DTYPE_S64, (const int64_t[]) { 5, 6 }, 1, 2);
+    grad_ints(&g, RQ_DTYPE_S64, (const int64_t[]) { 2, 2 }, 1, 2);
+    grad_finish(&g, 1);
+    for (int larger = 0; larger < 2; larger++) {
+        grad_start(&g, "MaxUnpool", "", 11, larger ? "a larger output" : "");
+        grad_set_ints(&g, "kernel_shape", 2, (const int64_t[]) { 2, 2 });
+        grad_set_ints(&g, "strides", 2, (const int64_t[]) { 2, 2 });
+        grad_random(&g, -1, 1, 4, 1, 2, 2, 2);
+        grad_ints(&g, RQ_DTYPE_S64, (const int64_t[]) { 5, 3, 8, 14, 17, 22, 28, 27 }, 4, 1, 2, 2, 2);
+        if (larger)
+            grad_ints(&g, RQ_DTYPE_S64, (const int64_t[]) { 1, 2, 5, 5 }, 1, 4);
+        grad_finish(&g, 1);
+    }
+    grad_start(&g, "OneHot", "", 11, "an index that is nowhere");
+    grad_set_int(&g, "axis", 1);
+    grad_ints(&g, RQ_DTYPE_S64, (const int64_t[]) { 0, 2, -1, 3, 5, 1 }, 2, 3, 2);
+    grad_ints(&g, RQ_DTYPE_S64, (const int64_t[]) { 4 }, 0);
+    grad_random(&g, -1, 1, 1, 2);
+    grad_finish(&g, 1);
+}
+
 void grad_layout(void)
 {
+    placed();
     indexed();
     pads();
     others();

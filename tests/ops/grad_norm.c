@@ -130,6 +130,39 @@ static void layers(void)
     grad_finish(&g, 2);
 }
 
+/* SkipLayerNormalization and its like: with and without beta and a bias, the sum going on, a skip that is repeated. */
+static void skips(void)
+{
+    static const struct skip {
+        const char *label;
+        bool rms, beta, bias, repeated;
+        int outputs;
+    } forms[] = {
+        { "plain", false, false, false, false, 1 },    { "beta and bias", false, true, true, false, 1 },
+        { "bias alone", false, false, true, true, 1 }, { "the sum goes on", false, true, true, false, 4 },
+        { "plain", true, false, false, true, 1 },      { "bias, the sum goes on", true, false, true, false, 4 },
+    };
+    for (size_t i = 0; i < sizeof forms / sizeof *forms; i++) {
+        grad g;
+        grad_start(&g, forms[i].rms ? "SkipSimplifiedLayerNormalization" : "SkipLayerNormalization", "com.microsoft", 1,
+                   forms[i].label);
+        g.absent[1] = g.absent[2] = forms[i].outputs > 1;
+        grad_random(&g, -2, 2, 3, 2, 3, 11);
+        if (forms[i].repeated)
+            grad_random(&g, -2, 2, 2, 3, 11);
+        else
+            grad_random(&g, -2, 2, 3, 2, 3, 11);
+        grad_random(&g, -1, 1, 1, 11);
+        if (forms[i].beta)
+            grad_random(&g, -1, 1, 1, 11);
+        else if (forms[i].bias && !forms[i].rms)
+            grad_omit(&g);
+        if (forms[i].bias)
+            grad_random(&g, -1, 1, 1, 11);
+        grad_finish(&g, forms[i].outputs);
+    }
+}
+
 static void images(void)
 {
     grad g;
@@ -174,6 +207,7 @@ static void images(void)
 void grad_norm(void)
 {
     layers();
+    skips();
     images();
     batch_norm();
     folded();

@@ -248,6 +248,12 @@ void grad_matrix_products(void)
             sized(&g, 3, trans >> 1 ? (int[]) { 2, 4, 5 } : (int[]) { 2, 5, 4 });
             grad_finish(&g, 1);
         }
+        grad_start(&g, "TransposeMatMul", "com.microsoft", 1, "");
+        g.onednn = onednn;
+        grad_set_int(&g, "transB", 1);
+        sized(&g, 2, (int[]) { 3, 5 });
+        sized(&g, 2, (int[]) { 4, 5 });
+        grad_finish(&g, 1);
         grad_start(&g, "FusedMatMul", "com.microsoft", 1, "rows first");
         g.onednn = onednn;
         grad_set_int(&g, "transBatchA", 1);

@@ -57,21 +57,40 @@ static void trained_networks_go_back(void **unused)
         /* layout */
         "Concat", "Slice", "Split", "Pad", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Gather",
         "GatherElements", "GatherND", "ScatterElements", "ScatterND", "Expand", "Tile", "DepthToSpace", "SpaceToDepth",
-        "Resize",
+        "Resize", "GridSample", "AffineGrid", "Col2Im", "MaxUnpool",
         /* recurrent layers and attention */
         "LSTM", "GRU", "RNN", "Attention"
     };
+    static const char *const fused[] = { "Attention",
+                                         "MultiHeadAttention",
+                                         "GroupQueryAttention",
+                                         "RotaryEmbedding",
+                                         "SkipLayerNormalization",
+                                         "SkipSimplifiedLayerNormalization",
+                                         "BiasGelu",
+                                         "FastGelu",
+                                         "Gelu",
+                                         "QuickGelu",
+                                         "FusedMatMul",
+                                         "TransposeMatMul",
+                                         "GridSample" };
     static const char *const ours[] = { "FakeQuantize", "BatchNormScale", "ScaleChannels", "FoldedBatchNorm" };
+    const struct domain {
+        const char *name;
+        const char *const *ops;
+        size_t n;
+    } domains[] = { { "", names, sizeof names / sizeof *names },
+                    { "com.microsoft", fused, sizeof fused / sizeof *fused },
+                    { "requant", ours, sizeof ours / sizeof *ours } };
     int missing = 0;
-    for (size_t i = 0; i < sizeof names / sizeof *names + sizeof ours / sizeof *ours; i++) {
-        const size_t own = sizeof names / sizeof *names;
-        const char *name = i < own ? names[i] : ours[i - own];
-        const rq_op *row = rq_op_find(i < own ? "" : "requant", name);
-        if (!row || !(row->backward || row->flags & RQ_OP_VIEW)) {
-            print_error("%s: %s\n", name, row ? "has no backward" : "there is no such row");
-            missing++;
+    for (size_t d = 0; d < sizeof domains / sizeof *domains; d++)
+        for (size_t i = 0; i < domains[d].n; i++) {
+            const rq_op *row = rq_op_find(domains[d].name, domains[d].ops[i]);
+            if (!row || !(row->backward || row->flags & RQ_OP_VIEW)) {
+                print_error("%s: %s\n", domains[d].ops[i], row ? "has no backward" : "there is no such row");
+                missing++;
+            }
         }
-    }
     assert_int_equal(missing, 0);
 }
 

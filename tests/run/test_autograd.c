@@ -660,6 +660,46 @@ static void operators_without_a_gradient_are_all_named(void **unused)
     rq_graph_destroy(g);
 }
 
+/* Nothing goes back through a body: said, with the node's name, where a silence would train nothing. */
+static void bodies_are_refused_by_name(void **unused)
+{
+    (void)unused;
+    rq_err err = { 0 };
+    rq_autograd *a = NULL;
+    rq_graph *g = build_graph(21), *branch[2];
+    const rq_id x = build_input(g, "x", RQ_DTYPE_F32, 4, (int64_t[]) { 1, 3, 4, 4 });
+    const rq_id on = build_input(g, "on", RQ_DTYPE_BOOL, 0, NULL);
+    const rq_id c = op(g, "Conv", "c", x, weights(g, "w", 4, (int64_t[]) { 4, 3, 1, 1 }));
+    const rq_id y = op(g, "If", "choice", on, RQ_NONE);
+    for (int i = 0; i < 2; i++) {
+        rq_id seen;
+        assert_int_equal(rq_graph_create(&branch[i]), RQ_OK);
+        branch[i]->outer = g;
+        assert_int_equal(rq_graph_add_value(branch[i], &seen, RQ_VALUE_CAPTURED, "c", RQ_DTYPE_F32, NULL, NULL), RQ_OK);
+        branch[i]->values[seen].outer = c;
+        build_output(branch[i], op(branch[i], i ? "Relu" : "Sigmoid", "r", seen, RQ_NONE));
+        rq_attr *at = rq_attr_add(g, g->values[y].producer, i ? "else_branch" : "then_branch", RQ_ATTR_GRAPH);
+        assert_non_null(at);
+        at->g = rq_arena_alloc(&g->names, 1, sizeof *at->g);
+        at->g[0] = branch[i];
+    }
+    build_output(g, y);
+    rq_ops_bind(g);
+    assert_int_equal(rq_autograd_create(&a, g, NULL, &err), RQ_OK);
+    float data[48] = { 0 };
+    const uint8_t yes = 1;
+    const rq_feed feeds[] = {
+        { .name = "x", .tensor = rq_tensor_view(RQ_DTYPE_F32, &(rq_shape) { 4, { 1, 3, 4, 4 } }, data) },
+        { .name = "on", .tensor = rq_tensor_view(RQ_DTYPE_BOOL, &(rq_shape) { 0 }, (void *)&yes) },
+    };
+    rq_tensor out;
+    assert_int_equal(rq_autograd_forward(a, feeds, 2, &out, &err), RQ_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "'choice' (If)"));
+    assert_non_null(strstr(err.text, "bodies of If, Loop and Scan"));
+    rq_autograd_destroy(a);
+    rq_graph_destroy(g);
+}
+
 /* ---- when memory is out ---- */
 
 /* Create, forward, backward and the list of parameters with the n-th allocation failing (and all after it); what failed says so, and what is left
@@ -786,6 +826,7 @@ int main(void)
         cmocka_unit_test(checkpoints_of_activations_change_no_bit),
         cmocka_unit_test(steps_that_go_back_together_change_no_bit),
         cmocka_unit_test(operators_without_a_gradient_are_all_named),
+        cmocka_unit_test(bodies_are_refused_by_name),
         cmocka_unit_test(every_allocation_may_fail),
         cmocka_unit_test(parameters_are_private),
         cmocka_unit_test(other_shapes_make_other_plans),

@@ -67,7 +67,7 @@ def case(name, module, *x, train=True, opset=17, tol=None):
     torch.onnx.export(  # runs the module: running statistics move before they are written
         module, x, f, dynamo=False, do_constant_folding=False, keep_initializers_as_inputs=False,
         training=torch.onnx.TrainingMode.TRAINING if train else torch.onnx.TrainingMode.PRESERVE, input_names=names,
-        output_names=outs, opset_version=opset)
+        output_names=outs, opset_version=opset, custom_opsets={"com.microsoft": 1} if name.startswith("fused") else None)
     (HERE / f"{name}.onnx").write_bytes(f.getvalue())
     x = [v.requires_grad_() if v.is_floating_point() else v for v in x]
     y = module(*x)
@@ -254,11 +254,101 @@ def networks():
     case("net_gru", Classifier(nn.GRU), torch.randint(0, 13, (3, 7)))
 
 
+class Node(torch.autograd.Function):
+    """What stands in the file instead of the function: one node."""
+
+    @staticmethod
+    def forward(ctx, op, attrs, y, *x):
+        return y.clone()
+
+    @staticmethod
+    def symbolic(g, op, attrs, y, *x):
+        def omitted():
+            n = g.op("prim::Constant")
+            n.setType(torch._C.OptionalType.ofTensor())
+            return n
+
+        return g.op(op, *(omitted() if v is None or v.node().mustBeNone() else v for v in x), **attrs)
+
+
+class Fused(Fn):
+    """fn(module, *x), whose file holds one node `op` of the inputs that place(module, *x) names."""
+
+    def __init__(self, op, fn, place, attrs, **parameters):
+        super().__init__(fn, **parameters)
+        self.op, self.place, self.attrs = op, place, attrs
+
+    def forward(self, *x):
+        y = self.fn(self, *x)
+        return Node.apply(self.op, self.attrs, y, *self.place(self, *x)) if torch.onnx.is_in_onnx_export() else y
+
+
+def attend(q, k, v, heads, kv_heads=None, mask=None, causal=False, softcap=0.0, sink=None, turn=None):
+    """[B,S,H*D] each; heads of queries share heads of keys."""
+    kv_heads = kv_heads or heads
+    q, k, v = (t.unflatten(2, (h, -1)).transpose(1, 2) for t, h in ((q, heads), (k, kv_heads), (v, kv_heads)))
+    if turn is not None:
+        q, k = turn(q), turn(k)
+    k, v = (t.repeat_interleave(heads // kv_heads, 1) for t in (k, v))
+    s = q @ k.transpose(2, 3) / q.shape[-1] ** 0.5
+    s = softcap * torch.tanh(s / softcap) if softcap else s
+    s = s + mask if mask is not None else s
+    if causal:
+        s = s.masked_fill(torch.ones(s.shape[-2:]).tril() == 0, float("-inf"))
+    if sink is not None:
+        s = torch.cat([s, sink[None, :, None, None].expand(*s.shape[:3], 1)], 3).softmax(3)[..., :-1]
+    else:
+        s = s.softmax(3)
+    return (s @ v).transpose(1, 2).flatten(2)
+
+
+def rotary(angles):
+    def turn(x):
+        a, b = x.chunk(2, 3)
+        c, s = angles.cos(), angles.sin()
+        return torch.cat([a * c - b * s, a * s + b * c], 3)
+
+    return turn
+
+
+def fused():
+    """Operators that runtimes put together: fused_*."""
+    ms = "com.microsoft::"
+    case("fused_attention", Fused(ms + "Attention", lambda s, x, m: attend(*(x @ s.w + s.b).split([6, 6, 4], 2), 2, mask=m, causal=True),
+                                  lambda s, x, m: (x, s.w, s.b, None, None, m),
+                                  {"num_heads_i": 2, "unidirectional_i": 1, "qkv_hidden_sizes_i": [6, 6, 4]}, w=(5, 16), b=(16,)),
+         rnd(2, 4, 5), rnd(1, 2, 4, 4))
+    case("fused_multi_head", Fused(ms + "MultiHeadAttention",
+                                   lambda s, q, k, v: attend(q + s.b[:6], k + s.b[6:12], v + s.b[12:], 2),
+                                   lambda s, q, k, v: (q, k, v, s.b), {"num_heads_i": 2}, b=(16,)),
+         rnd(2, 3, 6), rnd(2, 5, 6), rnd(2, 5, 4))
+    case("fused_multi_head_packed", Fused(ms + "MultiHeadAttention",
+                                          lambda s, q: attend(*(q[:, :, :, i].flatten(2) + s.b[i * 6:i * 6 + 6] for i in range(3)), 2),
+                                          lambda s, q: (q, None, None, s.b), {"num_heads_i": 2}, b=(18,)), rnd(2, 4, 2, 3, 3))
+    lengths, total = torch.tensor([3, 3], dtype=torch.int32), torch.tensor(4, dtype=torch.int32)
+    angles = torch.arange(6.0)[:, None] * torch.tensor([1.0, 0.1])
+    case("fused_group_query", Fused(ms + "GroupQueryAttention",
+                                    lambda s, q, k, v: attend(q, k, v, 4, 2, causal=True, softcap=1.5, sink=s.sink, turn=rotary(angles[:4])),
+                                    lambda s, q, k, v: (q, k, v, None, None, lengths, total, angles.cos(), angles.sin(), None, None, s.sink),
+                                    {"num_heads_i": 4, "kv_num_heads_i": 2, "do_rotary_i": 1, "softcap_f": 1.5}, sink=(4,)),
+         rnd(2, 4, 16), rnd(2, 4, 8), rnd(2, 4, 8))
+    case("fused_skip_norm", Fused(ms + "SkipLayerNormalization", lambda s, x, y: F.layer_norm(x + y + s.bias, (7,), s.gamma, s.beta, 1e-5),
+                                  lambda s, x, y: (x, y, s.gamma, s.beta, s.bias), {"epsilon_f": 1e-5}, gamma=(7,), beta=(7,), bias=(7,)),
+         rnd(2, 3, 7), rnd(2, 3, 7))
+    for mode, padding, align in (("bilinear", "zeros", False), ("bilinear", "border", True), ("bilinear", "reflection", False),
+                                 ("bicubic", "zeros", True), ("bicubic", "reflection", False), ("nearest", "border", False)):
+        case(f"grid_sample_{mode}_{padding}", Fn(lambda s, x, g: F.grid_sample(x, g, mode, padding, align)), rnd(2, 3, 5, 6),
+             rnd(2, 4, 3, 2) * 0.8, opset=16)
+    case("spatial_transformer", Fused("AffineGrid", lambda s, t: F.affine_grid(t, (2, 1, 3, 4), align_corners=False),
+                                      lambda s, t: (t, torch.tensor([2, 1, 3, 4])), {"align_corners_i": 0}), rnd(2, 2, 3), opset=20)
+
+
 def main():
     torch.set_num_threads(1)
     torch.manual_seed(2718)
     single()
     networks()
+    fused()
     (HERE / "cases.json").write_text(
         '{"topic": "grad", "seed": 2718, "about": "gradients of small networks", "peer": "torch %s",\n "cases": [\n%s\n ]}\n'
         % (torch.__version__.split("+")[0], ",\n".join("  " + json.dumps(c) for c in cases)))
