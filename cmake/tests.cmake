@@ -37,6 +37,7 @@ find_program(RQ_CXX NAMES c++ g++ clang++)
 add_test(NAME headers COMMAND ${CMAKE_SOURCE_DIR}/tests/headers/test_headers.sh ${CMAKE_C_COMPILER} $<$<BOOL:${RQ_CXX}>:${RQ_CXX}>)
 add_test(NAME layers COMMAND ${CMAKE_SOURCE_DIR}/tools/check_layers.sh)
 add_test(NAME documented COMMAND ${CMAKE_SOURCE_DIR}/tools/check_docs.sh)
+add_test(NAME acceptance COMMAND ${CMAKE_SOURCE_DIR}/tools/check_acceptance.sh)
 
 # One line per test, in the order of the folders.
 rq_test(tests/base/test_base.c)

@@ -1,5 +1,5 @@
-/* LinearQuantizer's prepare: which layers are found and where fake-quantizers stand, by the numbers D1 to D22 of the original's acceptance list.
- * Left out of it: the in-place ReLU of D9, which a graph does not have; running a network "attached" (D1), as a graph has no modules. */
+/* LinearQuantizer's prepare: which layers are found and where fake-quantizers stand, by the numbers D1 to D22 of docs/acceptance.md; and that it is so in the
+ * quantized graph. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -96,8 +96,7 @@ static void fuses(int kind, bool norm, const char *act, int turn)
         assert_int_equal(q->fake_cfgs[w].observer.type.lo, types[i / 8].lo);
         assert_int_equal(q->fake_cfgs[w].observer.type.hi, types[i / 8].hi);
         assert_int_equal(q->fake_cfgs[w].observer.axis, i & 4 ? (kind == DECONV) : RQ_PER_TENSOR);
-        if (kind == LINEAR ||
-            (i + kind + norm) % 4 == 0) /* of images a fourth, so that each dtype and each setting comes */
+        if ((i + turn) % 8 == 0)
             net_finalized(q, false);
         rq_linear_quantizer_destroy(q);
     }

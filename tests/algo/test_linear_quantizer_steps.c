@@ -1,9 +1,5 @@
-/* LinearQuantizer from prepare to a file: the list E1 to E8 of the original's acceptance tests, the worked numbers of a convolution with its batch norm,
- * and what is written and read again.
- *
- * E3 and E6 (the report) are in test_linear_quantizer_report. Not applicable here: E2 (preserved attributes: a graph has no attributes of a Python
- * object; the key is accepted and said to mean nothing), E5 (observers synchronized across devices), E9 and E10 (a pruner beside it). E7's "in place" as
- * well: the quantizer always keeps a copy. */
+/* LinearQuantizer from prepare to a file: the list E of the original's acceptance tests (docs/acceptance.md), the worked numbers of a convolution with its
+ * batch norm, and what is written and read again. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -125,7 +121,7 @@ static bool norm_moves(run *r, const rq_tensor *x)
     return moved;
 }
 
-static void milestones_come_with_their_call(void **state)
+static void e1_e4_e7_milestones_come_with_their_call(void **state)
 {
     (void)state;
     float x[2 * 81];
@@ -170,7 +166,71 @@ static void milestones_come_with_their_call(void **state)
     }
 }
 
-static void a_network_that_does_nothing_is_prepared_and_finalized(void **state)
+/* E4 of one layer by name, convolution and ReLU, on four bits: the original loses the width there. What is written says the same. */
+static void e4_four_bits_of_one_layer(void **state)
+{
+    (void)state;
+    const char *path = RQ_TEST_TMP "/test_linear_quantizer_four.onnx";
+    for (int i = 0; i < 4; i++) {
+        rq_nn *n = NULL;
+        rq_graph *g = NULL, *out[2] = { NULL, NULL };
+        OK(rq_nn_create(&n, 3));
+        rq_nn_value v = rq_nn_input(n, "x", RQ_DTYPE_F32, 4, (int64_t[]) { 2, 1, 9, 9 });
+        v = i & 1 ? rq_nn_conv_transpose2d(n, "conv1", v, 20, 3, NULL) : rq_nn_conv2d(n, "conv1", v, 20, 3, NULL);
+        rq_nn_output(n, "y", rq_nn_relu(n, "relu1", v));
+        OK(rq_nn_finish(n, &g, &err));
+        char config[200];
+        snprintf(
+            config, sizeof config,
+            "{\"module_name_configs\": {\"conv1\": {\"weight_dtype\": \"qint4\", \"quantization_scheme\": \"%s\"}}}",
+            i & 2 ? "affine" : "symmetric");
+        run r = begin(g, config);
+        float x[2 * 81];
+        for (int k = 0; k < N(x); k++)
+            x[k] = (float)((k * 37) % 101 - 50) / 25;
+        const rq_tensor in = view(x, 4, (int64_t[]) { 2, 1, 9, 9 });
+        for (int step = 0; step < 4; step++)
+            forward(&r, &in);
+        OK(rq_linear_quantizer_finalize(r.q, &out[0], &err));
+        OK(rq_save(out[0], path, &err));
+        OK(rq_load(&out[1], path, &err));
+        rq_value_info w;
+        OK(rq_edit_value(out[0], "conv1.weight", &w, &err));
+        assert_non_null(w.quant);
+        assert_int_equal(w.quant->dtype, RQ_DTYPE_S4);
+        assert_int_equal(w.quant->n, 20);
+        assert_int_equal(w.quant->axis, i & 1);
+        /* of the file: codes, scales */
+        const int product = rq_edit_find_node(out[1], i & 1 ? "/conv1/ConvTranspose" : "/conv1/Conv"),
+                  dq = rq_edit_producer(out[1], rq_edit_node_in(out[1], product, 1));
+        assert_int_equal(rq_edit_int(out[1], dq, "axis", 1), i & 1);
+        rq_tensor trained = constant(g, "conv1.weight"), codes = constant(out[1], rq_edit_node_in(out[1], dq, 0)),
+                  scales = constant(out[1], rq_edit_node_in(out[1], dq, 1));
+        assert_int_equal(codes.dtype, RQ_DTYPE_S4);
+        assert_int_equal(rq_tensor_count(&scales), 20);
+        /* nine taps of each channel say the scale: the largest magnitude, or the width with 0 in it */
+        for (int c = 0; c < 20; c++) {
+            float lo = 0, hi = 0;
+            for (int k = 0; k < 9; k++) {
+                lo = fminf(lo, trained.f32[9 * c + k]);
+                hi = fmaxf(hi, trained.f32[9 * c + k]);
+            }
+            const float want = i & 2 ? (hi - lo) / 15 : fmaxf(-lo, hi) / 7.5f;
+            near(&w.quant->scale[c], &want, 1, 1e-6 * (double)want, "scale");
+            near(&scales.f32[c], &want, 1, 1e-6 * (double)want, "scale in the file");
+            assert_true(i & 2 || w.quant->zero_point[c] == 0);
+        }
+        rq_tensor_release(&codes);
+        rq_tensor_release(&scales);
+        rq_graph_destroy(out[0]);
+        rq_graph_destroy(out[1]);
+        rq_tensor_release(&trained);
+        end(&r);
+    }
+    remove(path);
+}
+
+static void e8_a_network_that_does_nothing_is_finalized(void **state)
 {
     (void)state;
     rq_nn *n = NULL;
@@ -184,6 +244,90 @@ static void a_network_that_does_nothing_is_prepared_and_finalized(void **state)
     const rq_tensor in = view(v, 2, (int64_t[]) { 1, 4 });
     forward(&r, &in);
     OK(rq_linear_quantizer_finalize(r.q, &out, &err));
+    rq_graph_destroy(out);
+    end(&r);
+}
+
+/* ---- the loops of the documentation ---- */
+
+/* A small network with a batch norm, trained by a step of descent a time. */
+static void descend(run *r, const rq_tensor *x)
+{
+    rq_parameter *p;
+    const rq_tensor y = forward(r, x);
+    rq_autograd_zero_grad(r->a);
+    OK(rq_autograd_backward(r->a, &y, &err)); /* of half the sum of squares */
+    for (int i = 0, n = rq_autograd_parameters(r->a, &p); i < n; i++)
+        for (int64_t k = 0; k < p[i].count; k++)
+            p[i].data[k] -= 1e-4f * p[i].grad[k];
+    OK(rq_linear_quantizer_step(r->q, r->a, &err));
+}
+
+/* Their milestones, each in its step whatever their order is, and what comes of them runs. */
+static void doc6_loops_of_the_documentation(void **state)
+{
+    (void)state;
+    static const int lists[][4] = { { 0, 100, 400, 200 }, { 0, 100, 400, 400 }, { 0, 100, 300, 200 } };
+    float x[2 * 16];
+    for (int i = 0; i < N(x); i++)
+        x[i] = (float)((i * 37) % 101 - 50) / 25;
+    const rq_tensor in = view(x, 4, (int64_t[]) { 2, 1, 4, 4 });
+    for (int i = 0; i < N(lists); i++) {
+        const int *m = lists[i];
+        char config[200];
+        rq_nn *n = NULL;
+        rq_graph *g = NULL, *out = NULL;
+        OK(rq_nn_create(&n, 3));
+        rq_nn_value v = rq_nn_input(n, "x", RQ_DTYPE_F32, 4, (int64_t[]) { 2, 1, 4, 4 });
+        v = rq_nn_batch_norm(n, "bn1", rq_nn_conv2d(n, "conv", v, 20, 3, NULL), NULL);
+        v = rq_nn_conv2d(n, "conv2", rq_nn_relu(n, "relu1", v), 2, 1, NULL);
+        rq_nn_output(n, "y", rq_nn_relu(n, "relu2", v));
+        OK(rq_nn_finish(n, &g, &err));
+        snprintf(config, sizeof config,
+                 "{\"global_config\": {\"quantization_scheme\": \"symmetric\", \"milestones\": [%d, %d, %d, %d]}}",
+                 m[0], m[1], m[2], m[3]);
+        run r = begin(g, config);
+        all(&r, false, false);
+        for (int step = 0; step <= 401; step++) {
+            descend(&r, &in);
+            all(&r, step < m[2], step >= m[1]);
+            if (step == m[3] - 1 || step == m[3])
+                assert_int_equal(norm_moves(&r, &in), step < m[3]);
+        }
+        OK(rq_linear_quantizer_finalize(r.q, &out, &err));
+        rq_session *s = NULL;
+        rq_tensor z;
+        OK(rq_session_create(&s, out, NULL, &err));
+        OK(rq_session_run(s, &(rq_feed) { "x", in }, 1, &z, &err));
+        rq_tensor_release(&z);
+        rq_session_destroy(s);
+        rq_graph_destroy(out);
+        end(&r);
+    }
+}
+
+/* "Calibration data based quantization": one step, then data without training, then the end. */
+static void doc7_calibration_alone(void **state)
+{
+    (void)state;
+    float x[2 * 81];
+    for (int i = 0; i < N(x); i++)
+        x[i] = (float)((i * 37) % 101 - 50) / 25;
+    const rq_tensor in = view(x, 4, (int64_t[]) { 2, 1, 9, 9 });
+    rq_graph *out = NULL;
+    run r = begin(layer(false, "y"), "{\"global_config\": {\"milestones\": [0, 1000, 1000, 0]}}");
+    OK(rq_linear_quantizer_step(r.q, r.a, &err));
+    for (int i = 0; i < 3; i++) {
+        all(&r, true, false);
+        assert_false(norm_moves(&r, &in));
+    }
+    rq_autograd_train(r.a, false);
+    OK(rq_linear_quantizer_finalize(r.q, &out, &err));
+    rq_value_info v;
+    OK(rq_edit_value(out, "x", &v, &err));
+    assert_non_null(v.quant);
+    const float want = 2 / 127.5f; /* symmetric around 128: x reaches from -2 to 2 */
+    near(v.quant->scale, &want, 1, 1e-8, "scale of the input");
     rq_graph_destroy(out);
     end(&r);
 }
@@ -203,7 +347,7 @@ static void set(rq_graph *g, const char *name, float a, float b)
     rq_tensor_release(&old);
 }
 
-static void a_batch_norm_trains_with_its_convolution(void **state)
+static void v6_a_batch_norm_trains_with_its_convolution(void **state)
 {
     (void)state;
     rq_nn *n = NULL;
@@ -388,9 +532,12 @@ static void a_state_goes_on_where_it_was(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(milestones_come_with_their_call),
-        cmocka_unit_test(a_network_that_does_nothing_is_prepared_and_finalized),
-        cmocka_unit_test(a_batch_norm_trains_with_its_convolution),
+        cmocka_unit_test(e1_e4_e7_milestones_come_with_their_call),
+        cmocka_unit_test(e4_four_bits_of_one_layer),
+        cmocka_unit_test(e8_a_network_that_does_nothing_is_finalized),
+        cmocka_unit_test(doc6_loops_of_the_documentation),
+        cmocka_unit_test(doc7_calibration_alone),
+        cmocka_unit_test(v6_a_batch_norm_trains_with_its_convolution),
         cmocka_unit_test(integers_give_what_the_simulation_gave_at_any_width),
         cmocka_unit_test(a_state_goes_on_where_it_was),
     };
