@@ -541,6 +541,42 @@ static void test_departures(void **state)
     }
 }
 
+/* mean of v over the last axis, as opsets below 18 have it. */
+static const char *last_mean(net *t, const char *v)
+{
+    const char *y = net_call(t, "ReduceMean", "norm", v);
+    const int64_t last = -1;
+    assert_int_equal(rq_attr_set_ints(t->g, t->g->values[rq_graph_find(t->g, y)].producer, "axes", &last, 1), RQ_OK);
+    return y;
+}
+
+/* An opset without LayerNormalization: eight operators in float between two layers, and none of them has a place of its own. */
+static void a_layer_norm_written_out_stays_in_float_whole(void **state)
+{
+    (void)state;
+    for (int compat = 0; compat < 2; compat++) {
+        net t;
+        net_begin(&t, 2, (const int64_t[]) { 1, 8 });
+        assert_int_equal(rq_edit_set_opset(t.g, "", 13, &t.err), RQ_OK);
+        const char *x = net_linear(&t, "fc", "x", 8, 8);
+        const char *d = net_pair(&t, "Sub", "norm", x, last_mean(&t, x));
+        const char *var = last_mean(&t, net_pair(&t, "Pow", "norm", d, net_number(&t, 2)));
+        const char *root = net_call(&t, "Sqrt", "norm", net_pair(&t, "Add", "norm", var, net_number(&t, 1e-5)));
+        const char *y = net_pair(&t, "Mul", "norm", net_pair(&t, "Div", "norm", d, root),
+                                 net_constant(&t, "norm.weight", 1, (const int64_t[]) { 8 }, 1));
+        y = net_pair(&t, "Add", "norm", y, net_constant(&t, "norm.bias", 1, (const int64_t[]) { 8 }, 1));
+        rq_linear_quantizer *q =
+            net_prepare(net_end(&t, net_linear(&t, "fc2", y, 8, 4)), compat ? "{\"compat\": true}" : "{}");
+        char got[128];
+        if (!compat)
+            assert_string_equal(net_letters(q, got), "SSSS:abcd"); /* input, fc, the norm for fc2, fc2 */
+        else
+            assert_true(strlen(net_letters(q, got)) > 9);
+        net_finalized(q, !compat);
+        rq_linear_quantizer_destroy(q);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -553,7 +589,7 @@ int main(void)
         cmocka_unit_test(test_d17),        cmocka_unit_test(test_d18),
         cmocka_unit_test(test_d19),        cmocka_unit_test(a_layer_is_left_with_all_its_members),
         cmocka_unit_test(test_d20),        cmocka_unit_test(test_d21_d22),
-        cmocka_unit_test(test_departures),
+        cmocka_unit_test(test_departures), cmocka_unit_test(a_layer_norm_written_out_stays_in_float_whole),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
