@@ -90,7 +90,35 @@ static int refuse(const qat_args *a)
 {
     const cli_common *given = &a->train.common;
     static const char *const of_preset[] = { "preset", "weights-bits", "activations-bits", NULL };
-    static const char *const of_training[] = { "epochs", "lr", "optimizer", "schedule", "checkpoint", "resume", NULL };
+    static const char *const of_training[] = { "epochs",
+                                               "lr",
+                                               "optimizer",
+                                               "schedule",
+                                               "checkpoint",
+                                               "resume",
+                                               "momentum",
+                                               "nesterov",
+                                               "weight-decay",
+                                               "decay-all",
+                                               "clip-norm",
+                                               "clip-value",
+                                               "warmup",
+                                               "lr-min",
+                                               "every",
+                                               "gamma",
+                                               "augment",
+                                               "freeze-bn-after",
+                                               "drop-last",
+                                               "keep-last",
+                                               "scale-lr",
+                                               "json-steps",
+                                               "checkpoint-steps",
+                                               "checkpoint-activations",
+                                               "original-lr",
+                                               "feature",
+                                               "original-epochs",
+                                               "reestimate-bn",
+                                               NULL };
     for (int i = 0; a->config && of_preset[i]; i++)
         if (cli_given(given, of_preset[i]))
             return cli_usage(&cmd_qat, "--%s says nothing here: --config says it all", of_preset[i]);
@@ -100,6 +128,11 @@ static int refuse(const qat_args *a)
                              of_training[i]);
     if (a->preset != RQ_QAT_NVIDIA && (cli_given(given, "original-lr") || cli_given(given, "original-epochs")))
         return cli_usage(&cmd_qat, "--original-lr and --original-epochs belong to --preset nvidia");
+    if (cli_given(given, "original-lr") && cli_given(given, "lr"))
+        return cli_usage(&cmd_qat, "--original-lr and --lr: one rate is enough, the first takes 1 %% of it");
+    if (cli_given(given, "original-epochs") && cli_given(given, "epochs"))
+        return cli_usage(&cmd_qat,
+                         "--original-epochs and --epochs: one number is enough, the first takes a tenth of it");
     return CLI_OK;
 }
 
@@ -154,7 +187,7 @@ static void warn_of_length(const job *j)
     static const char *const nth[] = { "first", "second", "third", "fourth" };
     const rq_module_linear_quantizer_config m = rq_linear_quantizer_config_effective(j->config);
     const int64_t steps = cli_train_steps(&j->t) * j->t.cfg.epochs;
-    for (int i = 0; i < 4 && m.has_milestones && !j->a->train.common.quiet; i++)
+    for (int i = 0; i < 4 && m.has_milestones && steps && !j->a->train.common.quiet; i++)
         if (m.milestones[i] >= steps)
             fprintf(stderr, "requant: warning: milestones: the %s, %lld, is beyond the %lld steps of this run: %s\n",
                     nth[i], (long long)m.milestones[i], (long long)steps, what[i]);
@@ -417,6 +450,8 @@ static int run(void *args)
     j.t.untrained = j.a->calibrate_only;
     if (!rc && prepare(&j, &err))
         rc = cli_fail("qat", &err);
+    if (!rc && cli_given(&j.a->train.common, "scale-lr") && !rq_linear_quantizer_config_effective(j.config).learnable)
+        rc = cli_usage(&cmd_qat, "--scale-lr says nothing here: no scales are learned; --preset lsq does");
     if (!rc && !(rc = cli_train_settle(&j.t, &cmd_qat))) {
         if (!j.a->calibrate_only) {
             warn_of_length(&j);

@@ -256,6 +256,7 @@ static int apply_recipe(const cli_command *c, cli_common *a)
         char why[160];
         if (!text)
             continue;
+        note_given(a, o->name);
         if (!store(o, a, text, why, sizeof why)) {
             fprintf(stderr, "requant %s: %s: %s wants %s, not '%s'\n", c->name, a->recipe_path, o->name, why, text);
             return CLI_FAILED;

@@ -18,16 +18,19 @@ void cli_train_defaults(cli_train *a)
 
 /* ---- options ---- */
 
+/* "flip,crop=2"; of a recipe's mapping "flip=true,crop=2" */
 static bool read_augment(const char *text, rq_augment *out)
 {
     while (text && *text) {
         const size_t n = strcspn(text, ",");
         char *end;
-        if (n == 4 && !strncmp(text, "flip", 4)) {
+        if ((n == 4 && !strncmp(text, "flip", 4)) || (n == 9 && !strncmp(text, "flip=true", 9))) {
             out->flip = true;
-        } else if (!strncmp(text, "crop=", 5)) {
+        } else if (n == 10 && !strncmp(text, "flip=false", 10)) {
+            out->flip = false;
+        } else if (n > 5 && !strncmp(text, "crop=", 5)) {
             const long pixels = strtol(text + 5, &end, 10);
-            if (end != text + n || n == 5 || pixels < 0 || pixels > 4096)
+            if (end != text + n || pixels < 0 || pixels > 4096)
                 return false;
             out->crop = (int)pixels;
         } else {
@@ -118,29 +121,47 @@ static void settle_schedule(rq_train_cfg *c, const cli_train *a, int64_t steps)
     s->lr = c->optimizer.lr;
 }
 
-/* NAME or NAME=WEIGHT */
+/* NAME or NAME=WEIGHT, n letters of it */
+static bool add_feature(cli_training *t, const char *text, size_t n)
+{
+    const int i = t->cfg.n_features;
+    char *end, *name = t->names[i] = malloc(n + 1);
+    if (!name)
+        return false;
+    memcpy(name, text, n);
+    name[n] = 0;
+    t->cfg.n_features++;
+    char *at = strrchr(name, '=');
+    double weight = at ? strtod(at + 1, &end) : 1;
+    if (at && end != at + 1 && !*end && weight >= 0)
+        *at = 0;
+    else
+        weight = 1; /* a name that has a = in it */
+    t->features[i] = (rq_train_feature) { .value = name, .weight = weight };
+    return true;
+}
+
+/* A recipe has several in one item, a line each. */
 static bool settle_features(cli_training *t, const cli_list *list)
 {
-    if (!list->n)
+    size_t most = (size_t)list->n;
+    for (int i = 0; i < list->n; i++)
+        for (const char *p = list->items[i]; *p; p++)
+            most += *p == '\n';
+    if (!most)
         return true;
-    t->features = calloc((size_t)list->n, sizeof *t->features);
-    t->names = calloc((size_t)list->n, sizeof *t->names);
-    for (int i = 0; i < list->n && t->features && t->names; i++) {
-        char *end, *name = t->names[i] = malloc(strlen(list->items[i]) + 1);
-        if (!name)
-            return false;
-        strcpy(name, list->items[i]);
-        char *at = strrchr(name, '=');
-        double weight = at ? strtod(at + 1, &end) : 1;
-        if (at && end != at + 1 && !*end && weight >= 0)
-            *at = 0;
-        else
-            weight = 1; /* a name that has a = in it */
-        t->features[i] = (rq_train_feature) { .value = name, .weight = weight };
-    }
-    t->cfg.features = t->features;
-    t->cfg.n_features = list->n;
-    return t->features && t->names;
+    t->cfg.features = t->features = calloc(most, sizeof *t->features);
+    t->names = calloc(most, sizeof *t->names);
+    if (!t->features || !t->names)
+        return false;
+    for (int i = 0; i < list->n; i++)
+        for (const char *p = list->items[i]; *p;) {
+            const size_t n = strcspn(p, "\n");
+            if (!add_feature(t, p, n))
+                return false;
+            p += n + (p[n] == '\n');
+        }
+    return true;
 }
 
 static bool has_checkpoint(const char *folder)
@@ -158,6 +179,12 @@ static int refuse(const cli_command *c, const cli_train *a, rq_augment *augment)
         return cli_usage(c, "samples are missing: -d TRAIN");
     if (!a->out)
         return cli_usage(c, "the output is missing: -o OUT");
+    if (!read_augment(a->augment, augment) && a->common.recipe &&
+        rq_recipe_option(a->common.recipe, "augment") == a->augment) {
+        fprintf(stderr, "requant %s: %s: augment takes flip, crop: N, or both; found '%s'\n", c->name,
+                a->common.recipe_path, a->augment);
+        return CLI_FAILED;
+    }
     if (!read_augment(a->augment, augment))
         return cli_usage(c, "--augment takes flip, crop=N, or both with a comma; found '%s'", a->augment);
     if (a->checkpoint_steps && !a->checkpoint)
@@ -230,6 +257,38 @@ int cli_train_begin(cli_training *t, const cli_command *c, const cli_train *a, c
     return CLI_OK;
 }
 
+/* Options that change nothing beside the others, or contradict them: known once a preset has had its say. */
+static int refuse_idle(const cli_training *t, const cli_command *c)
+{
+    const cli_train *a = t->a;
+    const cli_common *given = &a->common;
+    const rq_train_cfg *cfg = &t->cfg;
+    const rq_schedule *s = &cfg->schedule;
+    const int64_t steps = cli_train_steps(t) * cfg->epochs;
+    if (s->kind != RQ_SCHEDULE_STEP && (cli_given(given, "every") || cli_given(given, "gamma")))
+        return cli_usage(c, "--%s says nothing here: it belongs to --schedule step",
+                         cli_given(given, "every") ? "every" : "gamma");
+    if (s->kind != RQ_SCHEDULE_COSINE && cli_given(given, "lr-min"))
+        return cli_usage(c, "--lr-min says nothing here: it belongs to --schedule cosine");
+    if (cli_given(given, "lr-min") && s->lr_min > cfg->optimizer.lr)
+        return cli_usage(c, "--lr-min %g is more than the rate to begin with, %g", s->lr_min, cfg->optimizer.lr);
+    if (a->warmup > steps && steps)
+        return cli_usage(c, "--warmup %lld is more than the %lld steps of this run", (long long)a->warmup,
+                         (long long)steps);
+    if (a->label_smoothing > 0 && (a->loss != CLI_LOSS_CE || cfg->distill >= 1))
+        return cli_usage(c, "--label-smoothing says nothing here: it belongs to --loss ce");
+    if (cli_given(given, "temperature") && cfg->distill == 0)
+        return cli_usage(c, "--temperature says nothing here: it belongs to --loss distill, or --distill X");
+    if (a->teacher && cfg->distill == 0 && !cfg->n_features)
+        return cli_usage(c,
+                         "--teacher says nothing here: nobody asks it without --loss distill, --distill or --feature");
+    if (a->decay_all && cfg->optimizer.weight_decay == 0)
+        return cli_usage(c, "--decay-all says nothing here: the weight decay is 0");
+    if (a->json_steps && !a->json)
+        return cli_usage(c, "--json-steps needs a file: --json FILE");
+    return CLI_OK;
+}
+
 int cli_train_settle(cli_training *t, const cli_command *c)
 {
     rq_train_cfg *cfg = &t->cfg;
@@ -238,6 +297,9 @@ int cli_train_settle(cli_training *t, const cli_command *c)
     settle_schedule(cfg, a, cli_train_steps(t));
     if (!settle_features(t, &a->features))
         return cli_fail(c->name, &(rq_err) { .code = RQ_NO_MEMORY });
+    const int rc = t->untrained ? CLI_OK : refuse_idle(t, c);
+    if (rc)
+        return rc;
     cfg->teacher = t->teacher ? t->teacher : t->teacher_or;
     if (cfg->distill == 0 && !cfg->n_features) /* nobody asks it */
         cfg->teacher = NULL;

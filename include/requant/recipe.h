@@ -134,7 +134,8 @@ RQ_API const rq_preprocess *rq_recipe_preprocess(const rq_recipe *r);
 RQ_API bool rq_recipe_names_tensor(const rq_recipe *r, const char *tensor);
 /* Are there rules in it, beside global keys? They matter to rq_ptq only. */
 RQ_API bool rq_recipe_has_rules(const rq_recipe *r);
-/* A global key that is not a tensor setting (threads, samples, batch, seed ...) as text, or NULL. */
+/* A global key that is not a tensor setting (threads, samples, batch, seed, lr, epochs ...) as text, or NULL. Lists and mappings (dim, augment) are
+ * one text with commas, "h=32,w=320"; several features are lines. */
 RQ_API const char *rq_recipe_option(const rq_recipe *r, const char *key);
 
 #ifdef __cplusplus

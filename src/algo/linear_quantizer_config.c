@@ -458,9 +458,11 @@ rq_status rq_linear_quantizer_config_warnings(const rq_linear_quantizer_config *
                             "they stay on",
                             (long long)at[2], (long long)at[0]));
     if (m.has_milestones && at[1] >= 0 && (at[0] < 0 || at[1] < at[0]))
-        RQ_TRY(rq_notes_add(out,
-                            "milestones: fake-quantize is switched on at %lld, before any observer has seen values",
-                            (long long)at[1]));
+        RQ_TRY(rq_notes_add(
+            out,
+            "milestones: fake-quantize is switched on at %lld, before observers are: it uses the ranges of "
+            "calibration, if any",
+            (long long)at[1]));
     if (m.learnable && (!m.has_milestones || at[2] < 0))
         RQ_TRY(rq_notes_add(out,
                             "algorithm learnable: observers are never switched off, and overwrite in each step what "

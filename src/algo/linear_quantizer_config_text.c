@@ -74,7 +74,7 @@ static rq_status read_word(reader *r, const yaml_node_t *n, const rq_qconfig_pla
         if (same_word(text, words[*out], !r->c->compat) && (!r->c->compat || *out < n_compat))
             return RQ_OK;
     size_t used = (size_t)snprintf(sentence, sizeof sentence, "'%.40s', expected one of", text);
-    for (int i = 0; i < n_compat && words[i]; i++)
+    for (int i = 0; words[i] && (i < n_compat || !r->c->compat) && used < sizeof sentence; i++)
         used += (size_t)snprintf(sentence + used, sizeof sentence - used, "%s %s", i ? "," : "", words[i]);
     return rq_qconfig_fail(&r->in, n, at, sentence);
 }
@@ -89,8 +89,15 @@ static rq_status read_flag(reader *r, const yaml_node_t *n, const rq_qconfig_pla
             *out = i < 3;
             return RQ_OK;
         }
-    if (!r->c->compat)
-        return rq_qconfig_fail(&r->in, n, at, "expected true or false");
+    if (!r->c->compat) {
+        char sentence[100];
+        snprintf(sentence, sizeof sentence, "%s%.40s%s, expected true or false",
+                 !text         ? ""
+                 : is_plain(n) ? "'"
+                               : "the text '",
+                 text ? text : "a list", text ? "'" : "");
+        return rq_qconfig_fail(&r->in, n, at, sentence);
+    }
     char *end;
     if (!text)
         *out = n->type == YAML_MAPPING_NODE ? n->data.mapping.pairs.top > n->data.mapping.pairs.start
@@ -149,8 +156,11 @@ static rq_status read_milestones(reader *r, const yaml_node_t *n, const rq_qconf
     m->has_milestones = !is_null(n);
     if (!m->has_milestones)
         return RQ_OK;
-    if (n->type != YAML_SEQUENCE_NODE)
-        return rq_qconfig_fail(&r->in, n, at, "expected a list of 4 integers");
+    if (n->type != YAML_SEQUENCE_NODE) {
+        snprintf(sentence, sizeof sentence, "%s%.40s%s, expected a list of 4 integers", text_of(n) ? "'" : "",
+                 text_of(n) ? text_of(n) : "keys and values", text_of(n) ? "'" : "");
+        return rq_qconfig_fail(&r->in, n, at, sentence);
+    }
     const yaml_node_item_t *i = n->data.sequence.items.start;
     const int count = (int)(n->data.sequence.items.top - i);
     if (count != 4) {
@@ -249,6 +259,7 @@ static rq_status read_key(reader *r, key k, const yaml_node_t *n, const rq_qconf
                                                                                                    "affine", NULL };
     int i, bits = 8;
     int64_t v;
+    char sentence[60];
     switch (k) {
     case KEY_ALGORITHM:
         RQ_TRY(read_word(r, n, at, algorithms, 2, &i));
@@ -272,8 +283,10 @@ static rq_status read_key(reader *r, key k, const yaml_node_t *n, const rq_qconf
         return read_milestones(r, n, at, m);
     case KEY_ACTIVATION_N_BITS:
         RQ_TRY(read_integer(r, n, at, &v));
-        if (v < 2 || v > 8)
-            return rq_qconfig_fail(&r->in, n, at, "expected 2 to 8");
+        if (v < 2 || v > 8) {
+            snprintf(sentence, sizeof sentence, "%lld bits, expected 2 to 8", (long long)v);
+            return rq_qconfig_fail(&r->in, n, at, sentence);
+        }
         m->activation_n_bits = (int)v;
         return RQ_OK;
     default:
@@ -284,9 +297,16 @@ static rq_status read_key(reader *r, key k, const yaml_node_t *n, const rq_qconf
 static rq_status unknown_key(reader *r, const yaml_node_t *n, const rq_qconfig_place *at, const char *word,
                              const char *const *known, int n_known)
 {
+    char hint[RQ_NEAREST_HINT], sentence[400];
     rq_nearest near = rq_nearest_to(word);
     for (int i = 0; i < n_known; i++)
         rq_nearest_try(&near, known[i]);
+    if (!*rq_nearest_hint(&near, hint)) { /* nothing is like it */
+        int used = snprintf(sentence, sizeof sentence, "unknown key '%.40s'; there are", word);
+        for (int i = 0; i < n_known && used < (int)sizeof sentence; i++)
+            used += snprintf(sentence + used, sizeof sentence - (size_t)used, "%s %s", i ? "," : "", known[i]);
+        return rq_qconfig_fail(&r->in, n, at, sentence);
+    }
     return rq_qconfig_unknown(&r->in, n, at, word, "unknown key", &near);
 }
 

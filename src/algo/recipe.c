@@ -18,12 +18,17 @@
 enum { MOST_BYTES = 1 << 20 }; /* of a recipe file */
 
 /* Global keys that are no setting of a tensor: kept as text for whoever runs the command. */
-static const char *const option_names[] = { "samples",       "eval",    "max-drop",     "seed",        "json",
-                                            "threads",       "batch",   "dim",          "output",      "tap",
-                                            "requantize",    "runs",    "data",         "against",     "out",
-                                            "quiet",         "verbose", "mode",         "weight-form", "accuracy-level",
-                                            "deterministic", "match",   "products",     "format",      "profile",
-                                            "opset",         "per-row", "dynamic-conv", "ranges" };
+static const char *const option_names[] = {
+    "samples", "eval", "max-drop", "seed", "json", "threads", "batch", "dim", "output", "tap", "requantize", "runs",
+    "data", "against", "out", "quiet", "verbose", "mode", "weight-form", "accuracy-level", "deterministic", "match",
+    "products", "format", "profile", "opset", "per-row", "dynamic-conv", "ranges",
+    /* of train and qat */
+    "loss", "label-smoothing", "distill", "temperature", "feature", "teacher", "optimizer", "lr", "momentum",
+    "nesterov", "weight-decay", "decay-all", "clip-norm", "clip-value", "schedule", "warmup", "lr-min", "every",
+    "gamma", "epochs", "augment", "freeze-bn-after", "drop-last", "keep-last", "checkpoint-activations", "checkpoint",
+    "checkpoint-steps", "resume", "json-steps", "init", "config", "preset", "weights-bits", "activations-bits",
+    "scale-lr", "calibrate-only", "original-lr", "original-epochs", "reestimate-bn"
+};
 enum { N_OPTIONS = sizeof option_names / sizeof option_names[0] };
 
 /* ---- in memory ---- */
@@ -207,7 +212,13 @@ static rq_status read_rule(reader *in, const yaml_node_t *map)
     return RQ_OK;
 }
 
-/* An option as text; several become one, with commas: dim: {h: 32, w: 320} is "h=32,w=320". */
+/* Options that may be a list or a mapping too. */
+static bool is_list(const char *option)
+{
+    return !strcmp(option, "dim") || !strcmp(option, "augment") || !strcmp(option, "feature");
+}
+
+/* An option as text; several become one, with commas: dim: {h: 32, w: 320} is "h=32,w=320" (features: a line each). */
 static rq_status read_option(reader *in, int i, const yaml_node_t *at)
 {
     rq_recipe *r = in->r;
@@ -218,21 +229,22 @@ static rq_status read_option(reader *in, int i, const yaml_node_t *at)
         bool map = at->type == YAML_MAPPING_NODE;
         size_t n = map ? (size_t)(at->data.mapping.pairs.top - at->data.mapping.pairs.start)
                        : (size_t)(at->data.sequence.items.top - at->data.sequence.items.start);
-        if (strcmp(option_names[i], "dim"))
+        if (!is_list(option_names[i]))
             return rq_fail(in->err, RQ_BAD_RECIPE, "%s:%zu: '%s' wants a single value", r->path, line_of(at),
                            option_names[i]);
         for (size_t j = 0; j < n; j++) {
             const char *name = "", *value;
             if (map)
-                RQ_TRY(scalar(in, node_at(in, at->data.mapping.pairs.start[j].key), "dim", &name));
+                RQ_TRY(scalar(in, node_at(in, at->data.mapping.pairs.start[j].key), option_names[i], &name));
             RQ_TRY(scalar(in,
                           node_at(in, map ? at->data.mapping.pairs.start[j].value : at->data.sequence.items.start[j]),
-                          "dim", &value));
+                          option_names[i], &value));
+            const char *between = !j ? "" : !strcmp(option_names[i], "feature") ? "\n" : ","; /* names have commas */
             size_t size = strlen(text) + strlen(name) + strlen(value) + 3;
             char *joined = rq_arena_alloc(&r->text, size, 1);
             if (!joined)
                 return rq_fail(in->err, RQ_NO_MEMORY, "%s: out of memory", r->path);
-            snprintf(joined, size, "%s%s%s%s%s", text, j ? "," : "", name, map ? "=" : "", value);
+            snprintf(joined, size, "%s%s%s%s%s", text, between, name, map ? "=" : "", value);
             text = joined;
         }
     }

@@ -203,8 +203,8 @@ rq_status rq_trainer_batch(rq_trainer *t, rq_dataset *data, const rq_feed *feeds
     if (train || rq_trainer_has_targets(t, data))
         RQ_TRY(add_losses(t, data, feeds, n_feeds, rows, n, train, &loss, err));
     if (train && !isfinite(loss))
-        return rq_fail(err, RQ_NUMERIC, "the loss is %s; a lower learning rate, warm-up or clipping may help",
-                       isnan(loss) ? "not a number" : "infinite");
+        return rq_fail(err, RQ_NUMERIC, "the loss is %s; a lower learning rate than %g, warm-up or clipping may help",
+                       isnan(loss) ? "not a number" : "infinite", lr);
     sums->loss += loss * (double)n;
     sums->samples += n;
     count_right(t, rq_dataset_labels(data), rows, n, sums);

@@ -254,6 +254,85 @@ static void every_key(void **state)
     assert_true(rq_settings_set(&s, RQ_KEY_SCALE, "0.5") && s.scale == 0.5f && s.pinned);
 }
 
+/* Options of training: as text, lists and mappings as one, and the schema knows each. */
+static void options_of_training(void **state)
+{
+    static const char *const names[] = {
+        "loss",
+        "label-smoothing",
+        "distill",
+        "temperature",
+        "feature",
+        "teacher",
+        "optimizer",
+        "lr",
+        "momentum",
+        "nesterov",
+        "weight-decay",
+        "decay-all",
+        "clip-norm",
+        "clip-value",
+        "schedule",
+        "warmup",
+        "lr-min",
+        "every",
+        "gamma",
+        "epochs",
+        "augment",
+        "freeze-bn-after",
+        "drop-last",
+        "keep-last",
+        "checkpoint-activations",
+        "checkpoint",
+        "checkpoint-steps",
+        "resume",
+        "json-steps",
+        "init",
+        "config",
+        "preset",
+        "weights-bits",
+        "activations-bits",
+        "scale-lr",
+        "calibrate-only",
+        "original-lr",
+        "original-epochs",
+        "reestimate-bn",
+    };
+    rq_recipe *r;
+    rq_map schema;
+    rq_err err;
+    (void)state;
+    assert_int_equal(rq_file_map(&schema, "src/algo/recipe.schema.json", &err), RQ_OK);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char text[80];
+        snprintf(text, sizeof text, "\"%s\":", names[i]);
+        if (!memmem(schema.data, schema.size, text, strlen(text)))
+            fail_msg("the schema does not have %s", text);
+        snprintf(text, sizeof text, "%s: 12\n", names[i]);
+        assert_int_equal(load(&r, text, &err), RQ_OK);
+        assert_string_equal(rq_recipe_option(r, names[i]), "12");
+        rq_recipe_destroy(r);
+    }
+    rq_file_unmap(&schema);
+    static const char *const pairs[][3] = {
+        { "augment: {flip: true, crop: 2}\n", "augment", "flip=true,crop=2" },
+        { "augment: [flip, crop=2]\n", "augment", "flip,crop=2" },
+        { "feature: [\"a,b=2\", c]\n", "feature", "a,b=2\nc" },
+        { "feature: {a: 2, c: 0.5}\n", "feature", "a=2\nc=0.5" },
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++) {
+        assert_int_equal(load(&r, pairs[i][0], &err), RQ_OK);
+        assert_string_equal(rq_recipe_option(r, pairs[i][1]), pairs[i][2]);
+        rq_recipe_destroy(r);
+    }
+    assert_int_equal(load(&r, "lr: [1, 2]\n", &err), RQ_BAD_RECIPE);
+    assert_non_null(strstr(err.text, ":1: 'lr' wants a single value"));
+    assert_int_equal(load(&r, "lr: 1\nlr: 2\n", &err), RQ_BAD_RECIPE);
+    assert_non_null(strstr(err.text, ":2: 'lr' stands twice"));
+    assert_int_equal(load(&r, "wramup: 1\n", &err), RQ_BAD_RECIPE);
+    assert_non_null(strstr(err.text, "the nearest is 'warmup'"));
+}
+
 static void failing_memory_leaves_nothing(void **state)
 {
     const char *text = "dim: {a: 1, b: 2}\nrules:\n  - match: {type: Conv}\n    set: {float: true}\n";
@@ -279,6 +358,7 @@ int main(void)
         cmocka_unit_test(mistakes_are_named),
         cmocka_unit_test(rules_that_match_nothing_are_errors),
         cmocka_unit_test(every_key),
+        cmocka_unit_test(options_of_training),
         cmocka_unit_test(failing_memory_leaves_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -22,3 +22,8 @@ requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --
 (echo old >out.onnx; trap '' XFSZ; ulimit -f 8; requant train models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q; cat out.onnx) 2>&1 | cat
 (trap '' XFSZ; ulimit -f 8; requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx -q --checkpoint full; ls full) 2>&1 | cat
 ls never.onnx
+# options that say nothing beside the others, or contradict them: one sentence each
+for o in "--every 2" "--gamma 0.5" "--lr-min 0.1" "--schedule cosine --lr-min 0.1" "--schedule step --lr-min 0.001" "--warmup 100" "--label-smoothing 0.1 --loss mse" "--temperature 2" "--teacher models/digits-uneven.onnx" --decay-all "--json-steps 3" "--optimizer adam --momentum 0.9"; do requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx $o 2>&1 | head -1; done
+for o in "--scale-lr 0.5" "--preset nvidia --original-lr 0.1 --lr 0.001" "--preset nvidia --original-epochs 90 --epochs 3" "--original-lr 0.1" "--config c.yaml --preset lsq" "--config c.yaml --weights-bits 4" "--calibrate-only --augment flip" "--calibrate-only --epochs 3" "--preset lsq --every 2"; do requant qat models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx $o 2>&1 | head -1; done
+# missing values and wrong words
+for o in --preset "--preset lsqq" "--weights-bits 9" "--activations-bits 1" "--loss l1" "--optimizer rmsprop" "--schedule poly" "--lr fast" "--lr -1" "--epochs -3" "--epochs 1.5" --checkpoint --resume "--max-drop x" "--weight-bits 4" "--feature nothing" "--output nothing" "--teacher nothing.onnx --distill 0.5" "--config nothing.yaml"; do requant qat models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx $o 2>&1 | head -1; done
