@@ -275,6 +275,19 @@ set(RQ_SOURCES
   src/formats/image_decode.c
   src/formats/image_scale.c
   src/formats/images.c
+  src/formats/coreml_describe.c
+  src/formats/coreml_model.c
+  src/formats/coreml_read.c
+  src/formats/coreml_write.c
+  src/formats/mil_build.c
+  src/formats/mil_check.c
+  src/formats/mil_dtype.c
+  src/formats/mil_read.c
+  src/formats/mil_walk.c
+  src/formats/mil_write.c
+  src/formats/milblob.c
+  src/formats/mlpackage.c
+  src/formats/mlpackage_write.c
   src/formats/npy.c
   src/formats/npz.c
   src/formats/npz_write.c
@@ -282,12 +295,12 @@ set(RQ_SOURCES
   src/formats/onnx_build.c
   src/formats/onnx_external.c
   src/formats/onnx_function.c
-  src/formats/onnx_parse.c
   src/formats/onnx_read.c
-  src/formats/onnx_scan.c
   src/formats/onnx_tensor.c
   src/formats/onnx_write.c
   src/formats/json_scan.c
+  src/formats/protobuf_parse.c
+  src/formats/protobuf_scan.c
   src/formats/ranges.c
   src/formats/ranges_json.c
   src/formats/safetensors.c

@@ -55,9 +55,17 @@ void rq_file_unmap(rq_map *m)
     *m = (rq_map) { 0 };
 }
 
+void rq_file_forget(const void *data, size_t n)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)data + page - 1) / page * page;
+    const uintptr_t to = ((uintptr_t)data + n) / page * page;
+    if (to > from)
+        (void)!madvise((void *)from, to - from, MADV_DONTNEED);
+}
+
 /* ---- temporaries a signal removes ---- */
 
-enum { MAX_OPEN = 64 };
+enum { MAX_OPEN = 64, MAX_DEPTH = 8 };
 static char *_Atomic open_tmp[MAX_OPEN];
 
 static void list_tmp(char *tmp)
@@ -85,11 +93,12 @@ void rq_file_guard(char *path, bool on)
 
 static void remove_and_die(int sig)
 {
-    for (int i = 0; i < MAX_OPEN; i++) {
-        const char *tmp = atomic_load(&open_tmp[i]);
-        if (tmp)
-            unlink(tmp);
-    }
+    for (int depth = 0; depth < MAX_DEPTH; depth++) /* a folder goes once it is empty */
+        for (int i = 0; i < MAX_OPEN; i++) {
+            const char *tmp = atomic_load(&open_tmp[i]);
+            if (tmp && unlink(tmp))
+                rmdir(tmp);
+        }
     raise(sig); /* SA_RESETHAND: the default action, once this handler returns */
 }
 

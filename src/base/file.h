@@ -17,6 +17,8 @@ typedef struct rq_map {
 /* Map a regular file. RQ_IO: the sentence names the path and the system's reason. */
 rq_status rq_file_map(rq_map *out, const char *path, rq_err *err);
 void rq_file_unmap(rq_map *m);
+/* These bytes of a mapped file were used and will hardly be asked for again: let their memory go. They can still be read. */
+void rq_file_forget(const void *data, size_t n);
 
 /* An output that becomes visible only when complete: written to a temporary name in the folder of
  * `path`, renamed by rq_file_commit. rq_file_abandon (fine after commit, fine on zeroed) removes what

@@ -1,14 +1,14 @@
-/* formats/onnx.h — what the ONNX files of this folder share: the numbers of the standard, the bounded parser,
- * what is kept aside so that a model is written back as it was, and tensors. Reading is onnx_scan (bytes) ->
- * onnx_parse (messages) -> onnx_read (graph); writing is onnx_write. */
+/* formats/onnx.h — what the ONNX files of this folder share: the numbers of the standard, what is kept aside so that a
+ * model is written back as it was, and tensors. Reading is protobuf_scan (bytes) -> protobuf_parse (messages) ->
+ * onnx_read (graph); writing is onnx_write. */
 #ifndef RQ_FORMATS_ONNX_H
 #define RQ_FORMATS_ONNX_H
 
-#include <protobuf-c/protobuf-c.h>
 #include <stdatomic.h>
 
 #include "base/mem.h"
 #include "formats/format.h"
+#include "formats/protobuf.h"
 #include "graph/graph.h"
 #include "onnx.pb-c.h"
 
@@ -34,45 +34,10 @@ enum {
     /* Newest versions that exist are 14 and 28; newer ones are read, too, with a warning (rq_graph_warnings): they add
      * fields and operators, which are kept or named. Numbers beyond these are damage. */
     ONNX_MAX_IR = 20,
-    ONNX_MAX_OPSET = 40,
-    ONNX_MAX_DEPTH = 100,     /* messages inside messages, as in Google's parsers */
-    ONNX_MAX_FILE = INT32_MAX /* bytes of one protobuf message */
+    ONNX_MAX_OPSET = 40
 };
 
-/* ---- onnx_scan.c ---- */
-
-/* Walk the bytes of a message of type `desc` without allocating: nesting, wire types, lengths and numbers are
- * such that protobuf-c will take them. RQ_BAD_FILE: the sentence gives the byte and the field. */
-rq_status rq_onnx_scan(const uint8_t *data, size_t size, const ProtobufCMessageDescriptor *desc, rq_err *err);
-
-/* ---- onnx_parse.c ---- */
-
-/* Memory of one parsed file: small blocks in an arena, large ones (tensors) on their own so that they can be
- * kept without a copy. Has a limit, so that a small file cannot ask for much. */
-typedef struct rq_onnx_mem {
-    rq_arena small;
-    void **large;
-    int n_large, cap_large, hint;
-    size_t used, limit;
-    bool over; /* the limit was hit (otherwise a failed allocation is the system's) */
-} rq_onnx_mem;
-
-/* Scan and parse. The message lives until rq_onnx_mem_release. RQ_BAD_FILE, RQ_NO_MEMORY. */
-rq_status rq_onnx_parse(ProtobufCMessage **out, rq_onnx_mem *m, const ProtobufCMessageDescriptor *desc,
-                        const uint8_t *data, size_t size, rq_err *err);
-/* Take the block `data` out of m: the caller frees it with rq_mem_free. False: it is not a block of its own. */
-bool rq_onnx_mem_take(rq_onnx_mem *m, const void *data);
-/* Memory that goes with m, within its limit; cleared. NULL: out of memory. */
-void *rq_onnx_mem_alloc(rq_onnx_mem *m, size_t n, size_t size);
-void rq_onnx_mem_release(rq_onnx_mem *m);
-
 /* ---- what is kept aside ---- */
-
-/* Fields of a message as they came, for which our schema has no name. */
-typedef struct rq_onnx_fields {
-    size_t n;
-    ProtobufCMessageUnknownField *field;
-} rq_onnx_fields;
 
 /* One per model, shared by the copies of its graph: everything the `extra` pointers point into. */
 typedef struct rq_onnx_kept {
@@ -83,42 +48,37 @@ typedef struct rq_onnx_kept {
 /* graph.extra; `model` belongs to the outermost graph. */
 typedef struct rq_onnx_graph_extra {
     rq_onnx_kept *kept;
-    rq_onnx_fields model, graph;
+    rq_protobuf_fields model, graph;
     int64_t opset;   /* of the default domain, as read */
     const char *doc; /* of the model; graph.doc is the graph's */
 } rq_onnx_graph_extra;
 
-/* rq_node.extra is a rq_onnx_fields. */
+/* rq_node.extra is a rq_protobuf_fields. */
 
 typedef struct rq_onnx_tensor_extra {
     const char *name, *doc; /* of a tensor inside an attribute; doc of an initializer */
-    rq_onnx_fields fields;
+    rq_protobuf_fields fields;
 } rq_onnx_tensor_extra;
 
 /* rq_attr.extra */
 typedef struct rq_onnx_attr_extra {
     int32_t type; /* of an opaque attribute */
-    rq_onnx_fields fields;
+    rq_protobuf_fields fields;
     rq_onnx_tensor_extra *tensors; /* [attr.n] of TENSOR and TENSORS; NULL: nothing to say */
 } rq_onnx_attr_extra;
 
 /* rq_value.extra */
 typedef struct rq_onnx_value_extra {
-    rq_onnx_fields info; /* of ValueInfoProto */
-    rq_onnx_fields type; /* TypeProto as it was, where it says more than an element type and a shape... */
-    rq_dtype dtype;      /* ...and what it says of these: not written when they have changed */
+    rq_protobuf_fields info; /* of ValueInfoProto */
+    rq_protobuf_fields type; /* TypeProto as it was, where it says more than an element type and a shape... */
+    rq_dtype dtype;          /* ...and what it says of these: not written when they have changed */
     rq_shape shape;
     bool stated;                 /* a type stood in the file */
     bool listed;                 /* a constant that was listed among the inputs (IR versions before 4) */
     rq_onnx_tensor_extra tensor; /* of the initializer */
-    rq_onnx_fields sparse;       /* SparseTensorProto as it was, while the constant is the one read */
+    rq_protobuf_fields sparse;   /* SparseTensorProto as it was, while the constant is the one read */
     uint64_t sparse_hash;        /* of the dense bytes it stands for */
 } rq_onnx_value_extra;
-
-/* Copy the unknown fields of a message to k. RQ_NO_MEMORY. */
-rq_status rq_onnx_keep(rq_onnx_fields *out, rq_onnx_kept *k, const ProtobufCMessage *m);
-/* The whole message as one field with this tag. */
-rq_status rq_onnx_keep_message(rq_onnx_fields *out, rq_onnx_kept *k, uint32_t tag, const ProtobufCMessage *m);
 
 /* ---- onnx_tensor.c ---- */
 
@@ -126,7 +86,7 @@ rq_status rq_onnx_keep_message(rq_onnx_fields *out, rq_onnx_kept *k, uint32_t ta
  * inline data may be taken from, and the external files opened so far. */
 typedef struct rq_onnx_source {
     const char *folder;
-    rq_onnx_mem *mem;
+    rq_protobuf_mem *mem;
     struct rq_onnx_file *files;
     rq_onnx_kept *kept;
 } rq_onnx_source;
@@ -180,7 +140,7 @@ rq_status rq_onnx_attr_read(rq_onnx_reader *r, rq_graph *g, rq_id node, Onnx__At
 
 /* Replace calls of the model's functions by their bodies, in the message itself. RQ_BAD_FILE: recursion, a call that
  * does not fit; RQ_UNSUPPORTED: a function for another opset. */
-rq_status rq_onnx_inline(Onnx__ModelProto *model, rq_onnx_mem *m, rq_err *err);
+rq_status rq_onnx_inline(Onnx__ModelProto *model, rq_protobuf_mem *m, rq_err *err);
 
 /* ---- onnx_write.c, onnx_build.c ---- */
 rq_status rq_onnx_write(const rq_graph *g, const char *path, const rq_save_cfg *cfg, rq_err *err);

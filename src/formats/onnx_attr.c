@@ -90,7 +90,7 @@ static rq_status read_tensors(rq_onnx_reader *r, rq_graph *g, rq_attr *a, rq_onn
         x->tensors[i].doc = rq_arena_strndup(&r->src.kept->arena, (char *)t[i]->doc_string.data, t[i]->doc_string.len);
         if (!x->tensors[i].name || !x->tensors[i].doc)
             return RQ_NO_MEMORY;
-        RQ_TRY(rq_onnx_keep(&x->tensors[i].fields, r->src.kept, &t[i]->base));
+        RQ_TRY(rq_protobuf_keep(&x->tensors[i].fields, &r->src.kept->arena, &t[i]->base));
     }
     return RQ_OK;
 }
@@ -199,7 +199,7 @@ rq_status rq_onnx_attr_read(rq_onnx_reader *r, rq_graph *g, rq_id node, Onnx__At
         a->n = 1;
         a->extra = x;
         x->type = type;
-        RQ_TRY(rq_onnx_keep(&x->fields, r->src.kept, &p->base));
+        RQ_TRY(rq_protobuf_keep(&x->fields, &r->src.kept->arena, &p->base));
         RQ_TRY(rq_onnx_string(&a->doc, g, &p->doc_string, "a doc string", r->err));
         st = read_payload(r, g, node, a, x, type, p);
     }

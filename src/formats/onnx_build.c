@@ -65,7 +65,7 @@ static ProtobufCBinaryData text_of(const char *s)
 #define SET_TEXT(m, field, s) ((m)->field = text_of(s), (m)->has_##field = (m)->field.len > 0)
 
 /* Put kept fields back: after those (if any) that the message has already. */
-static rq_status put_back(builder *b, ProtobufCMessage *m, const rq_onnx_fields *f)
+static rq_status put_back(builder *b, ProtobufCMessage *m, const rq_protobuf_fields *f)
 {
     if (!f->n)
         return RQ_OK;

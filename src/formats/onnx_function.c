@@ -17,7 +17,7 @@ enum { MAX_NEST = 64 };
 typedef ProtobufCBinaryData text;
 
 typedef struct inliner {
-    rq_onnx_mem *m;
+    rq_protobuf_mem *m;
     Onnx__FunctionProto **f; /* sorted by identity */
     size_t n;
     uint8_t *state; /* of each function: 0 not seen, 1 being looked at, 2 without recursion */
@@ -123,7 +123,7 @@ static rq_status check_nodes(inliner *x, Onnx__NodeProto **node, size_t n, int n
 
 static void *copy_of(inliner *x, const void *src, size_t n, size_t size)
 {
-    void *p = rq_onnx_mem_alloc(x->m, n, size);
+    void *p = rq_protobuf_mem_alloc(x->m, n, size);
     if (p && n)
         memcpy(p, src, n * size);
     return p;
@@ -143,7 +143,7 @@ static rq_status put_name(inliner *x, const scope *s, text *name)
             *name = s->call->output[i];
             return RQ_OK;
         }
-    uint8_t *p = rq_onnx_mem_alloc(x->m, s->prefix.len + name->len, 1);
+    uint8_t *p = rq_protobuf_mem_alloc(x->m, s->prefix.len + name->len, 1);
     if (!p)
         return fail_memory(x);
     memcpy(p, s->prefix.data, s->prefix.len);
@@ -269,7 +269,7 @@ static rq_status tag_node(inliner *x, const scope *s, Onnx__NodeProto *n)
     static const text constant = { .data = (uint8_t *)"Constant", .len = 8 }; /* the same in all */
     if (!version || version == x->opset || !is_standard(&n->domain) || !compare_text(&n->op_type, &constant))
         return RQ_OK;
-    char *tag = rq_onnx_mem_alloc(x->m, sizeof RQ_UPGRADE_TAG + 24, 1);
+    char *tag = rq_protobuf_mem_alloc(x->m, sizeof RQ_UPGRADE_TAG + 24, 1);
     if (!tag)
         return fail_memory(x);
     n->domain.len = (size_t)sprintf(tag, RQ_UPGRADE_TAG "%" PRId64, version);
@@ -306,7 +306,7 @@ static rq_status append(inliner *x, node_list *out, Onnx__NodeProto *n)
 {
     if (out->n == out->cap) {
         size_t cap = out->cap ? 2 * out->cap : 16;
-        Onnx__NodeProto **more = rq_onnx_mem_alloc(x->m, cap, sizeof *more);
+        Onnx__NodeProto **more = rq_protobuf_mem_alloc(x->m, cap, sizeof *more);
         if (!more)
             return fail_memory(x);
         if (out->n)
@@ -325,8 +325,8 @@ static rq_status pass_through(inliner *x, const scope *s, node_list *out)
         for (size_t k = 0; k < s->f->n_input; k++) {
             if (compare_text(&s->f->output[i], &s->f->input[k]) || !s->call->output[i].len)
                 continue;
-            Onnx__NodeProto *n = rq_onnx_mem_alloc(x->m, 1, sizeof *n);
-            text *names = rq_onnx_mem_alloc(x->m, 2, sizeof *names);
+            Onnx__NodeProto *n = rq_protobuf_mem_alloc(x->m, 1, sizeof *n);
+            text *names = rq_protobuf_mem_alloc(x->m, 2, sizeof *names);
             if (!n || !names)
                 return fail_memory(x);
             onnx__node_proto__init(n);
@@ -350,7 +350,7 @@ static rq_status expand_call(inliner *x, const Onnx__FunctionProto *f, const Onn
                        (int)f->name.len, (char *)f->name.data, call->n_input, call->n_output, f->n_input, f->n_output);
     const text *label = call->name.len ? &call->name : &f->name;
     const size_t most = label->len + 24;
-    char *prefix = rq_onnx_mem_alloc(x->m, most, 1);
+    char *prefix = rq_protobuf_mem_alloc(x->m, most, 1);
     if (!prefix)
         return fail_memory(x);
     int n = snprintf(prefix, most, "%.*s_%" PRIu64 "/", (int)label->len, (char *)label->data, x->calls++);
@@ -400,7 +400,7 @@ static rq_status merge_opsets(inliner *x, Onnx__ModelProto *model, const Onnx__F
                     want->domain.len ? (char *)want->domain.data : "", (long long)model->opset_import[k]->version);
             continue;
         }
-        Onnx__OperatorSetIdProto **more = rq_onnx_mem_alloc(x->m, k + 1, sizeof *more);
+        Onnx__OperatorSetIdProto **more = rq_protobuf_mem_alloc(x->m, k + 1, sizeof *more);
         if (!more)
             return fail_memory(x);
         if (k)
@@ -412,13 +412,13 @@ static rq_status merge_opsets(inliner *x, Onnx__ModelProto *model, const Onnx__F
     return RQ_OK;
 }
 
-rq_status rq_onnx_inline(Onnx__ModelProto *model, rq_onnx_mem *m, rq_err *err)
+rq_status rq_onnx_inline(Onnx__ModelProto *model, rq_protobuf_mem *m, rq_err *err)
 {
     if (!model->n_functions)
         return RQ_OK;
     inliner x = { .m = m, .n = model->n_functions, .f = model->functions, .err = err };
     m->limit += (size_t)64 << 20;
-    x.state = rq_onnx_mem_alloc(m, x.n, 1);
+    x.state = rq_protobuf_mem_alloc(m, x.n, 1);
     if (!x.state)
         return fail_memory(&x);
     qsort(x.f, x.n, sizeof(Onnx__FunctionProto *), compare_functions);

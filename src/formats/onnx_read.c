@@ -130,7 +130,7 @@ static rq_status read_value_info(rq_onnx_reader *r, rq_graph *g, rq_id v, const 
         return RQ_NO_MEMORY;
     if (p->doc_string.len)
         RQ_TRY(rq_onnx_string(&g->values[v].doc, g, &p->doc_string, "the doc string", r->err));
-    RQ_TRY(rq_onnx_keep(&x->info, r->src.kept, &p->base));
+    RQ_TRY(rq_protobuf_keep(&x->info, &r->src.kept->arena, &p->base));
     if (!p->type)
         return RQ_OK;
     rq_status st = read_type(&x->dtype, &x->shape, g, p->type, r->err);
@@ -138,7 +138,7 @@ static rq_status read_value_info(rq_onnx_reader *r, rq_graph *g, rq_id v, const 
         return st == RQ_NO_MEMORY ? st : rq_fail_in(r->err, st, "value '%s'", g->values[v].name);
     x->stated = true;
     if (type_is_odd(p->type))
-        RQ_TRY(rq_onnx_keep_message(&x->type, r->src.kept, 2, &p->type->base));
+        RQ_TRY(rq_protobuf_keep_message(&x->type, &r->src.kept->arena, 2, &p->type->base));
     g->values[v].dtype = x->dtype;
     g->values[v].shape = x->shape;
     return RQ_OK;
@@ -217,10 +217,10 @@ static rq_status read_initializer(rq_onnx_reader *r, rq_graph *g, Onnx__TensorPr
     x->listed = r->ir < 4 && g->values[id].kind == RQ_VALUE_CONST;
     if (sparse) {
         x->sparse_hash = rq_onnx_tensor_hash(&g->values[id].constant);
-        return rq_onnx_keep_message(&x->sparse, r->src.kept, 15, &sparse->base);
+        return rq_protobuf_keep_message(&x->sparse, &r->src.kept->arena, 15, &sparse->base);
     }
     x->tensor.doc = kept_string(r, &p->doc_string);
-    return x->tensor.doc ? rq_onnx_keep(&x->tensor.fields, r->src.kept, &p->base) : RQ_NO_MEMORY;
+    return x->tensor.doc ? rq_protobuf_keep(&x->tensor.fields, &r->src.kept->arena, &p->base) : RQ_NO_MEMORY;
 }
 
 static rq_status read_initializers(rq_onnx_reader *r, rq_graph *g, const Onnx__GraphProto *p)
@@ -319,10 +319,10 @@ static rq_status read_node_body(rq_onnx_reader *r, rq_graph *g, const Onnx__Node
         st = rq_graph_add_node(g, &id, op, domain, name, in, (int)p->n_input, out, (int)p->n_output, r->err);
     rq_mem_free(in);
     RQ_TRY(st);
-    rq_onnx_fields *x = rq_arena_alloc(&r->src.kept->arena, 1, sizeof *x);
+    rq_protobuf_fields *x = rq_arena_alloc(&r->src.kept->arena, 1, sizeof *x);
     if (!x)
         return RQ_NO_MEMORY;
-    RQ_TRY(rq_onnx_keep(x, r->src.kept, &p->base));
+    RQ_TRY(rq_protobuf_keep(x, &r->src.kept->arena, &p->base));
     g->nodes[id].extra = x;
     RQ_TRY(rq_onnx_string(&g->nodes[id].overload, g, &p->overload, "the overload", r->err));
     RQ_TRY(rq_onnx_string(&g->nodes[id].doc, g, &p->doc_string, "the doc string", r->err));
@@ -377,7 +377,7 @@ rq_status rq_onnx_read_graph(rq_onnx_reader *r, rq_graph *g, Onnx__GraphProto *p
     rq_onnx_graph_extra *x = graph_extra(r, g);
     if (!x)
         return RQ_NO_MEMORY;
-    RQ_TRY(rq_onnx_keep(&x->graph, r->src.kept, &p->base));
+    RQ_TRY(rq_protobuf_keep(&x->graph, &r->src.kept->arena, &p->base));
     RQ_TRY(rq_onnx_string(&g->name, g, &p->name, "the name of the graph", r->err));
     if (!g->name[0])
         g->name = "graph"; /* ONNX wants one */
@@ -451,17 +451,17 @@ static rq_status read_model(rq_onnx_reader *r, rq_graph *g, Onnx__ModelProto *p)
     x->doc = kept_string(r, &p->doc_string);
     if (!x->doc)
         return RQ_NO_MEMORY;
-    RQ_TRY(rq_onnx_keep(&x->model, r->src.kept, &p->base));
+    RQ_TRY(rq_protobuf_keep(&x->model, &r->src.kept->arena, &p->base));
     return rq_onnx_read_graph(r, g, p->graph);
 }
 
 rq_status rq_onnx_read(rq_graph **out, const uint8_t *data, size_t size, const char *folder, rq_err *err)
 {
-    rq_onnx_mem mem = { 0 };
+    rq_protobuf_mem mem = { 0 };
     rq_onnx_reader r = { .src = { .folder = folder, .mem = &mem }, .err = err };
     ProtobufCMessage *model;
     rq_graph *g = NULL;
-    rq_status st = rq_onnx_parse(&model, &mem, &onnx__model_proto__descriptor, data, size, err);
+    rq_status st = rq_protobuf_parse(&model, &mem, &onnx__model_proto__descriptor, data, size, err);
     if (st)
         goto done;
     st = RQ_NO_MEMORY;
@@ -482,7 +482,7 @@ done:
     if (r.src.kept)
         kept_unref(r.src.kept);
     rq_onnx_source_release(&r.src);
-    rq_onnx_mem_release(&mem);
+    rq_protobuf_mem_release(&mem);
     *out = g;
     return st;
 }

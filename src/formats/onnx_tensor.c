@@ -128,7 +128,7 @@ static rq_status read_raw(rq_tensor *out, rq_dtype d, const rq_shape *shape, con
     if (raw->len != want)
         return rq_fail(err, RQ_BAD_FILE, "has %zu bytes of raw_data; %s %s needs %zu", raw->len, rq_dtype_name(d),
                        rq_shape_text(shape, text, sizeof text), want);
-    if (rq_onnx_mem_take(src->mem, raw->data)) { /* large: keep the parser's block, which is aligned */
+    if (rq_protobuf_mem_take(src->mem, raw->data)) { /* large: keep the parser's block, which is aligned */
         rq_status st = rq_tensor_wrap(out, d, shape, raw->data, free_block, NULL);
         if (st)
             rq_mem_free(raw->data);

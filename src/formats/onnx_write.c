@@ -132,7 +132,7 @@ static rq_status write_messages(Onnx__ModelProto *m, const char *path, size_t mo
         if (!st)
             st = move_tensors(m->graph, &data, slash ? slash + 1 : data_path, a, err);
         size_t size = protobuf_c_message_get_packed_size(&m->base);
-        if (!st && size > ONNX_MAX_FILE)
+        if (!st && size > RQ_PROTOBUF_MAX_SIZE)
             st = rq_fail(
                 err, RQ_UNSUPPORTED,
                 "the model takes %zu bytes even with its weights in a file of their own; a protobuf message has "
@@ -224,7 +224,7 @@ rq_status rq_onnx_write_split(const rq_graph *g, const char *path, const rq_save
 
 rq_status rq_onnx_write(const rq_graph *g, const char *path, const rq_save_cfg *cfg, rq_err *err)
 {
-    return rq_onnx_write_split(g, path, cfg, ONNX_MAX_FILE, err);
+    return rq_onnx_write_split(g, path, cfg, RQ_PROTOBUF_MAX_SIZE, err);
 }
 
 /* ---- the row ---- */

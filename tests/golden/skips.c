@@ -6,8 +6,8 @@
 static const struct skip {
     const char *mark, *reason; /* the member of a case that makes the kind, as in run_golden.c */
 } skips[] = {
-    { "package", "Core ML packages are not read" },
-    { "op_types", "Core ML packages are not read" },
+    { "package", "Core ML packages are read (test formats_coreml), but not run" },
+    { "op_types", "Core ML packages are read (test formats_coreml), but not run" },
 };
 
 const char *golden_skip_reason(const golden_case *c)

@@ -46,19 +46,19 @@ static bool is_text(const Onnx__ValueInfoProto *v)
 static const char *reason_of_types(const char *path)
 {
     rq_map map;
-    rq_onnx_mem mem = { 0 };
+    rq_protobuf_mem mem = { 0 };
     ProtobufCMessage *m;
     const char *why = NULL;
     if (rq_file_map(&map, path, NULL))
         return NULL;
-    if (!rq_onnx_parse(&m, &mem, &onnx__model_proto__descriptor, map.data, map.size, NULL)) {
+    if (!rq_protobuf_parse(&m, &mem, &onnx__model_proto__descriptor, map.data, map.size, NULL)) {
         const Onnx__GraphProto *g = ((Onnx__ModelProto *)m)->graph;
         for (size_t i = 0; g && i < g->n_input; i++)
             why = is_tensor(g->input[i]) ? why : TYPES;
         for (size_t i = 0; g && i < g->n_output; i++)
             why = !is_tensor(g->output[i]) ? TYPES : is_text(g->output[i]) ? TO_TEXT : why;
     }
-    rq_onnx_mem_release(&mem);
+    rq_protobuf_mem_release(&mem);
     rq_file_unmap(&map);
     return why;
 }

@@ -14,7 +14,7 @@ static bool read_tensor(golden_case *c, rq_tensor *out, const char *path)
 {
     rq_err err = { 0 };
     rq_map map;
-    rq_onnx_mem mem = { 0 };
+    rq_protobuf_mem mem = { 0 };
     rq_onnx_source src = { .mem = &mem };
     ProtobufCMessage *m;
     *out = (rq_tensor) { 0 };
@@ -22,11 +22,11 @@ static bool read_tensor(golden_case *c, rq_tensor *out, const char *path)
         golden_fail(c, "%s", err.text);
         return false;
     }
-    bool ok = !rq_onnx_parse(&m, &mem, &onnx__tensor_proto__descriptor, map.data, map.size, &err) &&
+    bool ok = !rq_protobuf_parse(&m, &mem, &onnx__tensor_proto__descriptor, map.data, map.size, &err) &&
               !rq_onnx_tensor_read(out, (Onnx__TensorProto *)m, &src, &err);
     if (!ok)
         golden_fail(c, "%s: %s", path, err.text);
-    rq_onnx_mem_release(&mem);
+    rq_protobuf_mem_release(&mem);
     rq_file_unmap(&map);
     return ok;
 }
