@@ -619,6 +619,30 @@ void grad_finish(grad *g, int n_out)
     release(g);
 }
 
+void grad_output(grad *g, int n_out, int output, const float *want)
+{
+    rq_dtype d[GRAD_MAX_OUT] = { 0 };
+    rq_shape s[GRAD_MAX_OUT] = { 0 };
+    infer(g, n_out, d, s);
+    const char *level;
+    unsigned flags;
+    for (int l = 0; (level = rq_cpu_level(l, &flags)); l++) {
+        if (flags & ~rq_cpu_detect())
+            continue;
+        pass p;
+        pass_open(&p, g, n_out, flags, NULL, d, s);
+        pass_forward(&p);
+        for (int64_t i = 0, n = rq_tensor_count(&p.out[output]); i < n; i++) {
+            const double got = rq_tensor_get(&p.out[output], i);
+            if (!(got == (double)want[i]) && !(isnan(got) && isnan(want[i])))
+                fail_msg("%s (%s) on %s: output %d, element %lld, is %.9g, expected %.9g", g->op, g->label, level,
+                         output, (long long)i, got, (double)want[i]);
+        }
+        pass_close(&p);
+    }
+    release(g);
+}
+
 void grad_exactly(grad *g, int n_out, int input, const float *want)
 {
     rq_dtype d[GRAD_MAX_OUT] = { 0 };

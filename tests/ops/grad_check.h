@@ -75,6 +75,9 @@ void grad_finish(grad *g, int n_out);
 /* The derivatives at one point, where differences do not say (kinks): dy all 1, gradient of input `i` must be exactly want[count]. */
 void grad_exactly(grad *g, int n_out, int i, const float *want);
 
+/* The forward at one point: output `output` must be exactly want[count], on every instruction set. */
+void grad_output(grad *g, int n_out, int output, const float *want);
+
 /* For rows whose gradient is no derivative (straight-through): says that another test has it, which one. */
 void grad_elsewhere(const char *op, const char *domain, const char *test);
 

@@ -1,4 +1,13 @@
 /* tests/ops/grad_pool.c — gradients of pools: padding, dilation, windows that overlap, ceil_mode, one to three axes, ties. */
+#include <math.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <setjmp.h>
+#include <string.h>
+
+#include <cmocka.h>
+
 #include "ops/grad_check.h"
 
 typedef struct form {
@@ -38,6 +47,98 @@ static void input(grad *g, const form *f, bool distinct)
         grad_distinct(g, f->rank, d[0], d[1], d[2], d[3], d[4]);
     else
         grad_random(g, -2, 2, f->rank, d[0], d[1], d[2], d[3], d[4]);
+}
+
+/* ---- NaN ---- */
+
+/* A window with a NaN gives NaN, which is larger than all, and the gradient goes to it: PyTorch 2.7's numbers. Of several the first has it, as of equals. */
+static void nan_of_pytorch(void)
+{
+    const float n = NAN, inf = INFINITY;
+    const struct {
+        int size, kernel, stride;
+        float x[9], y[4], dx[9], at[4];
+    } cases[] = {
+        { 2, 2, 2, { 1, n, 3, 2 }, { n }, { 0, 1, 0, 0 }, { 1 } },
+        { 2, 2, 2, { 1, inf, inf, n }, { n }, { 0, 0, 0, 1 }, { 3 } },
+        { 2, 2, 2, { n, inf, 2, 2 }, { n }, { 1, 0, 0, 0 }, { 0 } },
+        { 2, 2, 2, { -inf, -inf, -inf, -inf }, { -inf }, { 1, 0, 0, 0 }, { 0 } },
+        { 3, 2, 1, { 1, 2, n, 4, 5, 6, 7, 8, 9 }, { 5, n, 8, 9 }, { 0, 0, 1, 0, 1, 0, 0, 1, 1 }, { 4, 2, 7, 8 } },
+        { 3, 3, 3, { 1, 2, 3, 4, n, 6, 7, 8, 9 }, { n }, { 0, 0, 0, 0, 1, 0, 0, 0, 0 }, { 4 } },
+        { 2, 2, 2, { 1, n, n, 2 }, { n }, { 0, 1, 0, 0 }, { 1 } }, /* PyTorch: the last */
+    };
+    for (size_t i = 0; i < 4 * sizeof cases / sizeof *cases; i++) {
+        grad g;
+        const int k = cases[i / 4].kernel, size = cases[i / 4].size, how = (int)(i % 4);
+        grad_start(&g, how == 3 ? "GlobalMaxPool" : "MaxPool", "", 12, "NaN");
+        if (how < 3) {
+            grad_set_ints(&g, "kernel_shape", 2, (const int64_t[]) { k, k });
+            grad_set_ints(&g, "strides", 2, (const int64_t[]) { cases[i / 4].stride, cases[i / 4].stride });
+        }
+        grad_floats(&g, cases[i / 4].x, 4, 1, 1, size, size);
+        if (how == 0)
+            grad_output(&g, 1, 0, cases[i / 4].y);
+        else if (how == 1)
+            grad_output(&g, 2, 1, cases[i / 4].at);
+        else if (how == 2)
+            grad_exactly(&g, 1, 0, cases[i / 4].dx);
+        else if (k == size)
+            grad_exactly(&g, 1, 0, cases[i / 4].dx);
+        else
+            grad_output(&g, 1, 0, (const float[]) { n });
+    }
+}
+
+/* The same by its definition, of planes that are wide enough for vectors. */
+static void nan_anywhere(const form *f, const int *dim, unsigned seed)
+{
+    enum { MOST = 7 * 45 };
+    float x[MOST], y[MOST] = { 0 }, dx[MOST] = { 0 };
+    const int rows = dim[0], columns = dim[1];
+    grad g;
+    for (int i = 0; i < rows * columns; i++) {
+        seed = seed * 1664525u + 1013904223u;
+        x[i] = seed >> 28 == 0 ? NAN : (float)(seed >> 8 & 0xff) / 16;
+    }
+    int n = 0, out[2];
+    for (int d = 0; d < 2; d++)
+        out[d] =
+            (int)((dim[d] + f->pads[d] + f->pads[d + 2] - f->dilation[d] * (f->kernel[d] - 1) - 1) / f->stride[d]) + 1;
+    for (int r = 0; r < out[0]; r++)
+        for (int c = 0; c < out[1]; c++) {
+            int best = -1;
+            for (int i = 0; i < f->kernel[0]; i++)
+                for (int k = 0; k < f->kernel[1]; k++) {
+                    const int u = (int)(r * f->stride[0] - f->pads[0] + i * f->dilation[0]),
+                              v = (int)(c * f->stride[1] - f->pads[1] + k * f->dilation[1]), at = u * columns + v;
+                    if (u >= 0 && v >= 0 && u < rows && v < columns &&
+                        (best < 0 || x[at] > x[best] || (isnan(x[at]) && !isnan(x[best]))))
+                        best = at;
+                }
+            dx[best] += 1;
+            y[n++] = x[best];
+        }
+    for (int back = 0; back < 2; back++) {
+        start(&g, "MaxPool", 12, f);
+        grad_floats(&g, x, 4, 1, 1, rows, columns);
+        if (back)
+            grad_exactly(&g, 1, 0, dx);
+        else
+            grad_output(&g, 1, 0, y);
+    }
+}
+
+static void nan_in_pools(void)
+{
+    static const form wide[] = {
+        { "NaN, quarters", 4, { 0 }, { 2, 2 }, { 2, 2 }, { 1, 1 }, { 0 }, false },
+        { "NaN, 3x3 that overlap", 4, { 0 }, { 3, 3 }, { 2, 2 }, { 1, 1 }, { 1, 1, 1, 1 }, false },
+        { "NaN, dilation", 4, { 0 }, { 2, 3 }, { 1, 1 }, { 2, 2 }, { 0, 1, 1, 0 }, false },
+    };
+    static const int dims[][2] = { { 6, 44 }, { 7, 45 }, { 4, 7 } };
+    nan_of_pytorch();
+    for (int i = 0; i < 9; i++)
+        nan_anywhere(&wide[i % 3], dims[i / 3], (unsigned)i);
 }
 
 void grad_pool(void)
@@ -90,4 +191,5 @@ void grad_pool(void)
     grad_start(&g, "GlobalMaxPool", "", 1, "ties");
     grad_floats(&g, x, 4, 1, 1, 2, 4);
     grad_exactly(&g, 1, 0, (const float[]) { 0, 0, 0, 1, 0, 0, 0, 0 });
+    nan_in_pools();
 }
