@@ -33,7 +33,7 @@ for shard in $shards; do
     big) # a model of more than 2 GiB, out and back (3 GiB of disk)
         cmake -S . -B build $gen >/dev/null && cmake --build build -j "$jobs" --target test_big && build/tests/test_big
         ;;
-    kill) # training dies ten times at random moments, goes on, and ends with the same bytes
+    kill) # training of floats and of a quantizer dies ten times each at random moments, goes on, and ends with the same bytes
         cmake -S . -B build $gen >/dev/null && cmake --build build -j "$jobs" --target requant &&
             tests/cli/kill.sh build/requant 10
         ;;

@@ -423,7 +423,11 @@ static void check_group(const rq_linear_quantizer *q, const rq_graph *out, const
         float k = 1;
         if (gr->norm >= 0) {
             const rq_id *in = from->nodes[gr->norm].in;
-            const int64_t out_channel = channel(&got.shape, gr->deconv ? 1 : 0, i);
+            int64_t out_channel = channel(&got.shape, gr->deconv ? 1 : 0, i);
+            if (gr->deconv) { /* [in][out / groups] */
+                const int64_t groups = rq_attr_int(&from->nodes[gr->root], "group", 1);
+                out_channel += channel(&got.shape, 0, i) / (got.shape.dim[0] / groups) * got.shape.dim[1];
+            }
             k = from->values[in[1]].constant.f32[out_channel] /
                 sqrtf(from->values[in[4]].constant.f32[out_channel] + 1e-5F);
         }
