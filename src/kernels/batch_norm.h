@@ -19,6 +19,8 @@ typedef struct rq_bn_sums {
 typedef void (*rq_bn_moments_fn)(rq_bn_sums *s, const float *x, size_t n, float shift, size_t ahead);
 /* a += dy, b += dy (x - shift) */
 typedef void (*rq_bn_products_fn)(rq_bn_sums *s, const float *dy, const float *x, size_t n, float shift, size_t ahead);
+/* y = x / k + bias, a += y: what a convolution gives without the factor folded into its weights */
+typedef void (*rq_bn_unfold_fn)(rq_bn_sums *s, float *y, const float *x, size_t n, float k, float bias, size_t ahead);
 /* y = (x - shift) scale + add; y may be x */
 typedef void (*rq_bn_apply_fn)(float *y, const float *x, size_t n, float shift, float scale, float add);
 /* dx = scale ((dy - mean) - slope (x - shift)); dx may be dy or x */
@@ -39,6 +41,7 @@ static inline double rq_bn_join(const double lane[RQ_BN_LANES])
 
 typedef struct rq_bn_isa {
     rq_bn_moments_fn moments;
+    rq_bn_unfold_fn unfold;
     rq_bn_products_fn products;
     rq_bn_apply_fn apply;
     rq_bn_grad_fn grad;

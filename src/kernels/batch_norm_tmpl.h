@@ -82,6 +82,41 @@ static void products(rq_bn_sums *s, const float *dy, const float *x, size_t n, f
     }
 }
 
+static inline __attribute__((always_inline)) void unfold_add(vf *a, float *y, const float *x, vf k, vf bias)
+{
+    for (int p = 0; p < PARTS; p++) {
+        const vf v = vadd(vdiv(vload(x + p * VEC_WIDTH), k), bias);
+        vstore(y + p * VEC_WIDTH, v);
+        a[p] = vadd(a[p], v);
+    }
+}
+
+static void unfold(rq_bn_sums *s, float *y, const float *x, size_t n, float k, float bias, size_t ahead)
+{
+    const vf by = vsplat(k), more = vsplat(bias);
+    for (size_t from = 0; from < n; from += RQ_BN_BLOCK) {
+        const size_t end = n - from < RQ_BN_BLOCK ? n : from + RQ_BN_BLOCK;
+        vf a[PARTS];
+        for (int p = 0; p < PARTS; p++)
+            a[p] = vsplat(0);
+        size_t i = from;
+        for (; i + LANES <= end; i += LANES) {
+            __builtin_prefetch(x + i + ahead);
+            __builtin_prefetch(y + i + ahead, 1);
+            unfold_add(a, y + i, x + i, by, more);
+        }
+        if (i < end) {
+            float t[LANES] = { 0 };
+            for (; i < end; i++)
+                t[i % LANES] = y[i] = x[i] / k + bias;
+            for (int p = 0; p < PARTS; p++)
+                a[p] = vadd(a[p], vload(t + p * VEC_WIDTH));
+        }
+        for (int p = 0; p < PARTS; p++)
+            vdstore(s->a + p * VEC_WIDTH, vdadd(vdload(s->a + p * VEC_WIDTH), a[p]));
+    }
+}
+
 static void apply(float *y, const float *x, size_t n, float shift, float scale, float add)
 {
     const vf c = vsplat(shift), m = vsplat(scale), b = vsplat(add);
@@ -105,4 +140,5 @@ static void grad(float *dx, const float *dy, const float *x, size_t n, float shi
 
 #define NAME_(a, b) a##b
 #define NAME(a, b) NAME_(a, b)
-const rq_bn_isa NAME(rq_bn_, SUFFIX) = { .moments = moments, .products = products, .apply = apply, .grad = grad };
+const rq_bn_isa
+    NAME(rq_bn_, SUFFIX) = { .moments = moments, .unfold = unfold, .products = products, .apply = apply, .grad = grad };

@@ -211,14 +211,15 @@ static void forward_folded(const job *j, const runs *r, const float *x, int64_t 
     const double n = (double)(r->n * r->len);
     const float k = j->k[c], bias = j->bias ? j->bias[c] : 0;
     double mean = j->mean[c], var = j->var[c], squares;
+    rq_bn_sums sums = { { 0 }, { 0 } };
     for (int64_t i = 0; i < r->n; i++)
-        for (int64_t at = i * r->step; at < i * r->step + r->len; at++)
-            y[at] = x[at] / k + bias;
+        bn->unfold(&sums, y + i * r->step, x + i * r->step, (size_t)r->len, k, bias,
+                   i + 1 < r->n ? (size_t)r->step : 0);
     s->inv = 1 / sqrt(var + j->epsilon);
     s->offset = bias - mean;
     float inv = 1 / sqrtf(j->var[c] + (float)j->epsilon);
     if (j->train) {
-        mean = pass_moments(j, r, y, 0, &squares) / n;
+        mean = rq_bn_join(sums.a) / n;
         pass_moments(j, r, y, (float)mean, &squares);
         var = squares / n;
         inv = (float)(1 / sqrt((double)(float)var + j->epsilon));

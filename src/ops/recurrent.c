@@ -196,6 +196,8 @@ float *rq_recurrent_take(char **at, int64_t n)
     return p;
 }
 
+enum { MANY_STEPS = 8, TILE = 16 };
+
 static size_t lay_out(const sizes *z, cell c, void *scratch, room *r)
 {
     char *at = scratch;
@@ -207,6 +209,7 @@ static size_t lay_out(const sizes *z, cell c, void *scratch, room *r)
     r->c = rq_recurrent_take(&at, state);
     r->tmp = rq_recurrent_take(&at, state);
     r->bias = rq_recurrent_take(&at, gates);
+    r->rec = z->steps >= MANY_STEPS ? rq_recurrent_take(&at, z->hidden * gates) : NULL;
     return (size_t)(at - (char *)scratch);
 }
 
@@ -246,13 +249,29 @@ static void activate(const pass *p, int f, float *x, int64_t n)
     rq_recurrent_apply(p->a->k, &p->f[f], x, x, n);
 }
 
-/* y [batch][n] (rows `ld` apart) = state [batch][hidden] x rows first.. of R, transposed */
+/* y [batch][n] (rows `ld` apart) = state [batch][hidden] x rows first.. of R, transposed. */
 static rq_status recur(const pass *p, float *y, int64_t ld, const float *state, int64_t first, int64_t n)
 {
     if (p->product) /* an LSTM: all gates at once */
         return p->product(p->arg, y, state, p->z.batch, p->dir, true);
+    const int64_t gates = rq_recurrent_gates(p->cell) * p->z.hidden;
+    if (p->r.rec)
+        return rq_gemm_f32(p->a->k, y, state, p->r.rec + first, false, false, p->z.batch, n, p->z.hidden, 1,
+                           p->z.hidden, gates, 0, ld, p->a->threads);
     return rq_gemm_f32(p->a->k, y, state, p->rec + first * p->z.hidden, false, true, p->z.batch, n, p->z.hidden, 1,
                        p->z.hidden, p->z.hidden, 0, ld, p->a->threads);
+}
+
+/* The few rows of a step are a product of half the time where R lies this way, which pays from MANY_STEPS on. */
+static void turn_over(const pass *p)
+{
+    const int64_t n = p->z.hidden, gates = rq_recurrent_gates(p->cell) * n;
+    for (int64_t from = 0; from < gates; from += TILE) {
+        const int64_t to = from + TILE < gates ? from + TILE : gates;
+        for (int64_t k = 0; k < n; k++)
+            for (int64_t g = from; g < to; g++)
+                p->r.rec[k * gates + g] = p->rec[g * n + k];
+    }
 }
 
 /* The new state of one row from its gates [i o f c], x holding the input's share. */
@@ -459,6 +478,8 @@ static rq_status run_direction(pass *p, const float *x)
     const sizes *z = &p->z;
     int64_t gates = rq_recurrent_gates(p->cell) * z->hidden, rows = rq_recurrent_longest(p) * z->batch;
     read_bias(p);
+    if (p->r.rec && !p->product)
+        turn_over(p);
     if (rows == 0 || gates == 0)
         rows = 0;
     else if (p->product)

@@ -29,6 +29,7 @@ typedef struct rq_recurrent_room {
     float *gate;        /* [batch][gates * hidden] */
     float *h, *c, *tmp; /* [batch][hidden] */
     float *bias;        /* [gates * hidden] */
+    float *rec;         /* [hidden][gates * hidden]: R turned over, where steps are many; or NULL */
 } rq_recurrent_room;
 
 /* One direction of one node. */
