@@ -22,5 +22,5 @@ void grad_dropout(void)
     g.eval = true;
     grad_random(&g, -1, 1, 2, 5, 7);
     grad_finish(&g, 1);
-    grad_elsewhere("FakeQuantize", "requant", "tests/run/test_autograd.c");
+    grad_elsewhere("FakeQuantize", "requant", "tests/run/test_autograd_fakes.c");
 }
