@@ -343,12 +343,50 @@ def fused():
                                       lambda s, t: (t, torch.tensor([2, 1, 3, 4])), {"align_corners_i": 0}), rnd(2, 2, 3), opset=20)
 
 
+def more():
+    """What single() leaves out: dimensions, dilation beside groups and strides, other windows, every activation."""
+    case("conv2d_groups_dilated", nn.Conv2d(6, 9, (3, 2), groups=3, stride=(1, 2), padding=(2, 1), dilation=(2, 3)), rnd(2, 6, 9, 8))
+    case("conv1d_causal", Fn(lambda s, x: F.conv1d(F.pad(x, (4, 0)), s.w, dilation=2), w=(5, 3, 3)), rnd(2, 3, 10))
+    case("conv3d_groups", nn.Conv3d(4, 4, (2, 3, 1), groups=2, padding=(1, 1, 0), dilation=(1, 2, 1)), rnd(1, 4, 4, 6, 3))
+    case("conv_transpose2d_depthwise", nn.ConvTranspose2d(4, 4, 3, groups=4, padding=1), rnd(2, 4, 5, 4))
+    case("conv_transpose2d_dilated", nn.ConvTranspose2d(3, 5, (2, 3), stride=(3, 1), padding=(0, 2), dilation=(1, 2), bias=False), rnd(1, 3, 4, 6))
+    case("conv_transpose3d", nn.ConvTranspose3d(4, 2, 2, stride=2, groups=2, output_padding=1), rnd(1, 4, 2, 3, 2))
+    case("norm_batch3d", nn.BatchNorm3d(3, momentum=0.3, eps=1e-3), rnd(2, 3, 2, 3, 2))
+    case("norm_instance1d", nn.InstanceNorm1d(4, affine=True), rnd(2, 4, 7))
+    case("norm_layer_two_axes", nn.LayerNorm((3, 5)), rnd(4, 3, 5))
+    case("norm_rms", Fn(lambda s, x: x * torch.rsqrt(x.square().mean(-1, keepdim=True) + 1e-6) * s.weight, weight=(6,)), rnd(3, 4, 6))
+    case("log_softmax_axis1", nn.LogSoftmax(1), rnd(3, 5, 2, 2))
+    case("softmax_large", nn.Softmax(-1), rnd(4, 6) * 40)
+    case("activations", Fn(lambda s, x: torch.cat([f(x) for f in (
+        torch.relu, F.relu6, F.leaky_relu, F.elu, F.selu, F.celu, torch.sigmoid, torch.tanh, F.hardsigmoid, F.hardtanh, F.softplus,
+        F.softsign, F.mish, F.logsigmoid)], 1)), rnd(4, 17) * 3)
+    case("glu", nn.GLU(1), rnd(2, 6, 3))
+    case("max_pool_dilated", nn.MaxPool2d((2, 3), stride=1, padding=(1, 1), dilation=(2, 1)), distinct(1, 2, 6, 7))
+    case("max_pool_ceil", nn.MaxPool2d(2, stride=2, ceil_mode=True), distinct(2, 2, 5, 7))
+    case("max_pool3d", nn.MaxPool3d(2), distinct(1, 2, 4, 4, 6))
+    case("avg_pool_ceil", nn.AvgPool2d(3, stride=2, ceil_mode=True), rnd(1, 2, 6, 7))
+    case("lp_pool", nn.LPPool2d(2, 2), rnd(1, 3, 4, 6).abs() + 0.1)
+    case("interpolate_bicubic", nn.Upsample(scale_factor=2, mode="bicubic"), rnd(1, 2, 4, 3))
+    case("interpolate_smaller", nn.Upsample(size=(3, 2), mode="bilinear"), rnd(1, 2, 7, 5))
+    case("interpolate_linear", nn.Upsample(size=11, mode="linear"), rnd(2, 3, 4))
+    case("interpolate_nearest_smaller", nn.Upsample(size=(3, 4)), rnd(1, 2, 7, 5))
+    case("pixel_shuffle", Fn(lambda s, x, a: F.pixel_unshuffle(F.pixel_shuffle(x, 2) * a, 2)), rnd(2, 8, 3, 2), rnd(2, 1, 1))
+    case("einsum", Fn(lambda s, a, b: torch.einsum("bik,bjk->bij", a, b) + torch.einsum("bik,k->bi", a, s.w)[:, :, None], w=(5,)),
+         rnd(2, 3, 5), rnd(2, 4, 5))
+    case("powers", Fn(lambda s, a, b: a.abs().pow(b) / (b.square() + 1).sqrt() + (a.abs() + 1).log() * b.sin() - (a * b).cos().reciprocal().tanh()),
+         rnd(3, 4), rnd(4))
+    case("extremes", Fn(lambda s, a, b: torch.maximum(a, b) * torch.minimum(a, b) + a.amin(1, keepdim=True) + a.prod(0) + a.norm(1, dim=1, keepdim=True)),
+         distinct(3, 5) / 4, rnd(3, 5))
+    case("lstm_deep", Recurrent(nn.LSTM(4, 5, num_layers=3, bias=False)), rnd(5, 2, 4))
+
+
 def main():
     torch.set_num_threads(1)
     torch.manual_seed(2718)
     single()
     networks()
     fused()
+    more()
     (HERE / "cases.json").write_text(
         '{"topic": "grad", "seed": 2718, "about": "gradients of small networks", "peer": "torch %s",\n "cases": [\n%s\n ]}\n'
         % (torch.__version__.split("+")[0], ",\n".join("  " + json.dumps(c) for c in cases)))
