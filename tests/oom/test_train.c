@@ -1,5 +1,5 @@
 /* test_train.c — every allocation of training fails once: optimizers, losses, a whole run of a trainer (a teacher, features, batch norms,
- * evaluation, checkpoints, metrics), one that is resumed, and one of a LinearQuantizer. Each time the call ends in success or in
+ * evaluation, checkpoints, metrics), one that is resumed, and one of a LinearQuantizer, whose state moves to another. Each time the call ends in success or in
  * RQ_NO_MEMORY with a sentence, every byte is given back, and a step of an optimizer that failed has changed nothing. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -269,6 +269,49 @@ static rq_status train_quantizer(void)
     return st;
 }
 
+/* What a quantizer remembers goes into another, which goes on with its batch norms frozen, and parameters are drawn anew. */
+static rq_status move_state(void)
+{
+    rq_linear_quantizer *q[2] = { NULL, NULL };
+    rq_linear_quantizer_config *c = NULL;
+    rq_autograd *a = NULL;
+    rq_state *state = NULL;
+    rq_graph *g = NULL;
+    rq_status st =
+        rq_linear_quantizer_config_from_dict(&c, "{\"global_config\": {\"milestones\": [0, 1, 2, 0]}}", &err);
+    for (int i = 0; !st && i < 2; i++) {
+        st = rq_linear_quantizer_create(&q[i], model, c, &err);
+        if (!st)
+            st = rq_linear_quantizer_prepare(q[i], &err);
+    }
+    if (!st)
+        st = rq_linear_quantizer_step(q[0], NULL, &err);
+    if (!st && (rq_state_create(&state) || rq_linear_quantizer_save(q[0], state, "q.")))
+        st = rq_fail(&err, RQ_NO_MEMORY, "out of memory saving a state");
+    if (!st)
+        st = rq_linear_quantizer_load(q[1], state, "q.", &err);
+    rq_autograd_cfg cfg = rq_autograd_defaults();
+    cfg.threads = 1;
+    cfg.onednn = false;
+    if (!st) {
+        cfg.n_fakes = rq_linear_quantizer_fakes(q[1], &cfg.fakes, NULL);
+        st = rq_autograd_create(&a, rq_linear_quantizer_model(q[1]), &cfg, &err);
+    }
+    if (!st)
+        st = rq_linear_quantizer_resume(q[1], a, &err);
+    rq_autograd_destroy(a);
+    if (!st && rq_graph_copy(&g, model))
+        st = rq_fail(&err, RQ_NO_MEMORY, "out of memory to copy the graph");
+    if (!st)
+        st = rq_nn_initialize(g, "*.weight", RQ_NN_INIT_CONSTANT, 1, 0, 7, &err);
+    rq_graph_destroy(g);
+    rq_state_destroy(state);
+    rq_linear_quantizer_destroy(q[0]);
+    rq_linear_quantizer_destroy(q[1]);
+    rq_linear_quantizer_config_destroy(c);
+    return st;
+}
+
 static void sweep(const char *name, rq_status (*run)(void))
 {
     for (int all = 0; all < 2; all++) {
@@ -319,6 +362,12 @@ static void a_quantizers_run_ends_with_a_sentence(void **state)
     sweep("train a quantizer", train_quantizer);
 }
 
+static void a_state_moves_whole_or_not(void **state)
+{
+    (void)state;
+    sweep("state of a quantizer", move_state);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -347,6 +396,7 @@ int main(void)
         cmocka_unit_test(a_run_ends_with_a_sentence),
         cmocka_unit_test(a_resumed_run_ends_with_a_sentence),
         cmocka_unit_test(a_quantizers_run_ends_with_a_sentence),
+        cmocka_unit_test(a_state_moves_whole_or_not),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
