@@ -229,6 +229,7 @@ set(RQ_SOURCES
   src/ops/norm_batch.c
   src/ops/norm_grad.c
   src/ops/norm_plain.c
+  src/ops/on_codes.c
   src/ops/own.c
   src/ops/pad.c
   src/ops/pool.c
@@ -361,6 +362,7 @@ set(RQ_SOURCES
   src/algo/linear_quantizer_compat.c
   src/algo/linear_quantizer_finalize.c
   src/algo/linear_quantizer_group.c
+  src/algo/linear_quantizer_norm.c
   src/algo/linear_quantizer_place.c
   src/algo/linear_quantizer_rewrite.c
   src/algo/linear_quantizer_sign.c

@@ -113,8 +113,10 @@ RQ_API rq_status rq_linear_quantizer_step(rq_linear_quantizer *q, rq_autograd *a
 RQ_API rq_status rq_linear_quantizer_resume(rq_linear_quantizer *q, rq_autograd *a, rq_err *err);
 /* The quantized graph: batch norms folded, weights rounded, values annotated. Yours. RQ_BAD_DATA: a fake-quantizer has seen nothing (named). */
 RQ_API rq_status rq_linear_quantizer_finalize(rq_linear_quantizer *q, rq_graph **out, rq_err *err);
-/* What integers do otherwise than the prepared network is a bias, which they count in units of scale(x) scale(w): a copy of the prepared graph with the
- * biases that a session (RQ_MATCH_ORT) adds in `quantized`, which rq_linear_quantizer_finalize of the same q made. Yours; q is as it was. For rq_agreement_measure, whose `prepared` it is.
+/* What integers do otherwise than the prepared network: a bias they count in units of scale(x) scale(w), and a mean of codes that lies on a tie of two they
+ * round by their factor, floats by the last bit of a sum. A copy of the prepared graph with the biases that a session (RQ_MATCH_ORT) adds in `quantized`,
+ * which rq_linear_quantizer_finalize of the same q made, and with its averages (GlobalAveragePool, AveragePool, ReduceMean of codes that are codes again). Yours; q
+ * is as it was. It is evaluated, not trained. For rq_agreement_measure, whose `prepared` it is.
  * RQ_BAD_ARG: not prepared, or quantized is another's; RQ_NO_MEMORY. On error *out is untouched. */
 RQ_API rq_status rq_linear_quantizer_simulation(const rq_linear_quantizer *q, const rq_graph *quantized, rq_graph **out,
                                                 rq_err *err);

@@ -45,7 +45,5 @@ rq_status rq_fold_branches(rq_graph *g, int *n, rq_err *err);
 rq_status rq_fold_scales(rq_graph *g, rq_fold_for what, int *n, rq_err *err);
 /* Operators that exporters wrote out: HardSigmoid from Add, Clip, Div; LayerNormalization where the opset has it (17). */
 rq_status rq_fold_patterns(rq_graph *g, int *n, rq_err *err);
-/* Is the node the division of a written-out layer norm, d / sqrt(mean(d * d) + epsilon) with d = x - mean(x) over the last axis? */
-bool rq_fold_normalizes(const rq_graph *g, rq_id div, rq_id *x, double *epsilon);
 
 #endif

@@ -152,8 +152,9 @@ static rq_id other_input(const rq_node *n, rq_id v)
                                                 : RQ_NONE;
 }
 
-/* d has two readers, or three where it is squared by Mul(d, d). */
-bool rq_fold_normalizes(const rq_graph *g, rq_id div, rq_id *x, double *epsilon)
+/* d / sqrt(mean(d * d) + epsilon) with d = x - mean(x): *x and epsilon. d has two readers, or three where it is squared by
+ * Mul(d, d). */
+static bool normalized(const rq_graph *g, rq_id div, rq_id *x, double *epsilon)
 {
     const rq_node *n = &g->nodes[div];
     rq_id d = n->in[0], root = only_maker(g, n->in[1], "Sqrt"), v, mean_in, square_of;
@@ -191,7 +192,7 @@ static rq_status fold_layer_norm(rq_graph *g, rq_id node, bool *done, rq_err *er
             continue;
         rq_id gamma = other_input(&g->nodes[mul], g->nodes[div].out[0]);
         double epsilon;
-        if (!rq_fold_normalizes(g, div, &x, &epsilon))
+        if (!normalized(g, div, &x, &epsilon))
             continue;
         const rq_shape *s = &g->values[x].shape;
         int64_t width = s->rank > 0 ? s->dim[s->rank - 1] : -1;

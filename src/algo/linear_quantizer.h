@@ -139,6 +139,8 @@ void rq_lq_hold(rq_linear_quantizer *q, int slot);
 rq_status rq_lq_no_memory(rq_err *err);
 /* Groups of g, which is bound and inferred. */
 rq_status rq_lq_find_groups(rq_lq_plan *p, rq_graph *g, const rq_linear_quantizer_config *c, rq_err *err);
+/* norm[n_nodes]: nodes of normalizations that were written out as arithmetic become true (linear_quantizer_norm.c). */
+void rq_lq_find_norms(const rq_graph *g, bool *norm);
 /* Positions, objects and uses from groups; objects of weights too, and names. */
 rq_status rq_lq_find_places(rq_lq_plan *p, const rq_graph *g, const rq_linear_quantizer_config *c, rq_err *err);
 /* All of it; g gets bound and inferred. */

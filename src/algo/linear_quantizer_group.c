@@ -5,7 +5,6 @@
 
 #include <string.h>
 
-#include "algo/fold.h"
 #include "graph/modules.h"
 #include "graph/query.h"
 
@@ -384,39 +383,6 @@ static void match_written(walk *w, rq_lq_group *gr)
 /* What group_of says while groups are looked for: no layer found yet; a layer that is not quantized. */
 enum { NONE = -1, LEFT = -2 };
 
-/* What makes v from x is one operator in float. */
-static void leave_back(walk *w, rq_id v, rq_id x)
-{
-    if (v < 0 || v == x || w->g->values[v].kind != RQ_VALUE_NODE)
-        return;
-    const rq_id node = w->g->values[v].producer;
-    w->p->group_of[node] = LEFT;
-    for (int i = 0; i < w->g->nodes[node].n_in; i++)
-        leave_back(w, w->g->nodes[node].in[i], x);
-}
-
-/* Layer norms written out in eight operators (opset below 17) are left in float whole, as LayerNormalization is: a variance in the codes of the
- * squares it is the mean of would be nothing. */
-static void leave_layer_norms(walk *w)
-{
-    rq_graph *g = w->g;
-    for (int i = 0; i < w->n_order; i++) {
-        const rq_node *n = &g->nodes[w->order[i]];
-        rq_id x;
-        double epsilon;
-        if (!rq_node_is(n, "Div") || !rq_fold_normalizes(g, w->order[i], &x, &epsilon))
-            continue;
-        leave_back(w, n->out[0], x);
-        for (int k = 0; k < 2; k++) { /* times gamma, plus beta */
-            const rq_id next = only_reader(g, n->out[0]);
-            n = next >= 0 ? &g->nodes[next] : NULL;
-            if (!n || !rq_node_is(n, k ? "Add" : "Mul") || (!is_weight(g, n->in[0]) && !is_weight(g, n->in[1])))
-                break;
-            w->p->group_of[next] = LEFT;
-        }
-    }
-}
-
 static rq_status add_group(walk *w, rq_id node)
 {
     rq_lq_group gr = { .root = node,
@@ -462,12 +428,13 @@ rq_status rq_lq_find_groups(rq_lq_plan *p, rq_graph *g, const rq_linear_quantize
     p->group_of = rq_mem_alloc((size_t)g->n_nodes + 1, sizeof *p->group_of);
     if (!p->group_of)
         return rq_lq_no_memory(err);
+    bool *norm = rq_mem_zalloc((size_t)g->n_nodes + 1, sizeof *norm);
+    rq_status s = norm ? rq_order(g, &w.order, &w.n_order, err) : rq_lq_no_memory(err);
+    if (!s && !w.compat)
+        rq_lq_find_norms(g, norm);
     for (int i = 0; i < g->n_nodes; i++)
-        p->group_of[i] = NONE;
-    RQ_TRY(rq_order(g, &w.order, &w.n_order, err));
-    if (!w.compat)
-        leave_layer_norms(&w);
-    rq_status s = RQ_OK;
+        p->group_of[i] = norm && norm[i] ? LEFT : NONE;
+    rq_mem_free(norm);
     for (int i = 0; !s && i < w.n_order; i++)
         if (p->group_of[w.order[i]] == NONE)
             s = add_group(&w, w.order[i]);

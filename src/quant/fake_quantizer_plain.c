@@ -20,7 +20,7 @@ static rq_fq fq_of(rq_fake_quantizer *q)
         q->code[c] = q->cfg.compat ? loaded(q->zero_point[c]) : rq_learned_zero_point(&q->type, q->zero_point[c]);
     return (rq_fq) {
         .type = q->type,
-        .rule = RQ_FQ_RECIPROCAL,
+        .rule = q->cfg.compat || floats ? RQ_FQ_RECIPROCAL : RQ_FQ_DIVIDE,
         .axis = q->cfg.observer.axis,
         .n = q->n,
         .scale = q->scale,
