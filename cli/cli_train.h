@@ -181,7 +181,17 @@ enum { CLI_LOSS_CE, CLI_LOSS_MSE, CLI_LOSS_BCE, CLI_LOSS_DISTILL };
           NULL,                                                                                                             \
           0,                                                                                                                \
           0 },                                                                                                              \
-        { CLI_OUT, 0, "json", "FILE", CLI_TRAIN_TO(json), "metrics as JSON lines, one object per epoch", NULL, 0, 0 },      \
+        { CLI_OUT,                                                                                                          \
+          0,                                                                                                                \
+          "json",                                                                                                           \
+          "FILE",                                                                                                           \
+          CLI_TRAIN_TO(json),                                                                                               \
+          "metrics as JSON lines, one object per epoch; of qat also the verdict, where simulation and integers "            \
+          "differ, and "                                                                                                    \
+          "all quantizers",                                                                                                 \
+          NULL,                                                                                                             \
+          0,                                                                                                                \
+          0 },                                                                                                              \
     {                                                                                                                       \
         CLI_INT, 0, "json-steps", "N", CLI_TRAIN_TO(json_steps), "and one per N steps", NULL, 1, 1e15                       \
     }

@@ -73,10 +73,12 @@ typedef struct job {
     bool was_quantized;
     rq_report report;
     rq_agreement agreement;
+    rq_linear_quantizer_report quantizer;
     cli_trial trial;
     const char *where;
     double ptq_loss, ptq_accuracy; /* of the simulation, calibrated; NaN: not known */
-    int64_t epoch;                 /* that is kept; 0: nothing was trained */
+    rq_train_epoch told;
+    int64_t epoch; /* that is kept; 0: nothing was trained */
 } job;
 
 static const char *model_of(const job *j)
@@ -282,7 +284,8 @@ static rq_status train(job *j, rq_err *err)
     else
         switch_all(j, false, true);
     cli_progress_end(&j->t.progress);
-    j->epoch = j->a->calibrate_only ? 0 : rq_trainer_result(j->trainer).epoch;
+    j->told = rq_trainer_result(j->trainer);
+    j->epoch = j->a->calibrate_only ? 0 : j->told.epoch;
     if (j->t.eval && j->t.table && j->epoch)
         printf("epoch %lld is kept\n", (long long)j->epoch);
     return RQ_OK;
@@ -321,11 +324,12 @@ static rq_status judge(job *j, rq_err *err)
     struct timespec end;
     same.threads = (int)common->threads;
     RQ_TRY(rq_report_compare(r, j->original, j->saved, data, &how, err));
-    r->model.bytes = cli_model_bytes(model_of(j), j->original);
+    r->model.bytes = j->was_quantized ? 0 : cli_model_bytes(model_of(j), j->original); /* 0: it is in no file */
     r->quantized.bytes = cli_model_bytes(j->where, j->saved);
     const int n = rq_linear_quantizer_fakes(j->q, &fakes, NULL);
     rq_trainer_destroy(j->trainer); /* its network is needed as it is */
     j->trainer = NULL;
+    RQ_TRY(rq_linear_quantizer_report_make(&j->quantizer, j->q, err));
     RQ_TRY(rq_linear_quantizer_simulation(j->q, j->g, &j->sim, err));
     RQ_TRY(rq_agreement_measure(&j->agreement, j->sim, fakes, n, j->g, data, &same, err));
     clock_gettime(CLOCK_MONOTONIC, &end);
@@ -345,6 +349,10 @@ static int64_t agreement_text(const void *of, char *buf, size_t n)
 {
     return rq_agreement_json(of, buf, n);
 }
+static int64_t quantizer_text(const void *of, char *buf, size_t n)
+{
+    return rq_linear_quantizer_report_json(of, buf, n);
+}
 
 /* {"KEY": OBJECT}, with members in front of those that OBJECT has. */
 static bool write_object(FILE *to, const char *key, const char *members, text_fn text, const void *of)
@@ -352,6 +360,8 @@ static bool write_object(FILE *to, const char *key, const char *members, text_fn
     const int64_t n = text(of, NULL, 0);
     char *buf = n > 0 ? malloc((size_t)n + 1) : NULL;
     const bool made = buf && text(of, buf, (size_t)n + 1) == n;
+    for (char *p = buf; made && *p; p++) /* a line */
+        *p = *p == '\n' ? ' ' : *p;
     if (made)
         fprintf(to, "{\"%s\": {%s%s}\n", key, members, buf + 1);
     free(buf);
@@ -366,7 +376,7 @@ static void print_real(char *buf, size_t n, double x)
         snprintf(buf, n, "null");
 }
 
-/* Behind the epochs: {"verdict": ...} and {"simulation": ...}. */
+/* Behind the epochs: {"verdict": ...}, {"simulation": ...} and {"quantizer": ...}. */
 static rq_status write_verdict(const job *j, rq_err *err)
 {
     char members[160], epoch[32] = "null", loss[40], accuracy[40];
@@ -383,11 +393,22 @@ static rq_status write_verdict(const job *j, rq_err *err)
     if (!to)
         return rq_fail(err, RQ_IO, "%s: cannot be written", path);
     const bool made = write_object(to, "verdict", members, report_text, &j->report) &&
-                      write_object(to, "simulation", "", agreement_text, &j->agreement);
+                      write_object(to, "simulation", "", agreement_text, &j->agreement) &&
+                      write_object(to, "quantizer", "", quantizer_text, &j->quantizer);
     const bool written = !fflush(to) && !ferror(to);
     if (to != stdout && (fclose(to) || !written))
         return rq_fail(err, RQ_IO, "%s: cannot be written", path);
     return made ? RQ_OK : rq_fail(err, RQ_NO_MEMORY, "out of memory for the JSON");
+}
+
+/* Why the verdict is not what the epoch was told with, where that is so. */
+static void tell_biases(const job *j)
+{
+    const double told = j->told.eval_accuracy, is = j->report.quantized.accuracy;
+    if (j->epoch && isfinite(told) && isfinite(is) && fabs(told - is) > 1e-9 && !j->a->train.reestimate_bn)
+        printf("Epoch %lld was told with %.2f %%: training adds biases in floats, integers in whole units of their "
+               "scales.\n",
+               (long long)j->epoch, 100 * told);
 }
 
 static int finish(job *j, rq_err *err)
@@ -395,11 +416,16 @@ static int finish(job *j, rq_err *err)
     const qat_args *a = j->a;
     const rq_save_cfg form = { .spelling = RQ_SPELLING_QDQ };
     cli_progress_end(&j->t.progress);
+    if (j->t.table && a->train.common.verbose) {
+        putchar('\n');
+        rq_linear_quantizer_report_print(&j->quantizer, stdout);
+    }
     if (j->t.table) {
         putchar('\n');
         rq_agreement_print(&j->agreement, stdout);
         putchar('\n');
         rq_report_print(&j->report, stdout);
+        tell_biases(j);
         if (!j->t.eval)
             printf("judged on the samples it was trained on; --eval DATA judges on others\n");
     }
@@ -418,6 +444,7 @@ static void release(job *j)
 {
     cli_trial_end(&j->trial);
     rq_agreement_release(&j->agreement);
+    rq_linear_quantizer_report_release(&j->quantizer);
     rq_report_release(&j->report);
     rq_trainer_destroy(j->trainer);
     rq_linear_quantizer_destroy(j->q);

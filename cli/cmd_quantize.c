@@ -217,7 +217,7 @@ static int refuse(const cli_command *c, const quantize_args *a)
     return CLI_OK;
 }
 
-static rq_status open_float(rq_graph **out, const quantize_args *a, rq_err *err)
+static rq_status open_float(rq_graph **out, const quantize_args *a, bool *was_quantized, rq_err *err)
 {
     const char *model = a->common.operand[0];
     rq_graph_summary sum;
@@ -230,6 +230,7 @@ static rq_status open_float(rq_graph **out, const quantize_args *a, rq_err *err)
     if (!a->requantize)
         return rq_fail(err, RQ_BAD_GRAPH,
                        "%s is quantized already; --requantize drops its parameters and chooses new ones", model);
+    *was_quantized = true;
     return rq_dequantize(*out, err);
 }
 
@@ -260,6 +261,7 @@ typedef struct job {
     cli_trial trial;
     const char *where; /* the file that is judged: OUT, or one on trial */
     rq_graph *original, *g, *saved;
+    bool was_quantized; /* so that the float form is in no file */
     rq_dataset *data, *other;
     rq_split split;
     rq_ranges *ranges;
@@ -324,7 +326,7 @@ static rq_status warn_of_old_opset(job *j, rq_err *err)
 static rq_status make(job *j, rq_err *err)
 {
     const quantize_args *a = j->a;
-    RQ_TRY(open_float(&j->original, a, err));
+    RQ_TRY(open_float(&j->original, a, &j->was_quantized, err));
     if (rq_graph_copy(&j->g, j->original))
         return rq_fail(err, RQ_NO_MEMORY, "%s: out of memory copying the model", a->common.operand[0]);
     RQ_TRY(rq_report_check_output(j->original, a->output, err));
@@ -373,7 +375,7 @@ static rq_status judge(job *j, rq_err *err)
     rq_report *r = &j->report;
     struct timespec end;
     RQ_TRY(rq_report_compare(r, j->original, j->saved, j->other ? j->other : j->data, &how, err));
-    r->model.bytes = cli_model_bytes(a->common.operand[0], j->original);
+    r->model.bytes = j->was_quantized ? 0 : cli_model_bytes(a->common.operand[0], j->original);
     r->quantized.bytes = cli_model_bytes(j->where, j->saved);
     for (int i = 0; i < j->notes.n; i++)
         if (rq_notes_add(&r->warnings, "%s", j->notes.text[i]))

@@ -51,9 +51,8 @@ static rq_status train(rq_graph *g, cli_training *t, rq_err *err)
     if (!st)
         st = rq_trainer_run(trainer, t->data, t->eval, err);
     cli_progress_end(&t->progress);
-    if (!st && t->eval && t->table) {
-        const rq_train_epoch e = rq_trainer_result(trainer);
-        printf("%s: epoch %lld\n", t->a->out, (long long)e.epoch);
+    if (!st && t->eval && t->table && t->cfg.epochs) {
+        printf("epoch %lld is kept\n", (long long)rq_trainer_result(trainer).epoch);
     }
     rq_trainer_destroy(trainer);
     return st;

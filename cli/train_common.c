@@ -226,7 +226,7 @@ void cli_train_line(const cli_training *t, const char *what, double loss, double
 {
     if (!t->table)
         return;
-    printf("%-8s", what);
+    printf("%-*s", t->cfg.epochs > 99 ? 10 : 8, what); /* as wide as "epoch  1" */
     if (isfinite(loss))
         printf("  loss %-9.4g", loss);
     if (isfinite(accuracy))

@@ -40,7 +40,7 @@ static void print_number(FILE *to, int width, int digits, double v)
 static void print_layers(const rq_report *r, FILE *to)
 {
     const int name = width_of(r, false), op = width_of(r, true);
-    bool few = false; /* bits than the type has */
+    const rq_report_layer *few = NULL; /* the first with fewer bits than its type has */
     fprintf(to, "%-*s  %-*s  type       scale  zero  sqnr dB   cosine   sat %%  used %%  range by\n", name, "layer", op,
             "op");
     for (int i = 0; i < r->n_layers; i++) {
@@ -52,7 +52,8 @@ static void print_layers(const rq_report *r, FILE *to)
         if (l->dtype != RQ_DTYPE_NONE)
             snprintf(type, sizeof type, l->bits < rq_dtype_bits(l->dtype) ? "%s/%d" : "%s", rq_dtype_name(l->dtype),
                      l->bits);
-        few |= l->dtype != RQ_DTYPE_NONE && l->bits < rq_dtype_bits(l->dtype);
+        if (!few && l->dtype != RQ_DTYPE_NONE && l->bits < rq_dtype_bits(l->dtype))
+            few = l;
         if (l->dtype != RQ_DTYPE_NONE && isnan(l->scale)) /* measured as it passes */
             fprintf(to, "  %-4s %11s %5s", type, "-", "-");
         else if (l->dtype != RQ_DTYPE_NONE)
@@ -70,7 +71,8 @@ static void print_layers(const rq_report *r, FILE *to)
         fputc('\n', to);
     }
     if (few)
-        fputs("type u8/4: codes of 4 bits, kept in u8; used and sat are of these\n", to);
+        fprintf(to, "%s/%d: codes of %d bits, kept in %s; sat and used are of these\n", rq_dtype_name(few->dtype),
+                few->bits, few->bits, rq_dtype_name(few->dtype));
     fputc('\n', to);
 }
 
@@ -138,6 +140,8 @@ static void print_gain(const rq_report *r, FILE *to)
     if (f->bytes > 0 && q->bytes > 0) {
         fprintf(to, "Size: %s instead of %s, ", bytes_text(a, sizeof a, q->bytes), bytes_text(b, sizeof b, f->bytes));
         print_ratio(to, (double)f->bytes / (double)q->bytes, "smaller", "larger", "large");
+    } else if (q->bytes > 0) {
+        fprintf(to, "Size: %s.\n", bytes_text(a, sizeof a, q->bytes));
     }
     if (q->ms > 0 && f->ms > 0) {
         rq_number_to(to, "Time: %.3g ms a batch instead of %.3g, ", q->ms, f->ms);

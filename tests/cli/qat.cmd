@@ -5,7 +5,7 @@ grep -o '"simulation": {"samples": 500, "codes": 2245000, "differ": [0-9]*, "dif
 requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --calibrate-only --json - | cut -c1-75 | mask
 requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --calibrate-only -q --json nowhere/lines
 # codes of few bits are shown as such, and judged by them: no suspicions
-requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --preset lsq --weights-bits 4 --activations-bits 4 --calibrate-only --deterministic | sed -n '/^layer.*type/,/^type/p;/Suspicions/,$p' | mask
+requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --preset lsq --weights-bits 4 --activations-bits 4 --calibrate-only --deterministic | sed -n '/^layer.*type/,/kept in/p;/Suspicions/,$p' | mask
 requant compare models/digits-cnn.onnx out.onnx -d models/digits-test.npz | awk '/u8/ { print $1, $3 }'
 # a preset's own milestones are no news; what nobody said is said
 requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --preset lsq --calibrate-only | grep -c warning
@@ -18,3 +18,8 @@ requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q --c
 for o in "--optimizer adam" "--schedule step" "--loss mse" "--augment crop=1" "--weights-bits 4" "--lr 0.1" "-n 32" --deterministic --keep-last; do requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q --resume ckpt $o; done
 # - is the output as it stands, also one that is appended to
 echo old >log; requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --json - >>log; cut -c1-12 log
+# all quantizers, with their bits, scales and errors
+requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --weights-bits 4 --calibrate-only --deterministic -v 2>/dev/null | sed -n '/name |/,/^$/p' | mask | head -4
+# a model that is quantized starts from its scales; in no file are its floats
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o q.onnx -q; requant qat q.onnx -d models/digits-train.npz -o out.onnx --lr 0.0001 --deterministic | grep -E 'start from|^Size|given' | mask
+requant qat q.onnx -d models/digits-train.npz -o missed.onnx --lr 1 --clip-norm 1 --max-drop 0 -q; echo $?; ls missed.onnx
