@@ -156,6 +156,7 @@ set(RQ_SOURCES
   src/quant/tensor_quantizer.c
   src/quant/tensor_quantizer_state.c
   src/ops/activation.c
+  src/ops/argmax.c
   src/ops/arrange.c
   src/ops/attend.c
   src/ops/attend_grad.c
@@ -173,6 +174,7 @@ set(RQ_SOURCES
   src/ops/control.c
   src/ops/conv.c
   src/ops/conv_grad.c
+  src/ops/cumsum.c
   src/ops/deform.c
   src/ops/det.c
   src/ops/dropout.c
@@ -249,11 +251,12 @@ set(RQ_SOURCES
   src/ops/resize.c
   src/ops/resize_blend.c
   src/ops/resize_grad.c
+  src/ops/resize_nearest.c
   src/ops/rewrite.c
   src/ops/rotary.c
   src/ops/sample.c
-  src/ops/scatter.c
   src/ops/sample_grad.c
+  src/ops/scatter.c
   src/ops/select.c
   src/ops/sequence.c
   src/ops/shape.c
@@ -378,6 +381,7 @@ set(RQ_SOURCES
   src/algo/place_runtime.c
   src/algo/profile.c
   src/algo/ptq.c
+  src/algo/ptq_watch.c
   src/algo/ptq_choose.c
   src/algo/ptq_trial.c
   src/algo/qconfig_node.c

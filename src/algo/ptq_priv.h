@@ -1,4 +1,4 @@
-/* algo/ptq_priv.h — the state of a quantization, shared by ptq.c and ptq_trial.c. */
+/* algo/ptq_priv.h — the state of a quantization, shared by ptq.c and the files beside it. */
 #ifndef RQ_ALGO_PTQ_PRIV_H
 #define RQ_ALGO_PTQ_PRIV_H
 
@@ -36,28 +36,35 @@ typedef struct rq_ptq_state {
     char method_text[40];
 } rq_ptq_state;
 
+/* ---- ptq_watch.c ---- */
+
 /* Run calibration samples (at most `most`; 0: all) through a session of g or of an annotated copy, with progress. fn (may
  * be NULL) sees the outputs of each batch. RQ_CANCELLED, RQ_BAD_DATA. */
 typedef rq_status (*rq_ptq_outputs_fn)(void *arg, const rq_tensor *out, int n_out, rq_err *err);
 rq_status rq_ptq_each_batch(rq_ptq_state *q, rq_session *session, const char *phase, int64_t most, rq_ptq_outputs_fn fn,
                             void *arg, rq_err *err);
 
+/* The value whose observer speaks for v: operators that pass their input on show nothing new. (They may show less: a
+ * MaxPool, a Slice. compat looks at each value itself.) */
+rq_id rq_ptq_source(const rq_ptq_state *q, rq_id v);
+
+/* Give values of g that have no name one: those that are watched need it. */
+rq_status rq_ptq_name_values(rq_graph *g, rq_err *err);
 /* Watch a value with the observer that its settings ask for, unless it is watched already; then run the samples by. */
 rq_status rq_ptq_observe(rq_ptq_state *q, rq_id value, const rq_settings *s, rq_err *err);
 rq_status rq_ptq_watch(rq_ptq_state *q, rq_err *err);
+/* An observer for every group of the placement whose range must be seen. */
+rq_status rq_ptq_observe_groups(rq_ptq_state *q, rq_err *err);
+/* Run the first samples through the float model and keep what comes out: q->reference. */
+rq_status rq_ptq_watch_outputs(rq_ptq_state *q, rq_err *err);
+
+/* ---- ptq.c ---- */
+
 /* How a range was chosen, in words; valid until the next call. */
 const char *rq_ptq_method(rq_ptq_state *q, const rq_settings *s);
 
 /* What cfg->ranges says of a value of q->g; NULL: nothing. */
 const rq_range_info *rq_ptq_given(const rq_ptq_state *q, rq_id value);
-
-/* ---- calibrate.c ---- */
-
-/* Are there ranges for every group that needs one? RQ_BAD_DATA names the first that lacks one. */
-rq_status rq_ptq_need_ranges(const rq_ptq_state *q, rq_err *err);
-
-/* Give values of g that have no name one: those that are watched need it. */
-rq_status rq_ptq_name_values(rq_graph *g, rq_err *err);
 
 /* Fold a copy of g and make room. */
 rq_status rq_ptq_prepare(rq_ptq_state *q, const rq_graph *g, rq_err *err);
@@ -77,8 +84,8 @@ rq_status rq_ptq_annotated(rq_ptq_state *q, rq_graph **out, rq_notes *notes, rq_
 const rq_histogram *rq_ptq_histogram(const rq_ptq_state *q, rq_id value);
 rq_status rq_ptq_group_range(const rq_ptq_state *q, const rq_place_group *g, rq_range *r);
 
-/* Run the first samples through the float model and keep what comes out: q->reference. */
-rq_status rq_ptq_watch_outputs(rq_ptq_state *q, rq_err *err);
+/* ---- calibrate.c: are there ranges for every group that needs one? RQ_BAD_DATA names the first that lacks one. ---- */
+rq_status rq_ptq_need_ranges(const rq_ptq_state *q, rq_err *err);
 
 /* ---- ptq_choose.c: modes that switch nodes ---- */
 

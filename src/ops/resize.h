@@ -1,5 +1,5 @@
-/* ops/resize.h — what the two halves of Resize share: resize.c reads attributes and moves nearest elements,
- * resize_blend.c makes weighted sums. */
+/* ops/resize.h — what the parts of Resize share: resize.c reads attributes and sizes, resize_nearest.c moves nearest elements,
+ * resize_blend.c makes weighted sums, resize_grad.c goes back. */
 #ifndef RQ_OPS_RESIZE_H
 #define RQ_OPS_RESIZE_H
 
@@ -45,12 +45,14 @@ typedef struct rq_resize_axis {
     float scale, roi0, roi1;
 } rq_resize_axis;
 
-/* resize.c: the input coordinate of output index i, and whether it lies outside. */
+/* resize_nearest.c: the input coordinate of output index i, and whether it lies outside. */
 float rq_resize_coordinate(const rq_resize_axis *p, int64_t i, rq_resize_coords mode);
 bool rq_resize_is_outside(float x, const rq_resize_axis *p);
 
 /* The index that nearest takes for coordinate x. */
 int64_t rq_resize_nearest(float x, const rq_resize_axis *p, rq_resize_rounding mode);
+/* The method: of any type whose elements are whole bytes; p[rank]; scratch: an int64 for each index of each axis of the output. */
+void rq_resize_nearest_move(const rq_op_args *a, const rq_resize_options *o, const rq_resize_axis *p);
 
 /* resize_blend.c: input indices and weights of output index i, linear and cubic: their number, at most cap; and the most an axis needs. */
 int rq_resize_taps(const rq_resize_axis *p, const rq_resize_options *o, int64_t i, int64_t *index, float *weight,
