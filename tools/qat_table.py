@@ -21,7 +21,7 @@ LSQ4 = "--preset lsq --optimizer adam --clip-norm 1"
 ROWS = [  # name, network, bits of weights, of activations, what else
     ("digits CNN W8A8", "digits-cnn", 8, 8, f"{DIGITS} --epochs 10 --lr 0.002"),
     ("digits CNN W2A4", "digits-cnn", 2, 4, f"{DIGITS} {LSQ4} --epochs 20 --lr 0.001"),
-    ("uneven depthwise W4A8", "digits-uneven", 4, 8, f"--batch 16 --schedule cosine {LSQ4} --epochs 40 --lr 0.001 --distill 0.7 --temperature 2"),
+    ("uneven depthwise W4A8", "digits-uneven", 4, 8, f"--batch 16 --schedule cosine {LSQ4} --epochs 80 --lr 0.002 --distill 0.7 --temperature 2"),
     ("glyphs W8A8", "glyphs", 8, 8, f"{GLYPHS} --epochs 1 --lr 0.01"),
     ("glyphs W4A8", "glyphs", 4, 8, f"{GLYPHS} {LSQ4} --epochs 2 --lr 0.001"),
     ("glyphs W4A4", "glyphs", 4, 4, f"{GLYPHS} {LSQ4} --epochs 3 --lr 0.001"),

@@ -382,6 +382,25 @@ static void measure_harm(rq_report *out, const rq_graph *g, const pass *p)
     }
 }
 
+/* Has the node of row i the very codes of the row before it, which said what there is to say of them? A reshaping, QuantizeLinear behind what runs in
+ * floats. */
+static bool repeats(const rq_report *out, const rq_graph *g, const pass *p, int i)
+{
+    const rq_id v = rq_graph_find(g, out->layers[i].value);
+    if (v < 0 || g->values[v].kind != RQ_VALUE_NODE)
+        return false;
+    const rq_node *node = &g->nodes[g->values[v].producer];
+    const char *from = node->n_in && node->in[0] >= 0 ? g->values[node->in[0]].name : "";
+    const watch *a = &p->w[i];
+    for (int j = 0; j < out->n_layers; j++) {
+        const watch *b = &p->w[j];
+        if (!strcmp(out->layers[j].value, from) && a->n == b->n && a->lo == b->lo && a->hi == b->hi &&
+            a->at_end == b->at_end && out->layers[j].scale == out->layers[i].scale)
+            return true;
+    }
+    return false;
+}
+
 static rq_status settle(rq_report *out, const rq_graph *g, const pass *p)
 {
     for (int i = 0; i < p->n; i++) {
@@ -401,8 +420,10 @@ static rq_status settle(rq_report *out, const rq_graph *g, const pass *p)
         const int32_t lo = w->lo > w->code_lo ? w->lo : w->code_lo, hi = w->hi < w->code_hi ? w->hi : w->code_hi;
         l->used = w->code_hi > w->code_lo ? (hi > lo ? (double)hi - lo : 0) / ((double)w->code_hi - w->code_lo) : 1;
         const double clipped = (double)w->clipped / (double)w->n;
-        /* a step of few bits, or one that was learned, cuts the ends off on purpose */
-        const bool meant = w->bits || (l->method && !strcmp(l->method, "learned"));
+        if (repeats(out, g, p, i))
+            continue;
+        /* a step of few bits, one that was learned, and one that is always the same cut the ends off on purpose */
+        const bool meant = w->bits || (l->method && (!strcmp(l->method, "learned") || !strcmp(l->method, "fixed")));
         if (clipped > 0.01 && !meant)
             RQ_TRY(rq_notes_add(&out->warnings,
                                 "%s '%s': %.1f %% of its values lie outside its range (%.4g .. %.4g) and saturate",
