@@ -25,6 +25,7 @@ set(RQ_SOURCES
   src/kernels/dwconv_avx2.c
   src/kernels/dwconv_avx512.c
   src/kernels/dwconv_f32.c
+  src/kernels/dwconv_grad.c
   src/kernels/dwconv_scalar.c
   src/kernels/eltwise_avx2.c
   src/kernels/eltwise_avx512.c

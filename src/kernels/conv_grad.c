@@ -5,12 +5,13 @@
  *   columns c[i][tap][o] of s: what tap sees at output position o      (s is read; or, the other way, added to)
  *   t += w c      dw += t c^T      c = w^T t
  * One image after the other, by kernels/gemm_f32: each element of dw is one chain over images and positions. Where a group has a single
- * channel on both sides (depthwise) there is no matrix, and taps are summed as they are. */
+ * channel on both sides (depthwise) there is no matrix, and taps are summed as they are; of the weights in long runs (kernels/dwconv_grad). */
 #include "kernels/conv_grad.h"
 
 #include <string.h>
 
 #include "base/mem.h"
+#include "kernels/dwconv_grad.h"
 #include "kernels/float_dnnl.h"
 
 struct rq_conv_grad {
@@ -20,6 +21,7 @@ struct rq_conv_grad {
     unsigned want, have; /* have: what the library makes */
     rq_float_dnnl_grad *library;
     int64_t in_area, out_area, taps;
+    int threads;
 };
 
 static int64_t area(const int64_t v[3])
@@ -46,6 +48,7 @@ rq_status rq_conv_grad_create(rq_conv_grad **out, const rq_kernels *k, const rq_
     c->k = k;
     c->want = want;
     c->transposed = geom->transposed;
+    c->threads = threads;
     rq_conv_geom g = *geom;
     rq_conv_geom_squeeze(&g);
     rq_status s = k->library ? rq_float_dnnl_grad_create(&c->library, &c->have, &g, want, threads) : RQ_UNSUPPORTED;
@@ -76,11 +79,19 @@ void rq_conv_grad_destroy(rq_conv_grad *c)
     rq_mem_free(c);
 }
 
+/* The gradient of the weights as products of runs (kernels/dwconv_grad). */
+static bool weights_in_runs(const rq_conv_grad *c)
+{
+    return (c->want & ~c->have & RQ_CONV_GRAD_W) && rq_dwconv_grad_fits(&c->g);
+}
+
 size_t rq_conv_grad_scratch(const rq_conv_grad *c)
 {
     const size_t library = c->library ? rq_float_dnnl_grad_scratch(c->library) : 0;
     const bool columns = (c->want & ~c->have) && !by_taps(c);
-    const size_t own = columns ? (size_t)(c->g.in_ch / c->g.groups * c->taps * c->out_area) * sizeof(float) : 0;
+    const size_t own = columns              ? (size_t)(c->g.in_ch / c->g.groups * c->taps * c->out_area) * sizeof(float)
+                       : weights_in_runs(c) ? rq_dwconv_grad_scratch(&c->g, c->threads)
+                                            : 0;
     return library > own ? library : own;
 }
 
@@ -232,10 +243,14 @@ static void taps_w(void *arg, int64_t channel)
     taps_channel(arg, channel, 'w');
 }
 
-static rq_status run_taps(const rq_conv_grad *c, char out, float *s, float *w, float *t, rq_threads *threads)
+static rq_status run_taps(const rq_conv_grad *c, char out, float *s, float *w, float *t, void *scratch,
+                          rq_threads *threads)
 {
     grad_job j = { .c = c, .s = s, .w = w, .t = t };
-    rq_threads_for(threads, c->g.in_ch, out == 's' ? taps_s : out == 't' ? taps_t : taps_w, &j);
+    if (out == 'w' && weights_in_runs(c))
+        rq_dwconv_grad_run(c->k, &c->g, w, t, s, scratch, c->threads, threads);
+    else
+        rq_threads_for(threads, c->g.in_ch, out == 's' ? taps_s : out == 't' ? taps_t : taps_w, &j);
     return RQ_OK;
 }
 
@@ -276,7 +291,7 @@ rq_status rq_conv_grad_run(const rq_conv_grad *c, float *dx, float *dw, float *d
         float *const given = bit == RQ_CONV_GRAD_W ? (float *)x : dx; /* what lies on the side of x */
         float *s = c->transposed ? (float *)dy : given, *tt = c->transposed ? given : (float *)dy;
         float *ww = bit == RQ_CONV_GRAD_W ? dw : (float *)w;
-        RQ_TRY(by_taps(c) ? run_taps(c, out, s, ww, tt, t) : run_columns(c, out, s, ww, tt, scratch, t));
+        RQ_TRY(by_taps(c) ? run_taps(c, out, s, ww, tt, scratch, t) : run_columns(c, out, s, ww, tt, scratch, t));
     }
     return RQ_OK;
 }

@@ -63,6 +63,35 @@ static int64_t find(const rq_window *w, const float *x, float y, const int64_t o
     return -1;
 }
 
+/* Of one axis: does window o lie inside the input? */
+static bool lies_inside(const rq_window *w, int d, int64_t o)
+{
+    const int64_t first = o * w->stride[d] - w->pad_lo[d];
+    return first >= 0 && first + (w->kernel[d] - 1) * w->dilation[d] < w->in[d];
+}
+
+/* The first element of rows x columns that is y, or -1: backwards, and without a jump that nobody can guess. */
+static inline int64_t find_among(const float *x, float y, int64_t rows, int64_t columns, int64_t row_step, int64_t step)
+{
+    int64_t found = -1;
+    for (int64_t r = rows - 1; r >= 0; r--)
+        for (int64_t c = columns - 1; c >= 0; c--) {
+            const int64_t at = r * row_step + c * step;
+            found = x[at] == y ? at : found;
+        }
+    return found;
+}
+
+/* The same as find for an image's window that lies inside, whose first element is `first`, and a number y. */
+static int64_t find_inside(const rq_window *w, const float *x, float y, int64_t first)
+{
+    const bool threes = w->kernel[1] == 3 && w->kernel[2] == 3 && w->dilation[2] == 1;
+    const int64_t row = w->dilation[1] * w->in[2];
+    const int64_t at = threes ? find_among(x + first, y, 3, 3, row, 1)
+                              : find_among(x + first, y, w->kernel[1], w->kernel[2], row, w->dilation[2]);
+    return at < 0 ? at : first + at;
+}
+
 static void max_item(void *arg, int64_t item)
 {
     const job *j = arg;
@@ -76,13 +105,18 @@ static void max_item(void *arg, int64_t item)
         return;
     }
     memset(dx, 0, (size_t)in * sizeof *dx);
+    const bool flat = w->in[0] == 1 && w->kernel[0] == 1;
     for (o[0] = 0; o[0] < w->out[0]; o[0]++)
-        for (o[1] = 0; o[1] < w->out[1]; o[1]++)
+        for (o[1] = 0; o[1] < w->out[1]; o[1]++) {
+            const bool row = flat && lies_inside(w, 1, o[1]);
+            const int64_t first = (o[1] * w->stride[1] - w->pad_lo[1]) * w->in[2] - w->pad_lo[2];
             for (o[2] = 0; o[2] < w->out[2]; o[2]++, y++, dy++) {
-                const int64_t at = find(w, x, *y, o);
+                const bool fast = row && *y == *y && lies_inside(w, 2, o[2]);
+                const int64_t at = fast ? find_inside(w, x, *y, first + o[2] * w->stride[2]) : find(w, x, *y, o);
                 if (at >= 0)
                     dx[at] += *dy;
             }
+        }
 }
 
 /* Shapes, and dy and dx where both are there; false: there is nothing to compute. */

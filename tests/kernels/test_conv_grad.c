@@ -169,8 +169,39 @@ static void pieces_of_channels(void **state)
     check("one image", &g, "library", "library");
     g = square(2, 4, 64, 96, 16, 16, 3, 1, 1, 1);
     check("4 groups", &g, "library", "library");
-    g = square(2, 64, 64, 64, 64, 64, 5, 1, 2, 2);
+    g = square(2, 64, 64, 64, 64, 64, 3, 1, 1, 1);
     check("depthwise", &g, "library", "library");
+}
+
+/* Kernels for which the library has no gradient of the weights but a slow one: ours, in runs. */
+static void depthwise(void **state)
+{
+    rq_conv_geom g = square(3, 32, 32, 32, 13, 13, 5, 1, 2, 2);
+    check("5x5", &g, "library", "taps");
+    g = square(2, 32, 32, 32, 17, 9, 5, 2, 2, 2);
+    check("5x5, stride 2", &g, NULL, NULL);
+    g = square(2, 8, 8, 8, 14, 11, 3, 1, 0, 1);
+    g.dilation[1] = g.dilation[2] = 2;
+    check("dilation", &g, NULL, NULL);
+    g = square(2, 16, 16, 16, 9, 18, 4, 2, 1, 1);
+    g.transposed = true;
+    check("transposed", &g, NULL, NULL);
+    g = square(3, 4, 4, 4, 6, 20, 3, 3, -1, -1);
+    g.transposed = true;
+    check("transposed, negative pads", &g, NULL, NULL);
+    g = (rq_conv_geom) { .nd = 3,
+                         .batch = 2,
+                         .groups = 6,
+                         .in_ch = 6,
+                         .out_ch = 6,
+                         .in = { 5, 6, 7 },
+                         .out = { 5, 3, 7 },
+                         .kernel = { 3, 3, 5 },
+                         .stride = { 1, 2, 1 },
+                         .dilation = { 1, 1, 1 },
+                         .pad_lo = { 1, 1, 2 },
+                         .pad_hi = { 1, 0, 2 } };
+    check("three axes", &g, NULL, NULL);
 }
 
 static void transposed(void **state)
@@ -198,6 +229,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(pieces_of_the_batch),
         cmocka_unit_test(pieces_of_channels),
+        cmocka_unit_test(depthwise),
         cmocka_unit_test(transposed),
         cmocka_unit_test(without_a_kernel_of_the_library),
     };
