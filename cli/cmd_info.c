@@ -169,12 +169,58 @@ static rq_status save_json(const facts *f, const char *path, bool modules, rq_er
     return s;
 }
 
+/* A text that the library makes: asked for twice, for its length and for itself. */
+static char *text_of(const rq_coreml *m, bool json, bool all)
+{
+    const int64_t n = json ? rq_coreml_json(m, NULL, 0) : rq_coreml_text(m, all, NULL, 0);
+    char *text = n < 0 ? NULL : malloc((size_t)n + 1);
+    if (text && (json ? rq_coreml_json(m, text, (size_t)n + 1) : rq_coreml_text(m, all, text, (size_t)n + 1)) != n) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
+/* A Core ML package. */
+static int run_coreml(const info_args *a)
+{
+    const char *path = a->common.operand[0];
+    rq_err err = { 0 };
+    rq_coreml *m = NULL;
+    char *text = NULL, *json = NULL;
+    int rc = CLI_FAILED;
+    if (a->modules) {
+        rq_fail(&err, RQ_UNSUPPORTED, "%s: --modules is not known of Core ML packages", path);
+        goto done;
+    }
+    if (rq_coreml_open(&m, path, &err))
+        goto done;
+    if (!(text = text_of(m, false, a->common.verbose)) || !(json = text_of(m, true, true))) {
+        rq_fail(&err, RQ_NO_MEMORY, "%s: not enough memory", path);
+        goto done;
+    }
+    if (!a->common.quiet && !cli_is_stdout(a->json))
+        fputs(text, stdout);
+    if (a->json && rq_file_write_all(a->json, json, strlen(json), &err))
+        goto done;
+    rc = CLI_OK;
+done:
+    if (rc)
+        cli_fail("info", &err);
+    free(text);
+    free(json);
+    rq_coreml_close(m);
+    return rc;
+}
+
 static int run(void *args)
 {
     info_args *a = args;
     rq_err err = { 0 };
     facts f = { 0 };
     int rc = CLI_FAILED;
+    if (rq_coreml_is(a->common.operand[0]))
+        return run_coreml(a);
     if (cli_load(&f.g, a->common.operand[0], &a->common, &err) || rq_graph_summarize(f.g, &f.sum, &err))
         goto done;
     if (rq_graph_count_ops(f.g, &f.ops, &f.n_ops))
@@ -205,6 +251,9 @@ const cli_command cmd_info = {
     .synopsis = "MODEL [--modules] [--json FILE] [OPTION]...",
     .summary = "inputs, outputs, operators, parameters, opset, quantization",
     .about = "Says what is in MODEL without running it. With -v the whole graph follows, a line per value and node. "
+             "MODEL may "
+             "be a Core ML package, too, or a zip of one: its functions, inputs (images with scale and bias), labels, "
+             "operators, weights and metadata; -v lists every weight. "
              "--modules lists the layers by the names and types that the program which made the model gave them, as "
              "far as its node "
              "names tell; a call of a function stands in parentheses, with the module that makes it.",

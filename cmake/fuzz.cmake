@@ -1,6 +1,6 @@
 # One target per reader (tests/fuzz/fuzz_NAME.c): with libFuzzer where RQ_FUZZ is set, else with a main that replays its corpus,
 # which is a test.
-set(RQ_FUZZ_TARGETS image linear_quantizer npz onnx qconfig quant_desc ranges recipe run safetensors)
+set(RQ_FUZZ_TARGETS coreml image linear_quantizer npz onnx qconfig quant_desc ranges recipe run safetensors)
 foreach(t ${RQ_FUZZ_TARGETS})
   if(RQ_FUZZ)
     add_executable(fuzz_${t} tests/fuzz/fuzz_${t}.c)

@@ -281,6 +281,7 @@ set(RQ_SOURCES
   src/formats/image_scale.c
   src/formats/images.c
   src/formats/coreml_describe.c
+  src/formats/coreml_info.c
   src/formats/coreml_model.c
   src/formats/coreml_read.c
   src/formats/coreml_write.c

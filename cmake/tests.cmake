@@ -97,6 +97,7 @@ rq_test(tests/ops/test_lower.c)
 rq_test(tests/ops/test_peer_oom.c)
 rq_test(tests/ops/test_raise.c)
 rq_test(tests/formats/test_coreml.c)
+rq_test(tests/formats/test_coreml_bad.c)
 rq_test(tests/formats/test_images.c)
 rq_test(tests/formats/test_npy.c)
 rq_test(tests/formats/test_onnx_bad.c)
@@ -193,6 +194,8 @@ rq_test_tool(golden
   tests/golden/static_params.c
   tests/golden/static_weights.c)
 rq_test_tool(rewrite tests/interop/rewrite.c)
+rq_test_tool(rewrite_coreml tests/interop/rewrite_coreml.c)
+target_include_directories(rewrite_coreml PRIVATE tests ${RQ_GEN})
 rq_test_tool(run_onnx tests/golden/compare.c tests/golden/guard.c tests/golden/scan.c tests/onnx/not_run.c
   tests/onnx/onnx_case.c tests/onnx/run_onnx.c)
 target_include_directories(run_onnx PRIVATE ${RQ_GEN})
@@ -200,6 +203,8 @@ add_test(NAME golden COMMAND tests/golden/run.sh $<TARGET_FILE:golden> tests/gol
 add_test(NAME ops_peer COMMAND golden tests/ops/peer WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 find_package(Python3 COMPONENTS Interpreter)
 add_test(NAME interop COMMAND ${Python3_EXECUTABLE} tests/interop/run.py ${CMAKE_BINARY_DIR} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+add_test(NAME interop_coreml COMMAND ${Python3_EXECUTABLE} tests/interop/run.py ${CMAKE_BINARY_DIR} --coreml WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
+set_tests_properties(interop_coreml PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 600)
 add_test(NAME onnx_cases COMMAND ${Python3_EXECUTABLE} tests/onnx/run.py ${CMAKE_BINARY_DIR} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 set_tests_properties(interop onnx_cases PROPERTIES SKIP_RETURN_CODE 77 RESOURCE_LOCK interop_venv)
 add_test(NAME light COMMAND ${Python3_EXECUTABLE} tests/onnx/light.py ${CMAKE_BINARY_DIR} squeezenet shufflenet WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
@@ -213,9 +218,9 @@ add_test(NAME readme COMMAND tools/readme.sh $<TARGET_FILE:requant> WORKING_DIRE
 add_test(NAME install COMMAND tests/install/test_install.sh ${CMAKE_BINARY_DIR} ${CMAKE_C_COMPILER} WORKING_DIRECTORY ${CMAKE_SOURCE_DIR})
 # nothing of ours runs instrumented in the first three; what the others run, instrumented tests run too, and these take minutes there
 set_tests_properties(headers layers install determinism light kill PROPERTIES LABELS nosan)
-set_tests_properties(golden oom_oom kernels_products_f32 transcripts interop onnx_cases PROPERTIES LABELS slow) # not with the other compiler
+set_tests_properties(golden oom_oom kernels_products_f32 transcripts interop interop_coreml onnx_cases PROPERTIES LABELS slow) # not with the other compiler
 if(CMAKE_CROSSCOMPILING) # tests of files and of words start the command themselves, without the emulator
-  set_tests_properties(interop onnx_cases light transcripts readme install PROPERTIES DISABLED TRUE)
+  set_tests_properties(interop interop_coreml onnx_cases light transcripts readme install PROPERTIES DISABLED TRUE)
   set_tests_properties(golden determinism kernels_products_f32 PROPERTIES TIMEOUT 1800)
 endif()
 if(NOT RQ_FUZZ)

@@ -6,6 +6,7 @@
 #include <requant/autograd.h>
 #include <requant/batch_norm.h>
 #include <requant/calibrator.h>
+#include <requant/coreml.h>
 #include <requant/dataset.h>
 #include <requant/eager.h>
 #include <requant/edit.h>

@@ -57,10 +57,9 @@ void rq_file_unmap(rq_map *m)
 
 void rq_file_forget(const void *data, size_t n)
 {
-    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), from = ((uintptr_t)data + page - 1) / page * page;
-    const uintptr_t to = ((uintptr_t)data + n) / page * page;
-    if (to > from)
-        (void)!madvise((void *)from, to - from, MADV_DONTNEED);
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), skip = (page - (uintptr_t)data % page) % page;
+    if (n > skip && (n - skip) / page)
+        (void)!madvise((char *)data + skip, (n - skip) / page * page, MADV_DONTNEED);
 }
 
 /* ---- temporaries a signal removes ---- */

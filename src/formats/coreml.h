@@ -7,6 +7,7 @@
 #include "formats/mil.h"
 #include "formats/milblob.h"
 #include "formats/mlpackage.h"
+#include "requant/coreml.h"
 
 enum { /* ArrayFeatureType.ArrayDataType */
        RQ_COREML_FLOAT32 = 65568,
@@ -79,7 +80,7 @@ typedef struct rq_coreml_weights {
     rq_map map;
 } rq_coreml_weights;
 
-typedef struct rq_coreml {
+struct rq_coreml {
     int32_t spec;
     rq_coreml_interface *interfaces; /* one, unless the model has several functions */
     int n_interfaces, cap_interfaces;
@@ -95,18 +96,16 @@ typedef struct rq_coreml {
     rq_map file; /* model.mlmodel; data NULL when made here */
     rq_protobuf_mem mem;
     const void *as_read; /* Coreml__Model */
-} rq_coreml;
+};
 
 /* ---- coreml_read.c ---- */
 
-/* Open a package, or a zip of one. Sentences begin with the path. RQ_BAD_FILE; RQ_UNSUPPORTED: a model that is no ML
- * program; RQ_IO; RQ_NO_MEMORY. */
-rq_status rq_coreml_open(rq_coreml **out, const char *path, rq_err *err);
+/* rq_coreml_open and rq_coreml_close are public: requant/coreml.h. */
+
 /* The bytes of a model.mlmodel alone, which must outlive the model; its blobs have no numbers then. */
 rq_status rq_coreml_parse(rq_coreml **out, const void *data, size_t size, rq_err *err);
 /* An empty model of this specification. */
 rq_status rq_coreml_create(rq_coreml **out, int32_t spec, rq_err *err);
-void rq_coreml_close(rq_coreml *m); /* NULL is fine */
 
 /* The blob of a value, checked against its type. RQ_BAD_FILE. */
 rq_status rq_coreml_blob(const rq_coreml *m, rq_milblob *out, const rq_mil_value *v, rq_err *err);
@@ -130,10 +129,8 @@ bool rq_coreml_set_metadata(rq_coreml *m, const char *key, const char *value);
 
 /* ---- coreml_write.c ---- */
 
-/* Write as a package, whole or not at all. Where nothing was changed since it was read, all bytes are those read; else
- * the weight file is written anew, of the blobs that the program has now, each once, and every file that is not ours to
- * change is copied. Takes and gives back all within the call. */
-rq_status rq_coreml_save(const rq_coreml *m, const char *path, rq_err *err);
+/* rq_coreml_save: where nothing was changed since the model was read, all bytes are those read; where no weights changed,
+ * the weight files stay; else they are written anew, of the blobs that the program has now, each once. */
 /* model.mlmodel as it would be written, offsets as they are. *out is freed with rq_mem_free. */
 rq_status rq_coreml_encode(const rq_coreml *m, uint8_t **out, size_t *size, rq_err *err);
 

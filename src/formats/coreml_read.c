@@ -204,6 +204,11 @@ rq_status rq_coreml_tensor(const rq_coreml *m, rq_tensor *out, const rq_mil_valu
 
 /* ---- a package ---- */
 
+bool rq_coreml_is(const char *path)
+{
+    return rq_mlpackage_is(path);
+}
+
 static rq_status open_package(rq_coreml *m, const char *path, rq_err *err)
 {
     RQ_TRY(rq_mlpackage_open(&m->package, path, err));

@@ -5,6 +5,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
+#include "formats/mlpackage.h"
 #include "graph/graph.h"
 #include "ops/op.h"
 #include "ops/upgrade.h"
@@ -67,6 +68,10 @@ rq_status rq_load(rq_graph **out, const char *path, rq_err *err)
 {
     rq_map map;
     *out = NULL;
+    const size_t n = strlen(path);
+    if (n > 10 && !strcmp(path + n - 10, ".mlpackage") && rq_mlpackage_is(path))
+        return rq_fail(err, RQ_UNSUPPORTED,
+                       "%s: is a Core ML package, which cannot be run; requant info tells what is in it", path);
     RQ_TRY(rq_file_map(&map, path, err));
     const char *slash = strrchr(path, '/');
     char *folder = slash ? rq_mem_strndup(path, (size_t)(slash - path) + 1) : rq_mem_strdup("");

@@ -404,6 +404,15 @@ static rq_status read_manifest(rq_mlpackage *p, rq_err *err)
 
 /* ---- all of it ---- */
 
+static bool has_suffix(const char *path)
+{
+    static const char suffix[] = ".mlpackage";
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    return n >= sizeof suffix - 1 && !strncmp(path + n - (sizeof suffix - 1), suffix, sizeof suffix - 1);
+}
+
 bool rq_mlpackage_is(const char *path)
 {
     struct stat s;
@@ -415,7 +424,7 @@ bool rq_mlpackage_is(const char *path)
     char head[4] = { 0 };
     bool is = false;
     if (S_ISDIR(s.st_mode))
-        is = fstatat(fd, MANIFEST, &s, AT_SYMLINK_NOFOLLOW) == 0;
+        is = fstatat(fd, MANIFEST, &s, AT_SYMLINK_NOFOLLOW) == 0 || has_suffix(path);
     else if (S_ISREG(s.st_mode))
         is = pread(fd, head, 4, 0) == 4 && !memcmp(head, "PK\3\4", 4);
     close(fd);

@@ -31,7 +31,7 @@ typedef struct rq_mlpackage {
     rq_arena arena;
 } rq_mlpackage;
 
-/* Is this a folder with a Manifest.json, or a file that begins as a zip does? */
+/* Is this a folder with a Manifest.json or a name that ends in .mlpackage, or a file that begins as a zip does? */
 bool rq_mlpackage_is(const char *path);
 
 /* Open a package and check its manifest: version, all keys, paths that exist inside, (name, author) once, the root.

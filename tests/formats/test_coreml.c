@@ -15,6 +15,7 @@
 #include <zip.h>
 
 #include "formats/coreml.h"
+#include "interop/image.h"
 #include "tensor/convert.h"
 #include "requant/dataset.h"
 
@@ -733,6 +734,41 @@ static void every_allocation_may_fail(void **state)
         }
 }
 
+static void what_is_in_a_model_is_told(void **state)
+{
+    (void)state;
+    static const char *const lines[] = {
+        "package     Core ML program, specification 8 (iOS 17)\nfunction    main, CoreML7\n",
+        "input       image image RGB [8,8], scale 0.0078125, bias [-0.5,-0.25,0.125]\n",
+        "output      classLabel string\noutput      classLabel_probs dictionary of strings\n",
+        "labels      3: \"cat\" \"dog\" \"a \\\"bird\\\"\"\n",
+        "operators   6: mul add conv reduce_mean softmax classify\n",
+        "weights     fp32 x1 (324 bytes), 324 bytes in all\n  weight fp32[3,3,3,3], 324 bytes\n",
+        "description made by a test\nauthor      requant\n",
+    };
+    rq_coreml *m = NULL;
+    rq_err err = { 0 };
+    char text[4096];
+    assert_int_equal(image_model(&m, &err), RQ_OK);
+    const int64_t n = rq_coreml_text(m, true, text, sizeof text);
+    assert_int_equal(n, strlen(text));
+    for (size_t i = 0; i < sizeof lines / sizeof lines[0]; i++)
+        if (!strstr(text, lines[i]))
+            fail_msg("%s\nis not in\n%s", lines[i], text);
+    const int64_t n_json = rq_coreml_json(m, text, sizeof text);
+    assert_int_equal(n_json, strlen(text));
+    json_t *all = json_loads(text, 0, NULL);
+    assert_non_null(all);
+    const json_t *f = json_array_get(json_object_get(all, "functions"), 0);
+    assert_string_equal(json_string_value(json_array_get(json_object_get(f, "labels"), 2)), "a \"bird\"");
+    const json_t *in = json_array_get(json_object_get(f, "inputs"), 0);
+    assert_true(json_number_value(json_object_get(in, "scale")) == 0.0078125);
+    assert_true(json_number_value(json_array_get(json_object_get(in, "bias"), 1)) == -0.25);
+    assert_int_equal(json_array_size(json_object_get(f, "weights")), 1);
+    json_decref(all);
+    rq_coreml_close(m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -746,6 +782,7 @@ int main(void)
         cmocka_unit_test(unknown_fields_are_kept),
         cmocka_unit_test(a_zipped_package_is_read),
         cmocka_unit_test(only_packages_are_replaced),
+        cmocka_unit_test(what_is_in_a_model_is_told),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
