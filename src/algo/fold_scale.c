@@ -277,6 +277,34 @@ static rq_status fold_gemm(rq_graph *g, rq_id node, bool *done, rq_err *err)
     return RQ_OK;
 }
 
+/* Behind a MatMul by a constant, a bias of one row in more axes becomes one axis, by which a layer is known (rq_module_biased). */
+static rq_status flatten_bias(rq_graph *g, rq_id node, bool *done, rq_err *err)
+{
+    const rq_node *n = &g->nodes[node];
+    rq_id user = RQ_NONE;
+    *done = false;
+    if (!rq_rewrite_is(n, "MatMul") || n->n_in != 2 || n->n_out != 1 || !plain_const(g, n->in[1]) ||
+        rq_graph_is_output(g, n->out[0]) || rq_graph_uses(g, n->out[0], &user, 1) != 1 || user == RQ_NONE)
+        return RQ_OK;
+    const rq_node *sum = &g->nodes[user];
+    const rq_shape *w = &g->values[n->in[1]].constant.shape;
+    if (!rq_rewrite_is(sum, "Add") || sum->n_in != 2 || sum->in[0] == sum->in[1] || w->rank != 2)
+        return RQ_OK;
+    const int at = sum->in[0] == n->out[0];
+    const rq_tensor *b = plain_const(g, sum->in[at]);
+    const int rank = g->values[n->out[0]].shape.rank;
+    if (!b || b->shape.rank < 2 || b->shape.rank > rank || rq_tensor_count(b) != w->dim[1] ||
+        b->shape.dim[b->shape.rank - 1] != w->dim[1])
+        return RQ_OK;
+    rq_tensor row = rq_tensor_view(RQ_DTYPE_F32, &(rq_shape) { 1, { w->dim[1] } }, b->data), own;
+    if (rq_tensor_copy(&own, &row))
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory folding '%s'", sum->name);
+    const rq_status st = replace_const(g, user, at, &own, g->values[sum->in[at]].name, err);
+    rq_tensor_release(&own);
+    *done = !st;
+    return st;
+}
+
 rq_status rq_fold_scales(rq_graph *g, rq_fold_for what, int *n, rq_err *err)
 {
     for (rq_id i = 0; i < g->n_nodes; i++) {
@@ -284,8 +312,7 @@ rq_status rq_fold_scales(rq_graph *g, rq_fold_for what, int *n, rq_err *err)
         bool done = false;
         if (!g->nodes[i].op)
             continue;
-        if (what == RQ_FOLD_RUN)
-            RQ_TRY(fold_gemm(g, i, &done, err));
+        RQ_TRY(what == RQ_FOLD_RUN ? fold_gemm(g, i, &done, err) : flatten_bias(g, i, &done, err));
         if (n)
             *n += done;
         for (done = true; done && is_product(g, i, &p);) {

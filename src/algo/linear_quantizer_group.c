@@ -3,6 +3,7 @@
  * found as small closed sets of nodes. */
 #include "algo/linear_quantizer.h"
 
+#include <math.h>
 #include <string.h>
 
 #include "graph/modules.h"
@@ -30,18 +31,14 @@ static bool is_activation(const rq_node *n)
 
 /* Written out: the operators of the set, in the order of the graph. */
 static const struct written {
-    const char *name, *ops[5];
+    const char *name, *ops[3];
     int n, reads; /* how often x is read */
 } written[] = {
-    { "SiLU", { "Sigmoid", "Mul" }, 2, 2 },
-    { "HardSwish", { "HardSigmoid", "Mul" }, 2, 2 },
-    { "LogSigmoid", { "Sigmoid", "Log" }, 2, 1 },
-    { "Mish", { "Softplus", "Tanh", "Mul" }, 3, 2 },
+    { "SiLU", { "Sigmoid", "Mul" }, 2, 2 },         { "HardSwish", { "HardSigmoid", "Mul" }, 2, 2 },
+    { "LogSigmoid", { "Sigmoid", "Log" }, 2, 1 },   { "Mish", { "Softplus", "Tanh", "Mul" }, 3, 2 },
     { "GLU", { "Split", "Sigmoid", "Mul" }, 3, 1 },
-    { "Gelu", { "Div", "Erf", "Add", "Mul", "Mul" }, 5, 2 },
-    { "Gelu", { "Mul", "Erf", "Add", "Mul", "Mul" }, 5, 2 },
 };
-enum { MOST_WRITTEN = 5 };
+enum { MOST_WRITTEN = 10, MOST_READS = 6, LOOK_AHEAD = 16 };
 
 /* The constant that is one number, or RQ_NONE. */
 static bool one_number(const rq_graph *g, rq_id v, double *out)
@@ -110,14 +107,53 @@ static const char *name_of_set(const rq_graph *g, const set *s, int reads)
     return NULL;
 }
 
+/* What the set gives for x = at; NaN: it has other operators than these. */
+static double value_at(const rq_graph *g, const set *s, double at)
+{
+    double y[MOST_WRITTEN] = { 0 };
+    for (int i = 0; i < s->n; i++) {
+        const rq_node *n = &g->nodes[s->node[i]];
+        double in[2] = { at, at };
+        if (n->n_in > 2)
+            return NAN;
+        for (int k = 0; k < n->n_in; k++) {
+            one_number(g, n->in[k], &in[k]);
+            for (int m = 0; m < i; m++)
+                in[k] = g->nodes[s->node[m]].out[0] == n->in[k] ? y[m] : in[k];
+        }
+        y[i] = rq_node_is(n, "Add")    ? in[0] + in[1]
+               : rq_node_is(n, "Sub")  ? in[0] - in[1]
+               : rq_node_is(n, "Mul")  ? in[0] * in[1]
+               : rq_node_is(n, "Div")  ? in[0] / in[1]
+               : rq_node_is(n, "Pow")  ? pow(in[0], in[1])
+               : rq_node_is(n, "Tanh") ? tanh(in[0])
+               : rq_node_is(n, "Erf")  ? erf(in[0])
+                                       : (double)NAN;
+    }
+    return y[s->n - 1];
+}
+
+/* GELU is written in too many ways to list them, by Erf or by Tanh (off by 5e-4 at most): it is known by what it gives. */
+static bool is_gelu(const rq_graph *g, const set *s)
+{
+    static const double at[] = { -3, -1.6, -0.75, -0.2, 0.3, 1.1, 2.5 };
+    const char *last = g->nodes[s->node[s->n - 1]].op;
+    if (s->n < 5 || (strcmp(last, "Mul") != 0 && strcmp(last, "Div") != 0))
+        return false;
+    for (size_t i = 0; i < sizeof at / sizeof at[0]; i++)
+        if (!(fabs(value_at(g, s, at[i]) - 0.5 * at[i] * (1 + erf(at[i] / sqrt(2)))) < 1e-3))
+            return false;
+    return true;
+}
+
 /* The set of nodes behind x that is an activation written out; NULL: there is none. */
 static const char *find_written(const rq_lq_plan *p, const rq_graph *g, const rq_id *order, int n_order, rq_id x,
                                 set *s)
 {
-    rq_id users[4];
-    const int n_users = rq_graph_uses(g, x, users, 4);
+    rq_id users[MOST_READS];
+    const int n_users = rq_graph_uses(g, x, users, MOST_READS);
     *s = (set) { .n = 0 };
-    if (n_users < 1 || n_users > 3 || rq_graph_is_output(g, x))
+    if (n_users < 1 || n_users > MOST_READS || rq_graph_is_output(g, x))
         return NULL;
     int at = 0;
     while (at < n_order && order[at] != users[0])
@@ -126,12 +162,14 @@ static const char *find_written(const rq_lq_plan *p, const rq_graph *g, const rq
         for (int i = 0; i < at; i++)
             if (order[i] == users[u])
                 at = i;
-    for (int i = at; i < n_order && i < at + 12 && s->n < MOST_WRITTEN; i++) {
+    for (int i = at; i < n_order && i < at + LOOK_AHEAD && s->n < MOST_WRITTEN; i++) {
         const rq_node *n = &g->nodes[order[i]];
         if (p->group_of[order[i]] >= 0 || n->domain[0] || !within(g, s, x, n))
             continue;
         s->node[s->n++] = order[i];
         const char *name = name_of_set(g, s, n_users);
+        if (!name && is_gelu(g, s))
+            name = "Gelu";
         bool whole = name && closed(g, s, x);
         for (int k = 0; whole && k < s->n - 1; k++)
             for (int o = 0; o < g->nodes[s->node[k]].n_out; o++)

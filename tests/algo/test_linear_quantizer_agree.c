@@ -1,5 +1,5 @@
 /* Simulation equals execution where it is easy to miss: averages of codes, which lie on ties, values that change from one scale to its double, biases of
- * matrix products; and normalizations that an exporter wrote out, whose statistics are never codes. */
+ * matrix products; and what an exporter wrote out: normalizations, whose statistics are never codes, and GELU. */
 #include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -268,6 +268,50 @@ static void normalizations_that_are_written_out_stay_in_float(void **state)
     assert_true(places_inside(0, "{\"compat\": true}") > 0); /* the original sees arithmetic */
 }
 
+/* ---- activations ---- */
+
+/* GELU by tanh as JAX, PyTorch and Hugging Face's models write it, by erf in another order; with a third of x, or Quick GELU, it is none. */
+static const char *gelu(net *t, int form, const char *x)
+{
+    const char *third = net_number(t, 0.044715), *half = net_number(t, 0.5), *one = net_number(t, 1), *cube, *inner;
+    const char *by = net_number(t, form == 4 ? 0.9 : 0.7978845608);
+    if (form == 3) {
+        add(t, "Erf", "erf", (const char *const[]) { two(t, "Mul", "over", x, net_number(t, 0.70710678)) }, 1);
+        return two(t, "Mul", "out", two(t, "Mul", "halves", x, half), two(t, "Add", "plus", one, "erf"));
+    }
+    if (form == 0) {
+        cube = two(t, "Mul", "cube", x, two(t, "Mul", "square", x, two(t, "Mul", "third", third, x)));
+    } else if (form == 1 || form == 4) {
+        cube = two(t, "Mul", "third", third, two(t, "Mul", "cube", x, two(t, "Mul", "square", x, x)));
+    } else {
+        cube = two(t, "Mul", "third", two(t, "Pow", "cube", x, net_number(t, 3)), third);
+    }
+    inner = two(t, "Mul", "inner", by, two(t, "Add", "sum", x, cube));
+    add(t, "Tanh", "tanh", &inner, 1);
+    const char *plus = two(t, "Add", "plus", one, "tanh");
+    return form ? two(t, "Mul", "out", two(t, "Mul", "halves", half, x), plus)
+                : two(t, "Mul", "out", x, two(t, "Mul", "halves", half, plus));
+}
+
+/* Behind a matrix product whose bias is a row in three axes: input, the layer with bias and activation, and nothing between. */
+static void gelu_is_known_by_what_it_gives(void **state)
+{
+    (void)state;
+    for (int form = 0; form < 5; form++) {
+        net t;
+        char got[128];
+        net_begin(&t, 3, (const int64_t[]) { 2, 5, 12 });
+        net_constant(&t, "w", 2, (const int64_t[]) { 12, 20 }, 1);
+        net_constant(&t, "b", 3, (const int64_t[]) { 1, 1, 20 }, 1);
+        const char *y = two(&t, "Add", "biased", two(&t, "MatMul", "product", "x", "w"), "b");
+        rq_linear_quantizer *q = net_prepare(net_end(&t, gelu(&t, form, y)), NULL);
+        const bool whole = !strcmp(net_letters(q, got), "SS:ab");
+        if (whole != (form < 4))
+            fail_msg("form %d: places %s", form, got);
+        rq_linear_quantizer_destroy(q);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -275,6 +319,7 @@ int main(void)
         cmocka_unit_test(twice_the_scale_is_rounded_alike),
         cmocka_unit_test(biases_behind_matrix_products_are_whole),
         cmocka_unit_test(normalizations_that_are_written_out_stay_in_float),
+        cmocka_unit_test(gelu_is_known_by_what_it_gives),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
