@@ -223,4 +223,18 @@ int64_t cli_train_steps(const cli_training *t);
 void cli_train_line(const cli_training *t, const char *what, double loss, double accuracy);
 void cli_train_end(cli_training *t);
 
+/* ---- verdict.c ---- */
+
+typedef struct cli_verdict {
+    const char *path; /* of the lines */
+    bool append;      /* behind those of the epochs */
+    int64_t epoch;    /* that is kept; 0: nothing was trained */
+    double ptq_loss, ptq_accuracy;
+    const rq_report *report;
+    const rq_agreement *agreement;
+    const rq_linear_quantizer_report *quantizer;
+} cli_verdict;
+/* {"verdict": ...}, {"simulation": ...} and {"quantizer": ...}. RQ_IO, RQ_NO_MEMORY. */
+rq_status cli_verdict_write(const cli_verdict *v, rq_err *err);
+
 #endif

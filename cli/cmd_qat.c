@@ -338,69 +338,6 @@ static rq_status judge(job *j, rq_err *err)
     return RQ_OK;
 }
 
-/* ---- the end of the JSON lines ---- */
-
-typedef int64_t (*text_fn)(const void *of, char *buf, size_t n);
-static int64_t report_text(const void *of, char *buf, size_t n)
-{
-    return rq_report_json(of, buf, n);
-}
-static int64_t agreement_text(const void *of, char *buf, size_t n)
-{
-    return rq_agreement_json(of, buf, n);
-}
-static int64_t quantizer_text(const void *of, char *buf, size_t n)
-{
-    return rq_linear_quantizer_report_json(of, buf, n);
-}
-
-/* {"KEY": OBJECT}, with members in front of those that OBJECT has. */
-static bool write_object(FILE *to, const char *key, const char *members, text_fn text, const void *of)
-{
-    const int64_t n = text(of, NULL, 0);
-    char *buf = n > 0 ? malloc((size_t)n + 1) : NULL;
-    const bool made = buf && text(of, buf, (size_t)n + 1) == n;
-    for (char *p = buf; made && *p; p++) /* a line */
-        *p = *p == '\n' ? ' ' : *p;
-    if (made)
-        fprintf(to, "{\"%s\": {%s%s}\n", key, members, buf + 1);
-    free(buf);
-    return made;
-}
-
-static void print_real(char *buf, size_t n, double x)
-{
-    if (isfinite(x))
-        snprintf(buf, n, "%.9g", x);
-    else
-        snprintf(buf, n, "null");
-}
-
-/* Behind the epochs: {"verdict": ...}, {"simulation": ...} and {"quantizer": ...}. */
-static rq_status write_verdict(const job *j, rq_err *err)
-{
-    char members[160], epoch[32] = "null", loss[40], accuracy[40];
-    const char *path = j->a->train.json;
-    if (!path)
-        return RQ_OK;
-    if (j->epoch)
-        snprintf(epoch, sizeof epoch, "%lld", (long long)j->epoch);
-    print_real(loss, sizeof loss, j->ptq_loss);
-    print_real(accuracy, sizeof accuracy, j->ptq_accuracy);
-    snprintf(members, sizeof members, "\"epoch\": %s, \"ptq\": {\"loss\": %s, \"accuracy\": %s}, ", epoch, loss,
-             accuracy);
-    FILE *to = cli_is_stdout(path) ? stdout : fopen(path, j->a->calibrate_only ? "w" : "a");
-    if (!to)
-        return rq_fail(err, RQ_IO, "%s: cannot be written", path);
-    const bool made = write_object(to, "verdict", members, report_text, &j->report) &&
-                      write_object(to, "simulation", "", agreement_text, &j->agreement) &&
-                      write_object(to, "quantizer", "", quantizer_text, &j->quantizer);
-    const bool written = !fflush(to) && !ferror(to);
-    if (to != stdout && (fclose(to) || !written))
-        return rq_fail(err, RQ_IO, "%s: cannot be written", path);
-    return made ? RQ_OK : rq_fail(err, RQ_NO_MEMORY, "out of memory for the JSON");
-}
-
 /* Why the verdict is not what the epoch was told with, where that is so. */
 static void tell_biases(const job *j)
 {
@@ -429,7 +366,15 @@ static int finish(job *j, rq_err *err)
         if (!j->t.eval)
             printf("judged on the samples it was trained on; --eval DATA judges on others\n");
     }
-    if (write_verdict(j, err))
+    const cli_verdict v = { .path = a->train.json,
+                            .append = !a->calibrate_only,
+                            .epoch = j->epoch,
+                            .ptq_loss = j->ptq_loss,
+                            .ptq_accuracy = j->ptq_accuracy,
+                            .report = &j->report,
+                            .agreement = &j->agreement,
+                            .quantizer = &j->quantizer };
+    if (a->train.json && cli_verdict_write(&v, err))
         return CLI_FAILED;
     if (a->max_drop >= 0 && !(j->report.drop <= a->max_drop)) {
         fflush(stdout);

@@ -187,7 +187,7 @@ static int refuse(const cli_command *c, const cli_train *a, rq_augment *augment)
     }
     if (!read_augment(a->augment, augment))
         return cli_usage(c, "--augment takes flip, crop=N, or both with a comma; found '%s'", a->augment);
-    if (a->checkpoint_steps && !a->checkpoint)
+    if (a->checkpoint_steps && !a->checkpoint && !a->resume)
         return cli_usage(c, "--checkpoint-steps needs a folder: --checkpoint DIR");
     if (a->nesterov && (a->optimizer != RQ_OPTIMIZER_SGD || (cli_given(&a->common, "momentum") && a->momentum == 0)))
         return cli_usage(c, "--nesterov is for sgd with momentum");

@@ -74,7 +74,7 @@ static rq_status read_word(reader *r, const yaml_node_t *n, const rq_qconfig_pla
         if (same_word(text, words[*out], !r->c->compat) && (!r->c->compat || *out < n_compat))
             return RQ_OK;
     size_t used = (size_t)snprintf(sentence, sizeof sentence, "'%.40s', expected one of", text);
-    for (int i = 0; words[i] && (i < n_compat || !r->c->compat) && used < sizeof sentence; i++)
+    for (int i = 0; (i < n_compat || !r->c->compat) && used < sizeof sentence && words[i]; i++)
         used += (size_t)snprintf(sentence + used, sizeof sentence - used, "%s %s", i ? "," : "", words[i]);
     return rq_qconfig_fail(&r->in, n, at, sentence);
 }

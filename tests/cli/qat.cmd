@@ -2,7 +2,7 @@
 requant qat models/digits-cnn.onnx -d models/digits-train.npz --eval models/digits-test.npz -o out.onnx --preset lsq --weights-bits 4 --activations-bits 4 --json lines -q; cut -c1-12 lines; wc -l <lines
 grep -o '"verdict": {"epoch": [0-9]*, "ptq": {"loss": [0-9.e-]*, "accuracy": [0-9.]*}, "float": {"accuracy": 0.9[0-9]*, "interval": \[0[0-9.]*, 0[0-9.]*\], "ms": [0-9.]*, "bytes": [0-9]*}, "int8": {"accuracy"' lines | mask
 grep -o '"simulation": {"samples": 500, "codes": 2245000, "differ": [0-9]*, "differ_in_all": [0-9]*, "limit": 0.001, "layers": \[{"name": "image"' lines | mask
-requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --calibrate-only --json - | cut -c1-75 | mask
+requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --calibrate-only --json - | cut -c1-40 | mask
 requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --calibrate-only -q --json nowhere/lines
 # codes of few bits are shown as such, and judged by them: no suspicions
 requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --preset lsq --weights-bits 4 --activations-bits 4 --calibrate-only --deterministic | sed -n '/^layer.*type/,/kept in/p;/Suspicions/,$p' | mask
@@ -23,3 +23,5 @@ requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --weig
 # a model that is quantized starts from its scales; in no file are its floats
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o q.onnx -q; requant qat q.onnx -d models/digits-train.npz -o out.onnx --lr 0.0001 --deterministic | grep -E 'start from|^Size|given' | mask
 requant qat q.onnx -d models/digits-train.npz -o missed.onnx --lr 1 --clip-norm 1 --max-drop 0 -q; echo $?; ls missed.onnx
+# the folder to go on from is where further checkpoints go
+requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q --resume ckpt --checkpoint-steps 20; ls ckpt
