@@ -288,6 +288,8 @@ set(RQ_SOURCES
   src/formats/mil_build.c
   src/formats/mil_check.c
   src/formats/mil_dtype.c
+  src/formats/mil_graph.c
+  src/formats/mil_ops.c
   src/formats/mil_read.c
   src/formats/mil_walk.c
   src/formats/mil_write.c

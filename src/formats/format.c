@@ -5,7 +5,7 @@
 
 #include "base/file.h"
 #include "base/mem.h"
-#include "formats/mlpackage.h"
+#include "formats/mil_graph.h"
 #include "graph/graph.h"
 #include "ops/op.h"
 #include "ops/upgrade.h"
@@ -24,19 +24,9 @@ static const char *other_kind(const uint8_t *p, size_t n)
     return NULL;
 }
 
-static rq_status read_bytes(rq_graph **out, const uint8_t *data, size_t size, const char *folder, rq_err *err)
+/* What every graph that was read goes through. Takes g. */
+static rq_status finish(rq_graph **out, rq_graph *g, rq_err *err)
 {
-    *out = NULL;
-    const char *other = other_kind(data, size);
-    if (other)
-        return rq_fail(err, RQ_BAD_FILE, "%s", other);
-    const rq_format *f = NULL;
-    for (int i = 0; (f = rq_format_at(i)) && !f->sniff(data, size); i++) {
-    }
-    if (!f)
-        return rq_fail(err, RQ_BAD_FILE, "the file is not a model that requant reads (ONNX)");
-    rq_graph *g;
-    RQ_TRY(f->read(&g, data, size, folder, err));
     rq_status st = rq_graph_check(g, err);
     if (!st)
         st = rq_upgrade_mixed(g, err);
@@ -56,6 +46,33 @@ static rq_status read_bytes(rq_graph **out, const uint8_t *data, size_t size, co
     return RQ_OK;
 }
 
+static rq_status read_bytes(rq_graph **out, const uint8_t *data, size_t size, const char *folder, rq_err *err)
+{
+    *out = NULL;
+    const char *other = other_kind(data, size);
+    if (other)
+        return rq_fail(err, RQ_BAD_FILE, "%s", other);
+    const rq_format *f = NULL;
+    for (int i = 0; (f = rq_format_at(i)) && !f->sniff(data, size); i++) {
+    }
+    if (!f)
+        return rq_fail(err, RQ_BAD_FILE, "the file is not a model that requant reads (ONNX)");
+    rq_graph *g;
+    RQ_TRY(f->read(&g, data, size, folder, err));
+    return finish(out, g, err);
+}
+
+/* A Core ML package; its graph keeps copies of the numbers. */
+static rq_status read_package(rq_graph **out, const char *path, rq_err *err)
+{
+    rq_coreml *m;
+    rq_graph *g = NULL;
+    RQ_TRY(rq_coreml_open(&m, path, err));
+    const rq_status st = rq_mil_graph(&g, m, NULL, err);
+    rq_coreml_close(m);
+    return st ? st : finish(out, g, err);
+}
+
 /* Say which file, where the sentence does not begin with it already. */
 static rq_status name_file(rq_err *err, rq_status st, const char *path)
 {
@@ -68,10 +85,12 @@ rq_status rq_load(rq_graph **out, const char *path, rq_err *err)
 {
     rq_map map;
     *out = NULL;
-    const size_t n = strlen(path);
-    if (n > 10 && !strcmp(path + n - 10, ".mlpackage") && rq_mlpackage_is(path))
-        return rq_fail(err, RQ_UNSUPPORTED,
-                       "%s: is a Core ML package, which cannot be run; requant info tells what is in it", path);
+    if (rq_mlpackage_is(path)) {
+        const rq_status read = read_package(out, path, err);
+        if (read == RQ_NO_MEMORY)
+            rq_fail(err, read, "not enough memory to load it");
+        return read ? name_file(err, read, path) : RQ_OK;
+    }
     RQ_TRY(rq_file_map(&map, path, err));
     const char *slash = strrchr(path, '/');
     char *folder = slash ? rq_mem_strndup(path, (size_t)(slash - path) + 1) : rq_mem_strdup("");
