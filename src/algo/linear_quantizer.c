@@ -24,6 +24,7 @@ void rq_lq_plan_release(rq_lq_plan *p)
     rq_arena_release(&p->arena);
     rq_mem_free(p->groups);
     rq_mem_free(p->group_of);
+    rq_mem_free(p->positive);
     rq_mem_free(p->order);
     rq_mem_free(p->objects);
     rq_mem_free(p->places);

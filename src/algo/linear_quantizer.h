@@ -73,6 +73,8 @@ typedef struct rq_lq_group {
     const char *op;                               /* of the activation: "Relu" ...; NULL: none */
     const char *module;                           /* of root */
     const rq_module_linear_quantizer_config *cfg; /* NULL: not quantized */
+    rq_lq_level level;                            /* of the rule that cfg is from */
+    bool fixed;                                   /* an activation by itself whose range is given */
     bool deconv;                                  /* root is a ConvTranspose */
     int weight_in;                                /* which input of root the weight is; -1: none */
     int weight_axis;                              /* channels of it */
@@ -121,7 +123,8 @@ typedef struct rq_lq_plan {
     rq_arena arena; /* of names */
     rq_lq_group *groups;
     int n_groups, cap_groups;
-    int *group_of; /* [n_nodes] group that a node is in, or -1 */
+    int *group_of;  /* [n_nodes] group that a node is in, or -1 */
+    bool *positive; /* [n_nodes] a layer ends here that is computed in float and gives nothing below zero */
     int n_nodes;
     rq_id *order; /* [n_order] nodes as they run */
     int n_order;

@@ -63,9 +63,25 @@ static int place_of(const marks *m, int group)
     return -1;
 }
 
-/* Makers that are non-negative by themselves, and dropouts behind them. */
+/* Does nobody read the value but through place i? */
+static bool is_only_reader(const marks *m, int i)
+{
+    int n = 0;
+    for (int u = 0; u < m->p->n_uses; u++)
+        n += m->p->uses[u].place == i;
+    return rq_graph_uses(m->g, m->p->places[i].value, NULL, 0) == n;
+}
+
+/* Makers that are non-negative by themselves, also those in float, and dropouts behind them. */
 static rq_status mark_single(marks *m)
 {
+    for (int i = 0; i < m->p->n_places; i++) {
+        const rq_lq_place *at = &m->p->places[i];
+        if (at->producer < 0 && m->g->values[at->value].kind == RQ_VALUE_NODE &&
+            m->p->positive[m->g->values[at->value].producer] && m->p->objects[at->object].policy == RQ_LQ_ORDINARY &&
+            is_only_reader(m, i))
+            RQ_TRY(mark(m, i, RQ_LQ_AFFINE, RQ_LQ_ANY));
+    }
     for (int i = 0; i < m->p->n_order; i++) {
         const int group = m->p->group_of[m->p->order[i]];
         const rq_lq_group *gr = group >= 0 ? &m->p->groups[group] : NULL;

@@ -255,13 +255,13 @@ static rq_id next_of(const walk *w, rq_id v)
 }
 
 /* Settings of the layer that node is, NULL: none. */
-static const rq_module_linear_quantizer_config *look_up(walk *w, rq_id node, const char **module)
+static const rq_module_linear_quantizer_config *look_up(walk *w, rq_id node, const char **module, rq_lq_level *level)
 {
     const char *types[RQ_MODULE_TYPES];
     *module = rq_module_of(w->g, node);
     if (!*module)
         return NULL;
-    return rq_linear_quantizer_config_lookup(w->c, *module, types, rq_module_types(w->g, node, types));
+    return rq_linear_quantizer_config_find(w->c, *module, types, rq_module_types(w->g, node, types), level);
 }
 
 /* Take the activation behind the group's last node, if it has one. */
@@ -397,6 +397,40 @@ static void match(walk *w, rq_lq_group *gr)
     }
 }
 
+/* Which activation the set of nodes that begins with `root` is, of x, which others may read as well; NULL: none. */
+static const char *find_alone(const walk *w, rq_id root, rq_id x, set *s)
+{
+    const rq_graph *g = w->g;
+    int at = 0;
+    while (at < w->n_order && w->order[at] != root)
+        at++;
+    *s = (set) { .n = 0 };
+    for (int i = at; i < w->n_order && i < at + 12 && s->n < MOST_WRITTEN; i++) {
+        const rq_node *n = &g->nodes[w->order[i]];
+        bool inside = s->n == 0, whole = true;
+        int reads = 0;
+        for (int k = 0; k < n->n_in; k++)
+            inside |=
+                n->in[k] >= 0 && g->values[n->in[k]].kind == RQ_VALUE_NODE && has(s, g->values[n->in[k]].producer);
+        if (i > at && s->n == 0)
+            return NULL;
+        if (!inside || w->p->group_of[w->order[i]] >= 0 || n->domain[0] || !within(g, s, x, n))
+            continue;
+        s->node[s->n++] = w->order[i];
+        for (int k = 0; k < s->n; k++) {
+            const rq_node *of = &g->nodes[s->node[k]];
+            for (int j = 0; j < of->n_in; j++)
+                reads += of->in[j] == x;
+            for (int o = 0; k < s->n - 1 && o < of->n_out; o++)
+                whole &= closed(g, s, of->out[o]);
+        }
+        const char *name = whole ? name_of_set(g, s, reads) : NULL;
+        if (name)
+            return name;
+    }
+    return NULL;
+}
+
 /* An activation written out that nothing before it took: the set whose first node this is. */
 static void match_written(walk *w, rq_lq_group *gr)
 {
@@ -404,9 +438,9 @@ static void match_written(walk *w, rq_lq_group *gr)
     const rq_node *n = &w->g->nodes[gr->root];
     for (int i = 0; i < n->n_in; i++) {
         const char *op = n->in[i] >= 0 && w->g->values[n->in[i]].kind != RQ_VALUE_CONST
-                             ? find_written(w->p, w->g, w->order, w->n_order, n->in[i], &s)
+                             ? find_alone(w, gr->root, n->in[i], &s)
                              : NULL;
-        if (!op || s.node[0] != gr->root)
+        if (!op)
             continue;
         for (int k = 0; k < s.n; k++)
             w->p->group_of[s.node[k]] = w->p->n_groups;
@@ -421,6 +455,15 @@ static void match_written(walk *w, rq_lq_group *gr)
 /* What group_of says while groups are looked for: no layer found yet; a layer that is not quantized. */
 enum { NONE = -1, LEFT = -2 };
 
+/* Is what a layer in float gives never below zero? The original knows some classes; of layers that are not quantized at all, fewer. */
+static bool is_positive(const rq_lq_group *gr, bool compat)
+{
+    if (compat)
+        return gr->range == RQ_LQ_NON_NEGATIVE && gr->kind != RQ_LQ_PAIR &&
+               (gr->kind == RQ_LQ_UNARY || gr->cfg || !strcmp(gr->op, "Relu"));
+    return gr->range == RQ_LQ_NON_NEGATIVE || gr->range == RQ_LQ_UNIT;
+}
+
 static rq_status add_group(walk *w, rq_id node)
 {
     rq_lq_group gr = { .root = node,
@@ -431,7 +474,7 @@ static rq_status add_group(walk *w, rq_id node)
                        .weight_in = -1,
                        .weight_axis = RQ_PER_TENSOR,
                        .weight = -1 };
-    gr.cfg = look_up(w, node, &gr.module);
+    gr.cfg = look_up(w, node, &gr.module, &gr.level);
     if (!gr.module)
         return rq_lq_no_memory(w->err);
     if (is_opaque(w, node))
@@ -441,6 +484,9 @@ static rq_status add_group(walk *w, rq_id node)
         match(w, &gr);
     if (gr.kind == RQ_LQ_FLOAT)
         return RQ_OK;
+    gr.fixed = (gr.kind == RQ_LQ_UNARY || gr.kind == RQ_LQ_PAIR) && (gr.range == RQ_LQ_UNIT || gr.range == RQ_LQ_TANH);
+    if (w->compat && gr.fixed && gr.level >= RQ_LQ_ANCESTOR)
+        gr.cfg = NULL; /* the original finds no fixed range in a config by name, and leaves the operator */
     if (!rq_mem_grow(&w->p->groups, w->p->n_groups, &w->p->cap_groups, sizeof *w->p->groups))
         return rq_lq_no_memory(w->err);
     w->p->group_of[gr.root] = w->p->group_of[gr.last] = w->p->n_groups;
@@ -452,10 +498,12 @@ static rq_status add_group(walk *w, rq_id node)
         w->p->group_of[gr.act] = w->p->n_groups;
     if (gr.cfg || gr.kind == RQ_LQ_DROPOUT) /* a dropout passes on what it gets whatever the config says of it */
         w->p->groups[w->p->n_groups++] = gr;
-    else /* all of it is computed in float, its batch norm and activation too */
+    else { /* all of it is computed in float, its batch norm and activation too */
+        w->p->positive[gr.last] = is_positive(&gr, w->compat);
         for (int i = 0; i < w->p->n_nodes; i++)
             if (w->p->group_of[i] == w->p->n_groups)
                 w->p->group_of[i] = LEFT;
+    }
     return RQ_OK;
 }
 
@@ -464,7 +512,8 @@ rq_status rq_lq_find_groups(rq_lq_plan *p, rq_graph *g, const rq_linear_quantize
     walk w = { .p = p, .g = g, .c = c, .compat = rq_linear_quantizer_config_is_compat(c), .err = err };
     p->n_nodes = g->n_nodes;
     p->group_of = rq_mem_alloc((size_t)g->n_nodes + 1, sizeof *p->group_of);
-    if (!p->group_of)
+    p->positive = rq_mem_zalloc((size_t)g->n_nodes + 1, sizeof *p->positive);
+    if (!p->group_of || !p->positive)
         return rq_lq_no_memory(err);
     bool *norm = rq_mem_zalloc((size_t)g->n_nodes + 1, sizeof *norm);
     rq_status s = norm ? rq_order(g, &w.order, &w.n_order, err) : rq_lq_no_memory(err);
@@ -478,6 +527,11 @@ rq_status rq_lq_find_groups(rq_lq_plan *p, rq_graph *g, const rq_linear_quantize
             s = add_group(&w, w.order[i]);
     for (int i = 0; i < g->n_nodes; i++)
         p->group_of[i] = p->group_of[i] < 0 ? -1 : p->group_of[i];
+    for (int i = 0; !s && i < p->n_groups; i++) {
+        const rq_lq_group *gr = &p->groups[i];
+        if (gr->cfg && gr->cfg->activation_dtype == RQ_DTYPE_F32)
+            p->positive[gr->last] = is_positive(gr, w.compat);
+    }
     p->order = w.order;
     p->n_order = w.n_order;
     return s;

@@ -40,8 +40,11 @@ int rq_lq_place_read(const rq_lq_plan *p, rq_id node, int in)
     return -1;
 }
 
-static bool quantizes_activations(const rq_lq_group *gr)
+static bool quantizes_activations(const rq_lq_group *gr, bool compat)
 {
+    if (compat && gr->fixed && gr->cfg &&
+        gr->level == RQ_LQ_GLOBAL) /* the original has a config of its own for these */
+        return true;
     return gr->cfg && gr->cfg->activation_dtype != RQ_DTYPE_F32 && gr->kind != RQ_LQ_TABLE && gr->kind != RQ_LQ_DROPOUT;
 }
 
@@ -107,19 +110,17 @@ static bool behind_quantized_dropout(const walk *w, rq_id v)
         const int gr = giver(w, v);
         if (gr < 0 || w->p->groups[gr].kind != RQ_LQ_DROPOUT)
             return depth > 0 && rq_lq_place_behind(w->p, v) >= 0;
-        if (w->compat && depth == 1) /* sees one dropout */
-            return false;
         v = w->g->nodes[w->p->groups[gr].root].in[0];
     }
     return false;
 }
 
-/* The fixed range that an activation by itself has on its output (and, compat, on its input). */
+/* The fixed range that an activation by itself or behind a pair has on its output (and, compat, on its inputs). */
 static rq_lq_object alone(const walk *w, int group)
 {
     rq_lq_object o = ordinary(w, group);
     const rq_lq_group *gr = &w->p->groups[group];
-    if (gr->kind == RQ_LQ_UNARY && (gr->range == RQ_LQ_UNIT || gr->range == RQ_LQ_TANH)) {
+    if (gr->fixed) {
         o.policy = RQ_LQ_FIXED;
         o.range = gr->range;
     }
@@ -136,17 +137,18 @@ static rq_status operand(walk *w, int group, rq_id v, int *place)
     *place = rq_lq_place_behind(p, v);
     if (*place >= 0)
         return RQ_OK;
-    const int bits = p->groups[group].cfg->activation_n_bits;
+    const rq_lq_object wanted = w->compat ? alone(w, group) : ordinary(w, group);
+    const int bits = wanted.cfg->activation_n_bits;
     for (int i = 0; i < p->n_places; i++)
-        if (p->places[i].value == v && p->objects[p->places[i].object].cfg->activation_n_bits == bits) {
+        if (p->places[i].value == v && p->objects[p->places[i].object].cfg->activation_n_bits == bits &&
+            (p->objects[p->places[i].object].policy == RQ_LQ_FIXED) == (wanted.policy == RQ_LQ_FIXED)) {
             *place = i;
             return RQ_OK;
         }
     const int gr = giver(w, v);
     const bool dropout = gr >= 0 && p->groups[gr].kind == RQ_LQ_DROPOUT;
-    RQ_TRY(add_place(w, v, dropout ? gr : -1, false,
-                     rq_lq_add_object(p, w->compat ? alone(w, group) : ordinary(w, group)), place));
-    p->places[*place].removed = dropout && behind_quantized_dropout(w, v);
+    RQ_TRY(add_place(w, v, dropout ? gr : -1, false, rq_lq_add_object(p, wanted), place));
+    p->places[*place].removed = !w->compat && dropout && behind_quantized_dropout(w, v);
     return RQ_OK;
 }
 
@@ -249,12 +251,33 @@ static rq_status behind(walk *w, int group)
     return add_place(w, w->g->nodes[gr->last].out[0], group, true, object, &place);
 }
 
+/* As the original: of each dropout the fake-quantizer goes that stands right behind it in the list of nodes (of several the one that came last), if right before
+ * it there stands one as well, whichever value that is of. */
+static void remove_behind_dropouts(const walk *w)
+{
+    rq_lq_plan *p = w->p;
+    for (int i = 0; i < p->n_order; i++) {
+        const rq_node *n = &w->g->nodes[p->order[i]];
+        if (p->group_of[p->order[i]] < 0 || p->groups[p->group_of[p->order[i]]].kind != RQ_LQ_DROPOUT)
+            continue;
+        const rq_id before = i > 0 ? w->g->nodes[p->order[i - 1]].out[0] : w->g->inputs[w->g->n_inputs - 1];
+        bool fake = false;
+        int last = -1;
+        for (int k = 0; k < p->n_places; k++) {
+            fake |= p->places[k].value == before && p->places[k].index >= 0;
+            last = p->places[k].value == n->out[0] && p->places[k].index >= 0 ? k : last;
+        }
+        if (fake && last >= 0)
+            p->places[last].removed = true;
+    }
+}
+
 static rq_status activations(walk *w)
 {
     for (int i = 0; i < w->p->n_order; i++) {
         const rq_id node = w->p->order[i];
         const int group = w->p->group_of[node];
-        if (group < 0 || !quantizes_activations(&w->p->groups[group]))
+        if (group < 0 || !quantizes_activations(&w->p->groups[group], w->compat))
             continue;
         const rq_lq_group *gr = &w->p->groups[group];
         if (node == (gr->kind == RQ_LQ_PAIR ? gr->root : gr->last))
@@ -262,6 +285,8 @@ static rq_status activations(walk *w)
         if (node == gr->last)
             RQ_TRY(behind(w, group));
     }
+    if (w->compat)
+        remove_behind_dropouts(w);
     return RQ_OK;
 }
 

@@ -22,7 +22,7 @@ static bool operand_is_positive(const rq_lq_plan *p, const rq_graph *g, const bo
 static bool source_is_positive(const rq_lq_plan *p, const rq_graph *g, const bool *positive, const rq_lq_place *at)
 {
     if (at->producer < 0)
-        return false;
+        return g->values[at->value].kind == RQ_VALUE_NODE && p->positive[g->values[at->value].producer];
     const rq_lq_group *gr = &p->groups[at->producer];
     const rq_node *n = &g->nodes[gr->root];
     if (gr->kind == RQ_LQ_SHARE) { /* a Concat may have given it another object than its input has */
@@ -41,7 +41,7 @@ static bool source_is_positive(const rq_lq_plan *p, const rq_graph *g, const boo
                 return positive[p->places[before].object];
             const int maker = g->values[x].kind == RQ_VALUE_NODE ? p->group_of[g->values[x].producer] : -1;
             if (maker < 0 || p->groups[maker].kind != RQ_LQ_DROPOUT)
-                return false;
+                return g->values[x].kind == RQ_VALUE_NODE && p->positive[g->values[x].producer];
             x = g->nodes[p->groups[maker].root].in[0];
         }
         return false;

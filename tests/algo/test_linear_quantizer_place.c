@@ -356,9 +356,9 @@ static void test_d18(void **state)
         const char *act = net_activations[i % NET_ACTIVATIONS];
         rq_linear_quantizer *q = net_prepare(net_end(&t, net_act(&t, act, "act", y)), NULL);
         net_letters(q, got);
-        /* what is never negative is affine; the original sees it of ReLU and ReLU6 alone */
-        const bool unit = !strcmp(act, "Sigmoid") || !strcmp(act, "Hardsigmoid") || !strcmp(act, "Softmax");
-        if (strcmp(got, unit || !strncmp(act, "ReLU", 4) ? "SSA:abc" : "SSS:abc"))
+        const bool unit =
+            !strcmp(act, "Sigmoid") || !strcmp(act, "Hardsigmoid") || !strcmp(act, "Softmax") || !strcmp(act, "Tanh");
+        if (strcmp(got, unit ? "SSF:abc" : !strncmp(act, "ReLU", 4) ? "SSA:abc" : "SSS:abc"))
             fail_msg("%s, %s: %s", ops[i / NET_ACTIVATIONS], act, got);
         net_finalized(q, false);
         rq_linear_quantizer_destroy(q);
@@ -402,22 +402,25 @@ static void test_d19(void **state)
         { "conv_transpose1", "\"conv_transpose1\": null, \"pool2\": null, \"pool3\": null", "SAAASSSA.S:abbdeffh.j" },
         { "conv_transpose2", "\"conv_transpose2\": null, \"pool3\": null, \"flatten\": null", "SAAAAASA.S:abbddfgh.j" },
     };
-    for (int i = 0; i < N(cases) * 8; i++) {
+    for (int i = 0; i < N(cases) * 16; i++) {
         char config[400];
-        const bool is_null = i & 4;
-        const char *layer = cases[i / 8].layer;
+        const bool is_null = i & 4, compat = i & 8;
+        const char *layer = cases[i / 16].layer;
         snprintf(config, sizeof config,
-                 "{\"global_config\": {\"quantization_scheme\": \"%s\", \"algorithm\": \"%s\"}, "
+                 "{\"compat\": %s, \"global_config\": {\"quantization_scheme\": \"%s\", \"algorithm\": \"%s\"}, "
                  "\"module_name_configs\": {%s}}",
-                 i & 1 ? "affine" : "symmetric", i & 2 ? "learnable" : "vanilla", is_null ? cases[i / 8].nulls : "");
+                 compat ? "true" : "false", i & 1 ? "affine" : "symmetric", i & 2 ? "learnable" : "vanilla",
+                 is_null ? cases[i / 16].nulls : "");
         rq_linear_quantizer *q = net_prepare(nineteen(), config);
         check_null(q, layer, is_null, !strcmp(layer, "dense2"));
         char got[128], want[128];
-        strcpy(want, is_null ? cases[i / 8].want : "SAAAAAASSA.S:abbddffhhj.l");
+        strcpy(want, is_null ? cases[i / 16].want : "SAAAAAASSA.S:abbddffhhj.l");
         for (char *c = want; i & 1 && *c != ':'; c++)
             *c = *c == 'S' ? 'A' : *c;
-        assert_string_equal(net_letters(q, got), want);
-        if (is_null && i / 8 % 4 == (i & 3)) /* a big network: each layer once, in one of the four settings */
+        if (compat) /* without: what a ReLU6 in float gives is non-negative as well */
+            assert_string_equal(net_letters(q, got), want);
+        if (is_null && !compat &&
+            i / 16 % 4 == (i & 3)) /* a big network: each layer once, in one of the four settings */
             net_finalized(q, true);
         rq_linear_quantizer_destroy(q);
     }
@@ -428,18 +431,20 @@ static void a_layer_is_left_with_all_its_members(void **state)
 {
     (void)state;
     static const struct {
-        const char *name, *want;
+        const char *name, *want, *ours; /* ours: a ReLU6 in float is non-negative as well */
     } cases[] = {
-        { "conv1", "SSAAAASSA.S:aacceeggi.k" },
-        { "dense1", "SAAAAAASSSS:abbddffhhjk" },
-        { "bn1", "SAAAAAASSA.S:abbddffhhj.l" },
-        { "act1", "SAAAAAASSA.S:abbddffhhj.l" },
+        { "conv1", "SSAAAASSA.S:aacceeggi.k", "AAAAAASSA.S:aacceeggi.k" },
+        { "dense1", "SAAAAAASSSS:abbddffhhjk", "SAAAAAASSAS:abbddffhhjk" },
+        { "bn1", "SAAAAAASSA.S:abbddffhhj.l", NULL },
+        { "act1", "SAAAAAASSA.S:abbddffhhj.l", NULL },
     };
-    for (int i = 0; i < N(cases); i++) {
+    for (int i = 0; i < N(cases) * 2; i++) {
         char config[100], got[128];
-        snprintf(config, sizeof config, "{\"module_name_configs\": {\"%s\": null}}", cases[i].name);
+        const bool compat = i & 1;
+        snprintf(config, sizeof config, "{\"compat\": %s, \"module_name_configs\": {\"%s\": null}}",
+                 compat ? "true" : "false", cases[i / 2].name);
         rq_linear_quantizer *q = net_prepare(nineteen(), config);
-        assert_string_equal(net_letters(q, got), cases[i].want);
+        assert_string_equal(net_letters(q, got), compat || !cases[i / 2].ours ? cases[i / 2].want : cases[i / 2].ours);
         rq_linear_quantizer_destroy(q);
     }
     /* what is one float region takes no neighbour in: the ReLU is one, so the convolution before it stands alone */
