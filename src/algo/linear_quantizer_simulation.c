@@ -102,11 +102,11 @@ static rq_status take_bias(const work *w, const rq_lq_group *gr)
     if (real.dtype == RQ_DTYPE_NONE)
         return RQ_OK;
     rq_status s = gr->norm >= 0 ? solve(w, gr, &real) : RQ_OK;
-    const rq_node *add = gr->bias_add >= 0 ? &w->g->nodes[gr->bias_add] : NULL;
+    const rq_node *n = w->g->nodes;
     if (!s && gr->norm >= 0)
         s = put(w, gr->norm, 4, &real);
-    else if (!s && add)
-        s = put(w, gr->bias_add, add->in[0] == w->g->nodes[gr->root].out[0], &real);
+    else if (!s && gr->bias_add >= 0)
+        s = put(w, gr->bias_add, n[gr->bias_add].in[0] == n[gr->root].out[0], &real);
     else if (!s)
         s = put(w, gr->root, 2, &real);
     rq_tensor_release(&real);
