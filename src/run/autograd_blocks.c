@@ -123,9 +123,13 @@ static bool is_there(const cutter *c, const rq_train_step *of, int step, rq_id v
     if (!placed(p, v))
         return true;
     const int32_t root = p->slots[v].root;
+    const rq_train_step *made = &p->steps[c->made[root]];
     (void)step;
-    return p->steps[c->made[root]].block != of->block ||
-           (c->read[root] >= 0 && p->steps[c->read[root]].block != of->block) || rq_graph_is_output(c->a->g, v);
+    if (made->row->kept &&
+        made->forward.saved < 0) /* an observer would see x twice: of the network's input, which nothing goes back to */
+        return true;
+    return made->block != of->block || (c->read[root] >= 0 && p->steps[c->read[root]].block != of->block) ||
+           rq_graph_is_output(c->a->g, v);
 }
 
 static bool has_bit(unsigned mask, int first, int i)

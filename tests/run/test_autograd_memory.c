@@ -15,12 +15,13 @@
 
 enum { LAYERS = 12 };
 
-/* x [N,3,4,4] -> LAYERS times conv, batch norm, relu, fake quantize (an object per layer), dropout, with a sum past every third pair -> product. */
+/* x [N,3,4,4] -> fake quantize -> LAYERS times conv, batch norm, relu, fake quantize (an object per layer), dropout, with a sum past every third pair -> product. */
 static rq_graph *deep(void)
 {
     rq_graph *g = build_graph(21);
     rq_id x = build_input(g, "x", RQ_DTYPE_F32, 4, (int64_t[]) { -1, 3, 4, 4 }), past = RQ_NONE;
     const rq_id tenth = build_scalar(g, "tenth", RQ_DTYPE_F32, 0.1);
+    x = fake(g, "qx", x, 0); /* nothing goes back to it, and it observes once all the same */
     for (int i = 0; i < LAYERS; i++) {
         char name[10][16];
         static const char *const what[] = { "w", "gamma", "beta", "mean", "var", "c", "n", "r", "q", "d" };
