@@ -64,7 +64,7 @@ static rq_status arg_forward(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0];
     if (!rq_dtype_is_integer(x->dtype) && !rq_dtype_is_float(x->dtype) && x->dtype != RQ_DTYPE_BOOL)
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+        return rq_op_no_form(a, x->dtype);
     const bool least = strcmp(a->node->op, "ArgMin") == 0;
     const bool last = a->opset >= 12 && rq_attr_int(a->node, "select_last_index", 0) != 0;
     const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), x->shape.rank);

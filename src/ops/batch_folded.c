@@ -30,7 +30,7 @@ static rq_status scale_forward(const rq_op_args *a)
     const float epsilon = rq_attr_float(a->node, "epsilon", 1e-5f);
     double *inv = a->training ? a->training->saved : NULL; /* the variance moves before backward comes */
     if (a->in[0]->dtype != RQ_DTYPE_F32)
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[0]->dtype));
+        return rq_op_no_form(a, a->in[0]->dtype);
     for (int64_t c = 0, n = rq_tensor_count(a->in[0]); c < n; c++) {
         const float root = sqrtf(a->in[1]->f32[c] + epsilon);
         a->out[0]->f32[c] = a->in[0]->f32[c] / root;
@@ -118,7 +118,7 @@ static rq_status channels_forward(const rq_op_args *a)
 {
     channels_job j = { .a = a, .k = a->in[1]->f32 };
     if (a->in[0]->dtype != RQ_DTYPE_F32)
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[0]->dtype));
+        return rq_op_no_form(a, a->in[0]->dtype);
     blocks_of(&j.b, a->node, &a->in[0]->shape);
     rq_threads_for(a->threads, j.b.group * j.b.channels, forward_channel, &j);
     return RQ_OK;

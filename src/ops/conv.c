@@ -130,7 +130,7 @@ static rq_status conv_prepare(const rq_op_args *a, void **state)
     const rq_tensor *w = a->in[1];
     const rq_dtype d = a->in[0]->dtype;
     if (d != RQ_DTYPE_F32 && d != RQ_DTYPE_F64 && !rq_half_is(d))
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(d));
+        return rq_op_no_form(a, d);
     conv_state *s = rq_mem_zalloc(1, sizeof *s);
     if (!s)
         return RQ_NO_MEMORY;

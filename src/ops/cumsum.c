@@ -37,7 +37,7 @@ static rq_status cumulate(const rq_op_args *a, rq_tensor *y, const rq_tensor *x,
                           x->shape.rank);
     const rq_eltwise_int *ints = rq_eltwise_ints(x->dtype);
     if (x->dtype != RQ_DTYPE_F32 && x->dtype != RQ_DTYPE_F64 && !ints)
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+        return rq_op_no_form(a, x->dtype);
     const bool product = strcmp(a->node->op, "CumProd") == 0;
     const rq_zip_id zip = product ? RQ_ZIP_MUL : RQ_ZIP_ADD;
     const bool exclusive = rq_attr_int(a->node, "exclusive", 0) != 0;

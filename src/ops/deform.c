@@ -111,7 +111,7 @@ static rq_status deform_wide(const rq_op_args *a)
     assert(a->in[X] && a->in[W]);
     for (int i = 0; i < a->n_in; i++)
         if (a->in[i] && a->in[i]->dtype != RQ_DTYPE_F32)
-            return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[i]->dtype));
+            return rq_op_no_form(a, a->in[i]->dtype);
     RQ_TRY(rq_window_conv(&g, a->node, x, w, a->err));
     RQ_TRY(rq_window_group(a->node, &group, a->err));
     const int64_t area = rq_window_span(g.out), taps = g.kernel[1] * g.kernel[2], m = w->dim[0] / group;

@@ -65,7 +65,7 @@ static rq_status det_forward(const rq_op_args *a)
     const bool inverse = strcmp(a->node->op, "Inverse") == 0;
     const int64_t n = x->dim[x->rank - 1], count = rq_shape_span(x, 0, x->rank - 2), width = inverse ? 2 * n : n;
     if (!rq_dtype_is_float(a->in[0]->dtype))
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[0]->dtype));
+        return rq_op_no_form(a, a->in[0]->dtype);
     double *m = rq_mem_alloc((size_t)n * (size_t)width, sizeof *m);
     if (!m)
         return RQ_NO_MEMORY;

@@ -284,7 +284,7 @@ rq_status rq_elements_run_f32(const rq_op_args *a, rq_status (*fn)(const rq_op_a
 {
     const rq_tensor *x = a->n_in ? a->in[0] : NULL, *y = a->n_out ? a->out[0] : NULL;
     if (x && y && !rq_dtype_is_float(x->dtype) && !rq_dtype_is_float(y->dtype))
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+        return rq_op_no_form(a, x->dtype);
     return rq_elements_run_as(a, &(rq_elements_as) { is_other_float, RQ_DTYPE_F32, convert, convert }, fn);
 }
 

@@ -38,18 +38,13 @@ static void map_span(void *arg, int64_t from, int64_t n)
         j->f64(j->y->f64 + from, j->x->f64 + from, (size_t)n, j->p, j->q);
 }
 
-static rq_status no_form(const rq_op_args *a, rq_dtype d)
-{
-    return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(d));
-}
-
 rq_status rq_eltwise_map(const rq_op_args *a, rq_tensor *y, const rq_tensor *x, rq_map_id f, double p, double q)
 {
     const int64_t n = rq_tensor_count(x);
     const rq_eltwise_int *ints = rq_eltwise_ints(x->dtype);
     if (ints) {
         if (!ints->map[f])
-            return no_form(a, x->dtype);
+            return rq_op_no_form(a, x->dtype);
         rq_shape one = { .rank = 0 };
         int64_t pv, qv; /* one element of x's type each */
         rq_tensor pt = rq_tensor_view(x->dtype, &one, &pv), qt = rq_tensor_view(x->dtype, &one, &qv);
@@ -64,7 +59,7 @@ rq_status rq_eltwise_map(const rq_op_args *a, rq_tensor *y, const rq_tensor *x, 
     else if (x->dtype == RQ_DTYPE_F64)
         j.f64 = rq_map_f64[f];
     else
-        return no_form(a, x->dtype);
+        return rq_op_no_form(a, x->dtype);
     rq_bcast_spans(a->threads, n, RQ_BCAST_PIECE, map_span, &j);
     return RQ_OK;
 }
@@ -105,7 +100,7 @@ rq_status rq_eltwise_zip(const rq_op_args *a, rq_tensor *y, const rq_tensor *u, 
     else if (ints)
         j.ints = ints->zip[f];
     if (!j.f32 && !j.f64 && !j.ints)
-        return no_form(a, u->dtype);
+        return rq_op_no_form(a, u->dtype);
     rq_bcast p;
     rq_bcast_init(&p, &y->shape, &u->shape, &v->shape);
     rq_bcast_for(&p, a->threads, zip_row, &j);
@@ -257,7 +252,7 @@ static rq_status pow_wide(const rq_op_args *a)
     const rq_tensor *x = a->in[0], *e = a->in[1];
     const bool ints = rq_eltwise_ints(x->dtype) != NULL;
     if (!ints && x->dtype != RQ_DTYPE_F32 && x->dtype != RQ_DTYPE_F64)
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+        return rq_op_no_form(a, x->dtype);
     if (ints && x->dtype == e->dtype)
         return rq_eltwise_zip(a, y, x, e, RQ_ZIP_POW);
     const rq_dtype d = x->dtype == RQ_DTYPE_F32 ? RQ_DTYPE_F32 : RQ_DTYPE_F64;

@@ -162,7 +162,7 @@ static rq_status embed_wide(const rq_op_args *a)
 {
     for (int i = WORDS; i <= BETA; i++)
         if (a->in[i] && a->in[i]->dtype != RQ_DTYPE_F32 && !is_codes(a->node))
-            return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[i]->dtype));
+            return rq_op_no_form(a, a->in[i]->dtype);
     RQ_TRY(check_range(a, IDS, WORDS, "word"));
     RQ_TRY(check_range(a, SEGMENTS, KINDS, "segment"));
     if (!is_codes(a->node))

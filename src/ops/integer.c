@@ -74,7 +74,7 @@ rq_status rq_integer_check_types(const rq_infer *a, const rq_integer_roles *r)
 
 /* ---- shapes ---- */
 
-static rq_status matmul_shape(const rq_infer *a, const rq_shape *x, const rq_shape *w, rq_shape *y)
+rq_status rq_integer_matmul_shape(const rq_infer *a, const rq_shape *x, const rq_shape *w, rq_shape *y)
 {
     if (x->rank < 0 || w->rank < 0)
         return RQ_OK;
@@ -84,11 +84,8 @@ static rq_status matmul_shape(const rq_infer *a, const rq_shape *x, const rq_sha
     if (k >= 0 && k2 >= 0 && k != k2)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "A has %lld columns and B %lld rows, expected as many", (long long)k,
                              (long long)k2);
-    rq_shape xb = { .rank = x->rank > 2 ? x->rank - 2 : 0 }, wb = { .rank = w->rank > 2 ? w->rank - 2 : 0 };
-    for (int i = 0; i < xb.rank; i++)
-        xb.dim[i] = x->dim[i];
-    for (int i = 0; i < wb.rank; i++)
-        wb.dim[i] = w->dim[i];
+    const rq_shape xb = rq_shape_of(x->rank > 2 ? x->rank - 2 : 0, x->dim),
+                   wb = rq_shape_of(w->rank > 2 ? w->rank - 2 : 0, w->dim);
     if (!rq_infer_broadcast_shapes(&xb, &wb, y))
         return rq_infer_fail(a, RQ_BAD_SHAPE, "the leading axes of A and B do not broadcast");
     if (x->rank > 1)
@@ -140,7 +137,7 @@ static rq_status matmul_infer(const rq_infer *a)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "the bias has %d axes and %lld entries, expected one of %lld",
                              bias->shape.rank, (long long)(bias->shape.rank == 1 ? bias->shape.dim[0] : -1),
                              (long long)columns);
-    return matmul_shape(a, &a->in[r->x]->shape, w, &a->out_shape[0]);
+    return rq_integer_matmul_shape(a, &a->in[r->x]->shape, w, &a->out_shape[0]);
 }
 
 /* ---- preparing ---- */

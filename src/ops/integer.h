@@ -18,5 +18,7 @@ int64_t rq_integer_count(const rq_tensor *t);
 rq_status rq_integer_check_types(const rq_infer *a, const rq_integer_roles *r);
 /* Parameters of y stand for the whole tensor, and those of x too where they are not `per_row`. */
 rq_status rq_integer_check_scalars(const rq_op_args *a, const rq_integer_roles *r, bool per_row);
+/* Shape of the product of two tensors by numpy's rules; *y stays as it is where one of them is of unknown rank. */
+rq_status rq_integer_matmul_shape(const rq_infer *a, const rq_shape *x, const rq_shape *w, rq_shape *y);
 
 #endif

@@ -3,6 +3,7 @@
 #include "ops/bcast.h"
 #include "ops/elements.h"
 #include "ops/int_ops.h"
+#include "ops/integer.h"
 
 #include <string.h>
 
@@ -20,26 +21,8 @@ static rq_status expect_types(const rq_infer *a, rq_dtype d, rq_dtype or_d, int 
 
 static rq_status matmul16_infer(const rq_infer *a)
 {
-    const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
-    rq_shape *y = &a->out_shape[0];
     RQ_TRY(expect_types(a, RQ_DTYPE_S16, RQ_DTYPE_U16, 0, 1));
-    if (x->rank < 0 || w->rank < 0)
-        return RQ_OK;
-    if (x->rank == 0 || w->rank == 0)
-        return rq_infer_fail(a, RQ_BAD_SHAPE, "an operand is a scalar, expected at least one axis");
-    const int64_t k = x->dim[x->rank - 1], k2 = w->dim[w->rank > 1 ? w->rank - 2 : 0];
-    if (k >= 0 && k2 >= 0 && k != k2)
-        return rq_infer_fail(a, RQ_BAD_SHAPE, "A has %lld columns and B %lld rows, expected as many", (long long)k,
-                             (long long)k2);
-    const rq_shape xb = rq_shape_of(x->rank > 2 ? x->rank - 2 : 0, x->dim),
-                   wb = rq_shape_of(w->rank > 2 ? w->rank - 2 : 0, w->dim);
-    if (!rq_infer_broadcast_shapes(&xb, &wb, y))
-        return rq_infer_fail(a, RQ_BAD_SHAPE, "the leading axes of A and B do not broadcast");
-    if (x->rank > 1)
-        y->dim[y->rank++] = x->dim[x->rank - 2];
-    if (w->rank > 1)
-        y->dim[y->rank++] = w->dim[w->rank - 1];
-    return RQ_OK;
+    return rq_integer_matmul_shape(a, &a->in[0]->shape, &a->in[1]->shape, &a->out_shape[0]);
 }
 
 typedef struct products {

@@ -10,7 +10,7 @@ static rq_status only_f32(const rq_op_args *a)
 {
     for (int i = 0; i < a->n_in; i++)
         if (a->in[i] && a->in[i]->dtype != RQ_DTYPE_F32)
-            return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[i]->dtype));
+            return rq_op_no_form(a, a->in[i]->dtype);
     return RQ_OK;
 }
 

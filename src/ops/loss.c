@@ -107,7 +107,7 @@ static rq_status loss_f32(const rq_op_args *a)
 static rq_status loss_forward(const rq_op_args *a)
 {
     if (!rq_dtype_is_float(a->in[0]->dtype))
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[0]->dtype));
+        return rq_op_no_form(a, a->in[0]->dtype);
     return rq_elements_run_f32(a, loss_f32);
 }
 

@@ -151,7 +151,7 @@ static rq_status matmul_plain(const rq_op_args *a, const rq_matmul_product *p)
 {
     const rq_dtype d = a->in[0]->dtype;
     if (d != RQ_DTYPE_F64 && !(rq_dtype_is_integer(d) && rq_dtype_bits(d) >= 32))
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(d));
+        return rq_op_no_form(a, d);
     for (int64_t i = 0, n = rq_shape_count(&p->yb); i < n; i++)
         plain_product(p, a->out[0], i * p->m * p->n, a->in[0], rq_matmul_at(&p->yb, &p->xb, i, p->a_step), a->in[1],
                       rq_matmul_at(&p->yb, &p->wb, i, p->b_step));
@@ -264,7 +264,7 @@ static void spread_row(void *arg, int64_t y, int64_t u, int su, int64_t c, int s
 static rq_status gemm_wide(const rq_op_args *a)
 {
     if (a->in[0]->dtype != RQ_DTYPE_F32)
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[0]->dtype));
+        return rq_op_no_form(a, a->in[0]->dtype);
     const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
     const bool ta = flag(a->node, "transA"), tb = flag(a->node, "transB");
     const float alpha = rq_attr_float(a->node, "alpha", 1), beta = rq_attr_float(a->node, "beta", 1);

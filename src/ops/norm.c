@@ -16,7 +16,7 @@
 rq_status rq_norm_only_f32(const rq_op_args *a)
 {
     if (a->in[0]->dtype != RQ_DTYPE_F32)
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[0]->dtype));
+        return rq_op_no_form(a, a->in[0]->dtype);
     return RQ_OK;
 }
 

@@ -217,6 +217,11 @@ rq_status rq_op_fail(const rq_op_args *a, rq_status code, const char *fmt, ...) 
 #define rq_op_fail(a, code, ...) ((void)(rq_op_fail)(a, code, __VA_ARGS__), (code))
 #define rq_infer_fail(a, code, ...) ((void)(rq_infer_fail)(a, code, __VA_ARGS__), (code))
 #endif
+/* The sentence of an operator that does not compute with elements of type d. */
+static inline rq_status rq_op_no_form(const rq_op_args *a, rq_dtype d)
+{
+    return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(d));
+}
 
 /* ---- ops/int_table.c: the integer form of RQ_OP_TABLE rows and of Requantize, used by the executor in place of the
  * row's own accepts_int, prepare_int and forward_int. The table of Q(f(DQ(code))) is made by running row.forward on

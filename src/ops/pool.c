@@ -139,7 +139,7 @@ static rq_status max_wide(const rq_op_args *a)
     const rq_tensor *x = a->in[0];
     rq_window w;
     if (!items[x->dtype])
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+        return rq_op_no_form(a, x->dtype);
     RQ_TRY(rq_window_pool(&w, a->node, &x->shape, a->err));
     if (rq_tensor_count(a->out[0]) == 0)
         return RQ_OK;
@@ -277,7 +277,7 @@ static rq_status sum_wide(const rq_op_args *a)
     const rq_tensor *x = a->in[0];
     rq_window w;
     if (x->dtype != RQ_DTYPE_F32)
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+        return rq_op_no_form(a, x->dtype);
     RQ_TRY(rq_window_pool(&w, a->node, &x->shape, a->err));
     if (rq_tensor_count(a->out[0]) == 0)
         return RQ_OK;
@@ -408,7 +408,7 @@ static rq_status global_wide(const rq_op_args *a)
         return RQ_OK;
     }
     if (!j.max || rq_dtype_bits(x->dtype) > 32 || rq_dtype_bits(x->dtype) < 8)
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+        return rq_op_no_form(a, x->dtype);
     if (rq_dtype_bits(x->dtype) == 8) {
         const uint8_t flip = x->dtype == RQ_DTYPE_S8 ? 0x80 : 0; /* makes s8 order as bytes */
         for (int64_t i = 0; i < planes && j.area; i++) {

@@ -133,7 +133,7 @@ static rq_status multinomial_forward(const rq_op_args *a)
     const int64_t classes = x->shape.dim[1], n = a->out[0]->shape.dim[1];
     rq_rng r;
     if (!rq_dtype_is_float(x->dtype))
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+        return rq_op_no_form(a, x->dtype);
     double *sum = rq_mem_alloc((size_t)classes, sizeof *sum);
     if (!sum)
         return RQ_NO_MEMORY;

@@ -245,5 +245,5 @@ rq_status rq_reduce_run(const rq_op_args *a, const rq_reduce_plan *p, rq_reduce 
     }
     if ((rq_dtype_is_integer(x->dtype) && rq_dtype_bits(x->dtype) >= 8) || x->dtype == RQ_DTYPE_BOOL)
         return run_ints(a, p, kind, y, x);
-    return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+    return rq_op_no_form(a, x->dtype);
 }

@@ -64,7 +64,7 @@ static rq_status roi_f32(const rq_op_args *a)
 static rq_status roi_forward(const rq_op_args *a)
 {
     if (!rq_dtype_is_float(a->in[0]->dtype))
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[0]->dtype));
+        return rq_op_no_form(a, a->in[0]->dtype);
     return rq_elements_run_f32(a, roi_f32);
 }
 
@@ -121,7 +121,7 @@ static rq_status grid_forward(const rq_op_args *a)
     const int d = y->rank - 2;
     const bool align = rq_attr_int(a->node, "align_corners", 0) != 0;
     if (!rq_dtype_is_float(a->in[0]->dtype))
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[0]->dtype));
+        return rq_op_no_form(a, a->in[0]->dtype);
     const int64_t points = rq_shape_span(y, 1, 1 + d);
     for (int64_t p = 0, all = y->dim[0] * points; p < all; p++) {
         double at[4];

@@ -142,7 +142,7 @@ static rq_status turn(const rq_op_args *a, float *to, const float *from, bool ba
     if (of_ms(a->node))
         heads_of_cache(&p, x, &c->shape);
     if (a->in[0]->dtype != RQ_DTYPE_F32 || c->dtype != RQ_DTYPE_F32 || a->in[p.sin]->dtype != RQ_DTYPE_F32)
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(a->in[0]->dtype));
+        return rq_op_no_form(a, a->in[0]->dtype);
     rq_rotary r = { .batch = x->dim[0],
                     .rows = x->dim[x->rank - 2],
                     .heads = p.heads,

@@ -115,7 +115,7 @@ static rq_status dft_forward(const rq_op_args *a)
     dft d;
     RQ_TRY(dft_of(&i, &d));
     if (!rq_dtype_is_float(x->dtype))
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+        return rq_op_no_form(a, x->dtype);
     const int last = x->shape.rank - 1, parts = (int)x->shape.dim[last], parts_y = (int)y->shape.dim[last];
     const int64_t inner = rq_shape_span(&x->shape, d.axis + 1, last), outer = rq_shape_span(&x->shape, 0, d.axis);
     const int64_t n = x->shape.dim[d.axis], n_y = y->shape.dim[d.axis];
@@ -195,7 +195,7 @@ static rq_status stft_forward(const rq_op_args *a)
     const rq_tensor *x = a->in[0], *w = rq_op_input(a->in, a->n_in, 2), *l = rq_op_input(a->in, a->n_in, 3);
     rq_tensor *y = a->out[0];
     if (!rq_dtype_is_float(x->dtype) || (w && !rq_dtype_is_float(w->dtype)))
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(x->dtype));
+        return rq_op_no_form(a, x->dtype);
     const int64_t step = rq_tensor_get_int(a->in[1], 0), length = w ? w->shape.dim[0] : rq_tensor_get_int(l, 0);
     const int64_t frames = y->shape.dim[1], bins = y->shape.dim[2];
     const int parts = (int)x->shape.dim[2];

@@ -138,7 +138,7 @@ static rq_status softmax_wide(const rq_op_args *a)
     else if (j.x->dtype == RQ_DTYPE_F32)
         rq_bcast_spans(a->threads, j.outer, WORK / (j.n * j.inner), softmax_span, &j);
     else
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(j.x->dtype));
+        return rq_op_no_form(a, j.x->dtype);
     return RQ_OK;
 }
 
@@ -346,7 +346,7 @@ static rq_status hardmax_wide(const rq_op_args *a)
     job j = { .y = a->out[0], .x = a->in[0] };
     split(&j, a);
     if (j.x->dtype != RQ_DTYPE_F32 && j.x->dtype != RQ_DTYPE_F64)
-        return rq_op_fail(a, RQ_UNSUPPORTED, "has no form for elements of type %s", rq_dtype_name(j.x->dtype));
+        return rq_op_no_form(a, j.x->dtype);
     memset(j.y->data, 0, j.y->bytes);
     if (j.n == 0)
         return RQ_OK;

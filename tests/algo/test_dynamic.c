@@ -12,22 +12,15 @@
 #include <cmocka.h>
 
 #include "graph/graph.h"
+#include "ok.h"
 #include "ops/op.h"
 #include "requant/edit.h"
 #include "requant/requant.h"
 
-static rq_err err;
-
-static void ok(rq_status s)
-{
-    if (s)
-        fail_msg("%s", err.text);
-}
-
 static rq_graph *load(const char *path)
 {
     rq_graph *g;
-    ok(rq_load(&g, path, &err));
+    OK(rq_load(&g, path, &err));
     return g;
 }
 
@@ -51,7 +44,7 @@ static void products_measure_their_input(void **state)
 {
     rq_graph *g = load("models/digits-cnn.onnx");
     rq_ptq_cfg cfg = dynamic_cfg();
-    ok(rq_ptq(g, NULL, &cfg, NULL, &err));
+    OK(rq_ptq(g, NULL, &cfg, NULL, &err));
     assert_int_equal(count(g, "MatMulInteger"), 2);
     assert_int_equal(count(g, "DynamicQuantizeLinear"), 2);
     assert_int_equal(count(g, "ConvInteger"),
@@ -74,7 +67,7 @@ static void products_measure_their_input(void **state)
     rq_graph_destroy(g);
     g = load("models/digits-cnn.onnx");
     cfg.dynamic_conv = true;
-    ok(rq_ptq(g, NULL, &cfg, NULL, &err));
+    OK(rq_ptq(g, NULL, &cfg, NULL, &err));
     assert_int_equal(count(g, "ConvInteger"), 3);
     assert_int_equal(count(g, "Conv"), 0);
     rq_graph_destroy(g);
@@ -90,24 +83,24 @@ static rq_graph *gemm(bool ta, bool tb, float alpha, float beta, float *w, float
     int id;
     rq_shape x = rq_shape_of(2, (int64_t[]) { ta ? K : M, ta ? M : K }),
              ws = rq_shape_of(2, (int64_t[]) { tb ? N : K, tb ? K : N }), cs = rq_shape_of(1, (int64_t[]) { N });
-    ok(rq_graph_create(&g));
-    ok(rq_edit_set_opset(g, "", 17, &err));
-    ok(rq_edit_add_input(g, "x", RQ_DTYPE_F32, &x, &err));
+    OK(rq_graph_create(&g));
+    OK(rq_edit_set_opset(g, "", 17, &err));
+    OK(rq_edit_add_input(g, "x", RQ_DTYPE_F32, &x, &err));
     const rq_tensor wt = rq_tensor_view(RQ_DTYPE_F32, &ws, w), ct = rq_tensor_view(RQ_DTYPE_F32, &cs, c);
-    ok(rq_edit_add_constant(g, "w", &wt, &err));
-    ok(rq_edit_add_constant(g, "c", &ct, &err));
+    OK(rq_edit_add_constant(g, "w", &wt, &err));
+    OK(rq_edit_add_constant(g, "c", &ct, &err));
     const rq_edit_node n = { .op = "Gemm",
                              .name = "product",
                              .in = (const char *[]) { "x", "w", "c" },
                              .n_in = 3,
                              .out = (const char *[]) { "y" },
                              .n_out = 1 };
-    ok(rq_edit_add_node(g, &n, &id, &err));
-    ok(rq_edit_set_int(g, id, "transA", ta, &err));
-    ok(rq_edit_set_int(g, id, "transB", tb, &err));
-    ok(rq_edit_set_float(g, id, "alpha", alpha, &err));
-    ok(rq_edit_set_float(g, id, "beta", beta, &err));
-    ok(rq_edit_add_output(g, "y", &err));
+    OK(rq_edit_add_node(g, &n, &id, &err));
+    OK(rq_edit_set_int(g, id, "transA", ta, &err));
+    OK(rq_edit_set_int(g, id, "transB", tb, &err));
+    OK(rq_edit_set_float(g, id, "alpha", alpha, &err));
+    OK(rq_edit_set_float(g, id, "beta", beta, &err));
+    OK(rq_edit_add_output(g, "y", &err));
     return g;
 }
 
@@ -119,13 +112,13 @@ static void run_both(const rq_graph *plain, const rq_ptq_cfg *cfg, float *x, dou
     rq_tensor y[2];
     const rq_value_info in = rq_graph_input(plain, 0);
     const rq_feed feed = { in.name, rq_tensor_view(RQ_DTYPE_F32, &in.shape, x) };
-    ok(rq_graph_copy(&g, plain));
-    ok(rq_ptq(g, NULL, cfg, NULL, &err));
+    OK(rq_graph_copy(&g, plain));
+    OK(rq_ptq(g, NULL, cfg, NULL, &err));
     assert_int_equal(count(g, "MatMulInteger"), 1);
     *diff = *most = 0;
     for (int i = 0; i < 2; i++) {
-        ok(rq_session_create(&s[i], i ? g : plain, &(rq_session_cfg) { .threads = 1 }, &err));
-        ok(rq_session_run(s[i], &feed, 1, &y[i], &err));
+        OK(rq_session_create(&s[i], i ? g : plain, &(rq_session_cfg) { .threads = 1 }, &err));
+        OK(rq_session_run(s[i], &feed, 1, &y[i], &err));
     }
     assert_int_equal(rq_tensor_count(&y[0]), rq_tensor_count(&y[1]));
     for (int64_t i = 0; i < rq_tensor_count(&y[0]); i++) {
@@ -191,12 +184,12 @@ static void a_row_of_outliers_costs_its_row_alone(void **state)
         const rq_value_info in = rq_graph_input(g, 0);
         const rq_feed feed = { in.name, rq_tensor_view(RQ_DTYPE_F32, &in.shape, x) };
         cfg.per_row = row;
-        ok(rq_graph_copy(&q, g));
-        ok(rq_ptq(q, NULL, &cfg, NULL, &err));
+        OK(rq_graph_copy(&q, g));
+        OK(rq_ptq(q, NULL, &cfg, NULL, &err));
         diff[row] = most = 0;
         for (int i = 0; i < 2; i++) {
-            ok(rq_session_create(&s[i], i ? q : g, &(rq_session_cfg) { .threads = 1 }, &err));
-            ok(rq_session_run(s[i], &feed, 1, &y[i], &err));
+            OK(rq_session_create(&s[i], i ? q : g, &(rq_session_cfg) { .threads = 1 }, &err));
+            OK(rq_session_run(s[i], &feed, 1, &y[i], &err));
         }
         for (int i = N; i < (M - 1) * N; i++) {
             diff[row] = fmax(diff[row], fabs((double)y[0].f32[i] - (double)y[1].f32[i]));
@@ -221,7 +214,7 @@ static void what_is_listed_or_ruled_out_stays(void **state)
     rq_graph *g = load("models/digits-cnn.onnx");
     rq_ptq_cfg cfg = dynamic_cfg();
     cfg.except = (const char *const[]) { "/12/Gemm", NULL };
-    ok(rq_ptq(g, NULL, &cfg, NULL, &err));
+    OK(rq_ptq(g, NULL, &cfg, NULL, &err));
     assert_int_equal(count(g, "MatMulInteger"), 1);
     assert_int_equal(count(g, "Gemm"), 1);
     rq_graph_destroy(g);
@@ -245,11 +238,11 @@ static void the_report_sees_layers(void **state)
     rq_report r;
     const int64_t rows[16] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
     const rq_report_cfg how = { .rows = rows, .n_rows = 16, .threads = 1, .layers = true };
-    ok(rq_graph_copy(&q, g));
+    OK(rq_graph_copy(&q, g));
     cfg.dynamic_conv = true;
-    ok(rq_ptq(q, NULL, &cfg, NULL, &err));
-    ok(rq_dataset_open(&d, "models/digits-test.npz", g, NULL, &err));
-    ok(rq_report_compare(&r, g, q, d, &how, &err));
+    OK(rq_ptq(q, NULL, &cfg, NULL, &err));
+    OK(rq_dataset_open(&d, "models/digits-test.npz", g, NULL, &err));
+    OK(rq_report_compare(&r, g, q, d, &how, &err));
     int products = 0;
     for (int i = 0; i < r.n_layers; i++) {
         const rq_report_layer *l = &r.layers[i];

@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #include "algo/ends.h"
+#include "ok.h"
 #include "ops/op.h"
 #include "requant/requant.h"
 
@@ -20,23 +21,15 @@
 #define OUT RQ_TEST_TMP "/ends.onnx"
 #define SAMPLES RQ_TEST_TMP "/ends.npz"
 
-static rq_err err;
-
-static void ok(rq_status s)
-{
-    if (s)
-        fail_msg("%s", err.text);
-}
-
 static rq_id constant(rq_graph *g, const char *name, int rank, const int64_t *dim, double step)
 {
     rq_tensor t;
     rq_id id;
     const rq_shape s = rq_shape_of(rank, dim);
-    ok(rq_tensor_create(&t, RQ_DTYPE_F32, &s, true));
+    OK(rq_tensor_create(&t, RQ_DTYPE_F32, &s, true));
     for (int64_t i = 0; i < rq_tensor_count(&t); i++)
         t.f32[i] = (float)(fmod((double)i * step, 1.7) - 0.8);
-    ok(rq_graph_add_const(g, &id, name, &t, &err));
+    OK(rq_graph_add_const(g, &id, name, &t, &err));
     rq_tensor_release(&t);
     return id;
 }
@@ -49,22 +42,22 @@ static rq_graph *image_model(int64_t group, const char *op)
     rq_graph *g;
     rq_id x, y, node;
     const rq_shape s = rq_shape_of(4, image);
-    ok(rq_graph_create(&g));
-    ok(rq_graph_set_opset(g, "", 13));
-    ok(rq_graph_add_value(g, &x, RQ_VALUE_INPUT, "x", RQ_DTYPE_F32, &s, &err));
-    ok(rq_graph_add_value(g, &y, RQ_VALUE_NODE, "y", RQ_DTYPE_F32, NULL, &err));
+    OK(rq_graph_create(&g));
+    OK(rq_graph_set_opset(g, "", 13));
+    OK(rq_graph_add_value(g, &x, RQ_VALUE_INPUT, "x", RQ_DTYPE_F32, &s, &err));
+    OK(rq_graph_add_value(g, &y, RQ_VALUE_NODE, "y", RQ_DTYPE_F32, NULL, &err));
     const rq_id in[3] = { x, constant(g, "w", 4, kernel, 0.37), constant(g, "b", 1, eight, 0.21) };
-    ok(rq_graph_add_node(g, &node, op, "", "first", in, strcmp(op, "Conv") ? 1 : 3, &y, 1, &err));
+    OK(rq_graph_add_node(g, &node, op, "", "first", in, strcmp(op, "Conv") ? 1 : 3, &y, 1, &err));
     if (!strcmp(op, "Conv")) {
-        ok(rq_attr_set_ints(g, node, "pads", pads, 4));
-        ok(rq_attr_set_int(g, node, "group", group));
+        OK(rq_attr_set_ints(g, node, "pads", pads, 4));
+        OK(rq_attr_set_int(g, node, "group", group));
     }
     assert_true(rq_mem_grow(&g->inputs, 0, &g->cap_inputs, sizeof *g->inputs));
     assert_true(rq_mem_grow(&g->outputs, 0, &g->cap_outputs, sizeof *g->outputs));
     g->inputs[g->n_inputs++] = x;
     g->outputs[g->n_outputs++] = y;
     rq_ops_bind(g);
-    ok(rq_ops_infer(g, &err));
+    OK(rq_ops_infer(g, &err));
     return g;
 }
 
@@ -73,8 +66,8 @@ static void run(const rq_graph *g, const rq_tensor *x, rq_tensor *y)
     rq_session *s;
     const rq_feed feed = { rq_graph_input(g, 0).name, *x };
     const rq_session_cfg cfg = { .threads = 1 };
-    ok(rq_session_create(&s, g, &cfg, &err));
-    ok(rq_session_run(s, &feed, 1, y, &err));
+    OK(rq_session_create(&s, g, &cfg, &err));
+    OK(rq_session_run(s, &feed, 1, y, &err));
     rq_session_destroy(s);
 }
 
@@ -92,13 +85,13 @@ static void folding_changes_no_number_borders_included(void **state)
             rq_graph *g = image_model(group, "Conv");
             rq_tensor x, want, got;
             const rq_shape s = rq_graph_input(g, 0).shape;
-            ok(rq_tensor_create(&x, RQ_DTYPE_F32, &s, true));
+            OK(rq_tensor_create(&x, RQ_DTYPE_F32, &s, true));
             for (int64_t i = 0; i < rq_tensor_count(&x); i++)
                 x.f32[i] = (float)(fmod((double)i * 0.73, 4) - 2);
             run(g, &x, &want);
-            ok(rq_ends_fold(g, ends[k], &err));
-            ok(rq_graph_check(g, &err));
-            ok(rq_ops_infer(g, &err));
+            OK(rq_ends_fold(g, ends[k], &err));
+            OK(rq_graph_check(g, &err));
+            OK(rq_ops_infer(g, &err));
             run(g, &x, &got);
             assert_int_equal(rq_tensor_count(&got), rq_tensor_count(&want));
             for (int64_t i = 0; i < rq_tensor_count(&want); i++)
@@ -127,7 +120,7 @@ static void what_cannot_be_folded_is_said(void **state)
     bad = four;
     bad.std[2] = 0;
     assert_int_equal(rq_ends_fold(g, &bad, &err), RQ_BAD_ARG);
-    ok(rq_attr_set_string(g, 0, "auto_pad", "SAME_UPPER"));
+    OK(rq_attr_set_string(g, 0, "auto_pad", "SAME_UPPER"));
     assert_int_equal(rq_ends_fold(g, &four, &err), RQ_UNSUPPORTED);
     assert_non_null(strstr(err.text, "auto_pad"));
     rq_graph_destroy(g);
@@ -139,11 +132,11 @@ static void codes_go_in_and_come_out(void **state)
     rq_graph *g, *back;
     rq_dataset *data;
     rq_tensor x, codes, want, got;
-    ok(rq_load(&g, GOLDEN "cnn.onnx", &err));
-    ok(rq_npz_load(&x, GOLDEN "data.npz", "common/calibration", &err));
+    OK(rq_load(&g, GOLDEN "cnn.onnx", &err));
+    OK(rq_npz_load(&x, GOLDEN "data.npz", "common/calibration", &err));
     const rq_feed feed = { rq_graph_input(g, 0).name, x };
-    ok(rq_npz_save(SAMPLES, &feed, 1, &err));
-    ok(rq_dataset_open(&data, SAMPLES, g, NULL, &err));
+    OK(rq_npz_save(SAMPLES, &feed, 1, &err));
+    OK(rq_dataset_open(&data, SAMPLES, g, NULL, &err));
     rq_ends ends = { .inputs = true, .outputs = true, .n_channels = 1, .mean = { 0.25f }, .std = { 0.5f } };
     rq_ptq_cfg cfg = rq_ptq_defaults();
     cfg.threads = 1;
@@ -151,10 +144,10 @@ static void codes_go_in_and_come_out(void **state)
     for (int form = 0; form < 2; form++) {
         rq_graph *q;
         const rq_save_cfg save = { .spelling = form ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_QDQ };
-        ok(rq_graph_copy(&q, g));
-        ok(rq_ptq(q, data, &cfg, NULL, &err));
-        ok(rq_save_as(q, OUT, &save, &err));
-        ok(rq_load(&back, OUT, &err));
+        OK(rq_graph_copy(&q, g));
+        OK(rq_ptq(q, data, &cfg, NULL, &err));
+        OK(rq_save_as(q, OUT, &save, &err));
+        OK(rq_load(&back, OUT, &err));
         assert_string_equal(rq_graph_input(back, 0).name, rq_graph_input(g, 0).name);
         assert_int_equal(rq_graph_input(back, 0).dtype, RQ_DTYPE_U8);
         assert_int_equal(rq_graph_output(back, 0).dtype, RQ_DTYPE_U8);
@@ -163,11 +156,11 @@ static void codes_go_in_and_come_out(void **state)
             if (back->nodes[i].op && !strcmp(back->nodes[i].op, "QuantizeLinear"))
                 assert_true(back->values[back->nodes[i].in[0]].kind == RQ_VALUE_NODE);
         /* the same through real ends: the codes of x by hand against the restored model on x */
-        ok(rq_tensor_create(&codes, RQ_DTYPE_U8, &x.shape, true));
+        OK(rq_tensor_create(&codes, RQ_DTYPE_U8, &x.shape, true));
         for (int64_t i = 0; i < rq_tensor_count(&x); i++)
             codes.u8[i] = (uint8_t)lrintf((x.f32[i] * 0.5f + 0.25f) / (float)(1.0 / 255));
         run(back, &codes, &got);
-        ok(rq_ends_restore(back, &err));
+        OK(rq_ends_restore(back, &err));
         assert_int_equal(rq_graph_input(back, 0).dtype, RQ_DTYPE_F32);
         run(back, &x, &want);
         const rq_value_info out = rq_graph_output(back, 0);
@@ -213,24 +206,24 @@ static void names_of_the_model_mean_nothing(void **state)
         rq_id both, z, node;
         rq_dataset *data;
         rq_feed feed = { .name = "x" };
-        ok(rq_graph_add_value(g, &both, RQ_VALUE_NODE, names[k], RQ_DTYPE_F32, NULL, &err));
-        ok(rq_graph_add_value(g, &z, RQ_VALUE_NODE, "z", RQ_DTYPE_F32, NULL, &err));
+        OK(rq_graph_add_value(g, &both, RQ_VALUE_NODE, names[k], RQ_DTYPE_F32, NULL, &err));
+        OK(rq_graph_add_value(g, &z, RQ_VALUE_NODE, "z", RQ_DTYPE_F32, NULL, &err));
         const rq_id y = g->outputs[0], pair[2] = { y, y };
-        ok(rq_graph_add_node(g, &node, "Concat", "", "join", pair, 2, &both, 1, &err));
-        ok(rq_attr_set_int(g, node, "axis", 1));
+        OK(rq_graph_add_node(g, &node, "Concat", "", "join", pair, 2, &both, 1, &err));
+        OK(rq_attr_set_int(g, node, "axis", 1));
         const rq_id in[2] = { both, constant(g, "w2", 4, kernel, 0.29) };
-        ok(rq_graph_add_node(g, &node, "Conv", "", "second", in, 2, &z, 1, &err));
+        OK(rq_graph_add_node(g, &node, "Conv", "", "second", in, 2, &z, 1, &err));
         g->outputs[0] = z;
-        ok(rq_tensor_create(&feed.tensor, RQ_DTYPE_F32, &s, true));
+        OK(rq_tensor_create(&feed.tensor, RQ_DTYPE_F32, &s, true));
         for (int64_t i = 0; i < rq_tensor_count(&feed.tensor); i++)
             feed.tensor.f32[i] = (float)(fmod((double)i * 0.73, 4) - 2);
-        ok(rq_npz_save(SAMPLES, &feed, 1, &err));
+        OK(rq_npz_save(SAMPLES, &feed, 1, &err));
         rq_tensor_release(&feed.tensor);
-        ok(rq_dataset_open(&data, SAMPLES, g, NULL, &err));
+        OK(rq_dataset_open(&data, SAMPLES, g, NULL, &err));
         rq_ptq_cfg cfg = rq_ptq_defaults();
         cfg.threads = 1;
         cfg.ends = &four;
-        ok(rq_ptq(g, data, &cfg, NULL, &err));
+        OK(rq_ptq(g, data, &cfg, NULL, &err));
         assert_true(scale_of(g, "x_pixels_padded") == (float)(1.0 / 255));
         scale[k] = scale_of(g, names[k]);
         rq_dataset_close(data);
@@ -247,12 +240,12 @@ static void a_noisy_model_is_folded_once(void **state)
     rq_graph *g;
     rq_dataset *data;
     rq_notes notes = { 0 };
-    ok(rq_load(&g, "models/digits-uneven.onnx", &err));
-    ok(rq_dataset_open(&data, "models/digits-train.npz", g, NULL, &err));
+    OK(rq_load(&g, "models/digits-uneven.onnx", &err));
+    OK(rq_dataset_open(&data, "models/digits-train.npz", g, NULL, &err));
     rq_ptq_cfg cfg = rq_ptq_defaults();
     cfg.threads = 1;
     cfg.ends = &ends;
-    ok(rq_ptq(g, data, &cfg, &notes, &err));
+    OK(rq_ptq(g, data, &cfg, &notes, &err));
     bool equalized = false;
     for (int i = 0; i < notes.n; i++)
         equalized |= strstr(notes.text[i], "equalized") != NULL;

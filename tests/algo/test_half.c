@@ -10,29 +10,22 @@
 #include <cmocka.h>
 
 #include "graph/graph.h"
+#include "ok.h"
 #include "ops/op.h"
 #include "ops/widen.h"
 #include "requant/requant.h"
-
-static rq_err err;
-
-static void ok(rq_status s)
-{
-    if (s)
-        fail_msg("%s", err.text);
-}
 
 /* The digits network with weights, input and output of type d, opset 22 (where every operator of it takes bf16). */
 static rq_graph *digits(rq_dtype d)
 {
     rq_graph *g;
-    ok(rq_load(&g, "models/digits-cnn.onnx", &err));
-    ok(rq_graph_set_opset(g, "", 22));
+    OK(rq_load(&g, "models/digits-cnn.onnx", &err));
+    OK(rq_graph_set_opset(g, "", 22));
     for (int i = 0; i < g->n_inputs; i++)
         g->values[g->inputs[i]].dtype = d;
     g->real = d;
-    ok(rq_narrow(g, &err));
-    ok(rq_ops_infer(g, &err));
+    OK(rq_narrow(g, &err));
+    OK(rq_ops_infer(g, &err));
     assert_int_equal(rq_graph_output(g, 0).dtype, d);
     for (rq_id v = 0; v < g->n_values; v++)
         assert_int_not_equal(g->values[v].dtype, RQ_DTYPE_F32);
@@ -44,8 +37,8 @@ static double accuracy(const rq_graph *g)
     rq_eval e;
     rq_dataset *d;
     const rq_report_cfg cfg = { .threads = 1 };
-    ok(rq_dataset_open(&d, "models/digits-test.npz", g, NULL, &err));
-    ok(rq_eval_run(&e, g, d, &cfg, &err));
+    OK(rq_dataset_open(&d, "models/digits-test.npz", g, NULL, &err));
+    OK(rq_eval_run(&e, g, d, &cfg, &err));
     double a = e.accuracy;
     rq_eval_release(&e);
     rq_dataset_close(d);
@@ -62,10 +55,10 @@ static void run_first(const rq_graph *g, rq_tensor *out)
     int64_t rows[16];
     for (int i = 0; i < 16; i++)
         rows[i] = i;
-    ok(rq_dataset_open(&d, "models/digits-test.npz", g, NULL, &err));
-    ok(rq_session_create(&s, g, &cfg, &err));
-    ok(rq_dataset_read(d, rows, 16, &feeds, &n, &err));
-    ok(rq_session_run(s, feeds, n, out, &err));
+    OK(rq_dataset_open(&d, "models/digits-test.npz", g, NULL, &err));
+    OK(rq_session_create(&s, g, &cfg, &err));
+    OK(rq_dataset_read(d, rows, 16, &feeds, &n, &err));
+    OK(rq_session_run(s, feeds, n, out, &err));
     rq_session_destroy(s);
     rq_dataset_close(d);
 }
@@ -80,10 +73,10 @@ static int count_integer(const rq_graph *g)
     const rq_layer_info *l;
     int n, made = 0;
     const int64_t row = 0;
-    ok(rq_dataset_open(&d, "models/digits-test.npz", g, NULL, &err));
-    ok(rq_session_create(&s, g, &cfg, &err));
-    ok(rq_dataset_read(d, &row, 1, &feeds, &n, &err));
-    ok(rq_session_run(s, feeds, n, &out, &err));
+    OK(rq_dataset_open(&d, "models/digits-test.npz", g, NULL, &err));
+    OK(rq_session_create(&s, g, &cfg, &err));
+    OK(rq_dataset_read(d, &row, 1, &feeds, &n, &err));
+    OK(rq_session_run(s, feeds, n, &out, &err));
     n = rq_session_layers(s, &l);
     for (int i = 0; i < n; i++)
         made += l[i].integer;
@@ -123,13 +116,13 @@ static void they_are_quantized_in_their_own_type(void **state)
         rq_dataset *data;
         rq_tensor now, later;
         assert_true(accuracy(g) >= 0.99);
-        ok(rq_dataset_open(&data, "models/digits-train.npz", g, NULL, &err));
+        OK(rq_dataset_open(&data, "models/digits-train.npz", g, NULL, &err));
         rq_ptq_cfg cfg = rq_ptq_defaults();
         cfg.threads = 1;
-        ok(rq_ptq(g, data, &cfg, NULL, &err));
+        OK(rq_ptq(g, data, &cfg, NULL, &err));
         assert_true(accuracy(g) >= 0.99);
-        ok(rq_save(g, path, &err));
-        ok(rq_load(&back, path, &err));
+        OK(rq_save(g, path, &err));
+        OK(rq_load(&back, path, &err));
         check_file(back, d);
         assert_true(count_integer(back) >= 8);
         run_first(g, &now);

@@ -14,18 +14,10 @@
 
 #include "algo/linear_quantizer.h"
 #include "base/mem.h"
+#include "ok.h"
 #include "requant/requant.h"
 
 #define N(a) ((int)(sizeof(a) / sizeof((a)[0])))
-
-static rq_err err;
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        const rq_status ok_ = (call);                                                                                  \
-        if (ok_)                                                                                                       \
-            fail_msg("%s: %s", #call, err.text);                                                                       \
-    } while (0)
 
 /* The numbers of make_report.py. */
 static void fill(float *x, int64_t n)

@@ -10,18 +10,10 @@
 
 #include <cmocka.h>
 
+#include "ok.h"
 #include "requant/requant.h"
 
 #define N(a) ((int)(sizeof(a) / sizeof((a)[0])))
-
-static rq_err err;
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        const rq_status ok_ = (call);                                                                                  \
-        if (ok_)                                                                                                       \
-            fail_msg("%s: %s", #call, err.text);                                                                       \
-    } while (0)
 
 /* A network that is being trained. */
 typedef struct run {

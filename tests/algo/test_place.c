@@ -13,20 +13,13 @@
 #include "algo/annotate.h"
 #include "base/file.h"
 #include "base/mem.h"
-
-static rq_err err;
-
-static void ok(rq_status s)
-{
-    if (s)
-        fail_msg("%s", err.text);
-}
+#include "ok.h"
 
 static rq_graph *graph_of(int opset)
 {
     rq_graph *g;
-    ok(rq_graph_create(&g));
-    ok(rq_graph_set_opset(g, "", opset));
+    OK(rq_graph_create(&g));
+    OK(rq_graph_set_opset(g, "", opset));
     return g;
 }
 
@@ -34,7 +27,7 @@ static rq_id input(rq_graph *g, const char *name, int rank, const int64_t *dim)
 {
     rq_id v;
     const rq_shape s = rq_shape_of(rank, dim);
-    ok(rq_graph_add_value(g, &v, RQ_VALUE_INPUT, name, RQ_DTYPE_F32, &s, &err));
+    OK(rq_graph_add_value(g, &v, RQ_VALUE_INPUT, name, RQ_DTYPE_F32, &s, &err));
     return v;
 }
 
@@ -44,10 +37,10 @@ static rq_id constant(rq_graph *g, const char *name, int rank, const int64_t *di
     rq_id v;
     rq_tensor t;
     const rq_shape s = rq_shape_of(rank, dim);
-    ok(rq_tensor_create(&t, RQ_DTYPE_F32, &s, false));
+    OK(rq_tensor_create(&t, RQ_DTYPE_F32, &s, false));
     for (int64_t i = 0; i < rq_tensor_count(&t); i++)
         t.f32[i] = size * (float)(fmod(0.3 + 0.7 * (double)i, 2) - 1);
-    ok(rq_graph_add_const(g, &v, name, &t, &err));
+    OK(rq_graph_add_const(g, &v, name, &t, &err));
     rq_tensor_release(&t);
     return v;
 }
@@ -65,8 +58,8 @@ static rq_id node(rq_graph *g, const char *op, const char *out, int n, const rq_
 {
     rq_id v, id;
     const rq_shape s = rq_shape_unknown();
-    ok(rq_graph_add_value(g, &v, RQ_VALUE_NODE, out, RQ_DTYPE_NONE, &s, &err));
-    ok(rq_graph_add_node(g, &id, op, "", out, in, n, &v, 1, &err));
+    OK(rq_graph_add_value(g, &v, RQ_VALUE_NODE, out, RQ_DTYPE_NONE, &s, &err));
+    OK(rq_graph_add_node(g, &id, op, "", out, in, n, &v, 1, &err));
     return v;
 }
 
@@ -86,7 +79,7 @@ static rq_id conv(rq_graph *g, const char *out, rq_id x, int64_t c_in, int64_t c
     const rq_id weight = constant(g, w, DIM(c_out, c_in, 3, 3), 0.5f), bias = constant(g, b, DIM(c_out), 0.1f);
     const rq_id y = NODE(g, "Conv", out, x, weight, bias);
     const int64_t pads[4] = { 1, 1, 1, 1 };
-    ok(rq_attr_set_ints(g, node_id(g, out), "pads", pads, 4));
+    OK(rq_attr_set_ints(g, node_id(g, out), "pads", pads, 4));
     return y;
 }
 
@@ -123,14 +116,14 @@ static void quantize(rq_graph *g, const rq_settings *s, const rq_recipe *recipe)
     const rq_settings base = s ? *s : rq_settings_defaults();
     rq_kernels_init(&k, 0);
     rq_ops_bind(g);
-    ok(rq_ops_infer(g, &err));
-    ok(rq_placement_create(&p, g, &base, recipe, NULL, &err));
+    OK(rq_ops_infer(g, &err));
+    OK(rq_placement_create(&p, g, &base, recipe, NULL, &err));
     for (int i = 0; i < p->n_joins; i++)
         assert_true(p->group[g->nodes[p->joins[i]].out[0]] >= 0);
-    ok(rq_annotate(g, p, range_of, g, &k, &notes, &err));
+    OK(rq_annotate(g, p, range_of, g, &k, &notes, &err));
     rq_placement_destroy(p);
     rq_graph_prune(g);
-    ok(rq_graph_check(g, &err));
+    OK(rq_graph_check(g, &err));
 }
 
 static const rq_qparams *q_of(const rq_graph *g, const char *name)
@@ -216,9 +209,9 @@ static void a_clamp_stays_where_codes_reach_beyond_it(void **state)
     for (int i = 0; i < 2; i++) {
         rq_tensor t;
         const rq_shape scalar = rq_shape_of(0, NULL);
-        ok(rq_tensor_create(&t, RQ_DTYPE_F32, &scalar, false));
+        OK(rq_tensor_create(&t, RQ_DTYPE_F32, &scalar, false));
         t.f32[0] = bounds[i];
-        ok(rq_graph_add_const(g, &lim[i], i ? "hi" : "lo", &t, &err));
+        OK(rq_graph_add_const(g, &lim[i], i ? "hi" : "lo", &t, &err));
         rq_tensor_release(&t);
     }
     a = NODE(g, "Clip", "clip", conv(g, "a", x, 3, 4), lim[0],
@@ -241,12 +234,12 @@ static void a_resize_carries_codes_or_makes_them(void **state)
         const rq_id x = input(g, "x", DIM(1, 4, 8, 8));
         const rq_id c = conv(g, "c", x, 4, 4);
         const rq_shape four = rq_shape_of(1, (const int64_t[]) { 4 });
-        ok(rq_tensor_create(&t, RQ_DTYPE_F32, &four, false));
+        OK(rq_tensor_create(&t, RQ_DTYPE_F32, &four, false));
         memcpy(t.f32, (const float[]) { 1, 1, 2, 2 }, 4 * sizeof(float));
-        ok(rq_graph_add_const(g, &v, "scales", &t, &err));
+        OK(rq_graph_add_const(g, &v, "scales", &t, &err));
         rq_tensor_release(&t);
         const rq_id r = NODE(g, "Resize", "r", c, RQ_NONE, v);
-        ok(rq_attr_set_string(g, node_id(g, "r"), "mode", linear ? "linear" : "nearest"));
+        OK(rq_attr_set_string(g, node_id(g, "r"), "mode", linear ? "linear" : "nearest"));
         set_input(g, x);
         set_output(g, wanted ? conv(g, "d", r, 4, 4) : r);
         const rq_settings s = rq_settings_defaults();
@@ -272,8 +265,8 @@ static void concat_shares_with_inputs_of_like_range(void **state)
     set_input(g, x);
     rq_id a = conv(g, "a", x, 3, 4), b = conv(g, "b", x, 3, 4), w = conv(g, "wide_c", x, 3, 4);
     rq_id near = NODE(g, "Concat", "near", a, b), far = NODE(g, "Concat", "wide_far", a, w);
-    ok(rq_attr_set_int(g, node_id(g, "near"), "axis", 1));
-    ok(rq_attr_set_int(g, node_id(g, "wide_far"), "axis", 1));
+    OK(rq_attr_set_int(g, node_id(g, "near"), "axis", 1));
+    OK(rq_attr_set_int(g, node_id(g, "wide_far"), "axis", 1));
     set_output(g, conv(g, "d", near, 8, 4));
     set_output(g, conv(g, "e", far, 8, 4));
     quantize(g, NULL, NULL);
@@ -291,7 +284,7 @@ static void concat_before_a_clamp_shares_nothing(void **state)
     rq_id x = input(g, "x", DIM(1, 3, 8, 8));
     set_input(g, x);
     rq_id both = NODE(g, "Concat", "both", conv(g, "a", x, 3, 4), conv(g, "b", x, 3, 4));
-    ok(rq_attr_set_int(g, node_id(g, "both"), "axis", 1));
+    OK(rq_attr_set_int(g, node_id(g, "both"), "axis", 1));
     set_output(g, conv(g, "d", NODE(g, "Relu", "relu", both), 8, 4));
     quantize(g, NULL, NULL);
     assert_non_null(q_of(g, "a"));
@@ -419,14 +412,14 @@ static void recipes_reach_every_part(void **state)
                                     "    set: {float: true}\n";
     const char *const path = RQ_TEST_TMP "/place.yaml";
     rq_recipe *r;
-    ok(rq_file_write_all(path, text, strlen(text), &err));
-    ok(rq_recipe_load(&r, path, &err));
+    OK(rq_file_write_all(path, text, strlen(text), &err));
+    OK(rq_recipe_load(&r, path, &err));
     rq_graph *g = graph_of(17);
     rq_id x = input(g, "x", DIM(1, 3, 8, 8));
     set_input(g, x);
     rq_id a = conv(g, "a", x, 3, 4), b = conv(g, "b", a, 4, 4), c = conv(g, "c", b, 4, 4);
     set_output(g, conv(g, "d", c, 4, 4));
-    ok(rq_recipe_check(r, g, &err));
+    OK(rq_recipe_check(r, g, &err));
     quantize(g, NULL, r);
     assert_true(q_of(g, "x")->scale[0] == 0.00390625f && q_of(g, "x")->zero_point[0] == 7);
     assert_string_equal(g->quants[quant_of(g, "x")].method, "given");

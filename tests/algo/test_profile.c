@@ -12,20 +12,13 @@
 #include <cmocka.h>
 
 #include "graph/graph.h"
+#include "ok.h"
 #include "ops/upgrade.h"
 #include "requant/requant.h"
 
 #define GOLDEN "tests/golden/onnx/static_quant/"
 #define OUT RQ_TEST_TMP "/profile.onnx"
 #define SAMPLES RQ_TEST_TMP "/profile.npz"
-
-static rq_err err;
-
-static void ok(rq_status s)
-{
-    if (s)
-        fail_msg("%s", err.text);
-}
 
 /* A golden network quantized for p, written and read back. */
 static rq_graph *made_for(rq_profile p, const char *net, int64_t opset, bool per_tensor)
@@ -35,22 +28,22 @@ static rq_graph *made_for(rq_profile p, const char *net, int64_t opset, bool per
     rq_dataset *data;
     rq_tensor x;
     snprintf(path, sizeof path, GOLDEN "%s.onnx", net);
-    ok(rq_load(&g, path, &err));
-    ok(rq_npz_load(&x, GOLDEN "data.npz", "common/calibration", &err));
+    OK(rq_load(&g, path, &err));
+    OK(rq_npz_load(&x, GOLDEN "data.npz", "common/calibration", &err));
     const rq_feed feed = { rq_graph_input(g, 0).name, x };
-    ok(rq_npz_save(SAMPLES, &feed, 1, &err));
+    OK(rq_npz_save(SAMPLES, &feed, 1, &err));
     rq_tensor_release(&x);
-    ok(rq_dataset_open(&data, SAMPLES, g, NULL, &err));
+    OK(rq_dataset_open(&data, SAMPLES, g, NULL, &err));
     rq_ptq_cfg cfg = rq_ptq_defaults();
     cfg.settings = rq_profile_settings(p);
     cfg.settings.per_tensor = per_tensor;
     cfg.threads = 1;
     rq_save_cfg form = rq_save_defaults();
     form.opset = opset;
-    ok(rq_profile_check(p, &cfg.settings, &form, &err));
-    ok(rq_ptq(g, data, &cfg, NULL, &err));
-    ok(rq_save_as(g, OUT, &form, &err));
-    ok(rq_load(&back, OUT, &err));
+    OK(rq_profile_check(p, &cfg.settings, &form, &err));
+    OK(rq_ptq(g, data, &cfg, NULL, &err));
+    OK(rq_save_as(g, OUT, &form, &err));
+    OK(rq_load(&back, OUT, &err));
     rq_dataset_close(data);
     rq_graph_destroy(g);
     return back;
@@ -109,7 +102,7 @@ static void tensorrt_gets_inputs_of_weighted_operators_and_skips(void **state)
     assert_string_equal(maker(g, node(g, "/Add_1"), 0)->op, "DequantizeLinear");
     assert_string_equal(maker(g, node(g, "/Add_1"), 1)->op, "Conv");
     rq_lint l;
-    ok(rq_lint_graph(&l, g, RQ_PROFILE_TENSORRT, &err));
+    OK(rq_lint_graph(&l, g, RQ_PROFILE_TENSORRT, &err));
     assert_int_equal(l.n_refused, 0);
     assert_true(l.n_integer >= 12);
     rq_lint_release(&l);
@@ -125,8 +118,8 @@ static void tensorrt_refuses_what_others_take(void **state)
         rq_graph *g;
         rq_lint l;
         snprintf(path, sizeof path, GOLDEN "%s", files[i]);
-        ok(rq_load(&g, path, &err));
-        ok(rq_lint_graph(&l, g, RQ_PROFILE_TENSORRT, &err));
+        OK(rq_load(&g, path, &err));
+        OK(rq_lint_graph(&l, g, RQ_PROFILE_TENSORRT, &err));
         assert_true(l.n_refused > 0);
         rq_lint_release(&l);
         rq_graph_destroy(g);
@@ -161,8 +154,8 @@ static void openvino_refuses_what_it_cannot_read(void **state)
         rq_graph *g;
         rq_lint l;
         snprintf(path, sizeof path, "tests/golden/onnx/%s", cases[i].file);
-        ok(rq_load(&g, path, &err));
-        ok(rq_lint_graph(&l, g, RQ_PROFILE_OPENVINO, &err));
+        OK(rq_load(&g, path, &err));
+        OK(rq_lint_graph(&l, g, RQ_PROFILE_OPENVINO, &err));
         if (cases[i].refused < 0 ? !l.n_refused : l.n_refused != cases[i].refused)
             fail_msg("%s: %d operators refused, expected %d", cases[i].file, l.n_refused, cases[i].refused);
         rq_lint_release(&l);
@@ -188,7 +181,7 @@ static void ort_refuses_float_biases_below_opset_11(void **state)
     for (int64_t opset = 10; opset <= 11; opset++) {
         rq_lint l;
         rq_graph *g = made_for(RQ_PROFILE_TENSORRT, "mlp", opset, true);
-        ok(rq_lint_graph(&l, g, RQ_PROFILE_ORT_CPU_X64, &err));
+        OK(rq_lint_graph(&l, g, RQ_PROFILE_ORT_CPU_X64, &err));
         if (opset == 10)
             assert_true(l.n_refused > 0);
         else
@@ -206,23 +199,23 @@ static void layers_of_both_spellings_are_judged_alike(void **state)
     rq_dataset *data;
     rq_tensor x;
     rq_report r[2];
-    ok(rq_load(&was, GOLDEN "mlp.onnx", &err));
-    ok(rq_graph_copy(&g, was));
-    ok(rq_npz_load(&x, GOLDEN "data.npz", "common/calibration", &err));
+    OK(rq_load(&was, GOLDEN "mlp.onnx", &err));
+    OK(rq_graph_copy(&g, was));
+    OK(rq_npz_load(&x, GOLDEN "data.npz", "common/calibration", &err));
     const rq_feed feed = { rq_graph_input(g, 0).name, x };
-    ok(rq_npz_save(SAMPLES, &feed, 1, &err));
+    OK(rq_npz_save(SAMPLES, &feed, 1, &err));
     rq_tensor_release(&x);
-    ok(rq_dataset_open(&data, SAMPLES, g, NULL, &err));
+    OK(rq_dataset_open(&data, SAMPLES, g, NULL, &err));
     rq_ptq_cfg cfg = rq_ptq_defaults();
     cfg.threads = 1;
-    ok(rq_ptq(g, data, &cfg, NULL, &err));
+    OK(rq_ptq(g, data, &cfg, NULL, &err));
     const rq_report_cfg how = { .threads = 1, .layers = true, .origin = g };
     for (int i = 0; i < 2; i++) {
         rq_save_cfg form = rq_save_defaults();
         form.spelling = i ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_QDQ;
-        ok(rq_save_as(g, OUT, &form, &err));
-        ok(rq_load(&saved, OUT, &err));
-        ok(rq_report_compare(&r[i], was, saved, data, &how, &err));
+        OK(rq_save_as(g, OUT, &form, &err));
+        OK(rq_load(&saved, OUT, &err));
+        OK(rq_report_compare(&r[i], was, saved, data, &how, &err));
         rq_graph_destroy(saved);
     }
     assert_int_equal(r[0].n_layers, r[1].n_layers);
@@ -244,7 +237,7 @@ static void a_node_that_changed_since_keeps_its_opset(void **state)
 {
     (void)state;
     rq_graph *g;
-    ok(rq_load(&g, GOLDEN "transformer.onnx", &err)); /* its ReduceMean has axes as an attribute: opset 17 and before */
+    OK(rq_load(&g, GOLDEN "transformer.onnx", &err)); /* its ReduceMean has axes as an attribute: opset 17 and before */
     const int64_t was = rq_graph_opset(g, "");
     assert_int_equal(rq_downgrade(g, 9, &err), RQ_UNSUPPORTED);
     assert_non_null(strstr(err.text, "opset 9 cannot be written: node"));
@@ -257,7 +250,7 @@ static void qnn_gets_everything(void **state)
     (void)state;
     rq_graph *g = made_for(RQ_PROFILE_QNN, "residual", 0, false);
     rq_lint l;
-    ok(rq_lint_graph(&l, g, RQ_PROFILE_QNN, &err));
+    OK(rq_lint_graph(&l, g, RQ_PROFILE_QNN, &err));
     assert_int_equal(l.n_refused + l.n_float, 0);
     assert_true(l.n_integer >= 8);
     rq_lint_release(&l);
@@ -276,12 +269,12 @@ static void every_profile_makes_a_file_that_runs(void **state)
             rq_graph *g = made_for((rq_profile)p, nets[i], 0, false);
             rq_lint l;
             rq_session *s;
-            ok(rq_lint_graph(&l, g, (rq_profile)p, &err));
+            OK(rq_lint_graph(&l, g, (rq_profile)p, &err));
             if (l.n_refused)
                 fail_msg("%s for %s: %d operators are refused", nets[i], rq_profile_name((rq_profile)p), l.n_refused);
             assert_true(l.n_integer > 0);
             rq_lint_release(&l);
-            ok(rq_session_create(&s, g, NULL, &err));
+            OK(rq_session_create(&s, g, NULL, &err));
             rq_session_destroy(s);
             rq_graph_destroy(g);
         }
@@ -308,7 +301,7 @@ static void contradictions_are_refused(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         rq_settings s = rq_profile_settings(cases[i].p);
         rq_save_cfg form = rq_save_defaults();
-        ok(rq_profile_check(cases[i].p, &s, &form, &err));
+        OK(rq_profile_check(cases[i].p, &s, &form, &err));
         s.activations = cases[i].activations;
         s.weights = cases[i].weights;
         s.symmetric_weights = !cases[i].affine;
@@ -347,13 +340,13 @@ static void rules_are_checked_too(void **state)
         fprintf(f, "rules:\n%s", cases[i].rules);
         fclose(f);
         rq_recipe *r;
-        ok(rq_recipe_load(&r, RQ_TEST_TMP "/profile.yaml", &err));
+        OK(rq_recipe_load(&r, RQ_TEST_TMP "/profile.yaml", &err));
         rq_ptq_cfg cfg = rq_ptq_defaults();
         const rq_save_cfg form = rq_save_defaults();
         cfg.mode = cases[i].mode;
         cfg.settings = rq_profile_settings(cases[i].p);
         if (cases[i].mode == RQ_MODE_STATIC)
-            ok(rq_profile_check_cfg(cases[i].p, &cfg, &form, &err));
+            OK(rq_profile_check_cfg(cases[i].p, &cfg, &form, &err));
         cfg.recipe = r;
         const rq_status s = rq_profile_check_cfg(cases[i].p, &cfg, &form, &err);
         assert_int_equal(s, cases[i].says ? RQ_BAD_ARG : RQ_OK);

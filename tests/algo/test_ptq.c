@@ -14,28 +14,21 @@
 #include "algo/fold.h"
 #include "base/mem.h"
 #include "graph/graph.h"
+#include "ok.h"
 #include "ops/op.h"
 #include "requant/requant.h"
-
-static rq_err err;
-
-static void ok(rq_status s)
-{
-    if (s)
-        fail_msg("%s", err.text);
-}
 
 static rq_graph *load(const char *path)
 {
     rq_graph *g;
-    ok(rq_load(&g, path, &err));
+    OK(rq_load(&g, path, &err));
     return g;
 }
 
 static rq_dataset *data_of(const rq_graph *g, const char *path)
 {
     rq_dataset *d;
-    ok(rq_dataset_open(&d, path, g, NULL, &err));
+    OK(rq_dataset_open(&d, path, g, NULL, &err));
     return d;
 }
 
@@ -45,7 +38,7 @@ static double accuracy(const rq_graph *g)
     rq_eval e;
     const rq_report_cfg cfg = { .threads = 1 };
     rq_dataset *d = data_of(g, "models/digits-test.npz");
-    ok(rq_eval_run(&e, g, d, &cfg, &err));
+    OK(rq_eval_run(&e, g, d, &cfg, &err));
     double a = e.accuracy;
     rq_eval_release(&e);
     rq_dataset_close(d);
@@ -69,7 +62,7 @@ static void digits_lose_next_to_nothing(void **state)
             cfg.threads = 1;
             cfg.rows = rows;
             cfg.n_rows = 256;
-            ok(rq_ptq(g, d, &cfg, &notes, &err));
+            OK(rq_ptq(g, d, &cfg, &notes, &err));
             assert_true(rq_graph_is_quantized(g));
             const double after = accuracy(g);
             if (!(after >= before - 0.004))
@@ -91,12 +84,12 @@ static void equalizing_keeps_the_function(void **state)
     rq_equalize_pair *pairs;
     int n;
     rq_ops_bind(g);
-    ok(rq_fold_graph(g, NULL, &err));
+    OK(rq_fold_graph(g, NULL, &err));
     rq_ops_bind(g);
-    ok(rq_ops_infer(g, &err));
+    OK(rq_ops_infer(g, &err));
     assert_int_equal(rq_graph_copy(&e, g), RQ_OK);
     rq_ops_bind(e);
-    ok(rq_equalize_find(e, &pairs, &n, &err));
+    OK(rq_equalize_find(e, &pairs, &n, &err));
     assert_true(n >= 8);
     for (int i = 0; i < n; i++) {
         double reach[512], s[512];
@@ -107,23 +100,23 @@ static void equalizing_keeps_the_function(void **state)
         assert_true(spread > 4 && s[0] == 1);
         for (int64_t c = 0; c < pairs[i].channels; c++)
             assert_true(s[c] == exp2(rint(log2(s[c]))));
-        ok(rq_equalize_apply(e, &pairs[i], s, &err));
+        OK(rq_equalize_apply(e, &pairs[i], s, &err));
     }
     rq_mem_free(pairs);
     rq_dataset *d = data_of(g, "models/digits-test.npz");
     rq_session *a, *b;
     const rq_session_cfg cfg = { .threads = 1 };
-    ok(rq_session_create(&a, g, &cfg, &err));
-    ok(rq_session_create(&b, e, &cfg, &err));
+    OK(rq_session_create(&a, g, &cfg, &err));
+    OK(rq_session_create(&b, e, &cfg, &err));
     int64_t rows[16];
     for (int i = 0; i < 16; i++)
         rows[i] = i;
     const rq_feed *feeds;
     int n_feeds;
     rq_tensor x, y;
-    ok(rq_dataset_read(d, rows, 16, &feeds, &n_feeds, &err));
-    ok(rq_session_run(a, feeds, n_feeds, &x, &err));
-    ok(rq_session_run(b, feeds, n_feeds, &y, &err));
+    OK(rq_dataset_read(d, rows, 16, &feeds, &n_feeds, &err));
+    OK(rq_session_run(a, feeds, n_feeds, &x, &err));
+    OK(rq_session_run(b, feeds, n_feeds, &y, &err));
     assert_int_equal(x.bytes, y.bytes);
     for (int64_t i = 0; i < rq_tensor_count(&x); i++)
         assert_true(x.f32[i] == y.f32[i]);
@@ -141,7 +134,7 @@ static char *text_of(const rq_graph *g)
     char *text = NULL;
     size_t size;
     FILE *f = open_memstream(&text, &size);
-    ok(rq_graph_print(g, f));
+    OK(rq_graph_print(g, f));
     fclose(f);
     return text;
 }
@@ -204,10 +197,10 @@ static void results_do_not_depend_on_threads(void **state)
         rq_graph *g = load("models/digits-cnn.onnx");
         rq_dataset *d;
         const rq_dataset_cfg batches = { .batch = 30 };
-        ok(rq_dataset_open(&d, "models/digits-test.npz", g, &batches, &err));
+        OK(rq_dataset_open(&d, "models/digits-test.npz", g, &batches, &err));
         rq_ptq_cfg cfg = rq_ptq_defaults();
         cfg.threads = k + 1;
-        ok(rq_ptq(g, d, &cfg, NULL, &err));
+        OK(rq_ptq(g, d, &cfg, NULL, &err));
         const rq_qparams *q = rq_graph_qparams(g, rq_graph_find(g, "image"));
         assert_true(q && q->scale[0] == 1 / 255.0f && q->zero_point[0] == 0);
         text[k] = text_of(g);
@@ -230,7 +223,7 @@ static void a_rule_that_averages_keeps_the_batches(void **state)
     assert_int_equal(rq_tensor_create(&feed.tensor, RQ_DTYPE_F32, &shape, false), RQ_OK);
     for (int i = 0; i < MANY * 64; i++)
         feed.tensor.f32[i] = (float)(i * 37 % 1009) * (float)(1 + i / (64 * 500)) / 1e4f;
-    ok(rq_npz_save(RQ_TEST_TMP "/many.npz", &feed, 1, &err));
+    OK(rq_npz_save(RQ_TEST_TMP "/many.npz", &feed, 1, &err));
     rq_tensor_release(&feed.tensor);
     for (int i = 0; i < 2; i++) {
         char *text[2];
@@ -239,7 +232,7 @@ static void a_rule_that_averages_keeps_the_batches(void **state)
             rq_graph *g = load("models/digits-cnn.onnx");
             rq_dataset *d;
             const rq_dataset_cfg batches = { .batch = LARGE };
-            ok(rq_dataset_open(&d, RQ_TEST_TMP "/many.npz", g, &batches, &err));
+            OK(rq_dataset_open(&d, RQ_TEST_TMP "/many.npz", g, &batches, &err));
             rq_ptq_cfg cfg = rq_ptq_defaults();
             rq_recipe *r = NULL;
             rq_ranges *ranges;
@@ -249,16 +242,16 @@ static void a_rule_that_averages_keeps_the_batches(void **state)
                 FILE *f = fopen(RQ_TEST_TMP "/average.yaml", "w");
                 fprintf(f, "rules:\n  - match: {tensor: '*'}\n    set: {method: %s}\n", names[i]);
                 fclose(f);
-                ok(rq_recipe_load(&r, RQ_TEST_TMP "/average.yaml", &err));
+                OK(rq_recipe_load(&r, RQ_TEST_TMP "/average.yaml", &err));
                 cfg.recipe = r;
             }
-            ok(rq_calibrate(&ranges, g, d, &cfg, NULL, &err));
+            OK(rq_calibrate(&ranges, g, d, &cfg, NULL, &err));
             ends[by_rule][0] = ends[by_rule][1] = 0;
             for (int k = 0; k < rq_ranges_count(ranges); k++) {
                 const rq_range_info *info = rq_ranges_at(ranges, k);
                 ends[by_rule][0] += info->lo * (k + 1), ends[by_rule][1] += info->hi * (k + 1);
             }
-            ok(rq_ptq(g, d, &cfg, NULL, &err));
+            OK(rq_ptq(g, d, &cfg, NULL, &err));
             text[by_rule] = text_of(g);
             rq_ranges_destroy(ranges);
             rq_recipe_destroy(r);
@@ -358,12 +351,12 @@ static rq_graph *quantized_by(const char *observer, const char *recipe, rq_statu
         rows[i] = i;
     assert_int_equal(rq_own_create(&own), RQ_OK);
     for (int i = 0; i < 4; i++)
-        ok(rq_own_add_observer(own, &mine[i], &err));
-    ok(rq_own_add_calibrator(own, &amax, &err));
+        OK(rq_own_add_observer(own, &mine[i], &err));
+    OK(rq_own_add_calibrator(own, &amax, &err));
     assert_int_equal(rq_own_add_observer(own, &mine[0], &err), RQ_BAD_ARG);
     assert_int_equal(rq_own_add_observer(own, &(rq_own_observer) { .name = "half", .create = extremes_create }, &err),
                      RQ_BAD_ARG);
-    ok(rq_own_attach(g, own, &err));
+    OK(rq_own_attach(g, own, &err));
     rq_own_unref(&own);
     cfg.rows = rows, cfg.n_rows = 64, cfg.threads = 1;
     cfg.settings.method = RQ_METHOD_MINMAX;
@@ -372,7 +365,7 @@ static rq_graph *quantized_by(const char *observer, const char *recipe, rq_statu
         FILE *f = fopen(RQ_TEST_TMP "/observer.yaml", "w");
         fputs(recipe, f);
         fclose(f);
-        ok(rq_recipe_load(&r, RQ_TEST_TMP "/observer.yaml", &err));
+        OK(rq_recipe_load(&r, RQ_TEST_TMP "/observer.yaml", &err));
         rq_recipe_apply_global(r, &cfg.settings, NULL);
         cfg.recipe = r;
     }

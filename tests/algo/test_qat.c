@@ -12,16 +12,8 @@
 
 #include "algo/linear_quantizer.h"
 #include "base/mem.h"
+#include "ok.h"
 #include "requant/requant.h"
-
-static rq_err err;
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        const rq_status ok_ = (call);                                                                                  \
-        if (ok_)                                                                                                       \
-            fail_msg("%s: %s", #call, err.text);                                                                       \
-    } while (0)
 
 static void names_of_presets(void **state)
 {

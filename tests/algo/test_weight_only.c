@@ -10,21 +10,14 @@
 #include <cmocka.h>
 
 #include "graph/graph.h"
+#include "ok.h"
 #include "ops/op.h"
 #include "requant/requant.h"
-
-static rq_err err;
-
-static void ok(rq_status s)
-{
-    if (s)
-        fail_msg("%s", err.text);
-}
 
 static rq_graph *load(const char *path)
 {
     rq_graph *g;
-    ok(rq_load(&g, path, &err));
+    OK(rq_load(&g, path, &err));
     return g;
 }
 
@@ -33,8 +26,8 @@ static double accuracy(const rq_graph *g)
     rq_eval e;
     const rq_report_cfg cfg = { .threads = 1 };
     rq_dataset *d;
-    ok(rq_dataset_open(&d, "models/digits-test.npz", g, NULL, &err));
-    ok(rq_eval_run(&e, g, d, &cfg, &err));
+    OK(rq_dataset_open(&d, "models/digits-test.npz", g, NULL, &err));
+    OK(rq_eval_run(&e, g, d, &cfg, &err));
     const double a = e.accuracy;
     rq_eval_release(&e);
     rq_dataset_close(d);
@@ -81,7 +74,7 @@ static void needs_no_samples(void **state)
         const double before = accuracy(g);
         const rq_ptq_cfg cfg = cfg_of(cases[i].d, cases[i].block);
         rq_notes notes = { 0 };
-        ok(rq_ptq(g, NULL, &cfg, &notes, &err));
+        OK(rq_ptq(g, NULL, &cfg, &notes, &err));
         assert_int_equal(count_codes(g, cases[i].d, &numbers), 5);
         assert_int_equal(notes.n, 1);
         assert_non_null(strstr(notes.text[0], rq_dtype_name(cases[i].d)));
@@ -89,9 +82,9 @@ static void needs_no_samples(void **state)
         if (!(after >= before - cases[i].may_lose))
             fail_msg("%s in blocks of %d: %.4f instead of %.4f", rq_dtype_name(cases[i].d), cases[i].block, after,
                      before);
-        ok(rq_save(g, RQ_TEST_TMP "/weights.onnx", &err));
+        OK(rq_save(g, RQ_TEST_TMP "/weights.onnx", &err));
         read = load(RQ_TEST_TMP "/weights.onnx");
-        ok(rq_ptq(read, NULL, &cfg, NULL, &err) ? RQ_OK : RQ_INTERNAL); /* quantized already */
+        OK(rq_ptq(read, NULL, &cfg, NULL, &err) ? RQ_OK : RQ_INTERNAL); /* quantized already */
         assert_non_null(strstr(err.text, "quantized already"));
         assert_true(accuracy(read) == after);
         rq_notes_release(&notes);
@@ -111,11 +104,11 @@ static void samples_say_where_few_bits_harm(void **state)
     int64_t few, eight;
     const int64_t rows[32] = { 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13, 14, 15,
                                16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31 };
-    ok(rq_dataset_open(&d, "models/digits-train.npz", guarded, NULL, &err));
-    ok(rq_ptq(blind, NULL, &cfg, NULL, &err));
+    OK(rq_dataset_open(&d, "models/digits-train.npz", guarded, NULL, &err));
+    OK(rq_ptq(blind, NULL, &cfg, NULL, &err));
     cfg.rows = rows;
     cfg.n_rows = 32;
-    ok(rq_ptq(guarded, d, &cfg, &notes, &err));
+    OK(rq_ptq(guarded, d, &cfg, &notes, &err));
     assert_true(accuracy(guarded) > accuracy(blind));
     assert_int_equal(count_codes(blind, RQ_DTYPE_S8, &eight), 0);
     assert_true(count_codes(guarded, RQ_DTYPE_S8, &eight) > 0);
@@ -153,7 +146,7 @@ static void products_in_the_words_of_onnx_runtime(void **state)
     cfg.weight_form = RQ_WEIGHT_FORM_MATMULNBITS;
     cfg.accuracy_level = 4;
     cfg.settings.symmetric_weights = false;
-    ok(rq_ptq(g, NULL, &cfg, NULL, &err));
+    OK(rq_ptq(g, NULL, &cfg, NULL, &err));
     const rq_node *m = find_op(g, "MatMulNBits", &n);
     assert_int_equal(n, 2);
     assert_string_equal(m->domain, "com.microsoft");
@@ -169,7 +162,7 @@ static void products_in_the_words_of_onnx_runtime(void **state)
     assert_true(rq_shape_equal(&g->values[m->in[1]].constant.shape, &codes));
     assert_true(rq_shape_equal(&g->values[m->in[2]].constant.shape, &scales));
     assert_true(rq_shape_equal(&g->values[m->in[3]].constant.shape, &zeros));
-    ok(rq_save(g, RQ_TEST_TMP "/nbits.onnx", &err));
+    OK(rq_save(g, RQ_TEST_TMP "/nbits.onnx", &err));
     rq_graph_destroy(g);
     (void)state;
 }

@@ -13,15 +13,8 @@
 #include "base/file.h"
 #include "formats/pb.h"
 #include "graph/graph.h"
+#include "ok.h"
 #include "requant/requant.h"
-
-static rq_err err;
-
-static void ok(rq_status s)
-{
-    if (s)
-        fail_msg("%s", err.text);
-}
 
 static void attr_int(pb *node, const char *name, int64_t v)
 {
@@ -87,8 +80,8 @@ static void run(const rq_graph *g, rq_tensor *out)
     const rq_feed feed = { "x", rq_tensor_view(RQ_DTYPE_F32, &s, x) };
     const rq_session_cfg cfg = { .threads = 1 };
     rq_session *session;
-    ok(rq_session_create(&session, g, &cfg, &err));
-    ok(rq_session_run(session, &feed, 1, out, &err));
+    OK(rq_session_create(&session, g, &cfg, &err));
+    OK(rq_session_run(session, &feed, 1, out, &err));
     rq_session_destroy(session);
 }
 
@@ -110,11 +103,11 @@ static void check(const pb *model, int rank, const int64_t *dim, const float *wa
 {
     const char *path = RQ_TEST_TMP "/opsets.onnx";
     rq_graph *g, *back;
-    ok(rq_load_memory(&g, model->b, model->n, &err));
+    OK(rq_load_memory(&g, model->b, model->n, &err));
     assert_int_equal(rq_graph_opset(g, ""), 7);
     expect(g, rank, dim, want);
-    ok(rq_save(g, path, &err));
-    ok(rq_load(&back, path, &err));
+    OK(rq_save(g, path, &err));
+    OK(rq_load(&back, path, &err));
     expect(back, rank, dim, want);
     rq_graph_destroy(back);
     rq_graph_destroy(g);
@@ -257,7 +250,7 @@ static int warnings(int64_t ir, int64_t opset, rq_status want, const char *word)
     assert_int_equal(rq_load_memory(&read, m.b, m.n, &err), want);
     if (want)
         return 0;
-    ok(rq_graph_warnings(read, &notes));
+    OK(rq_graph_warnings(read, &notes));
     const int count = notes.n;
     if (word)
         assert_non_null(strstr(notes.text[0], word));
@@ -306,8 +299,8 @@ static void unknown_operators_are_kept(void **state)
     rq_op_count *ops;
     rq_session *s;
     int n_ops, known = 0;
-    ok(rq_load_memory(&read, m.b, m.n, &err));
-    ok(rq_graph_count_ops(read, &ops, &n_ops));
+    OK(rq_load_memory(&read, m.b, m.n, &err));
+    OK(rq_graph_count_ops(read, &ops, &n_ops));
     assert_int_equal(n_ops, 3);
     for (int i = 0; i < n_ops; i++)
         known += ops[i].runs;
@@ -316,14 +309,14 @@ static void unknown_operators_are_kept(void **state)
     assert_int_equal(rq_session_create(&s, read, NULL, &err), RQ_UNSUPPORTED);
     assert_non_null(strstr(err.text, "my.domain.Frob"));
     assert_non_null(strstr(err.text, "ai.onnx.ml.TreeEnsemble"));
-    ok(rq_save(read, first, &err));
+    OK(rq_save(read, first, &err));
     rq_graph_destroy(read);
-    ok(rq_load(&read, first, &err));
-    ok(rq_save(read, second, &err));
+    OK(rq_load(&read, first, &err));
+    OK(rq_save(read, second, &err));
     rq_graph_destroy(read);
     rq_map a, b;
-    ok(rq_file_map(&a, first, &err));
-    ok(rq_file_map(&b, second, &err));
+    OK(rq_file_map(&a, first, &err));
+    OK(rq_file_map(&b, second, &err));
     assert_int_equal(a.size, b.size);
     assert_memory_equal(a.data, b.data, a.size);
     for (const char *const *word = (const char *const[]) { "sharpness", "corners", "grim", "my.domain", NULL }; *word;

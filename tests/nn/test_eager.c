@@ -12,18 +12,11 @@
 #include <cmocka.h>
 
 #include "base/mem.h"
+#include "ok.h"
 #include "requant/requant.h"
 
 #define DATA "tests/nn/eager.npz"
 #define N(a) ((int)(sizeof(a) / sizeof((a)[0])))
-
-static rq_err err;
-
-#define OK(call)                                                                                                       \
-    do {                                                                                                               \
-        if (call)                                                                                                      \
-            fail_msg("%s: %s", #call, err.text);                                                                       \
-    } while (0)
 
 static const char *const functions[] = { "mul", "add", "add_relu", "cat", "add_scalar", "mul_scalar", "matmul" };
 
