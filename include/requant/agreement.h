@@ -6,7 +6,8 @@
  *   rq_agreement_measure(&a, rq_linear_quantizer_model(q), fakes, n, quantized, data, NULL, &err);
  *   rq_agreement_print(&a, stdout);
  *   rq_agreement_release(&a);
- */
+ *
+ * One thread at a time; the work is shared by cfg.threads, and no number depends on how many. */
 #ifndef REQUANT_AGREEMENT_H
 #define REQUANT_AGREEMENT_H
 

@@ -63,7 +63,8 @@ RQ_API rq_status rq_autograd_forward(rq_autograd *a, const rq_feed *in, int n_in
 RQ_API rq_status rq_autograd_backward(rq_autograd *a, const rq_tensor *dy, rq_err *err);
 /* Evaluation keeps what backward needs, too. */
 RQ_API void rq_autograd_keep(rq_autograd *a, bool on);
-/* Gradient of graph input `name` by the last backward, as a view; asked for with rq_autograd_want_input before. RQ_NOT_FOUND. */
+/* Gradient of graph input `name` by the last backward, as a view that lives until the next forward; asked for with rq_autograd_want_input
+ * before. RQ_NOT_FOUND. */
 RQ_API rq_status rq_autograd_want_input(rq_autograd *a, const char *name, rq_err *err);
 RQ_API rq_status rq_autograd_input_grad(const rq_autograd *a, const char *name, rq_tensor *out, rq_err *err);
 

@@ -6,7 +6,8 @@
  *   cfg.fakes and n_fakes of rq_autograd_create(&a, rq_eager_model(e), &cfg, &err) are those of rq_eager_fakes
  *   for (...) { train; rq_eager_enable_observer(e, false); rq_autograd_freeze_batch_norm(a, NULL, true, &err); when it is time }
  *   rq_convert(e, &q, &err);                                a graph that rq_save and rq_session take
- */
+ *
+ * One thread at a time. */
 #ifndef REQUANT_EAGER_H
 #define REQUANT_EAGER_H
 
@@ -34,7 +35,7 @@ RQ_API void rq_eager_destroy(rq_eager *e); /* NULL is fine */
 /* The prepared network, owned by e: what is trained. */
 RQ_API rq_graph *rq_eager_model(rq_eager *e);
 /* Its fake-quantizers, by the attribute "slot" of FakeQuantize nodes, and what they are called: "conv1.weight_fake_quant",
- * "conv1.activation_post_process". Returns how many. */
+ * "conv1.activation_post_process". Both lists are e's and live as long as it does. Returns how many. */
 RQ_API int rq_eager_fakes(const rq_eager *e, rq_fake_quantizer *const **fakes, const char *const **names);
 /* All of them at once. */
 RQ_API void rq_eager_enable_observer(rq_eager *e, bool on);

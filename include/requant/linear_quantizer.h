@@ -6,7 +6,8 @@
  *   rq_autograd_create(&a, rq_linear_quantizer_model(q), &(rq_autograd_cfg) { .fakes = ..., }, &err);
  *   for each step: forward, loss, backward, optimizer, rq_linear_quantizer_step(q, a, &err);
  *   rq_linear_quantizer_finalize(q, &out, &err);       annotated: rq_save writes QDQ, rq_session runs it in integers
- */
+ *
+ * One thread at a time. */
 #ifndef REQUANT_LINEAR_QUANTIZER_H
 #define REQUANT_LINEAR_QUANTIZER_H
 
@@ -97,14 +98,15 @@ RQ_API rq_status rq_linear_quantizer_create(rq_linear_quantizer **out, const rq_
                                             const rq_linear_quantizer_config *c, rq_err *err);
 /* What rq_linear_quantizer_config_warnings says of its config, and (compat) rules that fit no module. RQ_NO_MEMORY. */
 RQ_API rq_status rq_linear_quantizer_warnings(const rq_linear_quantizer *q, struct rq_notes *out);
-RQ_API void rq_linear_quantizer_destroy(rq_linear_quantizer *q);
+RQ_API void rq_linear_quantizer_destroy(rq_linear_quantizer *q); /* NULL is fine */
 /* Fuse, and put fake-quantizers where they go. Once. With milestones: all observers and fake-quantizers off. What exporters write around layers is taken out
  * of the copy of g first: constants that are nodes, copies or computed from constants, Transposes that meet their inverse, arithmetic
  * by constants per channel behind a product (which its weights and bias take in), activations in several operators. Batch norms and dropouts stay,
  * and layers keep their names. With compat only constants are computed: what the original sees is the network as its program runs it. */
 RQ_API rq_status rq_linear_quantizer_prepare(rq_linear_quantizer *q, rq_err *err);
 RQ_API rq_graph *rq_linear_quantizer_model(rq_linear_quantizer *q); /* prepared; owned by q */
-/* Its fake-quantizers, by slot; names: "activation_post_process_0", "conv.weight_fake_quant". */
+/* Its fake-quantizers, by slot; names: "activation_post_process_0", "conv.weight_fake_quant". Both lists are q's and live as long
+ * as it does. Returns how many. */
 RQ_API int rq_linear_quantizer_fakes(const rq_linear_quantizer *q, rq_fake_quantizer *const **fakes,
                                      const char *const **names);
 /* Count, and do what the milestones say; a (may be NULL) has its batch norms frozen at the fourth. */
@@ -120,7 +122,7 @@ RQ_API rq_status rq_linear_quantizer_finalize(rq_linear_quantizer *q, rq_graph *
  * RQ_BAD_ARG: not prepared, or quantized is another's; RQ_NO_MEMORY. On error *out is untouched. */
 RQ_API rq_status rq_linear_quantizer_simulation(const rq_linear_quantizer *q, const rq_graph *quantized, rq_graph **out,
                                                 rq_err *err);
-/* Step counter, frozen flags and fake-quantizers. */
+/* Step counter, frozen flags and fake-quantizers, under `prefix` (NULL: none). */
 RQ_API rq_status rq_linear_quantizer_save(const rq_linear_quantizer *q, rq_state *s, const char *prefix);
 RQ_API rq_status rq_linear_quantizer_load(rq_linear_quantizer *q, const rq_state *s, const char *prefix, rq_err *err);
 

@@ -2,7 +2,8 @@
  *
  * A graph has nodes; the program that made it had modules. Names of nodes and constants tell which: "/layer1/0/conv1/Conv" and
  * "layer1.0.conv1.weight" are of module "layer1.0.conv1". Rules that say how a network is quantized go by these names and types, and
- * `requant info --modules` prints them. Networks built with requant/nn.h are named so from the start. */
+ * `requant info --modules` prints them. Networks built with requant/nn.h are named so from the start.
+ * Nothing here changes a graph: several threads may ask while none edits it. */
 #ifndef REQUANT_MODULES_H
 #define REQUANT_MODULES_H
 

@@ -45,7 +45,7 @@ typedef struct rq_param_group {
 } rq_param_group;
 
 typedef struct rq_optimizer rq_optimizer;
-/* cfg NULL: SGD's defaults; groups are copied. RQ_BAD_ARG: a number out of its range is named; RQ_NO_MEMORY. */
+/* cfg NULL: SGD's defaults; groups and their names are copied. RQ_BAD_ARG: a number out of its range is named; RQ_NO_MEMORY. */
 RQ_API rq_status rq_optimizer_create(rq_optimizer **out, const rq_optimizer_cfg *cfg, const rq_param_group *groups,
                                      int n_groups, rq_err *err);
 RQ_API void rq_optimizer_destroy(rq_optimizer *o); /* NULL is fine */

@@ -7,7 +7,8 @@
  *   rq_linear_quantizer_create(&q, g, config, &err);  rq_linear_quantizer_prepare(q, &err);
  *   rq_qat_calibrate(q, data, NULL, &err);                             scales are fixed from here on
  *   rq_trainer_create(&t, NULL, q, &train, &err);  rq_trainer_run(t, data, eval, &err);
- */
+ *
+ * One thread at a time. */
 #ifndef REQUANT_QAT_H
 #define REQUANT_QAT_H
 

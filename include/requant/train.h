@@ -93,7 +93,7 @@ typedef struct rq_train_cfg {
     const char *metrics;   /* file of JSON lines, one object per epoch, and: */
     int64_t metrics_steps; /* one after so many steps; 0: not within epochs */
 
-    rq_train_epoch_fn on_epoch; /* NULL: none */
+    rq_train_epoch_fn on_epoch; /* NULL: none; called, like progress, on the thread that runs the trainer */
     void *on_epoch_arg;
     rq_progress_fn progress; /* NULL: none */
     void *progress_arg;
@@ -108,8 +108,8 @@ typedef struct rq_trainer rq_trainer;
  * rq_optimizer_create, rq_session_create (teacher); RQ_BAD_ARG: numbers out of range; RQ_NOT_FOUND: no such output or value; RQ_NO_MEMORY. */
 RQ_API rq_status rq_trainer_create(rq_trainer **out, rq_graph *g, rq_linear_quantizer *q, const rq_train_cfg *cfg,
                                    rq_err *err);
-RQ_API void rq_trainer_destroy(rq_trainer *t); /* NULL is fine */
-RQ_API rq_autograd *rq_trainer_autograd(rq_trainer *t);
+RQ_API void rq_trainer_destroy(rq_trainer *t);          /* NULL is fine */
+RQ_API rq_autograd *rq_trainer_autograd(rq_trainer *t); /* owned by t */
 
 /* Let the fake-quantizers of q see `samples` of data (drawn by cfg.seed; 0: all) while nothing is quantized and nothing trained; then all quantize, and
  * observers are on. Errors of rq_autograd_forward and of reading data; RQ_CANCELLED. */
