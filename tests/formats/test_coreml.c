@@ -634,6 +634,29 @@ static void unknown_fields_are_kept(void **state)
     rq_coreml_close(m);
 }
 
+/* Fields in an order that packing would not give. */
+static void another_writers_bytes_are_kept(void **state)
+{
+    (void)state;
+    static const uint8_t first[] = { 0xfa, 0x3e, 3, 'a', 'b', 'c' };
+    const char *odd = RQ_TEST_TMP "/odd.mlpackage",
+               *file = RQ_TEST_TMP "/odd.mlpackage/Data/com.apple.CoreML/model.mlmodel";
+    rq_coreml *m = NULL;
+    rq_err err = { 0 };
+    if (rq_coreml_open(&m, GOLDEN "w8a8/conv_ptq_int4_b4.mlpackage", &err) || rq_coreml_save(m, odd, &err))
+        fail_msg("%s", err.text);
+    uint8_t *bytes = malloc(m->file.size + sizeof first);
+    memcpy(bytes, first, sizeof first);
+    memcpy(bytes + sizeof first, m->file.data, m->file.size);
+    assert_int_equal(rq_file_write_all(file, bytes, m->file.size + sizeof first, &err), RQ_OK);
+    free(bytes);
+    rq_coreml_close(m);
+    if (rq_coreml_open(&m, odd, &err) || rq_coreml_save(m, OUT, &err))
+        fail_msg("%s", err.text);
+    rq_coreml_close(m);
+    same_package(odd, OUT);
+}
+
 static void zip_folder(const char *zip, const char *package, const char *prefix, bool deflate)
 {
     rq_mlpackage *p = NULL;
@@ -780,6 +803,7 @@ int main(void)
         cmocka_unit_test(a_model_made_here_has_the_known_bytes),
         cmocka_unit_test(weight_files_have_the_known_bytes),
         cmocka_unit_test(unknown_fields_are_kept),
+        cmocka_unit_test(another_writers_bytes_are_kept),
         cmocka_unit_test(a_zipped_package_is_read),
         cmocka_unit_test(only_packages_are_replaced),
         cmocka_unit_test(what_is_in_a_model_is_told),
