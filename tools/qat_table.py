@@ -3,7 +3,7 @@
 
     tools/qat_table.py REQUANT GLYPHS [--seeds 5] [--rows PATTERN] [--out FILE.json] [--table FILE.json]
 
-GLYPHS: the folder of tools/glyphs.py, with the float network in it (glyphs-resnet.onnx, see ROWS). Float and PTQ are evaluated by the same command: PTQ is
+GLYPHS: the folder of tools/glyphs.py, with the float network in it (glyphs-resnet.onnx, docs/results.md). Float and PTQ are evaluated by the same command: PTQ is
 the network with calibrated ranges before any training, at the same bits; QAT is what the integers of the written file give (the verdict)."""
 import argparse
 import concurrent.futures
