@@ -209,6 +209,8 @@ typedef struct cli_training {
     rq_dataset *data, *eval;
     bool table;
     bool untrained; /* nothing is trained, so that targets are not needed */
+    double was_loss,
+        was_accuracy; /* before training, where batch norms could spoil it; NaN: not known, or they cannot */
 } cli_training;
 
 void cli_train_defaults(cli_train *a);

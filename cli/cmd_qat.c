@@ -231,6 +231,15 @@ static void switch_all(job *j, int observer, int fake_quant)
     }
 }
 
+static bool has_batch_norms(const rq_graph *g)
+{
+    rq_edit_node node;
+    for (int i = 0; i < rq_edit_n_nodes(g); i++)
+        if (rq_edit_node_at(g, i, &node) && !strcmp(node.op, "BatchNormalization"))
+            return true;
+    return false;
+}
+
 static rq_status judge_on(job *j, const char *what, double *loss, double *accuracy, rq_err *err)
 {
     *loss = *accuracy = NAN;
@@ -268,6 +277,10 @@ static rq_status calibrate(job *j, rq_err *err)
             printf("%d of %d fake-quantizers start from the scales of %s\n", taken, n, model_of(j));
     }
     RQ_TRY(judge_on(j, "ptq", &j->ptq_loss, &j->ptq_accuracy, err));
+    if (has_batch_norms(j->original)) {
+        j->t.was_loss = j->ptq_loss;
+        j->t.was_accuracy = j->ptq_accuracy;
+    }
     if (!on && !j->a->calibrate_only) /* milestones switch them on */
         switch_all(j, false, false);
     return RQ_OK;

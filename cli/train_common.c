@@ -205,10 +205,28 @@ static int refuse(const cli_command *c, const cli_train *a, rq_augment *augment)
     return CLI_OK;
 }
 
+/* A pretrained network, and batches unlike those that its batch norms have statistics of: training begins far below what it had. */
+static void tell_of_batch_norms(const cli_training *t, const rq_train_epoch *e)
+{
+    const bool accuracy = isfinite(t->was_accuracy) && isfinite(e->accuracy);
+    if (e->epoch != 1 || t->cfg.freeze_bn_after >= 0 || t->a->common.quiet ||
+        !(accuracy ? e->accuracy < t->was_accuracy - 0.05 : e->loss > 1.5 * t->was_loss))
+        return;
+    if (accuracy)
+        fprintf(stderr, "requant: warning: it trained at %.2f %% and was at %.2f %% before", 100 * e->accuracy,
+                100 * t->was_accuracy);
+    else
+        fprintf(stderr, "requant: warning: it trained with a loss of %.4g and had %.4g before", e->loss, t->was_loss);
+    fputs(
+        ": batch norms use the statistics of each batch (--freeze-bn-after 0 keeps the model's own), or --lr is high\n",
+        stderr);
+}
+
 static void tell_epoch(void *arg, const rq_train_epoch *e)
 {
     cli_training *t = arg;
     cli_progress_end(&t->progress);
+    tell_of_batch_norms(t, e);
     if (!t->table)
         return;
     printf("epoch %*lld  loss %-9.4g", e->epochs > 99 ? 4 : 2, (long long)e->epoch, e->loss);
@@ -239,7 +257,8 @@ int cli_train_begin(cli_training *t, const cli_command *c, const cli_train *a, c
                     const rq_graph *teacher)
 {
     rq_err err = { 0 };
-    *t = (cli_training) { .a = a, .command = c->name, .cfg = rq_train_defaults() };
+    *t =
+        (cli_training) { .a = a, .command = c->name, .cfg = rq_train_defaults(), .was_loss = NAN, .was_accuracy = NAN };
     const int rc = refuse(c, a, &t->cfg.augment);
     if (rc)
         return rc;

@@ -25,3 +25,5 @@ requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o q.onnx -q;
 requant qat q.onnx -d models/digits-train.npz -o missed.onnx --lr 1 --clip-norm 1 --max-drop 0 -q; echo $?; ls missed.onnx
 # the folder to go on from is where further checkpoints go
 requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q --resume ckpt --checkpoint-steps 20; ls ckpt
+# training that begins far below what calibration gave
+requant qat models/digits-cnn.onnx -d models/digits-train.npz --eval models/digits-test.npz -o out.onnx --lr 1 --clip-norm 1 --deterministic 2>&1 >/dev/null | mask
