@@ -44,8 +44,8 @@ RQ_API rq_autograd_cfg rq_autograd_defaults(void);
 
 /* Make one for g, which must outlive it. g's trained constants become private to it (no copy of g shares them) and are changed in place;
  * nothing else of g may change meanwhile. cfg NULL: defaults.
- * RQ_UNSUPPORTED: an operator cannot run, or stands between a parameter and an output and has no gradient (the sentence names all such);
- * RQ_BAD_GRAPH, RQ_NO_MEMORY. */
+ * RQ_UNSUPPORTED: an operator cannot run or has a body (If, Loop, Scan), or stands between a parameter and an output and has no gradient
+ * (the sentence names all such); RQ_BAD_GRAPH, RQ_NO_MEMORY. */
 RQ_API rq_status rq_autograd_create(rq_autograd **out, rq_graph *g, const rq_autograd_cfg *cfg, rq_err *err);
 RQ_API void rq_autograd_destroy(rq_autograd *a); /* NULL is fine */
 

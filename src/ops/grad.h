@@ -8,7 +8,7 @@
 /* dL/d in[i], to be written; NULL: not wanted. */
 static inline rq_tensor *rq_grad_in(const rq_op_args *a, int i)
 {
-    return i < a->n_in ? a->training->grad_in[i] : NULL;
+    return i >= 0 && i < a->n_in ? a->training->grad_in[i] : NULL;
 }
 
 /* dL/d out[i]; NULL: zero. */

@@ -2,6 +2,7 @@
  * lies on a tie of two codes once in n times, and floats decide it by the last bit of their sum; so what a network in training is compared with
  * its integers by (algo/linear_quantizer_simulation.c) takes the rule of the integers there: x to codes of scale and zero_point, the integer form of
  * the operator, and back. Its other attributes and inputs are the operator's. No gradient: for networks that are evaluated. */
+#include <math.h>
 #include <string.h>
 
 #include "ops/op.h"
@@ -15,6 +16,11 @@ static const rq_op *row_of(const rq_node *n)
         if (!strcmp(op, ops[i]))
             return rq_op_find("", op);
     return NULL;
+}
+
+static bool is_signed(const rq_node *n)
+{
+    return rq_attr_int(n, "signed", 0) != 0;
 }
 
 /* The node that it stands for. */
@@ -31,15 +37,25 @@ static rq_status check(const rq_graph *g, const rq_node *n, int64_t opset, rq_er
 {
     (void)opset;
     if (!row_of(n))
-        return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "averages codes, and '%s' is no average",
+        return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "averages codes, and '%.32s' is no average",
                             rq_attr_string(n, "op", ""));
-    if (!(rq_attr_float(n, "scale", 0) > 0))
-        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "has no scale for its codes");
+    const float scale = rq_attr_float(n, "scale", 0);
+    if (!(scale > 0) || isinf(scale))
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "the scale of its codes is %g, expected a positive number",
+                            (double)scale);
+    const int64_t zero = rq_attr_int(n, "zero_point", 0), least = is_signed(n) ? INT8_MIN : 0;
+    if (zero < least || zero > least + UINT8_MAX)
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "zero_point is %lld, expected %lld to %lld", (long long)zero,
+                            (long long)least, (long long)least + UINT8_MAX);
     return RQ_OK;
 }
 
 static rq_status infer(const rq_infer *a)
 {
+    if (!row_of(a->node))
+        return rq_infer_fail(a, RQ_BAD_GRAPH, "'%.32s' is no average", rq_attr_string(a->node, "op", ""));
+    if (a->in[0]->dtype != RQ_DTYPE_NONE && a->in[0]->dtype != RQ_DTYPE_F32)
+        return rq_infer_fail(a, RQ_BAD_DTYPE, "the input is %s, expected f32", rq_dtype_name(a->in[0]->dtype));
     const rq_node n = node_of(a->node);
     rq_infer of = *a;
     of.node = &n;
@@ -86,7 +102,7 @@ static rq_status forward(const rq_op_args *a)
     bool runs;
     of.node = &n;
     of.opset = rq_graph_opset(a->graph, "");
-    if (rq_qparams_init(&q, rq_attr_int(a->node, "signed", 0) ? RQ_DTYPE_S8 : RQ_DTYPE_U8, RQ_PER_TENSOR, 0, 1))
+    if (rq_qparams_init(&q, is_signed(a->node) ? RQ_DTYPE_S8 : RQ_DTYPE_U8, RQ_PER_TENSOR, 0, 1))
         return RQ_NO_MEMORY;
     q.scale[0] = rq_attr_float(a->node, "scale", 0);
     q.zero_point[0] = (int32_t)rq_attr_int(a->node, "zero_point", 0);

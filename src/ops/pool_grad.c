@@ -105,7 +105,7 @@ static void max_item(void *arg, int64_t item)
         return;
     }
     memset(dx, 0, (size_t)in * sizeof *dx);
-    const bool flat = w->in[0] == 1 && w->kernel[0] == 1;
+    const bool flat = w->in[0] == 1 && w->kernel[0] == 1 && w->out[0] == 1 && w->pad_lo[0] == 0;
     for (o[0] = 0; o[0] < w->out[0]; o[0]++)
         for (o[1] = 0; o[1] < w->out[1]; o[1]++) {
             const bool row = flat && lies_inside(w, 1, o[1]);

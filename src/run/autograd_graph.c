@@ -202,6 +202,10 @@ static rq_status check_nodes(const rq_autograd *a, rq_err *err)
                            g->values[v].name);
     for (int at = 0; at < a->n_order; at++) {
         const rq_node *n = &g->nodes[a->order[at]];
+        if (rq_attr_any_body(n))
+            return rq_node_fail(g, n, err, RQ_UNSUPPORTED,
+                                "gradients do not go through the bodies of If, Loop and Scan: a graph that is trained "
+                                "cannot have them");
         if (is_fake(n) && !rq_train_fake_of(a, n))
             return rq_node_fail(g, n, err, RQ_BAD_ARG, "slot %lld, where %d fake-quantizers were given",
                                 (long long)rq_attr_int(n, "slot", -1), a->cfg.n_fakes);

@@ -244,10 +244,6 @@ static rq_status plan_nodes(rq_autograd *a, rq_train_plan *p, rq_err *err)
     for (int at = 0; at < a->n_order; at++) {
         const rq_node *n = &a->g->nodes[a->order[at]];
         sizes s = { 0 };
-        if (rq_attr_any_body(n))
-            return rq_node_fail(a->g, n, err, RQ_UNSUPPORTED,
-                                "gradients do not go through the bodies of If, Loop and Scan: a graph that is trained "
-                                "cannot have them");
         RQ_TRY(infer(a, p, n, &s, err));
         const bool known = all_known(p, n), dynamic = n->row->flags & RQ_OP_DYNAMIC;
         if (!(known && dynamic))

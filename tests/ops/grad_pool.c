@@ -191,5 +191,11 @@ void grad_pool(void)
     grad_start(&g, "GlobalMaxPool", "", 1, "ties");
     grad_floats(&g, x, 4, 1, 1, 2, 4);
     grad_exactly(&g, 1, 0, (const float[]) { 0, 0, 0, 1, 0, 0, 0, 0 });
+    grad_start(&g, "MaxPool", "", 12,
+               "windows beside a volume of one plane"); /* they give -inf, too, and none of it is x */
+    grad_set_ints(&g, "kernel_shape", 3, (const int64_t[]) { 1, 1, 1 });
+    grad_set_ints(&g, "pads", 6, (const int64_t[]) { 1, 0, 0, 1, 0, 0 });
+    grad_floats(&g, (const float[]) { -INFINITY, 2 }, 5, 1, 1, 1, 1, 2);
+    grad_exactly(&g, 1, 0, (const float[]) { 1, 1 });
     nan_in_pools();
 }

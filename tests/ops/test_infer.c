@@ -3,6 +3,7 @@
 #include "build.h"
 
 #include <jansson.h>
+#include <math.h>
 #include <stdio.h>
 
 #include "formats/npy.h"
@@ -108,6 +109,50 @@ static void bad_nodes_are_refused_by_name(void **state)
     assert_non_null(strstr(err.text, "list of integers"));
     assert_int_equal(one_node(17, "Frobnicate", 1, false, NULL, 0), RQ_UNSUPPORTED);
     assert_non_null(strstr(err.text, "Frobnicate"));
+}
+
+/* OnCodes of a file may say anything: what it stands for, what its codes mean, what it reads. */
+static void averages_of_codes_are_checked(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *op;
+        float scale;
+        int64_t zero_point, is_signed;
+        rq_dtype x;
+        rq_status want;
+        const char *says;
+    } rows[] = {
+        { "GlobalAveragePool", 0.5f, 255, 0, RQ_DTYPE_F32, RQ_OK, "" },
+        { "GlobalAveragePool", 0.5f, -128, 1, RQ_DTYPE_F32, RQ_OK, "" },
+        { "Relu", 0.5f, 0, 0, RQ_DTYPE_F32, RQ_UNSUPPORTED, "'Relu'" },
+        { "GlobalAveragePool", 0, 0, 0, RQ_DTYPE_F32, RQ_BAD_GRAPH, "scale" },
+        { "GlobalAveragePool", -1, 0, 0, RQ_DTYPE_F32, RQ_BAD_GRAPH, "scale" },
+        { "GlobalAveragePool", NAN, 0, 0, RQ_DTYPE_F32, RQ_BAD_GRAPH, "scale" },
+        { "GlobalAveragePool", INFINITY, 0, 0, RQ_DTYPE_F32, RQ_BAD_GRAPH, "scale" },
+        { "GlobalAveragePool", 0.5f, 256, 0, RQ_DTYPE_F32, RQ_BAD_GRAPH, "zero_point" },
+        { "GlobalAveragePool", 0.5f, -1, 0, RQ_DTYPE_F32, RQ_BAD_GRAPH, "zero_point" },
+        { "GlobalAveragePool", 0.5f, 128, 1, RQ_DTYPE_F32, RQ_BAD_GRAPH, "zero_point" },
+        { "GlobalAveragePool", 0.5f, INT64_MIN, 1, RQ_DTYPE_F32, RQ_BAD_GRAPH, "zero_point" },
+        { "GlobalAveragePool", 0.5f, 0, 0, RQ_DTYPE_F16, RQ_BAD_DTYPE, "f16" },
+        { "GlobalAveragePool", 0.5f, 0, 0, RQ_DTYPE_F64, RQ_BAD_DTYPE, "f64" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        rq_graph *g = build_graph(17);
+        const rq_id x = build_input(g, "x", rows[i].x, DIMS(1, 2, 3, 3)), y = node(g, "OnCodes", "y", 1, &x);
+        const rq_id n = g->values[y].producer;
+        g->nodes[n].domain = "requant";
+        assert_int_equal(rq_attr_set_string(g, n, "op", rows[i].op), RQ_OK);
+        assert_int_equal(rq_attr_set_float(g, n, "scale", rows[i].scale), RQ_OK);
+        set_int(g, y, "zero_point", rows[i].zero_point);
+        set_int(g, y, "signed", rows[i].is_signed);
+        const rq_status s = infer(g);
+        if (s != rows[i].want || !strstr(err.text, rows[i].says))
+            fail_msg("row %zu: %s: %s", i, rq_status_text(s), err.text);
+        if (s == RQ_OK)
+            SHAPE(g, y, 1, 2, 1, 1);
+        rq_graph_destroy(g);
+    }
 }
 
 /* Numbers that no sum or product of int64 holds, in nodes whose inputs say nothing of their sizes. */
@@ -481,6 +526,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_sorted_and_complete),
         cmocka_unit_test(bad_nodes_are_refused_by_name),
+        cmocka_unit_test(averages_of_codes_are_checked),
         cmocka_unit_test(attributes_out_of_range_are_refused),
         cmocka_unit_test(sizes_are_followed_through_the_graph),
         cmocka_unit_test(sizes_of_attention),
