@@ -213,8 +213,8 @@ static rq_status prepare(job *j, rq_err *err)
 {
     RQ_TRY(settle_config(j, err));
     RQ_TRY(rq_linear_quantizer_create(&j->q, j->original, j->config, err));
-    RQ_TRY(warn(j, err));
-    return rq_linear_quantizer_prepare(j->q, err);
+    RQ_TRY(rq_linear_quantizer_prepare(j->q, err));
+    return warn(j, err);
 }
 
 /* ---- calibration, and how good it is alone ---- */

@@ -253,6 +253,20 @@ void cli_train_line(const cli_training *t, const char *what, double loss, double
     fflush(stdout);
 }
 
+/* Progress, and a line of where a resumed run goes on. */
+static bool step(void *arg, const char *phase, int64_t done, int64_t total, double eta_s)
+{
+    cli_training *t = arg;
+    if (strncmp(phase, "resumed", 7) != 0)
+        return cli_progress_step(&t->progress, phase, done, total, eta_s);
+    cli_progress_end(&t->progress);
+    if (t->table) {
+        printf("%s, %lld of its %lld steps done\n", phase, (long long)done, (long long)total);
+        fflush(stdout);
+    }
+    return true;
+}
+
 int cli_train_begin(cli_training *t, const cli_command *c, const cli_train *a, const rq_graph *g,
                     const rq_graph *teacher)
 {
@@ -346,8 +360,8 @@ int cli_train_settle(cli_training *t, const cli_command *c)
     cfg->metrics_steps = a->json_steps;
     cfg->on_epoch = tell_epoch;
     cfg->on_epoch_arg = t;
-    cfg->progress = cli_progress_step;
-    cfg->progress_arg = &t->progress;
+    cfg->progress = step;
+    cfg->progress_arg = t;
     return CLI_OK;
 }
 

@@ -96,7 +96,8 @@ typedef struct rq_linear_quantizer rq_linear_quantizer;
 /* A copy of g is kept (config is copied; NULL: defaults). The config's rules are held against g's modules: RQ_NOT_FOUND: one matches nothing, the nearest is named. */
 RQ_API rq_status rq_linear_quantizer_create(rq_linear_quantizer **out, const rq_graph *g,
                                             const rq_linear_quantizer_config *c, rq_err *err);
-/* What rq_linear_quantizer_config_warnings says of its config, and (compat) rules that fit no module. RQ_NO_MEMORY. */
+/* What rq_linear_quantizer_config_warnings says of its config; (compat) rules that fit no module; and, once it is prepared, rules that decide nothing:
+ * for what is part of another's layer (a ReLU behind a convolution, an Add that becomes a bias), or is never quantized. RQ_NO_MEMORY. */
 RQ_API rq_status rq_linear_quantizer_warnings(const rq_linear_quantizer *q, struct rq_notes *out);
 RQ_API void rq_linear_quantizer_destroy(rq_linear_quantizer *q); /* NULL is fine */
 /* Fuse, and put fake-quantizers where they go. Once. With milestones: all observers and fake-quantizers off. What exporters write around layers is taken out

@@ -95,7 +95,8 @@ typedef struct rq_train_cfg {
 
     rq_train_epoch_fn on_epoch; /* NULL: none; called, like progress, on the thread that runs the trainer */
     void *on_epoch_arg;
-    rq_progress_fn progress; /* NULL: none */
+    rq_progress_fn
+        progress; /* NULL: none. Phases "epoch 1 of 3", "calibrating", "evaluating"; "resumed in epoch 2 of 3": once, at the checkpoint's step */
     void *progress_arg;
 } rq_train_cfg;
 /* One epoch, cross-entropy, SGD with its defaults at a constant rate, oneDNN, best kept. Never fails. */

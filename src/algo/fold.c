@@ -40,11 +40,8 @@ static bool constant_inputs(const rq_graph *g, const rq_node *n, const rq_op *ro
 static bool is_foldable(const rq_graph *g, const rq_node *n, const rq_op *row)
 {
     if (!row || !row->forward || row->flags & (RQ_OP_KEEP | RQ_OP_DYNAMIC) || !strcmp(n->op, "DequantizeLinear") ||
-        !strcmp(n->op, "QuantizeLinear") || !n->n_out)
+        !strcmp(n->op, "QuantizeLinear") || !n->n_out || rq_attr_any_body(n))
         return false;
-    for (int i = 0; i < n->n_attr; i++)
-        if (n->attr[i].type == RQ_ATTR_GRAPH || n->attr[i].type == RQ_ATTR_GRAPHS)
-            return false;
     for (int i = 0; i < n->n_out; i++)
         if (n->out[i] != RQ_NONE && (rq_graph_is_output(g, n->out[i]) || g->values[n->out[i]].quant != RQ_NONE))
             return false;

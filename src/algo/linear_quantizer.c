@@ -25,6 +25,7 @@ void rq_lq_plan_release(rq_lq_plan *p)
     rq_mem_free(p->groups);
     rq_mem_free(p->group_of);
     rq_mem_free(p->positive);
+    rq_mem_free(p->decides);
     rq_mem_free(p->order);
     rq_mem_free(p->objects);
     rq_mem_free(p->places);
@@ -131,6 +132,8 @@ static rq_status prepare(rq_linear_quantizer *q, rq_err *err)
     RQ_TRY(rq_ops_check(q->model, true, err));
     RQ_TRY(rq_ops_infer(q->model, err));
     RQ_TRY(make_fakes(q, err));
+    if (rq_linear_quantizer_config_idle(q->config, q->plan.decides, &q->notes))
+        return rq_lq_no_memory(err);
     if (rq_linear_quantizer_config_common(q->config)->has_milestones)
         for (int i = 0; i < q->n_fakes; i++) {
             rq_fake_quantizer_enable_observer(q->fakes[i], false);

@@ -30,6 +30,14 @@ const rq_module_linear_quantizer_config *rq_linear_quantizer_config_lookup(const
 const rq_module_linear_quantizer_config *rq_linear_quantizer_config_find(const rq_linear_quantizer_config *c,
                                                                          const char *module, const char *const *types,
                                                                          int n, rq_lq_level *level);
+/* Rules of types and names, types first; the one that decides for a layer, or -1: none does. *skip: it leaves the layer in float. */
+int rq_linear_quantizer_config_rules(const rq_linear_quantizer_config *c);
+int rq_linear_quantizer_config_deciding(const rq_linear_quantizer_config *c, const char *module,
+                                        const char *const *types, int n, bool *skip);
+/* A note for each rule that decides[] nothing. RQ_NO_MEMORY. */
+struct rq_notes;
+rq_status rq_linear_quantizer_config_idle(const rq_linear_quantizer_config *c, const bool *decides,
+                                          struct rq_notes *notes);
 /* The settings that milestones and scheme are taken from: global, else the first type's, else the first name's, else the defaults. */
 const rq_module_linear_quantizer_config *rq_linear_quantizer_config_common(const rq_linear_quantizer_config *c);
 /* Is the module, or one around it, kept as one float region (non_traceable_module_names)? */
@@ -38,7 +46,6 @@ bool rq_linear_quantizer_config_is_compat(const rq_linear_quantizer_config *c);
 rq_status rq_linear_quantizer_config_copy(rq_linear_quantizer_config **out, const rq_linear_quantizer_config *c);
 /* Check c, and that each of its rules fits a module of g; a key that is a module's name is none's pattern from then on. RQ_NOT_FOUND: the first
  * that fits none, with the nearest name. With compat that is a note. notes may be NULL. */
-struct rq_notes;
 rq_status rq_linear_quantizer_config_match(rq_linear_quantizer_config *c, const rq_graph *g, struct rq_notes *notes,
                                            rq_err *err);
 
@@ -125,6 +132,7 @@ typedef struct rq_lq_plan {
     int n_groups, cap_groups;
     int *group_of;  /* [n_nodes] group that a node is in, or -1 */
     bool *positive; /* [n_nodes] a layer ends here that is computed in float and gives nothing below zero */
+    bool *decides;  /* [rq_linear_quantizer_config_rules] rules that a layer answered to */
     int n_nodes;
     rq_id *order; /* [n_order] nodes as they run */
     int n_order;
@@ -174,7 +182,7 @@ struct rq_linear_quantizer {
     rq_graph *float_graph; /* as it was given; values and nodes have the same ids in `model` */
     rq_graph *model;       /* prepared; NULL before */
     rq_linear_quantizer_config *config;
-    rq_notes notes; /* of create: rules that fit nothing, which the original takes */
+    rq_notes notes; /* rules that fit nothing, which the original takes; of prepare: rules that decide nothing */
     rq_lq_plan plan;
     rq_fake_quantizer **fakes; /* [n_fakes] by slot */
     rq_fake_quantizer_cfg *fake_cfgs;
@@ -183,7 +191,6 @@ struct rq_linear_quantizer {
     int n_fakes;
     int64_t steps;
     bool frozen; /* batch norms */
-    bool finalized;
 };
 
 #endif

@@ -166,32 +166,69 @@ static bool to_parent(char *name)
     return true;
 }
 
-static const rq_module_linear_quantizer_config *found(const rq_lq_rule *r, rq_lq_level level, rq_lq_level *out)
+/* The rule that decides for a layer; NULL and RQ_LQ_GLOBAL: none of a type or name does. */
+static const rq_lq_rule *decide(const rq_linear_quantizer_config *c, const char *module, const char *const *types,
+                                int n, rq_lq_level *level)
 {
-    if (out)
-        *out = level;
-    return r->skip ? NULL : &r->m;
+    char name[RQ_MODULE_NAME];
+    const rq_lq_rule *r = module && !(c->compat && !module[0]) ? rule_of(c, module) : NULL;
+    *level = RQ_LQ_NAME;
+    if (r)
+        return r;
+    *level = RQ_LQ_ANCESTOR;
+    snprintf(name, sizeof name, "%s", module ? module : "");
+    while (to_parent(name))
+        if ((r = rule_of(c, name)))
+            return r;
+    *level = RQ_LQ_TYPE;
+    for (int t = 0; t < n; t++)
+        for (int i = 0; i < c->types.n; i++)
+            if (!strcmp(last_name(c->types.at[i].key), types[t]))
+                return &c->types.at[i];
+    *level = RQ_LQ_GLOBAL;
+    return NULL;
 }
 
 const rq_module_linear_quantizer_config *rq_linear_quantizer_config_find(const rq_linear_quantizer_config *c,
                                                                          const char *module, const char *const *types,
                                                                          int n, rq_lq_level *level)
 {
-    char name[RQ_MODULE_NAME];
-    const rq_lq_rule *r = module && !(c->compat && !module[0]) ? rule_of(c, module) : NULL;
-    if (r)
-        return found(r, RQ_LQ_NAME, level);
-    snprintf(name, sizeof name, "%s", module ? module : "");
-    while (to_parent(name))
-        if ((r = rule_of(c, name)))
-            return found(r, RQ_LQ_ANCESTOR, level);
-    for (int t = 0; t < n; t++)
-        for (int i = 0; i < c->types.n; i++)
-            if (!strcmp(last_name(c->types.at[i].key), types[t]))
-                return found(&c->types.at[i], RQ_LQ_TYPE, level);
+    rq_lq_level which;
+    const rq_lq_rule *r = decide(c, module, types, n, &which);
     if (level)
-        *level = RQ_LQ_GLOBAL;
+        *level = which;
+    if (r)
+        return r->skip ? NULL : &r->m;
     return c->has_global ? &c->global : c->skip_by_default ? NULL : &c->usual;
+}
+
+int rq_linear_quantizer_config_rules(const rq_linear_quantizer_config *c)
+{
+    return c->types.n + c->names.n;
+}
+
+int rq_linear_quantizer_config_deciding(const rq_linear_quantizer_config *c, const char *module,
+                                        const char *const *types, int n, bool *skip)
+{
+    rq_lq_level level;
+    const rq_lq_rule *r = decide(c, module, types, n, &level);
+    *skip = r && r->skip;
+    if (!r)
+        return -1;
+    return (int)(level == RQ_LQ_TYPE ? r - c->types.at : c->types.n + (r - c->names.at));
+}
+
+rq_status rq_linear_quantizer_config_idle(const rq_linear_quantizer_config *c, const bool *decides, rq_notes *notes)
+{
+    for (int i = 0; i < c->types.n + c->names.n; i++) {
+        const bool type = i < c->types.n;
+        if (!decides[i])
+            RQ_TRY(rq_notes_add(notes,
+                                "module_%s_configs: '%.120s' decides nothing: what it fits is part of layers that "
+                                "other rules decide, or is not quantized",
+                                type ? "type" : "name", type ? c->types.at[i].key : c->names.at[i - c->types.n].key));
+    }
+    return RQ_OK;
 }
 
 const rq_module_linear_quantizer_config *rq_linear_quantizer_config_lookup(const rq_linear_quantizer_config *c,

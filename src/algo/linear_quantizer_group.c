@@ -264,6 +264,17 @@ static const rq_module_linear_quantizer_config *look_up(walk *w, rq_id node, con
     return rq_linear_quantizer_config_find(w->c, *module, types, rq_module_types(w->g, node, types), level);
 }
 
+/* The rule that the node answers to had a say: a layer is quantized by it, or stays in float because of it. */
+static void note_rule(const walk *w, rq_id node, const char *module, bool is_layer)
+{
+    const char *types[RQ_MODULE_TYPES];
+    bool skip;
+    const int n = rq_module_types(w->g, node, types);
+    const int rule = rq_linear_quantizer_config_deciding(w->c, module, types, n, &skip);
+    if (rule >= 0 && (is_layer || skip))
+        w->p->decides[rule] = true;
+}
+
 /* Take the activation behind the group's last node, if it has one. */
 static void extend_act(walk *w, rq_lq_group *gr)
 {
@@ -477,11 +488,11 @@ static rq_status add_group(walk *w, rq_id node)
     gr.cfg = look_up(w, node, &gr.module, &gr.level);
     if (!gr.module)
         return rq_lq_no_memory(w->err);
-    if (is_opaque(w, node))
-        return RQ_OK;
-    match_written(w, &gr);
-    if (gr.kind == RQ_LQ_FLOAT)
+    if (!is_opaque(w, node))
+        match_written(w, &gr);
+    if (!is_opaque(w, node) && gr.kind == RQ_LQ_FLOAT)
         match(w, &gr);
+    note_rule(w, node, gr.module, gr.kind != RQ_LQ_FLOAT);
     if (gr.kind == RQ_LQ_FLOAT)
         return RQ_OK;
     gr.fixed = (gr.kind == RQ_LQ_UNARY || gr.kind == RQ_LQ_PAIR) && (gr.range == RQ_LQ_UNIT || gr.range == RQ_LQ_TANH);
@@ -513,7 +524,8 @@ rq_status rq_lq_find_groups(rq_lq_plan *p, rq_graph *g, const rq_linear_quantize
     p->n_nodes = g->n_nodes;
     p->group_of = rq_mem_alloc((size_t)g->n_nodes + 1, sizeof *p->group_of);
     p->positive = rq_mem_zalloc((size_t)g->n_nodes + 1, sizeof *p->positive);
-    if (!p->group_of || !p->positive)
+    p->decides = rq_mem_zalloc((size_t)rq_linear_quantizer_config_rules(c) + 1, sizeof *p->decides);
+    if (!p->group_of || !p->positive || !p->decides)
         return rq_lq_no_memory(err);
     bool *norm = rq_mem_zalloc((size_t)g->n_nodes + 1, sizeof *norm);
     rq_status s = norm ? rq_order(g, &w.order, &w.n_order, err) : rq_lq_no_memory(err);

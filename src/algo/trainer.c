@@ -392,6 +392,17 @@ static rq_status end_epoch(rq_trainer *t, rq_dataset *eval, rq_err *err)
 
 /* ---- the run ---- */
 
+static rq_status tell_resumed(const rq_trainer *t, rq_err *err)
+{
+    char phase[64];
+    const bool ended = t->epoch >= t->cfg.epochs;
+    snprintf(phase, sizeof phase, "resumed in epoch %d of %d", (int)t->epoch + !ended, (int)t->cfg.epochs);
+    if (t->cfg.progress && !t->cfg.progress(t->cfg.progress_arg, phase, ended ? t->steps_per_epoch : t->step_of_epoch,
+                                            t->steps_per_epoch, -1))
+        return rq_fail(err, RQ_CANCELLED, "cancelled where it was resumed");
+    return RQ_OK;
+}
+
 static rq_status begin(rq_trainer *t, rq_dataset *train, rq_dataset *eval, rq_err *err)
 {
     bool found = false;
@@ -415,7 +426,7 @@ static rq_status begin(rq_trainer *t, rq_dataset *train, rq_dataset *eval, rq_er
         RQ_TRY(rq_trainer_state_write(t, err));
     t->began_ms = rq_clock_ms();
     t->began_step = t->step;
-    return RQ_OK;
+    return found ? tell_resumed(t, err) : RQ_OK;
 }
 
 /* Statistics of batch norms with the weights as they are in the end. */

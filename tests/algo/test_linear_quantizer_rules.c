@@ -70,8 +70,8 @@ static void the_nearest_rule_decides(void **state)
     rq_linear_quantizer_config_destroy(c);
 }
 
-/* conv1 -> relu -> block.conv2, and an add at the root. */
-static rq_graph *network(void)
+/* conv1 -> relu -> block.conv2, and an add at the root: of x, or of a constant per channel. */
+static rq_graph *network_adding(const char *operand)
 {
     rq_graph *g = NULL;
     rq_tensor w = { 0 };
@@ -84,12 +84,17 @@ static rq_graph *network(void)
     assert_int_equal(rq_edit_add_constant(g, "conv1.weight", &w, NULL), RQ_OK);
     assert_int_equal(rq_edit_add_constant(g, "block.conv2.weight", &w, NULL), RQ_OK);
     rq_tensor_release(&w);
-    static const struct {
+    const rq_shape channels = rq_shape_of(4, (const int64_t[]) { 1, 2, 1, 1 });
+    assert_int_equal(rq_tensor_create(&w, RQ_DTYPE_F32, &channels, true), RQ_OK);
+    w.f32[0] = 1;
+    assert_int_equal(rq_edit_add_constant(g, "shift", &w, NULL), RQ_OK);
+    rq_tensor_release(&w);
+    const struct {
         const char *op, *name, *in[2], *out;
     } nodes[] = { { "Conv", "/conv1/Conv", { "x", "conv1.weight" }, "a" },
                   { "Relu", "/relu/Relu", { "a", NULL }, "b" },
                   { "Conv", "/block/conv2/Conv", { "b", "block.conv2.weight" }, "c" },
-                  { "Add", "/Add", { "c", "x" }, "d" } };
+                  { "Add", "/Add", { "c", operand }, "d" } };
     for (int i = 0; i < N(nodes); i++)
         assert_int_equal(rq_edit_add_node(g,
                                           &(rq_edit_node) { .op = nodes[i].op,
@@ -100,7 +105,13 @@ static rq_graph *network(void)
                                                             .n_out = 1 },
                                           NULL, NULL),
                          RQ_OK);
+    assert_int_equal(rq_edit_add_output(g, "d", NULL), RQ_OK);
     return g;
+}
+
+static rq_graph *network(void)
+{
+    return network_adding("x");
 }
 
 static void rules_must_fit_the_network(void **state)
@@ -178,6 +189,50 @@ static void rules_must_fit_the_network(void **state)
     rq_graph_destroy(g);
 }
 
+/* A rule that fits modules, none of which is a layer that it decides for, is told; one that leaves them in float has done what it says. */
+static void rules_that_decide_nothing_are_told(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *idle, *operand; /* idle: the key that is told, NULL: none */
+    } cases[] = {
+        { "{}", NULL, "x" },
+        { "module_type_configs: {Conv2d: {}, add: {}}", NULL, "x" },
+        { "module_type_configs: {Conv2d: null, add: null}", NULL, "x" },
+        { "module_type_configs: {ReLU: {}}", "module_type_configs: 'ReLU'", "x" },
+        { "module_type_configs: {ReLU: null}", "module_type_configs: 'ReLU'", "x" },
+        { "module_type_configs: {Conv: {}, Conv2d: {}}", "module_type_configs: 'Conv'", "x" },
+        { "{module_type_configs: {Conv2d: {}}, module_name_configs: {'.*conv\\d': {}}}",
+          "module_type_configs: 'Conv2d'", "x" },
+        { "module_name_configs: {relu: null}", "module_name_configs: 'relu'", "x" },
+        { "module_name_configs: {block: {}}", NULL, "x" },
+        { "module_name_configs: {block: {}, block.conv2: {}}", "module_name_configs: 'block'", "x" },
+        { "{non_traceable_module_names: [block], module_name_configs: {block.conv2: {}}}",
+          "module_name_configs: 'block.conv2'", "x" },
+        { "{non_traceable_module_names: [block], module_name_configs: {block.conv2: null}}", NULL, "x" },
+        { "module_type_configs: {add: {}}", "module_type_configs: 'add'", "shift" }, /* it becomes a bias */
+        { "module_type_configs: {add: null}", "module_type_configs: 'add'", "shift" },
+    };
+    for (int i = 0; i < N(cases); i++) {
+        rq_graph *g = network_adding(cases[i].operand);
+        config *c = parse(cases[i].text);
+        rq_linear_quantizer *q = NULL;
+        rq_notes said = { 0 };
+        assert_int_equal(rq_linear_quantizer_create(&q, g, c, &err), RQ_OK);
+        if (rq_linear_quantizer_prepare(q, &err))
+            fail_msg("%s: %s", cases[i].text, err.text);
+        assert_int_equal(rq_linear_quantizer_warnings(q, &said), RQ_OK);
+        if (said.n != (cases[i].idle != NULL) ||
+            (said.n && (strncmp(said.text[0], cases[i].idle, strlen(cases[i].idle)) != 0 ||
+                        !strstr(said.text[0], "' decides nothing"))))
+            fail_msg("%s: %d notes, %s", cases[i].text, said.n, said.n ? said.text[0] : "none");
+        rq_notes_release(&said);
+        rq_linear_quantizer_destroy(q);
+        rq_linear_quantizer_config_destroy(c);
+        rq_graph_destroy(g);
+    }
+}
+
 static void memory_may_run_out_anywhere(void **state)
 {
     (void)state;
@@ -223,6 +278,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_nearest_rule_decides),
         cmocka_unit_test(rules_must_fit_the_network),
+        cmocka_unit_test(rules_that_decide_nothing_are_told),
         cmocka_unit_test(memory_may_run_out_anywhere),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

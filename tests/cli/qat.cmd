@@ -13,6 +13,8 @@ requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --pres
 requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --preset nvidia --original-lr 0.1 --original-epochs 12 --deterministic | grep '^epoch' | mask
 # milestones that the run is too short for
 printf 'global_config: {milestones: [0, 100, 400, 200]}\n' >c.yaml; requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --config c.yaml --batch 100 >/dev/null
+# a rule that decides nothing: each ReLU is part of its convolution
+printf 'module_type_configs: {ReLU: {activation_dtype: float32}}\n' >r.yaml; requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --config r.yaml --calibrate-only >/dev/null
 # a checkpoint of another run: what differs, in words
 requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q --checkpoint ckpt
 for o in "--optimizer adam" "--schedule step" "--loss mse" "--augment crop=1" "--weights-bits 4" "--lr 0.1" "-n 32" --deterministic --keep-last; do requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q --resume ckpt $o; done

@@ -11,6 +11,7 @@ requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --
 requant qat models/digits-cnn.onnx -d models/digits-train.npz -o int8.onnx --eval plain.npy --calibrate-only -q; test -s int8.onnx
 # a checkpoint of another run
 requant train models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q --checkpoint ckpt; ls ckpt
+requant train models/digits-cnn.onnx -d models/digits-train.npz -o again.onnx --resume ckpt; cmp out.onnx again.onnx
 requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --resume ckpt --epochs 2
 requant train models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --resume ckpt --eval models/digits-test.npz 2>&1 | sed 's/labels [0-9a-f]*/labels #/'
 requant train models/digits-uneven.onnx -d models/digits-train.npz -o never.onnx --resume ckpt 2>&1 | sed 's/=[0-9a-f]*/=#/g'
