@@ -12,7 +12,8 @@ typedef struct rq_lq_rule {
     char *key;
     bool skip; /* null: not quantized */
     rq_module_linear_quantizer_config m;
-    bool is_pattern; /* of a name: `whole` is the key as a regular expression */
+    bool fits_nothing; /* compat: it was told when the config met the graph */
+    bool is_pattern;   /* of a name: `whole` is the key as a regular expression */
     regex_t whole;
 } rq_lq_rule;
 

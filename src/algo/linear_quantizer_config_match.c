@@ -222,11 +222,12 @@ rq_status rq_linear_quantizer_config_idle(const rq_linear_quantizer_config *c, c
 {
     for (int i = 0; i < c->types.n + c->names.n; i++) {
         const bool type = i < c->types.n;
-        if (!decides[i])
+        const rq_lq_rule *r = type ? &c->types.at[i] : &c->names.at[i - c->types.n];
+        if (!decides[i] && !r->fits_nothing)
             RQ_TRY(rq_notes_add(notes,
                                 "module_%s_configs: '%.120s' decides nothing: what it fits is part of layers that "
                                 "other rules decide, or is not quantized",
-                                type ? "type" : "name", type ? c->types.at[i].key : c->names.at[i - c->types.n].key));
+                                type ? "type" : "name", r->key));
     }
     return RQ_OK;
 }
@@ -335,10 +336,11 @@ static rq_status match_name(const match *m, rq_lq_rule *r)
     }
     rq_nearest near = rq_nearest_to(r->key);
     try_names(&near, m);
+    r->fits_nothing = true;
     return unmatched(m, "module_name_configs", r->key, &near, false);
 }
 
-static rq_status match_type(const match *m, const rq_lq_rule *r)
+static rq_status match_type(const match *m, rq_lq_rule *r)
 {
     rq_nearest near = rq_nearest_to(last_name(r->key));
     for (rq_id i = 0; i < m->g->n_nodes; i++)
@@ -346,6 +348,7 @@ static rq_status match_type(const match *m, const rq_lq_rule *r)
             return RQ_OK;
     for (int i = 0; i < m->n; i++)
         rq_nearest_try(&near, m->module[i].type);
+    r->fits_nothing = true;
     return unmatched(m, "module_type_configs", r->key, &near, true);
 }
 
