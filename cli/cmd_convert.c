@@ -32,8 +32,7 @@ static int run(void *args)
     rq_save_cfg form = rq_save_defaults();
     form.spelling = a->format ? RQ_SPELLING_QOPERATOR : RQ_SPELLING_QDQ;
     form.opset = a->opset;
-    if (rq_file_check_output(a->out, &err) || cli_load(&g, model, &a->common, &err) ||
-        rq_graph_summarize(g, &sum, &err))
+    if (rq_save_check(a->out, &err) || cli_load(&g, model, &a->common, &err) || rq_graph_summarize(g, &sum, &err))
         goto done;
     if (!sum.is_quantized) {
         rq_fail(&err, RQ_BAD_GRAPH, "%s is not quantized; `requant quantize` does that", model);

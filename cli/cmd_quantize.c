@@ -212,7 +212,7 @@ static int refuse(const cli_command *c, const quantize_args *a)
         return cli_usage(c, "--%s needs samples to judge on: -d DATA", a->json ? "json" : "max-drop");
     if (!a->out)
         return cli_usage(c, "the output is missing: -o OUT");
-    if (rq_file_check_output(a->out, &err) || (a->json && rq_file_check_output(a->json, &err)))
+    if (rq_save_check(a->out, &err) || (a->json && rq_file_check_output(a->json, &err)))
         return cli_fail(c->name, &err);
     return CLI_OK;
 }

@@ -188,6 +188,32 @@ static const cli_opt *find_letter(const cli_opt *opts, char letter)
     return NULL;
 }
 
+/* What other programs call an option that has another name here; or NULL. */
+static const char *usual_name(const char *name)
+{
+    static const char *const pairs[][2] = {
+        { "learning-rate", "lr" },
+        { "batch-size", "batch" },
+        { "num-epochs", "epochs" },
+        { "wd", "weight-decay" },
+        { "scheduler", "schedule" },
+        { "lr-scheduler", "schedule" },
+        { "criterion", "loss" },
+        { "max-grad-norm", "clip-norm" },
+        { "grad-clip", "clip-norm" },
+        { "gradient-checkpointing", "checkpoint-activations" },
+        { "num-threads", "threads" },
+        { "workers", "threads" },
+        { "val", "eval" },
+        { "val-data", "eval" },
+        { "dataset", "data" },
+    };
+    for (size_t i = 0; i < sizeof pairs / sizeof *pairs; i++)
+        if (!strcmp(pairs[i][0], name))
+            return pairs[i][1];
+    return NULL;
+}
+
 static int unknown_option(const cli_command *c, const char *name)
 {
     const char *names[64];
@@ -195,7 +221,9 @@ static int unknown_option(const cli_command *c, const char *name)
     for (const cli_opt *o = c->opts; o->kind != CLI_END && n < 64; o++)
         if (o->name)
             names[n++] = o->name;
-    const char *near = cli_nearest(name, names, n);
+    const char *near = usual_name(name);
+    if (!near || !find_long(c->opts, near, strlen(near)))
+        near = cli_nearest(name, names, n);
     if (near)
         return cli_usage(c, "unknown option '--%s'; did you mean '--%s'?", name, near);
     return cli_usage(c, "unknown option '--%s'", name);

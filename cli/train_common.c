@@ -200,7 +200,7 @@ static int refuse(const cli_command *c, const cli_train *a, rq_augment *augment)
                 a->resume, a->resume);
         return cli_fail(c->name, &err);
     }
-    if (rq_file_check_output(a->out, &err) || (a->json && rq_file_check_output(a->json, &err)))
+    if (rq_save_check(a->out, &err) || (a->json && rq_file_check_output(a->json, &err)))
         return cli_fail(c->name, &err);
     return CLI_OK;
 }

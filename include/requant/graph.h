@@ -29,6 +29,9 @@ RQ_API rq_status rq_load_memory(rq_graph **out, const void *data, size_t size, r
 /* Write to `path` (suffix names the format), whole or not at all. An existing file is replaced only by
  * a complete one. */
 RQ_API rq_status rq_save(const rq_graph *g, const char *path, rq_err *err);
+/* Would rq_save take this path: its suffix names a format, and a file can be written there? Changes nothing. For programs that compute
+ * long before they save. RQ_UNSUPPORTED, RQ_IO, RQ_NO_MEMORY; the sentence names the path. */
+RQ_API rq_status rq_save_check(const char *path, rq_err *err);
 
 /* How a quantized graph is spelled in a file. */
 typedef enum rq_spelling {

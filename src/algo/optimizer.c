@@ -368,9 +368,12 @@ static rq_status settle_norm(step *s, rq_err *err)
     for (int i = 0; i < s->o->n_pieces; i++) {
         const piece *w = &s->o->pieces[i];
         if (!isfinite(w->squares))
-            return rq_fail(err, RQ_NUMERIC,
-                           "the gradient of '%.100s' is not finite; a lower learning rate or clipping may help",
-                           s->p[w->parameter].name);
+            return rq_fail(
+                err, RQ_NUMERIC,
+                "the gradient of '%.100s' is not finite: the steps before were too long (a lower learning rate or "
+                "clipping may "
+                "help), or an operator has no finite gradient at its input (Sqrt and Log at 0, a division by 0)",
+                s->p[w->parameter].name);
         all += w->squares;
     }
     if (s->o->cfg.clip_norm > 0) { /* PyTorch's clip_grad_norm_ */

@@ -268,6 +268,11 @@ rq_status rq_trainer_state_fingerprint(rq_trainer *t, rq_dataset *train, rq_data
     if (hash_quantizer(t, &q))
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for a checkpoint");
     rq_buf_addf(&b, "model=%016" PRIx64 "\n", hash_graph(t->g));
+    add_data(&b, "samples", train);
+    add_data(&b, "samples to evaluate on", eval);
+    rq_buf_addf(&b, "epochs=%" PRId64 "\nseed=%" PRIu64 "\nfloat products=%s\ndrop last=%s\noutput=%s\n", c->epochs,
+                c->seed, c->onednn ? "onednn" : "own", yes(c->drop_last), rq_graph_output(t->g, t->judged).name);
+    /* Behind the length of the run, which presets' milestones are shares of. */
     const rq_status st = rq_trainer_quantizer_config(t, &text, err);
     if (st) {
         rq_buf_release(&b);
@@ -276,10 +281,6 @@ rq_status rq_trainer_state_fingerprint(rq_trainer *t, rq_dataset *train, rq_data
     if (text)
         rq_buf_addf(&b, "config of the quantizer=%016" PRIx64 "\n", mix(0, text, strlen(text)));
     rq_mem_free(text);
-    add_data(&b, "samples", train);
-    add_data(&b, "samples to evaluate on", eval);
-    rq_buf_addf(&b, "epochs=%" PRId64 "\nseed=%" PRIu64 "\nfloat products=%s\ndrop last=%s\noutput=%s\n", c->epochs,
-                c->seed, c->onednn ? "onednn" : "own", yes(c->drop_last), rq_graph_output(t->g, t->judged).name);
     add_loss(&b, "loss", &c->loss);
     add_optimizer(&b, c);
     rq_buf_addf(

@@ -107,6 +107,26 @@ rq_status rq_load_memory(rq_graph **out, const void *data, size_t size, rq_err *
     return read_bytes(out, data, size, NULL, err);
 }
 
+/* The row whose suffix path ends with. */
+static rq_status format_of(const rq_format **out, const char *path, rq_err *err)
+{
+    const size_t n = strlen(path);
+    for (int i = 0; rq_format_at(i); i++) {
+        *out = rq_format_at(i);
+        const size_t k = strlen((*out)->suffix);
+        if (n > k && !strcmp(path + n - k, (*out)->suffix))
+            return RQ_OK;
+    }
+    return rq_fail(err, RQ_UNSUPPORTED, "%s: the suffix names no format that requant writes; expected .onnx", path);
+}
+
+rq_status rq_save_check(const char *path, rq_err *err)
+{
+    const rq_format *f;
+    RQ_TRY(rq_file_check_output(path, err)); /* "out/" is a folder before it is a name without a suffix */
+    return format_of(&f, path, err);
+}
+
 rq_save_cfg rq_save_defaults(void)
 {
     return (rq_save_cfg) { .spelling = RQ_SPELLING_KEEP };
@@ -120,16 +140,10 @@ rq_status rq_save(const rq_graph *g, const char *path, rq_err *err)
 rq_status rq_save_as(const rq_graph *g, const char *path, const rq_save_cfg *cfg, rq_err *err)
 {
     const rq_save_cfg usual = rq_save_defaults();
-    const size_t n = strlen(path);
-    for (int i = 0; rq_format_at(i); i++) {
-        const rq_format *f = rq_format_at(i);
-        const size_t k = strlen(f->suffix);
-        if (n > k && !strcmp(path + n - k, f->suffix)) {
-            rq_status st = f->write(g, path, cfg ? cfg : &usual, err);
-            if (st == RQ_NO_MEMORY)
-                rq_fail(err, st, "not enough memory to write it");
-            return st ? name_file(err, st, path) : RQ_OK;
-        }
-    }
-    return rq_fail(err, RQ_UNSUPPORTED, "%s: the suffix names no format that requant writes; expected .onnx", path);
+    const rq_format *f;
+    RQ_TRY(format_of(&f, path, err));
+    rq_status st = f->write(g, path, cfg ? cfg : &usual, err);
+    if (st == RQ_NO_MEMORY)
+        rq_fail(err, st, "not enough memory to write it");
+    return st ? name_file(err, st, path) : RQ_OK;
 }

@@ -17,7 +17,7 @@ printf 'global_config: {milestones: [0, 100, 400, 200]}\n' >c.yaml; requant qat 
 printf 'module_type_configs: {ReLU: {activation_dtype: float32}}\n' >r.yaml; requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --config r.yaml --calibrate-only >/dev/null
 # a checkpoint of another run: what differs, in words
 requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q --checkpoint ckpt
-for o in "--optimizer adam" "--schedule step" "--loss mse" "--augment crop=1" "--weights-bits 4" "--lr 0.1" "-n 32" --deterministic --keep-last; do requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q --resume ckpt $o; done
+for o in "--optimizer adam" "--schedule step" "--loss mse" "--augment crop=1" "--weights-bits 4" "--epochs 3" "--batch 32" "--lr 0.1" "-n 32" --deterministic --keep-last; do requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx -q --resume ckpt $o; done
 # - is the output as it stands, also one that is appended to
 echo old >log; requant qat models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --json - >>log; cut -c1-12 log
 # all quantizers, with their bits, scales and errors

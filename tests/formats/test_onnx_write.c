@@ -389,6 +389,13 @@ static void the_suffix_names_the_format(void **state)
     assert_non_null(strstr(err.text, "x.tflite"));
     assert_int_equal(rq_save(a, RQ_TEST_TMP "/nowhere/x.onnx", &err), RQ_IO);
     rq_graph_destroy(a);
+    /* Asked beforehand it is the same, and nothing is written. */
+    assert_int_equal(rq_save_check(RQ_TEST_TMP "/asked.tflite", &err), RQ_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "asked.tflite"));
+    assert_int_equal(rq_save_check(RQ_TEST_TMP "/nowhere/x.onnx", &err), RQ_IO);
+    assert_int_equal(rq_save_check(RQ_TEST_TMP "/", &err), RQ_IO);
+    assert_int_equal(rq_save_check(RQ_TEST_TMP "/asked.onnx", &err), RQ_OK);
+    assert_int_equal(rq_load(&a, RQ_TEST_TMP "/asked.onnx", &err), RQ_IO);
 }
 
 int main(void)
