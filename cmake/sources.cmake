@@ -358,6 +358,7 @@ set(RQ_SOURCES
   src/algo/equalize.c
   src/algo/eval.c
   src/algo/fold.c
+  src/algo/fold_fused.c
   src/algo/fold_if.c
   src/algo/fold_pattern.c
   src/algo/fold_scale.c

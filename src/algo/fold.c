@@ -284,6 +284,7 @@ rq_status rq_fold_for_training(rq_graph *g, bool plain, rq_err *err)
     for (int round = 0, n = 1; round < ROUNDS && n; round++) {
         n = 0;
         RQ_TRY(rq_eval_constants(g, err));
+        RQ_TRY(rq_fold_fused(g, &n, err));
         rq_ops_bind(g);
         RQ_TRY(rq_ops_infer(g, err));
         RQ_TRY(rq_fold_branches(g, &n, err));

@@ -30,7 +30,7 @@ rq_status rq_fold_plain(rq_graph *g, rq_err *err);
  * looks for it. Constant nodes, constants laid out anew, copies of constants, branches; Mul, Add ... by constants per channel go into the product before
  * them, and activations that were written out become the operators they are. Batch norms stay, for training needs them, Dropout and Identity too, and
  * nodes that stay keep their names, so that modules do. A constant that is read elsewhere as well is not computed into several, and MatMul
- * stays MatMul. plain: only constants and what copies them. Errors as of rq_fold_graph. */
+ * stays MatMul. What ONNX Runtime's optimizer fused becomes its parts. plain: only those parts, constants and what copies them. Errors as of rq_fold_graph. */
 rq_status rq_fold_for_training(rq_graph *g, bool plain, rq_err *err);
 
 /* Compute every node whose inputs are constants, and Shape and Size where sizes are known. A result that is larger than
@@ -40,6 +40,9 @@ rq_status rq_fold_constants(rq_graph *g, rq_fold_for what, int *n, rq_err *err);
 rq_status rq_fold_copies(rq_graph *g, rq_fold_for what, int *n, rq_err *err);
 /* If with a constant condition: the nodes of the branch that is taken. */
 rq_status rq_fold_branches(rq_graph *g, int *n, rq_err *err);
+/* FusedConv and FusedGemm (com.microsoft): Conv or Gemm, Add, and the activation, which takes over the output. A kind of activation that is no
+ * operator of the graph's opset stays fused. */
+rq_status rq_fold_fused(rq_graph *g, int *n, rq_err *err);
 /* BatchNormalization, and Mul, Div, Add, Sub by a constant per channel, into the weights and bias of the Conv, ConvTranspose
  * or Gemm before them; MatMul and Add of 2-D operands into Gemm. */
 rq_status rq_fold_scales(rq_graph *g, rq_fold_for what, int *n, rq_err *err);

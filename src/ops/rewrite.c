@@ -58,10 +58,12 @@ rq_status rq_rewrite_add(rq_graph *g, const char *op, const rq_id *in, int n_in,
     if (!name)
         return no_memory(err, base);
     RQ_TRY(rq_graph_add_value(g, made, RQ_VALUE_NODE, name, d, NULL, err));
-    RQ_TRY(rq_graph_add_node(g, &id, op, "", name, in, n_in, made, 1, err));
-    if (node)
+    const rq_status st = rq_graph_add_node(g, &id, op, "", name, in, n_in, made, 1, err);
+    if (st)
+        rq_graph_remove_value(g, *made); /* nobody makes it */
+    else if (node)
         *node = id;
-    return RQ_OK;
+    return st;
 }
 
 rq_status rq_rewrite_become(rq_graph *g, rq_id node, const char *op, const rq_id *in, int n_in, rq_err *err)

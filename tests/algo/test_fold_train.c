@@ -216,6 +216,99 @@ static void parameters_with_two_readers_stay_one(void **state)
     rq_graph_destroy(g);
 }
 
+/* x -> FusedConv of every activation, one with something added -> FusedGemm -> y */
+static rq_graph *fused(void)
+{
+    static const struct {
+        const char *act;
+        int n;
+        float p[2];
+        bool bias, add;
+    } convs[] = { { "Relu", 0, { 0 }, true, false },
+                  { "", 0, { 0 }, false, true },
+                  { "LeakyRelu", 1, { 0.3F }, false, true },
+                  { "LeakyRelu", 0, { 0 }, true, false },
+                  { "Clip", 2, { -0.5F, 1.25F }, true, true },
+                  { "Tanh", 0, { 0 }, true, false },
+                  { "HardSigmoid", 2, { 0.1F, 0.4F }, false, false } };
+    static const char *const gemms[] = { "Sigmoid", "LeakyRelu", "" };
+    const int64_t image[] = { 2, 3, 4, 4 }, w[] = { 3, 3, 3, 3 }, b[] = { 3 }, flat[] = { 2, 48 }, k[] = { 48, 48 };
+    rq_graph *g = build_graph(13);
+    ok(rq_graph_set_opset(g, "com.microsoft", 1));
+    const rq_id x = build_input(g, "x", RQ_DTYPE_F32, 4, image);
+    rq_id v = x;
+    char name[40];
+    for (size_t i = 0; i < sizeof convs / sizeof *convs; i++) {
+        snprintf(name, sizeof name, "w%zu", i);
+        rq_id in[4] = { v, constant_node(g, name, i + 1, 4, w, -0.5F, 0.5F), RQ_NONE, x };
+        snprintf(name, sizeof name, "b%zu", i);
+        if (convs[i].bias)
+            in[2] = constant_node(g, name, i + 50, 1, b, -1, 1);
+        snprintf(name, sizeof name, "conv%zu", i);
+        v = build_node(g, "FusedConv", name, RQ_DTYPE_F32, convs[i].add ? 4 : convs[i].bias ? 3 : 2, in);
+        const rq_id n = g->values[v].producer;
+        g->nodes[n].domain = "com.microsoft";
+        ok(rq_attr_set_ints(g, n, "pads", (const int64_t[]) { 1, 1, 1, 1 }, 4));
+        if (convs[i].act[0])
+            ok(rq_attr_set_string(g, n, "activation", convs[i].act));
+        if (convs[i].n) {
+            rq_attr *at = rq_attr_add(g, n, "activation_params", RQ_ATTR_FLOATS);
+            assert_non_null(at);
+            at->floats = rq_arena_alloc(&g->names, 2, sizeof *at->floats);
+            memcpy(at->floats, convs[i].p, sizeof convs[i].p);
+            at->n = convs[i].n;
+        }
+    }
+    v = build_node(g, "Reshape", "flat", RQ_DTYPE_F32,
+                   BUILD_IN(v, build_const(g, "to", RQ_DTYPE_S64, 1, (const int64_t[]) { 2 }, (double[]) { 2, 48 })));
+    for (size_t i = 0; i < sizeof gemms / sizeof *gemms; i++) {
+        snprintf(name, sizeof name, "k%zu", i);
+        const rq_id weight = constant_node(g, name, i + 90, 2, k, -0.2F, 0.2F);
+        snprintf(name, sizeof name, "c%zu", i);
+        const rq_id c = constant_node(g, name, i + 95, 2, flat, -1, 1);
+        snprintf(name, sizeof name, "gemm%zu", i);
+        v = build_node(g, "FusedGemm", name, RQ_DTYPE_F32, BUILD_IN(v, weight, c));
+        const rq_id n = g->values[v].producer;
+        g->nodes[n].domain = "com.microsoft";
+        ok(rq_attr_set_int(g, n, "transB", 1));
+        if (gemms[i][0])
+            ok(rq_attr_set_string(g, n, "activation", gemms[i]));
+        ok(rq_attr_set_float(g, n, "activation_alpha", 0.4F));
+    }
+    build_output(g, v);
+    return g;
+}
+
+/* Products that ONNX Runtime fused are their parts again, under the names that their results had, and all of them are trained. */
+static void what_was_fused_is_taken_apart(void **state)
+{
+    for (int plain = 0; plain < 2; plain++) {
+        rq_graph *g = fused();
+        fold(g, plain);
+        static const struct {
+            const char *op;
+            int n;
+        } left[] = { { "FusedConv", 0 }, { "FusedGemm", 0 },   { "Conv", 7 },      { "Gemm", 3 },
+                     { "Add", 3 },       { "Relu", 1 },        { "LeakyRelu", 3 }, { "Clip", 1 },
+                     { "Tanh", 1 },      { "HardSigmoid", 1 }, { "Sigmoid", 1 } };
+        for (size_t i = 0; i < sizeof left / sizeof *left; i++)
+            if (count_op(g, left[i].op) != left[i].n)
+                fail_msg("%d nodes %s, expected %d", count_op(g, left[i].op), left[i].op, left[i].n);
+        assert_string_equal(maker(g, "conv0")->op, "Relu");
+        assert_string_equal(maker(g, "conv1")->op, "Add");
+        assert_string_equal(maker(g, "conv4")->op, "Clip");
+        assert_string_equal(maker(g, "gemm2")->op, "Gemm");
+        for (int i = 0; i < g->n_nodes; i++)
+            assert_false(g->nodes[i].op && rq_attr_find(&g->nodes[i], "activation"));
+        rq_autograd *a;
+        rq_parameter *p;
+        ok(rq_autograd_create(&a, g, NULL, &err));
+        assert_int_equal(rq_autograd_parameters(a, &p), 7 + 4 + 3 + 3);
+        rq_autograd_destroy(a);
+        rq_graph_destroy(g);
+    }
+}
+
 /* Rules address modules by name: what is left answers to the names it had. */
 static void layers_keep_their_names(void **state)
 {
@@ -357,25 +450,34 @@ static void a_network_without_weights_is_refused(void **state)
 static void running_out_of_memory_is_an_error(void **state)
 {
     const size_t before = rq_mem_live();
-    rq_status st = RQ_NO_MEMORY;
-    for (size_t n = 1; st; n++) {
-        rq_graph *g = exported();
-        rq_mem_fail_after(n, true);
-        st = rq_fold_for_training(g, false, &err);
-        rq_mem_fail_after(0, false);
-        rq_graph_destroy(g);
-        assert_true(!st || st == RQ_NO_MEMORY);
-    }
+    rq_status st;
+    for (int which = 0; which < 2; which++)
+        for (size_t n = 1, more = 1; more; n++) {
+            rq_graph *g = which ? fused() : exported();
+            rq_mem_fail_after(n, true);
+            st = rq_fold_for_training(g, false, &err);
+            rq_mem_fail_after(0, false);
+            if (rq_graph_check(g, &err)) /* half folded, but a graph */
+                fail_msg("network %d, allocation %zu: %s", which, n, err.text);
+            rq_graph_destroy(g);
+            assert_true(!st || st == RQ_NO_MEMORY);
+            more = st != RQ_OK;
+        }
     assert_int_equal(rq_mem_live(), before);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(what_exporters_write_becomes_layers),    cmocka_unit_test(plain_computes_constants_alone),
-        cmocka_unit_test(parameters_with_two_readers_stay_one),   cmocka_unit_test(layers_keep_their_names),
-        cmocka_unit_test(an_exported_network_is_quantized_whole), cmocka_unit_test(weights_that_are_nodes_are_trained),
-        cmocka_unit_test(a_network_without_weights_is_refused),   cmocka_unit_test(running_out_of_memory_is_an_error),
+        cmocka_unit_test(what_exporters_write_becomes_layers),
+        cmocka_unit_test(plain_computes_constants_alone),
+        cmocka_unit_test(parameters_with_two_readers_stay_one),
+        cmocka_unit_test(layers_keep_their_names),
+        cmocka_unit_test(what_was_fused_is_taken_apart),
+        cmocka_unit_test(an_exported_network_is_quantized_whole),
+        cmocka_unit_test(weights_that_are_nodes_are_trained),
+        cmocka_unit_test(a_network_without_weights_is_refused),
+        cmocka_unit_test(running_out_of_memory_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
