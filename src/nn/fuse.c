@@ -132,6 +132,11 @@ static rq_status check_types(const rq_graph *g, const member *m, int n, rq_nn_fu
                        n > 1 ? type_of(g, &m[1]) : "", n > 2 ? ", " : "", n > 2 ? type_of(g, &m[2]) : "",
                        how == RQ_NN_FUSE_QAT ? " for training" : "");
     if (n > 1 && m[1].letter == 'B') {
+        const rq_node *layer = &g->nodes[m[0].main];
+        const double alpha = (double)rq_attr_float(layer, "alpha", 1), beta = (double)rq_attr_float(layer, "beta", 1);
+        if (rq_node_is(layer, "Gemm") && (alpha != 1 || beta != 1))
+            return rq_fail(err, RQ_UNSUPPORTED, "'%s' is a Gemm with alpha %g and beta %g, expected 1", m[0].name,
+                           alpha, beta);
         const int want = m[0].letter == 'L' ? 1 : m[0].axes;
         if (m[1].axes && want && m[1].axes != want)
             return rq_fail(err, RQ_BAD_ARG, "'%s' (%s) and '%s' (%s) do not fuse: they are of different dimensions",
@@ -140,6 +145,10 @@ static rq_status check_types(const rq_graph *g, const member *m, int n, rq_nn_fu
             const rq_id c = rq_node_in(&g->nodes[m[1].main], i);
             if (!rq_graph_is_const(g, c) || g->values[c].constant.dtype != RQ_DTYPE_F32)
                 return rq_fail(err, RQ_BAD_ARG, "module '%s': its parameters and statistics are no f32 constants",
+                               m[1].name);
+            if (rq_tensor_count(&g->values[c].constant) !=
+                rq_tensor_count(&g->values[g->nodes[m[1].main].in[1]].constant))
+                return rq_fail(err, RQ_BAD_SHAPE, "module '%s': its parameters and statistics are of different sizes",
                                m[1].name);
             if (how == RQ_NN_FUSE_QAT && strstr(g->values[c].name, ".no_weight"))
                 return rq_fail(err, RQ_BAD_ARG,
@@ -247,10 +256,13 @@ static rq_status fold(rq_graph *g, const member *m, const member *bn, rq_err *er
                          : transposed           ? weight->shape.dim[1] * rq_attr_int(n, "group", 1)
                          : turned               ? weight->shape.dim[1]
                                                 : weight->shape.dim[0];
-    if (have != channels)
+    if (have != channels || channels < 1)
         return rq_fail(err, RQ_BAD_SHAPE, "'%s' has %lld output channels, '%s' %lld", m->name, (long long)have,
                        bn->name, (long long)channels);
     RQ_TRY(bias_of(g, m, channels, &bias, err));
+    if (rq_tensor_count(&g->values[bias].constant) != channels)
+        return rq_fail(err, RQ_BAD_SHAPE, "the bias of '%s' has %lld elements, '%s' %lld channels", m->name,
+                       (long long)rq_tensor_count(&g->values[bias].constant), bn->name, (long long)channels);
     float *factor = rq_mem_alloc((size_t)channels, sizeof *factor), *x = g->values[bias].constant.f32;
     if (!factor)
         return RQ_NO_MEMORY;

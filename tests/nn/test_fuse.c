@@ -207,6 +207,72 @@ static void what_would_change_the_network_is_refused(void **state)
     rq_graph_destroy(g);
 }
 
+/* x [2,3] -> a Gemm with `count` numbers for a bias, and alpha -> a batch norm of 4 channels. */
+static rq_graph *gemm_net(int64_t count, double alpha)
+{
+    static const struct {
+        const char *name;
+        int rank;
+        int64_t dim[2];
+    } constants[] = { { "fc.weight", 2, { 4, 3 } }, { "fc.bias", 1, { 0 } },         { "bn.weight", 1, { 4 } },
+                      { "bn.bias", 1, { 4 } },      { "bn.running_mean", 1, { 4 } }, { "bn.running_var", 1, { 4 } } };
+    rq_graph *g = NULL;
+    rq_err err = { 0 };
+    int node;
+    assert_int_equal(rq_graph_create(&g), RQ_OK);
+    assert_int_equal(rq_edit_set_opset(g, "", 17, &err), RQ_OK);
+    const rq_shape in = rq_shape_of(2, (const int64_t[]) { 2, 3 });
+    assert_int_equal(rq_edit_add_input(g, "x", RQ_DTYPE_F32, &in, &err), RQ_OK);
+    for (size_t i = 0; i < sizeof constants / sizeof constants[0]; i++) {
+        rq_tensor t;
+        const rq_shape s = rq_shape_of(constants[i].rank, i == 1 ? &count : constants[i].dim);
+        assert_int_equal(rq_tensor_create(&t, RQ_DTYPE_F32, &s, true), RQ_OK);
+        for (int64_t k = 0; k < rq_tensor_count(&t); k++)
+            t.f32[k] = (float)(k + 1) * 0.25f;
+        assert_int_equal(rq_edit_add_constant(g, constants[i].name, &t, &err), RQ_OK);
+        rq_tensor_release(&t);
+    }
+    const rq_edit_node nodes[] = { { .op = "Gemm",
+                                     .name = "/fc/Gemm",
+                                     .in = (const char *[]) { "x", "fc.weight", "fc.bias" },
+                                     .n_in = 3,
+                                     .out = (const char *[]) { "h" },
+                                     .n_out = 1 },
+                                   { .op = "BatchNormalization",
+                                     .name = "/bn/BatchNormalization",
+                                     .in = (const char *[]) { "h", "bn.weight", "bn.bias", "bn.running_mean",
+                                                              "bn.running_var" },
+                                     .n_in = 5,
+                                     .out = (const char *[]) { "y" },
+                                     .n_out = 1 } };
+    assert_int_equal(rq_edit_add_node(g, &nodes[0], &node, &err), RQ_OK);
+    assert_int_equal(rq_edit_set_int(g, node, "transB", 1, &err), RQ_OK);
+    assert_int_equal(rq_edit_set_float(g, node, "alpha", alpha, &err), RQ_OK);
+    assert_int_equal(rq_edit_add_node(g, &nodes[1], &node, &err), RQ_OK);
+    assert_int_equal(rq_edit_add_output(g, "y", &err), RQ_OK);
+    return g;
+}
+
+/* One number for a bias broadcasts, and has no room for one per channel; alpha would scale what is folded. */
+static void a_gemm_that_no_batch_norm_folds_into(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t count;
+        double alpha;
+        const char *text; /* NULL: it fuses */
+    } cases[] = { { 4, 1, NULL },
+                  { 1, 1, "the bias of 'fc' has 1 elements, 'bn' 4 channels" },
+                  { 4, 2, "'fc' is a Gemm with alpha 2 and beta 1, expected 1" } };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        rq_err err = { 0 };
+        rq_graph *g = gemm_net(cases[i].count, cases[i].alpha);
+        const rq_status s = rq_nn_fuse_modules(g, RQ_NN_FUSE_EVAL, (const char *[]) { "fc", "bn" }, 2, &err);
+        assert_string_equal(s ? err.text : "", cases[i].text ? cases[i].text : "");
+        rq_graph_destroy(g);
+    }
+}
+
 static void every_allocation_may_fail(void **state)
 {
     (void)state;
@@ -229,8 +295,11 @@ static void every_allocation_may_fail(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(folding_gives_pytorchs_numbers), cmocka_unit_test(what_is_fused_computes_the_same),
-        cmocka_unit_test(patterns_fuse_all_that_fit),     cmocka_unit_test(what_would_change_the_network_is_refused),
+        cmocka_unit_test(folding_gives_pytorchs_numbers),
+        cmocka_unit_test(what_is_fused_computes_the_same),
+        cmocka_unit_test(patterns_fuse_all_that_fit),
+        cmocka_unit_test(what_would_change_the_network_is_refused),
+        cmocka_unit_test(a_gemm_that_no_batch_norm_folds_into),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
