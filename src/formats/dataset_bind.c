@@ -115,8 +115,11 @@ static rq_status check_unknown(opening *o)
         char hint[RQ_NEAREST_HINT];
         for (int k = 0; k < o->g->n_inputs; k++)
             rq_nearest_try(&near, o->g->values[o->g->inputs[k]].name);
+        rq_nearest_try(&near, "labels");
+        rq_nearest_try(&near, "target");
+        rq_nearest_hint(&near, hint);
         return rq_fail(o->err, RQ_BAD_DATA, "%s: array '%s' is no input of the model%s", d->path, a->name,
-                       rq_nearest_hint(&near, hint));
+                       *hint ? hint : "; what its outputs should be is called 'labels' (classes) or 'target'");
     }
     return RQ_OK;
 }
