@@ -15,10 +15,10 @@ static rq_status one_hot_infer(const rq_infer *a)
     int64_t depth = RQ_DIM_UNKNOWN, axis_attr = rq_attr_int(a->node, "axis", -1);
     a->out_dtype[0] = a->in[2]->dtype;
     if (a->in[1]->data && rq_shape_is_known(&a->in[1]->shape) && rq_tensor_count(a->in[1]) == 1) {
-        depth =
-            rq_dtype_is_float(a->in[1]->dtype) ? (int64_t)rq_tensor_get(a->in[1], 0) : rq_tensor_get_int(a->in[1], 0);
-        if (depth < 0)
-            return rq_infer_fail(a, RQ_BAD_SHAPE, "depth is %lld", (long long)depth);
+        const double given = rq_tensor_get(a->in[1], 0);
+        if (!(given >= 0 && given < 0x1p62))
+            return rq_infer_fail(a, RQ_BAD_SHAPE, "depth is %g", given);
+        depth = rq_dtype_is_float(a->in[1]->dtype) ? (int64_t)given : rq_tensor_get_int(a->in[1], 0);
     }
     if (in->rank < 0)
         return RQ_OK;
@@ -116,6 +116,8 @@ static rq_status compress_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape;
     a->out_dtype[0] = a->in[0]->dtype;
+    if (a->n_in > 1 && a->in[1]->dtype != RQ_DTYPE_NONE && a->in[1]->dtype != RQ_DTYPE_BOOL)
+        return rq_infer_fail(a, RQ_BAD_DTYPE, "the condition is %s, expected bool", rq_dtype_name(a->in[1]->dtype));
     if (!rq_attr_find(a->node, "axis")) {
         a->out_shape[0] = rq_shape_of(1, (int64_t[]) { RQ_DIM_UNKNOWN });
         return RQ_OK;

@@ -111,6 +111,35 @@ static void bad_nodes_are_refused_by_name(void **state)
     assert_non_null(strstr(err.text, "Frobnicate"));
 }
 
+/* A condition of half a byte per element would be read past its end; a depth that no int64 holds is no size. */
+static void what_picks_elements_is_checked(void **state)
+{
+    (void)state;
+    static const rq_dtype conditions[] = { RQ_DTYPE_U4, RQ_DTYPE_F32, RQ_DTYPE_BOOL };
+    for (int i = 0; i < 3; i++) {
+        rq_graph *g = build_graph(21);
+        const rq_id x = build_input(g, "x", RQ_DTYPE_F32, DIMS(8)), c = build_input(g, "c", conditions[i], DIMS(8));
+        node(g, "Compress", "y", BUILD_IN(x, c));
+        assert_int_equal(infer(g), i < 2 ? RQ_BAD_DTYPE : RQ_OK);
+        assert_true(i == 2 || strstr(err.text, "expected bool"));
+        rq_graph_destroy(g);
+    }
+    static const double depths[] = { 1e300, NAN, -INFINITY, -1, 5 };
+    for (int i = 0; i < 5; i++) {
+        rq_graph *g = build_graph(21);
+        const rq_id x = build_input(g, "x", RQ_DTYPE_S64, DIMS(3)),
+                    d = build_const(g, "depth", RQ_DTYPE_F64, 0, NULL, &depths[i]),
+                    v = build_const(g, "values", RQ_DTYPE_F32, DIMS(2), (const double[]) { 0, 1 });
+        const rq_id y = node(g, "OneHot", "y", BUILD_IN(x, d, v));
+        assert_int_equal(infer(g), i < 4 ? RQ_BAD_SHAPE : RQ_OK);
+        if (i < 4)
+            assert_non_null(strstr(err.text, "depth is"));
+        else
+            SHAPE(g, y, 3, 5);
+        rq_graph_destroy(g);
+    }
+}
+
 /* OnCodes of a file may say anything: what it stands for, what its codes mean, what it reads. */
 static void averages_of_codes_are_checked(void **state)
 {
@@ -526,6 +555,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(rows_are_sorted_and_complete),
         cmocka_unit_test(bad_nodes_are_refused_by_name),
+        cmocka_unit_test(what_picks_elements_is_checked),
         cmocka_unit_test(averages_of_codes_are_checked),
         cmocka_unit_test(attributes_out_of_range_are_refused),
         cmocka_unit_test(sizes_are_followed_through_the_graph),
