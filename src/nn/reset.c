@@ -21,6 +21,24 @@ static const rq_value *constant_at(const resetting *r, const rq_node *n, int i)
     return v->kind == RQ_VALUE_CONST && v->constant.dtype == RQ_DTYPE_F32 ? v : NULL;
 }
 
+/* The same where it is turned or cut on its way, as linear layers over more than two axes have it; *turned: rows are columns. */
+static const rq_value *source_at(const resetting *r, const rq_node *n, int i, bool *turned)
+{
+    *turned = false;
+    for (int depth = 0; depth < 4; depth++) {
+        const rq_value *found = constant_at(r, n, i);
+        if (found || i >= n->n_in || n->in[i] == RQ_NONE || r->g->values[n->in[i]].kind != RQ_VALUE_NODE)
+            return found;
+        n = &r->g->nodes[r->g->values[n->in[i]].producer];
+        i = 0;
+        if (!strcmp(n->op, "Transpose"))
+            *turned = !*turned;
+        else if (strcmp(n->op, "Split") != 0 && strcmp(n->op, "Identity") != 0)
+            return NULL;
+    }
+    return NULL;
+}
+
 static rq_status fill(const resetting *r, const rq_value *v, rq_nn_init init, double a, double b)
 {
     return v ? rq_nn_initialize(r->g, v->name, init, a, b, r->seed, r->err) : RQ_OK;
@@ -32,18 +50,20 @@ static rq_status fill_within(const resetting *r, const rq_value *v, double bound
 }
 
 /* 1 / sqrt of how many numbers a product by this weight adds up; 0: it is no weight. */
-static double bound_of(const rq_node *n, const rq_value *weight)
+static double bound_of(const resetting *r, const rq_node *n, const rq_value **weight)
 {
-    const rq_shape *s = weight ? &weight->constant.shape : NULL;
+    bool turned;
+    *weight = source_at(r, n, 1, &turned);
+    const rq_shape *s = *weight ? &(*weight)->constant.shape : NULL;
     int64_t fan = 0;
-    if (!s || s->rank < 2)
+    if (!s || s->rank < 2 || (turned && s->rank != 2))
         return 0;
     if (!strcmp(n->op, "Conv") || !strcmp(n->op, "ConvTranspose")) /* PyTorch's fan_in of both is that of axis 1 */
         fan = rq_shape_span(s, 1, s->rank);
     else if (!strcmp(n->op, "Gemm"))
-        fan = s->dim[rq_attr_int(n, "transB", 0) ? 1 : 0];
+        fan = s->dim[(rq_attr_int(n, "transB", 0) != 0) != turned];
     else
-        fan = s->dim[s->rank - 2];
+        fan = s->dim[s->rank - (turned ? 1 : 2)];
     return fan > 0 ? 1 / sqrt((double)fan) : 0;
 }
 
@@ -51,11 +71,13 @@ static double bound_of(const rq_node *n, const rq_value *weight)
 static rq_status reset_add(const resetting *r, const rq_node *n)
 {
     for (int i = 0; i < 2; i++) {
-        const rq_value *bias = constant_at(r, n, i), *x = n->in[1 - i] == RQ_NONE ? NULL : &r->g->values[n->in[1 - i]];
+        bool turned;
+        const rq_value *bias = source_at(r, n, i, &turned), *weight,
+                       *x = n->in[1 - i] == RQ_NONE ? NULL : &r->g->values[n->in[1 - i]];
         if (!bias || bias->constant.shape.rank != 1 || !x || x->kind != RQ_VALUE_NODE)
             continue;
         const rq_node *product = &r->g->nodes[x->producer];
-        const double bound = strcmp(product->op, "MatMul") ? 0 : bound_of(product, constant_at(r, product, 1));
+        const double bound = strcmp(product->op, "MatMul") ? 0 : bound_of(r, product, &weight);
         if (bound > 0)
             return fill_within(r, bias, bound);
     }
@@ -77,8 +99,8 @@ static rq_status reset_node(const resetting *r, const rq_node *n)
     static const char *const recurrent[] = { "LSTM", "GRU", "RNN" };
     for (size_t i = 0; i < sizeof products / sizeof *products; i++)
         if (!strcmp(n->op, products[i])) {
-            const rq_value *w = constant_at(r, n, 1);
-            const double bound = bound_of(n, w);
+            const rq_value *w;
+            const double bound = bound_of(r, n, &w);
             if (bound > 0)
                 RQ_TRY(fill_within(r, w, bound));
             return bound > 0 && n->n_in > 2 ? fill_within(r, constant_at(r, n, 2), bound) : RQ_OK;

@@ -373,6 +373,45 @@ static void parameters_start_as_the_papers_say(void **state)
     rq_graph_destroy(other);
 }
 
+/* Linear over three axes has its weight behind a Transpose, attention of another tensor behind a Split as well: they are drawn anew too, within
+ * 1 / sqrt(fan_in). */
+static void weights_that_are_turned_or_cut_are_drawn_anew(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *name;
+        double bound; /* 1 / sqrt of what a product adds up */
+    } want[] = { { "wide.weight", 0.70710678118 },
+                 { "wide.bias", 0.70710678118 },
+                 { "attend.in_proj_weight", 0.5 },
+                 { "attend.in_proj_bias", 0.5 },
+                 { "attend.out_proj.weight", 0.5 } };
+    rq_nn *n;
+    rq_graph *g = NULL;
+    rq_err err = { 0 };
+    assert_int_equal(rq_nn_create(&n, 1), RQ_OK);
+    const rq_nn_value x = rq_nn_input(n, "x", RQ_DTYPE_F32, 3, (const int64_t[]) { 3, 2, 2 }),
+                      k = rq_nn_input(n, "k", RQ_DTYPE_F32, 3, (const int64_t[]) { 5, 2, 4 }),
+                      q = rq_nn_input(n, "q", RQ_DTYPE_F32, 3, (const int64_t[]) { 3, 2, 4 });
+    rq_nn_output(n, "y", rq_nn_linear(n, "wide", x, 50, NULL));
+    rq_nn_output(n, "z", rq_nn_multihead_attention(n, "attend", q, k, k, 2, NULL));
+    assert_int_equal(rq_nn_finish(n, &g, &err), RQ_OK);
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++)
+        assert_int_equal(rq_nn_initialize(g, want[i].name, RQ_NN_INIT_CONSTANT, 7, 0, 1, &err), RQ_OK);
+    assert_int_equal(rq_nn_reset_parameters(g, 3, &err), RQ_OK);
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+        rq_tensor t;
+        double most = 0;
+        assert_int_equal(rq_edit_constant(g, want[i].name, &t, &err), RQ_OK);
+        for (int64_t e = 0; e < rq_tensor_count(&t); e++)
+            most = fmax(most, fabs((double)t.f32[e]));
+        if (!(most > 0.7 * want[i].bound && most <= want[i].bound))
+            fail_msg("%s: the largest is %g, expected up to %g", want[i].name, most, want[i].bound);
+        rq_tensor_release(&t);
+    }
+    rq_graph_destroy(g);
+}
+
 static void every_allocation_may_fail(void **state)
 {
     (void)state;
@@ -400,6 +439,7 @@ int main(void)
         cmocka_unit_test(one_name_is_one_module),
         cmocka_unit_test(the_first_mistake_is_said),
         cmocka_unit_test(parameters_start_as_the_papers_say),
+        cmocka_unit_test(weights_that_are_turned_or_cut_are_drawn_anew),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
