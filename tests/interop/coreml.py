@@ -3,7 +3,7 @@
 
 Every golden package is written with other metadata, and with every weight made new; coremltools must load both, and find the
 operations, names, types and constants that it finds in the golden one. An image classifier made by us must load, too. Its own
-linear_quantize_weights must take our packages and find the codes that it finds in the golden ones."""
+linear_quantize_weights must take our packages and leave the operations that it leaves of the golden ones (codes are not compared)."""
 import glob, os, subprocess, sys, tempfile
 os.environ['TQDM_DISABLE'] = '1'
 import logging
