@@ -15,8 +15,8 @@ typedef struct rq_report_layer {
     char *reason_float; /* NULL: ran in integers */
     char *method;       /* who chose the range; NULL when not quantized */
     rq_dtype dtype;     /* of the output's codes; NONE when not quantized */
-    int bits;    /* of the codes: fewer than dtype has where a Clip leaves an interval of 2 to 7 bits */
-    float scale; /* first, when there are several */
+    int bits;           /* of the codes: fewer than dtype has where a Clip leaves an interval of 2 to 7 bits */
+    float scale;        /* first, when there are several */
     int32_t zero_point;
     double sqnr_db, cosine; /* against the float value of the same name; NaN when there is none; 200 dB when equal */
     double saturated;       /* share of codes at either end of the range, other than the code of zero */
