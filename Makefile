@@ -4,7 +4,7 @@ JOBS   ?= $(shell nproc)
 GEN    := $(shell command -v ninja >/dev/null 2>&1 && echo -G Ninja)
 PREFIX ?= /usr/local
 
-.PHONY: all build demo test check lint fmt bench determinism golden onnx-tests light install deps transcripts clean help
+.PHONY: all build demo test check lint fmt bench determinism matrix golden onnx-tests light install deps transcripts clean help
 
 all: $(BUILD)/CMakeCache.txt  ## build the library and the command, build/requant
 	@cmake --build $(BUILD) -j $(JOBS) --target requant requant_shared requant_static man
@@ -40,6 +40,10 @@ bench: build         ## kernels and whole models: JSON lines
 determinism: build   ## hashes of files and outputs at every RQ_CPU level, and on arm64 where build-arm64 is there
 	@tests/determinism/run.sh $(BUILD) 16 $(BUILD)/requant $(ARM64)
 ARM64 = $(if $(wildcard build-arm64/requant),"qemu-aarch64 -L $${RQ_ARM64_SYSROOT:-build-arm64-sysroot} build-arm64/requant")
+
+matrix: build        ## the same integers from every kernel and model at every RQ_CPU level, and on arm64 where build-arm64 is there; into docs/results.md
+	@python3 tests/determinism/matrix.py --write docs/results.md $(BUILD) $(ARM64_MATRIX)
+ARM64_MATRIX = $(if $(wildcard build-arm64/tests/kernel_rows),build-arm64 qemu-aarch64 -L $${RQ_ARM64_SYSROOT:-build-arm64-sysroot})
 
 GOLDEN ?= tests/golden
 golden: build        ## compare with a set of golden data: make golden GOLDEN=DIR

@@ -1,13 +1,15 @@
-/* bench/bench_kernels.c — how fast the integer kernels are, per instruction set: JSON lines on stdout.
+/* bench/bench_kernels.c — how fast the integer kernels are, per instruction set, one thread: JSON lines on stdout.
  *
- * `peak` is measured too: the tile alone on a block of A and a panel of B that stay in the first-level cache. */
+ *   bench_kernels           the shapes of a ResNet-50 as products of rows of channels-last pixels
+ *   bench_kernels --bars    what is promised about kernels: a line per bar
+ *
+ * Shares are of the most this machine was measured to do in registers (kernels/peak.h), taken just before and after: a busy machine slows both. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "base/cpu.h"
-#include "kernels/im2col.h"
 #include "kernels/kernels.h"
 
 static double now(void)
@@ -32,111 +34,230 @@ static double seconds_of(void (*fn)(void *), void *arg)
     return best;
 }
 
-enum { CALLS = 20 };
-
-typedef struct tile_arg {
-    const rq_gemm_isa *g;
-    void *a;
-    uint8_t *b;
-    int32_t *c;
-    size_t steps;
-} tile_arg;
-
-static void run_tile(void *arg)
+/* 64-byte aligned, filled with one byte. */
+static void *room(size_t n, int byte)
 {
-    const tile_arg *t = arg;
-    for (int i = 0; i < CALLS; i++)
-        t->g->tile(t->c, RQ_GEMM_MAX_COLUMNS, t->a, t->b, t->steps, t->g->mr, t->g->max_vectors);
+    void *p = aligned_alloc(64, (n + 127) & ~(size_t)63);
+    if (!p)
+        exit(1);
+    return memset(p, byte, (n + 127) & ~(size_t)63);
 }
 
-/* Multiply-adds per second of the tile alone. */
+typedef struct peak_arg {
+    rq_peak_fn fn;
+    double macs;
+} peak_arg;
+
+static void run_peak(void *arg)
+{
+    peak_arg *p = arg;
+    p->macs = p->fn(100000);
+}
+
+/* Multiply-adds per second in registers. */
 static double peak_of(const rq_kernels *k)
 {
-    const rq_gemm_isa *g = &k->gemm;
-    tile_arg t = { .g = g, .steps = (size_t)(256 / g->kr) };
-    t.a = calloc(1, 1 << 16);
-    t.b = calloc(1, 1 << 16);
-    t.c = calloc(RQ_GEMM_MAX_MR, RQ_GEMM_MAX_COLUMNS * sizeof *t.c);
-    const double s = seconds_of(run_tile, &t);
-    free(t.a), free(t.b), free(t.c);
-    return (double)CALLS * 256 * g->mr * g->max_vectors * g->lanes / s;
+    peak_arg p = { .fn = k->peak_int };
+    const double s = seconds_of(run_peak, &p);
+    return p.macs / s;
 }
 
-typedef struct conv_arg {
-    const rq_kernels *k;
-    rq_im2col g;
-    int64_t rows, depth, columns;
-    int64_t *tap;
-    uint8_t *x, *y, *padded;
-    rq_gemm job;
-} conv_arg;
+/* ---- products ---- */
 
-static void fill(const void *arg, uint8_t *panel, int64_t p)
+typedef struct conv {
+    int64_t channels, size, window, stride, out; /* pixels in rows and columns */
+    uint8_t *x;                                  /* [size + window - 1][size + window - 1][channels] */
+    rq_qgemm g;
+} conv;
+
+/* Row r of the window of output pixel i + q: window pixels that lie together. */
+static void find(const void *arg, const uint8_t **at, int stride, int64_t i, int n)
 {
-    const conv_arg *c = arg;
-    int vectors;
-    const int64_t first = rq_gemm_panel(&c->k->gemm, c->columns, p, &vectors),
-                  most = (int64_t)vectors * c->k->gemm.lanes;
-    rq_im2col_panel(&c->g, &c->k->gemm, panel, c->g.direct ? c->x : c->padded, c->tap, c->depth, first,
-                    c->columns - first < most ? c->columns - first : most, 0);
+    const conv *c = arg;
+    const int64_t wide = c->size + c->window - 1;
+    for (int q = 0; q < n; q++)
+        for (int64_t r = 0; r < c->window; r++)
+            at[r * stride + q] =
+                c->x + (((i + q) / c->out * c->stride + r) * wide + (i + q) % c->out * c->stride) * c->channels;
 }
 
-static void run_conv(void *arg)
+static void run_product(void *arg)
 {
-    conv_arg *c = arg;
-    if (!c->g.direct)
-        rq_im2col_pad(&c->g, c->padded, c->x, 0, 0, NULL);
-    rq_gemm_run(&c->job, NULL);
+    rq_qgemm_run(&((conv *)arg)->g, NULL);
 }
 
-static void bench_conv(const rq_kernels *k, double peak, int64_t channels, int64_t size, int64_t rows, int64_t kernel,
-                       int64_t stride)
+/* Seconds of a convolution of one image, requantized to codes. */
+static double conv_seconds(const rq_kernels *k, int64_t channels, int64_t size, int64_t outputs, int64_t window,
+                           int64_t stride, double *macs)
 {
-    conv_arg c = { .k = k, .rows = rows, .depth = channels * kernel * kernel };
-    const int64_t out = (size + kernel / 2 * 2 - kernel) / stride + 1;
-    c.g = (rq_im2col) { .in = { 1, size, size },
-                        .out = { 1, out, out },
-                        .kernel = { 1, kernel, kernel },
-                        .stride = { 1, stride, stride },
-                        .dilation = { 1, 1, 1 },
-                        .pad = { 0, kernel / 2, kernel / 2 },
-                        .channels = channels };
-    rq_im2col_init(&c.g);
-    c.columns = out * out;
-    c.tap = malloc((size_t)c.depth * sizeof *c.tap);
-    for (int64_t i = 0; i < c.depth; i++) {
-        const int64_t at[3] = { 0, i / kernel % kernel, i % kernel };
-        c.tap[i] = rq_im2col_tap(&c.g, i / (kernel * kernel), at);
+    conv c = { .channels = channels, .size = size, .window = window, .stride = stride };
+    const int64_t wide = size + window - 1, run = window * channels;
+    c.out = (size - 1) / stride + 1;
+    uint8_t *src = room((size_t)(outputs * window * run), 3), *y = room((size_t)(c.out * c.out * outputs), 0);
+    float *m = room((size_t)outputs * sizeof *m, 0);
+    void *w = room(rq_qgemm_w_bytes(&k->qgemm, window, run, outputs), 0);
+    int32_t *sum = room((size_t)outputs * sizeof *sum, 0);
+    c.x = room((size_t)(wide * wide * channels), 1);
+    for (int64_t i = 0; i < outputs; i++)
+        m[i] = 1e-3f;
+    rq_qgemm_pack(&k->qgemm, w, src, run * outputs, outputs, 1, window, run, outputs, 0, sum);
+    c.g = (rq_qgemm) { .k = k, .rows = c.out * c.out, .runs = window, .run = run, .columns = outputs, .w = w };
+    if (window == 1 && stride == 1) {
+        c.g.x = c.x;
+        c.g.x_stride = channels;
+    } else {
+        c.g.find = find;
+        c.g.find_arg = &c;
     }
-    c.x = calloc(1, (size_t)(channels * size * size));
-    c.y = calloc(1, (size_t)(rows * c.columns));
-    c.padded = calloc(1, rq_im2col_bytes(&c.g) + 1);
-    int32_t *add = calloc((size_t)rows, sizeof *add);
-    float *m = malloc((size_t)rows * sizeof *m);
-    for (int64_t i = 0; i < rows; i++)
-        m[i] = 0.01f;
-    void *a = aligned_alloc(64, (rq_gemm_a_bytes(&k->gemm, rows, c.depth) + 63) & ~(size_t)63);
-    memset(a, 1, rq_gemm_a_bytes(&k->gemm, rows, c.depth));
-    void *scratch = aligned_alloc(64, (rq_gemm_scratch(&k->gemm, c.depth, c.columns, 1) + 63) & ~(size_t)63);
-    c.job = (rq_gemm) { .k = k,
-                        .rows = rows,
-                        .depth = c.depth,
-                        .columns = c.columns,
-                        .a = a,
-                        .fill = fill,
-                        .fill_arg = &c,
-                        .scratch = scratch };
-    c.job.out =
-        (rq_gemm_out) { .kind = RQ_GEMM_CODES, .y = c.y, .ld = c.columns, .row_add = add, .row_m = m, .hi = 255 };
-    const double s = seconds_of(run_conv, &c), macs = (double)rows * (double)c.depth * (double)c.columns;
+    c.g.out = (rq_qgemm_out) { .kind = RQ_QGEMM_CODES, .y = y, .ld = outputs, .col_add = sum, .col_m = m, .hi = 255 };
+    *macs = (double)c.g.rows * (double)window * (double)run * (double)outputs;
+    const double s = seconds_of(run_product, &c);
+    free(src), free(y), free(m), free(w), free(sum), free(c.x);
+    return s;
+}
+
+static void print_conv(const rq_kernels *k, double peak, int64_t channels, int64_t size, int64_t outputs,
+                       int64_t window, int64_t stride)
+{
+    double macs;
+    const double s = conv_seconds(k, channels, size, outputs, window, stride, &macs);
     printf("{\"kernel\": \"conv\", \"isa\": \"%s\", \"channels\": %d, \"size\": %d, \"outputs\": %d, \"window\": %d, "
            "\"stride\": %d, \"ms\": %.4f, \"gops\": %.1f, \"share_of_peak\": %.2f}\n",
-           k->isa, (int)channels, (int)size, (int)rows, (int)kernel, (int)stride, s * 1e3, 2e-9 * macs / s,
+           k->isa, (int)channels, (int)size, (int)outputs, (int)window, (int)stride, s * 1e3, 2e-9 * macs / s,
            macs / s / peak);
-    free(c.tap), free(c.x), free(c.y), free(c.padded), free(add), free(m), free(a), free(scratch);
 }
 
-int main(void)
+/* GEMM of 1024 rows, columns and depth: a pointwise convolution of 32 x 32 pixels. Multiply-adds per second. */
+static double gemm_1024(const rq_kernels *k)
+{
+    double macs;
+    const double s = conv_seconds(k, 1024, 32, 1024, 1, 1, &macs);
+    return macs / s;
+}
+
+/* ---- depthwise ---- */
+
+typedef struct depthwise {
+    const rq_kernels *k;
+    int64_t channels, size, stride, out;
+    rq_dwlast_row row;
+    uint8_t *x, *y, *copy, *zero;
+    int32_t *sums;
+    float *m;
+} depthwise;
+
+/* A 3x3 window over a whole image with borders, row by row. */
+static void run_depthwise(void *arg)
+{
+    const depthwise *d = arg;
+    rq_dwlast_row g = d->row;
+    for (int64_t o = 0; o < d->out; o++) {
+        const uint8_t *rows[3];
+        for (int64_t r = 0; r < 3; r++) {
+            const int64_t at = o * d->stride + r - 1;
+            rows[r] = at < 0 || at >= d->size ? NULL : d->x + at * d->size * d->channels;
+        }
+        g.x = rows;
+        g.y = d->y + o * d->out * d->channels;
+        d->k->dwlast_s8->window(&g, 3, (int)d->stride);
+    }
+}
+
+static void run_copy(void *arg)
+{
+    const depthwise *d = arg;
+    memcpy(d->copy, d->x, (size_t)(d->size * d->size * d->channels));
+}
+
+static void run_requantize(void *arg)
+{
+    const depthwise *d = arg;
+    const size_t c = (size_t)d->channels;
+    d->k->requantize_tile(d->y, c, d->sums, c, (size_t)(d->out * d->out), c, NULL, d->m, 3, 0, 255);
+}
+
+/* How many times a copy of the input and a requantization of the output take together, each measured alone. */
+static double depthwise_times(const rq_kernels *k, int64_t channels, int64_t size, int64_t stride)
+{
+    const rq_dwlast_isa *isa = k->dwlast_s8;
+    const int64_t out = (size - 1) / stride + 1;
+    const size_t in_bytes = (size_t)(size * size * channels), n_out = (size_t)(out * out * channels);
+    depthwise d = { .k = k, .channels = channels, .size = size, .stride = stride, .out = out };
+    int16_t *w = room((size_t)channels * 9 * sizeof *w, 0);
+    int32_t *add = room((size_t)channels * sizeof *add, 0);
+    void *packed = room(rq_dwlast_bytes(isa, channels, 3, 3), 0),
+         *finish = room(rq_dwlast_finish_bytes(isa, channels), 0);
+    d.x = room(in_bytes, 1), d.y = room(n_out, 0), d.copy = room(in_bytes, 0), d.zero = room((size_t)channels, 1);
+    d.sums = room(n_out * sizeof *d.sums, 0);
+    d.m = room((size_t)channels * sizeof *d.m, 0);
+    for (int64_t i = 0; i < channels; i++)
+        d.m[i] = 1e-3f;
+    for (int64_t i = 0; i < channels * 9; i++)
+        w[i] = (int16_t)(i % 255 - 127);
+    rq_dwlast_pack(isa, packed, w, channels, 3, 3);
+    rq_dwlast_pack_finish(isa, finish, add, d.m, channels);
+    d.row = (rq_dwlast_row) { .channels = channels,
+                              .n = out,
+                              .w = packed,
+                              .finish = finish,
+                              .height = 3,
+                              .zero = d.zero,
+                              .pitch = channels,
+                              .first = 1,
+                              .last = size + 1,
+                              .ld = channels,
+                              .zp = 3,
+                              .hi = 255 };
+    const double s = seconds_of(run_depthwise, &d), floor = seconds_of(run_copy, &d) + seconds_of(run_requantize, &d);
+    free(w), free(add), free(packed), free(finish), free(d.x), free(d.y), free(d.copy), free(d.zero), free(d.sums),
+        free(d.m);
+    return s / floor;
+}
+
+/* ---- bars ---- */
+
+static void print_bar(const char *what, const char *level, double value, const char *unit, double bar, bool at_most)
+{
+    printf("{\"what\": \"%s\", \"level\": \"%s\", \"value\": %.4g, \"unit\": \"%s\"", what, level, value, unit);
+    if (bar > 0)
+        printf(", \"bar\": %.4g, \"at_most\": %s", bar, at_most ? "true" : "false");
+    puts("}");
+}
+
+static void bars(void)
+{
+    unsigned flags;
+    double vnni = 0;
+    const char *name;
+    for (int level = 0; (name = rq_cpu_level(level, &flags)); level++) {
+        if (!level || (rq_cpu_detect() & flags) != flags)
+            continue;
+        rq_kernels k;
+        rq_kernels_init(&k, flags);
+        const double before = peak_of(&k), rate = gemm_1024(&k), after = peak_of(&k);
+        const double peak = before > after ? before : after;
+        const bool is_vnni = !strcmp(name, "vnni");
+        print_bar("GEMM 1024^3, share of the peak in registers", name, rate / peak, "", is_vnni ? 0.7 : 0, false);
+        print_bar("GEMM 1024^3", name, 2e-9 * rate, "GOP/s", 0, false);
+        if (is_vnni)
+            vnni = rate;
+        if (!strcmp(name, "amx") && vnni > 0)
+            print_bar("GEMM 1024^3, times as fast as vnni", name, rate / vnni, "", 4, false);
+        static const struct {
+            int64_t size, channels, stride;
+        } windows[] = { { 112, 32, 1 }, { 112, 96, 2 }, { 56, 144, 1 }, { 56, 144, 2 }, { 28, 192, 1 },
+                        { 28, 192, 2 }, { 14, 384, 1 }, { 14, 576, 1 }, { 14, 576, 2 } };
+        for (size_t i = 0; i < sizeof windows / sizeof windows[0]; i++) {
+            char what[96];
+            snprintf(what, sizeof what, "depthwise 3x3, %dx%dx%d, stride %d, beside copying and requantizing",
+                     (int)windows[i].size, (int)windows[i].size, (int)windows[i].channels, (int)windows[i].stride);
+            print_bar(what, name, depthwise_times(&k, windows[i].channels, windows[i].size, windows[i].stride), "times",
+                      is_vnni ? 4 : 0, true);
+        }
+    }
+}
+
+static void shapes(void)
 {
     unsigned flags;
     for (int level = 0; rq_cpu_level(level, &flags); level++) {
@@ -145,18 +266,25 @@ int main(void)
         rq_kernels k;
         rq_kernels_init(&k, flags);
         const double peak = peak_of(&k);
-        printf("{\"kernel\": \"tile\", \"isa\": \"%s\", \"gops\": %.1f}\n", k.isa, 2e-9 * peak);
-        /* the shapes of a ResNet-50 */
-        bench_conv(&k, peak, 3, 224, 64, 7, 2);
-        bench_conv(&k, peak, 64, 56, 64, 1, 1);
-        bench_conv(&k, peak, 64, 56, 64, 3, 1);
-        bench_conv(&k, peak, 64, 56, 256, 1, 1);
-        bench_conv(&k, peak, 128, 28, 128, 3, 1);
-        bench_conv(&k, peak, 512, 28, 128, 1, 1);
-        bench_conv(&k, peak, 256, 14, 256, 3, 1);
-        bench_conv(&k, peak, 1024, 14, 256, 1, 1);
-        bench_conv(&k, peak, 512, 7, 512, 3, 1);
-        bench_conv(&k, peak, 512, 7, 2048, 1, 1);
+        printf("{\"kernel\": \"peak\", \"isa\": \"%s\", \"gops\": %.1f}\n", k.isa, 2e-9 * peak);
+        print_conv(&k, peak, 3, 224, 64, 7, 2);
+        print_conv(&k, peak, 64, 56, 64, 1, 1);
+        print_conv(&k, peak, 64, 56, 64, 3, 1);
+        print_conv(&k, peak, 64, 56, 256, 1, 1);
+        print_conv(&k, peak, 128, 28, 128, 3, 1);
+        print_conv(&k, peak, 512, 28, 128, 1, 1);
+        print_conv(&k, peak, 256, 14, 256, 3, 1);
+        print_conv(&k, peak, 1024, 14, 256, 1, 1);
+        print_conv(&k, peak, 512, 7, 512, 3, 1);
+        print_conv(&k, peak, 512, 7, 2048, 1, 1);
     }
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && !strcmp(argv[1], "--bars"))
+        bars();
+    else
+        shapes();
     return 0;
 }

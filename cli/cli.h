@@ -244,6 +244,35 @@ bool cli_onednn(const cli_common *a);
 /* Is this where results go, so that no table may be printed there? */
 bool cli_is_stdout(const char *path);
 
+/* ---- quantize_coreml.c ---- */
+
+/* What `requant quantize` was told, where a Core ML package becomes one. */
+typedef struct cli_coreml_quantize {
+    const cli_common *common;
+    const char *data, *out, *json, *config;
+    const char *eval, *output;
+    int mode;           /* rq_mode, or CLI_MODE_ACTIVATIONS */
+    int weights, block; /* positions in the words of --weights, --block-size */
+    bool affine_weights, per_tensor, joint;
+    bool unsigned_activations;
+    int64_t weight_threshold, samples, seed;
+    double max_drop; /* negative: not asked for */
+    cli_list ops, nodes, except;
+} cli_coreml_quantize;
+enum { CLI_MODE_ACTIVATIONS = 3 }; /* of --mode, for packages only */
+int cli_quantize_coreml(const cli_command *c, const cli_coreml_quantize *a);
+/* The config that was given, or that our options mean; of activations, or of weights. *out is yours. */
+rq_status cli_coreml_config(rq_coreml_config **out, const cli_coreml_quantize *a, bool activations, rq_err *err);
+/* A report as text or as JSON, to give back with free; NULL: memory is out. */
+char *cli_coreml_report(const rq_coreml_report *r, bool json, bool all);
+
+/* ---- quantize_coreml_run.c ---- */
+
+/* Activations, and weights behind them where the mode is static; judged. */
+int cli_quantize_coreml_run(const cli_command *c, const cli_coreml_quantize *a);
+/* Did the result keep what --max-drop allows? CLI_OK, or CLI_MISSED, said with the layers that harm most. */
+int cli_quantize_verdict(const rq_report *r, double max_drop, const char *out);
+
 /* ---- ends.c ---- */
 
 typedef struct cli_ends {
@@ -264,6 +293,22 @@ typedef struct cli_trial {
 const char *cli_trial_begin(cli_trial *t, const char *out);
 /* Remove it. A trial that never began is fine. */
 void cli_trial_end(cli_trial *t);
+
+/* ---- package.c ---- */
+
+/* Does the name end in .mlpackage? */
+bool cli_is_package(const char *path);
+/* g as a Core ML package, and on stderr what is to be said of that (unless quiet). Description, images, labels and metadata of `model` are kept where
+ * that is a package (NULL: none). cfg NULL: defaults. metadata: a state dict for rq_coreml_apply_metadata, or NULL. */
+rq_status cli_save_package(const rq_graph *g, const char *out, const char *model, const rq_coreml_cfg *cfg,
+                           const char *metadata, const char *command, bool quiet, rq_err *err);
+/* As a package or by rq_save_as, whichever the name says. */
+rq_status cli_save(const rq_graph *g, const char *out, const char *model, const rq_save_cfg *cfg, const char *command,
+                   bool quiet, rq_err *err);
+
+/* What was just written to `path` of g, to judge it with: the file; of a package, whose inputs have one sample where g leaves the number open, its program
+ * for any number. */
+rq_status cli_load_saved(rq_graph **out, const rq_graph *g, const char *path, rq_err *err);
 
 /* ---- progress.c ---- */
 

@@ -7,6 +7,7 @@ typedef struct bench_args {
     cli_common common;
     const char *data, *json, *against;
     int64_t runs;
+    bool no_peak;
 } bench_args;
 
 #define TO(field) offsetof(bench_args, field)
@@ -15,6 +16,8 @@ static const cli_opt opts[] = {
     { CLI_IN, 'd', "data", "DATA", TO(data), "samples to run on (default: made-up noise)", NULL, 0, 0 },
     { CLI_INT, 0, "runs", "N", TO(runs), "runs to time (default: about two seconds of them, at least 10)", NULL, 1,
       1e6 },
+    { CLI_FLAG, 0, "no-peak", NULL, TO(no_peak), "do without the two seconds of measuring what this machine can do",
+      NULL, 0, 0 },
     { CLI_OUT, 0, "json", "FILE", TO(json), "write the result as JSON (-: standard output)", NULL, 0, 0 },
     CLI_ROWS_DATA,
     CLI_ROWS_COMMON,
@@ -41,6 +44,7 @@ static int run(void *args)
         .threads = (int)a->common.threads,
         .onednn = cli_onednn(&a->common),
         .match = (rq_match)a->common.match,
+        .peak = !a->no_peak,
         .runs = (int)a->runs,
         .batch = a->common.batch,
         .dims = a->common.dims.items,
@@ -69,10 +73,16 @@ done:
 const cli_command cmd_bench = {
     .name = "bench",
     .synopsis = "MODEL [--against MODEL2] [-d DATA] [--json FILE] [OPTION]...",
-    .summary = "latency: median and spread, per layer, GOP/s",
-    .about = "Runs MODEL many times and reports the median, the fastest and the 95th percentile of one run, and the "
-             "median of "
-             "each layer. With --against the two models take turns, so that a busy machine slows both.",
+    .summary = "latency: median and spread, per layer, share of the machine's peak",
+    .about =
+        "Runs MODEL many times and reports the median, the fastest and the 95th percentile of one run, and the "
+        "median of "
+        "each layer: in GOP/s where it multiplies, else in GB/s read and written, and as a share of what this "
+        "machine was measured to do at most (multiply-adds in registers; copying more than its caches hold, so that "
+        "small layers may pass 100 %).\n"
+        "With --against the two models take turns, so that a busy machine slows both; layers are matched by "
+        "name, and one that is slower in int8 than in float, with what follows it that the other model does not "
+        "have, is marked.",
     .min_operands = 1,
     .max_operands = 1,
     .args_size = sizeof(bench_args),

@@ -9,9 +9,12 @@
 typedef struct ops_args {
     cli_common common;
     const char *json;
+    bool coreml;
 } ops_args;
 
 static const cli_opt opts[] = {
+    { CLI_FLAG, 0, "coreml", NULL, offsetof(ops_args, coreml), "operators of Core ML programs, and what they become",
+      NULL, 0, 0 },
     { CLI_OUT, 0, "json", "FILE", offsetof(ops_args, json), "write the result as JSON (-: standard output)", NULL, 0,
       0 },
     CLI_ROWS_COMMON,
@@ -34,7 +37,37 @@ static void print_table(void)
     printf("%d operators, %d of them in integers\n", n, n_int);
 }
 
-static rq_status save_json(const char *path, rq_err *err)
+static void print_coreml(void)
+{
+    const char *name, *onnx;
+    int n = 0;
+    printf("%-40s %s\n", "operator", "becomes");
+    for (; rq_coreml_operator(n, &name, &onnx); n++)
+        printf("%-40s %s\n", name, onnx);
+    printf("%d operators of Core ML programs\n", n);
+    rq_op_support op;
+    int written = 0;
+    printf("\n%-16s %-36s %s\n", "domain", "operator of ONNX", "written");
+    for (int i = 0; rq_ops_support(i, &op); i++) {
+        const rq_coreml_target target = rq_coreml_writes(op.domain, op.name);
+        if (target)
+            printf("%-16s %-36s iOS %d\n", *op.domain ? op.domain : "ai.onnx", op.name,
+                   (int)target + (target > 9 ? 16 : 9));
+        written += target != RQ_COREML_LOWEST;
+    }
+    printf("%d operators of ONNX can be written, from that system on\n", written);
+}
+
+static json_t *json_of_coreml(void)
+{
+    const char *name, *onnx;
+    json_t *all = json_array();
+    for (int i = 0; rq_coreml_operator(i, &name, &onnx); i++)
+        json_array_append_new(all, json_pack("{s:s, s:s}", "name", name, "becomes", onnx));
+    return all;
+}
+
+static json_t *json_of_onnx(void)
 {
     rq_op_support op;
     json_t *all = json_array();
@@ -43,6 +76,11 @@ static rq_status save_json(const char *path, rq_err *err)
                               json_pack("{s:s, s:s, s:i, s:i, s:b, s:b, s:s, s:s}", "domain", op.domain, "name",
                                         op.name, "since", op.since, "known", op.known, "runs", (int)op.runs, "gradient",
                                         (int)op.gradient, "integer", op.integer, "placement", op.placement));
+    return all;
+}
+
+static rq_status save_json(const char *path, json_t *all, rq_err *err)
+{
     char *text = json_dumps(all, JSON_INDENT(1));
     json_decref(all);
     if (!text)
@@ -59,21 +97,24 @@ static int run(void *args)
     ops_args *a = args;
     rq_err err = { 0 };
     if (!a->common.quiet && !cli_is_stdout(a->json))
-        print_table();
-    if (a->json && save_json(a->json, &err))
+        a->coreml ? print_coreml() : print_table();
+    if (a->json && save_json(a->json, a->coreml ? json_of_coreml() : json_of_onnx(), &err))
         return cli_fail("ops", &err);
     return CLI_OK;
 }
 
 const cli_command cmd_ops = {
     .name = "ops",
-    .synopsis = "[--json FILE] [OPTION]...",
+    .synopsis = "[--coreml] [--json FILE] [OPTION]...",
     .summary = "the support table",
     .about = "Lists every operator there is a row for: the opsets whose meaning of it is implemented, whether it runs "
              "in float, whether gradients go through it, how it "
              "runs in integers (`own`: a kernel, `table`: a 256-entry table, `moves codes`: the float code moves "
              "bytes), and what "
-             "the quantizer does with it.",
+             "the quantizer does with it. With --coreml: the operators of Core ML programs that can be read, and the "
+             "operators of ONNX that they become; then the operators of ONNX that can be written as such, and for "
+             "which system "
+             "at least.",
     .min_operands = 0,
     .max_operands = 0,
     .args_size = sizeof(ops_args),

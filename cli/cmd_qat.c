@@ -277,7 +277,8 @@ static rq_status calibrate(job *j, rq_err *err)
             printf("%d of %d fake-quantizers start from the scales of %s\n", taken, n, model_of(j));
     }
     RQ_TRY(judge_on(j, "ptq", &j->ptq_loss, &j->ptq_accuracy, err));
-    if (has_batch_norms(j->original)) {
+    const rq_module_linear_quantizer_config m = rq_linear_quantizer_config_effective(j->config);
+    if (has_batch_norms(j->original) && !(m.has_milestones && m.milestones[3] == 0)) { /* 0: frozen from the start */
         j->t.was_loss = j->ptq_loss;
         j->t.was_accuracy = j->ptq_accuracy;
     }
@@ -312,8 +313,8 @@ static rq_status make(job *j, rq_err *err)
     if (!j->where)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory");
     RQ_TRY(rq_linear_quantizer_finalize(j->q, &j->g, err));
-    RQ_TRY(rq_save_as(j->g, j->where, &form, err));
-    return rq_load(&j->saved, j->where, err);
+    RQ_TRY(cli_save(j->g, j->where, model_of(j), &form, "qat", a->train.common.quiet, err));
+    return cli_load_saved(&j->saved, j->g, j->where, err);
 }
 
 /* The file beside the float model, and the simulation beside the file. */
@@ -395,7 +396,8 @@ static int finish(job *j, rq_err *err)
                 a->max_drop, a->train.out);
         return CLI_MISSED;
     }
-    return j->where != a->train.out && rq_save_as(j->g, a->train.out, &form, err) ? CLI_FAILED : CLI_OK;
+    return j->where != a->train.out && cli_save(j->g, a->train.out, model_of(j), &form, "qat", true, err) ? CLI_FAILED
+                                                                                                          : CLI_OK;
 }
 
 static void release(job *j)

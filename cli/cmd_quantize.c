@@ -23,6 +23,9 @@ typedef struct quantize_args {
     int64_t samples, seed;
     double max_drop;
     bool requantize, affine_weights;
+    const char *config;
+    int64_t weight_threshold;
+    bool joint, keep_losers;
 } quantize_args;
 
 #define TO(field) offsetof(quantize_args, field)
@@ -51,8 +54,8 @@ static const cli_opt opts[] = {
     { CLI_INT, 0, "opset", "N", TO(opset), "write opset N (default: as low as model and scales allow)", NULL, 10, 25 },
     { CLI_ENUM, 0, "mode", "MODE", TO(mode),
       "what becomes integers: static (weights and activations, calibrated on DATA; the default), dynamic (inputs of "
-      "products are measured as they pass) or weight-only",
-      "static|dynamic|weight-only", 0, 0 },
+      "products are measured as they pass) or weight-only; of a Core ML package also activations alone",
+      "static|dynamic|weight-only|activations", 0, 0 },
     CLI_ROWS_RANGES(quantize_args, how),
     { CLI_IN, 0, "ranges", "FILE", TO(ranges),
       "take ranges from here (`requant calibrate`, ONNX Runtime's or TensorRT's calibration) instead of measuring them",
@@ -71,6 +74,15 @@ static const cli_opt opts[] = {
       "weight-only: write DequantizeLinear (dq, the default) or ONNX Runtime's MatMulNBits and GatherBlockQuantized "
       "(matmulnbits), which want blocks",
       "dq|matmulnbits", 0, 0 },
+    { CLI_IN, 0, "config", "FILE", TO(config),
+      "of a .mlpackage: a YAML file as coremltools' OptimizationConfig.from_yaml reads it (global_config, "
+      "op_type_configs, op_name_configs)",
+      NULL, 0, 0 },
+    { CLI_INT, 0, "weight-threshold", "N", TO(weight_threshold),
+      "of a .mlpackage, weight-only: weights of more elements than this (default 2048)", NULL, 0, 9e15 },
+    { CLI_FLAG, 0, "joint", NULL, TO(joint),
+      "of a .mlpackage, weight-only: the tables and numbers of weights that are compressed already, too (iOS 18)", NULL,
+      0, 0 },
     { CLI_FLAG, 0, "per-row", NULL, TO(per_row),
       "dynamic: a scale for each row of a product's input, not one for the tensor", NULL, 0, 0 },
     { CLI_FLAG, 0, "dynamic-conv", NULL, TO(dynamic_conv),
@@ -87,8 +99,14 @@ static const cli_opt opts[] = {
       "u8 activations: zero point 0, or 128 where the range goes below 0", NULL, 0, 0 },
     { CLI_NUM, 0, "min-range", "X", TO(how.settings.min_range), "widen narrower ranges to X", NULL, 0, 1e30 },
     { CLI_LIST, 0, "op", "TYPE", TO(ops), "quantize operators of this type only; may be repeated", NULL, 0, 0 },
-    { CLI_LIST, 0, "node", "NAME", TO(nodes), "quantize this node only; may be repeated", NULL, 0, 0 },
-    { CLI_LIST, 0, "exclude", "NAME", TO(except), "leave this node in float; may be repeated", NULL, 0, 0 },
+    { CLI_LIST, 0, "node", "NAME", TO(nodes),
+      "quantize nodes of this name only (* and ? stand for any letters); may be repeated", NULL, 0, 0 },
+    { CLI_LIST, 0, "exclude", "NAME", TO(except), "leave nodes of this name in float, likewise; may be repeated", NULL,
+      0, 0 },
+    { CLI_FLAG, 0, "keep-losers-float", NULL, TO(keep_losers),
+      "time both models on this machine, and leave layers in float that are slower in int8; says which, so that "
+      "--exclude can repeat it",
+      NULL, 0, 0 },
     { CLI_FLAG, 0, "const-matmul", NULL, TO(how.settings.const_matmul), "products of two activations stay in float",
       NULL, 0, 0 },
     { CLI_FLAG, 0, "float-bias", NULL, TO(how.settings.float_bias), "biases stay in float", NULL, 0, 0 },
@@ -127,6 +145,7 @@ static void defaults(void *args)
     a->weight_method = (int)a->how.settings.weight_method;
     a->max_drop = -1;
     a->profile = -1; /* none */
+    a->weight_threshold = 2048;
 }
 
 /* The settings of every tensor: defaults, then the recipe, then the command line. */
@@ -176,8 +195,10 @@ static int refuse_idle(const cli_command *c, const quantize_args *a)
                                               "keep-relu",
                                               "force-moves",
                                               "format",
+                                              "keep-losers-float",
                                               NULL };
     static const char *const dynamic[] = { "per-row", "dynamic-conv", NULL };
+    static const char *const packages[] = { "config", "weight-threshold", "joint", NULL };
     static const char *const weights[] = { "block-size", "weight-method", "weight-form", "accuracy-level", NULL };
     static const char *const measuring[] = { "method",           "percentile", "decay", "bins", "quantized-bins",
                                              "symmetric-ranges", "samples",    "seed",  NULL };
@@ -188,6 +209,7 @@ static int refuse_idle(const cli_command *c, const quantize_args *a)
     } sets[] = { { calibrated, a->mode != RQ_MODE_STATIC, "it belongs to --mode static" },
                  { dynamic, a->mode != RQ_MODE_DYNAMIC, "it belongs to --mode dynamic" },
                  { weights, a->mode != RQ_MODE_WEIGHT_ONLY, "it belongs to --mode weight-only" },
+                 { packages, true, "it belongs to Core ML packages" },
                  { measuring, a->ranges && a->mode == RQ_MODE_STATIC, "with --ranges nothing is measured" } };
     for (size_t i = 0; i < sizeof sets / sizeof sets[0]; i++)
         for (const char *const *n = sets[i].names; sets[i].idle && *n; n++)
@@ -208,6 +230,11 @@ static int refuse(const cli_command *c, const quantize_args *a)
         return cli_usage(c, "samples are missing: -d DATA (--ranges, --mode dynamic and weight-only can do without)");
     if (a->ranges && a->mode != RQ_MODE_STATIC)
         return cli_usage(c, "--ranges is for --mode static");
+    if (a->keep_losers && !a->data)
+        return cli_usage(c, "--keep-losers-float runs both models: it needs samples, -d DATA");
+    if (a->keep_losers && (a->ends.inputs || a->ends.outputs))
+        return cli_usage(
+            c, "--keep-losers-float compares models with the same inputs and outputs: not with --inputs or --outputs");
     if (!a->data && !a->eval && (a->max_drop >= 0 || a->json))
         return cli_usage(c, "--%s needs samples to judge on: -d DATA", a->json ? "json" : "max-drop");
     if (!a->out)
@@ -322,6 +349,16 @@ static rq_status warn_of_old_opset(job *j, rq_err *err)
     return RQ_OK;
 }
 
+/* Layers that are slower in int8 stay in float; which, stands in the verdict. */
+static rq_status keep_losers(job *j, rq_err *err)
+{
+    rq_losers l;
+    RQ_TRY(rq_ptq_keep_losers(&l, &j->g, j->original, j->data, &j->cfg, &j->notes, err));
+    const rq_status st = rq_losers_note(&l, &j->notes);
+    rq_losers_release(&l);
+    return st ? rq_fail(err, st, "out of memory") : RQ_OK;
+}
+
 /* Read, quantize, write; read back what was written, and look at it as the runtime will. */
 static rq_status make(job *j, rq_err *err)
 {
@@ -346,8 +383,10 @@ static rq_status make(job *j, rq_err *err)
     if (!j->where)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory");
     RQ_TRY(rq_ptq(j->g, j->data, &j->cfg, &j->notes, err));
-    RQ_TRY(rq_save_as(j->g, j->where, &j->form, err));
-    RQ_TRY(rq_load(&j->saved, j->where, err));
+    if (a->keep_losers)
+        RQ_TRY(keep_losers(j, err));
+    RQ_TRY(cli_save(j->g, j->where, a->common.operand[0], &j->form, "quantize", a->common.quiet, err));
+    RQ_TRY(cli_load_saved(&j->saved, j->g, j->where, err));
     if (a->profile >= 0)
         RQ_TRY(rq_lint_graph(&j->lint, j->saved, (rq_profile)a->profile, err));
     if (a->opset && a->opset < 11 && j->cfg.settings.float_bias && a->profile != RQ_PROFILE_TENSORRT)
@@ -397,20 +436,18 @@ static void print_unjudged(const job *j)
     printf("not judged: no samples were given (-d DATA, or --eval DATA)\n");
 }
 
-/* Did the result keep what --max-drop allows? When not, name the layers that harm most. */
-static int verdict(const quantize_args *a, const rq_report *r)
+int cli_quantize_verdict(const rq_report *r, double max_drop, const char *out)
 {
-    if (a->max_drop < 0 || r->drop <= a->max_drop)
+    if (max_drop < 0 || r->drop <= max_drop)
         return CLI_OK;
     fflush(stdout);
     if (isnan(r->drop)) {
         fprintf(stderr,
-                "requant quantize: --max-drop has neither accuracy nor agreement to go by; %s was not written\n",
-                a->out);
+                "requant quantize: --max-drop has neither accuracy nor agreement to go by; %s was not written\n", out);
         return CLI_MISSED;
     }
     fprintf(stderr, "requant quantize: %.2f points lost, --max-drop allows %.2f; %s was not written\n", r->drop,
-            a->max_drop, a->out);
+            max_drop, out);
     int worst[3], n = rq_report_worst(r, worst);
     for (int i = 0; i < n; i++) {
         const rq_report_layer *l = &r->layers[worst[i]];
@@ -441,8 +478,9 @@ static int finish(job *j, bool judged, rq_err *err)
         return CLI_OK;
     if (a->json && rq_report_save_json(&j->report, a->json, err))
         return CLI_FAILED;
-    const int rc = verdict(a, &j->report);
-    if (rc == CLI_OK && j->where != a->out && rq_save_as(j->g, a->out, &j->form, err))
+    const int rc = cli_quantize_verdict(&j->report, a->max_drop, a->out);
+    if (rc == CLI_OK && j->where != a->out &&
+        cli_save(j->g, a->out, a->common.operand[0], &j->form, "quantize", true, err))
         return CLI_FAILED;
     return rc;
 }
@@ -466,6 +504,35 @@ static int run(void *args)
 {
     job j;
     rq_err err = { 0 };
+    const quantize_args *a = args;
+    if (rq_coreml_is(a->common.operand[0]) && a->out && cli_is_package(a->out) && a->mode != RQ_MODE_DYNAMIC &&
+        !a->ranges && !a->requantize && a->profile < 0)
+        return cli_quantize_coreml(
+            &cmd_quantize, &(cli_coreml_quantize) {
+                               .common = &a->common,
+                               .data = a->data,
+                               .out = a->out,
+                               .json = a->json,
+                               .config = a->config,
+                               .eval = a->eval,
+                               .output = a->output,
+                               .samples = a->samples,
+                               .seed = a->seed,
+                               .max_drop = a->max_drop,
+                               .unsigned_activations = cli_given(&a->common, "activations") && a->how.activations == 0,
+                               .mode = a->mode,
+                               .weights = a->weights,
+                               .block = a->block,
+                               .affine_weights = a->affine_weights,
+                               .per_tensor = a->how.settings.per_tensor,
+                               .joint = a->joint,
+                               .weight_threshold = a->weight_threshold,
+                               .ops = a->ops,
+                               .nodes = a->nodes,
+                               .except = a->except,
+                           });
+    if (a->mode == CLI_MODE_ACTIVATIONS)
+        return cli_usage(&cmd_quantize, "--mode activations is for a Core ML package that becomes one (.mlpackage)");
     int rc = settle_job(&j, args);
     if (rc)
         return rc;
@@ -490,8 +557,10 @@ const cli_command cmd_quantize = {
     .about =
         "Calibrates MODEL on the samples in DATA, writes an int8 model to OUT, reads it back, and runs both on samples "
         "that did not calibrate: a row per layer, then the verdict. The modes dynamic and weight-only need no samples; "
-        "with "
-        "samples they are judged alike, and layers that harm the outputs much are left alone.",
+        "with samples they are judged alike, and layers that harm the outputs much are left alone.\n"
+        "A Core ML package (.mlpackage) that becomes one is quantized as coremltools.optimize.coreml does it, by its "
+        "YAML (--config) or by the options that have a meaning there: weights alone (weight-only; palettes and pruning "
+        "too), activations alone (activations), or both (static).",
     .min_operands = 1,
     .max_operands = 1,
     .args_size = sizeof(quantize_args),

@@ -70,7 +70,10 @@ static int run(void *args)
     else if (open_model(&g, a, &err))
         cli_fail("train", &err);
     else if (!(rc = cli_train_begin(&t, &cmd_train, &a->train, g, NULL)) && !(rc = cli_train_settle(&t, &cmd_train)))
-        rc = train(g, &t, &err) || rq_save(g, a->train.out, &err) ? cli_fail("train", &err) : CLI_OK;
+        rc = train(g, &t, &err) ||
+                     cli_save(g, a->train.out, a->train.common.operand[0], NULL, "train", a->train.common.quiet, &err)
+                 ? cli_fail("train", &err)
+                 : CLI_OK;
     cli_train_end(&t);
     rq_graph_destroy(g);
     return rc;

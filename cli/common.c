@@ -1,4 +1,5 @@
 /* cli/common.c — what several commands do alike. */
+#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -30,12 +31,33 @@ rq_status cli_spare_weights(const rq_graph *g, const char *model, const char *pa
     return st;
 }
 
+/* All files of a package. */
+static int64_t folder_bytes(const char *path, int depth)
+{
+    enum { DEEPEST = 16 };
+    int64_t sum = 0;
+    DIR *d = depth < DEEPEST ? opendir(path) : NULL;
+    for (const struct dirent *e; d && (e = readdir(d));) {
+        char inner[4096];
+        struct stat st;
+        const int n = snprintf(inner, sizeof inner, "%s/%s", path, e->d_name);
+        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || n < 0 || n >= (int)sizeof inner || lstat(inner, &st))
+            continue;
+        sum += S_ISDIR(st.st_mode) ? folder_bytes(inner, depth + 1) : S_ISREG(st.st_mode) ? (int64_t)st.st_size : 0;
+    }
+    if (d)
+        closedir(d);
+    return sum;
+}
+
 int64_t cli_model_bytes(const char *path, const rq_graph *g)
 {
     struct stat st;
     rq_graph_summary sum;
     if (stat(path, &st))
         return 0;
+    if (S_ISDIR(st.st_mode))
+        return folder_bytes(path, 0);
     /* weights in files of their own: the model's file is smaller than they are */
     if (rq_graph_summarize(g, &sum, NULL) == RQ_OK && sum.parameter_bytes > st.st_size)
         return st.st_size + sum.parameter_bytes;

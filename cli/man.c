@@ -65,7 +65,7 @@ void cli_print_man(const cli_command *const *commands)
         put_command(commands[i]);
     printf(".SH EXIT STATUS\n.TP\n0\ndone\n.TP\n1\nfailed\n.TP\n2\nusage\n.TP\n3\nthe verdict missed "
            "\\-\\-max\\-drop, or lint found what the runtime will refuse\n");
-    printf(
-        ".SH ENVIRONMENT\n.TP\n.B RQ_CPU\nscalar, avx2, avx512 or vnni (neon on ARM): use no better instructions than "
-        "these. A level that the machine lacks is an error.\n");
+    printf(".SH ENVIRONMENT\n.TP\n.B RQ_CPU\nscalar, avx2, avxvnni, avx512, vnni or amx (neon, dotprod or i8mm on "
+           "ARM): use no better instructions than "
+           "these. A level that the machine lacks is an error.\n");
 }

@@ -301,7 +301,7 @@ static int apply_recipe(const cli_command *c, cli_common *a)
 static bool overwrites(const char *out, const char *other)
 {
     struct stat st;
-    if (!out || !other || (stat(out, &st) == 0 && !S_ISREG(st.st_mode)))
+    if (!out || !other || (stat(out, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)))
         return false;
     return strcmp(out, other) == 0 || rq_file_same(out, other);
 }

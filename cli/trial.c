@@ -26,7 +26,8 @@ const char *cli_trial_begin(cli_trial *t, const char *out)
 void cli_trial_end(cli_trial *t)
 {
     if (t->path && t->data) {
-        remove(t->path);
+        if (remove(t->path) && cli_is_package(t->path))
+            rq_coreml_remove(t->path, NULL);
         remove(t->data); /* most have none */
         rq_file_guard(t->path, false);
         rq_file_guard(t->data, false);

@@ -25,7 +25,7 @@ foreach(module ${RQ_PKG_MODULES})
     string(APPEND RQ_PC_LIBS "-l${library} ")
   endforeach()
 endforeach()
-string(APPEND RQ_PC_LIBS "-ldnnl -lsleef -lpthreadpool -lgomp -lm -pthread")
+string(APPEND RQ_PC_LIBS "-ldnnl -lsleef -lgomp -lm -pthread")
 install(CODE "
   set(PROJECT_VERSION ${PROJECT_VERSION})
   set(PROJECT_DESCRIPTION \"${PROJECT_DESCRIPTION}\")

@@ -1,6 +1,7 @@
 # One list of sources, in the order of the layers: the table of contents.
 set(RQ_SOURCES
   src/base/beneath.c
+  src/base/brackets.c
   src/base/buf.c
   src/base/cpu.c
   src/base/cursor.c
@@ -22,11 +23,15 @@ set(RQ_SOURCES
   src/kernels/conv_f32_plain.c
   src/kernels/conv_grad.c
   src/kernels/deconv_f32.c
-  src/kernels/dwconv_avx2.c
-  src/kernels/dwconv_avx512.c
   src/kernels/dwconv_f32.c
   src/kernels/dwconv_grad.c
-  src/kernels/dwconv_scalar.c
+  src/kernels/dwlast.c
+  src/kernels/dwlast_avx2.c
+  src/kernels/dwlast_avx512.c
+  src/kernels/dwlast_i8mm.c
+  src/kernels/dwlast_neon.c
+  src/kernels/dwlast_scalar.c
+  src/kernels/dwlast_vnni.c
   src/kernels/eltwise_avx2.c
   src/kernels/eltwise_avx512.c
   src/kernels/eltwise_f64.c
@@ -57,19 +62,45 @@ set(RQ_SOURCES
   src/kernels/gemm_neon.c
   src/kernels/gemm_scalar.c
   src/kernels/gemm_vnni.c
-  src/kernels/im2col.c
+  src/kernels/half_avx2.c
+  src/kernels/half_avx512.c
+  src/kernels/half_scalar.c
   src/kernels/kernels.c
   src/kernels/lut8_avx2.c
+  src/kernels/lut8_neon.c
   src/kernels/lut8_vbmi.c
   src/kernels/move.c
+  src/kernels/peak_amx.c
+  src/kernels/peak_avx2.c
+  src/kernels/peak_avxvnni.c
+  src/kernels/peak_avx512.c
+  src/kernels/peak_neon.c
+  src/kernels/peak_scalar.c
+  src/kernels/peak_vnni.c
   src/kernels/phases_f32.c
   src/kernels/planes.c
+  src/kernels/pool8_avx2.c
+  src/kernels/pool8_avx512.c
+  src/kernels/pool8_scalar.c
   src/kernels/pool_avx2.c
   src/kernels/pool_avx512.c
   src/kernels/pool_scalar.c
   src/kernels/qeltwise_avx2.c
   src/kernels/qeltwise_avx512.c
+  src/kernels/qeltwise_neon.c
   src/kernels/qeltwise_scalar.c
+  src/kernels/qgemm.c
+  src/kernels/qgemm_amx.c
+  src/kernels/qgemm_avx2.c
+  src/kernels/qgemm_avx512.c
+  src/kernels/qgemm_avxvnni.c
+  src/kernels/qgemm_dotprod.c
+  src/kernels/qgemm_finish.c
+  src/kernels/qgemm_i8mm.c
+  src/kernels/qgemm_neon.c
+  src/kernels/qgemm_pack.c
+  src/kernels/qgemm_scalar.c
+  src/kernels/qgemm_vnni.c
   src/kernels/quantize_avx2.c
   src/kernels/quantize_avx512.c
   src/kernels/quantize_neon.c
@@ -78,6 +109,10 @@ set(RQ_SOURCES
   src/kernels/reduce_avx512.c
   src/kernels/reduce_f64.c
   src/kernels/reduce_scalar.c
+  src/kernels/relayout.c
+  src/kernels/relayout_avx2.c
+  src/kernels/relayout_neon.c
+  src/kernels/relayout_scalar.c
   src/kernels/stats_avx2.c
   src/kernels/stats_avx512.c
   src/kernels/stats_neon.c
@@ -89,6 +124,7 @@ set(RQ_SOURCES
   src/tensor/qtype.c
   src/tensor/shape.c
   src/tensor/state.c
+  src/tensor/storage.c
   src/tensor/strided.c
   src/tensor/tensor.c
   src/graph/attr.c
@@ -201,8 +237,10 @@ set(RQ_SOURCES
   src/ops/int_concat.c
   src/ops/int_conv.c
   src/ops/int_deconv.c
+  src/ops/int_depthwise.c
   src/ops/int_eltwise.c
   src/ops/int_gather.c
+  src/ops/int_last.c
   src/ops/int_matmul.c
   src/ops/int_norm.c
   src/ops/int_pick.c
@@ -211,12 +249,15 @@ set(RQ_SOURCES
   src/ops/int_reduce.c
   src/ops/int_shared.c
   src/ops/int_table.c
+  src/ops/int_taps.c
   src/ops/int_weight_only.c
+  src/ops/int_weights.c
   src/ops/int_wide.c
   src/ops/int_zip.c
   src/ops/integer.c
   src/ops/integer_conv.c
   src/ops/integer_small.c
+  src/ops/last.c
   src/ops/layout.c
   src/ops/linear_attention.c
   src/ops/logic.c
@@ -234,6 +275,7 @@ set(RQ_SOURCES
   src/ops/norm_plain.c
   src/ops/on_codes.c
   src/ops/own.c
+  src/ops/packs.c
   src/ops/pad.c
   src/ops/pool.c
   src/ops/pool_grad.c
@@ -286,16 +328,56 @@ set(RQ_SOURCES
   src/formats/coreml_read.c
   src/formats/coreml_write.c
   src/formats/mil_build.c
+  src/formats/mil_chain.c
   src/formats/mil_check.c
+  src/formats/mil_constexpr.c
+  src/formats/mil_constexpr_table.c
   src/formats/mil_dtype.c
+  src/formats/mil_emit.c
+  src/formats/mil_emit_activations.c
+  src/formats/mil_emit_attention.c
+  src/formats/mil_emit_codes.c
+  src/formats/mil_emit_const.c
+  src/formats/mil_emit_einsum.c
+  src/formats/mil_emit_elements.c
+  src/formats/mil_emit_gather.c
+  src/formats/mil_emit_graph.c
+  src/formats/mil_emit_interface.c
+  src/formats/mil_emit_labels.c
+  src/formats/mil_emit_linear.c
+  src/formats/mil_emit_model.c
+  src/formats/mil_emit_nbits.c
+  src/formats/mil_emit_norms.c
+  src/formats/mil_emit_pools.c
+  src/formats/mil_emit_quant.c
+  src/formats/mil_emit_recurrent.c
+  src/formats/mil_emit_reduce.c
+  src/formats/mil_emit_resize.c
+  src/formats/mil_emit_shapes.c
+  src/formats/mil_emit_slices.c
+  src/formats/mil_expr.c
   src/formats/mil_graph.c
   src/formats/mil_ops.c
+  src/formats/mil_ops_clipped.c
+  src/formats/mil_ops_control.c
+  src/formats/mil_ops_elements.c
+  src/formats/mil_ops_linear.c
+  src/formats/mil_ops_norm.c
+  src/formats/mil_ops_pick.c
+  src/formats/mil_ops_quant.c
+  src/formats/mil_ops_recurrent.c
+  src/formats/mil_ops_reduce.c
+  src/formats/mil_ops_resize.c
+  src/formats/mil_ops_shapes.c
+  src/formats/mil_ops_slices.c
   src/formats/mil_read.c
+  src/formats/mil_reader.c
   src/formats/mil_walk.c
   src/formats/mil_write.c
   src/formats/milblob.c
   src/formats/mlpackage.c
   src/formats/mlpackage_write.c
+  src/formats/model_input.c
   src/formats/npy.c
   src/formats/npz.c
   src/formats/npz_write.c
@@ -326,6 +408,7 @@ set(RQ_SOURCES
   src/run/autograd_plan.c
   src/run/autograd_run.c
   src/run/autograd_uses.c
+  src/run/bind.c
   src/run/feeds.c
   src/nn/eager.c
   src/nn/eager_convert.c
@@ -342,13 +425,18 @@ set(RQ_SOURCES
   src/run/plan.c
   src/run/plan_decide.c
   src/run/plan_forms.c
+  src/run/plan_last.c
+  src/run/plan_posts.c
+  src/run/plan_regions.c
   src/run/program.c
   src/run/session.c
+  src/run/session_bind.c
   src/algo/agreement.c
   src/algo/annotate.c
   src/algo/augment.c
   src/algo/batch_norm.c
   src/algo/bench.c
+  src/algo/bench_show.c
   src/algo/bias.c
   src/algo/calibrate.c
   src/algo/calibrate_weights.c
@@ -357,11 +445,11 @@ set(RQ_SOURCES
   src/algo/ends.c
   src/algo/equalize.c
   src/algo/eval.c
-  src/algo/fold.c
-  src/algo/fold_fused.c
-  src/algo/fold_if.c
-  src/algo/fold_pattern.c
-  src/algo/fold_scale.c
+  src/fold/fold.c
+  src/fold/fused.c
+  src/fold/if.c
+  src/fold/pattern.c
+  src/fold/scale.c
   src/algo/linear_quantizer_config.c
   src/algo/linear_quantizer_config_match.c
   src/algo/linear_quantizer_config_text.c
@@ -379,8 +467,10 @@ set(RQ_SOURCES
   src/algo/lint.c
   src/algo/lint_ort.c
   src/algo/lint_other.c
+  src/algo/losers.c
   src/algo/loss.c
   src/algo/optimizer.c
+  src/algo/peak.c
   src/algo/place.c
   src/algo/place_ort.c
   src/algo/place_runtime.c
@@ -414,10 +504,47 @@ set(RQ_SOURCES
   src/algo/trainer_metrics.c
   src/algo/trainer_quantizer.c
   src/algo/trainer_state.c
-  src/algo/transpose.c
+  src/fold/transpose.c
   src/algo/version.c
   src/algo/weight_nbits.c
   src/algo/weight_only.c
   src/algo/weight_sub.c
   src/algo/weights.c
+  src/coreml/activations.c
+  src/coreml/activations_calibrate.c
+  src/coreml/activations_passes.c
+  src/coreml/affine.c
+  src/coreml/canonical.c
+  src/coreml/cleanup.c
+  src/coreml/fold.c
+  src/coreml/guard.c
+  src/coreml/keys.c
+  src/coreml/compress.c
+  src/coreml/config.c
+  src/coreml/config_text.c
+  src/coreml/decompress.c
+  src/coreml/palette.c
+  src/coreml/palette_scalar.c
+  src/coreml/palette_vector.c
+  src/coreml/pairs.c
+  src/coreml/prune.c
+  src/coreml/flow.c
+  src/coreml/flow_change.c
+  src/coreml/flow_tidy.c
+  src/coreml/linear.c
+  src/coreml/metadata.c
+  src/coreml/metadata_build.c
+  src/coreml/palette.c
+  src/coreml/palette_op.c
+  src/coreml/palette_scalar.c
+  src/coreml/palette_vector.c
+  src/coreml/palettize.c
+  src/coreml/prune.c
+  src/coreml/prune_weights.c
+  src/coreml/raise.c
+  src/coreml/report.c
+  src/coreml/uses.c
+  src/coreml/weights.c
+  src/coreml/weights_edit.c
+  src/coreml/weights_info.c
 )

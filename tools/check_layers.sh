@@ -29,7 +29,7 @@ $own: outside the library only <requant/...> may be included"
 only() { # only PATTERN FILE: the one file that may include a library
     grep -lE "^[ \t]*#[ \t]*include[ \t]*<$1" -r src 2>/dev/null | grep -vE "^src/$2$" | while read -r f; do echo "$f: only src/$2 may include <$1...>"; done
 }
-more=$(only 'dnnl' 'kernels/float_dnnl_base\.h'; only 'pthreadpool' 'base/threads\.c'; only '(cblas|lapacke)' 'kernels/linalg\.c')
+more=$(only 'dnnl' 'kernels/float_dnnl_base\.h'; only 'pthread' '(base/threads|tensor/storage)\.c'; only '(cblas|lapacke)' 'kernels/linalg\.c')
 bad="$bad$more"
 
 # Numbers as text: strtod and printf take the program's comma for a point.

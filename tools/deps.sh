@@ -6,7 +6,7 @@
 set -eu
 
 need="build-essential cmake ninja-build pkg-config protobuf-c-compiler libprotobuf-c-dev libjansson-dev libyaml-dev
-libzip-dev libjpeg62-turbo-dev libpng-dev libdnnl-dev libsleef-dev libpthreadpool-dev libcmocka-dev libonnx-testdata
+libzip-dev libjpeg62-turbo-dev libpng-dev libdnnl-dev libsleef-dev libcmocka-dev libonnx-testdata
 python3 python3-venv"
 lint="clang clang-format clang-tidy cppcheck valgrind g++ abigail-tools xz-utils"
 yes=

@@ -17,9 +17,11 @@ typedef struct rq_exec rq_exec;
  * pins it lower). *out is yours until rq_exec_destroy. One rq_exec serves one call at a time.
  * RQ_BAD_ARG: threads is negative, or RQ_CPU names no level of this machine; RQ_NO_MEMORY. err may be NULL. */
 RQ_API rq_status rq_exec_create(rq_exec **out, int threads, rq_err *err);
-RQ_API void rq_exec_destroy(rq_exec *e);          /* NULL is fine */
-RQ_API int rq_exec_threads(const rq_exec *e);     /* 1 for NULL */
-RQ_API const char *rq_exec_isa(const rq_exec *e); /* "scalar", "avx2", "avx512", "vnni", "neon"; "scalar" for NULL */
+RQ_API void rq_exec_destroy(rq_exec *e);      /* NULL is fine */
+RQ_API int rq_exec_threads(const rq_exec *e); /* 1 for NULL */
+RQ_API const char *rq_exec_isa(
+    const rq_exec
+        *e); /* "scalar", "avx2", "avxvnni", "avx512", "vnni", "amx", "neon", "dotprod", "i8mm"; "scalar" for NULL */
 
 #ifdef __cplusplus
 }

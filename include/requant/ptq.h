@@ -42,7 +42,7 @@ typedef struct rq_ptq_cfg {
     const rq_ends *ends; /* static mode: inputs and outputs that become codes; NULL: none do */
     const int64_t *rows; /* which samples calibrate, ascending; NULL: all */
     int64_t n_rows;
-    /* Lists that end in NULL; NULL: no restriction. A name that the graph does not have is RQ_NOT_FOUND. */
+    /* Lists that end in NULL; NULL: no restriction. Names of nodes may be patterns with * and ?. One that fits nothing in the graph is RQ_NOT_FOUND. */
     const char *const *ops;    /* only operators of these types get codes */
     const char *const *nodes;  /* only these nodes do */
     const char *const *except; /* all but these do */

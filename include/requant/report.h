@@ -111,11 +111,29 @@ RQ_API void rq_eval_release(rq_eval *e);
 RQ_API void rq_eval_print(const rq_eval *e, FILE *to);
 RQ_API rq_status rq_eval_save_json(const rq_eval *e, const char *path, rq_err *err);
 
+/* The most this machine can do, measured in about two seconds; all threads together. */
+typedef struct rq_peak {
+    const char *isa; /* the level of instructions that integer products use, as RQ_CPU names it */
+    int threads;
+    double int8_gops;  /* 2 * multiply-adds of 8-bit codes per second, in registers, with those instructions */
+    double f32_gops;   /* the same for floats */
+    double memory_gbs; /* bytes read and written by copying more than caches hold, 1e9 per second */
+} rq_peak;
+/* threads: 0, one per core. RQ_NO_MEMORY; RQ_BAD_ARG: threads is negative, or RQ_CPU names a level this machine lacks. On error *out
+ * is untouched. */
+RQ_API rq_status rq_peak_measure(rq_peak *out, int threads, rq_err *err);
+
 /* Latency of one model, or of two interleaved. */
 typedef struct rq_bench_layer {
     char *name, *op;
     bool integer;
-    double ms, gops; /* median; 2 * multiply-adds per second */
+    double ms, gops; /* median; 2 * multiply-adds per second, 1e9 */
+    double gbs;      /* bytes read and written per second, 1e9, of a layer without multiply-adds */
+    double
+        share; /* of rq_bench.peak, of its multiply-adds or of memory; 0: not measured, or nothing to measure. Above 1: from caches */
+    double whole_ms; /* with the layers behind it that the other model does not have: activations, conversions */
+    bool
+        slower; /* runs on integers, and whole_ms is more than that of the float layer of its name in the other model */
 } rq_bench_layer;
 typedef struct rq_bench_side {
     double median_ms, min_ms, p95_ms;
@@ -126,6 +144,7 @@ typedef struct rq_bench {
     rq_bench_side model, against; /* against: n_layers 0 and zeros when there is none */
     int runs;
     bool has_against;
+    rq_peak peak; /* zeros when it was not asked for */
 } rq_bench;
 typedef struct rq_bench_cfg {
     int threads, runs; /* runs 0: as many as fit in about two seconds, at least 10 */
@@ -134,6 +153,7 @@ typedef struct rq_bench_cfg {
     int n_dims;
     bool onednn;    /* rq_session_cfg.onednn */
     rq_match match; /* rq_session_cfg.match */
+    bool peak;      /* measure what this machine can do, too: two seconds more */
 } rq_bench_cfg;
 /* data NULL: inputs are made up (seeded noise; dynamic sizes from dims, else batch and 1). *out is yours: rq_bench_release; on
  * error it is empty. RQ_BAD_DATA: no samples, or an input without shape or type to make data for. */
@@ -142,6 +162,28 @@ RQ_API rq_status rq_bench_run(rq_bench *out, const rq_graph *g, const rq_graph *
 RQ_API void rq_bench_release(rq_bench *b);
 RQ_API void rq_bench_print(const rq_bench *b, FILE *to);
 RQ_API rq_status rq_bench_save_json(const rq_bench *b, const char *path, rq_err *err);
+
+/* Layers that are slower in integers than in float. */
+typedef struct rq_loser {
+    char *name, *op;
+    double int8_ms, float_ms; /* medians, with what follows it that the other model does not have */
+} rq_loser;
+typedef struct rq_losers {
+    rq_loser *item; /* [n], the worst first */
+    int n, n_kept;  /* the first n_kept of them are in float now */
+    double int8_ms,
+        float_ms; /* medians of the whole model, without and with the last that were tried in float; 0: nothing was */
+} rq_losers;
+/* Leave in float what is slower in integers, on this machine and with cfg.threads: *g, which rq_ptq made of `original` by cfg, is timed beside
+ * `original` on the first samples of data; the layers that lost are excluded, `original` is quantized once more, and that takes the place of *g if the
+ * whole is faster so (fewer layers are tried where it is not). The choice depends on the clock; rq_ptq with out->item[..n_kept].name in cfg.except
+ * repeats it. notes (may be NULL): those of rq_ptq for *g. *out is yours: rq_losers_release. Errors as rq_ptq and rq_bench_run; then *out is
+ * empty and *g is as it was. Takes some seconds for each try. */
+RQ_API rq_status rq_ptq_keep_losers(rq_losers *out, rq_graph **g, const rq_graph *original, rq_dataset *data,
+                                    const rq_ptq_cfg *cfg, rq_notes *notes, rq_err *err);
+/* Say which and why, a sentence each. RQ_NO_MEMORY. */
+RQ_API rq_status rq_losers_note(const rq_losers *l, rq_notes *notes);
+RQ_API void rq_losers_release(rq_losers *l);
 
 #ifdef __cplusplus
 }

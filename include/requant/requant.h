@@ -7,6 +7,7 @@
 #include <requant/batch_norm.h>
 #include <requant/calibrator.h>
 #include <requant/coreml.h>
+#include <requant/coreml_optimize.h>
 #include <requant/dataset.h>
 #include <requant/eager.h>
 #include <requant/edit.h>

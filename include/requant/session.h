@@ -40,10 +40,49 @@ typedef struct rq_feed {
 RQ_API rq_status rq_session_create(rq_session **out, const rq_graph *g, const rq_session_cfg *cfg, rq_err *err);
 RQ_API void rq_session_destroy(rq_session *s);
 
+/* The same of a model file, or of its bytes (read as by rq_load and rq_load_memory), when the graph is wanted for nothing else: it is not
+ * copied. Their errors, and those of rq_session_create. */
+RQ_API rq_status rq_session_load(rq_session **out, const char *path, const rq_session_cfg *cfg, rq_err *err);
+RQ_API rq_status rq_session_load_memory(rq_session **out, const void *data, size_t size, const rq_session_cfg *cfg,
+                                        rq_err *err);
+/* One more session of the model of s, with plans, buffers and threads of its own; constants and packed weights exist once for all sessions of a
+ * model. They run at the same time, each on a thread of its own, and end in any order; this call, too, may be made while s runs. cfg NULL: that
+ * of s. A graph that rq_session_create was given is still the caller's, and must outlive all of them.
+ * RQ_BAD_ARG: cfg->literal is not that of s. RQ_NO_MEMORY. */
+RQ_API rq_status rq_session_share(rq_session **out, const rq_session *s, const rq_session_cfg *cfg, rq_err *err);
+
 /* Run once. in[n_in]: a tensor per graph input (inputs with a default may be missing), any order.
  * out[rq_graph_n_outputs]: overwritten with tensors of their own, to be given back with rq_tensor_release.
  * New input shapes make a new plan. RQ_BAD_DATA: name, type or shape does not fit. */
 RQ_API rq_status rq_session_run(rq_session *s, const rq_feed *in, int n_in, rq_tensor *out, rq_err *err);
+
+/* ---- the same without copies: buffers of the caller's that are read and written where they lie ---- */
+
+/* What is fed and what comes out, in the order of the model; i from 0 to one less than the number. Sizes that the model leaves open are those of
+ * the plan, once there is one (negative: still open; the names of symbols: rq_graph_dim_name of rq_session_graph). Strings live as long as s. */
+RQ_API int rq_session_n_inputs(const rq_session *s);
+RQ_API int rq_session_n_outputs(const rq_session *s);
+RQ_API rq_value_info rq_session_input(const rq_session *s, int i);
+RQ_API rq_value_info rq_session_output(const rq_session *s, int i);
+
+/* Plan now what the first run would plan: weights are packed, buffers allocated and their memory touched. in[n_in]: type and shape of each input
+ * (data may be NULL); one that is missing is planned as it is bound, or as the model states it. A plan for other shapes replaces the one
+ * there is; packed weights are kept. Of a model with sizes that depend on data, the part before the first of them is planned.
+ * RQ_NOT_FOUND: no such input; RQ_BAD_DATA: type or shape does not fit, or the size of an input is not known; RQ_BAD_SHAPE, RQ_UNSUPPORTED, RQ_NO_MEMORY as a run. */
+RQ_API rq_status rq_session_prepare(rq_session *s, const rq_feed *in, int n_in, rq_err *err);
+
+/* rq_session_run_bound reads input `name` from t->data, or writes output `name` to it, with the type and shape of t, until something else is
+ * bound to it (t NULL: nothing). t->data belongs to the caller, lies at a multiple of the size of an element, and overlaps nothing else that
+ * is bound. Aligned to 64 bytes it is fastest. An output is written by the operator that makes it, without a copy, unless it is an input or a
+ * constant as it is, or its size depends on data.
+ * RQ_NOT_FOUND: no such input or output; RQ_BAD_DATA: type, shape, size in bytes or address does not fit. */
+RQ_API rq_status rq_session_bind_input(rq_session *s, const char *name, const rq_tensor *t, rq_err *err);
+RQ_API rq_status rq_session_bind_output(rq_session *s, const char *name, const rq_tensor *t, rq_err *err);
+
+/* Run once on what is bound. Outputs to which nothing is bound are left out. With a plan for these shapes it allocates nothing, where no size
+ * depends on data and no operator runs a subgraph. RQ_BAD_DATA: an input is not bound and has no default; RQ_BAD_SHAPE: an output is not of the
+ * shape of what is bound to it (then nothing ran, unless that depends on data). */
+RQ_API rq_status rq_session_run_bound(rq_session *s, rq_err *err);
 
 /* See a value of the graph in every run, as reals in f32 (codes are dequantized), right after it is made. The tensor
  * lives during the call. Returning anything but RQ_OK stops the run. RQ_NOT_FOUND: no such value; the sentence names
@@ -61,8 +100,9 @@ typedef struct rq_layer_info {
     const char *output;       /* first output value */
     bool integer;             /* ran on codes */
     const char *reason_float; /* why not, when any of its values is quantized; NULL otherwise */
-    double ms;                /* of the last run, with cfg.profile */
+    double ms;                /* of the last run, with cfg.profile; rearranging its input counts, too */
     double macs;              /* multiply-adds */
+    double bytes;             /* of what it reads and writes; 0 where nothing is moved */
 } rq_layer_info;
 /* Layers of the plan of the last run; *layers holds n entries, valid until the next run. */
 RQ_API int rq_session_layers(const rq_session *s, const rq_layer_info **layers);

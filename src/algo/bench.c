@@ -1,12 +1,10 @@
 /* algo/bench.c — latency of one model, or of two in turn, so that a slow moment of the machine hits both. */
-#include <jansson.h>
 #include <math.h>
 #include <string.h>
 
 #include "algo/report_priv.h"
 #include "base/clock.h"
 #include "base/mem.h"
-#include "base/number.h"
 #include "base/rng.h"
 
 enum { WARM_RUNS = 2, LEAST_RUNS = 10, MOST_RUNS = 1000, BUDGET_MS = 2000 };
@@ -125,12 +123,12 @@ static rq_status side_reserve(bench_side *s, int runs, rq_err *err)
     return s->ms && s->layer ? RQ_OK : rq_fail(err, RQ_NO_MEMORY, "out of memory for the benchmark");
 }
 
-static rq_status side_settle(rq_bench_side *out, bench_side *s, int runs, rq_err *err)
+static rq_status side_settle(rq_bench_side *out, bench_side *s, int runs, const rq_peak *peak, rq_err *err)
 {
     const rq_layer_info *info;
-    (void)rq_session_layers(s->session, &info);
+    const bool listed = rq_session_layers(s->session, &info) == s->n_layers;
     out->layers = rq_mem_zalloc((size_t)s->n_layers + 1, sizeof *out->layers);
-    if (!out->layers)
+    if (!listed || !out->layers)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for the benchmark");
     for (int i = 0; i < s->n_layers; i++) {
         rq_bench_layer *l = &out->layers[i];
@@ -141,7 +139,14 @@ static rq_status side_settle(rq_bench_side *out, bench_side *s, int runs, rq_err
             return rq_fail(err, RQ_NO_MEMORY, "out of memory for the benchmark");
         l->integer = info[i].integer;
         l->ms = rq_sums_quantile(s->layer + (size_t)i * (size_t)runs, runs, 0.5);
-        l->gops = info[i].macs > 0 && l->ms > 0 ? 2 * info[i].macs / l->ms / 1e6 : 0;
+        l->whole_ms = l->ms;
+        if (info[i].macs > 0 && l->ms > 0)
+            l->gops = 2 * info[i].macs / l->ms / 1e6;
+        else if (info[i].bytes > 0 && l->ms > 0)
+            l->gbs = info[i].bytes / l->ms / 1e6;
+        if (peak->memory_gbs > 0)
+            l->share =
+                l->gops > 0 ? l->gops / (l->integer ? peak->int8_gops : peak->f32_gops) : l->gbs / peak->memory_gbs;
     }
     out->p95_ms = rq_sums_quantile(s->ms, runs, 0.95);
     out->min_ms = s->ms[0]; /* sorted by now */
@@ -173,11 +178,59 @@ static rq_status measure(rq_bench *out, bench_side *s, int sides, const rq_feed 
             const rq_layer_info *info;
             RQ_TRY(run(one, feeds, n_feeds, &one->ms[i], err));
             const int n = rq_session_layers(one->session, &info);
-            for (int l = 0; l < n && l < one->n_layers; l++)
+            if (n < one->n_layers)
+                return rq_fail(err, RQ_NO_MEMORY, "out of memory for the benchmark");
+            for (int l = 0; l < one->n_layers; l++)
                 one->layer[(size_t)l * (size_t)runs + (size_t)i] = info[l].ms;
         }
-    RQ_TRY(side_settle(&out->model, &s[0], runs, err));
-    return sides > 1 ? side_settle(&out->against, &s[1], runs, err) : RQ_OK;
+    RQ_TRY(side_settle(&out->model, &s[0], runs, &out->peak, err));
+    return sides > 1 ? side_settle(&out->against, &s[1], runs, &out->peak, err) : RQ_OK;
+}
+
+/* ---- layer beside layer ---- */
+
+static rq_bench_layer *same_layer(const rq_bench_side *s, const rq_bench_layer *l)
+{
+    for (int i = 0; i < s->n_layers; i++)
+        if (!strcmp(s->layers[i].name, l->name))
+            return &s->layers[i];
+    return NULL;
+}
+
+/* What the other model does not have (an activation that became part of a product, a conversion) counts with the layer before it that both have, the
+ * first one where there is none before. */
+static void gather(rq_bench_side *s, const rq_bench_side *other)
+{
+    rq_bench_layer *last = NULL;
+    double before = 0;
+    for (int i = 0; i < s->n_layers; i++) {
+        rq_bench_layer *l = &s->layers[i];
+        if (same_layer(other, l)) {
+            l->whole_ms += before;
+            before = 0;
+            last = l;
+        } else if (last) {
+            last->whole_ms += l->ms;
+        } else {
+            before += l->ms;
+        }
+    }
+}
+
+static void mark_slower(rq_bench_side *s, const rq_bench_side *other)
+{
+    for (int i = 0; i < s->n_layers; i++) {
+        const rq_bench_layer *o = same_layer(other, &s->layers[i]);
+        s->layers[i].slower = o && s->layers[i].integer && !o->integer && s->layers[i].whole_ms > o->whole_ms;
+    }
+}
+
+static void compare_layers(rq_bench *b)
+{
+    gather(&b->model, &b->against);
+    gather(&b->against, &b->model);
+    mark_slower(&b->model, &b->against);
+    mark_slower(&b->against, &b->model);
 }
 
 rq_status rq_bench_run(rq_bench *out, const rq_graph *g, const rq_graph *against, rq_dataset *data,
@@ -209,8 +262,12 @@ rq_status rq_bench_run(rq_bench *out, const rq_graph *g, const rq_graph *against
         status = side_open(&s[0], g, cfg, err);
     if (!status && against)
         status = side_open(&s[1], against, cfg, err);
+    if (!status && cfg->peak)
+        status = rq_peak_measure(&out->peak, cfg->threads, err);
     if (!status)
         status = measure(out, s, against ? 2 : 1, feeds, n_feeds, cfg->runs, err);
+    if (!status && against)
+        compare_layers(out);
     side_close(&s[0]);
     side_close(&s[1]);
     rq_walk_release(&w);
@@ -235,71 +292,4 @@ void rq_bench_release(rq_bench *b)
     release_side(&b->model);
     release_side(&b->against);
     *b = (rq_bench) { 0 };
-}
-
-/* ---- showing ---- */
-
-static const rq_bench_layer *same_layer(const rq_bench_side *s, const char *name)
-{
-    for (int i = 0; i < s->n_layers; i++)
-        if (!strcmp(s->layers[i].name, name))
-            return &s->layers[i];
-    return NULL;
-}
-
-static void print_side(const char *what, const rq_bench_side *s, FILE *to)
-{
-    rq_number_to(to, "%s: median %.4g ms, fastest %.4g, 95 %% within %.4g\n", what, s->median_ms, s->min_ms, s->p95_ms);
-}
-
-void rq_bench_print(const rq_bench *b, FILE *to)
-{
-    fprintf(to, "%-40s  %-16s  %-5s %9s %8s", "layer", "op", "runs", "ms", "GOP/s");
-    fputs(b->has_against ? "   against ms\n" : "\n", to);
-    for (int i = 0; i < b->model.n_layers; i++) {
-        const rq_bench_layer *l = &b->model.layers[i], *o = same_layer(&b->against, l->name);
-        const size_t n = strlen(l->name);
-        rq_number_to(to, "%-40s  %-16.16s  %-5s %9.4f ", n > 40 ? l->name + n - 40 : l->name, l->op,
-                     l->integer ? "int" : "float", l->ms);
-        if (l->gops > 0)
-            rq_number_to(to, "%8.2f", l->gops);
-        else
-            fprintf(to, "%8s", "");
-        if (o)
-            rq_number_to(to, "   %9.4f", o->ms);
-        if (o && o->integer != l->integer && (l->integer ? l->ms > o->ms : o->ms > l->ms))
-            fputs("  int8 is slower than float here", to);
-        fputc('\n', to);
-    }
-    fprintf(to, "\n%d runs%s\n", b->runs, b->has_against ? " of each, in turn" : "");
-    print_side("model", &b->model, to);
-    if (b->has_against) {
-        print_side("against", &b->against, to);
-        rq_number_to(to, "the first takes %.2f times the time of the second\n",
-                     b->model.median_ms / b->against.median_ms);
-    }
-}
-
-static json_t *side_json(const rq_bench_side *s)
-{
-    json_t *layers = json_array();
-    for (int i = 0; i < s->n_layers; i++) {
-        const rq_bench_layer *l = &s->layers[i];
-        json_array_append_new(layers, json_pack("{s:o, s:o, s:b, s:o, s:o}", "name", rq_report_json_text(l->name), "op",
-                                                rq_report_json_text(l->op), "integer", l->integer, "ms",
-                                                rq_report_json_real(l->ms), "gops", rq_report_json_real(l->gops)));
-    }
-    return json_pack("{s:o, s:o, s:o, s:o}", "median_ms", rq_report_json_real(s->median_ms), "min_ms",
-                     rq_report_json_real(s->min_ms), "p95_ms", rq_report_json_real(s->p95_ms), "layers", layers);
-}
-
-rq_status rq_bench_save_json(const rq_bench *b, const char *path, rq_err *err)
-{
-    json_t *root = side_json(&b->model);
-    if (root) {
-        json_object_set_new(root, "runs", json_integer(b->runs));
-        if (b->has_against)
-            json_object_set_new(root, "against", side_json(&b->against));
-    }
-    return rq_report_json_write(root, path, err);
 }

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "algo/fold.h"
+#include "fold/fold.h"
 #include "algo/ptq_priv.h"
 #include "base/nearest.h"
 #include "formats/ranges.h"

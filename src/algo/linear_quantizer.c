@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "algo/fold.h"
+#include "fold/fold.h"
 #include "graph/query.h"
 #include "ops/op.h"
 

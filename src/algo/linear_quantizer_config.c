@@ -343,22 +343,20 @@ rq_status rq_linear_quantizer_config_set_global(rq_linear_quantizer_config *c,
     return s;
 }
 
-static bool is_utf8(const char *text, bool *memory)
-{
-    rq_buf b = { 0 };
-    const bool ok = rq_quote(&b, text);
-    *memory = !b.failed;
-    rq_buf_release(&b);
-    return ok;
-}
-
+/* What is set can be written and read again: a key and its quotes end within 1024 characters (YAML 1.2, 7.4). */
 static rq_status check_key(const char *level, const char *key, rq_err *err)
 {
-    bool memory;
-    const bool ok = is_utf8(key, &memory);
+    enum { LONGEST = 1000 };
+    rq_buf b = { 0 };
+    const bool utf8 = rq_quote(&b, key), memory = !b.failed;
+    const size_t n = b.size;
+    rq_buf_release(&b);
     if (!memory)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory");
-    return ok ? RQ_OK : rq_fail(err, RQ_BAD_ARG, "%s: a key that is not UTF-8", level);
+    if (n > LONGEST)
+        return rq_fail(err, RQ_BAD_ARG, "%s: '%.40s...' takes %zu characters as a key of YAML, which has at most %d",
+                       level, key, n, LONGEST);
+    return utf8 ? RQ_OK : rq_fail(err, RQ_BAD_ARG, "%s: a key that is not UTF-8", level);
 }
 
 static rq_status set(rq_linear_quantizer_config *c, rq_lq_rules *r, const char *level, const char *key,

@@ -1,9 +1,7 @@
 /* algo/linear_quantizer_config_text.c — LinearQuantizerConfig from YAML, of which JSON is a part: the keys and spellings of Core ML Tools, types as strict as its
  * constructors have them (docs/coreml-facts.md 1). With `compat: true` what the original's dictionaries let pass, passes. */
 #include <ctype.h>
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "algo/linear_quantizer_config.h"
 #include "algo/qconfig_text.h"
@@ -109,34 +107,12 @@ static rq_status read_flag(reader *r, const yaml_node_t *n, const rq_qconfig_pla
     return RQ_OK;
 }
 
-/* Decimal digits with a sign, underscores between them as YAML 1.1 has it; "0x10" and "010" mean other numbers to other readers. */
-static bool is_integer(const char *text, int64_t *out)
-{
-    char digits[24], *end;
-    size_t n = 0;
-    const char *p = text + (*text == '-' || *text == '+');
-    if (!isdigit((unsigned char)*p) || (*p == '0' && p[1]))
-        return false;
-    for (p = text; *p; p++) {
-        if (p > text && *p != '_' && !isdigit((unsigned char)*p))
-            return false;
-        if (*p != '_' && n == sizeof digits - 1)
-            return false;
-        if (*p != '_')
-            digits[n++] = *p;
-    }
-    digits[n] = 0;
-    errno = 0;
-    *out = strtoll(digits, &end, 10);
-    return !*end && errno == 0;
-}
-
 /* compat: also "12" and 4.0. */
 static rq_status read_integer(reader *r, const yaml_node_t *n, const rq_qconfig_place *at, int64_t *out)
 {
     const char *text = text_of(n);
     char sentence[120], *end;
-    if (text && (is_plain(n) || r->c->compat) && is_integer(text, out))
+    if (text && (is_plain(n) || r->c->compat) && rq_qconfig_is_integer(text, out))
         return RQ_OK;
     const double v = text ? rq_number_parse(text, &end) : 0;
     if (text && r->c->compat && is_plain(n) && end != text && !*end && v > -9e15 && v < 9e15) {

@@ -296,7 +296,7 @@ static void extend_act(walk *w, rq_lq_group *gr)
         gr->act = gr->last = next;
         gr->op = "Exp2";
     }
-    if (gr->act != RQ_NONE)
+    if (gr->act != RQ_NONE && gr->op)
         gr->range = range_of(g, &g->nodes[gr->act], gr->op, w->compat);
 }
 

@@ -15,6 +15,7 @@
 #include "algo/ends.h"
 #include "graph/query.h"
 
+#include <fnmatch.h>
 #include <math.h>
 #include <string.h>
 
@@ -498,15 +499,27 @@ bool rq_place_in_list(const char *const *list, const char *word)
     return false;
 }
 
+bool rq_place_name_fits(const char *entry, const char *name)
+{
+    return !strcmp(entry, name) || (*name && fnmatch(entry, name, 0) == 0);
+}
+
+static bool names_fit(const char *const *list, const char *name)
+{
+    while (list && *list && !rq_place_name_fits(*list, name))
+        list++;
+    return list && *list;
+}
+
 const char *rq_place_left_out(const rq_place_ban *ban, const rq_node *n)
 {
     if (!ban)
         return NULL;
     if (ban->ops && !rq_place_in_list(ban->ops, n->op))
         return "its operator type is not among those to quantize";
-    if (ban->nodes && !rq_place_in_list(ban->nodes, n->name))
+    if (ban->nodes && !names_fit(ban->nodes, n->name))
         return "it is not among the nodes to quantize";
-    return rq_place_in_list(ban->except, n->name) ? "it is among the nodes to leave out" : NULL;
+    return names_fit(ban->except, n->name) ? "it is among the nodes to leave out" : NULL;
 }
 
 bool rq_place_clamp_bounds(const rq_graph *g, const rq_node *n, double *lo, double *hi)

@@ -78,6 +78,8 @@ rq_status rq_place_for_runtime(rq_placement *p, const rq_graph *g, const rq_sett
 const char *rq_place_left_out(const rq_place_ban *ban, const rq_node *n);
 /* Is `word` in a list that ends in NULL? */
 bool rq_place_in_list(const char *const *list, const char *word);
+/* Is `entry` this name, or a pattern with * and ? that fits it? */
+bool rq_place_name_fits(const char *entry, const char *name);
 
 /* Bounds of a Relu or Clip whose bounds are known; false when they are not. */
 bool rq_place_clamp_bounds(const rq_graph *g, const rq_node *n, double *lo, double *hi);

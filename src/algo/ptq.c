@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "algo/annotate.h"
-#include "algo/fold.h"
+#include "fold/fold.h"
 #include "algo/ptq_priv.h"
 #include "algo/report_priv.h"
 #include "algo/weights.h"
@@ -191,7 +191,7 @@ static rq_status check_list(const rq_graph *g, const char *const *list, bool ops
         for (int i = 0; i < g->n_nodes; i++)
             if (g->nodes[i].op) {
                 const char *name = ops ? g->nodes[i].op : g->nodes[i].name;
-                found |= !strcmp(name, *list);
+                found |= ops ? !strcmp(name, *list) : rq_place_name_fits(*list, name);
                 rq_nearest_try(&near, name);
             }
         char hint[RQ_NEAREST_HINT];

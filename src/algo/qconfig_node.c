@@ -1,6 +1,9 @@
 /* algo/qconfig_node.c — values of a qconfig file, each with the sentence for what is wrong with it. */
+#include <ctype.h>
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "algo/qconfig_text.h"
 #include "base/brackets.h"
@@ -12,7 +15,7 @@ rq_status rq_qconfig_open(rq_qconfig_reader *in, const char *text, size_t n, con
 {
     if (n > MOST_BYTES)
         return rq_fail(in->err, RQ_BAD_RECIPE, "%s: %zu bytes are too many for %s", in->source, n, what);
-    if (rq_brackets_deepest(text, n) > RQ_BRACKETS_MOST)
+    if (rq_brackets_too_deep(text, n))
         return rq_fail(in->err, RQ_BAD_RECIPE, "%s: more than %d brackets within each other", in->source,
                        RQ_BRACKETS_MOST);
     yaml_parser_t parser;
@@ -101,6 +104,27 @@ rq_status rq_qconfig_read_number(rq_qconfig_reader *in, const yaml_node_t *n, co
     rq_number_print(sentence, sizeof sentence, "'%.30s', expected %s from %.10g to %.10g", text,
                     whole ? "an integer" : "a number", lo, hi);
     return rq_qconfig_fail(in, n, at, sentence);
+}
+
+bool rq_qconfig_is_integer(const char *text, int64_t *out)
+{
+    char digits[24], *end;
+    size_t n = 0;
+    const char *p = text + (*text == '-' || *text == '+');
+    if (!isdigit((unsigned char)*p) || (*p == '0' && p[1]))
+        return false;
+    for (p = text; *p; p++) {
+        if (p > text && *p != '_' && !isdigit((unsigned char)*p))
+            return false;
+        if (*p != '_' && n == sizeof digits - 1)
+            return false;
+        if (*p != '_')
+            digits[n++] = *p;
+    }
+    digits[n] = 0;
+    errno = 0;
+    *out = strtoll(digits, &end, 10);
+    return !*end && errno == 0;
 }
 
 rq_status rq_qconfig_check_keys(rq_qconfig_reader *in, const yaml_node_t *map, const rq_qconfig_place *at)

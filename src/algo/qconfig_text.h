@@ -85,6 +85,8 @@ rq_status rq_qconfig_read_text(rq_qconfig_reader *in, const yaml_node_t *n, cons
 rq_status rq_qconfig_read_bool(rq_qconfig_reader *in, const yaml_node_t *n, const rq_qconfig_place *at, bool *out);
 rq_status rq_qconfig_read_number(rq_qconfig_reader *in, const yaml_node_t *n, const rq_qconfig_place *at, double lo,
                                  double hi, bool whole, double *out);
+/* Decimal digits with a sign, underscores between them as YAML 1.1 has it; "0x10" and "010" mean other numbers to other readers. */
+bool rq_qconfig_is_integer(const char *text, int64_t *out);
 /* Keys of a map are single values, each there once. */
 rq_status rq_qconfig_check_keys(rq_qconfig_reader *in, const yaml_node_t *map, const rq_qconfig_place *at);
 

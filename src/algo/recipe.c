@@ -316,7 +316,7 @@ static void sort_rules(rq_recipe *r)
 static rq_status parse(rq_recipe *r, const rq_map *file, rq_err *err)
 {
     yaml_parser_t parser;
-    if (rq_brackets_deepest((const char *)file->data, file->size) > RQ_BRACKETS_MOST)
+    if (rq_brackets_too_deep((const char *)file->data, file->size))
         return rq_fail(err, RQ_BAD_RECIPE, "%s: more than %d brackets within each other", r->path, RQ_BRACKETS_MOST);
     if (!yaml_parser_initialize(&parser))
         return rq_fail(err, RQ_NO_MEMORY, "%s: out of memory", r->path);

@@ -22,6 +22,7 @@ typedef struct watch {
     struct pass *pass;
     rq_report_layer *layer;
     const char *float_name; /* its value in the float model; NULL: there is none */
+    const rq_qparams *read; /* what its codes are read as, where not as what it was rounded to; NULL: the same */
     rq_tensor held;
     size_t bytes; /* of one sample's value */
     int group;
@@ -119,7 +120,7 @@ static rq_status code_tap(void *arg, const char *value, const rq_tensor *t, cons
     if (w->pass->measuring || w->group != w->pass->group)
         return RQ_OK;
     if (q && q->n == 1)
-        add_codes(w, t, q);
+        add_codes(w, t, w->read ? w->read : q);
     else if (!q && w->held.dtype != RQ_DTYPE_NONE && rq_tensor_count(&w->held) == rq_tensor_count(t))
         (void)rq_sums_add(&w->sums, &w->held, t);
     rq_tensor_release(&w->held);
@@ -258,6 +259,56 @@ static rq_status make_rows(rq_report *out, rq_session *quantized, const rq_graph
     return failed ? rq_fail(err, RQ_NO_MEMORY, "out of memory for the report") : RQ_OK;
 }
 
+/* Is v codes that are read under another scale than they were made with? */
+static bool is_rescaled(const rq_graph *g, rq_id v)
+{
+    const rq_node *d = v >= 0 && g->values[v].kind == RQ_VALUE_NODE ? &g->nodes[g->values[v].producer] : NULL;
+    if (!d || strcmp(d->op, "DequantizeLinear") != 0 || g->values[v].quant < 0 ||
+        g->values[d->in[0]].kind != RQ_VALUE_NODE)
+        return false;
+    const rq_node *q = &g->nodes[g->values[d->in[0]].producer];
+    const int own = strcmp(q->op, "QuantizeLinear") != 0 ? RQ_NONE : g->values[q->in[0]].quant;
+    return own >= 0 && g->quants[own].q.scale[0] != g->quants[g->values[v].quant].q.scale[0];
+}
+
+/* Core ML has additions whose scales are divided by one of them (docs/coreml-facts.md 9.4): such a sum counts in units of its own, which the float model
+ * does not know, and whoever reads its codes says what they stand for. false: nobody does. *read is NULL where v is what it was rounded to. */
+static bool find_units(const rq_graph *g, rq_id v, const rq_qparams **read)
+{
+    enum { MOST = 16 };
+    rq_id user[MOST];
+    const rq_qparams *q = NULL;
+    *read = NULL;
+    if (v < 0 || g->values[v].quant < 0 || g->values[v].kind != RQ_VALUE_NODE)
+        return true;
+    const rq_node *sum = &g->nodes[g->values[v].producer];
+    if (!strcmp(sum->op, "Relu") && g->values[sum->in[0]].kind == RQ_VALUE_NODE)
+        sum = &g->nodes[g->values[sum->in[0]].producer];
+    if (strcmp(sum->op, "Add") != 0 || (!is_rescaled(g, sum->in[0]) && !is_rescaled(g, sum->in[1])))
+        return true;
+    for (;;) { /* a Relu may stand behind the sum */
+        if (rq_graph_uses(g, v, user, MOST) != 1 || rq_graph_is_output(g, v))
+            return true; /* its scale is told where it is made */
+        if (strcmp(g->nodes[user[0]].op, "Relu") != 0)
+            break;
+        v = g->nodes[user[0]].out[0];
+    }
+    if (strcmp(g->nodes[user[0]].op, "QuantizeLinear") != 0)
+        return true;
+    const rq_id codes = g->nodes[user[0]].out[0];
+    const int n = rq_graph_uses(g, codes, user, MOST);
+    for (int i = 0; i < n && i < MOST && !rq_graph_is_output(g, codes); i++) {
+        const rq_id y = g->nodes[user[i]].out[0];
+        rq_id next;
+        if (!is_rescaled(g, y) || g->quants[g->values[y].quant].q.n != 1 ||
+            (rq_graph_uses(g, y, &next, 1) && !rq_graph_is_output(g, y) && !strcmp(g->nodes[next].op, "Add")))
+            continue; /* an addition may divide it once more */
+        q = &g->quants[g->values[y].quant].q;
+    }
+    *read = q;
+    return q != NULL;
+}
+
 /* Tap every row's value on both sides. A value that one side lacks stays without numbers. */
 static rq_status tap_all(pass *p, rq_report *out, rq_session *model, rq_session *quantized,
                          const rq_report_codes *codes, rq_err *err)
@@ -279,11 +330,14 @@ static rq_status tap_all(pass *p, rq_report *out, rq_session *model, rq_session 
             w->code_lo = codes[v].lo;
             w->code_hi = codes[v].hi;
         }
+        const bool known = find_units(g, v, &w->read);
+        if (w->read)
+            l->scale = w->read->scale[0];
         rq_err ignored = { 0 };
         rq_status status = rq_session_tap_codes(quantized, l->value, code_tap, w, &ignored);
         if (status == RQ_NOT_FOUND)
             continue;
-        const char *name = counterpart(rq_session_graph(model), l->value);
+        const char *name = known ? counterpart(rq_session_graph(model), l->value) : NULL;
         if (!status)
             status = name ? rq_session_tap(model, name, float_tap, w, &ignored) : RQ_NOT_FOUND;
         if (!status)

@@ -35,31 +35,34 @@ static bool all_finite(const float *a, const float *b, int64_t n)
     return sum[0] + sum[1] + sum[2] + sum[3] == 0;
 }
 
+static void add_strip(rq_sums *s, const float *a, const float *b, int64_t m)
+{
+    const bool finite = all_finite(a, b, m);
+    double aa[LANES] = { 0 }, bb[LANES] = { 0 }, ab[LANES] = { 0 }, ee[LANES] = { 0 };
+    int64_t i = 0;
+    for (; finite && i + LANES <= m; i += LANES)
+        for (int k = 0; k < LANES; k++) {
+            const double x = a[i + k], y = b[i + k];
+            aa[k] += x * x;
+            bb[k] += y * y;
+            ab[k] += x * y;
+            ee[k] += (x - y) * (x - y);
+        }
+    for (int k = 0; k < LANES; k++) {
+        s->aa += aa[k];
+        s->bb += bb[k];
+        s->ab += ab[k];
+        s->ee += ee[k];
+    }
+    s->n += i;
+    for (; i < m; i++)
+        rq_sums_add_one(s, a[i], b[i]);
+}
+
 void rq_sums_add_f32(rq_sums *s, const float *a, const float *b, int64_t n)
 {
-    for (int64_t at = 0; at < n; at += STRIP, a += STRIP, b += STRIP) {
-        const int64_t m = n - at < STRIP ? n - at : STRIP;
-        const bool finite = all_finite(a, b, m);
-        double aa[LANES] = { 0 }, bb[LANES] = { 0 }, ab[LANES] = { 0 }, ee[LANES] = { 0 };
-        int64_t i = 0;
-        for (; finite && i + LANES <= m; i += LANES)
-            for (int k = 0; k < LANES; k++) {
-                const double x = a[i + k], y = b[i + k];
-                aa[k] += x * x;
-                bb[k] += y * y;
-                ab[k] += x * y;
-                ee[k] += (x - y) * (x - y);
-            }
-        for (int k = 0; k < LANES; k++) {
-            s->aa += aa[k];
-            s->bb += bb[k];
-            s->ab += ab[k];
-            s->ee += ee[k];
-        }
-        s->n += i;
-        for (; i < m; i++)
-            rq_sums_add_one(s, a[i], b[i]);
-    }
+    for (int64_t at = 0; at < n; at += STRIP)
+        add_strip(s, a + at, b + at, n - at < STRIP ? n - at : STRIP);
 }
 
 rq_status rq_sums_add(rq_sums *s, const rq_tensor *a, const rq_tensor *b)

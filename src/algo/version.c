@@ -21,8 +21,9 @@ static void print_cpu(FILE *to)
         unsigned flag;
         const char *name;
     } names[] = {
-        { RQ_CPU_AVX2, "avx2+fma" },    { RQ_CPU_AVX512, "avx512" }, { RQ_CPU_VNNI, "avx512-vnni" },
-        { RQ_CPU_VBMI, "avx512-vbmi" }, { RQ_CPU_NEON, "neon" },
+        { RQ_CPU_AVX2, "avx2+fma" },    { RQ_CPU_AVXVNNI, "avx-vnni" }, { RQ_CPU_AVX512, "avx512" },
+        { RQ_CPU_VNNI, "avx512-vnni" }, { RQ_CPU_VBMI, "avx512-vbmi" }, { RQ_CPU_AMX, "amx" },
+        { RQ_CPU_NEON, "neon" },        { RQ_CPU_DOTPROD, "dotprod" },  { RQ_CPU_I8MM, "i8mm" },
     };
     unsigned flags;
     rq_err err = { 0 };

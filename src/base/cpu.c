@@ -1,14 +1,27 @@
 /* base/cpu.c — CPU features: asked of the compiler's runtime, which also checks that the system saves the
- * wide registers; then cut down to what RQ_CPU names. */
+ * wide registers (on arm64 of the system itself); then cut down to what RQ_CPU names. */
 #include "base/cpu.h"
 
 #include <sched.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#if defined(__aarch64__)
+#include <asm/hwcap.h>
+#include <sys/auxv.h>
+#endif
 
-/* Lowest first; each level has all of those before it. */
+#if defined(__x86_64__)
+#include <cpuid.h>
+#if defined(__linux__)
+#include <sys/syscall.h>
+#endif
+#endif
+
+/* Lowest first; each level has all of those before it, but that avx512 does without avxvnni. */
 static const struct level {
     const char *name;
     unsigned flags, optional; /* used where the CPU has it */
@@ -16,15 +29,39 @@ static const struct level {
     { "scalar", 0, 0 },
 #if defined(__x86_64__)
     { "avx2", RQ_CPU_AVX2, 0 },
+    { "avxvnni", RQ_CPU_AVX2 | RQ_CPU_AVXVNNI, 0 },
     { "avx512", RQ_CPU_AVX2 | RQ_CPU_AVX512, 0 },
     { "vnni", RQ_CPU_AVX2 | RQ_CPU_AVX512 | RQ_CPU_VNNI, RQ_CPU_VBMI },
+    { "amx", RQ_CPU_AVX2 | RQ_CPU_AVX512 | RQ_CPU_VNNI | RQ_CPU_AMX, RQ_CPU_VBMI },
 #elif defined(__aarch64__)
     { "neon", RQ_CPU_NEON, 0 },
+    { "dotprod", RQ_CPU_NEON | RQ_CPU_DOTPROD, 0 },
+    { "i8mm", RQ_CPU_NEON | RQ_CPU_DOTPROD | RQ_CPU_I8MM, 0 },
 #endif
 };
 enum { N_LEVELS = sizeof levels / sizeof levels[0] };
 
-unsigned rq_cpu_detect(void)
+#define ASKED (1u << 31) /* beside the flags in what rq_cpu_detect keeps */
+
+#if defined(__x86_64__)
+/* Tiles of bytes are there (CPUID 7: TILE and INT8), the system saves them (XCR0 bits 17 and 18) and lets this process use them: Linux wants to be
+ * asked for 8 KiB of state per thread, and may say no. To ask again is harmless. */
+static bool amx_granted(void)
+{
+#if defined(__linux__) && defined(SYS_arch_prctl)
+    enum { REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+    unsigned a, b, c, d, low, high;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || (d >> 24 & 3) != 3)
+        return false;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (low >> 17 & 3) == 3 && syscall(SYS_arch_prctl, REQ_XCOMP_PERM, XTILEDATA) == 0;
+#else
+    return false;
+#endif
+}
+
+#endif
+static unsigned detect(void)
 {
     unsigned flags = 0;
 #if defined(__x86_64__)
@@ -38,10 +75,30 @@ unsigned rq_cpu_detect(void)
         flags |= RQ_CPU_VNNI;
     if ((flags & RQ_CPU_VNNI) && __builtin_cpu_supports("avx512vbmi"))
         flags |= RQ_CPU_VBMI;
+    unsigned a, b, c, d;
+    if ((flags & RQ_CPU_AVX2) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1))
+        flags |= RQ_CPU_AVXVNNI;
+    if ((flags & RQ_CPU_VNNI) && amx_granted())
+        flags |= RQ_CPU_AMX;
 #elif defined(__aarch64__)
     flags |= RQ_CPU_NEON; /* part of the base architecture */
+    if (getauxval(AT_HWCAP) & HWCAP_ASIMDDP)
+        flags |= RQ_CPU_DOTPROD;
+    if ((flags & RQ_CPU_DOTPROD) && (getauxval(AT_HWCAP2) & HWCAP2_I8MM))
+        flags |= RQ_CPU_I8MM;
 #endif
     return flags;
+}
+
+unsigned rq_cpu_detect(void)
+{
+    static atomic_uint known; /* the flags and ASKED: the answer does not change */
+    unsigned flags = atomic_load_explicit(&known, memory_order_relaxed);
+    if (!flags) {
+        flags = detect() | ASKED;
+        atomic_store_explicit(&known, flags, memory_order_relaxed);
+    }
+    return flags & ~ASKED;
 }
 
 rq_status rq_cpu_pinned(unsigned *flags, rq_err *err)

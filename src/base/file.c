@@ -92,12 +92,14 @@ void rq_file_guard(char *path, bool on)
 
 static void remove_and_die(int sig)
 {
+    const int was = errno;
     for (int depth = 0; depth < MAX_DEPTH; depth++) /* a folder goes once it is empty */
         for (int i = 0; i < MAX_OPEN; i++) {
             const char *tmp = atomic_load(&open_tmp[i]);
             if (tmp && unlink(tmp))
                 rmdir(tmp);
         }
+    errno = was;
     raise(sig); /* SA_RESETHAND: the default action, once this handler returns */
 }
 

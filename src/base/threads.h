@@ -1,6 +1,7 @@
 /* base/threads.h — the one way to use more than one core: a loop split over a pool of threads.
  *
- * A pool belongs to a session. Its threads sleep between loops; nothing is left spinning. */
+ * A pool belongs to a session. Between the loops of a run its threads look for the next one for some tens of microseconds; then they
+ * sleep in the kernel, and nothing is left spinning. */
 #ifndef RQ_BASE_THREADS_H
 #define RQ_BASE_THREADS_H
 

@@ -17,13 +17,6 @@ enum { /* ArrayFeatureType.ArrayDataType */
        RQ_COREML_INT8 = 131080,
 };
 
-enum { /* ImageFeatureType.ColorSpace */
-       RQ_COREML_GRAYSCALE = 10,
-       RQ_COREML_RGB = 20,
-       RQ_COREML_BGR = 30,
-       RQ_COREML_GRAYSCALE_FLOAT16 = 40,
-};
-
 enum { RQ_COREML_MIN_SPEC = 6, RQ_COREML_MAX_SPEC = 10 }; /* with ML programs; newer ones are read, too */
 
 typedef enum rq_coreml_kind {
@@ -89,6 +82,8 @@ struct rq_coreml {
     rq_coreml_entry *metadata;
     int n_metadata, cap_metadata;
     rq_mil_program program;
+    rq_tensor *shared; /* whose bytes blobs of the program are */
+    int n_shared, cap_shared;
 
     rq_mlpackage *package; /* NULL: made here, or read from memory */
     rq_coreml_weights *weights;
@@ -126,6 +121,12 @@ const char *rq_coreml_metadata(const rq_coreml *m, const char *key);
 rq_coreml_interface *rq_coreml_add_interface(rq_coreml *m, const char *function);
 rq_coreml_feature *rq_coreml_add_feature(rq_coreml *m, rq_coreml_features *list, const char *name);
 bool rq_coreml_set_metadata(rq_coreml *m, const char *key, const char *value);
+
+/* ---- coreml_info.c ---- */
+
+struct rq_buf;
+/* Label i of a classifier's list of them, as JSON: a text in quotes, a whole number, or null. */
+void rq_coreml_label(struct rq_buf *b, const rq_mil_value *v, uint64_t i);
 
 /* ---- coreml_write.c ---- */
 

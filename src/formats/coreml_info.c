@@ -294,11 +294,10 @@ static const rq_mil_value *labels_of(const facts *f)
     return arg ? constant(f->function->block, arg) : NULL;
 }
 
-/* Label i as JSON, which text shows, too. */
-static void add_label(rq_buf *b, const rq_mil_value *v, uint64_t i)
+void rq_coreml_label(rq_buf *b, const rq_mil_value *v, uint64_t i)
 {
     if (v->kind == RQ_MIL_VALUES)
-        add_label(b, v->value[i], 0);
+        rq_coreml_label(b, v->value[i], 0);
     else if (v->kind == RQ_MIL_IMMEDIATE && v->type->dtype->store == RQ_MIL_STORE_STRINGS && i < v->n)
         rq_quote(b, ((const char *const *)v->data)[i]);
     else if (v->kind == RQ_MIL_IMMEDIATE && v->type->dtype->store == RQ_MIL_STORE_LONGS && i < v->n)
@@ -317,7 +316,7 @@ static void add_labels(rq_buf *b, const facts *f)
     rq_buf_addf(b, "%-11s %" PRIu64 ":", "labels", v->n);
     for (uint64_t i = 0; i < v->n && i < LABELS_SHOWN; i++) {
         rq_buf_adds(b, " ");
-        add_label(b, v, i);
+        rq_coreml_label(b, v, i);
     }
     rq_buf_adds(b, v->n > LABELS_SHOWN ? " ...\n" : "\n");
 }
@@ -473,7 +472,7 @@ static void json_interface(rq_buf *b, facts *f, const rq_coreml_interface *i)
         rq_buf_adds(b, ", \"labels\": [");
         for (uint64_t k = 0; k < labels->n; k++) {
             rq_buf_adds(b, k ? ", " : "");
-            add_label(b, labels, k);
+            rq_coreml_label(b, labels, k);
         }
         rq_buf_adds(b, "],\n  ");
     }

@@ -173,6 +173,29 @@ static rq_status convert(rq_tensor *out, const rq_mil_dtype *t, const rq_shape *
     return RQ_OK;
 }
 
+/* A blob that is made when the model is written, made now. */
+static rq_status produced(rq_tensor *out, const rq_mil_value *v, const rq_shape *shape, rq_err *err)
+{
+    const rq_mil_dtype *t = v->type->dtype;
+    const bool wide = t->bits == 1 || t->bits == 3 || t->bits == 6; /* a byte each in ours */
+    const uint64_t bytes = rq_mil_dtype_bytes(t, v->n);
+    uint8_t *packed = NULL;
+    if (rq_tensor_create(out, t->dtype, shape, false) || (wide && !(packed = rq_mem_alloc((size_t)bytes, 1)))) {
+        rq_tensor_release(out);
+        return no_memory(err);
+    }
+    rq_milblob_writer w = { .memory = wide ? packed : out->u8, .left = bytes };
+    rq_status s = v->produce(v->produce_arg, &w, err);
+    if (!s)
+        s = rq_milblob_end(&w, err);
+    if (!s && wide)
+        rq_mil_dtype_unpack(t, out->u8, packed, v->n);
+    if (s)
+        rq_tensor_release(out);
+    rq_mem_free(packed);
+    return s;
+}
+
 rq_status rq_coreml_tensor(const rq_coreml *m, rq_tensor *out, const rq_mil_value *v, rq_err *err)
 {
     *out = (rq_tensor) { 0 };
@@ -189,6 +212,8 @@ rq_status rq_coreml_tensor(const rq_coreml *m, rq_tensor *out, const rq_mil_valu
         return rq_fail(err, RQ_BAD_FILE, "a tensor has too many elements");
     const void *data = v->data;
     rq_milblob blob;
+    if (v->kind == RQ_MIL_BLOB && v->produce)
+        return produced(out, v, &shape, err);
     if (v->kind == RQ_MIL_BLOB) {
         RQ_TRY(rq_coreml_blob(m, &blob, v, err));
         data = blob.data;
@@ -244,6 +269,9 @@ void rq_coreml_close(rq_coreml *m)
     rq_mem_free(m->interfaces);
     rq_mem_free(m->metadata);
     rq_mil_release(&m->program);
+    for (int i = 0; i < m->n_shared; i++)
+        rq_tensor_release(&m->shared[i]);
+    rq_mem_free(m->shared);
     rq_protobuf_mem_release(&m->mem);
     if (m->file.data)
         rq_file_unmap(&m->file);

@@ -239,7 +239,8 @@ static rq_status save_weights(saver *s, rq_mlpackage_writer *to, rq_err *err)
             return rq_fail(err, RQ_UNSUPPORTED, "a weight file has too long a path");
         RQ_TRY(rq_mlpackage_omit(to, path, err));
     }
-    qsort(s->blobs, (size_t)s->n, sizeof *s->blobs, by_source);
+    if (s->n)
+        qsort(s->blobs, (size_t)s->n, sizeof *s->blobs, by_source);
     return RQ_OK;
 }
 

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "formats/dataset_priv.h"
+#include "formats/model_input.h"
 
 /* ---- where arrays come from ---- */
 
@@ -68,11 +69,34 @@ static void follow_input(rq_preprocess *p, const rq_value *in)
         p->resize_height = side[0], p->resize_width = side[1];
 }
 
+/* Sub-folders that are named as the model's labels are these classes. */
+static rq_status follow_labels(rq_dataset_opening *o)
+{
+    rq_images *s = &o->d->images;
+    if (!s->n_classes || !rq_model_input_has_labels(o->g))
+        return RQ_OK;
+    int32_t *place = rq_mem_alloc((size_t)s->n_classes, sizeof *place);
+    if (!place)
+        return RQ_NO_MEMORY;
+    if (rq_model_input_places(o->g, s->class_name, s->n_classes, place))
+        for (int i = 0, k = 0; i < s->n; i++) {
+            while (i >= s->class_end[k])
+                k++;
+            s->label[i] = place[k];
+        }
+    rq_mem_free(place);
+    return RQ_OK;
+}
+
 static rq_status add_images(rq_dataset_opening *o)
 {
     rq_dataset *d = o->d;
     const rq_value *in = image_input(o);
-    if (!o->cfg || !o->cfg->images)
+    rq_preprocess p = rq_preprocess_defaults();
+    const bool said = in && rq_model_input_image(o->g, in->name, &p);
+    if (o->cfg && o->cfg->images)
+        p = *o->cfg->images;
+    else if (!said)
         return rq_fail(
             o->err, RQ_BAD_DATA,
             "%s: holds pictures; how they become numbers must be said, as the model's training did it: in a "
@@ -81,9 +105,9 @@ static rq_status add_images(rq_dataset_opening *o)
             d->path);
     if (!in)
         return rq_fail(o->err, RQ_BAD_DATA, "%s: holds pictures, but the model has more than one input", d->path);
-    rq_preprocess p = *o->cfg->images;
     follow_input(&p, in);
     RQ_TRY(rq_images_open(&d->images, d->path, o->err));
+    RQ_TRY(follow_labels(o));
     RQ_TRY(rq_images_prepare(&d->images, &p, in->dtype == RQ_DTYPE_U8, o->err));
     rq_shape all = d->images.row;
     memmove(all.dim + 1, all.dim, (size_t)all.rank * sizeof *all.dim);

@@ -62,15 +62,22 @@ static rq_status read_bytes(rq_graph **out, const uint8_t *data, size_t size, co
     return finish(out, g, err);
 }
 
+rq_status rq_coreml_to_graph(rq_graph **out, const rq_coreml *m, const char *function, rq_err *err)
+{
+    rq_graph *g = NULL;
+    *out = NULL;
+    const rq_status st = rq_mil_graph(&g, m, function, err);
+    return st ? st : finish(out, g, err);
+}
+
 /* A Core ML package; its graph keeps copies of the numbers. */
 static rq_status read_package(rq_graph **out, const char *path, rq_err *err)
 {
     rq_coreml *m;
-    rq_graph *g = NULL;
     RQ_TRY(rq_coreml_open(&m, path, err));
-    const rq_status st = rq_mil_graph(&g, m, NULL, err);
+    const rq_status st = rq_coreml_to_graph(out, m, NULL, err);
     rq_coreml_close(m);
-    return st ? st : finish(out, g, err);
+    return st;
 }
 
 /* Say which file, where the sentence does not begin with it already. */
@@ -107,24 +114,34 @@ rq_status rq_load_memory(rq_graph **out, const void *data, size_t size, rq_err *
     return read_bytes(out, data, size, NULL, err);
 }
 
-/* The row whose suffix path ends with. */
-static rq_status format_of(const rq_format **out, const char *path, rq_err *err)
+/* The row whose suffix path ends with; NULL: none. */
+static const rq_format *format_of(const char *path)
 {
-    const size_t n = strlen(path);
-    for (int i = 0; rq_format_at(i); i++) {
-        *out = rq_format_at(i);
-        const size_t k = strlen((*out)->suffix);
-        if (n > k && !strcmp(path + n - k, (*out)->suffix))
-            return RQ_OK;
+    const rq_format *f;
+    size_t n = strlen(path);
+    for (int i = 0; (f = rq_format_at(i)); i++) {
+        size_t end = n;
+        const size_t k = strlen(f->suffix);
+        while (f->check_output && end > 1 && path[end - 1] == '/') /* the name of a folder may end so */
+            end--;
+        if (end > k && !memcmp(path + end - k, f->suffix, k))
+            return f;
     }
-    return rq_fail(err, RQ_UNSUPPORTED, "%s: the suffix names no format that requant writes; expected .onnx", path);
+    return NULL;
+}
+
+static rq_status no_format(const char *path, rq_err *err)
+{
+    return rq_fail(err, RQ_UNSUPPORTED,
+                   "%s: the suffix names no format that requant writes; expected .onnx or .mlpackage", path);
 }
 
 rq_status rq_save_check(const char *path, rq_err *err)
 {
-    const rq_format *f;
-    RQ_TRY(rq_file_check_output(path, err)); /* "out/" is a folder before it is a name without a suffix */
-    return format_of(&f, path, err);
+    const rq_format *f = format_of(path);
+    /* "out/" is a folder before it is a name without a suffix */
+    RQ_TRY(f && f->check_output ? f->check_output(path, err) : rq_file_check_output(path, err));
+    return f ? RQ_OK : no_format(path, err);
 }
 
 rq_save_cfg rq_save_defaults(void)
@@ -140,8 +157,9 @@ rq_status rq_save(const rq_graph *g, const char *path, rq_err *err)
 rq_status rq_save_as(const rq_graph *g, const char *path, const rq_save_cfg *cfg, rq_err *err)
 {
     const rq_save_cfg usual = rq_save_defaults();
-    const rq_format *f;
-    RQ_TRY(format_of(&f, path, err));
+    const rq_format *f = format_of(path);
+    if (!f)
+        return no_format(path, err);
     rq_status st = f->write(g, path, cfg ? cfg : &usual, err);
     if (st == RQ_NO_MEMORY)
         rq_fail(err, st, "not enough memory to write it");

@@ -150,7 +150,13 @@ static rq_status add_class(rq_images *s, const char *folder, const char *name, i
     listing_release(&l);
     if (!st && s->n == before)
         st = rq_fail(err, RQ_BAD_DATA, "%s: is taken for a class, but holds no .jpg, .jpeg or .png", path);
-    s->n_classes++;
+    if (!st && (!rq_mem_grow(&s->class_name, s->n_classes, &s->cap_classes, sizeof *s->class_name) ||
+                !rq_mem_grow(&s->class_end, s->n_classes, &s->cap_ends, sizeof *s->class_end)))
+        st = rq_fail(err, RQ_NO_MEMORY, "%s: not enough memory to list it", folder);
+    if (!st) {
+        s->class_name[s->n_classes] = path + strlen(folder) + 1;
+        s->class_end[s->n_classes++] = s->n;
+    }
     return st;
 }
 
@@ -196,6 +202,8 @@ void rq_images_close(rq_images *s)
 {
     rq_mem_free(s->path);
     rq_mem_free(s->label);
+    rq_mem_free(s->class_name);
+    rq_mem_free(s->class_end);
     rq_arena_release(&s->names);
     *s = (rq_images) { 0 };
 }

@@ -13,7 +13,9 @@ typedef struct rq_images {
     const char **path; /* [n] */
     int32_t *label;    /* [n]; -1: no classes */
     int n, cap;
-    int n_classes;
+    const char **class_name; /* [n_classes] sub-folders */
+    int *class_end;          /* [n_classes] the first file behind it */
+    int n_classes, cap_classes, cap_ends;
     rq_preprocess p;
     bool codes;   /* rows are u8 */
     rq_shape row; /* of every sample, with p applied */

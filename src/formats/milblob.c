@@ -144,7 +144,12 @@ rq_status rq_milblob_write(rq_milblob_writer *w, const void *data, size_t bytes,
 {
     if (bytes > w->left)
         return rq_fail(err, RQ_INTERNAL, "%zu bytes of weights, where %" PRIu64 " were left to write", bytes, w->left);
-    RQ_TRY(put(w, data, bytes, err));
+    if (w->file) {
+        RQ_TRY(put(w, data, bytes, err));
+    } else if (bytes) {
+        memcpy(w->memory, data, bytes);
+        w->memory += bytes;
+    }
     w->left -= bytes;
     return RQ_OK;
 }

@@ -31,7 +31,8 @@ rq_status rq_milblob_read(rq_milblob *out, const uint8_t *file, size_t size, uin
 /* Writing: open on a file made by rq_file_create, then for each blob begin, write (in as many pieces as you like), end;
  * close writes the count. The caller commits or abandons the file. */
 typedef struct rq_milblob_writer {
-    rq_file *file;
+    rq_file *file; /* NULL: rq_milblob_write goes to `memory`, and nothing else is called */
+    uint8_t *memory;
     uint64_t at, left; /* bytes so far; bytes the open blob still wants */
     uint32_t count;
 } rq_milblob_writer;

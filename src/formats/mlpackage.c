@@ -416,6 +416,8 @@ static bool has_suffix(const char *path)
 bool rq_mlpackage_is(const char *path)
 {
     struct stat s;
+    if (has_suffix(path))
+        return true;
     if (stat(path, &s))
         return false;
     const int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
@@ -424,7 +426,7 @@ bool rq_mlpackage_is(const char *path)
     char head[4] = { 0 };
     bool is = false;
     if (S_ISDIR(s.st_mode))
-        is = fstatat(fd, MANIFEST, &s, AT_SYMLINK_NOFOLLOW) == 0 || has_suffix(path);
+        is = fstatat(fd, MANIFEST, &s, AT_SYMLINK_NOFOLLOW) == 0;
     else if (S_ISREG(s.st_mode))
         is = pread(fd, head, 4, 0) == 4 && !memcmp(head, "PK\3\4", 4);
     close(fd);

@@ -60,6 +60,8 @@ typedef struct rq_mlpackage_writer {
     int n_made, cap_made;
 } rq_mlpackage_writer;
 
+/* Would create take this path? Changes nothing. RQ_IO, RQ_NO_MEMORY. */
+rq_status rq_mlpackage_check_output(const char *path, rq_err *err);
 /* RQ_IO: the folder cannot be made, or something else than a package stands at `path`. */
 rq_status rq_mlpackage_create(rq_mlpackage_writer *w, const char *path, rq_err *err);
 /* Open a file below the package (folders are made as needed) for rq_file_write; end with file_end, or rq_file_abandon. */

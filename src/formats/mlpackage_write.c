@@ -15,6 +15,7 @@
 #include "base/buf.h"
 #include "base/quote.h"
 #include "base/rng.h"
+#include "requant/coreml.h"
 
 enum { DEEPEST = 32 };
 
@@ -95,13 +96,52 @@ static void release(rq_mlpackage_writer *w)
     *w = (rq_mlpackage_writer) { 0 };
 }
 
+/* Nothing, a package or an empty folder may stand there. */
+static rq_status check_place(const char *path, const char *real, rq_err *err)
+{
+    struct stat s;
+    if (stat(real, &s) || (S_ISDIR(s.st_mode) && may_be_replaced(real)))
+        return RQ_OK;
+    return rq_fail(err, RQ_IO, "%s: is %s, which a package does not replace", path,
+                   S_ISDIR(s.st_mode) ? "a folder that is no package" : "a file");
+}
+
+rq_status rq_mlpackage_check_output(const char *path, rq_err *err)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    char *real = realpath(path, NULL), *folder = real ? rq_mem_strdup(real) : rq_mem_strndup(path, n);
+    free(real);
+    if (!folder)
+        return no_memory(err, path);
+    rq_status st = check_place(path, folder, err);
+    char *slash = strrchr(folder, '/');
+    if (slash)
+        slash[slash == folder] = 0; /* "/a" is in "/" */
+    if (!st && access(slash ? folder : ".", W_OK | X_OK))
+        st = rq_fail(err, RQ_IO, "%s: cannot write: %s", path, strerror(errno));
+    rq_mem_free(folder);
+    return st;
+}
+
+rq_status rq_coreml_remove(const char *path, rq_err *err)
+{
+    struct stat s;
+    if (lstat(path, &s))
+        return RQ_OK;
+    if (!S_ISDIR(s.st_mode) || !may_be_replaced(path))
+        return rq_fail(err, RQ_IO, "%s: is no package, and was left alone", path);
+    remove_tree(path);
+    return lstat(path, &s) ? RQ_OK : rq_fail(err, RQ_IO, "%s: cannot be removed", path);
+}
+
 rq_status rq_mlpackage_create(rq_mlpackage_writer *w, const char *path, rq_err *err)
 {
     *w = (rq_mlpackage_writer) { 0 };
     size_t n = strlen(path);
     while (n > 1 && path[n - 1] == '/')
         n--;
-    struct stat s;
     char *real = realpath(path, NULL); /* the target of a link is replaced, not the link */
     w->path = real ? rq_mem_strdup(real) : rq_mem_strndup(path, n);
     free(real);
@@ -111,10 +151,10 @@ rq_status rq_mlpackage_create(rq_mlpackage_writer *w, const char *path, rq_err *
         release(w);
         return no_memory(err, path);
     }
-    if (stat(w->path, &s) == 0 && (!S_ISDIR(s.st_mode) || !may_be_replaced(w->path))) {
+    const rq_status st = check_place(path, w->path, err);
+    if (st) {
         release(w);
-        return rq_fail(err, RQ_IO, "%s: is %s, which a package does not replace", path,
-                       S_ISDIR(s.st_mode) ? "a folder that is no package" : "a file");
+        return st;
     }
     int made = -1;
     for (int i = 0; i < 1000 && made; i++) {

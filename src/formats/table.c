@@ -3,9 +3,9 @@
 
 #include <stddef.h>
 
-extern const rq_format rq_format_onnx; /* onnx_write.c */
+extern const rq_format rq_format_onnx, rq_format_mlpackage; /* onnx_write.c, mil_emit_model.c */
 
-static const rq_format *const formats[] = { &rq_format_onnx };
+static const rq_format *const formats[] = { &rq_format_onnx, &rq_format_mlpackage };
 
 const rq_format *rq_format_at(int i)
 {

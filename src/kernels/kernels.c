@@ -13,13 +13,21 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         /* quantize_*.c */
         .quantize_u8 = rq_quantize_u8_scalar,
         .quantize_s8 = rq_quantize_s8_scalar,
+        .quantize_half = rq_quantize_half_scalar,
         .quantize_u16 = rq_quantize_u16_scalar,
         .quantize_s16 = rq_quantize_s16_scalar,
         .dequantize_u8 = rq_dequantize_u8_scalar,
         .dequantize_s8 = rq_dequantize_s8_scalar,
+        .dequantize_u16 = rq_dequantize_u16_scalar,
+        .dequantize_s16 = rq_dequantize_s16_scalar,
+        .half_to_float = rq_half_to_float_scalar,
+        .half_from_float = rq_half_from_float_scalar,
         .lut8 = rq_lut8_scalar,
+        .quantize_quotients = rq_quantize_quotients_scalar,
+        .transpose8 = rq_transpose8_scalar,
         .requantize_rows = rq_requantize_rows_scalar,
         .requantize_cols = rq_requantize_cols_scalar,
+        .requantize_tile = rq_requantize_tile_scalar,
         /* fakequant_*.c */
         .fakequant = rq_fakequant_scalar,
         .fakequant_grad = rq_fakequant_grad_scalar,
@@ -27,10 +35,12 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .fakequant_relu_grad = rq_fakequant_relu_grad_scalar,
         .fakequant_codes = rq_fakequant_codes_scalar,
         .stream_end = rq_stream_end_scalar,
-        /* gemm_*.c, dwconv_*.c, qeltwise_*.c */
+        /* gemm_*.c, dwlast_*.c, qeltwise_*.c */
         .gemm = rq_gemm_scalar,
+        .qgemm = rq_qgemm_scalar,
         .gemm_f32 = rq_gemm_f32_scalar,
-        .dwconv = rq_dwconv_scalar,
+        .dwlast_s8 = &rq_dwlast_scalar,
+        .dwlast_s16 = &rq_dwlast_scalar,
         .qadd = rq_qadd_scalar,
         .qadd_one = rq_qadd_one_scalar,
         .qmul = rq_qmul_scalar,
@@ -46,6 +56,10 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .bn = rq_bn_scalar,
         .pool_quarters = rq_pool_quarters_scalar,
         .pool_quarters_grad = rq_pool_quarters_grad_scalar,
+        /* peak_*.c */
+        .peak_int = rq_peak_int_scalar,
+        .peak_f32 = rq_peak_f32_scalar,
+        .pool8 = &rq_pool8_scalar,
         /* stats_*.c */
         .minmax = rq_minmax_scalar,
         .squares = rq_squares_scalar,
@@ -57,14 +71,27 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->isa = "avx2";
     k->quantize_u8 = rq_quantize_u8_avx2;
     k->quantize_s8 = rq_quantize_s8_avx2;
+    k->quantize_half = rq_quantize_half_avx2;
     k->dequantize_u8 = rq_dequantize_u8_avx2;
     k->dequantize_s8 = rq_dequantize_s8_avx2;
+    k->quantize_u16 = rq_quantize_u16_avx2;
+    k->quantize_quotients = rq_quantize_quotients_avx2;
+    k->quantize_s16 = rq_quantize_s16_avx2;
+    k->dequantize_u16 = rq_dequantize_u16_avx2;
+    k->dequantize_s16 = rq_dequantize_s16_avx2;
+    k->half_to_float = rq_half_to_float_avx2;
+    k->half_from_float = rq_half_from_float_avx2;
     k->requantize_rows = rq_requantize_rows_avx2;
     k->requantize_cols = rq_requantize_cols_avx2;
+    k->requantize_tile = rq_requantize_tile_avx2;
     k->lut8 = rq_lut8_avx2;
+    k->transpose8 = rq_transpose8_avx2;
     k->gemm = rq_gemm_avx2;
+    k->qgemm = rq_qgemm_avx2;
     k->gemm_f32 = rq_gemm_f32_avx2;
-    k->dwconv = rq_dwconv_avx2;
+    k->peak_int = rq_peak_int_avx2;
+    k->peak_f32 = rq_peak_f32_avx2;
+    k->dwlast_s8 = k->dwlast_s16 = &rq_dwlast_avx2;
     k->qadd = rq_qadd_avx2;
     k->qadd_one = rq_qadd_one_avx2;
     k->qmul = rq_qmul_avx2;
@@ -79,6 +106,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->bn = rq_bn_avx2;
     k->pool_quarters = rq_pool_quarters_avx2;
     k->pool_quarters_grad = rq_pool_quarters_grad_avx2;
+    k->pool8 = &rq_pool8_avx2;
     k->minmax = rq_minmax_avx2;
     k->squares = rq_squares_avx2;
     k->histogram = rq_histogram_avx2;
@@ -88,18 +116,35 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->fakequant_relu_grad = rq_fakequant_relu_grad_avx2;
     k->fakequant_codes = rq_fakequant_codes_avx2;
     k->stream_end = rq_stream_end_avx2;
+    if (cpu & RQ_CPU_AVXVNNI) {
+        k->isa = "avxvnni";
+        k->qgemm = rq_qgemm_avxvnni;
+        k->peak_int = rq_peak_int_avxvnni;
+    }
     if (!(cpu & RQ_CPU_AVX512))
         return;
     k->quantize_u8 = rq_quantize_u8_avx512;
     k->quantize_s8 = rq_quantize_s8_avx512;
+    k->quantize_half = rq_quantize_half_avx512;
     k->dequantize_u8 = rq_dequantize_u8_avx512;
     k->dequantize_s8 = rq_dequantize_s8_avx512;
+    k->quantize_u16 = rq_quantize_u16_avx512;
+    k->quantize_quotients = rq_quantize_quotients_avx512;
+    k->quantize_s16 = rq_quantize_s16_avx512;
+    k->dequantize_u16 = rq_dequantize_u16_avx512;
+    k->dequantize_s16 = rq_dequantize_s16_avx512;
+    k->half_to_float = rq_half_to_float_avx512;
+    k->half_from_float = rq_half_from_float_avx512;
     k->requantize_rows = rq_requantize_rows_avx512;
     k->requantize_cols = rq_requantize_cols_avx512;
+    k->requantize_tile = rq_requantize_tile_avx512;
     k->isa = "avx512";
     k->gemm = rq_gemm_avx512;
+    k->qgemm = rq_qgemm_avx512;
     k->gemm_f32 = rq_gemm_f32_avx512;
-    k->dwconv = rq_dwconv_avx512;
+    k->peak_int = rq_peak_int_avx512;
+    k->peak_f32 = rq_peak_f32_avx512;
+    k->dwlast_s8 = k->dwlast_s16 = &rq_dwlast_avx512;
     k->qadd = rq_qadd_avx512;
     k->qadd_one = rq_qadd_one_avx512;
     k->qmul = rq_qmul_avx512;
@@ -114,6 +159,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->bn = rq_bn_avx512;
     k->pool_quarters = rq_pool_quarters_avx512;
     k->pool_quarters_grad = rq_pool_quarters_grad_avx512;
+    k->pool8 = &rq_pool8_avx512;
     k->minmax = rq_minmax_avx512;
     k->squares = rq_squares_avx512;
     k->histogram = rq_histogram_avx512;
@@ -127,18 +173,39 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         return;
     k->isa = "vnni";
     k->gemm = rq_gemm_vnni;
+    k->qgemm = rq_qgemm_vnni;
+    k->dwlast_s8 = &rq_dwlast_vnni;
+    k->peak_int = rq_peak_int_vnni;
     if (cpu & RQ_CPU_VBMI)
         k->lut8 = rq_lut8_vbmi;
+    if (cpu & RQ_CPU_AMX) {
+        k->isa = "amx";
+        k->qgemm = rq_qgemm_amx;
+        k->peak_int = rq_peak_int_amx;
+    }
 #elif RQ_ARM64
     if (!(cpu & RQ_CPU_NEON))
         return;
     k->isa = "neon";
     k->gemm = rq_gemm_neon;
+    k->qgemm = rq_qgemm_neon;
+    k->dwlast_s8 = k->dwlast_s16 = &rq_dwlast_neon;
     k->gemm_f32 = rq_gemm_f32_neon;
+    k->peak_int = rq_peak_int_neon;
+    k->peak_f32 = rq_peak_f32_neon;
     k->quantize_u8 = rq_quantize_u8_neon;
     k->quantize_s8 = rq_quantize_s8_neon;
+    k->quantize_half = rq_quantize_half_neon;
     k->dequantize_u8 = rq_dequantize_u8_neon;
     k->dequantize_s8 = rq_dequantize_s8_neon;
+    k->requantize_rows = rq_requantize_rows_neon;
+    k->requantize_cols = rq_requantize_cols_neon;
+    k->requantize_tile = rq_requantize_tile_neon;
+    k->lut8 = rq_lut8_neon;
+    k->transpose8 = rq_transpose8_neon;
+    k->qadd = rq_qadd_neon;
+    k->qadd_one = rq_qadd_one_neon;
+    k->qmul = rq_qmul_neon;
     k->minmax = rq_minmax_neon;
     k->histogram = rq_histogram_neon;
     k->learned_grad = rq_learned_grad_neon;
@@ -149,5 +216,14 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->fakequant_relu_grad = rq_fakequant_relu_grad_neon;
     k->fakequant_codes = rq_fakequant_codes_neon;
     k->stream_end = rq_stream_end_neon;
+    if (!(cpu & RQ_CPU_DOTPROD))
+        return;
+    k->isa = "dotprod";
+    k->qgemm = rq_qgemm_dotprod;
+    if (!(cpu & RQ_CPU_I8MM))
+        return;
+    k->isa = "i8mm";
+    k->qgemm = rq_qgemm_i8mm;
+    k->dwlast_s8 = &rq_dwlast_i8mm;
 #endif
 }

@@ -11,13 +11,17 @@
 #include <stdint.h>
 
 #include "kernels/batch_norm.h"
+#include "kernels/dwlast.h"
 #include "kernels/eltwise.h"
 #include "kernels/eltwise_grad.h"
 #include "kernels/fakequant.h"
 #include "kernels/gemm.h"
 #include "kernels/gemm_f32.h"
+#include "kernels/peak.h"
 #include "kernels/pool.h"
+#include "kernels/pool8.h"
 #include "kernels/qeltwise.h"
+#include "kernels/qgemm.h"
 #include "kernels/reduce.h"
 #include "kernels/fakequant_learned.h"
 
@@ -37,20 +41,29 @@ static inline int rq_bins_at(const rq_bins *b, float v)
 }
 
 typedef struct rq_kernels {
-    const char *isa; /* "scalar", "avx2", "avx512", "vnni", "neon" */
+    const char *isa; /* "scalar", "avx2", "avxvnni", "avx512", "vnni", "amx", "neon", "dotprod", "i8mm" */
     unsigned cpu;    /* the flags it was made for */
 
     /* ---- quantize_*.c: reals and codes. lo..hi is the code range; NaN gives lo (docs/onnx-facts.md 2.4) ---- */
     /* y[i] = clamp(rne(x[i] / scale) + zp), true division, rounded half to even before zp is added */
     void (*quantize_u8)(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
     void (*quantize_s8)(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+    /* fp16: y[i] = low byte of clamp(rne(f16(x[i] / scale)) + zp); scale is not 0, x is finite */
+    void (*quantize_half)(uint8_t *y, const uint16_t *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
     void (*quantize_u16)(uint16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
     void (*quantize_s16)(int16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
     /* y[i] = (float)(x[i] - zp) * scale */
     void (*dequantize_u8)(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
     void (*dequantize_s8)(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
+    void (*dequantize_u16)(float *y, const uint16_t *x, size_t n, float scale, int32_t zp);
+    void (*dequantize_s16)(float *y, const int16_t *x, size_t n, float scale, int32_t zp);
+    /* y[i] = low byte of clamp(rne(x[i] / by / scale) + zp) in double, both divisions rounded; lo..hi of 8 bits */
+    void (*quantize_quotients)(uint8_t *y, const double *x, size_t n, double by, double scale, int32_t zp, int32_t lo,
+                               int32_t hi);
     /* y[i] = table[x[i]]: any unary function of 8-bit codes (s8 codes are indexed by their bit pattern) */
     void (*lut8)(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
+    /* relayout_*.c: y[j * ldy + i] = x[i * ldx + j] ^ flip, i < rows, j < cols; ldy >= rows, ldx >= cols. Nothing else of y is written. */
+    void (*transpose8)(uint8_t *y, size_t ldy, const uint8_t *x, size_t ldx, size_t rows, size_t cols, uint8_t flip);
     /* A block of s32 sums to 8-bit codes, row i with an addend and a multiplier of its own: y[i * ldy + j] = low byte of
      * clamp(rne(f32(acc[i * lda + j] + add[i]) * m[i]) + zp), i < rows, j < n; docs/onnx-facts.md 6.2; acc + add wraps.
      * lo..hi is the code range, u8 or s8 (or inside). */
@@ -59,6 +72,14 @@ typedef struct rq_kernels {
     /* One row with an addend and a multiplier per element: acc[j] + add + col_add[j], m[j]. */
     void (*requantize_cols)(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
                             const float *m, int32_t zp, int32_t lo, int32_t hi);
+    /* A block with addends (NULL: none) and multipliers per column: y[i * ldy + j] = low byte of
+     * clamp(rne(f32(acc[i * lda + j] + col_add[j]) * m[j]) + zp). */
+    void (*requantize_tile)(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                            const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
+
+    /* ---- half_*.c: IEEE half to f32 (exact, signalling NaN stays) and back (half to even), base/half.h ---- */
+    void (*half_to_float)(float *y, const uint16_t *x, size_t n);
+    void (*half_from_float)(uint16_t *y, const float *x, size_t n);
 
     /* ---- fakequant_*.c: to codes and back, kernels/fakequant.h. Arrays of n; y may be x, dx may be dy or x ---- */
     /* y[i] = what x[i] becomes; mask[i] (mask may be NULL) = 1 where it landed in lo..hi, else 0 */
@@ -76,15 +97,15 @@ typedef struct rq_kernels {
 
     /* ---- gemm_*.c ---- */
     rq_gemm_isa gemm;
+    rq_qgemm_isa qgemm; /* kernels/qgemm.h */
 
     /* ---- gemm_f32_*.c: products of floats in one fixed order ---- */
     rq_gemm_f32_isa gemm_f32;
     bool spec;    /* codes are rounded where the definition rounds, not where ONNX Runtime's kernels do */
     bool library; /* take oneDNN for them, whose order depends on the CPU; false from rq_kernels_init */
 
-    /* ---- dwconv_*.c: one output row of a depthwise convolution. acc[j] = sum over t < n_taps of w[t] * taps[t][j], j
-     * < n. |w[t]| <= 255; sums wrap. Reads n bytes per tap. ---- */
-    void (*dwconv)(int32_t *acc, const uint8_t *const *taps, const int16_t *w, int n_taps, size_t n);
+    /* ---- dwlast_*.c: depthwise sums over channels-last codes (kernels/dwlast.h), with weights of s8, or of s16 up to 255 ---- */
+    const rq_dwlast_isa *dwlast_s8, *dwlast_s16;
 
     /* ---- qeltwise_*.c: u8 codes to u8 codes (qeltwise.h says how s8 ones join), docs/onnx-facts.md 6.3. The zero
      * point is inside the rounding. ---- */
@@ -127,6 +148,11 @@ typedef struct rq_kernels {
     /* ---- pool_*.c: kernels/pool.h ---- */
     rq_pool_quarters_fn pool_quarters;
     rq_pool_quarters_grad_fn pool_quarters_grad;
+
+    /* ---- peak_*.c ---- */
+    rq_peak_fn peak_int, peak_f32; /* of codes, as the integer products of this level do them; of floats */
+    /* ---- pool8_*.c: kernels/pool8.h ---- */
+    const rq_pool8_isa *pool8;
 } rq_kernels;
 
 /* The table for these CPU flags (base/cpu.h): complete with scalar versions first, then overridden. */

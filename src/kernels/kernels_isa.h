@@ -18,19 +18,31 @@
 
 /* ---- quantize_*.c ---- */
 void rq_quantize_u8_scalar(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_quantize_half_scalar(uint8_t *y, const uint16_t *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_s8_scalar(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_u16_scalar(uint16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_s16_scalar(int16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_dequantize_u8_scalar(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
 void rq_dequantize_s8_scalar(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
+void rq_quantize_quotients_scalar(uint8_t *y, const double *x, size_t n, double by, double scale, int32_t zp,
+                                  int32_t lo, int32_t hi);
+void rq_quantize_quotients_avx2(uint8_t *y, const double *x, size_t n, double by, double scale, int32_t zp, int32_t lo,
+                                int32_t hi);
+void rq_quantize_quotients_avx512(uint8_t *y, const double *x, size_t n, double by, double scale, int32_t zp,
+                                  int32_t lo, int32_t hi);
 void rq_lut8_scalar(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
 void rq_lut8_avx2(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
 void rq_lut8_vbmi(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
+void rq_transpose8_scalar(uint8_t *y, size_t ldy, const uint8_t *x, size_t ldx, size_t rows, size_t cols, uint8_t flip);
+void rq_transpose8_neon(uint8_t *y, size_t ldy, const uint8_t *x, size_t ldx, size_t rows, size_t cols, uint8_t flip);
+void rq_transpose8_avx2(uint8_t *y, size_t ldy, const uint8_t *x, size_t ldx, size_t rows, size_t cols, uint8_t flip);
+void rq_lut8_neon(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
 void rq_requantize_rows_scalar(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
                                const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_requantize_cols_scalar(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
                                const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_u8_avx2(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_quantize_half_avx2(uint8_t *y, const uint16_t *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_s8_avx2(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_dequantize_u8_avx2(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
 void rq_dequantize_s8_avx2(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
@@ -39,17 +51,49 @@ void rq_requantize_rows_avx2(uint8_t *y, size_t ldy, const int32_t *acc, size_t 
 void rq_requantize_cols_avx2(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
                              const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_u8_avx512(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_quantize_half_avx512(uint8_t *y, const uint16_t *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_s8_avx512(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_dequantize_u8_avx512(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
 void rq_dequantize_s8_avx512(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
 void rq_quantize_u8_neon(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_quantize_half_neon(uint8_t *y, const uint16_t *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_s8_neon(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_dequantize_u8_neon(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
 void rq_dequantize_s8_neon(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
+void rq_requantize_rows_neon(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                             const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
+void rq_requantize_cols_neon(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
+                             const float *m, int32_t zp, int32_t lo, int32_t hi);
+void rq_dequantize_u16_scalar(float *y, const uint16_t *x, size_t n, float scale, int32_t zp);
+void rq_dequantize_s16_scalar(float *y, const int16_t *x, size_t n, float scale, int32_t zp);
+void rq_dequantize_u16_avx2(float *y, const uint16_t *x, size_t n, float scale, int32_t zp);
+void rq_dequantize_s16_avx2(float *y, const int16_t *x, size_t n, float scale, int32_t zp);
+void rq_quantize_u16_avx2(uint16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_quantize_s16_avx2(int16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_dequantize_u16_avx512(float *y, const uint16_t *x, size_t n, float scale, int32_t zp);
+void rq_dequantize_s16_avx512(float *y, const int16_t *x, size_t n, float scale, int32_t zp);
+void rq_quantize_u16_avx512(uint16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_quantize_s16_avx512(int16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+
+/* ---- half_*.c ---- */
+void rq_half_to_float_scalar(float *y, const uint16_t *x, size_t n);
+void rq_half_from_float_scalar(uint16_t *y, const float *x, size_t n);
+void rq_half_to_float_avx2(float *y, const uint16_t *x, size_t n);
+void rq_half_from_float_avx2(uint16_t *y, const float *x, size_t n);
+void rq_half_to_float_avx512(float *y, const uint16_t *x, size_t n);
+void rq_half_from_float_avx512(uint16_t *y, const float *x, size_t n);
 void rq_requantize_rows_avx512(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
                                const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_requantize_cols_avx512(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
                                const float *m, int32_t zp, int32_t lo, int32_t hi);
+void rq_requantize_tile_scalar(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                               const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
+void rq_requantize_tile_avx2(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                             const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
+void rq_requantize_tile_neon(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                             const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
+void rq_requantize_tile_avx512(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                               const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 
 /* ---- fakequant_*.c ---- */
 void rq_fakequant_scalar(float *y, uint8_t *mask, const float *x, size_t n, const rq_fakequant *p);
@@ -79,12 +123,16 @@ void rq_stream_end_neon(void);
 
 /* ---- gemm_*.c ---- */
 extern const rq_gemm_isa rq_gemm_scalar, rq_gemm_avx2, rq_gemm_avx512, rq_gemm_vnni, rq_gemm_neon;
+extern const rq_qgemm_isa rq_qgemm_scalar, rq_qgemm_avx2, rq_qgemm_avxvnni, rq_qgemm_avx512, rq_qgemm_vnni,
+    rq_qgemm_amx, rq_qgemm_neon, rq_qgemm_dotprod, rq_qgemm_i8mm;
 extern const rq_gemm_f32_isa rq_gemm_f32_scalar, rq_gemm_f32_avx2, rq_gemm_f32_avx512, rq_gemm_f32_neon;
 
-/* ---- dwconv_*.c ---- */
-void rq_dwconv_scalar(int32_t *acc, const uint8_t *const *taps, const int16_t *w, int n_taps, size_t n);
-void rq_dwconv_avx2(int32_t *acc, const uint8_t *const *taps, const int16_t *w, int n_taps, size_t n);
-void rq_dwconv_avx512(int32_t *acc, const uint8_t *const *taps, const int16_t *w, int n_taps, size_t n);
+/* ---- dwlast_*.c ---- */
+extern const rq_dwlast_isa rq_dwlast_scalar, rq_dwlast_avx2, rq_dwlast_avx512, rq_dwlast_vnni, rq_dwlast_neon,
+    rq_dwlast_i8mm;
+
+/* ---- pool8_*.c ---- */
+extern const rq_pool8_isa rq_pool8_scalar, rq_pool8_avx2, rq_pool8_avx512;
 
 /* ---- qeltwise_*.c ---- */
 void rq_qadd_scalar(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p);
@@ -96,6 +144,9 @@ void rq_qmul_avx512(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, co
 void rq_qadd_avx2(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p);
 void rq_qadd_one_avx2(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p);
 void rq_qmul_avx2(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p);
+void rq_qadd_neon(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p);
+void rq_qadd_one_neon(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p);
+void rq_qmul_neon(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p);
 
 /* ---- stats_*.c ---- */
 void rq_minmax_scalar(const float *x, size_t n, float *lo, float *hi, size_t *finite);
@@ -119,5 +170,18 @@ void rq_learned_grad_avx512(float *dx, rq_learned_sums *s, const float *dy, cons
                             const rq_learned_row *p);
 void rq_learned_grad_neon(float *dx, rq_learned_sums *s, const float *dy, const float *x, size_t n, size_t lane,
                           const rq_learned_row *p);
+
+/* ---- peak_*.c ---- */
+double rq_peak_int_scalar(int64_t steps);
+double rq_peak_int_avx2(int64_t steps);
+double rq_peak_int_avxvnni(int64_t steps);
+double rq_peak_int_amx(int64_t steps);
+double rq_peak_int_avx512(int64_t steps);
+double rq_peak_int_vnni(int64_t steps);
+double rq_peak_int_neon(int64_t steps);
+double rq_peak_f32_scalar(int64_t steps);
+double rq_peak_f32_avx2(int64_t steps);
+double rq_peak_f32_avx512(int64_t steps);
+double rq_peak_f32_neon(int64_t steps);
 
 #endif

@@ -1,4 +1,4 @@
-/* kernels/qeltwise_avx2.c — Add and Mul on codes, 8 at a time. Compiled with -mavx2 -mfma. The tail goes through a
+/* kernels/qeltwise_avx2.c — Add and Mul on codes, 32 at a time. Compiled with -mavx2 -mfma. The tail goes through a
  * buffer, so that no element is computed by other code. */
 #ifdef __AVX2__
 #include "kernels/kernels_isa.h"
@@ -6,76 +6,98 @@
 #include <immintrin.h>
 #include <string.h>
 
-static inline __m256i load8(const uint8_t *p, uint8_t flip)
+enum { STEP = 32 };
+
+/* 8 codes, flipped, as floats. */
+static inline __m256 load8(const uint8_t *p, __m256i flip)
 {
-    const __m128i x = _mm_loadl_epi64((const __m128i *)p);
-    return _mm256_cvtepu8_epi32(_mm_xor_si128(x, _mm_set1_epi8((char)flip)));
+    const __m256i x = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+    return _mm256_cvtepi32_ps(_mm256_xor_si256(x, flip));
 }
 
-/* clamp(rne(v)) to bytes; v is clamped as float first, NaN gives 0 */
-static inline void store8(uint8_t *y, __m256 v, uint8_t flip)
+/* rne(v), what lies above 255 as 255. NaN and what s32 cannot hold become its smallest number, which is 0 when packed, as is
+ * everything below 0. */
+static inline __m256i rounded(__m256 v)
 {
-    v = _mm256_min_ps(_mm256_max_ps(v, _mm256_setzero_ps()), _mm256_set1_ps(255));
-    const __m256i q = _mm256_cvtps_epi32(v);
-    const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
-    const __m128i bytes = _mm_packus_epi16(words, words);
-    _mm_storel_epi64((__m128i *)y, _mm_xor_si128(bytes, _mm_set1_epi8((char)flip)));
+    return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_set1_ps(255), v)); /* of a NaN the second operand is taken */
 }
 
-static inline void add8(uint8_t *y, const uint8_t *a, const uint8_t *b, const rq_qadd *p)
+static inline void store32(uint8_t *y, const __m256 v[4], __m256i flip)
 {
-    __m256 sum = _mm256_set1_ps(p->k);
-    if (b)
-        sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(load8(b, p->flip_b)), _mm256_set1_ps(p->rb), sum);
-    sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(load8(a, p->flip_a)), _mm256_set1_ps(p->ra), sum);
-    store8(y, sum, p->flip_y);
+    const __m256i low = _mm256_packus_epi32(rounded(v[0]), rounded(v[1]));
+    const __m256i high = _mm256_packus_epi32(rounded(v[2]), rounded(v[3]));
+    const __m256i mixed = _mm256_packus_epi16(low, high); /* fours, of the lower lanes first */
+    const __m256i bytes = _mm256_permutevar8x32_epi32(mixed, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+    _mm256_storeu_si256((__m256i *)y, _mm256_xor_si256(bytes, flip));
+}
+
+static inline void add32(uint8_t *y, const uint8_t *a, const uint8_t *b, const rq_qadd *p)
+{
+    const __m256i fa = _mm256_set1_epi32(p->flip_a), fb = _mm256_set1_epi32(p->flip_b);
+    __m256 v[4];
+    for (int i = 0; i < 4; i++) {
+        v[i] = _mm256_set1_ps(p->k);
+        if (b)
+            v[i] = _mm256_fmadd_ps(load8(b + 8 * i, fb), _mm256_set1_ps(p->rb), v[i]);
+        v[i] = _mm256_fmadd_ps(load8(a + 8 * i, fa), _mm256_set1_ps(p->ra), v[i]);
+    }
+    store32(y, v, _mm256_set1_epi8((char)p->flip_y));
 }
 
 void rq_qadd_avx2(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p)
 {
+    const rq_qadd q = *p; /* y may be anything: a copy stays in registers */
     size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        add8(y + i, a + i, b + i, p);
+    for (; i + STEP <= n; i += STEP)
+        add32(y + i, a + i, b + i, &q);
     if (i < n) {
-        uint8_t ta[8] = { 0 }, tb[8] = { 0 }, ty[8];
+        uint8_t ta[STEP] = { 0 }, tb[STEP] = { 0 }, ty[STEP];
         memcpy(ta, a + i, n - i);
         memcpy(tb, b + i, n - i);
-        add8(ty, ta, tb, p);
+        add32(ty, ta, tb, &q);
         memcpy(y + i, ty, n - i);
     }
 }
 
 void rq_qadd_one_avx2(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p)
 {
+    const rq_qadd q = *p;
     size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        add8(y + i, a + i, NULL, p);
+    for (; i + STEP <= n; i += STEP)
+        add32(y + i, a + i, NULL, &q);
     if (i < n) {
-        uint8_t ta[8] = { 0 }, ty[8];
+        uint8_t ta[STEP] = { 0 }, ty[STEP];
         memcpy(ta, a + i, n - i);
-        add8(ty, ta, NULL, p);
+        add32(ty, ta, NULL, &q);
         memcpy(y + i, ty, n - i);
     }
 }
 
-static inline void mul8(uint8_t *y, const uint8_t *a, const uint8_t *b, const rq_qmul *p)
+/* Differences of codes and their products are integers below 2^24: exact as floats. */
+static inline void mul32(uint8_t *y, const uint8_t *a, const uint8_t *b, const rq_qmul *p)
 {
-    const __m256i va = _mm256_sub_epi32(load8(a, p->flip_a), _mm256_set1_epi32(p->za));
-    const __m256i vb = _mm256_sub_epi32(load8(b, p->flip_b), _mm256_set1_epi32(p->zb));
-    const __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_mullo_epi32(va, vb)), _mm256_set1_ps(p->r));
-    store8(y, _mm256_add_ps(v, _mm256_set1_ps(p->zc)), p->flip_y);
+    const __m256i fa = _mm256_set1_epi32(p->flip_a), fb = _mm256_set1_epi32(p->flip_b);
+    const __m256 za = _mm256_set1_ps((float)p->za), zb = _mm256_set1_ps((float)p->zb);
+    __m256 v[4];
+    for (int i = 0; i < 4; i++) {
+        const __m256 va = _mm256_sub_ps(load8(a + 8 * i, fa), za), vb = _mm256_sub_ps(load8(b + 8 * i, fb), zb);
+        const __m256 scaled = _mm256_mul_ps(_mm256_mul_ps(va, vb), _mm256_set1_ps(p->r));
+        v[i] = _mm256_add_ps(scaled, _mm256_set1_ps(p->zc));
+    }
+    store32(y, v, _mm256_set1_epi8((char)p->flip_y));
 }
 
 void rq_qmul_avx2(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p)
 {
+    const rq_qmul q = *p;
     size_t i = 0;
-    for (; i + 8 <= n; i += 8)
-        mul8(y + i, a + i, b + i, p);
+    for (; i + STEP <= n; i += STEP)
+        mul32(y + i, a + i, b + i, &q);
     if (i < n) {
-        uint8_t ta[8] = { 0 }, tb[8] = { 0 }, ty[8];
+        uint8_t ta[STEP] = { 0 }, tb[STEP] = { 0 }, ty[STEP];
         memcpy(ta, a + i, n - i);
         memcpy(tb, b + i, n - i);
-        mul8(ty, ta, tb, p);
+        mul32(ty, ta, tb, &q);
         memcpy(y + i, ty, n - i);
     }
 }

@@ -42,6 +42,9 @@ void rq_quantize_u8_avx2(uint8_t *y, const float *x, size_t n, float scale, int3
         y[i] = (uint8_t)rq_quantize_one(x[i], scale, zp, lo, hi);
 }
 
+#define HALF_NAME rq_quantize_half_avx2
+#include "kernels/quantize_half_tmpl.h"
+
 void rq_quantize_s8_avx2(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
 {
     for (size_t i = quantize((uint8_t *)y, x, n, scale, zp, lo, hi); i < n; i++)
@@ -68,6 +71,90 @@ void rq_dequantize_s8_avx2(float *y, const int8_t *x, size_t n, float scale, int
     size_t i = 0;
     for (; i + 8 <= n; i += 8) {
         const __m256i q = _mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)(x + i)));
+        _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(q, z)), s));
+    }
+    for (; i < n; i++)
+        y[i] = rq_dequantize_one(x[i], scale, zp);
+}
+
+/* max(v, lo) with v first returns lo for NaN, here too. A division by 1 changes nothing and is left out. */
+static inline __m128i quotients_of(const double *x, __m256d by, __m256d scale, bool scaled, __m256d lo, __m256d hi)
+{
+    __m256d v = _mm256_div_pd(_mm256_loadu_pd(x), by);
+    if (scaled)
+        v = _mm256_div_pd(v, scale);
+    return _mm256_cvtpd_epi32(_mm256_min_pd(_mm256_max_pd(v, lo), hi));
+}
+
+void rq_quantize_quotients_avx2(uint8_t *y, const double *x, size_t n, double by, double scale, int32_t zp, int32_t lo,
+                                int32_t hi)
+{
+    const __m256d vby = _mm256_set1_pd(by), vscale = _mm256_set1_pd(scale), vlo = _mm256_set1_pd(lo - zp),
+                  vhi = _mm256_set1_pd(hi - zp);
+    const __m256i z = _mm256_set1_epi32(zp);
+    const bool scaled = scale != 1;
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m128i low = quotients_of(x + i, vby, vscale, scaled, vlo, vhi),
+                      high = quotients_of(x + i + 4, vby, vscale, scaled, vlo, vhi);
+        store_bytes(y + i, _mm256_add_epi32(_mm256_set_m128i(high, low), z));
+    }
+    for (; i < n; i++)
+        y[i] = (uint8_t)rq_quantize_wide(x[i] / by / scale, zp, lo, hi);
+}
+
+/* Words of 8 s32 that fit one; the signed or the unsigned pack saturates neither. */
+static inline __m128i words_of(__m256i q, bool is_signed)
+{
+    const __m128i low = _mm256_castsi256_si128(q), high = _mm256_extracti128_si256(q, 1);
+    return is_signed ? _mm_packs_epi32(low, high) : _mm_packus_epi32(low, high);
+}
+
+static inline size_t quantize_words(uint16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo,
+                                    int32_t hi, bool is_signed)
+{
+    const __m256 s = _mm256_set1_ps(scale), vlo = _mm256_set1_ps((float)(lo - zp)),
+                 vhi = _mm256_set1_ps((float)(hi - zp));
+    const __m256i z = _mm256_set1_epi32(zp);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        _mm_storeu_si128((__m128i *)(y + i),
+                         words_of(codes_of(_mm256_div_ps(_mm256_loadu_ps(x + i), s), vlo, vhi, z), is_signed));
+    return i;
+}
+
+void rq_quantize_u16_avx2(uint16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
+{
+    for (size_t i = quantize_words(y, x, n, scale, zp, lo, hi, false); i < n; i++)
+        y[i] = (uint16_t)rq_quantize_one(x[i], scale, zp, lo, hi);
+}
+
+void rq_quantize_s16_avx2(int16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
+{
+    for (size_t i = quantize_words((uint16_t *)y, x, n, scale, zp, lo, hi, true); i < n; i++)
+        y[i] = (int16_t)rq_quantize_one(x[i], scale, zp, lo, hi);
+}
+
+void rq_dequantize_u16_avx2(float *y, const uint16_t *x, size_t n, float scale, int32_t zp)
+{
+    const __m256 s = _mm256_set1_ps(scale);
+    const __m256i z = _mm256_set1_epi32(zp);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256i q = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(x + i)));
+        _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(q, z)), s));
+    }
+    for (; i < n; i++)
+        y[i] = rq_dequantize_one(x[i], scale, zp);
+}
+
+void rq_dequantize_s16_avx2(float *y, const int16_t *x, size_t n, float scale, int32_t zp)
+{
+    const __m256 s = _mm256_set1_ps(scale);
+    const __m256i z = _mm256_set1_epi32(zp);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256i q = _mm256_cvtepi16_epi32(_mm_loadu_si128((const __m128i *)(x + i)));
         _mm256_storeu_ps(y + i, _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(q, z)), s));
     }
     for (; i < n; i++)
@@ -106,6 +193,27 @@ void rq_requantize_cols_avx2(uint8_t *y, const int32_t *acc, size_t n, int32_t a
     for (; i < n; i++)
         y[i] = (uint8_t)rq_quantize_acc((int32_t)((uint32_t)acc[i] + (uint32_t)add + (uint32_t)col_add[i]), m[i], zp,
                                         lo, hi);
+}
+
+void rq_requantize_tile_avx2(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                             const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi)
+{
+    const __m256 vlo = _mm256_set1_ps((float)(lo - zp)), vhi = _mm256_set1_ps((float)(hi - zp));
+    const __m256i z = _mm256_set1_epi32(zp);
+    size_t j = 0;
+    for (; j + 8 <= n; j += 8) {
+        const __m256i add = col_add ? _mm256_loadu_si256((const __m256i *)(col_add + j)) : _mm256_setzero_si256();
+        const __m256 vm = _mm256_loadu_ps(m + j);
+        for (size_t i = 0; i < rows; i++) {
+            const __m256i s = _mm256_add_epi32(_mm256_loadu_si256((const __m256i *)(acc + i * lda + j)), add);
+            store_bytes(y + i * ldy + j, codes_of(_mm256_mul_ps(_mm256_cvtepi32_ps(s), vm), vlo, vhi, z));
+        }
+    }
+    for (; j < n; j++)
+        for (size_t i = 0; i < rows; i++) {
+            const uint32_t s = (uint32_t)acc[i * lda + j] + (col_add ? (uint32_t)col_add[j] : 0);
+            y[i * ldy + j] = (uint8_t)rq_quantize_acc((int32_t)s, m[j], zp, lo, hi);
+        }
 }
 
 #endif

@@ -39,6 +39,9 @@ void rq_quantize_u8_avx512(uint8_t *y, const float *x, size_t n, float scale, in
     quantize(y, x, n, scale, zp, lo, hi);
 }
 
+#define HALF_NAME rq_quantize_half_avx512
+#include "kernels/quantize_half_tmpl.h"
+
 void rq_quantize_s8_avx512(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
 {
     quantize((uint8_t *)y, x, n, scale, zp, lo, hi);
@@ -75,6 +78,76 @@ void rq_dequantize_s8_avx512(float *y, const int8_t *x, size_t n, float scale, i
     }
 }
 
+/* max(v, lo) with v first returns lo for NaN, here too. A division by 1 changes nothing and is left out. */
+void rq_quantize_quotients_avx512(uint8_t *y, const double *x, size_t n, double by, double scale, int32_t zp,
+                                  int32_t lo, int32_t hi)
+{
+    const __m512d vby = _mm512_set1_pd(by), vscale = _mm512_set1_pd(scale), vlo = _mm512_set1_pd(lo - zp),
+                  vhi = _mm512_set1_pd(hi - zp);
+    const __m256i z = _mm256_set1_epi32(zp);
+    for (size_t i = 0; i < n; i += 8) {
+        const __mmask8 m = n - i >= 8 ? 0xff : (__mmask8)((1u << (n - i)) - 1);
+        __m512d v = _mm512_div_pd(_mm512_maskz_loadu_pd(m, x + i), vby);
+        if (scale != 1)
+            v = _mm512_div_pd(v, vscale);
+        const __m256i q = _mm512_cvtpd_epi32(_mm512_min_pd(_mm512_max_pd(v, vlo), vhi));
+        _mm256_mask_cvtepi32_storeu_epi8(y + i, m, _mm256_add_epi32(q, z));
+    }
+}
+
+static inline __m256i words_of(const float *x, __mmask16 m, __m512 s, __m512 lo, __m512 hi, __m512i z)
+{
+    return _mm512_cvtepi32_epi16(codes_of(_mm512_div_ps(_mm512_maskz_loadu_ps(m, x), s), lo, hi, z));
+}
+
+static void quantize_words(uint16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
+{
+    const __m512 s = _mm512_set1_ps(scale), vlo = _mm512_set1_ps((float)(lo - zp)),
+                 vhi = _mm512_set1_ps((float)(hi - zp));
+    const __m512i z = _mm512_set1_epi32(zp);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        _mm256_storeu_si256((__m256i *)(y + i), words_of(x + i, 0xffff, s, vlo, vhi, z));
+    if (i < n)
+        _mm256_mask_storeu_epi16(y + i, mask_of(n - i), words_of(x + i, mask_of(n - i), s, vlo, vhi, z));
+}
+
+void rq_quantize_u16_avx512(uint16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
+{
+    quantize_words(y, x, n, scale, zp, lo, hi);
+}
+
+void rq_quantize_s16_avx512(int16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
+{
+    quantize_words((uint16_t *)y, x, n, scale, zp, lo, hi);
+}
+
+void rq_dequantize_u16_avx512(float *y, const uint16_t *x, size_t n, float scale, int32_t zp)
+{
+    const __m512 s = _mm512_set1_ps(scale);
+    const __m512i z = _mm512_set1_epi32(zp);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        _mm512_storeu_ps(y + i, reals_of(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)(x + i))), z, s));
+    if (i < n) {
+        const __mmask16 m = mask_of(n - i);
+        _mm512_mask_storeu_ps(y + i, m, reals_of(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, x + i)), z, s));
+    }
+}
+
+void rq_dequantize_s16_avx512(float *y, const int16_t *x, size_t n, float scale, int32_t zp)
+{
+    const __m512 s = _mm512_set1_ps(scale);
+    const __m512i z = _mm512_set1_epi32(zp);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        _mm512_storeu_ps(y + i, reals_of(_mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)(x + i))), z, s));
+    if (i < n) {
+        const __mmask16 m = mask_of(n - i);
+        _mm512_mask_storeu_ps(y + i, m, reals_of(_mm512_cvtepi16_epi32(_mm256_maskz_loadu_epi16(m, x + i)), z, s));
+    }
+}
+
 void rq_requantize_rows_avx512(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
                                const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi)
 {
@@ -108,6 +181,116 @@ void rq_requantize_cols_avx512(uint8_t *y, const int32_t *acc, size_t n, int32_t
         s = _mm512_add_epi32(s, _mm512_maskz_loadu_epi32(k, col_add + i));
         const __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(s), _mm512_maskz_loadu_ps(k, m + i));
         _mm512_mask_cvtepi32_storeu_epi8(y + i, k, codes_of(v, vlo, vhi, z));
+    }
+}
+
+/* ---- a block of sums, with addends and multipliers per column ---- */
+
+typedef struct columns { /* of one vector */
+    __m512i add;
+    __m512 m;
+} columns;
+
+typedef struct range {
+    __m512 lo, hi; /* less the zero point */
+    __m512i zp;    /* as s16 */
+} range;
+
+static inline __m512i rounded(const int32_t *acc, __mmask16 mask, columns c, range r)
+{
+    const __m512i s = _mm512_add_epi32(_mm512_maskz_loadu_epi32(mask, acc), c.add);
+    const __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(s), c.m);
+    return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(v, r.lo), r.hi));
+}
+
+/* Four vectors of 16 codes less the zero point, a to d, to bytes. Nothing saturates: bytes are cut out of s16. */
+static inline __m512i bytes_of(__m512i a, __m512i b, __m512i c, __m512i d, range r)
+{
+    const __m512i low = _mm512_set1_epi16(0xff);
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+    const __m512i ab = _mm512_and_si512(_mm512_add_epi16(_mm512_packs_epi32(a, b), r.zp), low);
+    const __m512i cd = _mm512_and_si512(_mm512_add_epi16(_mm512_packs_epi32(c, d), r.zp), low);
+    return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd));
+}
+
+static inline columns columns_at(const int32_t *col_add, const float *m, __mmask16 mask)
+{
+    return (columns) { col_add ? _mm512_maskz_loadu_epi32(mask, col_add) : _mm512_setzero_si512(),
+                       _mm512_maskz_loadu_ps(mask, m) };
+}
+
+static inline void store_part(uint8_t *y, __m128i q, size_t n)
+{
+    if (n >= 16)
+        _mm_storeu_si128((__m128i *)y, q);
+    else if (n == 8)
+        _mm_storel_epi64((__m128i *)y, q);
+    else
+        _mm_mask_storeu_epi8(y, mask_of(n), q);
+}
+
+/* 17 to 32 columns, two rows at a time. */
+static void tile_of_two(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                        const int32_t *col_add, const float *m, range r)
+{
+    const __mmask16 mask = mask_of(n - 16);
+    const columns c0 = columns_at(col_add, m, 0xffff), c1 = columns_at(col_add ? col_add + 16 : NULL, m + 16, mask);
+    for (size_t i = 0; i < rows; i += 2, y += 2 * ldy, acc += 2 * lda) {
+        const bool both = rows - i > 1;
+        const int32_t *next = both ? acc + lda : acc;
+        const __m512i q = bytes_of(rounded(acc, 0xffff, c0, r), rounded(acc + 16, mask, c1, r),
+                                   rounded(next, 0xffff, c0, r), rounded(next + 16, mask, c1, r), r);
+        const __m256i q0 = _mm512_castsi512_si256(q), q1 = _mm512_extracti64x4_epi64(q, 1);
+        if (n == 32) {
+            _mm256_storeu_si256((__m256i *)y, q0);
+            if (both)
+                _mm256_storeu_si256((__m256i *)(y + ldy), q1);
+            continue;
+        }
+        store_part(y, _mm256_castsi256_si128(q0), 16);
+        store_part(y + 16, _mm256_extracti128_si256(q0, 1), n - 16);
+        if (both) {
+            store_part(y + ldy, _mm256_castsi256_si128(q1), 16);
+            store_part(y + ldy + 16, _mm256_extracti128_si256(q1, 1), n - 16);
+        }
+    }
+}
+
+/* Up to 16 columns, four rows at a time. */
+static void tile_of_one(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                        const int32_t *col_add, const float *m, range r)
+{
+    const __mmask16 mask = mask_of(n);
+    const columns c = columns_at(col_add, m, mask);
+    for (size_t i = 0; i < rows; i += 4, y += 4 * ldy, acc += 4 * lda) {
+        const size_t left = rows - i;
+        const int32_t *a1 = left > 1 ? acc + lda : acc, *a2 = left > 2 ? acc + 2 * lda : acc,
+                      *a3 = left > 3 ? acc + 3 * lda : acc;
+        const __m512i q = bytes_of(rounded(acc, mask, c, r), rounded(a1, mask, c, r), rounded(a2, mask, c, r),
+                                   rounded(a3, mask, c, r), r);
+        store_part(y, _mm512_castsi512_si128(q), n);
+        if (left > 1)
+            store_part(y + ldy, _mm512_extracti32x4_epi32(q, 1), n);
+        if (left > 2)
+            store_part(y + 2 * ldy, _mm512_extracti32x4_epi32(q, 2), n);
+        if (left > 3)
+            store_part(y + 3 * ldy, _mm512_extracti32x4_epi32(q, 3), n);
+    }
+}
+
+void rq_requantize_tile_avx512(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                               const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi)
+{
+    const range r = { _mm512_set1_ps((float)(lo - zp)), _mm512_set1_ps((float)(hi - zp)),
+                      _mm512_set1_epi16((int16_t)zp) };
+    for (size_t j = 0; j < n;) {
+        const int32_t *add = col_add ? col_add + j : NULL;
+        const size_t left = n - j;
+        if (left > 16)
+            tile_of_two(y + j, ldy, acc + j, lda, rows, left < 32 ? left : 32, add, m + j, r);
+        else
+            tile_of_one(y + j, ldy, acc + j, lda, rows, left, add, m + j, r);
+        j += left < 32 ? left : 32;
     }
 }
 

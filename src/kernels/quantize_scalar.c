@@ -8,6 +8,9 @@ void rq_quantize_u8_scalar(uint8_t *y, const float *x, size_t n, float scale, in
         y[i] = (uint8_t)rq_quantize_one(x[i], scale, zp, lo, hi);
 }
 
+#define HALF_NAME rq_quantize_half_scalar
+#include "kernels/quantize_half_tmpl.h"
+
 void rq_quantize_s8_scalar(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
 {
     for (size_t i = 0; i < n; i++)
@@ -38,6 +41,25 @@ void rq_dequantize_s8_scalar(float *y, const int8_t *x, size_t n, float scale, i
         y[i] = rq_dequantize_one(x[i], scale, zp);
 }
 
+void rq_dequantize_u16_scalar(float *y, const uint16_t *x, size_t n, float scale, int32_t zp)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = rq_dequantize_one(x[i], scale, zp);
+}
+
+void rq_dequantize_s16_scalar(float *y, const int16_t *x, size_t n, float scale, int32_t zp)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = rq_dequantize_one(x[i], scale, zp);
+}
+
+void rq_quantize_quotients_scalar(uint8_t *y, const double *x, size_t n, double by, double scale, int32_t zp,
+                                  int32_t lo, int32_t hi)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = (uint8_t)rq_quantize_wide(x[i] / by / scale, zp, lo, hi);
+}
+
 void rq_lut8_scalar(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256])
 {
     for (size_t i = 0; i < n; i++)
@@ -59,4 +81,14 @@ void rq_requantize_cols_scalar(uint8_t *y, const int32_t *acc, size_t n, int32_t
         uint32_t s = (uint32_t)acc[i] + (uint32_t)add + (uint32_t)col_add[i];
         y[i] = (uint8_t)rq_quantize_acc((int32_t)s, m[i], zp, lo, hi);
     }
+}
+
+void rq_requantize_tile_scalar(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
+                               const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi)
+{
+    for (size_t i = 0; i < rows; i++, y += ldy, acc += lda)
+        for (size_t j = 0; j < n; j++) {
+            const uint32_t s = (uint32_t)acc[j] + (col_add ? (uint32_t)col_add[j] : 0);
+            y[j] = (uint8_t)rq_quantize_acc((int32_t)s, m[j], zp, lo, hi);
+        }
 }

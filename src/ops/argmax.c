@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "ops/int_ops.h"
+#include "ops/last.h"
 
 static rq_status arg_infer(const rq_infer *a)
 {
@@ -60,6 +61,21 @@ static void arg_bytes(int64_t *y, const uint8_t *x, int64_t n, int64_t step, int
         y[i] = at[i];
 }
 
+/* n neighbouring bytes. */
+static int64_t arg_row(const uint8_t *x, int64_t n, uint8_t flip, bool last)
+{
+    uint8_t most = x[0] ^ flip;
+    int64_t at = 0;
+    for (int64_t k = 1; k < n; k++) {
+        const uint8_t v = x[k] ^ flip;
+        if (last ? v >= most : v > most) {
+            most = v;
+            at = k;
+        }
+    }
+    return at;
+}
+
 static rq_status arg_forward(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0];
@@ -67,16 +83,20 @@ static rq_status arg_forward(const rq_op_args *a)
         return rq_op_no_form(a, x->dtype);
     const bool least = strcmp(a->node->op, "ArgMin") == 0;
     const bool last = a->opset >= 12 && rq_attr_int(a->node, "select_last_index", 0) != 0;
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), x->shape.rank);
-    const int64_t n = x->shape.dim[axis], inner = rq_shape_span(&x->shape, axis + 1, x->shape.rank);
-    const int64_t outer = rq_shape_span(&x->shape, 0, axis);
+    const rq_shape s = rq_last_shape(a->last, &x->shape);
+    const int axis = rq_last_axis(a->last, rq_infer_axis(rq_attr_int(a->node, "axis", 0), s.rank), s.rank);
+    const int64_t n = s.dim[axis], inner = rq_shape_span(&s, axis + 1, s.rank);
+    const int64_t outer = rq_shape_span(&s, 0, axis);
     int64_t *y = a->out[0]->s64;
     if (x->dtype == RQ_DTYPE_U8 || x->dtype == RQ_DTYPE_S8) {
+        const uint8_t flip = (x->dtype == RQ_DTYPE_S8 ? 0x80 : 0) ^ (least ? 0xff : 0);
         for (int64_t o = 0; o < outer; o++)
             for (int64_t i = 0; i < inner; i += ARG_TILE)
-                arg_bytes(y + o * inner + i, x->u8 + o * n * inner + i, n, inner,
-                          inner - i < ARG_TILE ? inner - i : ARG_TILE,
-                          (x->dtype == RQ_DTYPE_S8 ? 0x80 : 0) ^ (least ? 0xff : 0), last);
+                if (inner == 1)
+                    y[o] = arg_row(x->u8 + o * n, n, flip, last);
+                else
+                    arg_bytes(y + o * inner + i, x->u8 + o * n * inner + i, n, inner,
+                              inner - i < ARG_TILE ? inner - i : ARG_TILE, flip, last);
         return RQ_OK;
     }
     for (int64_t o = 0; o < outer; o++)
@@ -112,6 +132,12 @@ static bool arg_accepts_int(const rq_op_args *a, const char **why)
     return a->in_q[0]->scale[0] > 0;
 }
 
+/* Positions along the channels come out in the order of the file. */
+static rq_last arg_last(const rq_op_args *a)
+{
+    return rq_infer_axis(rq_attr_int(a->node, "axis", 0), a->in[0]->shape.rank) == 1 ? rq_last_can(a) : RQ_LAST_NO;
+}
+
 /* ---- rows ---- */
 
 const rq_op rq_op_arg_max = {
@@ -127,6 +153,7 @@ const rq_op rq_op_arg_max = {
     .infer = arg_infer,
     .forward = arg_forward,
     .accepts_int = arg_accepts_int,
+    .last = arg_last,
     .forward_int = arg_forward,
 };
 
@@ -143,5 +170,6 @@ const rq_op rq_op_arg_min = {
     .infer = arg_infer,
     .forward = arg_forward,
     .accepts_int = arg_accepts_int,
+    .last = arg_last,
     .forward_int = arg_forward,
 };

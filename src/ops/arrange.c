@@ -69,8 +69,8 @@ static rq_status crop_move(const rq_op_args *a)
     int64_t ss[RQ_MAX_RANK], ds[RQ_MAX_RANK], dim[RQ_MAX_RANK], from, to;
     overlap(a, dim, &from, &to, ss, ds);
     memset(a->out[0]->data, 0, a->out[0]->bytes);
-    rq_move_nd(a->out[0]->u8 + (size_t)to * elem, a->in[0]->u8 + (size_t)from * elem, elem, a->in[0]->shape.rank, dim,
-               ds, ss);
+    rq_move_nd_on(a->threads, a->out[0]->u8 + (size_t)to * elem, a->in[0]->u8 + (size_t)from * elem, elem,
+                  a->in[0]->shape.rank, dim, ds, ss);
     return RQ_OK;
 }
 
@@ -83,7 +83,7 @@ static rq_status crop_backward(const rq_op_args *a)
     if (!dx || !dy || !rq_tensor_count(dx) || !rq_tensor_count(dy))
         return RQ_OK;
     overlap(a, dim, &from, &to, ss, ds);
-    rq_move_nd(dx->f32 + from, dy->f32 + to, sizeof(float), dx->shape.rank, dim, ss, ds);
+    rq_move_nd_on(a->threads, dx->f32 + from, dy->f32 + to, sizeof(float), dx->shape.rank, dim, ss, ds);
     return RQ_OK;
 }
 

@@ -42,7 +42,7 @@ rq_status rq_attention_int_prepare(const rq_op_args *a, void **state)
     if (!p)
         return RQ_NO_MEMORY;
     const rq_status st =
-        rq_product_init(p, a->k, a->in[X]->dtype, a->in[W], 1, x->dim[0] * x->dim[1], w->dim[0], w->dim[1], false);
+        rq_product_init(p, a, a->in[X]->dtype, a->in[W], 1, x->dim[0] * x->dim[1], w->dim[0], w->dim[1]);
     if (st)
         rq_mem_free(p);
     else

@@ -104,7 +104,7 @@ static rq_status cast_forward(const rq_op_args *a)
     if (!is_number(from) || !is_number(to))
         return rq_op_fail(a, RQ_UNSUPPORTED, "casting %s to %s is not supported", rq_dtype_name(from),
                           rq_dtype_name(to));
-    rq_elements_convert(a->out[0], a->in[0], rq_attr_int(a->node, "saturate", 1) != 0);
+    rq_elements_convert_in(a, a->out[0], a->in[0], rq_attr_int(a->node, "saturate", 1) != 0);
     return RQ_OK;
 }
 

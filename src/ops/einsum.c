@@ -4,22 +4,13 @@
 #include <string.h>
 
 #include "kernels/gemm_f32.h"
+#include "ops/einsum.h"
 #include "ops/elements.h"
 #include "ops/moves.h"
 
-enum {
-    MAX_OPERANDS = 8,
-    LETTERS = 52,
-    LABELS = LETTERS + RQ_MAX_RANK
-}; /* letters, then axes of "..." from the right */
+enum { MAX_OPERANDS = RQ_EINSUM_OPERANDS, LETTERS = RQ_EINSUM_LETTERS, LABELS = RQ_EINSUM_LABELS };
 
-typedef struct equation {
-    int n_in;
-    int rank[MAX_OPERANDS], label[MAX_OPERANDS][RQ_MAX_RANK];
-    int out_rank, out[RQ_MAX_RANK];
-    int64_t size[LABELS]; /* -1 where not known */
-    bool used[LABELS], in_out[LABELS];
-} equation;
+typedef rq_einsum_equation equation;
 
 static int letter(char c)
 {
@@ -133,6 +124,11 @@ static rq_status read_equation(const rq_infer *a, equation *e)
     if (!fine)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "the output of equation '%.80s' is not well formed", text);
     return RQ_OK;
+}
+
+rq_status rq_einsum_read(const rq_infer *a, rq_einsum_equation *e)
+{
+    return read_equation(a, e);
 }
 
 static rq_status einsum_infer(const rq_infer *a)

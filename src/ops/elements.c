@@ -158,28 +158,85 @@ void rq_elements_store_f64(rq_tensor *t, int64_t from, const double *src, int n,
     }
 }
 
-/* The pairs that networks convert most, as one loop each; false for others. */
-static bool convert_fast(rq_tensor *dst, const rq_tensor *src, int64_t n)
+/* The pairs that networks convert most, as one loop each that becomes vectors; false for others. */
+#define PAIR(to, value)                                                                                                \
+    do {                                                                                                               \
+        for (int64_t i = 0; i < n; i++)                                                                                \
+            dst->to[i] = (value);                                                                                      \
+        return true;                                                                                                   \
+    } while (0)
+#define PAIR_OF(d, to, value)                                                                                          \
+    case d:                                                                                                            \
+        PAIR(to, value)
+
+static bool to_f32(rq_tensor *dst, const rq_tensor *src, int64_t n)
 {
-    if (dst->dtype != RQ_DTYPE_F32)
-        return false;
     switch (src->dtype) {
     case RQ_DTYPE_BOOL:
-    case RQ_DTYPE_U8:
-        for (int64_t i = 0; i < n; i++)
-            dst->f32[i] = src->u8[i];
-        return true;
-    case RQ_DTYPE_S8:
-        for (int64_t i = 0; i < n; i++)
-            dst->f32[i] = src->s8[i];
-        return true;
-    case RQ_DTYPE_S32:
-        for (int64_t i = 0; i < n; i++)
-            dst->f32[i] = (float)src->s32[i];
-        return true;
+        PAIR_OF(RQ_DTYPE_U8, f32, src->u8[i]);
+        PAIR_OF(RQ_DTYPE_S8, f32, src->s8[i]);
+        PAIR_OF(RQ_DTYPE_U16, f32, src->u16[i]);
+        PAIR_OF(RQ_DTYPE_S16, f32, src->s16[i]);
+        PAIR_OF(RQ_DTYPE_S32, f32, (float)src->s32[i]);
+        PAIR_OF(RQ_DTYPE_S64, f32, (float)src->s64[i]);
+        PAIR_OF(RQ_DTYPE_F64, f32, (float)src->f64[i]);
+        PAIR_OF(RQ_DTYPE_BF16, f32, rq_convert_bf16_to_f32(src->u16[i]));
     default:
         return false;
     }
+}
+
+/* As cut() has it: what s32 cannot hold is INT32_MIN. */
+static inline int32_t cut_s32(float v)
+{
+    const float some = v >= -0x1p31f && v < 0x1p31f ? v : -0x1p31f;
+    return (int32_t)some;
+}
+
+static bool from_f32(rq_tensor *dst, const rq_tensor *src, int64_t n)
+{
+    switch (dst->dtype) {
+        PAIR_OF(RQ_DTYPE_BOOL, u8, src->f32[i] != 0);
+        PAIR_OF(RQ_DTYPE_U8, u8, (uint8_t)cut_s32(src->f32[i]));
+        PAIR_OF(RQ_DTYPE_S8, u8, (uint8_t)cut_s32(src->f32[i]));
+        PAIR_OF(RQ_DTYPE_S32, s32, cut_s32(src->f32[i]));
+        PAIR_OF(RQ_DTYPE_S64, s64, cut(src->f32[i], RQ_DTYPE_S64));
+        PAIR_OF(RQ_DTYPE_F64, f64, src->f32[i]);
+        PAIR_OF(RQ_DTYPE_BF16, u16, rq_convert_f32_to_bf16(src->f32[i]));
+    default:
+        return false;
+    }
+}
+
+static bool of_integers(rq_tensor *dst, const rq_tensor *src, int64_t n)
+{
+    switch ((int)src->dtype * 64 + (int)dst->dtype) {
+    case (int)RQ_DTYPE_S64 * 64 + (int)RQ_DTYPE_S32:
+        PAIR(u32, (uint32_t)src->s64[i]);
+    case (int)RQ_DTYPE_S32 * 64 + (int)RQ_DTYPE_S64:
+        PAIR(s64, src->s32[i]);
+    case (int)RQ_DTYPE_S64 * 64 + (int)RQ_DTYPE_BOOL:
+        PAIR(u8, src->s64[i] != 0);
+    case (int)RQ_DTYPE_S32 * 64 + (int)RQ_DTYPE_BOOL:
+        PAIR(u8, src->s32[i] != 0);
+    case (int)RQ_DTYPE_BOOL * 64 + (int)RQ_DTYPE_S32:
+    case (int)RQ_DTYPE_U8 * 64 + (int)RQ_DTYPE_S32:
+        PAIR(s32, src->u8[i]);
+    case (int)RQ_DTYPE_BOOL * 64 + (int)RQ_DTYPE_S64:
+    case (int)RQ_DTYPE_U8 * 64 + (int)RQ_DTYPE_S64:
+        PAIR(s64, src->u8[i]);
+    case (int)RQ_DTYPE_S8 * 64 + (int)RQ_DTYPE_S32:
+        PAIR(s32, src->s8[i]);
+    default:
+        return false;
+    }
+}
+
+static bool convert_fast(rq_tensor *dst, const rq_tensor *src, int64_t n)
+{
+    return dst->dtype == RQ_DTYPE_F32   ? to_f32(dst, src, n)
+           : src->dtype == RQ_DTYPE_F32 ? from_f32(dst, src, n)
+                                        : of_integers(dst, src, n);
 }
 
 void rq_elements_convert(rq_tensor *dst, const rq_tensor *src, bool saturate)
@@ -212,6 +269,39 @@ void rq_elements_convert(rq_tensor *dst, const rq_tensor *src, bool saturate)
     }
 }
 
+typedef struct conversion {
+    const rq_kernels *k;
+    rq_tensor *dst;
+    const rq_tensor *src;
+    bool saturate;
+} conversion;
+
+enum { PIECE = 1 << 15 }; /* elements that one thread converts at a time; whole bytes of packed types */
+
+static void convert_piece(void *arg, int64_t i)
+{
+    const conversion *c = arg;
+    const int64_t from = i * PIECE, all = rq_tensor_count(c->src), n = all - from < PIECE ? all - from : PIECE;
+    const rq_shape list = rq_shape_of(1, &n);
+    const rq_tensor src =
+        rq_tensor_view(c->src->dtype, &list, c->src->u8 + (size_t)from * (size_t)rq_dtype_bits(c->src->dtype) / 8);
+    rq_tensor dst =
+        rq_tensor_view(c->dst->dtype, &list, c->dst->u8 + (size_t)from * (size_t)rq_dtype_bits(c->dst->dtype) / 8);
+    if (src.dtype == RQ_DTYPE_F16 && dst.dtype == RQ_DTYPE_F32)
+        c->k->half_to_float(dst.f32, src.u16, (size_t)n);
+    else if (src.dtype == RQ_DTYPE_F32 && dst.dtype == RQ_DTYPE_F16)
+        c->k->half_from_float(dst.u16, src.f32, (size_t)n);
+    else
+        rq_elements_convert(&dst, &src, c->saturate);
+}
+
+void rq_elements_convert_in(const rq_op_args *a, rq_tensor *dst, const rq_tensor *src, bool saturate)
+{
+    conversion c = { .k = a->k, .dst = dst, .src = src, .saturate = saturate };
+    const int64_t items = (rq_tensor_count(src) + PIECE - 1) / PIECE;
+    rq_threads_for(items > 1 ? a->threads : NULL, items, convert_piece, &c);
+}
+
 /* Doubles as their bits with negative ones turned over, u64 shifted to start at INT64_MIN. */
 int64_t rq_elements_key(const rq_tensor *t, int64_t i)
 {
@@ -231,42 +321,81 @@ const char *rq_elements_text(const rq_tensor *t, int64_t i, size_t *n)
     return (const char *)(t->u64 + rq_tensor_count(t) + 1) + t->u64[i];
 }
 
+static size_t copy_bytes(const rq_tensor *t)
+{
+    return rq_mem_round((size_t)rq_tensor_count(t) * sizeof(float));
+}
+
+size_t rq_elements_room(const rq_op_args *a)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < a->n_in + a->n_out; i++) {
+        const rq_tensor *t = i < a->n_in ? a->in[i] : a->out[i - a->n_in];
+        const int bits = t ? rq_dtype_bits(t->dtype) : 0;
+        if (t && rq_shape_is_known(&t->shape) &&
+            ((rq_dtype_is_float(t->dtype) && t->dtype != RQ_DTYPE_F32) || (bits > 0 && bits < 8)))
+            bytes += copy_bytes(t);
+    }
+    return bytes;
+}
+
 rq_status rq_elements_run_as(const rq_op_args *a, const rq_elements_as *as, rq_status (*fn)(const rq_op_args *a))
 {
-    const size_t n_in = (size_t)a->n_in, n = n_in + (size_t)a->n_out;
+    const int n_in = a->n_in, n = n_in + a->n_out;
+    enum { FEW = 16 };
+    rq_tensor few[FEW], *copy = few;
+    rq_tensor *few_used[FEW], **use = few_used;
+    rq_status s = RQ_OK;
     bool any = false;
-    for (size_t i = 0; i < n; i++) {
+    for (int i = 0; i < n; i++) {
         const rq_tensor *t = i < n_in ? a->in[i] : a->out[i - n_in];
         any = any || (t && as->takes(t->dtype));
     }
     if (!any)
         return fn(a);
-    rq_tensor *copy = rq_mem_zalloc(n, sizeof *copy);
-    rq_tensor **use = rq_mem_zalloc(n, sizeof *use);
-    rq_status s = copy && use ? RQ_OK : RQ_NO_MEMORY;
-    for (size_t i = 0; s == RQ_OK && i < n; i++) {
+    if (n > FEW) {
+        copy = rq_mem_alloc((size_t)n, sizeof *copy);
+        use = rq_mem_alloc((size_t)n, sizeof *use);
+        if (!copy || !use) {
+            rq_mem_free(copy);
+            rq_mem_free(use);
+            return RQ_NO_MEMORY;
+        }
+    }
+    memset(copy, 0, (size_t)n * sizeof *copy);
+    char *at = a->room_bytes ? (char *)a->scratch + a->room_at : NULL;
+    const char *end = at ? at + a->room_bytes : NULL;
+    for (int i = 0; s == RQ_OK && i < n; i++) {
         use[i] = i < n_in ? (rq_tensor *)a->in[i] : a->out[i - n_in];
         if (!use[i] || !as->takes(use[i]->dtype))
             continue;
         const rq_tensor *t = use[i];
         use[i] = &copy[i];
-        s = rq_tensor_create(use[i], as->dtype, &t->shape, false);
+        if (at && copy_bytes(t) <= (size_t)(end - at)) {
+            copy[i] = rq_tensor_view(as->dtype, &t->shape, at);
+            at += copy_bytes(t);
+        } else {
+            s = rq_tensor_create(use[i], as->dtype, &t->shape, false);
+        }
         if (s == RQ_OK && i < n_in && t->data)
-            as->load(use[i], t);
+            as->load(use[i], t, a);
     }
     if (s == RQ_OK) {
         rq_op_args b = *a;
         b.in = (const rq_tensor *const *)use;
         b.out = (rq_tensor *const *)use + n_in;
+        b.room_bytes = 0;
         s = fn(&b);
     }
-    for (size_t i = n_in; s == RQ_OK && i < n; i++)
+    for (int i = n_in; s == RQ_OK && i < n; i++)
         if (use[i] == &copy[i])
-            as->store(a->out[i - n_in], use[i]);
-    for (size_t i = 0; copy && i < n; i++)
+            as->store(a->out[i - n_in], use[i], a);
+    for (int i = 0; i < n; i++)
         rq_tensor_release(&copy[i]);
-    rq_mem_free(copy);
-    rq_mem_free(use);
+    if (copy != few) {
+        rq_mem_free(copy);
+        rq_mem_free(use);
+    }
     return s;
 }
 
@@ -275,9 +404,9 @@ static bool is_other_float(rq_dtype d)
     return d != RQ_DTYPE_F32 && rq_dtype_is_float(d);
 }
 
-static void convert(rq_tensor *dst, const rq_tensor *src)
+static void convert(rq_tensor *dst, const rq_tensor *src, const rq_op_args *a)
 {
-    rq_elements_convert(dst, src, true);
+    rq_elements_convert_in(a, dst, src, true);
 }
 
 rq_status rq_elements_run_f32(const rq_op_args *a, rq_status (*fn)(const rq_op_args *a))

@@ -21,6 +21,8 @@ void rq_elements_store_int(rq_tensor *t, int64_t from, const int64_t *src, int n
 /* All of src as dst's type, same count: floats to integers are cut towards zero, out of range keeping low bits; to
  * BOOL: not zero. Neither may be STRING or complex. */
 void rq_elements_convert(rq_tensor *dst, const rq_tensor *src, bool saturate);
+/* The same by the kernels and threads of a running operator. */
+void rq_elements_convert_in(const rq_op_args *a, rq_tensor *dst, const rq_tensor *src, bool saturate);
 
 /* A number that is ordered as t[i] is among elements of its type. */
 int64_t rq_elements_key(const rq_tensor *t, int64_t i);
@@ -33,10 +35,13 @@ const char *rq_elements_text(const rq_tensor *t, int64_t i, size_t *n);
 typedef struct rq_elements_as {
     bool (*takes)(rq_dtype d);
     rq_dtype dtype; /* of the copies */
-    void (*load)(rq_tensor *copy, const rq_tensor *t);
-    void (*store)(rq_tensor *t, const rq_tensor *copy);
+    void (*load)(rq_tensor *copy, const rq_tensor *t, const rq_op_args *a);
+    void (*store)(rq_tensor *t, const rq_tensor *copy, const rq_op_args *a);
 } rq_elements_as;
 rq_status rq_elements_run_as(const rq_op_args *a, const rq_elements_as *as, rq_status (*fn)(const rq_op_args *a));
+
+/* Bytes that rq_elements_run_as takes behind scratch (rq_op_args.room_at) rather than allocate. */
+size_t rq_elements_room(const rq_op_args *a);
 
 /* Run fn with every input and output of a float type other than F32 standing as an F32 copy: how operators that compute
  * in F32 take the others. */

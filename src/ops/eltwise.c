@@ -8,6 +8,7 @@
 #include "ops/eltwise_grad.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
+#include "ops/last.h"
 
 /* ---- any type ---- */
 
@@ -296,6 +297,7 @@ static rq_status pow_forward(const rq_op_args *a)
                                .infer = same_types_infer,                                                              \
                                .forward = binary_forward,                                                              \
                                .accepts_int = accepts,                                                                 \
+                               .last = rq_last_broadcast,                                                              \
                                .prepare_int = prepare,                                                                 \
                                .forward_int = run_int,                                                                 \
                                .release_int = rq_int_zip_release,                                                      \
@@ -328,8 +330,8 @@ BINARY(div, "Div", RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_in
                                .forward = variadic_forward,                                                            \
                                __VA_ARGS__ }
 #define ON_CODES                                                                                                       \
-    .accepts_int = rq_int_zip_accepts, .prepare_int = rq_int_zip_prepare, .forward_int = rq_int_zip_forward,           \
-    .release_int = rq_int_zip_release
+    .accepts_int = rq_int_zip_accepts, .last = rq_last_broadcast, .prepare_int = rq_int_zip_prepare,                   \
+    .forward_int = rq_int_zip_forward, .release_int = rq_int_zip_release
 #define EXTREME                                                                                                        \
     .backward = rq_eltwise_grad_extreme, .saves = (RQ_OP_OUT(0) - 1) | RQ_OP_OUT(0), /* all inputs */                  \
         .scratch_backward = rq_eltwise_grad_scratch_ties
@@ -358,6 +360,7 @@ const rq_op rq_op_pow = {
     .saves = BOTH,
     .scratch_backward = rq_eltwise_grad_scratch,
     .accepts_int = rq_int_table_accepts, /* an exponent that is one constant number */
+    .last = rq_int_table_last,
     .prepare_int = rq_int_table_prepare,
     .forward_int = rq_int_table_forward,
     .release_int = rq_int_table_release,
@@ -399,6 +402,7 @@ const rq_op rq_op_prelu = {
     .parameters = RQ_OP_IN(1),
     .scratch_backward = rq_eltwise_grad_scratch,
     .accepts_int = rq_int_zip_accepts,
+    .last = rq_last_broadcast,
     .prepare_int = rq_int_zip_prepare,
     .forward_int = rq_int_zip_forward,
     .release_int = rq_int_zip_release,

@@ -3,6 +3,8 @@
 
 #include <string.h>
 
+#include "ops/packs.h"
+
 /* Outputs as inference sees them; rows with sizes that depend on data make their own. */
 static rq_status make_outputs(const rq_graph *g, const rq_node *n, const rq_op *row, const rq_tensor *const *in,
                               rq_tensor *out, size_t max_bytes, rq_err *err)
@@ -48,6 +50,7 @@ rq_status rq_eval_node(const rq_graph *g, const rq_node *n, const rq_tensor *con
     bound.row = row;
     rq_status st = RQ_NO_MEMORY;
     void *state = NULL, *scratch = NULL;
+    rq_packs packs = { 0 };
     rq_tensor **want = rq_mem_zalloc((size_t)n->n_out + 1, sizeof *want);
     rq_op_args a = { .graph = g,
                      .node = &bound,
@@ -57,6 +60,7 @@ rq_status rq_eval_node(const rq_graph *g, const rq_node *n, const rq_tensor *con
                      .n_in = n->n_in,
                      .n_out = n->n_out,
                      .k = k,
+                     .packs = &packs,
                      .err = err };
     if (!want)
         goto done;
@@ -83,6 +87,7 @@ rq_status rq_eval_node(const rq_graph *g, const rq_node *n, const rq_tensor *con
 done:
     if (state && row->release)
         row->release(state);
+    rq_packs_release(&packs);
     rq_mem_free(scratch);
     rq_mem_free(want);
     if (st)
@@ -115,6 +120,72 @@ rq_status rq_eval_replace(rq_graph *g, rq_id v, const rq_tensor *t, rq_id *id, r
     }
     rq_graph_remove_value(g, v);
     return rq_graph_rename(g, *id, name, err);
+}
+
+/* Views of the node's inputs, if all are plain constants; for rows that only read shapes, known sizes do. */
+static bool constant_inputs(const rq_graph *g, const rq_node *n, const rq_op *row, rq_tensor *view,
+                            const rq_tensor **in)
+{
+    for (int i = 0; i < n->n_in; i++) {
+        in[i] = NULL;
+        if (n->in[i] == RQ_NONE)
+            continue;
+        const rq_value *v = &g->values[n->in[i]];
+        in[i] = &view[i];
+        if (v->kind == RQ_VALUE_CONST && v->quant == RQ_NONE && v->constant.dtype != RQ_DTYPE_STRING)
+            view[i] = v->constant;
+        else if (row->flags & RQ_OP_SHAPE_ONLY && rq_shape_is_known(&v->shape) && v->dtype != RQ_DTYPE_NONE)
+            view[i] = rq_tensor_view(v->dtype, &v->shape, NULL);
+        else
+            return false;
+    }
+    return true;
+}
+
+rq_status rq_eval_fold_node(rq_graph *g, rq_id node, size_t max_bytes, const rq_kernels *k, rq_id *made, bool *done,
+                            rq_err *err)
+{
+    const rq_node *n = &g->nodes[node];
+    const rq_op *row = rq_op_find(n->domain, n->op);
+    const int n_out = n->n_out;
+    *done = false;
+    *made = RQ_NONE;
+    if (!row)
+        return RQ_OK;
+    rq_status st = RQ_NO_MEMORY;
+    rq_tensor *view = rq_mem_zalloc((size_t)n->n_in + 1, sizeof *view);
+    const rq_tensor **in = rq_mem_zalloc((size_t)n->n_in + 1, sizeof *in);
+    rq_id *ids = rq_mem_alloc((size_t)n_out + 1, sizeof *ids);
+    rq_tensor *out = rq_mem_zalloc((size_t)n_out + 1, sizeof *out);
+    if (!view || !in || !out || !ids)
+        goto done;
+    st = RQ_OK;
+    if (!constant_inputs(g, n, row, view, in))
+        goto done;
+    rq_err why = { 0 };
+    st = rq_eval_node(g, n, in, out, max_bytes, k, &why);
+    if (st) { /* it fails when it runs, if it ever does */
+        st = st == RQ_NO_MEMORY ? st : RQ_OK;
+        goto done;
+    }
+    memcpy(ids, n->out, (size_t)n_out * sizeof *ids);
+    for (int i = 0; i < n_out && !st; i++) {
+        rq_id id;
+        if (ids[i] == RQ_NONE)
+            continue;
+        st = rq_eval_replace(g, ids[i], &out[i], &id, err);
+        if (!st && i == 0)
+            *made = id;
+    }
+    *done = !st;
+done:
+    for (int i = 0; out && i < n_out; i++)
+        rq_tensor_release(&out[i]);
+    rq_mem_free(view);
+    rq_mem_free(in);
+    rq_mem_free(out);
+    rq_mem_free(ids);
+    return st == RQ_NO_MEMORY ? rq_fail(err, st, "out of memory folding constants") : st;
 }
 
 /* The tensor that a Constant node stands for; *made says whether it is to be released. RQ_UNSUPPORTED: strings,

@@ -10,6 +10,11 @@
 rq_status rq_eval_node(const rq_graph *g, const rq_node *n, const rq_tensor *const *in, rq_tensor *out,
                        size_t max_bytes, const rq_kernels *k, rq_err *err);
 
+/* Compute node n of g, if all that it reads are plain constants (for rows that only read shapes, known sizes do), and put constants in place
+ * of its outputs: *done says whether. *made is what its first output became (RQ_NONE: nobody wanted it). What rq_eval_node refuses stays a node. */
+rq_status rq_eval_fold_node(rq_graph *g, rq_id node, size_t max_bytes, const rq_kernels *k, rq_id *made, bool *done,
+                            rq_err *err);
+
 /* Every Constant node of g (subgraphs too) with a dense value becomes a constant of the same name,
  * unless it is an output of its graph. */
 rq_status rq_eval_constants(rq_graph *g, rq_err *err);

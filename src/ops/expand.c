@@ -38,7 +38,7 @@ static rq_status expand_move(const rq_op_args *a)
     rq_moves_strides(out, ds);
     for (int i = 0; i < out->rank; i++)
         ss[i] = i < pad || x->shape.dim[i - pad] == 1 ? 0 : in[i - pad];
-    rq_move_nd(a->out[0]->data, x->data, rq_moves_size(x->dtype), out->rank, out->dim, ds, ss);
+    rq_move_nd_on(a->threads, a->out[0]->data, x->data, rq_moves_size(x->dtype), out->rank, out->dim, ds, ss);
     return RQ_OK;
 }
 
@@ -92,7 +92,7 @@ static rq_status tile_move(const rq_op_args *a)
         ss[2 * i] = 0;
         ss[2 * i + 1] = in[i];
     }
-    rq_move_nd(a->out[0]->data, x->data, rq_moves_size(x->dtype), 2 * r, dim, ds, ss);
+    rq_move_nd_on(a->threads, a->out[0]->data, x->data, rq_moves_size(x->dtype), 2 * r, dim, ds, ss);
     return RQ_OK;
 }
 

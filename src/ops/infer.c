@@ -240,7 +240,8 @@ static rq_status walk_node(walk *w, const rq_node *n, call *c)
     return s == RQ_OK ? s : rq_fail(w->err, s, "out of memory while inferring shapes");
 }
 
-static rq_status walk_graph(rq_graph *g, const walk *outer, const rq_kernels *k, rq_err *err)
+/* known (may be NULL): the caller wants what is known of every value, and releases it. */
+static rq_status walk_graph_known(rq_graph *g, const walk *outer, const rq_kernels *k, rq_content **known, rq_err *err)
 {
     walk w = { .g = g, .outer = outer, .k = k, .err = err };
     call c = { 0 };
@@ -256,6 +257,10 @@ static rq_status walk_graph(rq_graph *g, const walk *outer, const rq_kernels *k,
         s = start(&w);
     for (int i = 0; i < n_order && s == RQ_OK; i++)
         s = walk_node(&w, &g->nodes[order[i]], &c);
+    if (known && s == RQ_OK) {
+        *known = w.known;
+        w.known = NULL;
+    }
     for (rq_id i = 0; w.known && i < g->n_values; i++)
         rq_content_release(&w.known[i]);
     rq_mem_free(w.known);
@@ -264,8 +269,12 @@ static rq_status walk_graph(rq_graph *g, const walk *outer, const rq_kernels *k,
     return s;
 }
 
-/* Forget the stated shapes of what nodes make. */
-static void forget(rq_graph *g)
+static rq_status walk_graph(rq_graph *g, const walk *outer, const rq_kernels *k, rq_err *err)
+{
+    return walk_graph_known(g, outer, k, NULL, err);
+}
+
+void rq_ops_forget_shapes(rq_graph *g)
 {
     for (rq_id i = 0; i < g->n_values; i++)
         if (g->values[i].kind == RQ_VALUE_NODE)
@@ -274,20 +283,25 @@ static void forget(rq_graph *g)
         for (int a = 0; g->nodes[i].op && a < g->nodes[i].n_attr; a++)
             for (int k = 0; k < rq_attr_bodies(&g->nodes[i].attr[a]); k++)
                 if (g->nodes[i].attr[a].g && g->nodes[i].attr[a].g[k])
-                    forget(g->nodes[i].attr[a].g[k]);
+                    rq_ops_forget_shapes(g->nodes[i].attr[a].g[k]);
 }
 
-rq_status rq_ops_infer(rq_graph *g, rq_err *err)
+rq_status rq_ops_infer_known(rq_graph *g, rq_content **known, rq_err *err)
 {
     rq_kernels k;
     rq_err first = { 0 };
     rq_kernels_init(&k, 0);
-    rq_status s = walk_graph(g, NULL, &k, &first);
+    rq_status s = walk_graph_known(g, NULL, &k, known, &first);
     if (s == RQ_BAD_SHAPE || s == RQ_UNSUPPORTED) { /* perhaps only because of a stale statement */
-        forget(g);
-        s = walk_graph(g, NULL, &k, &first);
+        rq_ops_forget_shapes(g);
+        s = walk_graph_known(g, NULL, &k, known, &first);
     }
     if (s != RQ_OK && err)
         *err = first;
     return s;
+}
+
+rq_status rq_ops_infer(rq_graph *g, rq_err *err)
+{
+    return rq_ops_infer_known(g, NULL, err);
 }

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "ops/int_ops.h"
+#include "ops/int_weights.h"
 
-enum { ITEM_ROWS = 64 }; /* a multiple of every mr */
+enum { ITEM_ROWS = 64 }; /* about */
 
 static int64_t min64(int64_t a, int64_t b)
 {
@@ -37,9 +37,9 @@ rq_status rq_int_blocks_init(rq_int_blocks *p, const rq_kernels *k, rq_dtype cod
                            .block = block,
                            .n_blocks = (depth + block - 1) / block,
                            .columns = columns,
-                           .flip_w = rq_int_flip_to_u8(codes) };
+                           .codes = codes };
     const size_t n = (size_t)p->n_blocks * (size_t)columns;
-    p->w_bytes = rq_mem_round(rq_gemm_b_bytes(&k->gemm, block, columns));
+    p->w_bytes = rq_mem_round(rq_qgemm_w_bytes(&k->qgemm, 1, block, columns));
     p->w = rq_mem_alloc((size_t)p->n_blocks, p->w_bytes);
     p->scale = rq_mem_alloc(n, sizeof *p->scale);
     p->zero = rq_mem_alloc(n, sizeof *p->zero);
@@ -57,16 +57,8 @@ static int64_t depth_of(const rq_int_blocks *p, int64_t b)
 
 void rq_int_blocks_pack(rq_int_blocks *p, int64_t b, const uint8_t *codes, int64_t k_stride, int64_t col_stride)
 {
-    const rq_gemm_isa *g = &p->k->gemm;
-    uint8_t *w = p->w + (size_t)b * p->w_bytes;
-    const int64_t depth = depth_of(p, b), padded = (depth + g->kr - 1) / g->kr * g->kr;
-    rq_gemm_pack_b(g, w, codes, k_stride, col_stride, depth, p->columns, p->flip_w);
-    for (int64_t i = 0, n = rq_gemm_panels(g, p->columns); i < n; i++) {
-        int vectors;
-        const int64_t first = rq_gemm_panel(g, p->columns, i, &vectors);
-        rq_gemm_panel_sums(g, p->sum + b * p->columns + first, w + first * padded, vectors, depth,
-                           min64((int64_t)vectors * g->lanes, p->columns - first));
-    }
+    rq_qgemm_pack(&p->k->qgemm, p->w + (size_t)b * p->w_bytes, codes, 0, k_stride, col_stride, 1, depth_of(p, b),
+                  p->columns, p->codes == RQ_DTYPE_U8 ? 0x80 : 0, p->sum + b * p->columns);
 }
 
 void rq_int_blocks_settle(rq_int_blocks *p)
@@ -82,110 +74,103 @@ void rq_int_blocks_settle(rq_int_blocks *p)
 
 /* ---- running ---- */
 
-/* Scratch: x packed block after block, then the sums of its rows, [n_blocks][rows]. */
-static size_t x_block_bytes(const rq_int_blocks *p, int64_t rows)
+/* Scratch: x as u8, then the sums of the parts of its rows, [n_blocks][rows]. */
+static size_t x_bytes(const rq_int_blocks *p, int64_t rows)
 {
-    return rq_mem_round(rq_gemm_a_bytes(&p->k->gemm, rows, p->block));
+    return rq_mem_round((size_t)(rows * p->depth));
 }
 
 size_t rq_int_blocks_scratch(const rq_int_blocks *p, int64_t rows)
 {
-    return (size_t)p->n_blocks * (x_block_bytes(p, rows) + rq_mem_round((size_t)rows * sizeof(int32_t)));
+    return x_bytes(p, rows) + (size_t)p->n_blocks * rq_mem_round((size_t)rows * sizeof(int32_t));
 }
 
 typedef struct run {
     const rq_int_blocks *p;
     const rq_int_blocks_job *j;
-    char *x;
+    const uint8_t *x;
+    int64_t x_stride;
     int32_t *row_sum;
-    size_t x_bytes;
     int64_t sum_stride, parts;
-    int32_t zero;
+    int32_t zx;
 } run;
 
-static size_t row_bytes(const rq_gemm_isa *g, int64_t depth)
-{
-    return (size_t)((depth + g->kr - 1) / g->kr * g->kr * g->a_bytes);
-}
-
-static void pack_rows(void *arg, int64_t item)
+static void sum_rows(void *arg, int64_t item)
 {
     const run *r = arg;
-    const rq_gemm_isa *g = &r->p->k->gemm;
     const int64_t b = item / r->parts, first = item % r->parts * ITEM_ROWS, n = min64(ITEM_ROWS, r->j->rows - first);
-    const int64_t depth = depth_of(r->p, b);
-    rq_gemm_pack_a(g, r->x + (size_t)b * r->x_bytes + (size_t)first * row_bytes(g, depth),
-                   r->j->x + first * r->p->depth + b * r->p->block, r->p->depth, 1, n, depth,
-                   rq_int_flip_to_s8(r->j->x_dtype), r->row_sum + b * r->sum_stride + first);
+    rq_qgemm_row_sums(r->row_sum + b * r->sum_stride + first, r->x + first * r->x_stride + b * r->p->block, r->x_stride,
+                      n, depth_of(r->p, b));
 }
 
-/* y[c] += f32(sum[c] - all - zx w_sum[c] - zw[c] row) * f32(sx scale[c]): `all` is what every column has in common, row
- * the sum of x's row, K zx taken off. Most weights have one zero point and most x of level 4 none: less to do. */
-static void add_block(float *restrict y, const int32_t *restrict sum, const int32_t *restrict w_sum,
-                      const int32_t *restrict zw, const float *restrict scale, int64_t n, uint32_t zx, uint32_t row,
-                      uint32_t all, float sx)
+/* y[c] += f32(sum[c] - all - zw[c] row) * f32(sx scale[c]): `all` is what every column has in common, row the sum of x's row, K zx taken off. Most
+ * weights have one zero point: less to do. What zx takes per column is in the sums. */
+static void add_block(float *restrict y, const int32_t *restrict sum, const int32_t *restrict zw,
+                      const float *restrict scale, int64_t n, uint32_t row, uint32_t all, float sx)
 {
     if (zw)
-        for (int64_t c = 0; c < n; c++) {
-            const uint32_t v = (uint32_t)sum[c] - all - zx * (uint32_t)w_sum[c] - (uint32_t)zw[c] * row;
-            y[c] += (float)(int32_t)v * (sx * scale[c]);
-        }
-    else if (zx)
         for (int64_t c = 0; c < n; c++)
-            y[c] += (float)(int32_t)((uint32_t)sum[c] - all - zx * (uint32_t)w_sum[c]) * (sx * scale[c]);
+            y[c] += (float)(int32_t)((uint32_t)sum[c] - all - (uint32_t)zw[c] * row) * (sx * scale[c]);
     else
         for (int64_t c = 0; c < n; c++)
             y[c] += (float)(int32_t)((uint32_t)sum[c] - all) * (sx * scale[c]);
 }
 
+/* Rows i..i+rows-1 by one panel, columns j0..j0+n-1. */
+static void run_tile(const run *r, int64_t i, int rows, int64_t j0, int64_t n, int vectors)
+{
+    const rq_int_blocks *p = r->p;
+    const rq_qgemm_isa *g = &p->k->qgemm;
+    const int padded = vectors * g->lanes;
+    const uint32_t common = (uint32_t)rq_int_weights_zero(p->codes, p->zero ? 0 : p->one);
+    _Alignas(64) int32_t c[RQ_QGEMM_MAX_ROWS * RQ_QGEMM_MAX_COLUMNS], init[RQ_QGEMM_MAX_COLUMNS] = { 0 };
+    _Alignas(64) float y[RQ_QGEMM_MAX_ROWS * RQ_QGEMM_MAX_COLUMNS];
+    const uint8_t *x[RQ_QGEMM_MAX_ROWS];
+    memset(y, 0, (size_t)(rows * padded) * sizeof *y);
+    for (int64_t b = 0; b < p->n_blocks; b++) {
+        const int64_t depth = depth_of(p, b), at = b * p->columns + j0;
+        for (int64_t q = 0; q < n; q++)
+            init[q] = (int32_t)(0 - (uint32_t)r->zx * (uint32_t)p->sum[at + q]);
+        for (int q = 0; q < rows; q++)
+            x[q] = r->x + (i + q) * r->x_stride + b * p->block;
+        const size_t column_bytes = rq_qgemm_w_bytes(g, 1, depth, g->lanes) / (size_t)g->lanes;
+        g->tile(c, (size_t)padded, x, 1, (size_t)depth, p->w + (size_t)b * p->w_bytes + (size_t)j0 * column_bytes, init,
+                rows, vectors);
+        for (int q = 0; q < rows; q++) {
+            const uint32_t row = (uint32_t)r->row_sum[b * r->sum_stride + i + q] - (uint32_t)depth * (uint32_t)r->zx;
+            const float sx = r->j->x_scale[r->j->each ? (i + q) * p->n_blocks + b : 0];
+            add_block(y + q * padded, c + q * padded, p->zero ? p->zero + at : NULL, p->scale + at, n, row,
+                      common * row, sx);
+        }
+    }
+    for (int q = 0; q < rows; q++)
+        for (int64_t k = 0; k < n; k++)
+            r->j->y[(i + q) * p->columns + j0 + k] = y[q * padded + k] + (r->j->bias ? r->j->bias[j0 + k] : 0);
+}
+
 static void run_item(void *arg, int64_t item)
 {
     const run *r = arg;
-    const rq_int_blocks *p = r->p;
-    const rq_gemm_isa *g = &p->k->gemm;
+    const rq_qgemm_isa *g = &r->p->k->qgemm;
     const int64_t panel = item / r->parts, from = item % r->parts * ITEM_ROWS;
     const int64_t to = min64(from + ITEM_ROWS, r->j->rows);
     int vectors;
-    const int64_t j0 = rq_gemm_panel(g, p->columns, panel, &vectors);
-    const int64_t n = min64((int64_t)vectors * g->lanes, p->columns - j0);
-    _Alignas(64) int32_t c[RQ_GEMM_MAX_MR * RQ_GEMM_MAX_COLUMNS];
-    _Alignas(64) float y[RQ_GEMM_MAX_MR * RQ_GEMM_MAX_COLUMNS];
-    for (int64_t i = from; i < to; i += g->mr) {
-        int rows = 1; /* of the tile: the next power of two */
-        while (rows < g->mr && rows < r->j->rows - i)
-            rows *= 2;
-        const int64_t real = min64(rows, to - i);
-        memset(y, 0, sizeof y);
-        for (int64_t b = 0; b < p->n_blocks; b++) {
-            const int64_t depth = depth_of(p, b), steps = (depth + g->kr - 1) / g->kr;
-            g->tile(c, RQ_GEMM_MAX_COLUMNS, r->x + (size_t)b * r->x_bytes + (size_t)i * row_bytes(g, depth),
-                    p->w + (size_t)b * p->w_bytes + j0 * steps * g->kr, (size_t)steps, rows, vectors);
-            const int64_t at = b * p->columns + j0;
-            for (int64_t k = 0; k < real; k++) {
-                const uint32_t row =
-                    (uint32_t)r->row_sum[b * r->sum_stride + i + k] - (uint32_t)depth * (uint32_t)r->zero;
-                const uint32_t zero = (uint32_t)(p->zero ? 0 : p->one) + (p->flip_w ? 128 : 0); /* of every column */
-                const float sx = r->j->x_scale[r->j->each ? (i + k) * p->n_blocks + b : 0];
-                add_block(y + k * RQ_GEMM_MAX_COLUMNS, c + k * RQ_GEMM_MAX_COLUMNS, p->sum + at,
-                          p->zero ? p->zero + at : NULL, p->scale + at, n, (uint32_t)r->zero, row, zero * row, sx);
-            }
-        }
-        for (int64_t k = 0; k < real; k++)
-            for (int64_t q = 0; q < n; q++)
-                r->j->y[(i + k) * p->columns + j0 + q] =
-                    y[k * RQ_GEMM_MAX_COLUMNS + q] + (r->j->bias ? r->j->bias[j0 + q] : 0);
-    }
+    const int64_t j0 = rq_qgemm_panel(g, r->p->columns, panel, &vectors);
+    const int64_t n = min64((int64_t)vectors * g->lanes, r->p->columns - j0);
+    for (int64_t i = from; i < to; i += g->max_rows)
+        run_tile(r, i, (int)min64(g->max_rows, to - i), j0, n, vectors);
 }
 
 void rq_int_blocks_run(const rq_int_blocks *p, const rq_int_blocks_job *j, void *scratch, rq_threads *t)
 {
-    run r = { .p = p, .j = j, .x = scratch, .x_bytes = x_block_bytes(p, j->rows) };
+    run r = { .p = p, .j = j };
     if (j->rows == 0 || p->columns == 0)
         return;
-    r.row_sum = (int32_t *)(r.x + (size_t)p->n_blocks * r.x_bytes);
+    r.x = rq_int_rows(scratch, j->x, j->x_dtype, p->depth, 1, j->rows, p->depth, &r.x_stride, t);
+    r.row_sum = (int32_t *)((char *)scratch + x_bytes(p, j->rows));
     r.sum_stride = (int64_t)(rq_mem_round((size_t)j->rows * sizeof(int32_t)) / sizeof(int32_t));
     r.parts = (j->rows + ITEM_ROWS - 1) / ITEM_ROWS;
-    r.zero = j->x_zero - (rq_int_flip_to_s8(j->x_dtype) ? 128 : 0);
-    rq_threads_for(t, p->n_blocks * r.parts, pack_rows, &r);
-    rq_threads_for(t, rq_gemm_panels(&p->k->gemm, p->columns) * r.parts, run_item, &r);
+    r.zx = rq_int_rows_zero(j->x_dtype, j->x_zero);
+    rq_threads_for(t, p->n_blocks * r.parts, sum_rows, &r);
+    rq_threads_for(t, rq_qgemm_panels(&p->k->qgemm, p->columns) * r.parts, run_item, &r);
 }

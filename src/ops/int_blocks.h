@@ -13,8 +13,8 @@
 typedef struct rq_int_blocks {
     const rq_kernels *k;
     int64_t depth, block, n_blocks, columns;
-    uint8_t flip_w;
-    uint8_t *w;     /* packed, block after block */
+    rq_dtype codes;
+    char *w;        /* packed, block after block */
     size_t w_bytes; /* of a full block */
     float *scale;   /* [n_blocks][columns], filled by the caller */
     int32_t *zero;  /* the same, of the codes as given to pack; NULL once settled: `one` serves all */

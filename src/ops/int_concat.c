@@ -3,6 +3,7 @@
 #include "kernels/quantize.h"
 #include "ops/elements.h"
 #include "ops/int_ops.h"
+#include "ops/last.h"
 
 #include <string.h>
 
@@ -16,27 +17,45 @@ bool rq_int_concat_accepts(const rq_op_args *a, const char **why)
     return rq_int_is_output(a->out_q[0], a->out[0], false, why);
 }
 
+/* One input's part of each row. */
+typedef struct part {
+    const rq_kernels *k;
+    uint8_t *to;
+    const uint8_t *from;
+    int64_t outer, row, n, some; /* rows in all, bytes of one, of the part; rows of an item */
+    bool same;
+    uint8_t table[256];
+} part;
+
+static void copy_part(void *arg, int64_t item)
+{
+    const part *p = arg;
+    for (int64_t o = item * p->some; o < p->outer && o < (item + 1) * p->some; o++)
+        if (p->same)
+            memcpy(p->to + o * p->row, p->from + o * p->n, (size_t)p->n);
+        else
+            p->k->lut8(p->to + o * p->row, p->from + o * p->n, (size_t)p->n, p->table);
+}
+
 rq_status rq_int_concat_forward(const rq_op_args *a)
 {
-    const rq_shape *y = &a->out[0]->shape;
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 1), y->rank);
-    const int64_t outer = rq_shape_span(y, 0, axis), row = rq_shape_span(y, axis, y->rank);
-    int64_t at = 0;
-    for (int i = 0; i < a->n_in; i++) {
-        const int64_t n = rq_shape_span(&a->in[i]->shape, axis, y->rank);
-        const bool same = rq_qparams_equal(a->in_q[i], a->out_q[0]);
-        uint8_t table[256];
-        if (!same)
-            rq_int_requantize_table(table, a->in_q[i], a->out_q[0]);
-        for (int64_t o = 0; o < outer && n > 0; o++) {
-            uint8_t *to = a->out[0]->u8 + o * row + at;
-            const uint8_t *from = a->in[i]->u8 + o * n;
-            if (same)
-                memcpy(to, from, (size_t)n);
-            else
-                a->k->lut8(to, from, (size_t)n, table);
-        }
-        at += n;
+    enum { BYTES = 1 << 15 }; /* of an item, about */
+    const rq_shape y = rq_last_shape(a->last, &a->out[0]->shape);
+    const int axis = rq_last_axis(a->last, rq_infer_axis(rq_attr_int(a->node, "axis", 1), y.rank), y.rank);
+    part p = {
+        .k = a->k, .outer = rq_shape_span(&y, 0, axis), .row = rq_shape_span(&y, axis, y.rank), .to = a->out[0]->u8
+    };
+    for (int i = 0; i < a->n_in; i++, p.to += p.n) {
+        const rq_shape x = rq_last_shape(a->last, &a->in[i]->shape);
+        p.n = rq_shape_span(&x, axis, x.rank);
+        p.from = a->in[i]->u8;
+        p.same = rq_qparams_equal(a->in_q[i], a->out_q[0]);
+        p.some = BYTES / (p.n + 1) + 1;
+        if (!p.same)
+            rq_int_requantize_table(p.table, a->in_q[i], a->out_q[0]);
+        const int64_t items = (p.outer + p.some - 1) / p.some;
+        if (p.n)
+            rq_threads_for(items < 4 ? NULL : a->threads, items, copy_part, &p);
     }
     return RQ_OK;
 }
@@ -92,8 +111,10 @@ rq_status rq_int_where_forward(const rq_op_args *a)
     where_job w = { .k = a->k, .c = a->in[0]->u8, .x = a->in[1]->u8, .z = a->in[2]->u8, .y = a->out[0]->u8 };
     rq_int_requantize_table(w.of_x, a->in_q[1], a->out_q[0]);
     rq_int_requantize_table(w.of_z, a->in_q[2], a->out_q[0]);
-    rq_elements_broadcast(&a->out[0]->shape,
-                          (const rq_shape *[]) { &a->in[0]->shape, &a->in[1]->shape, &a->in[2]->shape }, 3, where_run,
-                          &w);
+    const rq_shape y = rq_last_shape(a->last, &a->out[0]->shape);
+    rq_shape in[3];
+    for (int i = 0; i < 3; i++)
+        in[i] = rq_last_operand(a->last, &a->in[i]->shape, y.rank);
+    rq_elements_broadcast(&y, (const rq_shape *[]) { &in[0], &in[1], &in[2] }, 3, where_run, &w);
     return RQ_OK;
 }

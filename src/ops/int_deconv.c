@@ -1,19 +1,23 @@
-/* ops/int_deconv.c — ConvTranspose on codes: sums of u8 * s8 products in s32, requantized per channel, as Conv
- * (ops/int_conv.c).
+/* ops/int_deconv.c — ConvTranspose on codes: the sums of ops/int_taps.h, requantized per channel, as Conv (ops/int_conv.c).
  *
  * Output o of an axis is met by taps t with t * dilation = o + pad modulo the stride, from input (o + pad - t *
  * dilation) / stride. So the outputs with one remainder (a phase) are a convolution of stride 1 with some of the taps, at
- * inputs that walk down by a fixed step. Phases that look at the same inputs are rows of one matrix product: where kernel
- * and stride are equal that is all of them, and the input needs no padding. Outside of the input stands zx, as in Conv. */
+ * inputs that walk down by a fixed step. Phases that look at the same inputs are columns of one product: where kernel
+ * and stride are equal that is all of them. What a product makes is then dealt out to where it stands in the output. */
 #include "base/mem.h"
-#include "kernels/im2col.h"
-#include "kernels/quantize.h"
+#include "ops/int_last.h"
 #include "ops/int_ops.h"
+#include "ops/int_taps.h"
 #include "ops/window.h"
 
+#include <assert.h>
+#include <stdio.h>
 #include <string.h>
 
-enum { MOST_PHASES = 4096 }; /* each is compared with every other */
+enum {
+    MOST_PHASES = 4096,  /* each is compared with every other */
+    SMALL_WORK = 1 << 16 /* bytes from which dealing out is shared by threads */
+};
 
 /* What the outputs first, first + stride ... of an axis see: tap + m * tap_step (m < n) at input base - m * step of the
  * first output, one further for each next one. */
@@ -23,23 +27,13 @@ typedef struct phase {
 
 /* Phases that see the same inputs: one product. */
 typedef struct product {
-    int64_t out[3], columns, depth; /* depth: of one group */
-    int64_t members, rows;          /* rows of one group: member after member, output channels of the group in each */
-    int64_t (*first)[3];            /* [members] the first output */
-    int64_t *tap;                   /* [depth] */
-    void *a;                        /* packed weights, group after group */
-    size_t a_bytes;
-    int32_t *add, *zero; /* [group][rows]; zero is NULL where all are 0 */
-    float *m;            /* [group][rows] */
-    double *unit;
-    float *bias; /* in floats, for the definition */
+    rq_int_taps taps;
+    int64_t (*first)[3]; /* [members] the first output */
 } product;
 
 typedef struct deconv_state {
-    rq_im2col g; /* of the padded input; `out` is that of the largest phase */
     rq_window w;
     int64_t group, outputs;
-    uint8_t flip, fill;
     product *products;
     int n_products;
 } deconv_state;
@@ -72,15 +66,8 @@ void rq_int_deconv_release(void *state)
     if (!s)
         return;
     for (int i = 0; s->products && i < s->n_products; i++) {
-        product *p = &s->products[i];
-        rq_mem_free(p->first);
-        rq_mem_free(p->tap);
-        rq_mem_free(p->a);
-        rq_mem_free(p->add);
-        rq_mem_free(p->zero);
-        rq_mem_free(p->m);
-        rq_mem_free(p->unit);
-        rq_mem_free(p->bias);
+        rq_mem_free(s->products[i].first);
+        rq_int_taps_release(&s->products[i].taps);
     }
     rq_mem_free(s->products);
     rq_mem_free(s);
@@ -133,43 +120,9 @@ static bool leads(const rq_window *w, int i, int64_t o)
     return true;
 }
 
-/* The inputs that any phase sees, relative to the position of the output within its phase, make the padding. */
-static void plan_padding(deconv_state *s, int64_t channels)
-{
-    const rq_window *w = &s->w;
-    for (int i = 0; i < 3; i++) {
-        int64_t lo = 0, hi = 0;
-        bool any = false;
-        for (int64_t o = 0; o < phase_count(w, i); o++) {
-            const phase p = phase_at(w, i, o);
-            if (!p.n)
-                continue;
-            const int64_t from = p.base - (p.n - 1) * p.step;
-            lo = any && lo < from ? lo : from;
-            hi = any && hi > p.base ? hi : p.base;
-            any = true;
-        }
-        s->g.in[i] = w->in[i];
-        s->g.out[i] = (w->out[i] + w->stride[i] - 1) / w->stride[i];
-        s->g.kernel[i] = hi - lo + 1;
-        s->g.stride[i] = s->g.dilation[i] = 1;
-        s->g.pad[i] = -lo;
-    }
-    s->g.channels = channels;
-    rq_im2col_init(&s->g);
-    for (int i = 0; i < 3; i++) /* phases of different sizes walk over rows of one width */
-        s->g.direct = s->g.direct && (w->out[i] % w->stride[i] == 0 || w->out[i] < w->stride[i]);
-}
+/* ---- products ---- */
 
-/* ---- weights ---- */
-
-/* Code of the weight from input channel ic to output channel oc of group g, at tap t. */
-static uint8_t weight_at(const rq_op_args *a, const deconv_state *s, int64_t g, int64_t ic, int64_t oc, int64_t t)
-{
-    const int64_t per_in = s->g.channels / s->group, per_out = s->outputs / s->group;
-    return a->in[1]->u8[((g * per_in + ic) * per_out + oc) * rq_window_span(s->w.kernel) + t];
-}
-
+/* Which tap of the kernel a phase meets with its taps m of each axis. */
 static int64_t tap_index(const rq_window *w, const phase ph[3], const int64_t m[3])
 {
     int64_t t = 0;
@@ -178,84 +131,52 @@ static int64_t tap_index(const rq_window *w, const phase ph[3], const int64_t m[
     return t;
 }
 
-static void fill_taps(const deconv_state *s, const product *p, const phase ph[3])
+/* Member f of p begins at output `first`. */
+static void add_member(const deconv_state *s, product *p, int64_t f, const int64_t first[3])
 {
-    const int64_t per = ph[0].n * ph[1].n * ph[2].n;
-    for (int64_t k = 0; k < p->depth && per > 0; k++) {
-        const int64_t r = k % per, m[3] = { r / (ph[1].n * ph[2].n), r / ph[2].n % ph[1].n, r % ph[2].n };
-        int64_t at[3];
-        for (int i = 0; i < 3; i++)
-            at[i] = ph[i].base - m[i] * ph[i].step + s->g.pad[i];
-        p->tap[k] = rq_im2col_tap(&s->g, k / per, at);
-    }
-}
-
-/* Row of group g for member f of the product and output channel oc: its weights to `row`, its constants to their place. */
-static void fill_row(const rq_op_args *a, const deconv_state *s, product *p, int64_t g, int64_t f, int64_t oc,
-                     uint8_t *row)
-{
-    const rq_qparams *xq = a->in_q[0], *wq = a->in_q[1], *yq = a->out_q[0];
-    const int64_t per_out = s->outputs / s->group, c = g * per_out + oc, at = wq->n > 1 ? oc : 0;
-    const uint8_t flip = rq_int_flip_to_s8(wq->dtype);
-    const int32_t zx = xq->zero_point[0] + (s->flip ? 128 : 0), zw = wq->zero_point[at] - (flip ? 128 : 0);
-    const rq_tensor *b = a->n_in > 2 ? a->in[2] : NULL;
+    rq_int_taps *t = &p->taps;
     phase ph[3];
+    memcpy(p->first[f], first, sizeof p->first[f]);
     for (int i = 0; i < 3; i++)
-        ph[i] = phase_at(&s->w, i, p->first[f][i]);
-    const int64_t per = ph[0].n * ph[1].n * ph[2].n;
-    uint32_t sum = 0;
-    for (int64_t k = 0; k < p->depth && per > 0; k++) { /* a phase without taps has no depth */
-        const int64_t r = k % per, plane = per / ph[0].n, side = ph[2].n;
-        const int64_t m[3] = { r / plane, r % plane / side, r % side };
-        row[k] = weight_at(a, s, g, k / per, oc, tap_index(&s->w, ph, m));
-        sum += (uint32_t)(int8_t)(row[k] ^ flip);
+        ph[i] = phase_at(&s->w, i, first[i]);
+    assert(t->pieces == 0 || (ph[1].n > 0 && ph[2].n > 0));
+    for (int64_t k = 0; k < t->pieces; k++) {
+        const int64_t m[3] = { k / (ph[1].n * ph[2].n), k / ph[2].n % ph[1].n, k % ph[2].n };
+        t->tap[f * t->pieces + k] = tap_index(&s->w, ph, m);
+        for (int i = 0; i < 3; i++)
+            t->at[k][i] = ph[i].base - m[i] * ph[i].step; /* the same for all members */
     }
-    uint32_t add = (uint32_t)p->depth * (uint32_t)(zx * zw) - (uint32_t)zx * sum;
-    if (b && b->dtype == RQ_DTYPE_S32)
-        add += (uint32_t)b->s32[c];
-    else if (b && !a->k->spec)
-        add += (uint32_t)rq_quantize_bias_f32(b->f32[c], xq->scale[0], wq->scale[at]);
-    const int64_t i = g * p->rows + f * per_out + oc;
-    p->bias[i] = b && b->dtype == RQ_DTYPE_F32 ? b->f32[c] : 0;
-    p->unit[i] = (double)xq->scale[0] * wq->scale[at];
-    const float scale = xq->scale[0] * wq->scale[at];
-    p->add[i] = (int32_t)add;
-    p->zero[i] = zw;
-    p->m[i] = yq ? scale / yq->scale[0] : scale;
 }
 
 static rq_status make_product(const rq_op_args *a, deconv_state *s, product *p, const int64_t lead[3])
 {
+    rq_int_taps *t = &p->taps;
     phase ph[3];
-    int64_t members[3] = { 0 };
+    t->pieces = t->members = t->span = 1;
     for (int i = 0; i < 3; i++) {
+        int64_t members = 0;
         ph[i] = phase_at(&s->w, i, lead[i]);
-        p->out[i] = ph[i].outs;
         for (int64_t o = lead[i]; o < phase_count(&s->w, i); o++) {
             const phase q = phase_at(&s->w, i, o);
-            members[i] += sees_the_same(&ph[i], &q);
+            members += sees_the_same(&ph[i], &q);
         }
+        t->in[i] = s->w.in[i];
+        t->out[i] = ph[i].outs;
+        t->stride[i] = 1;
+        t->pieces *= ph[i].n;
+        t->members *= members;
     }
-    const int64_t per_in = s->g.channels / s->group, per_out = s->outputs / s->group;
-    p->columns = p->out[0] * p->out[1] * p->out[2];
-    p->depth = per_in * ph[0].n * ph[1].n * ph[2].n;
-    p->members = members[0] * members[1] * members[2];
-    p->rows = p->members * per_out;
-    p->a_bytes = rq_mem_round(rq_gemm_a_bytes(&a->k->gemm, p->rows, p->depth));
-    const size_t n = (size_t)s->group * (size_t)p->rows;
-    uint8_t *plain = rq_mem_alloc((size_t)p->rows, (size_t)p->depth + 1);
-    p->first = rq_mem_alloc((size_t)p->members, sizeof *p->first);
-    p->tap = rq_mem_alloc((size_t)p->depth + 1, sizeof *p->tap);
-    p->a = rq_mem_alloc((size_t)s->group, p->a_bytes);
-    p->add = rq_mem_alloc(n, sizeof *p->add);
-    p->zero = rq_mem_alloc(n, sizeof *p->zero);
-    p->m = rq_mem_alloc(n, sizeof *p->m);
-    p->unit = rq_mem_alloc(n, sizeof *p->unit);
-    p->bias = rq_mem_alloc(n, sizeof *p->bias);
-    if (!plain || !p->first || !p->tap || !p->a || !p->add || !p->zero || !p->m || !p->unit || !p->bias) {
-        rq_mem_free(plain);
+    t->group = s->group;
+    t->per_in = a->in[0]->shape.dim[1] / s->group;
+    t->per_out = s->outputs / s->group;
+    t->out_step = rq_window_span(s->w.kernel);
+    t->in_step = t->per_out * t->out_step;
+    t->group_step = t->per_in * t->in_step;
+    p->first = rq_mem_alloc((size_t)t->members, sizeof *p->first);
+    t->at = rq_mem_alloc((size_t)t->pieces + 1, sizeof *t->at);
+    t->tap = rq_mem_alloc((size_t)t->members, ((size_t)t->pieces + 1) * sizeof *t->tap);
+    if (!p->first || !t->at || !t->tap)
         return RQ_NO_MEMORY;
-    }
     int64_t f = 0, o[3];
     for (o[0] = lead[0]; o[0] < phase_count(&s->w, 0); o[0]++)
         for (o[1] = lead[1]; o[1] < phase_count(&s->w, 1); o[1]++)
@@ -266,25 +187,16 @@ static rq_status make_product(const rq_op_args *a, deconv_state *s, product *p, 
                     same = same && sees_the_same(&ph[i], &q);
                 }
                 if (same)
-                    memcpy(p->first[f++], o, sizeof o);
+                    add_member(s, p, f++, o);
             }
-    fill_taps(s, p, ph);
-    bool any_zero = false;
-    for (int64_t g = 0; g < s->group; g++) {
-        for (int64_t r = 0; r < p->rows; r++)
-            fill_row(a, s, p, g, r / per_out, r % per_out, plain + r * p->depth);
-        if (p->depth)
-            rq_gemm_pack_a(&a->k->gemm, (char *)p->a + (size_t)g * p->a_bytes, plain, p->depth, 1, p->rows, p->depth,
-                           rq_int_flip_to_s8(a->in_q[1]->dtype), NULL);
-    }
-    rq_mem_free(plain);
-    for (size_t i = 0; i < n; i++)
-        any_zero = any_zero || p->zero[i];
-    if (!any_zero || !p->depth) {
-        rq_mem_free(p->zero);
-        p->zero = NULL;
-    }
-    return RQ_OK;
+    /* where this comes from: which taps they are */
+    char name[320];
+    int n = 0;
+    for (int i = 0; i < 3; i++)
+        n += snprintf(name + n, sizeof name - (size_t)n, "%lld/%lld/%lld/%lld/%lld ", (long long)lead[i],
+                      (long long)s->w.stride[i], (long long)s->w.dilation[i], (long long)s->w.pad_lo[i],
+                      (long long)s->w.out[i]);
+    return rq_int_taps_init(t, a, name, false);
 }
 
 rq_status rq_int_deconv_prepare(const rq_op_args *a, void **state)
@@ -299,9 +211,6 @@ rq_status rq_int_deconv_prepare(const rq_op_args *a, void **state)
     if (!st && rq_tensor_count(a->out[0])) {
         int leaders[3] = { 0 };
         s->outputs = w->dim[1] * s->group;
-        s->flip = rq_int_flip_to_u8(a->in[0]->dtype);
-        s->fill = (uint8_t)a->in_q[0]->zero_point[0] ^ s->flip;
-        plan_padding(s, x->dim[1]);
         for (int i = 0; i < 3; i++)
             for (int64_t o = 0; o < phase_count(&s->w, i); o++)
                 leaders[i] += leads(&s->w, i, o);
@@ -324,36 +233,32 @@ rq_status rq_int_deconv_prepare(const rq_op_args *a, void **state)
 
 /* ---- running ---- */
 
-static size_t element_bytes(const rq_op_args *a)
-{
-    return a->out_q[0] ? 1 : 4; /* codes, or f32 or s32 */
-}
-
-/* One product, of one group: [rows][columns] where it is the output as it stands, else beside it. */
+/* Is the one product the output as it stands? */
 static bool is_in_place(const deconv_state *s)
 {
-    return s->n_products == 1 && s->products[0].members == 1;
+    return s->n_products == 1 && s->products[0].taps.members == 1;
 }
 
-/* Scratch: the padded image, then results of a product, then what the product asks for. */
+/* Scratch: the input channels-last, what products ask for, what one makes, the output channels-last. */
 typedef struct layout {
-    size_t made, gemm, bytes;
+    size_t product, made, out, bytes;
 } layout;
 
 static layout layout_of(const rq_op_args *a, const deconv_state *s)
 {
-    const int threads = rq_threads_count(a->threads);
-    size_t made = 0, gemm = 0;
+    const int64_t batch = a->in[0]->shape.dim[0];
+    size_t made = 0, most = 0;
     for (int i = 0; i < s->n_products; i++) {
-        const product *p = &s->products[i];
-        const size_t n = (size_t)p->rows * (size_t)p->columns * element_bytes(a);
-        const size_t g = rq_gemm_scratch(&a->k->gemm, p->depth, p->columns, threads);
+        const rq_int_taps *t = &s->products[i].taps;
+        const size_t n = (size_t)(batch * rq_window_span(t->out) * t->products * t->columns) * rq_int_last_element(a);
+        const size_t own = rq_int_taps_scratch(t, batch);
         made = n > made && !is_in_place(s) ? n : made;
-        gemm = g > gemm ? g : gemm;
+        most = own > most ? own : most;
     }
-    layout l = { .made = rq_mem_round(rq_im2col_bytes(&s->g)) };
-    l.gemm = l.made + rq_mem_round(made);
-    l.bytes = l.gemm + gemm;
+    layout l = { .product = rq_int_last_in_bytes(a) };
+    l.made = l.product + most;
+    l.out = l.made + rq_mem_round(made);
+    l.bytes = l.out + rq_int_last_out_bytes(a);
     return l;
 }
 
@@ -363,106 +268,32 @@ size_t rq_int_deconv_scratch(const rq_op_args *a)
     return s->n_products ? layout_of(a, s).bytes : 0;
 }
 
-typedef struct job {
-    const rq_op_args *a;
+typedef struct deal {
     const deconv_state *s;
     const product *p;
-    rq_im2col g; /* with the outputs of this product */
-    const uint8_t *base, *made;
-    uint8_t *y; /* of the group */
-} job;
+    size_t size; /* of an element */
+    const char *made;
+    char *y;
+} deal;
 
-static void fill_panel(const void *arg, uint8_t *panel, int64_t p)
+/* One row of what a product made: the channels of each member to their pixel. */
+static void deal_row(void *arg, int64_t item)
 {
-    const job *j = arg;
-    const rq_gemm_isa *isa = &j->a->k->gemm;
-    int vectors;
-    const int64_t first = rq_gemm_panel(isa, j->p->columns, p, &vectors), most = (int64_t)vectors * isa->lanes;
-    const int64_t left = j->p->columns - first;
-    rq_im2col_panel(&j->g, isa, panel, j->base, j->p->tap, j->p->depth, first, left < most ? left : most,
-                    j->g.direct ? j->s->flip : 0);
-}
-
-/* Output channel c of the group from its rows, one per member, to where they stand in the output. */
-static void deal_out(void *arg, int64_t c)
-{
-    const job *j = arg;
-    const product *p = j->p;
-    const rq_window *w = &j->s->w;
-    const size_t size = element_bytes(j->a);
-    const int64_t per_out = j->s->outputs / j->s->group;
-    uint8_t *plane = j->y + (size_t)(c * rq_window_span(w->out)) * size;
-    for (int64_t f = 0; f < p->members; f++) {
-        const uint8_t *from = j->made + (size_t)((f * per_out + c) * p->columns) * size;
-        for (int64_t o0 = 0; o0 < p->out[0]; o0++)
-            for (int64_t o1 = 0; o1 < p->out[1]; o1++, from += (size_t)p->out[2] * size) {
-                const int64_t r0 = p->first[f][0] + o0 * w->stride[0], r1 = p->first[f][1] + o1 * w->stride[1];
-                const int64_t step = w->stride[2], at = (r0 * w->out[1] + r1) * w->out[2] + p->first[f][2];
-                if (size == 1)
-                    for (int64_t i = 0; i < p->out[2]; i++)
-                        plane[at + i * step] = from[i];
-                else
-                    for (int64_t i = 0; i < p->out[2]; i++)
-                        memcpy(plane + (at + i * step) * 4, from + i * 4, 4);
-            }
+    const deal *d = arg;
+    const rq_int_taps *t = &d->p->taps;
+    const rq_window *w = &d->s->w;
+    const int64_t o1 = item % t->out[1], o0 = item / t->out[1] % t->out[0], image = item / (t->out[1] * t->out[0]);
+    const int64_t each = t->joined * t->per_out, ld = t->products * t->columns;
+    const char *from = d->made + (size_t)(item * t->out[2] * ld) * d->size;
+    for (int64_t f = 0; f < t->members; f++) {
+        const int64_t *first = d->p->first[f];
+        const int64_t r0 = first[0] + o0 * w->stride[0], r1 = first[1] + o1 * w->stride[1];
+        char *row = d->y + (size_t)(((image * w->out[0] + r0) * w->out[1] + r1) * w->out[2] * d->s->outputs) * d->size;
+        for (int64_t o2 = 0; o2 < t->out[2]; o2++)
+            for (int64_t p = 0; p < t->products; p++)
+                memcpy(row + (size_t)((first[2] + o2 * w->stride[2]) * d->s->outputs + p * each) * d->size,
+                       from + (size_t)(o2 * ld + p * t->columns + f * each) * d->size, (size_t)each * d->size);
     }
-}
-
-static rq_gemm_out finishing(const rq_op_args *a, const product *p, int64_t group)
-{
-    rq_gemm_out o = { .kind = a->out[0]->dtype == RQ_DTYPE_S32 ? RQ_GEMM_S32 : RQ_GEMM_F32, .ld = p->columns };
-    if (a->out_q[0]) {
-        o.kind = RQ_GEMM_CODES;
-        o.zp = a->out_q[0]->zero_point[0];
-        rq_qparams_limits(a->out_q[0], &o.lo, &o.hi);
-    }
-    o.row_add = p->add + group * p->rows;
-    o.row_m = p->m + group * p->rows;
-    if (p->zero)
-        o.row_zero = p->zero + group * p->rows;
-    if (a->k->spec && o.kind != RQ_GEMM_S32) {
-        rq_int_by_the_definition(a, &o, p->unit + group * p->rows, true);
-        o.row_bias = p->bias + group * p->rows;
-    }
-    return o;
-}
-
-/* Outputs that no tap meets: the bias alone. */
-static void run_empty(const rq_op_args *a, const product *p, const rq_gemm_out *o)
-{
-    enum { SOME = 64 };
-    int32_t zeros[SOME];
-    for (int64_t r = 0; r < p->rows; r++)
-        for (int64_t c = 0; c < p->columns; c += SOME) {
-            memset(zeros, 0, sizeof zeros);
-            rq_gemm_finish(a->k, o, zeros, r, c, p->columns - c < SOME ? p->columns - c : SOME, NULL);
-        }
-}
-
-static void run_product(const rq_op_args *a, const deconv_state *s, const product *p, int64_t group,
-                        const uint8_t *base, uint8_t *y)
-{
-    const layout l = layout_of(a, s);
-    uint8_t *scratch = a->scratch;
-    job j = { .a = a, .s = s, .p = p, .g = s->g, .base = base, .made = scratch + l.made, .y = y };
-    memcpy(j.g.out, p->out, sizeof j.g.out);
-    rq_gemm_out o = finishing(a, p, group);
-    o.y = is_in_place(s) ? y : scratch + l.made;
-    rq_gemm g = { .k = a->k,
-                  .rows = p->rows,
-                  .depth = p->depth,
-                  .columns = p->columns,
-                  .a = (const char *)p->a + (size_t)group * p->a_bytes,
-                  .fill = fill_panel,
-                  .fill_arg = &j,
-                  .scratch = scratch + l.gemm,
-                  .out = o };
-    if (p->depth)
-        rq_gemm_run(&g, a->threads);
-    else
-        run_empty(a, p, &o);
-    if (!is_in_place(s))
-        rq_threads_for(p->rows * p->columns < 1 << 15 ? NULL : a->threads, s->outputs / s->group, deal_out, &j);
 }
 
 rq_status rq_int_deconv_forward(const rq_op_args *a)
@@ -470,17 +301,23 @@ rq_status rq_int_deconv_forward(const rq_op_args *a)
     const deconv_state *s = a->state;
     if (!s->n_products)
         return RQ_OK;
-    const int64_t per_out = s->outputs / s->group, plane = rq_window_span(s->w.out);
-    for (int64_t n = 0; n < a->in[0]->shape.dim[0]; n++) {
-        const uint8_t *base = a->in[0]->u8 + n * s->g.channels * rq_window_span(s->w.in);
-        if (!s->g.direct) {
-            rq_im2col_pad(&s->g, a->scratch, base, s->flip, s->fill, a->threads);
-            base = a->scratch;
+    const layout l = layout_of(a, s);
+    char *scratch = a->scratch;
+    const uint8_t *x = rq_int_last_in(a, scratch);
+    char *y = l.bytes > l.out ? scratch + l.out : a->out[0]->data;
+    for (int i = 0; i < s->n_products; i++) {
+        const rq_int_taps *t = &s->products[i].taps;
+        if (is_in_place(s)) {
+            rq_int_taps_run(t, a, x, y, s->outputs, true, scratch + l.product);
+            break;
         }
-        for (int64_t g = 0; g < s->group; g++)
-            for (int i = 0; i < s->n_products; i++)
-                run_product(a, s, &s->products[i], g, base + g * (s->g.channels / s->group) * s->g.channel_stride,
-                            a->out[0]->u8 + (size_t)((n * s->outputs + g * per_out) * plane) * element_bytes(a));
+        deal d = { .s = s, .p = &s->products[i], .size = rq_int_last_element(a), .made = scratch + l.made, .y = y };
+        const int64_t rows = a->in[0]->shape.dim[0] * t->out[0] * t->out[1], ld = t->products * t->columns;
+        rq_int_taps_run(t, a, x, scratch + l.made, ld, false, scratch + l.product);
+        rq_threads_for(rows * t->out[2] * ld < SMALL_WORK ? NULL : a->threads, rows, deal_row, &d);
     }
+    if (!is_in_place(s))
+        rq_int_last_posts(a);
+    rq_int_last_out(a, y);
     return RQ_OK;
 }

@@ -20,7 +20,38 @@ typedef struct job {
     rq_qadd add;
     float k_swapped; /* add.k where B is taken first */
     rq_qmul mul;
+    bool in_pixels; /* channels-last: the sides of Add are those of the order of the file, `swapped` says how */
+    bool swapped;
 } job;
+
+/* Add along a row of channels-last codes, as the elements would be added in the order of the file. A side that stands still here is copied. */
+static void add_pixels(const job *j, uint8_t *y, const uint8_t *a, bool move_a, const uint8_t *b, bool move_b, size_t n)
+{
+    const rq_kernels *k = j->args->k;
+    rq_qadd p = j->add;
+    uint8_t copies[COPIES];
+    if (j->swapped) {
+        const uint8_t *c = a;
+        const bool move_c = move_a;
+        p = (rq_qadd) {
+            .ra = p.rb, .rb = p.ra, .k = j->k_swapped, .flip_a = p.flip_b, .flip_b = p.flip_a, .flip_y = p.flip_y
+        };
+        a = b;
+        move_a = move_b;
+        b = c;
+        move_b = move_c;
+    }
+    if (move_a && move_b) {
+        k->qadd(y, a, b, n, &p);
+    } else if (move_a) {
+        p.k = fmaf((float)(*b ^ p.flip_b), p.rb, p.k);
+        k->qadd_one(y, a, n, &p);
+    } else {
+        memset(copies, *a, sizeof copies);
+        for (size_t i = 0; i < n; i += COPIES)
+            k->qadd(y + i, copies, b + i, n - i < COPIES ? n - i : COPIES, &p);
+    }
+}
 
 static void add_row(const job *j, uint8_t *y, const uint8_t *a, bool move_a, const uint8_t *b, bool move_b, size_t n)
 {
@@ -58,16 +89,25 @@ static void row(void *arg, int64_t y, int64_t a, int sa, int64_t b, int sb, int6
     const rq_op_args *t = j->args;
     const bool move_a = sa || !sb, move_b = sb || !sa; /* one element: as if both moved */
     const uint8_t *pa = t->in[0]->u8 + a, *pb = t->in[1]->u8 + b;
-    (j->is_mul ? mul_row : add_row)(j, t->out[0]->u8 + y, pa, move_a, pb, move_b, (size_t)n);
+    (j->is_mul      ? mul_row
+     : j->in_pixels ? add_pixels
+                    : add_row)(j, t->out[0]->u8 + y, pa, move_a, pb, move_b, (size_t)n);
 }
 
 static rq_status run(job *j)
 {
     rq_bcast p;
-    if (rq_tensor_count(j->args->out[0]) == 0)
+    const rq_op_args *t = j->args;
+    if (rq_tensor_count(t->out[0]) == 0)
         return RQ_OK;
-    rq_bcast_init(&p, &j->args->out[0]->shape, &j->args->in[0]->shape, &j->args->in[1]->shape);
-    rq_bcast_for(&p, j->args->threads, row, j);
+    rq_bcast_init(&p, &t->out[0]->shape, &t->in[0]->shape, &t->in[1]->shape);
+    if (t->last) {
+        const bool sa = p.sa[p.rank - 1] != 0, sb = p.sb[p.rank - 1] != 0;
+        j->in_pixels = true;
+        j->swapped = !sa && sb;
+        rq_int_zip_plan(&p, t);
+    }
+    rq_bcast_for(&p, t->threads, row, j);
     return RQ_OK;
 }
 
@@ -99,21 +139,42 @@ static bool is_constant(const rq_op_args *a, int i)
     return a->graph->values[a->node->in[i]].kind == RQ_VALUE_CONST;
 }
 
-rq_status rq_int_add_forward(const rq_op_args *a)
+/* ONNX Runtime's sum; what the zero points amount to where b is taken first. */
+static float add_of(const rq_op_args *a, rq_qadd *p)
 {
     const rq_qparams *qa = a->in_q[0], *qb = a->in_q[1], *qc = a->out_q[0];
-    if (!has_recipe(a) || (qc->dtype == RQ_DTYPE_S8 && (is_constant(a, 0) || is_constant(a, 1))))
-        return rq_int_zip_run(a, RQ_ZIP_ADD);
-    job j = { .args = a };
-    rq_qadd *p = &j.add;
     p->ra = qa->scale[0] / qc->scale[0];
     p->rb = qb->scale[0] / qc->scale[0];
     const float za = (float)zero_of(qa), zb = (float)zero_of(qb), zc = (float)zero_of(qc);
     p->k = zc - fmaf(p->ra, za, p->rb * zb);
-    j.k_swapped = zc - fmaf(p->rb, zb, p->ra * za);
     p->flip_a = rq_int_flip_to_u8(qa->dtype);
     p->flip_b = rq_int_flip_to_u8(qb->dtype);
     p->flip_y = rq_int_flip_to_u8(qc->dtype);
+    return zc - fmaf(p->rb, zb, p->ra * za);
+}
+
+/* The type of the codes is that of the model: channels-last they are u8 (args.last). */
+static bool adds_as_onnxruntime(const rq_op_args *a)
+{
+    const rq_qparams *q = rq_graph_qparams(a->graph, a->node->out[0]);
+    const rq_dtype d = q ? q->dtype : a->out_q[0]->dtype;
+    return has_recipe(a) && !(d == RQ_DTYPE_S8 && (is_constant(a, 0) || is_constant(a, 1)));
+}
+
+bool rq_int_add_is_plain(const rq_op_args *a, rq_qadd *p)
+{
+    if (a->node->row->forward_int != rq_int_add_forward || !adds_as_onnxruntime(a))
+        return false;
+    (void)add_of(a, p);
+    return true;
+}
+
+rq_status rq_int_add_forward(const rq_op_args *a)
+{
+    if (!adds_as_onnxruntime(a))
+        return rq_int_zip_run(a, RQ_ZIP_ADD);
+    job j = { .args = a };
+    j.k_swapped = add_of(a, &j.add);
     return run(&j);
 }
 

@@ -1,13 +1,14 @@
-/* ops/int_matmul.c — MatMul and Gemm on codes: sums of s8 * u8 products in s32, requantized per column or handed over
+/* ops/int_matmul.c — MatMul and Gemm on codes: sums of u8 * s8 products in s32, requantized per column or handed over
  * as reals (docs/onnx-facts.md 6.2).
  *
  *   sum (a - za)(b - zb) + c  =  sum a b  +  [c - za sum b + K za zb]  -  zb sum a
  *
  * The bracket is one constant per column: made when the plan is, if B is constant; zb * sum a is one number per row
- * where all columns share zb. A is made s8 and B u8 by flipping top bits, which shifts zero points by 128. */
+ * where all columns share zb; where that is 0, as in most models, it is not made. Flips: ops/int_weights.h. */
 #include "base/mem.h"
 #include "kernels/quantize.h"
 #include "ops/int_ops.h"
+#include "ops/int_weights.h"
 
 #include <math.h>
 #include <string.h>
@@ -23,8 +24,7 @@ typedef struct product {
 
 typedef struct matmul_state {
     product p;
-    uint8_t *b; /* packed B, n_b times b_bytes; NULL: B is variable */
-    size_t b_bytes;
+    rq_int_weights b;  /* n_b of them */
     int32_t *col_add;  /* [n_b][columns] the bracket; with variable B [columns] c alone */
     int32_t *col_zero; /* [columns] zb; NULL where it is `zero` for all */
     int32_t za, zero;
@@ -151,37 +151,13 @@ void rq_int_matmul_release(void *state)
     matmul_state *s = state;
     if (!s)
         return;
-    rq_mem_free(s->b);
+    rq_int_weights_release(&s->b);
     rq_mem_free(s->col_add);
     rq_mem_free(s->col_zero);
     rq_mem_free(s->m);
     rq_mem_free(s->unit);
     rq_mem_free(s->bias);
     rq_mem_free(s);
-}
-
-void rq_int_matmul_fold(const rq_gemm_isa *g, int32_t *add, const uint8_t *b, int64_t depth, int64_t columns,
-                        int32_t za, int32_t zero, const int32_t *col_zero)
-{
-    const int64_t padded_depth = (depth + g->kr - 1) / g->kr * g->kr;
-    int32_t sum[RQ_GEMM_MAX_COLUMNS] = { 0 };
-    for (int64_t i = 0, n = rq_gemm_panels(g, columns); i < n; i++) {
-        int vectors;
-        const int64_t first = rq_gemm_panel(g, columns, i, &vectors), most = (int64_t)vectors * g->lanes;
-        const int64_t cols = columns - first < most ? columns - first : most;
-        if (za)
-            rq_gemm_panel_sums(g, sum, b + first * padded_depth, vectors, depth, cols);
-        for (int64_t j = 0; j < cols; j++) {
-            const uint32_t zb = (uint32_t)(col_zero ? col_zero[first + j] : zero);
-            const uint32_t both = (uint32_t)depth * (uint32_t)za * zb;
-            add[first + j] = (int32_t)((uint32_t)add[first + j] + both - (uint32_t)za * (uint32_t)sum[j]);
-        }
-    }
-}
-
-static void fold_b(const rq_gemm_isa *g, const matmul_state *s, int32_t *add, const uint8_t *b)
-{
-    rq_int_matmul_fold(g, add, b, s->p.depth, s->p.columns, s->za, s->zero, s->col_zero);
 }
 
 /* Bias c of Gemm, one row of it, at column j. */
@@ -197,32 +173,30 @@ static int32_t bias_at(const rq_op_args *a, const rq_tensor *c, float alpha, int
 static rq_status prepare(const rq_op_args *a, const product *p, float alpha, const rq_tensor *c, void **state)
 {
     const rq_qparams *xq = a->in_q[0], *wq = a->in_q[1], *yq = a->out_q[0];
-    const rq_gemm_isa *g = &a->k->gemm;
     const size_t n = (size_t)p->columns;
     const bool is_constant = a->in[1]->data != NULL;
     matmul_state *s = rq_mem_zalloc(1, sizeof *s);
     if (!s)
         return RQ_NO_MEMORY;
     s->p = *p;
-    s->b_bytes = rq_mem_round(rq_gemm_b_bytes(g, p->depth, p->columns));
+    rq_status st = rq_int_weights_init(&s->b, a, a->in[1], p->n_b, p->depth, p->columns, p->b_k, p->b_col);
     s->col_add = rq_mem_zalloc(is_constant ? (size_t)p->n_b * n : n, sizeof *s->col_add);
     s->col_zero = rq_mem_alloc(n, sizeof *s->col_zero);
     s->m = rq_mem_alloc(n, sizeof *s->m);
     s->unit = rq_mem_alloc(n, sizeof *s->unit);
     s->bias = rq_mem_zalloc(n, sizeof *s->bias);
-    if (is_constant)
-        s->b = rq_mem_alloc((size_t)p->n_b, s->b_bytes);
-    if (!s->col_add || !s->col_zero || !s->m || !s->unit || !s->bias || (is_constant && !s->b)) {
+    if (!st && (!s->col_add || !s->col_zero || !s->m || !s->unit || !s->bias))
+        st = RQ_NO_MEMORY;
+    if (st) {
         rq_int_matmul_release(s);
-        return RQ_NO_MEMORY;
+        return st;
     }
-    const uint8_t flip = rq_int_flip_to_u8(wq->dtype);
-    s->za = xq->zero_point[0] - (rq_int_flip_to_s8(xq->dtype) ? 128 : 0);
-    s->zero = wq->zero_point[0] + (flip ? 128 : 0);
+    s->za = rq_int_rows_zero(a->in[0]->dtype, xq->zero_point[0]);
+    s->zero = rq_int_weights_zero(a->in[1]->dtype, wq->zero_point[0]);
     bool same = true;
     for (int64_t j = 0; j < p->columns; j++) {
         const int64_t i = wq->n > 1 ? j : 0;
-        s->col_zero[j] = wq->zero_point[i] + (flip ? 128 : 0);
+        s->col_zero[j] = rq_int_weights_zero(a->in[1]->dtype, wq->zero_point[i]);
         same = same && s->col_zero[j] == s->zero;
         const float sx = alpha == 1 ? xq->scale[0] : alpha * xq->scale[0], scale = sx * wq->scale[i];
         s->m[j] = yq ? scale / yq->scale[0] : scale;
@@ -248,12 +222,9 @@ static rq_status prepare(const rq_op_args *a, const product *p, float alpha, con
             s->add_col = columns == 1 ? 0 : 1;
         }
     }
-    for (int64_t i = 0; is_constant && i < p->n_b; i++) {
-        uint8_t *packed = s->b + (size_t)i * s->b_bytes;
-        rq_gemm_pack_b(g, packed, a->in[1]->u8 + i * p->depth * p->columns, p->b_k, p->b_col, p->depth, p->columns,
-                       flip);
-        fold_b(g, s, s->col_add + i * p->columns, packed);
-    }
+    for (int64_t i = 0; is_constant && i < p->n_b; i++)
+        rq_int_weights_fold(s->col_add + i * p->columns, s->b.sum + i * p->columns, p->depth, p->columns, s->za,
+                            s->zero, s->col_zero);
     *state = s;
     return RQ_OK;
 }
@@ -274,45 +245,37 @@ rq_status rq_int_gemm_prepare(const rq_op_args *a, void **state)
 
 /* ---- running ---- */
 
-/* Scratch: packed A, its row sums, what they add to each row; then, where B is variable, packed B and its bracket. */
+/* Several products are shared out over a few slots, each with scratch of its own; a single one is cut by the kernels. Scratch of a slot: A as
+ * u8 rows where it is not, its row sums, what they add to each row; where B is variable, packed B, its sums and its bracket. */
+enum { MOST_SLOTS = 16, SLOTS_BYTES = 1 << 20 };
+
 typedef struct layout {
-    size_t row_sum, row_add, b, col_add, bytes;
+    size_t row_sum, row_add, b, sum, col_add, bytes;
+    int64_t slots;
 } layout;
 
 static layout layout_of(const rq_op_args *a, const matmul_state *s)
 {
     layout l;
+    const size_t columns = s->b.w ? 0 : rq_mem_round((size_t)s->p.columns * sizeof(int32_t));
     const size_t rows = rq_mem_round((size_t)s->p.rows * sizeof(int32_t));
-    l.row_sum = rq_mem_round(rq_gemm_a_bytes(&a->k->gemm, s->p.rows, s->p.depth));
+    l.row_sum = rq_int_rows_move(a->in[0]->dtype, s->p.a_k) ? rq_mem_round((size_t)(s->p.rows * s->p.depth)) : 0;
     l.row_add = l.row_sum + rows;
     l.b = l.row_add + rows;
-    l.col_add = l.b + (s->b ? 0 : s->b_bytes);
-    l.bytes = l.col_add + (s->b ? 0 : (size_t)s->p.columns * sizeof(int32_t));
+    l.sum = l.b + (s->b.w ? 0 : s->b.w_bytes);
+    l.col_add = l.sum + columns;
+    l.bytes = l.col_add + columns;
+    const int64_t fit = (int64_t)(SLOTS_BYTES / (l.bytes + 1));
+    l.slots = s->p.batches < MOST_SLOTS ? s->p.batches : MOST_SLOTS;
+    l.slots = fit < l.slots ? fit : l.slots;
+    l.slots = l.slots > 1 ? l.slots : 1;
     return l;
 }
 
 size_t rq_int_matmul_scratch(const rq_op_args *a)
 {
-    return layout_of(a, a->state).bytes;
-}
-
-typedef struct pack_args {
-    const rq_gemm_isa *g;
-    const product *p;
-    char *dst;
-    const uint8_t *src;
-    uint8_t flip;
-    int64_t rows; /* of one item; a multiple of mr */
-    int32_t *row_sum;
-} pack_args;
-
-static void pack_rows(void *arg, int64_t item)
-{
-    const pack_args *k = arg;
-    const int64_t first = item * k->rows, left = k->p->rows - first;
-    const size_t row_bytes = (size_t)((k->p->depth + k->g->kr - 1) / k->g->kr * k->g->kr * k->g->a_bytes);
-    rq_gemm_pack_a(k->g, k->dst + (size_t)first * row_bytes, k->src + first * k->p->a_row, k->p->a_row, k->p->a_k,
-                   left < k->rows ? left : k->rows, k->p->depth, k->flip, k->row_sum + first);
+    const layout l = layout_of(a, a->state);
+    return (size_t)l.slots * l.bytes;
 }
 
 /* Matrix of batch i: *at_a and *at_b are its numbers among the different ones. */
@@ -326,71 +289,90 @@ static void batch_at(const product *p, int64_t i, int64_t *at_a, int64_t *at_b)
     }
 }
 
-static void run_one(const rq_op_args *a, const matmul_state *s, int64_t batch)
+/* Where the results go, and how they are finished. */
+static rq_qgemm_out out_of(const rq_op_args *a, const matmul_state *s, int64_t batch)
 {
-    const product *p = &s->p;
-    const rq_gemm_isa *g = &a->k->gemm;
-    const layout l = layout_of(a, s);
-    char *scratch = a->scratch;
-    int32_t *row_sum = (int32_t *)(scratch + l.row_sum), *row_add = (int32_t *)(scratch + l.row_add);
-    int64_t at_a, at_b;
-    batch_at(p, batch, &at_a, &at_b);
-    pack_args k = { .g = g,
-                    .p = p,
-                    .dst = scratch,
-                    .src = a->in[0]->u8 + at_a * p->rows * p->depth,
-                    .flip = rq_int_flip_to_s8(a->in[0]->dtype),
-                    .rows = 8 * g->mr,
-                    .row_sum = row_sum };
-    rq_threads *workers = p->rows * p->depth < 1 << 16 ? NULL : a->threads;
-    rq_threads_for(workers, (p->rows + k.rows - 1) / k.rows, pack_rows, &k);
-    const uint8_t *b = s->b ? s->b + (size_t)at_b * s->b_bytes : NULL;
-    const int32_t *col_add = s->b ? s->col_add + at_b * p->columns : NULL;
-    if (!b) {
-        uint8_t *packed = (uint8_t *)scratch + l.b;
-        int32_t *add = (int32_t *)(scratch + l.col_add);
-        rq_gemm_pack_b(g, packed, a->in[1]->u8 + at_b * p->depth * p->columns, p->b_k, p->b_col, p->depth, p->columns,
-                       rq_int_flip_to_u8(a->in[1]->dtype));
-        memcpy(add, s->col_add, (size_t)p->columns * sizeof *add);
-        fold_b(g, s, add, packed);
-        b = packed;
-        col_add = add;
-    }
-    for (int64_t i = 0; !s->col_zero && i < p->rows; i++)
-        row_add[i] = (int32_t)(0 - (uint32_t)s->zero * (uint32_t)row_sum[i]);
-    rq_gemm job = { .k = a->k, .rows = p->rows, .depth = p->depth, .columns = p->columns, .a = scratch, .b = b };
-    job.out = (rq_gemm_out) { .kind = RQ_GEMM_F32, .ld = p->columns, .col_add = col_add, .col_m = s->m };
-    const int64_t at_y = batch * p->rows * p->columns;
-    job.out.y = a->out[0]->u8 + (a->out_q[0] ? at_y : 4 * at_y);
+    const int64_t at_y = batch * s->p.rows * s->p.columns;
+    rq_qgemm_out o = { .kind = RQ_QGEMM_F32, .ld = s->p.columns, .col_m = s->m };
+    o.y = a->out[0]->u8 + (a->out_q[0] ? at_y : 4 * at_y);
     if (a->out[0]->dtype == RQ_DTYPE_S32)
-        job.out.kind = RQ_GEMM_S32;
+        o.kind = RQ_QGEMM_S32;
     if (a->out_q[0]) {
-        job.out.kind = RQ_GEMM_CODES;
-        job.out.zp = a->out_q[0]->zero_point[0];
-        rq_qparams_limits(a->out_q[0], &job.out.lo, &job.out.hi);
+        o.kind = RQ_QGEMM_CODES;
+        o.zp = a->out_q[0]->zero_point[0];
+        rq_qparams_limits(a->out_q[0], &o.lo, &o.hi);
     }
-    if (a->k->spec && job.out.kind != RQ_GEMM_S32) {
-        rq_int_by_the_definition(a, &job.out, s->unit, false);
-        job.out.col_bias = s->bias;
-    }
-    if (s->col_zero) {
-        job.out.col_zero = s->col_zero;
-        job.out.row_sum = row_sum;
-    } else {
-        job.out.row_add = row_add;
+    if (a->k->spec && o.kind != RQ_QGEMM_S32) {
+        o.col_unit = s->unit;
+        o.col_bias = s->bias;
+        o.y_scale = a->out_q[0] ? (double)a->out_q[0]->scale[0] : 1;
     }
     if (s->adds) {
-        job.out.add = a->in[2]->s32;
-        job.out.add_row = s->add_row;
-        job.out.add_col = s->add_col;
+        o.add = a->in[2]->s32;
+        o.add_row = s->add_row;
+        o.add_col = s->add_col;
     }
-    rq_gemm_run(&job, a->threads);
+    return o;
+}
+
+static void run_one(const rq_op_args *a, const matmul_state *s, const layout *l, int64_t batch, char *scratch,
+                    rq_threads *threads)
+{
+    const product *p = &s->p;
+    int64_t at_a, at_b;
+    batch_at(p, batch, &at_a, &at_b);
+    rq_qgemm job = { .k = a->k, .rows = p->rows, .runs = 1, .run = p->depth, .columns = p->columns };
+    job.x = rq_int_rows((uint8_t *)scratch, a->in[0]->u8 + at_a * p->rows * p->depth, a->in[0]->dtype, p->a_row, p->a_k,
+                        p->rows, p->depth, &job.x_stride, threads);
+    job.out = out_of(a, s, batch);
+    if (s->b.w) {
+        job.w = s->b.w + (size_t)at_b * s->b.w_bytes;
+        job.out.col_add = s->col_add + at_b * p->columns;
+    } else {
+        int32_t *add = (int32_t *)(scratch + l->col_add), *sum = (int32_t *)(scratch + l->sum);
+        rq_qgemm_pack(&a->k->qgemm, scratch + l->b, a->in[1]->u8 + at_b * p->depth * p->columns, 0, p->b_k, p->b_col, 1,
+                      p->depth, p->columns, s->b.flip, sum);
+        memcpy(add, s->col_add, (size_t)p->columns * sizeof *add);
+        rq_int_weights_fold(add, sum, p->depth, p->columns, s->za, s->zero, s->col_zero);
+        job.w = scratch + l->b;
+        job.out.col_add = add;
+    }
+    if (s->col_zero || s->zero) {
+        int32_t *row_sum = (int32_t *)(scratch + l->row_sum), *row_add = (int32_t *)(scratch + l->row_add);
+        rq_qgemm_row_sums(row_sum, job.x, job.x_stride, p->rows, p->depth);
+        if (s->col_zero) {
+            job.out.col_zero = s->col_zero;
+            job.out.row_sum = row_sum;
+        } else {
+            for (int64_t i = 0; i < p->rows; i++)
+                row_add[i] = (int32_t)(0 - (uint32_t)s->zero * (uint32_t)row_sum[i]);
+            job.out.row_add = row_add;
+        }
+    }
+    rq_qgemm_run(&job, threads);
+}
+
+typedef struct run_state {
+    const rq_op_args *a;
+    layout l;
+} run_state;
+
+static void run_slot(void *arg, int64_t slot)
+{
+    const run_state *r = arg;
+    const matmul_state *s = r->a->state;
+    const int64_t n = s->p.batches, to = (slot + 1) * n / r->l.slots;
+    for (int64_t i = slot * n / r->l.slots; i < to; i++)
+        run_one(r->a, s, &r->l, i, (char *)r->a->scratch + (size_t)slot * r->l.bytes,
+                r->l.slots > 1 ? NULL : r->a->threads);
 }
 
 rq_status rq_int_matmul_forward(const rq_op_args *a)
 {
+    enum { SMALL_WORK = 1 << 20 }; /* multiply-adds that stay on one thread */
     const matmul_state *s = a->state;
-    for (int64_t i = 0; i < s->p.batches; i++)
-        run_one(a, s, i);
+    run_state r = { a, layout_of(a, s) };
+    const double work = (double)s->p.batches * (double)s->p.rows * (double)s->p.columns * (double)s->p.depth;
+    rq_threads_for(r.l.slots == 1 || work < SMALL_WORK ? NULL : a->threads, r.l.slots, run_slot, &r);
     return RQ_OK;
 }

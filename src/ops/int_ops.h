@@ -29,10 +29,6 @@ rq_status rq_int_gemm_prepare(const rq_op_args *a, void **state);
 rq_status rq_int_matmul_forward(const rq_op_args *a); /* of either */
 size_t rq_int_matmul_scratch(const rq_op_args *a);
 void rq_int_matmul_release(void *state);
-/* add[j] += K za zb[j] - za * (sum of column j of packed B [depth][columns]): what the zero points of A and B add to each
- * column of a product. zb[j] is col_zero[j], or `zero` where col_zero is NULL. */
-void rq_int_matmul_fold(const rq_gemm_isa *g, int32_t *add, const uint8_t *b, int64_t depth, int64_t columns,
-                        int32_t za, int32_t zero, const int32_t *col_zero);
 
 /* ---- int_deconv.c: ConvTranspose, as Conv ---- */
 bool rq_int_deconv_accepts(const rq_op_args *a, const char **why);
@@ -46,12 +42,17 @@ void rq_int_deconv_release(void *state);
 bool rq_int_eltwise_accepts(const rq_op_args *a, const char **why);
 rq_status rq_int_add_forward(const rq_op_args *a);
 rq_status rq_int_mul_forward(const rq_op_args *a);
+/* Is a an Add whose two operands of codes are taken as they lie? Then *p is what rq_kernels.qadd needs. */
+bool rq_int_add_is_plain(const rq_op_args *a, rq_qadd *p);
 
 /* ---- int_zip.c: operators of two operands that no runtime has integer kernels for: Sub, Div, Min, Max, PRelu ---- */
 bool rq_int_zip_accepts(const rq_op_args *a, const char **why);
 rq_status rq_int_zip_prepare(const rq_op_args *a, void **state);
 rq_status rq_int_zip_forward(const rq_op_args *a);
 void rq_int_zip_release(void *state);
+/* The broadcast of inputs 0 and 1 as they lie. */
+struct rq_bcast;
+void rq_int_zip_plan(struct rq_bcast *p, const rq_op_args *a);
 /* y = Q(f(DQ(a), DQ(b))), whatever the row's operator. */
 rq_status rq_int_zip_run(const rq_op_args *a, rq_zip_id f);
 
@@ -64,6 +65,11 @@ void rq_int_reduce_run(const rq_op_args *a, const rq_reduce_plan *p, rq_reduce k
 bool rq_int_pool_accepts(const rq_op_args *a, const char **why);
 rq_status rq_int_average_pool_forward(const rq_op_args *a);
 rq_status rq_int_global_average_pool_forward(const rq_op_args *a);
+rq_last rq_int_average_pool_last(const rq_op_args *a);
+/* Of channels-last codes: the largest of each window; what takes them so. */
+rq_status rq_int_max_pool_run(const rq_op_args *a);
+rq_status rq_int_global_max_pool_run(const rq_op_args *a);
+rq_last rq_int_window_last(const rq_op_args *a);
 
 /* ---- int_concat.c: a copy, or a table where parameters differ ---- */
 bool rq_int_concat_accepts(const rq_op_args *a, const char **why);
@@ -96,6 +102,9 @@ bool rq_int_is_output(const rq_qparams *q, const rq_tensor *t, bool or_real, con
 bool rq_int_is_bias(const rq_qparams *b, const rq_qparams *x, const rq_qparams *w, float alpha);
 /* DynamicQuantizeLinear (docs/onnx-facts.md 2.5): u8 codes y of x [n], their scale and zero point. y may be NULL. */
 void rq_int_dynamic(uint8_t *y, const float *x, int64_t n, float *scale, uint8_t *zero, const rq_kernels *k);
+/* The same on several threads; t may be NULL. */
+void rq_int_dynamic_on(rq_threads *t, uint8_t *y, const float *x, int64_t n, float *scale, uint8_t *zero,
+                       const rq_kernels *k);
 /* Make a product finish by the definition (rq_kernels.spec): sums count in unit, and a bias in floats, input 2, is added as
  * it is. Both are per row (channels of a convolution) or per column. */
 void rq_int_by_the_definition(const rq_op_args *a, rq_gemm_out *o, const double *unit, bool rows);

@@ -221,6 +221,18 @@ bool rq_int_pick_gemm(const rq_op_args *a, const char **why)
     return pick(RQ_INT_GEMM, a, why) != NULL;
 }
 
+rq_last rq_int_pick_last_conv(const rq_op_args *a)
+{
+    const char *why;
+    return pick(RQ_INT_CONV, a, &why) == &rq_int_plain_conv ? RQ_LAST_WANTS : RQ_LAST_NO;
+}
+
+rq_last rq_int_pick_last_deconv(const rq_op_args *a)
+{
+    const char *why;
+    return pick(RQ_INT_DECONV, a, &why) == &rq_int_plain_deconv ? RQ_LAST_WANTS : RQ_LAST_NO;
+}
+
 typedef struct picked {
     const rq_int_form *form;
     void *state; /* of the form */

@@ -24,6 +24,9 @@ bool rq_int_pick_conv(const rq_op_args *a, const char **why);
 bool rq_int_pick_deconv(const rq_op_args *a, const char **why);
 bool rq_int_pick_matmul(const rq_op_args *a, const char **why);
 bool rq_int_pick_gemm(const rq_op_args *a, const char **why);
+/* Channels-last: the 8-bit forms of Conv and ConvTranspose. */
+rq_last rq_int_pick_last_conv(const rq_op_args *a);
+rq_last rq_int_pick_last_deconv(const rq_op_args *a);
 rq_status rq_int_pick_prepare_conv(const rq_op_args *a, void **state);
 rq_status rq_int_pick_prepare_deconv(const rq_op_args *a, void **state);
 rq_status rq_int_pick_prepare_matmul(const rq_op_args *a, void **state);

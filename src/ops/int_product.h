@@ -8,17 +8,14 @@
 #ifndef RQ_OPS_INT_PRODUCT_H
 #define RQ_OPS_INT_PRODUCT_H
 
-#include "ops/op.h"
+#include "ops/int_weights.h"
 
 /* Right operands of one size, [n_w][depth][columns], and the most rows a left one has. */
 typedef struct rq_product {
     const rq_kernels *k;
     int64_t rows, depth, columns, n_w;
-    uint8_t flip_x, flip_w;
-    uint8_t *w;     /* packed, w_bytes each; NULL: w is variable */
-    int32_t *w_sum; /* [n_w][columns] sums of the packed codes; NULL like w */
-    size_t w_bytes;
-    bool each_scale; /* x may have a scale per row */
+    rq_dtype x_dtype, w_dtype;
+    rq_int_weights w;
 } rq_product;
 
 /* One product. A scale or zero point is a tensor of 1 entry or one per row of x (period p: row i takes entry i % p) or
@@ -34,8 +31,8 @@ typedef struct rq_product_job {
 } rq_product_job;
 
 /* x and w of these types (u8 or s8), w [n_w][depth][columns] (data NULL: variable). RQ_NO_MEMORY. */
-rq_status rq_product_init(rq_product *p, const rq_kernels *k, rq_dtype x, const rq_tensor *w, int64_t n_w, int64_t rows,
-                          int64_t depth, int64_t columns, bool each_scale);
+rq_status rq_product_init(rq_product *p, const rq_op_args *a, rq_dtype x, const rq_tensor *w, int64_t n_w, int64_t rows,
+                          int64_t depth, int64_t columns);
 void rq_product_release(rq_product *p); /* a zeroed one is fine */
 size_t rq_product_scratch(const rq_product *p);
 /* scratch: rq_product_scratch bytes, 64-byte aligned. */

@@ -114,18 +114,22 @@ static void columns(const job *j, int64_t *acc, const uint8_t *x, int64_t rows, 
         int32_t part[TILE];
         for (int64_t i = 0; i < n; i++)
             part[i] = most ? INT32_MIN : choose ? INT32_MAX : 0;
-        for (int64_t r = at; r < to; r++, x += stride)
-            if (choose)
-                for (int64_t i = 0; i < n; i++) {
-                    const int32_t v = j->value[x[i]];
-                    part[i] = (v > part[i]) == most ? v : part[i];
-                }
-            else if (j->plain)
-                for (int64_t i = 0; i < n; i++)
-                    part[i] += x[i] ^ j->flip;
-            else
-                for (int64_t i = 0; i < n; i++)
-                    part[i] += j->value[x[i]];
+        if (j->plain && !choose && !j->flip) {
+            j->a->k->pool8->sum((uint32_t *)part, x, (size_t)stride, (size_t)(to - at), (size_t)n);
+            x += (to - at) * stride;
+        } else
+            for (int64_t r = at; r < to; r++, x += stride)
+                if (choose)
+                    for (int64_t i = 0; i < n; i++) {
+                        const int32_t v = j->value[x[i]];
+                        part[i] = (v > part[i]) == most ? v : part[i];
+                    }
+                else if (j->plain)
+                    for (int64_t i = 0; i < n; i++)
+                        part[i] += x[i] ^ j->flip;
+                else
+                    for (int64_t i = 0; i < n; i++)
+                        part[i] += j->value[x[i]];
         for (int64_t i = 0; i < n; i++)
             if (choose)
                 acc[i] = (part[i] > acc[i]) == most ? part[i] : acc[i];
@@ -198,5 +202,7 @@ void rq_int_reduce_run(const rq_op_args *a, const rq_reduce_plan *p, rq_reduce k
         j.value[i] = j.plain ? v : kind == RQ_REDUCE_L1 ? (v < 0 ? -v : v) : v * v;
     }
     rq_qparams_limits(a->out_q[0], &j.lo, &j.hi);
-    rq_bcast_spans(a->threads, p->outputs, p->group < WORK ? WORK / (p->group + 1) : 1, span, &j);
+    const int64_t piece = p->group < WORK ? WORK / (p->group + 1) : 1;
+    const bool neighbours = p->n_kept && p->kept_stride[p->n_kept - 1] == 1; /* whole rows of them are read */
+    rq_bcast_spans(a->threads, p->outputs, neighbours && piece < TILE ? TILE : piece, span, &j);
 }

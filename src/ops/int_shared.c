@@ -49,22 +49,68 @@ bool rq_int_is_bias(const rq_qparams *b, const rq_qparams *x, const rq_qparams *
     return true;
 }
 
-void rq_int_dynamic(uint8_t *y, const float *x, int64_t n, float *scale, uint8_t *zero, const rq_kernels *k)
+enum { PIECE = 1 << 16, PIECES = 64 }; /* elements worth a thread's while; most pieces */
+
+typedef struct dynamic_job {
+    const rq_kernels *k;
+    uint8_t *y, zero;
+    const float *x;
+    int64_t n, piece;
+    float scale, lo[PIECES], hi[PIECES];
+} dynamic_job;
+
+static int64_t dynamic_piece(const dynamic_job *j, int64_t i)
 {
+    return j->n - i * j->piece < j->piece ? j->n - i * j->piece : j->piece;
+}
+
+static void look_piece(void *arg, int64_t i)
+{
+    dynamic_job *j = arg;
+    const float *x = j->x + i * j->piece;
+    const int64_t n = dynamic_piece(j, i);
     float lo, hi;
     size_t finite;
-    k->minmax(x, (size_t)n, &lo, &hi, &finite);
+    j->k->minmax(x, (size_t)n, &lo, &hi, &finite);
     lo = lo < 0 ? lo : 0;
     hi = hi > 0 ? hi : 0;
     if (finite < (size_t)n)
-        for (int64_t i = 0; i < n; i++) { /* infinities count; NaN compares false: ignored */
-            lo = x[i] < lo ? x[i] : lo;
-            hi = x[i] > hi ? x[i] : hi;
+        for (int64_t t = 0; t < n; t++) { /* infinities count; NaN compares false: ignored */
+            lo = x[t] < lo ? x[t] : lo;
+            hi = x[t] > hi ? x[t] : hi;
         }
-    *scale = hi == lo ? 1 : (hi - lo) / 255;
-    *zero = (uint8_t)rq_quantize_clamp(0 - lo / *scale, 0, 255);
+    j->lo[i] = lo;
+    j->hi[i] = hi;
+}
+
+static void code_piece(void *arg, int64_t i)
+{
+    const dynamic_job *j = arg;
+    j->k->quantize_u8(j->y + i * j->piece, j->x + i * j->piece, (size_t)dynamic_piece(j, i), j->scale, j->zero, 0, 255);
+}
+
+void rq_int_dynamic_on(rq_threads *t, uint8_t *y, const float *x, int64_t n, float *scale, uint8_t *zero,
+                       const rq_kernels *k)
+{
+    dynamic_job j = { .k = k, .y = y, .x = x, .n = n, .piece = PIECE };
+    if (n > (int64_t)PIECE * PIECES)
+        j.piece = (n + PIECES - 1) / PIECES;
+    const int64_t items = (n + j.piece - 1) / j.piece;
+    float lo = 0, hi = 0;
+    rq_threads_for(items > 1 ? t : NULL, items, look_piece, &j);
+    for (int64_t i = 0; i < items; i++) {
+        lo = j.lo[i] < lo ? j.lo[i] : lo;
+        hi = j.hi[i] > hi ? j.hi[i] : hi;
+    }
+    *scale = j.scale = hi == lo ? 1 : (hi - lo) / 255;
+    *zero = j.zero = (uint8_t)rq_quantize_clamp(0 - lo / *scale, 0, 255);
     if (y)
-        k->quantize_u8(y, x, (size_t)n, *scale, *zero, 0, 255);
+        rq_threads_for(items > 1 ? t : NULL, items, code_piece, &j);
+}
+
+void rq_int_dynamic(uint8_t *y, const float *x, int64_t n, float *scale, uint8_t *zero, const rq_kernels *k)
+{
+    rq_int_dynamic_on(NULL, y, x, n, scale, zero, k);
 }
 
 bool rq_int_is_conv(const rq_op_args *a, int axis, int64_t outputs, const char **why)
@@ -110,11 +156,9 @@ void rq_int_to_reals(const rq_kernels *k, float *y, const rq_tensor *t, int64_t 
     else if (q->dtype == RQ_DTYPE_S8)
         k->dequantize_s8(y, t->s8 + at, (size_t)n, q->scale[0], q->zero_point[0]);
     else if (q->dtype == RQ_DTYPE_U16)
-        for (int64_t i = 0; i < n; i++)
-            y[i] = rq_dequantize_one(t->u16[at + i], q->scale[0], q->zero_point[0]);
+        k->dequantize_u16(y, t->u16 + at, (size_t)n, q->scale[0], q->zero_point[0]);
     else
-        for (int64_t i = 0; i < n; i++)
-            y[i] = rq_dequantize_one(t->s16[at + i], q->scale[0], q->zero_point[0]);
+        k->dequantize_s16(y, t->s16 + at, (size_t)n, q->scale[0], q->zero_point[0]);
 }
 
 void rq_int_from_reals(const rq_kernels *k, rq_tensor *y, int64_t at, const float *x, int64_t n, const rq_qparams *q)

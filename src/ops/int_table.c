@@ -35,6 +35,12 @@ bool rq_int_table_accepts(const rq_op_args *a, const char **why)
     return true;
 }
 
+rq_last rq_int_table_last(const rq_op_args *a)
+{
+    (void)a;
+    return RQ_LAST_CAN;
+}
+
 static int32_t code_at(int64_t i, rq_dtype d)
 {
     return d == RQ_DTYPE_S8 ? (int8_t)i : d == RQ_DTYPE_S16 ? (int16_t)i : (int32_t)i;
@@ -137,6 +143,27 @@ void rq_int_table_release(void *state)
         return;
     rq_mem_free(s->data);
     rq_mem_free(s);
+}
+
+rq_status rq_int_table_from(const uint8_t table[256], void **state)
+{
+    table_state *s = rq_mem_zalloc(1, sizeof *s);
+    uint8_t *codes = rq_mem_alloc(256, 1);
+    if (!s || !codes) {
+        rq_mem_free(s);
+        rq_mem_free(codes);
+        return RQ_NO_MEMORY;
+    }
+    memcpy(codes, table, 256);
+    *s = (table_state) { .in_bytes = 1, .out_bytes = 1, .u8 = codes };
+    *state = s;
+    return RQ_OK;
+}
+
+const uint8_t *rq_int_table_bytes(const void *state)
+{
+    const table_state *s = state;
+    return s && s->in_bytes == 1 && s->out_bytes == 1 ? s->u8 : NULL;
 }
 
 /* ---- running ---- */

@@ -5,6 +5,7 @@
  * whole is a table of 256 codes. */
 #include "ops/bcast.h"
 #include "ops/int_ops.h"
+#include "ops/last.h"
 
 #include <string.h>
 
@@ -32,13 +33,21 @@ static void row(void *arg, int64_t y, int64_t a, int sa, int64_t b, int sb, int6
     }
 }
 
+void rq_int_zip_plan(rq_bcast *p, const rq_op_args *a)
+{
+    const int rank = a->out[0]->shape.rank;
+    const rq_shape y = rq_last_shape(a->last, &a->out[0]->shape), s0 = rq_last_operand(a->last, &a->in[0]->shape, rank),
+                   s1 = rq_last_operand(a->last, &a->in[1]->shape, rank);
+    rq_bcast_init(p, &y, &s0, &s1);
+}
+
 rq_status rq_int_zip_run(const rq_op_args *a, rq_zip_id f)
 {
     rq_bcast p;
     job j = { .a = a, .f = a->k->zip[f] };
     if (rq_tensor_count(a->out[0]) == 0)
         return RQ_OK;
-    rq_bcast_init(&p, &a->out[0]->shape, &a->in[0]->shape, &a->in[1]->shape);
+    rq_int_zip_plan(&p, a);
     rq_bcast_for(&p, a->threads, row, &j);
     return RQ_OK;
 }

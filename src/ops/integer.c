@@ -205,10 +205,9 @@ static rq_status matmul_prepare(const rq_op_args *a, void **state)
         const int64_t product = s->rows * columns_of(&w->shape);
         s->batches = product ? rq_tensor_count(a->out[0]) / product : 0;
     }
-    const bool each = rq_integer_count(rq_integer_input(a, r->x_scale)) > 1;
     const rq_dtype codes = is_dynamic(a->node) ? RQ_DTYPE_U8 : x->dtype;
-    rq_status st = rq_product_init(&s->p, a->k, codes, w, n_w, n_w > 1 ? s->rows : s->rows * s->n_x,
-                                   x->shape.dim[x->shape.rank - 1], columns_of(&w->shape), each);
+    rq_status st = rq_product_init(&s->p, a, codes, w, n_w, n_w > 1 ? s->rows : s->rows * s->n_x,
+                                   x->shape.dim[x->shape.rank - 1], columns_of(&w->shape));
     if (st) {
         rq_mem_free(s);
         return st;
@@ -272,7 +271,7 @@ static rq_status matmul_run(const rq_op_args *a)
     if (rq_tensor_count(y) == 0)
         return RQ_OK;
     if (is_dynamic(a->node)) {
-        rq_int_dynamic(a->scratch, x->f32, rq_tensor_count(x), &scale, &zero, a->k);
+        rq_int_dynamic_on(a->threads, a->scratch, x->f32, rq_tensor_count(x), &scale, &zero, a->k);
         codes = a->scratch;
         x_scale = &dynamic_scale;
         x_zero = &dynamic_zero;

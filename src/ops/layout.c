@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ops/grad.h"
+#include "ops/last.h"
 #include "ops/moves.h"
 #include "ops/reduce.h"
 
@@ -307,6 +308,7 @@ const rq_op rq_op_identity = {
     .place = RQ_PLACE_SAME,
     .infer = rq_infer_same,
     .forward = copy_forward,
+    .last = rq_last_can,
     .backward = rq_grad_pass,
     .gradients = RQ_OP_IN(0),
 };

@@ -9,6 +9,7 @@
 #include "ops/grad.h"
 #include "ops/int_ops.h"
 #include "ops/moves.h"
+#include "ops/last.h"
 
 /* ---- two operands to booleans or integers ---- */
 
@@ -356,34 +357,81 @@ typedef struct choose {
     const char *x, *y;
     char *out;
     size_t elem;
+    rq_threads *threads;
+    int64_t o, at[3], step[3], n; /* the run at hand */
 } choose;
 
-static inline __attribute__((always_inline)) void choose_run_of(const choose *w, int64_t o, const int64_t *at,
-                                                                const int64_t *step, int64_t n, size_t elem)
+/* By masks, for a condition cannot be guessed: with steps of 0 and 1 that are known, a loop that becomes vectors. */
+#define CHOOSE(bits)                                                                                                   \
+    static inline __attribute__((always_inline)) void choose_##bits(                                                   \
+        char *out, const uint8_t *c, const char *x, const char *y, int64_t n, int64_t sc, int64_t sx, int64_t sy)      \
+    {                                                                                                                  \
+        for (int64_t i = 0; i < n; i++) {                                                                              \
+            const bits take = (bits)(0 - (bits)(c[i * sc] != 0));                                                      \
+            bits vx, vy;                                                                                               \
+            memcpy(&vx, x + i * sx * (int64_t)sizeof vx, sizeof vx);                                                   \
+            memcpy(&vy, y + i * sy * (int64_t)sizeof vy, sizeof vy);                                                   \
+            vx = (bits)((vx & take) | (vy & (bits)~take));                                                             \
+            memcpy(out + i * (int64_t)sizeof vx, &vx, sizeof vx);                                                      \
+        }                                                                                                              \
+    }                                                                                                                  \
+    static void choose_run_##bits(char *out, const uint8_t *c, const char *x, const char *y, int64_t n,                \
+                                  const int64_t *step)                                                                 \
+    {                                                                                                                  \
+        if (step[0] == 1 && step[1] == 1 && step[2] == 1)                                                              \
+            choose_##bits(out, c, x, y, n, 1, 1, 1);                                                                   \
+        else if (step[0] == 1 && step[1] == 0 && step[2] == 1)                                                         \
+            choose_##bits(out, c, x, y, n, 1, 0, 1);                                                                   \
+        else if (step[0] == 1 && step[1] == 1 && step[2] == 0)                                                         \
+            choose_##bits(out, c, x, y, n, 1, 1, 0);                                                                   \
+        else                                                                                                           \
+            choose_##bits(out, c, x, y, n, step[0], step[1], step[2]);                                                 \
+    }
+CHOOSE(uint8_t)
+CHOOSE(uint16_t)
+CHOOSE(uint32_t)
+CHOOSE(uint64_t)
+
+enum { CHOOSE_PIECE = 1 << 15 };
+
+static void choose_piece(void *arg, int64_t item)
 {
-    for (int64_t i = 0; i < n; i++) {
-        const char *from = w->c[at[0] + i * step[0]] ? w->x + (size_t)(at[1] + i * step[1]) * elem
-                                                     : w->y + (size_t)(at[2] + i * step[2]) * elem;
-        memcpy(w->out + (size_t)(o + i) * elem, from, elem);
+    const choose *w = arg;
+    const int64_t from = item * CHOOSE_PIECE, n = w->n - from < CHOOSE_PIECE ? w->n - from : CHOOSE_PIECE;
+    const size_t elem = w->elem;
+    const uint8_t *c = w->c + w->at[0] + from * w->step[0];
+    const char *x = w->x + (size_t)(w->at[1] + from * w->step[1]) * elem,
+               *y = w->y + (size_t)(w->at[2] + from * w->step[2]) * elem;
+    char *out = w->out + (size_t)(w->o + from) * elem;
+    switch (elem) {
+    case 1:
+        choose_run_uint8_t(out, c, x, y, n, w->step);
+        break;
+    case 2:
+        choose_run_uint16_t(out, c, x, y, n, w->step);
+        break;
+    case 4:
+        choose_run_uint32_t(out, c, x, y, n, w->step);
+        break;
+    case 8:
+        choose_run_uint64_t(out, c, x, y, n, w->step);
+        break;
+    default:
+        for (int64_t i = 0; i < n; i++)
+            memcpy(out + (size_t)i * elem,
+                   c[i * w->step[0]] ? x + (size_t)(i * w->step[1]) * elem : y + (size_t)(i * w->step[2]) * elem, elem);
     }
 }
 
 static void choose_run(void *arg, int64_t o, const int64_t *at, const int64_t *step, int64_t n)
 {
-    const choose *w = arg;
-    switch (w->elem) {
-    case 1:
-        choose_run_of(w, o, at, step, n, 1);
-        break;
-    case 4:
-        choose_run_of(w, o, at, step, n, 4);
-        break;
-    case 8:
-        choose_run_of(w, o, at, step, n, 8);
-        break;
-    default:
-        choose_run_of(w, o, at, step, n, w->elem);
-    }
+    choose *w = arg;
+    const int64_t items = (n + CHOOSE_PIECE - 1) / CHOOSE_PIECE;
+    w->o = o;
+    w->n = n;
+    memcpy(w->at, at, sizeof w->at);
+    memcpy(w->step, step, sizeof w->step);
+    rq_threads_for(items > 1 ? w->threads : NULL, items, choose_piece, w);
 }
 
 static rq_status where_infer(const rq_infer *a)
@@ -404,7 +452,8 @@ static rq_status where_move(const rq_op_args *a)
                  .x = a->in[1]->data,
                  .y = a->in[2]->data,
                  .out = a->out[0]->data,
-                 .elem = rq_moves_size(a->in[1]->dtype) };
+                 .elem = rq_moves_size(a->in[1]->dtype),
+                 .threads = a->threads };
     rq_elements_broadcast(&a->out[0]->shape,
                           (const rq_shape *[]) { &a->in[0]->shape, &a->in[1]->shape, &a->in[2]->shape }, 3, choose_run,
                           &w);
@@ -507,5 +556,6 @@ const rq_op rq_op_where = {
     .gradients = RQ_OP_IN(1) | RQ_OP_IN(2),
     .scratch_backward = rq_eltwise_grad_scratch,
     .accepts_int = rq_int_where_accepts,
+    .last = rq_last_broadcast,
     .forward_int = rq_int_where_forward,
 };

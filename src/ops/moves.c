@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "ops/elements.h"
+#include "ops/last.h"
 
 size_t rq_moves_size(rq_dtype d)
 {
@@ -20,6 +21,15 @@ void rq_moves_strides(const rq_shape *s, int64_t *stride)
     }
 }
 
+void rq_moves_strides_of(bool last, const rq_shape *s, int64_t *stride)
+{
+    const rq_shape lies = rq_last_shape(last, s);
+    int64_t in_memory[RQ_MAX_RANK] = { 0 };
+    rq_moves_strides(&lies, in_memory);
+    for (int i = 0; i < s->rank; i++)
+        stride[i] = in_memory[rq_last_axis(last, i, s->rank)];
+}
+
 void rq_moves_copy(rq_tensor *dst, const rq_tensor *src)
 {
     size_t n = rq_shape_bytes(&src->shape, src->dtype);
@@ -34,14 +44,14 @@ static bool is_packed(rq_dtype d)
 }
 
 /* Elements of a packed buffer as raw bits in a byte each, and back. */
-static void unpack(rq_tensor *dst, const rq_tensor *src)
+static void unpack(rq_tensor *dst, const rq_tensor *src, const rq_op_args *a)
 {
     int bits = rq_dtype_bits(src->dtype), per = 8 / bits;
     for (int64_t i = 0, n = rq_tensor_count(src); i < n; i++)
         dst->u8[i] = (uint8_t)(src->u8[i / per] >> (i % per * bits)) & (uint8_t)((1 << bits) - 1);
 }
 
-static void pack(rq_tensor *dst, const rq_tensor *src)
+static void pack(rq_tensor *dst, const rq_tensor *src, const rq_op_args *a)
 {
     int bits = rq_dtype_bits(dst->dtype), per = 8 / bits;
     memset(dst->data, 0, rq_shape_bytes(&dst->shape, dst->dtype));

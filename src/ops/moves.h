@@ -15,6 +15,9 @@ rq_status rq_moves_run(const rq_op_args *a, rq_status (*fn)(const rq_op_args *a)
 /* Row-major strides in elements. */
 void rq_moves_strides(const rq_shape *s, int64_t *stride);
 
+/* The same of a tensor that lies channels-last where `last` says so: still by the axes of its shape. */
+void rq_moves_strides_of(bool last, const rq_shape *s, int64_t *stride);
+
 /* All of src into dst, which has the same count and type. */
 void rq_moves_copy(rq_tensor *dst, const rq_tensor *src);
 

@@ -7,6 +7,7 @@
 #include "base/threads.h"
 #include "graph/graph.h"
 #include "kernels/kernels.h"
+#include "kernels/qgemm.h"
 
 struct rq_exec;
 struct rq_fake_quantizer;
@@ -44,6 +45,16 @@ typedef struct rq_op_args {
     rq_threads *threads;
     void *state;   /* what prepare or prepare_int made; NULL if there is none */
     void *scratch; /* scratch() bytes, 64-byte aligned, not cleared */
+    /* Behind them, where the planner made room: for copies of inputs and outputs in another type (rq_elements_room) */
+    size_t room_at, room_bytes;
+    /* Integer rows with `last`: every input and output of rank 3 or more that is annotated and no constant lies channels-last: [N][spatial ...][C] in
+     * memory, while its shape stays [N, C, spatial ...]. Its codes are u8 then, and in_q, out_q say so: s8 ones have their top bit flipped and zero
+     * points larger by 128. */
+    bool last;
+    const rq_post *
+        post; /* [n_post] to be done to output 0 (kernels/qgemm.h), which has out_q[0] before them; RQ_OP_POSTS rows only */
+    int n_post;
+    struct rq_packs *packs; /* what ops/packs.h keeps for the program */
     /* Run the subgraph in attribute `attr` with these tensors as its inputs; out[n_out] are created (the caller
      * releases them). Captured values are found by the executor. */
     rq_status (*run_subgraph)(void *runner, const char *attr, const rq_tensor *const *in, int n_in, rq_tensor *out,
@@ -93,6 +104,12 @@ typedef enum rq_place {                    /* what the quantizer does with the o
                         RQ_PLACE_UNIT,  /* as OWN, but the output's range is [0, 1] (Softmax, Sigmoid) */
 } rq_place;
 
+typedef enum rq_last {
+    RQ_LAST_NO,
+    RQ_LAST_CAN,   /* as its inputs come */
+    RQ_LAST_WANTS, /* inputs are rearranged for it */
+} rq_last;
+
 enum { /* rq_op.flags */
        RQ_OP_MOVES =
            1u << 0, /* moves elements of input 0 to output 0 whatever their type: forward runs on codes as it is */
@@ -106,6 +123,7 @@ enum { /* rq_op.flags */
                                  and forward (a copy) runs only where it cannot */
        RQ_OP_COMMUTES = 1u << 5,      /* elementwise with numpy broadcasting */
        RQ_OP_GRAD_IN_PLACE = 1u << 7, /* backward may be called with grad_in[0] on the bytes of grad_out[0] */
+       RQ_OP_POSTS = 1u << 9,         /* forward_int does args.post: on u8 codes, channels-last or of rank 2 */
        RQ_OP_IN_PLACE =
            1u << 8, /* forward in training may be called with out[0] on the bytes of in[0], where they have one size */
 };
@@ -147,6 +165,8 @@ typedef struct rq_op {
      * short phrase for the report ("per-channel activations"). NULL: no integer form of its own (MOVES and TABLE
      * rows have theirs from the executor). */
     bool (*accepts_int)(const rq_op_args *a, const char **why);
+    /* Of a node that runs on codes (by accepts_int, MOVES or TABLE): can it run on channels-last ones (args.last)? NULL: no. */
+    rq_last (*last)(const rq_op_args *a);
     rq_status (*prepare_int)(const rq_op_args *a, void **state);
     rq_status (*forward_int)(const rq_op_args *a);
     void (*release)(void *state);                         /* of prepare */
@@ -183,6 +203,12 @@ rq_status rq_ops_check(const rq_graph *g, bool strict, rq_err *err);
  * about values between nodes (exports leave stale sizes there), which only fills gaps.
  * RQ_BAD_SHAPE, RQ_BAD_DTYPE, RQ_UNSUPPORTED: a node cannot work, named in the sentence; RQ_NO_MEMORY. */
 rq_status rq_ops_infer(rq_graph *g, rq_err *err);
+/* The same, and what is known of the content of every value (ops/content.h): *known is an array [n_values] for the caller, who releases
+ * each (rq_content_release) and frees it with rq_mem_free. known NULL: not wanted. */
+struct rq_content;
+rq_status rq_ops_infer_known(rq_graph *g, struct rq_content **known, rq_err *err);
+/* Forget the stated shapes of what nodes make, subgraphs too: for graphs whose inputs get other sizes. */
+void rq_ops_forget_shapes(rq_graph *g);
 /* One node, for executors: calls the row with these tensors. */
 rq_status rq_ops_infer_node(const rq_graph *g, const rq_node *n, const rq_tensor *const *in, rq_dtype *out_dtype,
                             rq_shape *out_shape, rq_err *err);
@@ -227,9 +253,13 @@ static inline rq_status rq_op_no_form(const rq_op_args *a, rq_dtype d)
  * row's own accepts_int, prepare_int and forward_int. The table of Q(f(DQ(code))) is made by running row.forward on
  * the reals of all codes (8 bits: 256; 16 bits: 65536), so the integer form is the float one, rounded once. ---- */
 bool rq_int_table_accepts(const rq_op_args *a, const char **why);
+rq_last rq_int_table_last(const rq_op_args *a); /* always as its input comes */
 rq_status rq_int_table_prepare(const rq_op_args *a, void **state);
 rq_status rq_int_table_forward(const rq_op_args *a);
 void rq_int_table_release(void *state);
+/* A state that looks up this table, and the table of a state: NULL where its codes are not all of 8 bits. */
+rq_status rq_int_table_from(const uint8_t table[256], void **state);
+const uint8_t *rq_int_table_bytes(const void *state);
 /* DequantizeLinear, the row's forward, QuantizeLinear, of one quantized input: for tests of others and for what is so rare
  * that it may allocate. */
 rq_status rq_int_table_literally(const rq_op_args *a);

@@ -5,6 +5,7 @@
 #include "kernels/quantize.h"
 #include "ops/elements.h"
 #include "ops/grad.h"
+#include "ops/last.h"
 #include "ops/moves.h"
 
 typedef struct pads {
@@ -116,7 +117,7 @@ static int64_t source(int64_t i, int64_t n, char mode)
 
 /* Fill axes d.. of the output below `dst` from `src`; either may run out: src NULL is the constant. */
 typedef struct pad_job {
-    const rq_shape *in, *out;
+    rq_shape in, out; /* as they lie */
     int64_t in_stride[RQ_MAX_RANK], out_stride[RQ_MAX_RANK], begin[RQ_MAX_RANK];
     char mode;
     size_t elem;
@@ -126,7 +127,7 @@ typedef struct pad_job {
 
 static void pad_axis(const pad_job *j, int d, char *dst, const char *src)
 {
-    int64_t n = j->in->dim[d], m = j->out->dim[d];
+    int64_t n = j->in.dim[d], m = j->out.dim[d];
     size_t run = (size_t)j->out_stride[d] * j->elem, step = (size_t)j->in_stride[d] * j->elem;
     for (int64_t o = 0; o < m; o++) {
         int64_t i = source(o - j->begin[d], n, j->mode);
@@ -154,13 +155,15 @@ static rq_status describe(const rq_op_args *a, pad_job *j)
     rq_status s = read_pads(&as_infer, x->shape.rank, &p);
     if (s != RQ_OK)
         return s == RQ_NOT_FOUND ? rq_op_fail(a, RQ_BAD_DTYPE, "pads or axes are no lists of integers") : s;
-    *j = (pad_job) { .in = &x->shape,
-                     .out = &a->out[0]->shape,
+    rq_last_axes(a->last, x->shape.rank, p.begin);
+    rq_last_axes(a->last, x->shape.rank, p.end);
+    *j = (pad_job) { .in = rq_last_shape(a->last, &x->shape),
+                     .out = rq_last_shape(a->last, &a->out[0]->shape),
                      .elem = rq_moves_size(x->dtype),
                      .first = x->shape.rank,
                      .mode = rq_attr_string(a->node, "mode", "constant")[0] };
-    rq_moves_strides(j->in, j->in_stride);
-    rq_moves_strides(j->out, j->out_stride);
+    rq_moves_strides(&j->in, j->in_stride);
+    rq_moves_strides(&j->out, j->out_stride);
     for (int i = x->shape.rank - 1; i >= 0; i--) {
         j->begin[i] = p.begin[i];
         if (!p.begin[i] && !p.end[i])
@@ -217,7 +220,7 @@ static rq_status pad_forward(const rq_op_args *a)
 /* Where each element of dy came from, it is added: pad_axis the other way. */
 static void gather_axis(const pad_job *j, int d, float *dx, const float *dy)
 {
-    const int64_t n = j->in->dim[d], m = j->out->dim[d], run = j->out_stride[d], step = j->in_stride[d];
+    const int64_t n = j->in.dim[d], m = j->out.dim[d], run = j->out_stride[d], step = j->in_stride[d];
     for (int64_t o = 0; o < m; o++) {
         const int64_t i = source(o - j->begin[d], n, j->mode);
         if (i < 0)
@@ -316,5 +319,6 @@ const rq_op rq_op_pad = {
     .saves = RQ_OP_IN(1) | RQ_OP_IN(3),
     .gradients = RQ_OP_IN(0),
     .accepts_int = pad_accepts_int,
+    .last = rq_last_can,
     .forward_int = pad_forward_int,
 };

@@ -6,6 +6,7 @@
 #include "ops/eltwise.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
+#include "ops/last.h"
 #include "ops/pool_grad.h"
 #include "ops/window.h"
 
@@ -154,8 +155,16 @@ static rq_status max_wide(const rq_op_args *a)
     return RQ_OK;
 }
 
+/* Positions are told in the order of the file. */
+static rq_last max_last(const rq_op_args *a)
+{
+    return a->n_out > 1 && a->out[1] ? RQ_LAST_NO : rq_int_window_last(a);
+}
+
 static rq_status max_forward(const rq_op_args *a)
 {
+    if (a->last)
+        return rq_int_max_pool_run(a);
     return rq_half_run(a, max_wide);
 }
 
@@ -433,6 +442,8 @@ static rq_status global_wide(const rq_op_args *a)
 
 static rq_status global_forward(const rq_op_args *a)
 {
+    if (a->last) /* which is GlobalMaxPool: the others do not move codes */
+        return rq_int_global_max_pool_run(a);
     return rq_half_run_single(a, global_wide);
 }
 
@@ -456,6 +467,7 @@ const rq_op rq_op_max_pool = {
     .place = RQ_PLACE_SAME,
     .infer = pool_infer,
     .forward = max_forward,
+    .last = max_last,
     .backward = rq_pool_grad_max,
     .saves = RQ_OP_IN(0) | RQ_OP_OUT(0),
     .macs = pool_macs,
@@ -475,6 +487,7 @@ const rq_op rq_op_average_pool = {
     .forward = sum_forward,
     .backward = rq_pool_grad_sum,
     .accepts_int = rq_int_pool_accepts,
+    .last = rq_int_average_pool_last,
     .forward_int = rq_int_average_pool_forward,
     .macs = pool_macs,
 };
@@ -511,6 +524,7 @@ const rq_op rq_op_global_average_pool = {
     .forward = global_forward,
     .backward = rq_pool_grad_global_average,
     .accepts_int = rq_int_pool_accepts,
+    .last = rq_last_can,
     .forward_int = rq_int_global_average_pool_forward,
     .macs = global_macs,
 };
@@ -528,6 +542,7 @@ const rq_op rq_op_global_max_pool = {
     .place = RQ_PLACE_FLOAT,
     .infer = global_infer,
     .forward = global_forward,
+    .last = rq_last_can,
     .backward = rq_pool_grad_global,
     .saves = RQ_OP_IN(0) | RQ_OP_OUT(0),
     .macs = global_macs,

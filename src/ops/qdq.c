@@ -159,7 +159,7 @@ static rq_status quantize_forward(const rq_op_args *a)
         rq_elements_convert(&x, a->in[0], true);
     }
     if (rq_dtype_is_integer(y->dtype) && division != RQ_DTYPE_F16 && division != RQ_DTYPE_BF16)
-        rq_codes_from_reals(y, &x, &q, a->k);
+        rq_codes_from_reals_on(a->threads, y, &x, &q, a->k);
     else
         quantize_each(y, &x, &q, division, rq_attr_int(a->node, "saturate", 1) != 0);
     return RQ_OK;
@@ -209,7 +209,7 @@ static rq_status dequantize_forward(const rq_op_args *a)
             y.f32[i] = rq_dequantize_one((int32_t)(x->u32[i] - (uint32_t)q.zero_point[s]), q.scale[s], 0);
         }
     } else if (rq_dtype_is_integer(x->dtype)) {
-        rq_codes_to_reals(&y, x, &q, a->k);
+        rq_codes_to_reals_on(a->threads, &y, x, &q, a->k);
     } else {
         for (int64_t i = 0, n = rq_tensor_count(x); i < n; i++)
             y.f32[i] = (float)rq_tensor_get(x, i) * q.scale[rq_codes_scale_index(&q, &x->shape, i)];
@@ -238,7 +238,8 @@ static rq_status dynamic_forward(const rq_op_args *a)
 {
     float scale;
     uint8_t zp;
-    rq_int_dynamic(a->out[0] ? a->out[0]->u8 : NULL, a->in[0]->f32, rq_tensor_count(a->in[0]), &scale, &zp, a->k);
+    rq_int_dynamic_on(a->threads, a->out[0] ? a->out[0]->u8 : NULL, a->in[0]->f32, rq_tensor_count(a->in[0]), &scale,
+                      &zp, a->k);
     if (a->n_out > 1 && a->out[1])
         a->out[1]->f32[0] = scale;
     if (a->n_out > 2 && a->out[2])

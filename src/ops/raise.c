@@ -182,6 +182,7 @@ static rq_status own_constants(rq_graph *body, rq_err *err)
 static rq_status raise_body(rq_graph *body, rq_err *err)
 {
     RQ_TRY(raise_steps(body, true, NULL, err));
+    rq_raise_clamps(body);
     return each_body(body, raise_body, err);
 }
 
@@ -190,6 +191,7 @@ rq_status rq_raise_to_run(rq_graph *g, rq_err *err)
     RQ_TRY(rq_eval_constants(g, err));
     RQ_TRY(each_body(g, own_constants, err));
     RQ_TRY(rq_raise(g, NULL, err));
+    rq_raise_clamps(g);
     return each_body(g, raise_body, err);
 }
 

@@ -59,6 +59,9 @@ rq_status rq_raise_real(rq_raise_state *r, rq_id codes, rq_id scale, rq_id zero_
 rq_status rq_raise_qoperator(rq_raise_state *r);
 rq_status rq_raise_qdq(rq_raise_state *r);
 rq_status rq_raise_spread(rq_raise_state *r);
+/* For a graph that is run, not written: what a Relu or Clip reads is rounded as what it gives, where the operator before it has quantized inputs and so may run in
+ * integers. Rounding is monotonic, so that the codes behind it are the same: round(clip(x)) = clip(round(x)). */
+void rq_raise_clamps(rq_graph *g);
 
 /* The first two steps on their own, for those who take the annotations off again. */
 rq_status rq_raise_annotate(rq_graph *g, int *n_raised, rq_err *err);

@@ -2,7 +2,8 @@
  * (docs/onnx-facts.md 5.1, rules 8 and 9), so that integers run where ONNX Runtime runs integers:
  *   down  what only moves elements of an annotated value makes elements of the same codes;
  *   up    what is rounded after it was only moved could as well have been rounded before;
- *   swallow  Relu or Clip before a rounding whose code range lies inside the clip range: saturation does the same.
+ *   swallow  Relu or Clip before a rounding whose code range lies inside the clip range: saturation does the same;
+ *   clamps   where it does not (symmetric codes), and only to run: the Relu works on codes.
  * Down in topological order, then up and swallow in reverse order, each of which may open the way for the next. */
 #include <math.h>
 #include <string.h>
@@ -179,6 +180,26 @@ static void swallow(rq_raise_state *r, rq_id node, bool *clamped)
     rq_graph_remove_node(g, node);
     rq_graph_remove_value(g, x);
     clamped[y] = true;
+}
+
+void rq_raise_clamps(rq_graph *g)
+{
+    for (rq_id i = 0; i < g->n_nodes; i++) {
+        const rq_node *n = &g->nodes[i];
+        float lo, hi;
+        if (!n->op || n->n_in < 1 || n->n_out != 1 || n->in[0] == RQ_NONE || n->out[0] == RQ_NONE ||
+            !clip_limits(g, n, &lo, &hi) || !(lo <= hi))
+            continue;
+        const rq_qparams *q = rq_graph_qparams(g, n->out[0]);
+        const rq_id x = n->in[0];
+        if (!q || !rq_raise_is_plain(q) || !rq_raise_is_sound(q) || !is_private(g, x))
+            continue;
+        const rq_node *maker = &g->nodes[g->values[x].producer];
+        if (maker->n_in < 1 || maker->in[0] == RQ_NONE || g->values[maker->in[0]].quant == RQ_NONE)
+            continue;
+        g->values[x].quant = g->values[n->out[0]].quant;
+        g->values[x].dtype = RQ_DTYPE_F32;
+    }
 }
 
 rq_status rq_raise_spread(rq_raise_state *r)

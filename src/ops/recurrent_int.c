@@ -58,9 +58,9 @@ static rq_status lstm_prepare(const rq_op_args *a, void **state)
     if (!s)
         return RQ_NO_MEMORY;
     rq_status st =
-        rq_product_init(&s->p[0], a->k, RQ_DTYPE_U8, a->in[W], z.dirs, z.steps * z.batch, z.input, 4 * z.hidden, false);
+        rq_product_init(&s->p[0], a, RQ_DTYPE_U8, a->in[W], z.dirs, z.steps * z.batch, z.input, 4 * z.hidden);
     if (!st)
-        st = rq_product_init(&s->p[1], a->k, RQ_DTYPE_U8, a->in[R], z.dirs, z.batch, z.hidden, 4 * z.hidden, false);
+        st = rq_product_init(&s->p[1], a, RQ_DTYPE_U8, a->in[R], z.dirs, z.batch, z.hidden, 4 * z.hidden);
     if (st)
         lstm_release(s);
     else
@@ -111,7 +111,7 @@ static rq_status product(void *arg, float *y, const float *x, int64_t rows, int 
     const int dirs = (int)p->n_w;
     uint8_t *codes = (uint8_t *)a->scratch + r.codes, zero;
     float scale;
-    rq_int_dynamic(codes, x, rows * p->depth, &scale, &zero, a->k);
+    rq_int_dynamic_on(a->threads, codes, x, rows * p->depth, &scale, &zero, a->k);
     const rq_product_job j = { .x = codes,
                                .w = a->in[recurrent ? R : W]->u8 + dir * p->depth * p->columns,
                                .rows = rows,

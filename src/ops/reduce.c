@@ -11,6 +11,7 @@
 #include "ops/grad.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
+#include "ops/last.h"
 
 /* ---- axes ---- */
 
@@ -120,8 +121,12 @@ static rq_status find_reduced(const rq_op_args *a, bool *reduced)
 static rq_status plan(const rq_op_args *a, rq_reduce_plan *p)
 {
     bool reduced[RQ_MAX_RANK];
+    bool lies[RQ_MAX_RANK] = { false };
+    const rq_shape x = rq_last_shape(a->last, &a->in[0]->shape);
     RQ_TRY(find_reduced(a, reduced));
-    rq_reduce_plan_init(p, &a->in[0]->shape, reduced);
+    for (int i = 0; i < x.rank; i++)
+        lies[rq_last_axis(a->last, i, x.rank)] = reduced[i];
+    rq_reduce_plan_init(p, &x, lies);
     return RQ_OK;
 }
 
@@ -296,6 +301,21 @@ static bool reduce_accepts_int(const rq_op_args *a, const char **why)
     return rq_int_reduce_accepts(a, kind_of(a->node), why);
 }
 
+/* What is kept lies as the output does: with all its axes, or in an order that is the file's, too. */
+static rq_last reduce_last(const rq_op_args *a)
+{
+    const rq_shape *x = &a->in[0]->shape, *y = &a->out[0]->shape;
+    bool reduced[RQ_MAX_RANK];
+    if (find_reduced(a, reduced) != RQ_OK || x->rank < 3)
+        return RQ_LAST_NO;
+    if (y->rank == x->rank)
+        return RQ_LAST_CAN;
+    bool all = true;
+    for (int i = 2; i < x->rank; i++)
+        all = all && reduced[i];
+    return y->rank < 3 && (all || reduced[1]) ? RQ_LAST_CAN : RQ_LAST_NO;
+}
+
 static rq_status reduce_forward_int(const rq_op_args *a)
 {
     rq_reduce_plan p;
@@ -324,6 +344,7 @@ static rq_status reduce_forward_int(const rq_op_args *a)
         .gradients = RQ_OP_IN(0),                                                                                      \
         .scratch_backward = reduce_scratch_backward,                                                                   \
         .accepts_int = reduce_accepts_int,                                                                             \
+        .last = reduce_last,                                                                                           \
         .forward_int = reduce_forward_int,                                                                             \
     }
 REDUCE(reduce_l1, "ReduceL1", RQ_OP_IN(0));

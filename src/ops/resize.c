@@ -11,6 +11,7 @@
 #include "ops/elements.h"
 #include "ops/int_ops.h"
 #include "ops/moves.h"
+#include "ops/last.h"
 
 static const char *const coords_names[] = {
     [RQ_RESIZE_HALF_PIXEL] = "half_pixel",
@@ -232,15 +233,62 @@ static rq_status run_plan(const rq_op_args *a, const rq_resize_options *o, rq_re
     return s == RQ_NOT_FOUND ? rq_op_fail(a, RQ_BAD_DTYPE, "scales or sizes are no lists of numbers") : s;
 }
 
+rq_status rq_resize_plan(const rq_op_args *a, rq_resize_options *o, rq_resize_axis *p)
+{
+    *o = read_options(a->node, a->opset);
+    return run_plan(a, o, p);
+}
+
 /* ---- methods: resize_nearest.c, resize_blend.c ---- */
+
+/* The tensors and axes of a node as they lie: channels-last ones are ordinary tensors of another shape. */
+typedef struct lying {
+    rq_op_args args;
+    rq_tensor x, y;
+    const rq_tensor *in[1];
+    rq_tensor *out[1];
+} lying;
+
+static void lie(lying *l, const rq_op_args *a)
+{
+    l->args = *a;
+    l->x = *a->in[0];
+    l->y = *a->out[0];
+    l->x.shape = rq_last_shape(a->last, &a->in[0]->shape);
+    l->y.shape = rq_last_shape(a->last, &a->out[0]->shape);
+    l->in[0] = &l->x;
+    l->out[0] = &l->y;
+    l->args.in = l->in;
+    l->args.out = l->out;
+    l->args.n_in = l->args.n_out = 1;
+}
+
+static void lie_axes(const rq_op_args *a, rq_resize_axis *p)
+{
+    rq_resize_axis q[RQ_MAX_RANK];
+    const int rank = a->in[0]->shape.rank;
+    for (int i = 0; i < rank; i++)
+        q[rq_last_axis(a->last, i, rank)] = p[i];
+    memcpy(p, q, (size_t)rank * sizeof *p);
+}
 
 static rq_status nearest_move(const rq_op_args *a)
 {
     rq_resize_axis p[RQ_MAX_RANK] = { 0 };
+    lying l;
     const rq_resize_options o = read_options(a->node, a->opset);
     RQ_TRY(run_plan(a, &o, p));
-    rq_resize_nearest_move(a, &o, p);
+    lie(&l, a);
+    lie_axes(a, p);
+    rq_resize_nearest_move(&l.args, &o, p);
     return RQ_OK;
+}
+
+static size_t blend_scratch(const rq_op_args *a, bool integer)
+{
+    lying l;
+    lie(&l, a);
+    return rq_resize_blend_scratch(&l.args, integer);
 }
 
 static size_t resize_scratch(const rq_op_args *a, bool integer)
@@ -250,7 +298,7 @@ static size_t resize_scratch(const rq_op_args *a, bool integer)
     if (rq_shape_count(y) == 0) /* whatever its other sides are */
         return 0;
     if (read_options(a->node, a->opset).method != RQ_RESIZE_NEAREST)
-        return rq_resize_blend_scratch(a, integer);
+        return blend_scratch(a, integer);
     for (int d = 0; d < y->rank; d++)
         indices += (size_t)y->dim[d];
     return indices * sizeof(int64_t) + 8;
@@ -365,8 +413,11 @@ static rq_status resize_forward_int(const rq_op_args *a)
         return RQ_OK;
     if (o.method != RQ_RESIZE_NEAREST && !keeps_size(a)) {
         rq_resize_axis p[RQ_MAX_RANK] = { 0 };
+        lying l;
         RQ_TRY(run_plan(a, &o, p));
-        return rq_resize_blend_codes(a, &o, p);
+        lie(&l, a);
+        lie_axes(a, p);
+        return rq_resize_blend_codes(&l.args, &o, p);
     }
     if (keeps_size(a))
         rq_moves_copy(y, a->in[0]);
@@ -378,6 +429,20 @@ static rq_status resize_forward_int(const rq_op_args *a)
         a->k->lut8(y->u8, y->u8, (size_t)rq_tensor_count(y), table);
     }
     return RQ_OK;
+}
+
+/* Axes are blended in their order: the images' first, so channels-last the channels' must not be. */
+static rq_last resize_last(const rq_op_args *a)
+{
+    rq_resize_axis p[RQ_MAX_RANK] = { 0 };
+    rq_resize_options o;
+    rq_op_args quiet = *a;
+    quiet.err = NULL;
+    if (rq_resize_plan(&quiet, &o, p) != RQ_OK || a->in[0]->shape.rank < 3)
+        return RQ_LAST_NO;
+    const bool keeps = p[1].in == p[1].out && p[1].scale == 1;
+    return o.method == RQ_RESIZE_NEAREST || (keeps && o.coords != RQ_RESIZE_TF_CROP_AND_RESIZE) ? RQ_LAST_CAN
+                                                                                                : RQ_LAST_NO;
 }
 
 /* A blend makes codes that its input does not have. */
@@ -404,6 +469,7 @@ const rq_op rq_op_resize = {
     .gradients = RQ_OP_IN(0),
     .scratch_backward = resize_scratch_backward,
     .accepts_int = resize_accepts_int,
+    .last = resize_last,
     .forward_int = resize_forward_int,
     .scratch = resize_scratch,
     .carries = resize_carries,
@@ -427,6 +493,7 @@ const rq_op rq_op_upsample = {
     .gradients = RQ_OP_IN(0),
     .scratch_backward = resize_scratch_backward,
     .accepts_int = resize_accepts_int,
+    .last = resize_last,
     .forward_int = resize_forward_int,
     .scratch = resize_scratch,
     .carries = resize_carries,

@@ -45,6 +45,10 @@ typedef struct rq_resize_axis {
     float scale, roi0, roi1;
 } rq_resize_axis;
 
+/* resize.c: what a->node does, of inputs whose shapes are known (in[0] may have sizes that are not where they stay) and whose other inputs
+ * have data. p[rank]. RQ_BAD_GRAPH ... with a sentence. */
+rq_status rq_resize_plan(const rq_op_args *a, rq_resize_options *o, rq_resize_axis *p);
+
 /* resize_nearest.c: the input coordinate of output index i, and whether it lies outside. */
 float rq_resize_coordinate(const rq_resize_axis *p, int64_t i, rq_resize_coords mode);
 bool rq_resize_is_outside(float x, const rq_resize_axis *p);

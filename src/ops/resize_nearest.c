@@ -69,6 +69,8 @@ int64_t rq_resize_nearest(float x, const rq_resize_axis *p, rq_resize_rounding m
 
 /* ---- nearest ---- */
 
+enum { FEW_ITEMS = 16 };
+
 typedef struct nearest_job {
     const rq_resize_axis *p;
     const int64_t *index[RQ_MAX_RANK]; /* [out] per axis; -1: outside */
@@ -131,6 +133,22 @@ static void nearest_item(void *arg, int64_t i)
     nearest_axis(j, j->first, j->dst + (size_t)i * out, j->src + (size_t)i * in);
 }
 
+/* One index of the first axis: for few images. */
+static void nearest_row(void *arg, int64_t item)
+{
+    const nearest_job *j = arg;
+    const rq_resize_axis *p = &j->p[j->first];
+    const int64_t i = item / p->out, o = item % p->out, at = j->index[j->first][o];
+    const size_t in = j->in_step[j->first], out = j->out_step[j->first];
+    char *dst = j->dst + (size_t)(i * p->out + o) * out;
+    if (at < 0)
+        rq_move_fill(dst, j->outside, j->elem, (int64_t)(out / j->elem));
+    else if (j->first + 1 < j->rank)
+        nearest_axis(j, j->first + 1, dst, j->src + (size_t)(i * p->in + at) * in);
+    else
+        memcpy(dst, j->src + (size_t)(i * p->in + at) * in, out);
+}
+
 void rq_resize_nearest_move(const rq_op_args *a, const rq_resize_options *o, const rq_resize_axis *p)
 {
     const rq_tensor *x = a->in[0];
@@ -161,8 +179,11 @@ void rq_resize_nearest_move(const rq_op_args *a, const rq_resize_options *o, con
         j.rank = d + 1;
         j.first = d < j.first ? d : j.first;
     }
+    const int64_t items = rq_shape_span(&y->shape, 0, j.first);
     if (j.rank == 0)
         rq_moves_copy(y, x);
+    else if (items >= FEW_ITEMS)
+        rq_threads_for(a->threads, items, nearest_item, &j);
     else
-        rq_threads_for(a->threads, rq_shape_span(&y->shape, 0, j.first), nearest_item, &j);
+        rq_threads_for(a->threads, items * p[j.first].out, nearest_row, &j);
 }

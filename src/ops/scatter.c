@@ -304,31 +304,14 @@ static rq_status scatter_forward_int(const rq_op_args *a)
 #define SCATTER                                                                                                        \
     .domain = "", .min_in = 3, .max_in = 3, .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT,                       \
     .check = scatter_check, .scratch = scatter_scratch, .accepts_int = scatter_accepts_int,                            \
-    .forward_int = scatter_forward_int
+    .forward_int = scatter_forward_int, .saves = RQ_OP_IN(1), .gradients = RQ_OP_IN(0) | RQ_OP_IN(2)
 
-const rq_op rq_op_scatter = {
-    .name = "Scatter",
-    .since = 9,
-    .known = 10,
-    SCATTER,
-    .infer = scatter_elements_infer,
-    .forward = scatter_elements_forward,
-    .backward = scatter_elements_backward,
-    .saves = RQ_OP_IN(1),
-    .gradients = RQ_OP_IN(0) | RQ_OP_IN(2),
-};
+#define SCATTER_ELEMENTS                                                                                               \
+    SCATTER, .infer = scatter_elements_infer, .forward = scatter_elements_forward, .backward = scatter_elements_backward
 
-const rq_op rq_op_scatter_elements = {
-    .name = "ScatterElements",
-    .since = 11,
-    .known = 25,
-    SCATTER,
-    .infer = scatter_elements_infer,
-    .forward = scatter_elements_forward,
-    .backward = scatter_elements_backward,
-    .saves = RQ_OP_IN(1),
-    .gradients = RQ_OP_IN(0) | RQ_OP_IN(2),
-};
+const rq_op rq_op_scatter = { .name = "Scatter", .since = 9, .known = 10, SCATTER_ELEMENTS };
+
+const rq_op rq_op_scatter_elements = { .name = "ScatterElements", .since = 11, .known = 25, SCATTER_ELEMENTS };
 
 const rq_op rq_op_scatter_nd = {
     .name = "ScatterND",
@@ -338,6 +321,4 @@ const rq_op rq_op_scatter_nd = {
     .infer = scatter_nd_infer,
     .forward = scatter_nd_forward,
     .backward = scatter_nd_backward,
-    .saves = RQ_OP_IN(1),
-    .gradients = RQ_OP_IN(0) | RQ_OP_IN(2),
 };

@@ -3,6 +3,7 @@
 
 #include "ops/grad.h"
 #include "ops/int_ops.h"
+#include "ops/last.h"
 #include "ops/moves.h"
 
 /* ---- Concat ---- */
@@ -63,8 +64,8 @@ static rq_status concat_move(const rq_op_args *a)
     int64_t rows = rq_shape_span(&y->shape, 0, axis), whole = rq_shape_span(&y->shape, axis, y->shape.rank), at = 0;
     for (int i = 0; i < a->n_in; i++) {
         int64_t run = rq_shape_span(&a->in[i]->shape, axis, y->shape.rank);
-        rq_move_nd((char *)y->data + (size_t)at * elem, a->in[i]->data, elem, 2, (int64_t[]) { rows, run },
-                   (int64_t[]) { whole, 1 }, (int64_t[]) { run, 1 });
+        rq_move_nd_on(a->threads, (char *)y->data + (size_t)at * elem, a->in[i]->data, elem, 2,
+                      (int64_t[]) { rows, run }, (int64_t[]) { whole, 1 }, (int64_t[]) { run, 1 });
         at += run;
     }
     return RQ_OK;
@@ -88,8 +89,8 @@ static rq_status concat_backward(const rq_op_args *a)
     for (int i = 0; i < a->n_in; i++) {
         const int64_t run = rq_shape_span(&a->in[i]->shape, axis, s->rank);
         if (rq_grad_in(a, i))
-            rq_move_nd(rq_grad_in(a, i)->f32, dy->f32 + at, sizeof(float), 2, (int64_t[]) { rows, run },
-                       (int64_t[]) { run, 1 }, (int64_t[]) { whole, 1 });
+            rq_move_nd_on(a->threads, rq_grad_in(a, i)->f32, dy->f32 + at, sizeof(float), 2, (int64_t[]) { rows, run },
+                          (int64_t[]) { run, 1 }, (int64_t[]) { whole, 1 });
         at += run;
     }
     return RQ_OK;
@@ -162,16 +163,18 @@ static int64_t part_size(const rq_op_args *a, int axis, int i)
 static rq_status split_move(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0];
+    const rq_shape s = rq_last_shape(a->last, &x->shape);
     int rank = x->shape.rank, axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), rank);
+    const int lies = rq_last_axis(a->last, axis, rank);
     size_t elem = rq_moves_size(x->dtype);
-    int64_t rows = rq_shape_span(&x->shape, 0, axis), inner = rq_shape_span(&x->shape, axis + 1, rank);
-    int64_t whole = x->shape.dim[axis] * inner, at = 0;
+    int64_t rows = rq_shape_span(&s, 0, lies), inner = rq_shape_span(&s, lies + 1, rank);
+    int64_t whole = s.dim[lies] * inner, at = 0;
     for (int i = 0; i < a->n_out; i++) {
         rq_tensor *y = a->out[i];
         int64_t run = part_size(a, axis, i) * inner;
         if (y)
-            rq_move_nd(y->data, (const char *)x->data + (size_t)at * elem, elem, 2, (int64_t[]) { rows, run },
-                       (int64_t[]) { run, 1 }, (int64_t[]) { whole, 1 });
+            rq_move_nd_on(a->threads, y->data, (const char *)x->data + (size_t)at * elem, elem, 2,
+                          (int64_t[]) { rows, run }, (int64_t[]) { run, 1 }, (int64_t[]) { whole, 1 });
         at += run;
     }
     return RQ_OK;
@@ -201,8 +204,8 @@ static rq_status split_backward(const rq_op_args *a)
     for (int i = 0; i < a->n_out; i++) {
         const int64_t run = part_size(a, axis, i) * inner;
         if (rq_grad_out(a, i))
-            rq_move_nd(dx->f32 + at, rq_grad_out(a, i)->f32, sizeof(float), 2, (int64_t[]) { rows, run },
-                       (int64_t[]) { whole, 1 }, (int64_t[]) { run, 1 });
+            rq_move_nd_on(a->threads, dx->f32 + at, rq_grad_out(a, i)->f32, sizeof(float), 2, (int64_t[]) { rows, run },
+                          (int64_t[]) { whole, 1 }, (int64_t[]) { run, 1 });
         at += run;
     }
     return RQ_OK;
@@ -353,7 +356,7 @@ static rq_status taken(const rq_op_args *a, int64_t *at, int64_t *ss)
     RQ_TRY(fill_bounds(&as_infer, rank, &b, &known));
     if (!known)
         return rq_op_fail(a, RQ_BAD_SHAPE, "starts, ends, axes or steps are no lists of integers");
-    rq_moves_strides(x, in);
+    rq_moves_strides_of(a->last, x, in);
     *at = 0;
     for (int i = 0; i < rank; i++) {
         cut c = { .step = 1, .count = x->dim[i] };
@@ -373,11 +376,13 @@ static rq_status slice_move(const rq_op_args *a)
     const rq_tensor *x = a->in[0];
     const int rank = x->shape.rank;
     int64_t ss[RQ_MAX_RANK], ds[RQ_MAX_RANK], at;
+    const rq_shape y = rq_last_shape(a->last, &a->out[0]->shape);
     RQ_TRY(taken(a, &at, ss));
-    rq_moves_strides(&a->out[0]->shape, ds);
+    rq_last_axes(a->last, rank, ss);
+    rq_moves_strides(&y, ds);
     if (rq_tensor_count(a->out[0]))
-        rq_move_nd(a->out[0]->data, (const char *)x->data + at * (int64_t)rq_moves_size(x->dtype),
-                   rq_moves_size(x->dtype), rank, a->out[0]->shape.dim, ds, ss);
+        rq_move_nd_on(a->threads, a->out[0]->data, (const char *)x->data + at * (int64_t)rq_moves_size(x->dtype),
+                      rq_moves_size(x->dtype), rank, y.dim, ds, ss);
     return RQ_OK;
 }
 
@@ -396,7 +401,7 @@ static rq_status slice_backward(const rq_op_args *a)
         return RQ_OK;
     RQ_TRY(taken(a, &at, ds));
     rq_moves_strides(&dy->shape, ss);
-    rq_move_nd(dx->f32 + at, dy->f32, sizeof(float), dy->shape.rank, dy->shape.dim, ds, ss);
+    rq_move_nd_on(a->threads, dx->f32 + at, dy->f32, sizeof(float), dy->shape.rank, dy->shape.dim, ds, ss);
     return RQ_OK;
 }
 
@@ -427,6 +432,7 @@ const rq_op rq_op_concat = {
     .forward = concat_forward,
     .backward = concat_backward,
     .accepts_int = rq_int_concat_accepts,
+    .last = rq_last_broadcast, /* constants lie as they are in the file */
     .forward_int = rq_int_concat_forward,
 };
 
@@ -443,6 +449,7 @@ const rq_op rq_op_split = {
     .place = RQ_PLACE_SAME,
     .infer = split_infer,
     .forward = split_forward,
+    .last = rq_last_can,
     .backward = split_backward,
     .saves = RQ_OP_IN(1),
     .gradients = RQ_OP_IN(0),
@@ -462,6 +469,7 @@ const rq_op rq_op_slice = {
     .check = slice_check,
     .infer = slice_infer,
     .forward = slice_forward,
+    .last = rq_last_can,
     .backward = slice_backward,
     .saves = RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3) | RQ_OP_IN(4), /* where it cuts */
     .gradients = RQ_OP_IN(0),

@@ -5,11 +5,13 @@
 #include <math.h>
 #include <string.h>
 
+#include "kernels/move.h"
 #include "kernels/quantize.h"
 #include "ops/bcast.h"
 #include "ops/grad.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
+#include "ops/last.h"
 #include "ops/op.h"
 
 enum { TILE = 256, WORK = 4096 }; /* columns at a time; elements worth a thread's while */
@@ -43,12 +45,13 @@ typedef struct job {
 
 static void split(job *j, const rq_op_args *a)
 {
-    const rq_shape *s = &a->in[0]->shape;
+    const rq_shape lies = rq_last_shape(a->last, &a->in[0]->shape), *s = &lies;
     const int64_t given = axis_of(a->node, a->opset);
     int axis = rq_infer_axis(given, s->rank);
     if (axis < 0)
         axis = given < 0 ? 0 : s->rank; /* a scalar, or the old form with every axis a row */
-    const int end = a->opset < 13 ? s->rank : axis + 1 < s->rank ? axis + 1 : s->rank;
+    axis = rq_last_axis(a->last, axis, s->rank);
+    const int end = a->opset < 13 && !a->last ? s->rank : axis + 1 < s->rank ? axis + 1 : s->rank;
     j->outer = rq_shape_span(s, 0, axis);
     j->n = rq_shape_span(s, axis, end);
     j->inner = rq_shape_span(s, end, s->rank);
@@ -246,78 +249,150 @@ static bool softmax_accepts_int(const rq_op_args *a, const char **why)
     return a->in_q[0]->scale[0] > 0;
 }
 
+enum {
+    SHORT = 256,
+    BLOCK = 1 << 14
+}; /* elements of a row that are computed one by one; bytes of columns turned at a time */
+
+/* One axis is normalized, and the types of the codes, which the recipe looks at, are one. */
+static rq_last softmax_last(const rq_op_args *a)
+{
+    const rq_shape *s = &a->in[0]->shape;
+    if (a->in_q[0]->dtype != a->out_q[0]->dtype ||
+        (a->opset < 13 && rq_infer_axis(axis_of(a->node, a->opset), s->rank) != s->rank - 1))
+        return RQ_LAST_NO;
+    return rq_last_can(a);
+}
+
 typedef struct code_job {
     job at; /* where rows are */
     const rq_op_args *args;
-    double d[256], e[256]; /* -i * scale of the input, and its exponential */
-    double steps;          /* in which the result is counted: 1, or all of them */
-    double scale;          /* of one of them */
+    double
+        v[256]; /* by distance from the largest: its exponential in steps, or for LogSoftmax the distance as a real */
+    double e[256]; /* its exponential */
+    double scale;  /* of one step */
     int32_t zero_point, lo, hi;
-    uint8_t flip; /* makes s8 codes order as bytes */
+    uint8_t flip;    /* makes s8 codes order as bytes */
+    int64_t columns; /* turned at a time; 0: a column does not fit BLOCK */
 } code_job;
 
-/* The code of an element `distance` below the largest of its row. */
-static uint8_t code_at(const code_job *c, int distance, double sum, double log_sum)
+/* y[t] = the codes of v[t] / sum, or of v[t] - sum of a logarithm, n <= SHORT. */
+static void codes_of(const code_job *c, uint8_t *y, const double *v, int64_t n, double sum)
 {
-    const double v = c->at.log ? c->d[distance] - log_sum : c->e[distance] * c->steps / sum;
-    return (uint8_t)rq_quantize_real_f64(v / c->scale, c->zero_point, c->lo, c->hi);
+    if (!c->at.log)
+        c->args->k->quantize_quotients(y, v, (size_t)n, sum, c->scale, c->zero_point, c->lo, c->hi);
+    else
+        for (int64_t t = 0; t < n; t++)
+            y[t] = (uint8_t)rq_quantize_wide((v[t] - sum) / c->scale, c->zero_point, c->lo, c->hi);
+}
+
+static uint8_t code_at(const code_job *c, int distance, double sum)
+{
+    uint8_t code;
+    codes_of(c, &code, c->v + distance, 1, sum);
+    return code;
 }
 
 /* Codes fall with the distance, so where two have one code so has everything between them. */
-static void fill(const code_job *c, uint8_t *table, int from, int to, double sum, double log_sum)
+static void fill(const code_job *c, uint8_t *table, int from, int to, double sum)
 {
     if (table[from] == table[to]) {
         memset(table + from, table[from], (size_t)(to - from));
     } else if (to - from > 1) {
         const int middle = (from + to) / 2;
-        table[middle] = code_at(c, middle, sum, log_sum);
-        fill(c, table, from, middle, sum, log_sum);
-        fill(c, table, middle, to, sum, log_sum);
+        table[middle] = code_at(c, middle, sum);
+        fill(c, table, from, middle, sum);
+        fill(c, table, middle, to, sum);
     }
+}
+
+/* How many codes in a row cost as much as fill does between two that are `codes` apart: about 9 - log2 steps for each, of 4. */
+static int64_t fill_cost(int codes)
+{
+    int steps = 9;
+    for (int i = codes; i > 1; i /= 2)
+        steps--;
+    return (int64_t)4 * steps * codes;
 }
 
 /* One row, `step` apart. */
 static void code_row(const code_job *c, uint8_t *y, const uint8_t *x, int64_t n, int64_t step)
 {
-    uint8_t most = 0, table[256]; /* by distance */
-    double part[4] = { 0 }, log_sum = 0;
+    uint8_t most = 0, table[256];
+    double p0 = 0, p1 = 0, p2 = 0, p3 = 0, v[SHORT];
     if (step == 1)
         for (int64_t t = 0; t < n; t++)
             most = (x[t] ^ c->flip) > most ? x[t] ^ c->flip : most;
     else
         for (int64_t t = 0; t < n; t++)
             most = (x[t * step] ^ c->flip) > most ? x[t * step] ^ c->flip : most;
-    for (int64_t t = 0; t < n; t++)
-        part[t % 4] += c->e[most - (x[t * step] ^ c->flip)];
-    const double sum = (part[0] + part[1]) + (part[2] + part[3]);
+#define DISTANCE(t) (most - (x[(t)*step] ^ c->flip))
+    int64_t i = 0;
+    for (; i + 4 <= n; i += 4) { /* four sums, element t in sum t % 4 */
+        p0 += c->e[DISTANCE(i)];
+        p1 += c->e[DISTANCE(i + 1)];
+        p2 += c->e[DISTANCE(i + 2)];
+        p3 += c->e[DISTANCE(i + 3)];
+    }
+    p0 += i < n ? c->e[DISTANCE(i)] : 0;
+    p1 += i + 1 < n ? c->e[DISTANCE(i + 1)] : 0;
+    p2 += i + 2 < n ? c->e[DISTANCE(i + 2)] : 0;
+    double sum = (p0 + p1) + (p2 + p3);
     if (c->at.log)
-        rq_map_f64[RQ_MAP_LOG](&log_sum, &sum, 1, 0, 0);
-    if (n < 16) {
+        rq_map_f64[RQ_MAP_LOG](&sum, &sum, 1, 0, 0);
+    table[0] = code_at(c, 0, sum);
+    table[most] = code_at(c, most, sum);
+    const int64_t cost = fill_cost((uint8_t)(table[0] - table[most]));
+    if (n <= SHORT && step == 1 && n <= cost) {
         for (int64_t t = 0; t < n; t++)
-            y[t * step] = code_at(c, most - (x[t * step] ^ c->flip), sum, log_sum);
+            v[t] = c->v[DISTANCE(t)];
+        codes_of(c, y, v, n, sum);
         return;
     }
-    table[0] = code_at(c, 0, sum, log_sum);
-    table[most] = code_at(c, most, sum, log_sum);
-    fill(c, table, 0, most, sum, log_sum);
-    if (step == 1) {
-        uint8_t by_code[256] = { 0 };
-        for (int v = 0; v <= most; v++)
-            by_code[v ^ c->flip] = table[most - v];
-        c->args->k->lut8(y, x, (size_t)n, by_code);
+    if (most < cost)
+        codes_of(c, table, c->v, most + 1, sum);
+    else
+        fill(c, table, 0, most, sum);
+    if (step != 1) {
+        for (int64_t t = 0; t < n; t++)
+            y[t * step] = table[DISTANCE(t)];
         return;
     }
-    for (int64_t t = 0; t < n; t++)
-        y[t * step] = table[most - (x[t * step] ^ c->flip)];
+    for (int64_t t = 0; t < n; t += SHORT) {
+        const int64_t m = n - t < SHORT ? n - t : SHORT;
+        uint8_t d[SHORT];
+        for (int64_t k = 0; k < m; k++)
+            d[k] = (uint8_t)(most - (x[t + k] ^ c->flip));
+        c->args->k->lut8(y + t, d, (size_t)m, table);
+    }
+#undef DISTANCE
 }
 
 static void code_span(void *arg, int64_t from, int64_t count)
 {
     const code_job *c = arg;
-    const int64_t n = c->at.n, inner = c->at.inner;
+    const int64_t n = c->at.n;
     for (int64_t o = from; o < from + count; o++)
-        for (int64_t i = 0; i < inner; i++)
-            code_row(c, c->args->out[0]->u8 + o * n * inner + i, c->args->in[0]->u8 + o * n * inner + i, n, inner);
+        code_row(c, c->args->out[0]->u8 + o * n, c->args->in[0]->u8 + o * n, n, 1);
+}
+
+/* Some columns of an image of [n][inner], turned into rows and back. */
+static void code_columns(void *arg, int64_t item)
+{
+    const code_job *c = arg;
+    const int64_t n = c->at.n, inner = c->at.inner, some = c->columns ? c->columns : 1;
+    const int64_t blocks = (inner + some - 1) / some, first = item % blocks * some;
+    const int64_t m = inner - first < some ? inner - first : some, at = item / blocks * n * inner + first;
+    const uint8_t *x = c->args->in[0]->u8 + at;
+    uint8_t *y = c->args->out[0]->u8 + at, rows[BLOCK];
+    if (!c->columns) {
+        code_row(c, y, x, n, inner);
+        return;
+    }
+    rq_move_nd(rows, x, 1, 2, (int64_t[]) { m, n }, (int64_t[]) { n, 1 }, (int64_t[]) { 1, inner });
+    for (int64_t i = 0; i < m; i++)
+        code_row(c, rows + i * n, rows + i * n, n, 1);
+    rq_move_nd(y, rows, 1, 2, (int64_t[]) { n, m }, (int64_t[]) { inner, 1 }, (int64_t[]) { 1, n });
 }
 
 /* In double and in the order of the row, so that all machines agree. By ONNX Runtime's arithmetic the scale 1/255 that its
@@ -327,16 +402,27 @@ static rq_status softmax_forward_int(const rq_op_args *a)
     code_job c = { .args = a,
                    .zero_point = a->out_q[0]->zero_point[0],
                    .flip = a->in_q[0]->dtype == RQ_DTYPE_S8 ? 0x80 : 0 };
+    double d[256];
     rq_qparams_limits(a->out_q[0], &c.lo, &c.hi);
-    c.steps = has_recipe(a) ? (double)floorf(1.0f / a->out_q[0]->scale[0]) : 1;
+    const double steps = has_recipe(a) ? (double)floorf(1.0f / a->out_q[0]->scale[0]) : 1;
     c.scale = has_recipe(a) ? 1 : a->out_q[0]->scale[0];
-    for (int i = 0; i < 256; i++)
-        c.d[i] = -(double)i * a->in_q[0]->scale[0];
-    rq_map_f64[RQ_MAP_EXP](c.e, c.d, 256, 0, 0);
     split(&c.at, a);
     c.at.log = strcmp(a->node->op, "LogSoftmax") == 0;
-    if (c.at.n && c.at.inner)
-        rq_bcast_spans(a->threads, c.at.outer, WORK / (c.at.n * c.at.inner), code_span, &c);
+    for (int i = 0; i < 256; i++)
+        d[i] = -(double)i * a->in_q[0]->scale[0];
+    rq_map_f64[RQ_MAP_EXP](c.e, d, 256, 0, 0);
+    for (int i = 0; i < 256; i++)
+        c.v[i] = c.at.log ? d[i] : c.e[i] * steps;
+    const int64_t n = c.at.n, inner = c.at.inner;
+    if (!n || !inner)
+        return RQ_OK;
+    if (inner == 1) {
+        rq_bcast_spans(a->threads, c.at.outer, WORK / n, code_span, &c);
+        return RQ_OK;
+    }
+    c.columns = n > BLOCK ? 0 : BLOCK / n < 64 ? BLOCK / n : 64;
+    const int64_t some = c.columns ? c.columns : 1, items = c.at.outer * ((inner + some - 1) / some);
+    rq_threads_for(items > 1 ? a->threads : NULL, items, code_columns, &c);
     return RQ_OK;
 }
 
@@ -383,6 +469,7 @@ const rq_op rq_op_softmax = {
     .backward = softmax_backward,
     .saves = RQ_OP_OUT(0),
     .accepts_int = softmax_accepts_int,
+    .last = softmax_last,
     .forward_int = softmax_forward_int,
 };
 
@@ -402,6 +489,7 @@ const rq_op rq_op_log_softmax = {
     .backward = softmax_backward,
     .saves = RQ_OP_OUT(0),
     .accepts_int = softmax_accepts_int,
+    .last = softmax_last,
     .forward_int = softmax_forward_int,
 };
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "ops/grad.h"
+#include "ops/last.h"
 #include "ops/moves.h"
 
 static rq_status transpose_perm(const rq_node *n, int rank, int *perm)
@@ -53,11 +54,13 @@ static rq_status transpose_move(const rq_op_args *a)
     int perm[RQ_MAX_RANK];
     int64_t in[RQ_MAX_RANK], ss[RQ_MAX_RANK], ds[RQ_MAX_RANK];
     RQ_TRY(transpose_perm(a->node, x->shape.rank, perm));
-    rq_moves_strides(&x->shape, in);
-    rq_moves_strides(&a->out[0]->shape, ds);
+    const rq_shape y = rq_last_shape(a->last, &a->out[0]->shape);
+    rq_moves_strides_of(a->last, &x->shape, in);
+    rq_moves_strides(&y, ds);
     for (int i = 0; i < x->shape.rank; i++)
         ss[i] = in[perm[i]];
-    rq_move_nd(a->out[0]->data, x->data, rq_moves_size(x->dtype), x->shape.rank, a->out[0]->shape.dim, ds, ss);
+    rq_last_axes(a->last, x->shape.rank, ss);
+    rq_move_nd_on(a->threads, a->out[0]->data, x->data, rq_moves_size(x->dtype), x->shape.rank, y.dim, ds, ss);
     return RQ_OK;
 }
 
@@ -79,7 +82,7 @@ static rq_status transpose_backward(const rq_op_args *a)
     rq_moves_strides(&dx->shape, ds);
     for (int i = 0; i < dx->shape.rank; i++)
         ss[perm[i]] = out[i];
-    rq_move_nd(dx->data, dy->data, sizeof(float), dx->shape.rank, dx->shape.dim, ds, ss);
+    rq_move_nd_on(a->threads, dx->data, dy->data, sizeof(float), dx->shape.rank, dx->shape.dim, ds, ss);
     return RQ_OK;
 }
 
@@ -137,7 +140,7 @@ static void to_space(const rq_op_args *a, void *to, const void *from, size_t ele
     int64_t ds[6] = { c * b * b * h * w, h * b * w * b, b * w * b, w * b, b, 1 };
     int64_t step = crd ? 1 : c;
     int64_t ss[6] = { c * b * b * h * w, (crd ? b * b : 1) * h * w, w, b * step * h * w, 1, step * h * w };
-    rq_move_nd(to, from, elem, 6, dim, back ? ss : ds, back ? ds : ss);
+    rq_move_nd_on(a->threads, to, from, elem, 6, dim, back ? ss : ds, back ? ds : ss);
 }
 
 static void to_depth(const rq_op_args *a, void *to, const void *from, size_t elem, bool back)
@@ -151,17 +154,39 @@ static void to_depth(const rq_op_args *a, void *to, const void *from, size_t ele
         b * b * c * h * w, (crd ? b : b * c) * h * w, (crd ? 1 : c) * h * w, (crd ? b * b : 1) * h * w, w, 1
     };
     int64_t ss[6] = { b * b * c * h * w, w * b, 1, h * b * w * b, b * w * b, b };
-    rq_move_nd(to, from, elem, 6, dim, back ? ss : ds, back ? ds : ss);
+    rq_move_nd_on(a->threads, to, from, elem, 6, dim, back ? ss : ds, back ? ds : ss);
+}
+
+/* The same of channels-last codes: between [N, h, w, i, j, c] and [N, h, i, w, j, c], whose channels are [i, j, c] or, with CRD, [c, i, j]. */
+static void move_blocks_last(const rq_op_args *a, int64_t c, int64_t h, int64_t w, bool to_depth)
+{
+    const bool crd = strcmp(rq_attr_string(a->node, "mode", "DCR"), "CRD") == 0;
+    const int64_t b = rq_attr_int(a->node, "blocksize", 1), deep = c * b * b;
+    const int64_t dim[6] = { a->in[0]->shape.dim[0], h, b, w, b, c };
+    const int64_t in_space[6] = { h * w * deep, b * w * b * c, w * b * c, b * c, c, 1 };
+    const int64_t in_depth[6] = { h * w * deep, w * deep, crd ? b : b * c, deep, crd ? 1 : c, crd ? b * b : 1 };
+    rq_move_nd_on(a->threads, a->out[0]->data, a->in[0]->data, 1, 6, dim, to_depth ? in_depth : in_space,
+                  to_depth ? in_space : in_depth);
 }
 
 static rq_status to_space_move(const rq_op_args *a)
 {
+    const rq_shape *x = &a->in[0]->shape, *y = &a->out[0]->shape;
+    if (a->last) {
+        move_blocks_last(a, y->dim[1], x->dim[2], x->dim[3], false);
+        return RQ_OK;
+    }
     to_space(a, a->out[0]->data, a->in[0]->data, rq_moves_size(a->in[0]->dtype), false);
     return RQ_OK;
 }
 
 static rq_status to_depth_move(const rq_op_args *a)
 {
+    const rq_shape *x = &a->in[0]->shape, *y = &a->out[0]->shape;
+    if (a->last) {
+        move_blocks_last(a, x->dim[1], y->dim[2], y->dim[3], true);
+        return RQ_OK;
+    }
     to_depth(a, a->out[0]->data, a->in[0]->data, rq_moves_size(a->in[0]->dtype), false);
     return RQ_OK;
 }
@@ -208,6 +233,7 @@ const rq_op rq_op_transpose = {
     .check = transpose_check,
     .infer = transpose_infer,
     .forward = transpose_forward,
+    .last = rq_last_can,
     .backward = transpose_backward,
     .gradients = RQ_OP_IN(0),
 };
@@ -225,6 +251,7 @@ const rq_op rq_op_depth_to_space = {
     .place = RQ_PLACE_SAME,
     .infer = to_space_infer,
     .forward = to_space_forward,
+    .last = rq_last_can,
     .backward = to_space_backward,
     .gradients = RQ_OP_IN(0),
 };
@@ -242,6 +269,7 @@ const rq_op rq_op_space_to_depth = {
     .place = RQ_PLACE_SAME,
     .infer = to_depth_infer,
     .forward = to_depth_forward,
+    .last = rq_last_can,
     .backward = to_depth_backward,
     .gradients = RQ_OP_IN(0),
 };

@@ -61,6 +61,12 @@ static void span_to_reals(rq_tensor *y, const rq_tensor *c, int64_t at, int64_t 
     case RQ_DTYPE_S8:
         k->dequantize_s8(y->f32 + at, c->s8 + at, (size_t)n, scale, zp);
         return;
+    case RQ_DTYPE_U16:
+        k->dequantize_u16(y->f32 + at, c->u16 + at, (size_t)n, scale, zp);
+        return;
+    case RQ_DTYPE_S16:
+        k->dequantize_s16(y->f32 + at, c->s16 + at, (size_t)n, scale, zp);
+        return;
     default:
         for (int64_t i = at; i < at + n; i++)
             y->f32[i] = rq_dequantize_one((int32_t)rq_tensor_get_int(c, i), scale, zp);
@@ -95,4 +101,53 @@ void rq_codes_to_reals(rq_tensor *y, const rq_tensor *codes, const rq_qparams *q
                 for (int64_t i = 0; i < l.inner; i++)
                     span_to_reals(y, codes, at + i, 1, q, rq_layout_scale(&l, o, m, i), k);
         }
+}
+
+/* ---- one scale, in pieces ---- */
+
+enum { PIECE = 1 << 15 };
+
+typedef struct piece_job {
+    rq_tensor *to;
+    const rq_tensor *from;
+    const rq_qparams *q;
+    const rq_kernels *k;
+    int32_t lo, hi;
+    bool to_codes;
+} piece_job;
+
+static void run_piece(void *arg, int64_t i)
+{
+    const piece_job *j = arg;
+    const int64_t at = i * PIECE, left = rq_tensor_count(j->from) - at, n = left < PIECE ? left : PIECE;
+    if (j->to_codes)
+        span_to_codes(j->to, j->from->f32, at, n, j->q, 0, j->lo, j->hi, j->k);
+    else
+        span_to_reals(j->to, j->from, at, n, j->q, 0, j->k);
+}
+
+/* Packed codes share bytes, so they stay with one thread. */
+static bool in_pieces(rq_threads *t, const rq_tensor *x, const rq_qparams *q)
+{
+    return t && q->axis == RQ_PER_TENSOR && rq_tensor_count(x) > PIECE && rq_dtype_bits(q->dtype) % 8 == 0;
+}
+
+void rq_codes_from_reals_on(rq_threads *t, rq_tensor *codes, const rq_tensor *x, const rq_qparams *q,
+                            const rq_kernels *k)
+{
+    piece_job j = { .to = codes, .from = x, .q = q, .k = k, .to_codes = true };
+    rq_qparams_limits(q, &j.lo, &j.hi);
+    if (in_pieces(t, x, q))
+        rq_threads_for(t, (rq_tensor_count(x) + PIECE - 1) / PIECE, run_piece, &j);
+    else
+        rq_codes_from_reals(codes, x, q, k);
+}
+
+void rq_codes_to_reals_on(rq_threads *t, rq_tensor *y, const rq_tensor *codes, const rq_qparams *q, const rq_kernels *k)
+{
+    piece_job j = { .to = y, .from = codes, .q = q, .k = k };
+    if (in_pieces(t, codes, q))
+        rq_threads_for(t, (rq_tensor_count(codes) + PIECE - 1) / PIECE, run_piece, &j);
+    else
+        rq_codes_to_reals(y, codes, q, k);
 }

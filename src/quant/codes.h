@@ -3,6 +3,7 @@
 #ifndef RQ_QUANT_CODES_H
 #define RQ_QUANT_CODES_H
 
+#include "base/threads.h"
 #include "kernels/kernels.h"
 #include "requant/qparams.h"
 
@@ -16,8 +17,13 @@ int64_t rq_codes_scale_index(const rq_qparams *q, const rq_shape *shape, int64_t
 /* codes (of q->dtype, created by the caller with the shape of x) from x (F32). q fits the shape. S32 and packed
  * types too. */
 void rq_codes_from_reals(rq_tensor *codes, const rq_tensor *x, const rq_qparams *q, const rq_kernels *k);
+/* The same on several threads where there is one scale; t may be NULL. */
+void rq_codes_from_reals_on(rq_threads *t, rq_tensor *codes, const rq_tensor *x, const rq_qparams *q,
+                            const rq_kernels *k);
 
 /* y (F32, created by the caller with the shape of codes) from codes of any integer type. */
 void rq_codes_to_reals(rq_tensor *y, const rq_tensor *codes, const rq_qparams *q, const rq_kernels *k);
+void rq_codes_to_reals_on(rq_threads *t, rq_tensor *y, const rq_tensor *codes, const rq_qparams *q,
+                          const rq_kernels *k);
 
 #endif

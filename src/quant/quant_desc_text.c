@@ -475,7 +475,7 @@ rq_status rq_quant_desc_from_yaml(rq_quant_desc *d, const char *text, rq_err *er
     reader in = { .d = d, .size = strlen(text), .err = err };
     yaml_parser_t parser;
     rq_quant_desc_init(d);
-    if (rq_brackets_deepest(text, in.size) > RQ_BRACKETS_MOST)
+    if (rq_brackets_too_deep(text, in.size))
         return rq_fail(err, RQ_BAD_ARG, "more than %d brackets within each other", RQ_BRACKETS_MOST);
     if (!yaml_parser_initialize(&parser))
         return rq_fail(err, RQ_NO_MEMORY, "no memory to read a descriptor");

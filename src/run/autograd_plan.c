@@ -47,6 +47,7 @@ rq_status rq_train_start_call(rq_autograd *a, rq_train_plan *p, rq_call *c, cons
         .out_q = rq_arena_alloc(r, n_out, sizeof *c->args.out_q),
         .k = &a->k,
         .threads = a->threads,
+        .packs = &p->packs,
         .err = err,
     };
     c->training = (rq_op_training) {
@@ -395,6 +396,7 @@ void rq_train_plan_destroy(rq_train_plan *p)
     }
     for (int i = 0; i < p->n_slots; i++)
         rq_tensor_release(&p->slots[i].t); /* of what was evaluated; the others are views */
+    rq_packs_release(&p->packs);
     rq_mem_free(p->slots);
     rq_mem_free(p->actions);
     rq_arena_release(&p->arena);

@@ -72,6 +72,7 @@ typedef struct rq_train_plan {
     int n_slots, cap_slots;
     rq_train_step *steps;
     int n_steps;
+    rq_packs packs; /* what operators asked for */
     rq_action *actions;
     int n_actions, cap_actions, n_forward; /* the first n_forward actions are those of forward */
     int32_t *grad;                         /* [n_values] slot of its gradient, or -1 */

@@ -14,18 +14,18 @@ static rq_status no_such_input(const rq_graph *g, const char *name, rq_err *err)
     return rq_fail(err, RQ_BAD_DATA, "the model has no input '%s'%s", name, rq_nearest_hint(&near, hint));
 }
 
-/* Does the tensor fit the input's declared type and shape? Sizes that share a symbol are compared by the operators. */
-static rq_status check_feed(const rq_value *v, const rq_tensor *t, rq_err *err)
+/* Sizes that share a symbol are compared by the operators. */
+rq_status rq_feeds_check(const rq_value *v, const char *what, const rq_tensor *t, rq_err *err)
 {
     char want[RQ_SHAPE_TEXT], got[RQ_SHAPE_TEXT];
     if (v->dtype != RQ_DTYPE_NONE && t->dtype != v->dtype)
-        return rq_fail(err, RQ_BAD_DATA, "input '%s' is %s, the model wants %s", v->name, rq_dtype_name(t->dtype),
+        return rq_fail(err, RQ_BAD_DATA, "%s '%s' is %s, the model wants %s", what, v->name, rq_dtype_name(t->dtype),
                        rq_dtype_name(v->dtype));
     bool fits = !rq_shape_check(&t->shape) && (v->shape.rank < 0 || v->shape.rank == t->shape.rank);
     for (int i = 0; fits && i < v->shape.rank; i++)
         fits = v->shape.dim[i] < 0 || v->shape.dim[i] == t->shape.dim[i];
     if (!fits)
-        return rq_fail(err, RQ_BAD_DATA, "input '%s' has shape %s, the model wants %s", v->name,
+        return rq_fail(err, RQ_BAD_DATA, "%s '%s' has shape %s, the model wants %s", what, v->name,
                        rq_shape_text(&t->shape, got, sizeof got), rq_shape_text(&v->shape, want, sizeof want));
     return RQ_OK;
 }
@@ -39,7 +39,7 @@ rq_status rq_feeds_match(const rq_graph *g, const rq_feed *in, int n_in, rq_tens
             i++;
         if (i == g->n_inputs)
             return no_such_input(g, in[k].name, err);
-        RQ_TRY(check_feed(&g->values[g->inputs[i]], &in[k].tensor, err));
+        RQ_TRY(rq_feeds_check(&g->values[g->inputs[i]], "input", &in[k].tensor, err));
         feeds[i] = in[k].tensor;
     }
     for (int i = 0; i < g->n_inputs; i++)

@@ -7,6 +7,8 @@
 
 /* feeds[n_inputs] = the tensor fed to each input of g; dtype NONE: its default. RQ_BAD_DATA: a name, type or shape does not fit. */
 rq_status rq_feeds_match(const rq_graph *g, const rq_feed *in, int n_in, rq_tensor *feeds, rq_err *err);
+/* Does t fit the declared type and shape of v, an input or output (`what`)? RQ_BAD_DATA. */
+rq_status rq_feeds_check(const rq_value *v, const char *what, const rq_tensor *t, rq_err *err);
 /* RQ_NOT_FOUND, with the nearest name. */
 rq_status rq_feeds_no_value(const rq_graph *g, const char *name, rq_err *err);
 

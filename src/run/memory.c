@@ -71,7 +71,7 @@ rq_status rq_memory_plan(rq_program *p, rq_segment *seg)
         return RQ_NO_MEMORY;
     for (int i = 0; i < seg->n_made; i++) {
         const rq_form *f = &p->forms[seg->made[i]];
-        if (!f->known && !f->made_late && f->view_of < 0)
+        if (f->exists && !f->known && !f->made_late && f->view_of < 0)
             items[n++] = (rq_placed) { seg->made[i], f->t.bytes, 0, f->def, f->last };
     }
     if (rq_memory_place(items, n, &block))
@@ -82,6 +82,7 @@ rq_status rq_memory_plan(rq_program *p, rq_segment *seg)
     seg->block = rq_mem_alloc(block, 1);
     seg->scratch = rq_mem_alloc(scratch, 1);
     seg->block_bytes = block + scratch;
+    seg->scratch_bytes = scratch;
     if (!seg->block || !seg->scratch)
         goto done;
     for (int i = 0; i < n; i++) {

@@ -1,7 +1,7 @@
 /* run/plan.c — from nodes to steps. For each node in order: infer its sizes with what is known, evaluate it at once
  * if all of its inputs are known, else decide whether it runs on reals or on codes, add the conversions that its
  * inputs need, and let the operator prepare. See program.h. */
-#include <assert.h>
+#include "ops/elements.h"
 #include "run/planner.h"
 
 /* A value computed while planning may take this much; larger ones are made when running. */
@@ -60,13 +60,22 @@ static bool all_known(rq_planner *b, const rq_node *n)
     return !(n->row->flags & (RQ_OP_KEEP | RQ_OP_DYNAMIC));
 }
 
+/* The form in which a step reads input i of n. */
+static rq_form_kind input_form(rq_planner *b, const rq_step *step, const rq_node *n, int i)
+{
+    if (step->mode == RQ_MODE_REAL || !step->args.in_q[i])
+        return RQ_FORM_REAL;
+    const rq_form *f = rq_plan_any_form(b, n->in[i]);
+    return rq_plan_code_form(step, &f->t.shape, rq_plan_form(b, n->in[i], RQ_FORM_CODE)->known);
+}
+
 /* Choose the forms the step reads; they are in use until it ran. */
-static void choose_inputs(rq_planner *b, rq_step *step, const rq_node *n, bool codes)
+static void choose_inputs(rq_planner *b, rq_step *step, const rq_node *n)
 {
     for (int i = 0; i < n->n_in; i++) {
         if (n->in[i] == RQ_NONE)
             continue;
-        step->in_form[i] = rq_form_id(n->in[i], codes && step->args.in_q[i] ? RQ_FORM_CODE : RQ_FORM_REAL);
+        step->in_form[i] = rq_form_id(n->in[i], input_form(b, step, n, i));
         rq_plan_use_form(b, step->in_form[i], b->seg->n_steps - 1); /* the caller added the step last */
     }
 }
@@ -79,14 +88,14 @@ static void bind_inputs(rq_planner *b, rq_step *step)
         in[i] = step->in_form[i] < 0 ? NULL : &b->p->forms[step->in_form[i]].t;
 }
 
-/* Every input of n in the form that the mode reads. */
-static rq_status need_inputs(rq_planner *b, const rq_node *n, bool codes)
+/* Every input of n in the form that the step reads. */
+static rq_status need_inputs(rq_planner *b, const rq_step *step, const rq_node *n)
 {
     for (int i = 0; i < n->n_in; i++) {
         if (n->in[i] == RQ_NONE || (n->row->flags & RQ_OP_SHAPE_ONLY &&
                                     rq_plan_any_form(b, n->in[i]) == rq_plan_form(b, n->in[i], RQ_FORM_REAL)))
             continue;
-        RQ_TRY(rq_plan_need(b, n->in[i], codes && rq_graph_qparams(b->p->g, n->in[i]) ? RQ_FORM_CODE : RQ_FORM_REAL));
+        RQ_TRY(rq_plan_need(b, n->in[i], input_form(b, step, n, i)));
     }
     return RQ_OK;
 }
@@ -111,9 +120,9 @@ static rq_status evaluate(rq_planner *b, const rq_node *n, const rq_plan_sizes *
     const rq_graph *g = b->p->g;
     rq_status st = RQ_OK;
     void *scratch = NULL;
-    RQ_TRY(need_inputs(b, n, false));
     rq_step step = { .kind = RQ_STEP_OP };
     RQ_TRY(rq_plan_fill_step(b, &step, n));
+    RQ_TRY(need_inputs(b, &step, n));
     const rq_tensor **in = (const rq_tensor **)step.args.in;
     rq_tensor **out = (rq_tensor **)step.args.out;
     for (int i = 0; i < n->n_in; i++)
@@ -151,16 +160,7 @@ static rq_status add_view(rq_planner *b, rq_id from, rq_form_kind from_kind, rq_
                           const rq_shape *shape)
 {
     RQ_TRY(rq_plan_need(b, from, from_kind));
-    int32_t src = rq_form_id(from, from_kind);
-    RQ_TRY(rq_plan_make_form(b, to, to_kind, d, shape, b->seg->n_steps - 1));
-    rq_form *f = rq_plan_form(b, to, to_kind);
-    f->view_of = src;
-    f->last = -1;
-    if (b->p->forms[src].known) {
-        f->known = true;
-        f->t.data = b->p->forms[src].t.data;
-    }
-    return RQ_OK;
+    return rq_plan_make_view(b, rq_form_id(from, from_kind), to, to_kind, d, shape);
 }
 
 /* Let the operator prepare. Of its inputs it sees the content only where that never changes. */
@@ -195,6 +195,13 @@ static rq_status prepare(rq_planner *b, rq_step *step)
     step->args.state = step->state;
     if (row->scratch && step->mode != RQ_MODE_TABLE)
         step->scratch = row->scratch(&step->args, step->mode == RQ_MODE_INT);
+    if (step->mode ==
+        RQ_MODE_REAL) { /* an operator that computes in f32 on halves: its copies stand behind its scratch */
+        step->args.room_at = rq_mem_round(step->scratch);
+        step->args.room_bytes = rq_elements_room(&step->args);
+        if (step->args.room_bytes)
+            step->scratch = step->args.room_at + step->args.room_bytes;
+    }
     if (row->macs)
         step->macs = row->macs(&step->args);
     bind_inputs(b, step);
@@ -244,8 +251,9 @@ static rq_status add_operator(rq_planner *b, const rq_node *n, const rq_plan_siz
     *added = !whole || draft.mode == RQ_MODE_INT;
     if (!*added)
         return RQ_OK;
-    bool codes = draft.mode != RQ_MODE_REAL;
-    RQ_TRY(need_inputs(b, n, codes));
+    if (draft.mode != RQ_MODE_REAL)
+        RQ_TRY(rq_plan_choose_last(b, &draft));
+    RQ_TRY(need_inputs(b, &draft, n));
     rq_graph_each_capture(g, n, need_capture, b);
     if (b->err->code)
         return b->err->code;
@@ -254,7 +262,7 @@ static rq_status add_operator(rq_planner *b, const rq_node *n, const rq_plan_siz
         return rq_plan_no_memory(b);
     *step = draft;
     int me = b->seg->n_steps - 1;
-    choose_inputs(b, step, n, codes);
+    choose_inputs(b, step, n);
     rq_graph_each_capture(g, n, use_capture, b);
     rq_tensor **out = (rq_tensor **)step->args.out;
     for (int i = 0; i < n->n_out; i++) {
@@ -262,13 +270,13 @@ static rq_status add_operator(rq_planner *b, const rq_node *n, const rq_plan_siz
         if (n->out[i] == RQ_NONE)
             continue;
         const rq_qparams *q = step->args.out_q[i];
-        rq_form_kind kind = codes && q ? RQ_FORM_CODE : rq_plan_real_target(g, n->out[i]);
-        assert(kind != RQ_FORM_CODE || q);
+        bool codes = step->mode != RQ_MODE_REAL && q;
+        rq_form_kind kind = codes ? rq_plan_code_form(step, &s->shape[i], false) : rq_plan_real_target(g, n->out[i]);
         const rq_shape none = { 0 };
         RQ_TRY(rq_plan_make_form(b, n->out[i], kind,
-                                 dynamic                ? RQ_DTYPE_NONE
-                                 : kind == RQ_FORM_CODE ? q->dtype
-                                                        : s->dtype[i],
+                                 dynamic ? RQ_DTYPE_NONE
+                                 : codes ? q->dtype
+                                         : s->dtype[i],
                                  dynamic ? &none : &s->shape[i], me));
         rq_plan_form(b, n->out[i], kind)->made_late = dynamic;
         step->out_form[i] = rq_form_id(n->out[i], kind);
@@ -318,6 +326,10 @@ static rq_status key_content(rq_planner *b, const rq_node *n)
         if (n->in[i] == RQ_NONE)
             continue;
         const rq_form *f = rq_plan_form(b, n->in[i], RQ_FORM_REAL);
+        if (f->fed && !f->t.data && f->t.bytes)
+            return rq_fail(b->err, RQ_BAD_DATA,
+                           "node '%s' (%s): the size of its output depends on input '%s', which is not bound", n->name,
+                           n->op, b->p->g->values[n->in[i]].name);
         if (f->exists && !f->known && f->t.dtype != RQ_DTYPE_F32)
             RQ_TRY(add_key(b, rq_form_id(n->in[i], RQ_FORM_REAL), true));
     }
@@ -331,7 +343,8 @@ static rq_status plan_node(rq_planner *b, bool first, bool *end)
     const rq_node *n = &g->nodes[b->p->order[b->at]];
     rq_form_kind from, to;
     rq_plan_sizes s = { 0 };
-    if (n->n_out == 1 && n->out[0] != RQ_NONE && rq_plan_form(b, n->out[0], RQ_FORM_CODE)->exists) {
+    if (n->n_out == 1 && n->out[0] != RQ_NONE &&
+        (rq_plan_form(b, n->out[0], RQ_FORM_CODE)->exists || rq_plan_form(b, n->out[0], RQ_FORM_LAST)->exists)) {
         b->at++; /* made together with the node before it */
         return RQ_OK;
     }
@@ -378,7 +391,10 @@ static rq_status plan_node(rq_planner *b, bool first, bool *end)
         RQ_TRY(evaluate(b, n, &s));
     } else if (rq_plan_is_view(b, n, &s)) {
         const rq_qparams *iq = rq_graph_qparams(g, n->in[0]), *oq = rq_graph_qparams(g, n->out[0]);
-        if (iq && oq && iq->axis == RQ_PER_TENSOR && rq_qparams_equal(iq, oq))
+        const bool same = iq && oq && iq->axis == RQ_PER_TENSOR && rq_qparams_equal(iq, oq);
+        if (same && rq_plan_views_last(b, n->in[0], &s.shape[0]))
+            RQ_TRY(add_view(b, n->in[0], RQ_FORM_LAST, n->out[0], RQ_FORM_LAST, RQ_DTYPE_U8, &s.shape[0]));
+        else if (same)
             RQ_TRY(add_view(b, n->in[0], RQ_FORM_CODE, n->out[0], RQ_FORM_CODE, iq->dtype, &s.shape[0]));
         else if (!iq && !oq)
             RQ_TRY(add_view(b, n->in[0], RQ_FORM_REAL, n->out[0], RQ_FORM_REAL, s.dtype[0], &s.shape[0]));
@@ -425,6 +441,30 @@ static rq_status start_segment(rq_planner *b, int from)
     return RQ_OK;
 }
 
+/* Steps that do the work of others, places, and what is left to run. */
+static rq_status finish(rq_planner *b)
+{
+    rq_segment *seg = b->seg;
+    rq_arena work = { 0 };
+    rq_status st = RQ_OK;
+    rq_plan_keep_for_later(b);
+    if (!(b->p->plain & RQ_PLAIN_STEPS))
+        st = rq_plan_regions(b, &work);
+    if (!st && !(b->p->plain & RQ_PLAIN_STEPS))
+        st = rq_plan_posts(b, &work);
+    rq_arena_release(&work);
+    if (st)
+        return st;
+    seg->run = rq_arena_alloc(&seg->arena, (size_t)seg->n_steps + 1, sizeof *seg->run);
+    if (!seg->run || rq_memory_plan(b->p, seg) || rq_bind_plan(b->p, seg))
+        return rq_plan_no_memory(b);
+    for (int i = 0; i < seg->n_steps; i++)
+        if (!seg->steps[i].gone)
+            seg->run[seg->n_run++] = i;
+    rq_plan_bind_posts(b);
+    return RQ_OK;
+}
+
 rq_status rq_plan_segment(rq_program *p, int from, rq_segment **out, rq_err *err)
 {
     rq_err own = { 0 };
@@ -438,12 +478,8 @@ rq_status rq_plan_segment(rq_program *p, int from, rq_segment **out, rq_err *err
     for (bool first = true; !st && !end && b.at < p->n_order; first = false)
         st = plan_node(&b, first, &end);
     b.seg->next_node = b.at;
-    if (!st) {
-        rq_plan_keep_for_later(&b);
-        st = rq_memory_plan(p, b.seg);
-        if (st)
-            rq_plan_no_memory(&b);
-    }
+    if (!st)
+        st = finish(&b);
     if (st) {
         rq_plan_segment_destroy(p, b.seg);
         return rq_fail(err, st, "%s", own.code ? own.text : rq_status_text(st));
@@ -452,16 +488,22 @@ rq_status rq_plan_segment(rq_program *p, int from, rq_segment **out, rq_err *err
     return RQ_OK;
 }
 
+void rq_plan_release_state(rq_step *s)
+{
+    if (s->state && s->mode == RQ_MODE_TABLE)
+        rq_int_table_release(s->state);
+    else if (s->state && s->mode == RQ_MODE_INT)
+        s->row->release_int(s->state);
+    else if (s->state && s->row->release)
+        s->row->release(s->state);
+    s->state = NULL;
+}
+
 void rq_plan_segment_destroy(rq_program *p, rq_segment *seg)
 {
     for (int i = 0; i < seg->n_steps; i++) {
         rq_step *s = &seg->steps[i];
-        if (s->state && s->mode == RQ_MODE_TABLE)
-            rq_int_table_release(s->state);
-        else if (s->state && s->mode == RQ_MODE_INT)
-            s->row->release_int(s->state);
-        else if (s->state && s->row->release)
-            s->row->release(s->state);
+        rq_plan_release_state(s);
         for (int k = 0; s->child && k < s->args.node->n_attr; k++)
             rq_program_destroy(s->child[k]);
     }
@@ -472,6 +514,7 @@ void rq_plan_segment_destroy(rq_program *p, rq_segment *seg)
         rq_tensor_release(&f->t);
         *f = (rq_form) { .view_of = -1 };
     }
+    rq_packs_hand_on(&p->packs, &seg->packs);
     rq_mem_free(seg->steps);
     rq_mem_free(seg->keys);
     rq_mem_free(seg->made);

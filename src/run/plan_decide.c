@@ -37,6 +37,7 @@ rq_status rq_plan_fill_step(rq_planner *b, rq_step *step, const rq_node *n)
                                 .out_q = out_q,
                                 .k = b->p->k,
                                 .threads = b->p->threads,
+                                .packs = &b->seg->packs,
                                 .err = b->err };
     return RQ_OK;
 }

@@ -33,12 +33,29 @@ void rq_plan_use_form(rq_planner *b, int32_t form, int step)
     }
 }
 
-/* Values that later nodes use keep all their forms; which of them will be wanted is not known yet. */
+rq_status rq_plan_make_view(rq_planner *b, int32_t from, rq_id to, rq_form_kind kind, rq_dtype d, const rq_shape *shape)
+{
+    RQ_TRY(rq_plan_make_form(b, to, kind, d, shape, b->seg->n_steps - 1));
+    rq_form *f = rq_plan_form(b, to, kind);
+    f->view_of = from;
+    f->last = -1;
+    if (b->p->forms[from].known) {
+        f->known = true;
+        f->t.data = b->p->forms[from].t.data;
+        f->t.storage = b->p->forms[from].t.storage;
+        rq_storage_hold(f->t.storage);
+    }
+    return RQ_OK;
+}
+
+/* Values that later nodes use keep all their forms (but reals that were rounded); which of them will be wanted is not known yet. */
 void rq_plan_keep_for_later(rq_planner *b)
 {
     for (int i = 0; i < b->seg->n_made; i++) {
         int32_t id = b->seg->made[i];
-        if (id % RQ_N_FORMS != RQ_FORM_RAW && b->p->last_use[id / RQ_N_FORMS] >= b->seg->next_node)
+        const rq_id v = id / RQ_N_FORMS;
+        const bool rounded = rq_plan_form(b, v, RQ_FORM_CODE)->exists || rq_plan_form(b, v, RQ_FORM_LAST)->exists;
+        if (!(id % RQ_N_FORMS == RQ_FORM_RAW && rounded) && b->p->last_use[v] >= b->seg->next_node)
             rq_plan_use_form(b, id, INT_MAX);
     }
 }
@@ -94,37 +111,63 @@ static rq_status convert_known(rq_planner *b, rq_id value, rq_form_kind from, rq
     return RQ_OK;
 }
 
+/* The form that is made from `from` by a step; its def is that step. */
+static rq_status convert(rq_planner *b, rq_step_kind kind, rq_id value, rq_form_kind from, rq_form_kind to, rq_dtype d)
+{
+    const rq_shape shape = rq_plan_form(b, value, from)->t.shape;
+    RQ_TRY(add_conversion(b, kind, value, from, to));
+    return rq_plan_make_form(b, value, to, d, &shape, b->seg->n_steps - 1);
+}
+
+/* Codes in the order of the file to channels-last ones, or back: a view where both have the same bytes. A tapped value is made
+ * by a step, after which the tap is called. */
+static rq_status turn(rq_planner *b, rq_id value, rq_form_kind from, rq_form_kind to)
+{
+    const rq_qparams *q = rq_graph_qparams(b->p->g, value);
+    const rq_shape shape = rq_plan_form(b, value, from)->t.shape;
+    const rq_dtype d = to == RQ_FORM_LAST ? RQ_DTYPE_U8 : q->dtype;
+    int64_t n, c, s;
+    rq_plan_image(&shape, &n, &c, &s);
+    if ((c == 1 || s == 1) && q->dtype == RQ_DTYPE_U8 && !rq_plan_is_tapped(b, value))
+        return rq_plan_make_view(b, rq_form_id(value, from), value, to, d, &shape);
+    return convert(b, RQ_STEP_RELAYOUT, value, from, to, d);
+}
+
+/* Codes, in either order, from reals. */
+static rq_status round_reals(rq_planner *b, rq_id value, rq_form_kind to)
+{
+    const rq_qparams *q = rq_graph_qparams(b->p->g, value);
+    const rq_form *raw = rq_plan_form(b, value, RQ_FORM_RAW);
+    if (raw->t.dtype != RQ_DTYPE_F32)
+        return rq_fail(b->err, RQ_UNSUPPORTED, "value '%s' is quantized from %s; only f32 can be",
+                       b->p->g->values[value].name, rq_dtype_name(raw->t.dtype));
+    if (raw->known && to == RQ_FORM_CODE)
+        return convert_known(b, value, RQ_FORM_RAW, RQ_FORM_CODE);
+    return convert(b, RQ_STEP_QUANTIZE, value, RQ_FORM_RAW, to, to == RQ_FORM_LAST ? RQ_DTYPE_U8 : q->dtype);
+}
+
 /* See to it that a form exists at this point of the plan. */
 rq_status rq_plan_need(rq_planner *b, rq_id value, rq_form_kind kind)
 {
-    rq_form *want = rq_plan_form(b, value, kind);
-    if (want->exists)
+    if (rq_plan_form(b, value, kind)->exists)
         return RQ_OK;
-    const rq_value *v = &b->p->g->values[value];
+    const char *name = b->p->g->values[value].name;
     const rq_qparams *q = rq_graph_qparams(b->p->g, value);
-    rq_form *raw = rq_plan_form(b, value, RQ_FORM_RAW), *code = rq_plan_form(b, value, RQ_FORM_CODE);
-    if (!q || (!raw->exists && !code->exists))
-        return rq_fail(b->err, RQ_INTERNAL, "value '%s' is used before it is made", v->name);
-    const rq_shape shape = code->exists ? code->t.shape : raw->t.shape;
-    RQ_TRY(rq_codes_check(q, &shape, b->err) ? rq_fail_in(b->err, RQ_BAD_SHAPE, "value '%s'", v->name) : RQ_OK);
-    if (!code->exists) {
-        if (raw->t.dtype != RQ_DTYPE_F32)
-            return rq_fail(b->err, RQ_UNSUPPORTED, "value '%s' is quantized from %s; only f32 can be", v->name,
-                           rq_dtype_name(raw->t.dtype));
-        if (raw->known) {
-            RQ_TRY(convert_known(b, value, RQ_FORM_RAW, RQ_FORM_CODE));
-        } else {
-            RQ_TRY(add_conversion(b, RQ_STEP_QUANTIZE, value, RQ_FORM_RAW, RQ_FORM_CODE));
-            RQ_TRY(rq_plan_make_form(b, value, RQ_FORM_CODE, q->dtype, &shape, b->seg->n_steps - 1));
-        }
-    }
-    if (kind == RQ_FORM_REAL) {
-        if (code->known)
-            return convert_known(b, value, RQ_FORM_CODE, RQ_FORM_REAL);
-        RQ_TRY(add_conversion(b, RQ_STEP_DEQUANTIZE, value, RQ_FORM_CODE, RQ_FORM_REAL));
-        RQ_TRY(rq_plan_make_form(b, value, RQ_FORM_REAL, RQ_DTYPE_F32, &shape, b->seg->n_steps - 1));
-    }
-    return RQ_OK;
+    const rq_form *any = rq_plan_any_form(b, value), *code = rq_plan_form(b, value, RQ_FORM_CODE);
+    const bool last = rq_plan_form(b, value, RQ_FORM_LAST)->exists;
+    if (!q || !any || kind == RQ_FORM_RAW)
+        return rq_fail(b->err, RQ_INTERNAL, "value '%s' is used before it is made", name);
+    RQ_TRY(rq_codes_check(q, &any->t.shape, b->err) ? rq_fail_in(b->err, RQ_BAD_SHAPE, "value '%s'", name) : RQ_OK);
+    if (kind == RQ_FORM_LAST)
+        return code->exists ? turn(b, value, RQ_FORM_CODE, RQ_FORM_LAST) : round_reals(b, value, RQ_FORM_LAST);
+    if (kind == RQ_FORM_CODE)
+        return last ? turn(b, value, RQ_FORM_LAST, RQ_FORM_CODE) : round_reals(b, value, RQ_FORM_CODE);
+    if (!code->exists && !last)
+        RQ_TRY(round_reals(b, value, RQ_FORM_CODE));
+    if (code->known)
+        return convert_known(b, value, RQ_FORM_CODE, RQ_FORM_REAL);
+    return convert(b, RQ_STEP_DEQUANTIZE, value, code->exists ? RQ_FORM_CODE : RQ_FORM_LAST, RQ_FORM_REAL,
+                   RQ_DTYPE_F32);
 }
 
 /* The form that says what a value's size is, whichever exists. */

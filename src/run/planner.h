@@ -1,5 +1,5 @@
 /* run/planner.h — what the files of the planner share: plan.c walks the nodes, plan_forms.c keeps the forms of values and
- * converts them, plan_decide.c says how a node runs. */
+ * converts them, plan_decide.c says how a node runs, plan_last.c who runs on channels-last codes. */
 #ifndef RQ_RUN_PLANNER_H
 #define RQ_RUN_PLANNER_H
 
@@ -30,6 +30,9 @@ static inline rq_form *rq_plan_form(rq_planner *b, rq_id value, rq_form_kind kin
 const rq_form *rq_plan_any_form(rq_planner *b, rq_id value);
 /* Where the reals of a node's output go first: rounded afterwards when the value is annotated. */
 rq_form_kind rq_plan_real_target(const rq_graph *g, rq_id value);
+/* `to` becomes a view of the bytes of `from`, which exists. */
+rq_status rq_plan_make_view(rq_planner *b, int32_t from, rq_id to, rq_form_kind kind, rq_dtype d,
+                            const rq_shape *shape);
 rq_status rq_plan_make_form(rq_planner *b, rq_id value, rq_form_kind kind, rq_dtype d, const rq_shape *shape, int def);
 /* See to it that a form exists at this point of the plan. */
 rq_status rq_plan_need(rq_planner *b, rq_id value, rq_form_kind kind);
@@ -38,6 +41,38 @@ void rq_plan_use_form(rq_planner *b, int32_t form, int step);
 /* Values that later nodes use keep all their forms; which of them will be wanted is not known yet. */
 void rq_plan_keep_for_later(rq_planner *b);
 rq_step *rq_plan_add_step(rq_planner *b, rq_step_kind kind); /* NULL: no memory */
+
+/* ---- plan_last.c ---- */
+
+/* Sets args.last of a step whose mode is decided (args describe the node, rq_plan_describe), and in_q and out_q of what lies
+ * channels-last. */
+rq_status rq_plan_choose_last(rq_planner *b, rq_step *step);
+/* Input or output i of a step, of this shape and, with `known`, of a content that never changes: which form it takes when codes are wanted. */
+rq_form_kind rq_plan_code_form(const rq_step *step, const rq_shape *shape, bool known);
+/* Images [n][c][s] of a tensor of rank 2 or more. */
+void rq_plan_image(const rq_shape *shape, int64_t *n, int64_t *c, int64_t *s);
+/* Do a view's input and output have the same bytes channels-last, too? */
+bool rq_plan_views_last(rq_planner *b, rq_id from, const rq_shape *to);
+
+/* ---- plan_regions.c ---- */
+
+/* Who makes and who reads the forms of a segment, by form. */
+typedef struct rq_plan_uses {
+    int32_t *maker, *reader; /* step; the last reader; -1: none */
+    int32_t *n_readers;      /* a view counts for two: what is done to it must not be done to its owner */
+    bool *kept;              /* read by others than steps: later segments, taps, subgraphs, the caller */
+} rq_plan_uses;
+/* Arrays live in `a`. Zero-initialize u before the first call. */
+rq_status rq_plan_count_uses(rq_planner *b, rq_arena *a, rq_plan_uses *u);
+/* Functions of one code become tables; `work` is for what is needed meanwhile. */
+rq_status rq_plan_regions(rq_planner *b, rq_arena *work);
+
+/* ---- plan_posts.c ---- */
+
+/* What follows a product and can be done to its output goes there. */
+rq_status rq_plan_posts(rq_planner *b, rq_arena *work);
+/* When forms have their places. */
+void rq_plan_bind_posts(rq_planner *b);
 
 /* ---- plan_decide.c ---- */
 

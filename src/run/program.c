@@ -6,7 +6,9 @@
 #include <string.h>
 
 #include "base/clock.h"
+#include "kernels/relayout.h"
 #include "quant/codes.h"
+#include "run/planner.h"
 
 typedef struct last_use {
     rq_program *p;
@@ -26,7 +28,9 @@ rq_status rq_program_create(rq_program **out, const rq_graph *g, const rq_sessio
     rq_program *p = rq_mem_zalloc(1, sizeof *p);
     if (!p)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory planning the graph");
-    *p = (rq_program) { .g = g, .cfg = cfg, .k = k, .threads = threads, .outer = outer };
+    *p = (rq_program) {
+        .g = g, .cfg = cfg, .k = k, .threads = threads, .outer = outer, .plain = outer ? outer->plain : 0
+    };
     rq_status st = rq_order(g, &p->order, &p->n_order, err);
     p->forms = rq_mem_zalloc((size_t)g->n_values * RQ_N_FORMS + 1, sizeof *p->forms);
     p->last_use = rq_mem_alloc((size_t)g->n_values + 1, sizeof *p->last_use);
@@ -73,6 +77,7 @@ void rq_program_destroy(rq_program *p)
     rq_mem_free(p->order);
     rq_mem_free(p->last_use);
     rq_mem_free(p->taps);
+    rq_packs_release(&p->packs);
     rq_mem_free(p);
 }
 
@@ -126,8 +131,7 @@ static void start_forms(rq_program *p, const rq_tensor *in)
             const rq_qparams *q = rq_graph_qparams(g, v);
             rq_form_kind kind = !q ? RQ_FORM_REAL : val->constant.dtype == q->dtype ? RQ_FORM_CODE : RQ_FORM_RAW;
             rq_form *f = &p->forms[rq_form_id(v, kind)];
-            f->t = val->constant;
-            f->t.storage = NULL; /* the graph owns it */
+            f->t = val->constant; /* its storage, too (ops/packs.h), which the graph holds */
             f->exists = f->known = true;
         } else if (val->kind == RQ_VALUE_INPUT || val->kind == RQ_VALUE_CAPTURED) {
             const rq_tensor *t = start_of(p, in, v);
@@ -135,9 +139,10 @@ static void start_forms(rq_program *p, const rq_tensor *in)
                 continue;
             rq_form *f = &p->forms[rq_form_id(v, fed_form(g, v))];
             f->t = *t;
-            f->t.storage = NULL;
             f->exists = f->fed = true;
             f->known = val->kind == RQ_VALUE_CAPTURED && p->outer->forms[rq_form_id(val->outer, RQ_FORM_REAL)].known;
+            if (!f->known)
+                f->t.storage = NULL;
         }
     }
 }
@@ -244,17 +249,56 @@ static rq_status run_operator(rq_program *p, rq_step *s, rq_err *err)
     return st;
 }
 
+static void run_conversion(rq_program *p, rq_step *s)
+{
+    rq_tensor *x = &p->forms[s->in_form[0]].t, *y = &p->forms[s->out_form[0]].t;
+    const rq_qparams *q = rq_graph_qparams(p->g, s->value);
+    const rq_form_kind from = (rq_form_kind)(s->in_form[0] % RQ_N_FORMS),
+                       to = (rq_form_kind)(s->out_form[0] % RQ_N_FORMS);
+    if (from != RQ_FORM_LAST && to != RQ_FORM_LAST) {
+        if (s->kind == RQ_STEP_QUANTIZE)
+            rq_codes_from_reals_on(p->threads, y, x, q, p->k);
+        else
+            rq_codes_to_reals_on(p->threads, y, x, q, p->k);
+        return;
+    }
+    rq_relayout r = { .k = p->k,
+                      .threads = p->threads,
+                      .is_signed = q->dtype == RQ_DTYPE_S8,
+                      .scale = q->scale[0],
+                      .zp = q->zero_point[0] };
+    rq_plan_image(&x->shape, &r.n, &r.c, &r.s);
+    if (s->kind == RQ_STEP_QUANTIZE)
+        rq_relayout_quantize(&r, y->u8, x->f32);
+    else if (s->kind == RQ_STEP_DEQUANTIZE)
+        rq_relayout_dequantize(&r, y->f32, x->u8);
+    else if (to == RQ_FORM_LAST)
+        rq_relayout_to_last(&r, y->u8, x->u8);
+    else
+        rq_relayout_from_last(&r, y->u8, x->u8);
+}
+
+/* Codes of less than a byte may end within one: what is left of it is 0, not what lay there before. */
+static void clear_ends(const rq_program *p, const rq_step *s)
+{
+    for (int i = 0; i < s->args.n_out; i++) {
+        const rq_form *f = s->out_form[i] >= 0 ? &p->forms[s->out_form[i]] : NULL;
+        const int bits = f && !f->made_late && f->t.bytes ? rq_dtype_bits(f->t.dtype) : 0;
+        if (bits > 0 && bits < 8)
+            f->t.u8[f->t.bytes - 1] = 0;
+    }
+}
+
 static rq_status run_step(rq_program *p, rq_step *s, rq_err *err)
 {
+    clear_ends(p, s);
     double start = p->cfg->profile ? rq_clock_ms() : 0;
     if (s->kind == RQ_STEP_OP)
         RQ_TRY(run_operator(p, s, err));
-    else if (s->kind == RQ_STEP_QUANTIZE)
-        rq_codes_from_reals(&p->forms[s->out_form[0]].t, &p->forms[s->in_form[0]].t, rq_graph_qparams(p->g, s->value),
-                            p->k);
+    else if (s->kind == RQ_STEP_TABLE)
+        RQ_TRY(rq_int_table_forward(&s->args));
     else
-        rq_codes_to_reals(&p->forms[s->out_form[0]].t, &p->forms[s->in_form[0]].t, rq_graph_qparams(p->g, s->value),
-                          p->k);
+        run_conversion(p, s);
     if (p->cfg->profile)
         s->ms = rq_clock_ms() - start;
     for (int i = 0; i < s->args.n_out && p->n_taps; i++)
@@ -275,8 +319,9 @@ static bool key_holds(const rq_program *p, const rq_segment *seg)
     return true;
 }
 
-static rq_status run_segment(rq_program *p, rq_segment *seg, rq_err *err)
+static rq_status run_segment(rq_program *p, rq_segment *seg, const rq_tensor *bound, rq_err *err)
 {
+    RQ_TRY(rq_bind_outputs(p, seg, bound, err));
     for (int i = 0; i < seg->n_made; i++) {
         rq_form *f = &p->forms[seg->made[i]];
         if (f->view_of >= 0 && !f->known)
@@ -284,8 +329,8 @@ static rq_status run_segment(rq_program *p, rq_segment *seg, rq_err *err)
         if (f->known && p->n_taps)
             RQ_TRY(call_taps(p, seg->made[i] / RQ_N_FORMS, (rq_form_kind)(seg->made[i] % RQ_N_FORMS), err));
     }
-    for (int i = 0; i < seg->n_steps; i++)
-        RQ_TRY(run_step(p, &seg->steps[i], err));
+    for (int i = 0; i < seg->n_run; i++)
+        RQ_TRY(run_step(p, &seg->steps[seg->run[i]], err));
     return RQ_OK;
 }
 
@@ -295,7 +340,7 @@ static rq_status take_outputs(rq_program *p, rq_tensor *out, rq_err *err)
         const rq_form *f = &p->forms[rq_form_id(p->g->outputs[i], RQ_FORM_REAL)];
         if (!f->exists)
             return rq_fail(err, RQ_INTERNAL, "output '%s' was not made", p->g->values[p->g->outputs[i]].name);
-        if (f->t.storage)
+        if (f->made_late)
             rq_tensor_share(&out[i], &f->t);
         else if (rq_tensor_copy(&out[i], &f->t))
             return rq_fail(err, RQ_NO_MEMORY, "out of memory copying output '%s'", p->g->values[p->g->outputs[i]].name);
@@ -303,14 +348,51 @@ static rq_status take_outputs(rq_program *p, rq_tensor *out, rq_err *err)
     return RQ_OK;
 }
 
+/* A plan for these inputs has begun. */
+static void start(rq_program *p, const rq_tensor *in)
+{
+    if (p->planned && same_start(p, in))
+        return;
+    rq_program_forget(p);
+    start_forms(p, in);
+    p->planned = true;
+}
+
+/* One more segment, from position `from` of the order. */
+static rq_status add_segment(rq_program *p, int from, rq_err *err)
+{
+    if (!rq_mem_grow(&p->segs, p->n_segs, &p->cap_segs, sizeof *p->segs))
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory planning the graph");
+    RQ_TRY(rq_plan_segment(p, from, &p->segs[p->n_segs], err));
+    p->n_segs++;
+    return RQ_OK;
+}
+
+rq_status rq_program_plan(rq_program *p, const rq_tensor *in, rq_err *err)
+{
+    enum { PAGE = 4096 };
+    start(p, in);
+    if (p->n_segs)
+        return RQ_OK;
+    const rq_status st = add_segment(p, 0, err);
+    if (st) {
+        rq_program_forget(p);
+        return st;
+    }
+    rq_segment *seg = p->segs[0];
+    for (size_t i = 0; i < seg->block_bytes - seg->scratch_bytes; i += PAGE)
+        ((volatile char *)seg->block)[i] = 0;
+    for (size_t i = 0; i < seg->scratch_bytes; i += PAGE)
+        ((volatile char *)seg->scratch)[i] = 0;
+    return RQ_OK;
+}
+
 rq_status rq_program_run(rq_program *p, const rq_tensor *in, rq_tensor *out, rq_err *err)
 {
-    memset(out, 0, (size_t)p->g->n_outputs * sizeof *out);
-    if (!p->planned || !same_start(p, in)) {
-        rq_program_forget(p);
-        start_forms(p, in);
-        p->planned = true;
-    }
+    const rq_tensor *bound = out ? NULL : p->bound;
+    if (out)
+        memset(out, 0, (size_t)p->g->n_outputs * sizeof *out);
+    start(p, in);
     feed(p, in);
     rq_status st = p->n_taps ? call_first_taps(p, err) : RQ_OK;
     int from = 0, i = 0;
@@ -319,24 +401,19 @@ rq_status rq_program_run(rq_program *p, const rq_tensor *in, rq_tensor *out, rq_
             break;
         if (i >= p->n_segs || !key_holds(p, p->segs[i])) {
             drop_segments(p, i);
-            rq_segment *seg = NULL;
-            if (!rq_mem_grow(&p->segs, p->n_segs, &p->cap_segs, sizeof *p->segs))
-                st = rq_fail(err, RQ_NO_MEMORY, "out of memory planning the graph");
-            else
-                st = rq_plan_segment(p, from, &seg, err);
+            st = add_segment(p, from, err);
             if (st)
                 break;
-            p->segs[p->n_segs++] = seg;
         }
-        st = run_segment(p, p->segs[i], err);
+        st = run_segment(p, p->segs[i], bound, err);
         from = p->segs[i++]->next_node;
     } while (from < p->n_order);
     if (!st && i < p->n_segs)
         drop_segments(p, i);
     if (!st)
-        st = take_outputs(p, out, err);
+        st = out ? take_outputs(p, out, err) : rq_bind_take(p, bound, err);
     if (st) {
-        for (int k = 0; k < p->g->n_outputs; k++)
+        for (int k = 0; out && k < p->g->n_outputs; k++)
             rq_tensor_release(&out[k]);
         rq_program_forget(p);
     }

@@ -1,8 +1,8 @@
 /* run/program.h — a graph made runnable: the steps, where each tensor lives, and the state operators keep.
  *
- * A value has up to three forms: REAL (what operators see: reals, or an ordinary integer tensor), CODE (the
- * codes of an annotated value) and RAW (reals of an annotated value before they are rounded). Steps are operators
- * and the conversions between forms. All sizes in a plan are concrete.
+ * A value has up to four forms: REAL (what operators see: reals, or an ordinary integer tensor), CODE (the
+ * codes of an annotated value), RAW (reals of an annotated value before they are rounded) and LAST (its codes, u8 and channels-last:
+ * ops/op.h, args.last). Steps are operators and the conversions between forms. All sizes in a plan are concrete.
  *
  * A plan is a list of segments. Sizes that depend on data (NonZero, a computed Reshape, the result of an If) end a
  * segment; the next one is planned when they are known, and kept as long as they (the key) stay the same. So a model
@@ -12,9 +12,10 @@
 
 #include "graph/graph.h"
 #include "ops/op.h"
+#include "ops/packs.h"
 #include "requant/session.h"
 
-typedef enum rq_form_kind { RQ_FORM_REAL, RQ_FORM_CODE, RQ_FORM_RAW, RQ_N_FORMS } rq_form_kind;
+typedef enum rq_form_kind { RQ_FORM_REAL, RQ_FORM_CODE, RQ_FORM_RAW, RQ_FORM_LAST, RQ_N_FORMS } rq_form_kind;
 
 typedef struct rq_form {
     rq_tensor t;     /* type and shape; data: NULL while planning, unless `known` */
@@ -27,7 +28,13 @@ typedef struct rq_form {
     size_t offset;   /* in the segment's block */
 } rq_form;
 
-typedef enum rq_step_kind { RQ_STEP_OP, RQ_STEP_QUANTIZE, RQ_STEP_DEQUANTIZE } rq_step_kind;
+typedef enum rq_step_kind {
+    RQ_STEP_OP,
+    RQ_STEP_QUANTIZE,   /* RAW to CODE or LAST */
+    RQ_STEP_DEQUANTIZE, /* CODE or LAST to REAL */
+    RQ_STEP_RELAYOUT,   /* CODE to LAST or back */
+    RQ_STEP_TABLE,      /* codes to codes: what stood between a dequantization and a quantization (plan_regions.c) */
+} rq_step_kind;
 
 typedef enum rq_step_mode {                /* of an operator */
                             RQ_MODE_REAL,  /* row.forward on reals */
@@ -46,6 +53,8 @@ typedef struct rq_step {
     const char *reason;          /* why an operator with annotated values runs on reals */
     void *state;
     uint8_t (*moved)[256]; /* RQ_MODE_CODES: a table per output, where parameters change on the way; NULL: nowhere */
+    int32_t *other_form;   /* [n_post] second operands of args.post, -1: none */
+    bool gone;             /* others do its work: it does not run */
     size_t scratch;
     struct rq_program **child; /* [n_attr] of subgraphs, made when first run */
     double ms, macs;
@@ -61,14 +70,19 @@ typedef struct rq_segment {
     rq_arena arena;
     rq_step *steps;
     int n_steps, cap_steps;
+    int32_t *run; /* [n_run] steps that are done, in order */
+    int n_run;
     int next_node; /* position in order where the next segment starts */
     rq_key *keys;
     int n_keys, cap_keys;
     int32_t *made; /* forms this segment makes (to forget them with it) */
     int n_made, cap_made;
     void *block;
-    size_t block_bytes;
+    size_t block_bytes, scratch_bytes; /* of both; of the scratch alone */
     void *scratch;
+    int32_t *
+        out_root; /* [n_outputs] the form of this segment that may lie where output i is bound; -1: none, it is copied */
+    rq_packs packs; /* what its operators asked for */
 } rq_segment;
 
 typedef struct rq_tap {
@@ -77,6 +91,12 @@ typedef struct rq_tap {
     rq_tap_codes_fn fn_codes;
     void *arg;
 } rq_tap;
+
+enum { /* rq_program.plain: parts of the planner that are left out or forced, for tests; the results are the same */
+       RQ_PLAIN_NO_LAST = 1u << 0,  /* all codes lie as the file has them */
+       RQ_PLAIN_ALL_LAST = 1u << 1, /* who can run on channels-last codes wants them */
+       RQ_PLAIN_STEPS = 1u << 2,    /* each node is a step of its own */
+};
 
 typedef struct rq_program {
     const rq_graph *g;
@@ -92,7 +112,11 @@ typedef struct rq_program {
     int n_segs, cap_segs;
     rq_tap *taps; /* of the session; NULL in subgraphs */
     int n_taps, cap_taps;
+    const rq_tensor
+        *bound;     /* [n_outputs] where outputs go that are not handed out; data NULL: nowhere. Of the session */
+    rq_packs packs; /* of segments that are gone, for those to come */
     bool planned;
+    unsigned plain; /* RQ_PLAIN_*, set before the first run; 0: everything */
 } rq_program;
 
 /* A program for g (which must be bound to rows, and outlive it). */
@@ -103,12 +127,20 @@ void rq_program_destroy(rq_program *p);
 void rq_program_forget(rq_program *p);
 
 /* Run with a tensor per graph input (dtype NONE: use the default); captured values come from `outer`. out[n_outputs] are
- * overwritten with tensors of their own. */
+ * overwritten with tensors of their own; NULL: they go where p->bound says. */
 rq_status rq_program_run(rq_program *p, const rq_tensor *in, rq_tensor *out, rq_err *err);
+/* Plan for such inputs (data may be NULL) as far as can be without running, and touch the memory of the plan. */
+rq_status rq_program_plan(rq_program *p, const rq_tensor *in, rq_err *err);
+
+/* bind.c: which forms of seg may lie in the caller's memory; put them there, or back (bound NULL); what is left is copied. */
+rq_status rq_bind_plan(const rq_program *p, rq_segment *seg);
+rq_status rq_bind_outputs(rq_program *p, const rq_segment *seg, const rq_tensor *bound, rq_err *err);
+rq_status rq_bind_take(const rq_program *p, const rq_tensor *bound, rq_err *err);
 
 /* plan.c: plan one more segment, starting at position `from` of the order. */
 rq_status rq_plan_segment(rq_program *p, int from, rq_segment **out, rq_err *err);
 void rq_plan_segment_destroy(rq_program *p, rq_segment *seg);
+void rq_plan_release_state(rq_step *s);
 /* memory.c: place the forms that `seg` makes in its block and bind them. */
 rq_status rq_memory_plan(rq_program *p, rq_segment *seg);
 

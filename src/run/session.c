@@ -1,23 +1,20 @@
-/* run/session.c — the public face of programs: a private copy of the graph, raised and bound to rows; inputs matched
- * by name; taps; what the layers were. */
+/* run/session.c — the public face of programs: a graph, the model's own or a private copy, raised and bound to rows and shared by the sessions of
+ * a model; inputs matched by name; taps; what the layers were. */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/cpu.h"
 #include "ops/sequence.h"
 #include "run/feeds.h"
-#include "run/program.h"
+#include "run/session_priv.h"
 
-struct rq_session {
-    rq_session_cfg cfg;
-    rq_graph *g;
-    rq_kernels k;
-    rq_threads *threads;
-    rq_program *program;
-    rq_tensor *feeds; /* [n_inputs] */
-    rq_layer_info *layers;
-    int n_layers, cap_layers;
-};
+static void model_release(rq_session_model *m)
+{
+    if (m && atomic_fetch_sub(&m->refs, 1) == 1) {
+        rq_graph_destroy(m->g);
+        rq_mem_free(m);
+    }
+}
 
 void rq_session_destroy(rq_session *s)
 {
@@ -25,52 +22,111 @@ void rq_session_destroy(rq_session *s)
         return;
     rq_program_destroy(s->program);
     rq_threads_destroy(s->threads);
-    rq_graph_destroy(s->g);
+    model_release(s->model);
     rq_mem_free(s->feeds);
+    rq_mem_free(s->bound);
     rq_mem_free(s->layers);
     rq_mem_free(s);
 }
 
-static rq_status build(rq_session *s, const rq_graph *g, rq_err *err)
+/* The model of a graph, which is changed for running. Takes g. */
+static rq_status make_model(rq_session_model **out, rq_graph *g, bool literal, rq_err *err)
+{
+    rq_session_model *m = rq_mem_zalloc(1, sizeof *m);
+    if (!m) {
+        rq_graph_destroy(g);
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory making a session");
+    }
+    atomic_init(&m->refs, 1);
+    m->g = g;
+    *out = m;
+    rq_ops_bind(g);
+    if (!literal)
+        RQ_TRY(rq_raise_to_run(g, err));
+    RQ_TRY(rq_sequence_resolve(g, err));
+    rq_ops_bind(g);
+    return rq_ops_check(g, true, err);
+}
+
+/* What a session has besides its model, which it takes a share of. */
+static rq_status build(rq_session *s, rq_session_model *m, rq_err *err)
 {
     unsigned cpu;
+    atomic_fetch_add(&m->refs, 1);
+    s->model = m;
+    s->g = m->g;
     RQ_TRY(rq_cpu_pinned(&cpu, err));
     rq_kernels_init(&s->k, cpu);
     s->k.library = s->cfg.onednn;
     s->k.spec = s->cfg.match == RQ_MATCH_SPEC;
-    if (rq_graph_copy(&s->g, g))
-        return rq_fail(err, RQ_NO_MEMORY, "out of memory copying the graph");
-    rq_ops_bind(s->g);
-    if (!s->cfg.literal)
-        RQ_TRY(rq_raise_to_run(s->g, err));
-    RQ_TRY(rq_sequence_resolve(s->g, err));
-    rq_ops_bind(s->g);
-    RQ_TRY(rq_ops_check(s->g, true, err));
     if (s->cfg.threads < 0)
         return rq_fail(err, RQ_BAD_ARG, "%d threads were asked for, expected at least 1, or 0 for one per core",
                        s->cfg.threads);
     if (rq_threads_create(&s->threads, s->cfg.threads))
         return rq_fail(err, RQ_NO_MEMORY, "out of memory starting threads");
     s->feeds = rq_mem_zalloc((size_t)s->g->n_inputs + 1, sizeof *s->feeds);
-    if (!s->feeds)
+    s->bound = rq_mem_zalloc((size_t)s->g->n_inputs + (size_t)s->g->n_outputs + 1, sizeof *s->bound);
+    if (!s->feeds || !s->bound)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory making a session");
     return rq_program_create(&s->program, s->g, &s->cfg, &s->k, s->threads, NULL, err);
 }
 
-rq_status rq_session_create(rq_session **out, const rq_graph *g, const rq_session_cfg *cfg, rq_err *err)
+static rq_status create(rq_session **out, rq_session_model *m, const rq_session_cfg *cfg, rq_err *err)
 {
     rq_session *s = rq_mem_zalloc(1, sizeof *s);
     if (!s)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory making a session");
     if (cfg)
         s->cfg = *cfg;
-    rq_status st = build(s, g, err);
+    const rq_status st = build(s, m, err);
     if (st) {
         rq_session_destroy(s);
         return st;
     }
     *out = s;
     return RQ_OK;
+}
+
+/* Takes g. */
+static rq_status create_of(rq_session **out, rq_graph *g, const rq_session_cfg *cfg, rq_err *err)
+{
+    rq_session_model *m = NULL;
+    rq_status st = make_model(&m, g, cfg && cfg->literal, err);
+    if (!st)
+        st = create(out, m, cfg, err);
+    model_release(m);
+    return st;
+}
+
+rq_status rq_session_create(rq_session **out, const rq_graph *g, const rq_session_cfg *cfg, rq_err *err)
+{
+    rq_graph *copy;
+    if (rq_graph_copy(&copy, g))
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory copying the graph");
+    return create_of(out, copy, cfg, err);
+}
+
+rq_status rq_session_load(rq_session **out, const char *path, const rq_session_cfg *cfg, rq_err *err)
+{
+    rq_graph *g;
+    RQ_TRY(rq_load(&g, path, err));
+    return create_of(out, g, cfg, err);
+}
+
+rq_status rq_session_load_memory(rq_session **out, const void *data, size_t size, const rq_session_cfg *cfg,
+                                 rq_err *err)
+{
+    rq_graph *g;
+    RQ_TRY(rq_load_memory(&g, data, size, err));
+    return create_of(out, g, cfg, err);
+}
+
+rq_status rq_session_share(rq_session **out, const rq_session *s, const rq_session_cfg *cfg, rq_err *err)
+{
+    if (cfg && cfg->literal != s->cfg.literal)
+        return rq_fail(err, RQ_BAD_ARG, "a session that %s cannot share the model of one that %s",
+                       cfg->literal ? "is literal" : "is not literal", s->cfg.literal ? "is" : "is not");
+    return create(out, s->model, cfg ? cfg : &s->cfg, err);
 }
 
 /* ---- running ---- */
@@ -109,18 +165,42 @@ rq_status rq_session_tap_codes(rq_session *s, const char *value, rq_tap_codes_fn
 
 /* ---- what ran ---- */
 
+/* What a step reads and writes; a view moves nothing. */
+static double moved_bytes(const rq_program *p, const rq_step *s)
+{
+    double sum = 0;
+    const void *first = s->args.n_in && s->in_form[0] >= 0 ? p->forms[s->in_form[0]].t.data : NULL;
+    for (int i = 0; i < s->args.n_out; i++)
+        if (s->out_form[i] >= 0 && p->forms[s->out_form[i]].t.data != first)
+            sum += (double)p->forms[s->out_form[i]].t.bytes;
+    for (int i = 0; i < s->args.n_in && sum > 0; i++)
+        if (s->in_form[i] >= 0)
+            sum += (double)p->forms[s->in_form[i]].t.bytes;
+    return sum;
+}
+
+/* A change of order is no layer: its time and bytes are those of the layer it is made for, at the end of the one before. */
 static rq_status list_layers(rq_session *s, const rq_program *p)
 {
+    double ms = 0, bytes = 0;
     for (int i = 0; i < p->n_segs; i++)
         for (int k = 0; k < p->segs[i]->n_steps; k++) {
             const rq_step *step = &p->segs[i]->steps[k];
+            if (step->kind == RQ_STEP_RELAYOUT) {
+                ms += step->ms;
+                bytes += moved_bytes(p, step);
+                continue;
+            }
             if (!rq_mem_grow(&s->layers, s->n_layers, &s->cap_layers, sizeof *s->layers))
                 return RQ_NO_MEMORY;
             rq_layer_info *l = &s->layers[s->n_layers++];
-            *l = (rq_layer_info) { .name = "", .output = "", .ms = step->ms, .macs = step->macs };
+            *l = (rq_layer_info) {
+                .name = "", .output = "", .ms = ms + step->ms, .macs = step->macs, .bytes = bytes + moved_bytes(p, step)
+            };
+            ms = bytes = 0;
             if (step->kind != RQ_STEP_OP) {
                 l->name = l->output = p->g->values[step->value].name;
-                l->op = step->kind == RQ_STEP_QUANTIZE ? "QuantizeLinear" : "DequantizeLinear";
+                l->op = step->kind == RQ_STEP_DEQUANTIZE ? "DequantizeLinear" : "QuantizeLinear";
                 continue;
             }
             const rq_node *n = step->args.node;
@@ -134,6 +214,10 @@ static rq_status list_layers(rq_session *s, const rq_program *p)
                 if (step->child[a])
                     RQ_TRY(list_layers(s, step->child[a]));
         }
+    if (s->n_layers) {
+        s->layers[s->n_layers - 1].ms += ms;
+        s->layers[s->n_layers - 1].bytes += bytes;
+    }
     return RQ_OK;
 }
 

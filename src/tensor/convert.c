@@ -6,55 +6,42 @@
 #include <math.h>
 #include <string.h>
 
-static float from_bits(uint32_t u)
-{
-    float f;
-    memcpy(&f, &u, sizeof f);
-    return f;
-}
+#include "base/half.h"
 
-static uint32_t to_bits(float f)
-{
-    uint32_t u;
-    memcpy(&u, &f, sizeof u);
-    return u;
-}
+/* ---- halves ---- */
 
 float rq_convert_f16_to_f32(uint16_t h)
 {
-    uint32_t sign = (uint32_t)(h & 0x8000) << 16, e = (h >> 10) & 31, m = h & 1023;
-    if (e == 31)
-        return from_bits(sign | 0x7f800000u | m << 13);
-    if (e == 0) {
-        float v = (float)m * 0x1p-24f;
-        return sign ? -v : v;
-    }
-    return from_bits(sign | (e + 112) << 23 | m << 13);
+    return rq_half_to_float(h);
 }
 
 uint16_t rq_convert_f32_to_f16(float f)
 {
-    uint32_t u = to_bits(f), sign = u >> 16 & 0x8000, a = u & 0x7fffffff;
-    if (a > 0x7f800000)
-        return (uint16_t)(sign | 0x7e00 | (a >> 13 & 0x3ff));
-    if (a >= 0x477ff000) /* 65520 and above round to infinity */
-        return (uint16_t)(sign | 0x7c00);
-    if (a < 0x38800000) { /* below 2^-14: subnormal, in steps of 2^-24 */
-        float v = fabsf(f) * 0x1p24f;
-        return (uint16_t)(sign | (uint32_t)nearbyintf(v));
-    }
-    a += 0xfff + (a >> 13 & 1);
-    return (uint16_t)(sign | (a - 0x38000000) >> 13);
+    return rq_half_from_float(f);
 }
+
+void rq_convert_f16_to_f32_each(float *dst, const uint16_t *src, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = rq_half_to_float(src[i]);
+}
+
+void rq_convert_f32_to_f16_each(uint16_t *dst, const float *src, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        dst[i] = rq_half_from_float(src[i]);
+}
+
+/* ---- bfloat16 ---- */
 
 float rq_convert_bf16_to_f32(uint16_t h)
 {
-    return from_bits((uint32_t)h << 16);
+    return rq_half_float_of((uint32_t)h << 16);
 }
 
 uint16_t rq_convert_f32_to_bf16(float f)
 {
-    uint32_t u = to_bits(f);
+    uint32_t u = rq_half_bits_of(f);
     if ((u & 0x7fffffff) > 0x7f800000)
         return (uint16_t)(u >> 16 | 0x40);
     return (uint16_t)((u + 0x7fff + (u >> 16 & 1)) >> 16);
@@ -108,7 +95,7 @@ static bool common_f8(rq_dtype d, float f, uint8_t *code)
 {
     const bool e4m3 = d == RQ_DTYPE_F8E4M3FN;
     const int man = e4m3 ? 3 : 2, bias = e4m3 ? 7 : 15, drop = 23 - man;
-    const uint32_t u = to_bits(f), a = u & 0x7fffffff, sign = u >> 24 & 0x80;
+    const uint32_t u = rq_half_bits_of(f), a = u & 0x7fffffff, sign = u >> 24 & 0x80;
     if (a >= (uint32_t)(128 - bias) << 23) { /* normal: at least 2^(1 - bias) */
         const uint32_t r = ((a + ((1u << (drop - 1)) - 1) + (a >> drop & 1)) >> drop) - ((uint32_t)(127 - bias) << man);
         *code = (uint8_t)(sign | r);

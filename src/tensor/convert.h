@@ -10,6 +10,9 @@
 
 float rq_convert_f16_to_f32(uint16_t h);
 uint16_t rq_convert_f32_to_f16(float f);
+/* n of them; dst and src do not overlap. */
+void rq_convert_f16_to_f32_each(float *dst, const uint16_t *src, int64_t n);
+void rq_convert_f32_to_f16_each(uint16_t *dst, const float *src, int64_t n);
 float rq_convert_bf16_to_f32(uint16_t h);
 uint16_t rq_convert_f32_to_bf16(float f);
 /* d: one of the F8* types or F4E2M1 (low 4 bits of code). */

@@ -158,7 +158,9 @@ static void read_run(float *dst, const rq_strided *v, int64_t at, int64_t n, int
     }
     case RQ_DTYPE_F16: {
         const uint16_t *x = (const uint16_t *)v->data + at;
-        for (int64_t i = 0; i < n; i++)
+        if (step == 1)
+            rq_convert_f16_to_f32_each(dst, x, n);
+        for (int64_t i = 0; i < n && step != 1; i++)
             dst[i] = rq_convert_f16_to_f32(x[i * step]);
         return;
     }
@@ -187,7 +189,9 @@ static void write_run(const float *src, const rq_strided *v, int64_t at, int64_t
     }
     case RQ_DTYPE_F16: {
         uint16_t *y = (uint16_t *)v->data + at;
-        for (int64_t i = 0; i < n; i++)
+        if (step == 1)
+            rq_convert_f32_to_f16_each(y, src, n);
+        for (int64_t i = 0; i < n && step != 1; i++)
             y[i * step] = rq_convert_f32_to_f16(src[i]);
         return;
     }

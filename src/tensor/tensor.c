@@ -1,39 +1,12 @@
-/* tensor/tensor.c — counted storage and element access. */
+/* tensor/tensor.c — making and sharing tensors, and element access. */
 #include "requant/tensor.h"
 
 #include <math.h>
-#include <stdatomic.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "tensor/convert.h"
 #include "tensor/storage.h"
-
-struct rq_storage {
-    atomic_int refs;
-    void *data;
-    void (*free_fn)(void *data, void *arg);
-    void *arg;
-};
-
-static void free_block(void *data, void *arg)
-{
-    (void)arg;
-    rq_mem_free(data);
-}
-
-static rq_status storage_create(struct rq_storage **out, void *data, void (*free_fn)(void *, void *), void *arg)
-{
-    struct rq_storage *s = rq_mem_alloc(1, sizeof *s);
-    if (!s)
-        return RQ_NO_MEMORY;
-    atomic_init(&s->refs, 1);
-    s->data = data;
-    s->free_fn = free_fn;
-    s->arg = arg;
-    *out = s;
-    return RQ_OK;
-}
 
 rq_status rq_tensor_create(rq_tensor *t, rq_dtype d, const rq_shape *shape, bool clear)
 {
@@ -44,10 +17,10 @@ rq_status rq_tensor_create(rq_tensor *t, rq_dtype d, const rq_shape *shape, bool
     made.data = clear ? rq_mem_zalloc(made.bytes, 1) : rq_mem_alloc(made.bytes, 1);
     if (!made.data)
         return RQ_NO_MEMORY;
-    rq_status st = storage_create(&made.storage, made.data, free_block, NULL);
-    if (st) {
+    made.storage = rq_storage_create_block(made.data, made.bytes);
+    if (!made.storage) {
         rq_mem_free(made.data);
-        return st;
+        return RQ_NO_MEMORY;
     }
     *t = made;
     return RQ_OK;
@@ -63,7 +36,9 @@ rq_status rq_tensor_wrap(rq_tensor *t, rq_dtype d, const rq_shape *shape, void *
 {
     rq_tensor made = rq_tensor_view(d, shape, data);
     *t = (rq_tensor) { 0 };
-    RQ_TRY(storage_create(&made.storage, data, free_fn, arg));
+    made.storage = rq_storage_create(data, made.bytes, free_fn, arg);
+    if (!made.storage)
+        return RQ_NO_MEMORY;
     *t = made;
     return RQ_OK;
 }
@@ -71,8 +46,7 @@ rq_status rq_tensor_wrap(rq_tensor *t, rq_dtype d, const rq_shape *shape, void *
 void rq_tensor_share(rq_tensor *dst, const rq_tensor *src)
 {
     *dst = *src;
-    if (dst->storage)
-        atomic_fetch_add(&dst->storage->refs, 1);
+    rq_storage_hold(dst->storage);
 }
 
 rq_status rq_tensor_copy(rq_tensor *dst, const rq_tensor *src)
@@ -85,10 +59,10 @@ rq_status rq_tensor_copy(rq_tensor *dst, const rq_tensor *src)
         return RQ_NO_MEMORY;
     if (src->bytes)
         memcpy(made.data, src->data, src->bytes);
-    rq_status st = storage_create(&made.storage, made.data, free_block, NULL);
-    if (st) {
+    made.storage = rq_storage_create_block(made.data, made.bytes);
+    if (!made.storage) {
         rq_mem_free(made.data);
-        return st;
+        return RQ_NO_MEMORY;
     }
     *dst = made;
     return RQ_OK;
@@ -98,22 +72,7 @@ void rq_tensor_release(rq_tensor *t)
 {
     struct rq_storage *s = t->storage;
     *t = (rq_tensor) { 0 };
-    if (s && atomic_fetch_sub(&s->refs, 1) == 1) {
-        s->free_fn(s->data, s->arg);
-        rq_mem_free(s);
-    }
-}
-
-rq_status rq_tensor_unshare(rq_tensor *t)
-{
-    const struct rq_storage *s = t->storage;
-    if (s && atomic_load(&s->refs) == 1 && s->free_fn == free_block)
-        return RQ_OK;
-    rq_tensor own;
-    RQ_TRY(rq_tensor_copy(&own, t));
-    rq_tensor_release(t);
-    *t = own;
-    return RQ_OK;
+    rq_storage_release(s);
 }
 
 int64_t rq_tensor_count(const rq_tensor *t)

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "../ops/build.h"
-#include "algo/fold.h"
+#include "fold/fold.h"
 #include "base/rng.h"
 #include "ops/op.h"
 #include "requant/requant.h"

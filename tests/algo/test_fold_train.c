@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "../ops/build.h"
-#include "algo/fold.h"
+#include "fold/fold.h"
 #include "algo/linear_quantizer.h"
 #include "base/rng.h"
 #include "ops/op.h"

@@ -11,7 +11,7 @@
 #include <cmocka.h>
 
 #include "algo/equalize.h"
-#include "algo/fold.h"
+#include "fold/fold.h"
 #include "base/mem.h"
 #include "graph/graph.h"
 #include "ok.h"

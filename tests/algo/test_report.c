@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -51,6 +52,27 @@ static void numbers_that_are_not_finite_are_counted_not_folded(void **state)
     rq_sums_add_one(&s, 2, 2);
     assert_int_equal(s.nonfinite, 2);
     assert_int_equal(s.lost, 1);
+    CHECK_CLOSE(rq_sums_sqnr_db(&s), 200, 0);
+}
+
+/* Long tensors are summed in strips; one that holds such a number is summed one by one. */
+static void not_finite_in_the_middle_of_a_long_tensor(void **state)
+{
+    (void)state;
+    enum { N = 3001 };
+    static float a[N], b[N];
+    for (int i = 0; i < N; i++)
+        a[i] = b[i] = (float)(i % 7);
+    a[5] = NAN;
+    b[1500] = INFINITY;
+    rq_sums s = { 0 };
+    rq_tensor x = view(a, N), y = view(b, N);
+    assert_int_equal(rq_sums_add(&s, &x, &y), RQ_OK);
+    assert_int_equal(s.nonfinite, 2);
+    assert_int_equal(s.lost, 1);
+    assert_int_equal(s.n, N - 2);
+    CHECK_CLOSE(s.aa, 428 * 91 + 0 + 1 + 4 + 9 + 16 - 25 - 4,
+                0); /* 3001 = 428 * 7 + 5; 5 % 7 and 1500 % 7 = 2 are left out */
     CHECK_CLOSE(rq_sums_sqnr_db(&s), 200, 0);
 }
 
@@ -267,11 +289,54 @@ static void outputs_lost_are_the_worst(void **state)
     rq_graph_destroy(broken);
 }
 
+/* Scales around an addition are divided by one of them, a Relu behind it included: both are compared in the units that readers see, what is added in
+ * those it was rounded to. The network and its samples are coremltools'. */
+static void sums_of_ratios_are_in_the_units_of_their_readers(void **state)
+{
+    (void)state;
+    static const char path[] = "tests/golden/coreml/w8a8/residual_symmetric_wqint8_afloat32_pc_iOS17_fp32.mlpackage";
+    rq_err err = { 0 };
+    rq_state *all;
+    rq_coreml *m;
+    rq_coreml_config *config;
+    rq_graph *model, *quantized;
+    rq_dataset *d;
+    rq_report r;
+    const rq_coreml_op_config op = rq_coreml_op_config_defaults(RQ_COREML_LINEAR_QUANTIZER);
+    if (rq_state_load(&all, "tests/golden/coreml/w8a8/data.npz", &err) || rq_coreml_open(&m, path, &err) ||
+        rq_load(&model, path, &err) || rq_coreml_config_create(&config, &err) ||
+        rq_coreml_config_set_global(config, &op, &err))
+        fail_msg("%s", err.text);
+    const rq_tensor *t = rq_state_find(all, "residual/calibration"); /* [24,1,4,8,8]: whole feeds */
+    assert_non_null(t);
+    const rq_dataset_array x = { .name = "x", .dtype = t->dtype, .shape = t->shape, .data = t->data };
+    if (rq_dataset_create(&d, &x, 1, model, NULL, &err) ||
+        rq_coreml_linear_quantize_activations(m, config, d, NULL, 0, NULL, &err) ||
+        rq_coreml_to_graph(&quantized, m, NULL, &err) || rq_report_compare(&r, model, quantized, d, NULL, &err))
+        fail_msg("%s", err.text);
+    int sums = 0;
+    for (int i = 0; i < r.n_layers; i++) {
+        const rq_report_layer *l = &r.layers[i];
+        if (!isnan(l->sqnr_db) && !(l->sqnr_db > 30))
+            fail_msg("%s '%s': %.1f dB", l->op, l->name, l->sqnr_db);
+        sums += !strcmp(l->op, "Add") && l->sqnr_db > 30 && l->scale < 0.1;
+    }
+    assert_int_equal(sums, 1);
+    rq_report_release(&r);
+    rq_dataset_close(d);
+    rq_graph_destroy(quantized);
+    rq_graph_destroy(model);
+    rq_coreml_config_destroy(config);
+    rq_coreml_close(m);
+    rq_state_destroy(all);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(sqnr_and_cosine_of_a_small_pair),
         cmocka_unit_test(numbers_that_are_not_finite_are_counted_not_folded),
+        cmocka_unit_test(not_finite_in_the_middle_of_a_long_tensor),
         cmocka_unit_test(silence),
         cmocka_unit_test(wilson_interval_as_published),
         cmocka_unit_test(top1_never_picks_nan),
@@ -281,6 +346,7 @@ int main(void)
         cmocka_unit_test(sentences_suit_their_numbers),
         cmocka_unit_test(a_model_of_nan_agrees_with_nothing),
         cmocka_unit_test(outputs_lost_are_the_worst),
+        cmocka_unit_test(sums_of_ratios_are_in_the_units_of_their_readers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

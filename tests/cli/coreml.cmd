@@ -4,3 +4,6 @@ mkdir out.mlpackage; echo '{"fileFormatVersion": "1.0.0", "itemInfoEntries": {"a
 requant info --modules cut.mlpackage
 mkdir empty.mlpackage; requant info empty.mlpackage
 requant run empty.mlpackage -d x.npz -o y.npz
+printf text > text.mlpackage; requant info text.mlpackage
+requant quantize gone.mlpackage -o q.mlpackage --mode weight-only --config c.yaml
+requant convert gone.mlpackage plain.mlpackage --decompress

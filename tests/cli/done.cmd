@@ -43,3 +43,5 @@ requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o pixels.onn
 requant quantize models/digits-cnn.onnx --ranges ranges.json -o r4.onnx --profile openvino | mask
 # layers by the names and types that rules go by
 requant info models/digits-cnn.onnx --modules | tail -16; requant info models/digits-cnn.onnx --modules -q --json - | grep -A6 modules
+# layers that lose time stay in float, if any do
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o fast.onnx --keep-losers-float --threads 1 | grep -cE 'no layer is slower|slower, but stays|kept in float' | sed 's/[1-9][0-9]*/some/'; requant info fast.onnx | mask | grep -c input

@@ -1,7 +1,6 @@
 # exit 1: the world is not as it should be
 requant info no-such-model.onnx
 requant info models/README.md
-requant convert models/digits-cnn.onnx -o never.onnx
 requant eval models/digits-cnn.onnx -d no-such-data.npz
 printf 'TRT-8501-EntropyCalibration2\nimage: 3c0' >cut.cache; requant quantize models/digits-cnn.onnx --ranges cut.cache -o never.onnx
 printf '{"image": [0, 1], "/5/Relu_output_1": [0, 2]}' >other.json; requant quantize models/digits-cnn.onnx --ranges other.json -o never.onnx

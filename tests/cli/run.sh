@@ -3,7 +3,7 @@
 # (stdout and stderr together) and their exit codes. A difference is a failure; --update rewrites the .out files, and
 # the difference is reviewed like code.
 #   tests/cli/run.sh COMMAND [--update] [NAME]...
-# Commands run in an empty folder that has models/ beside it; `mask` hides numbers that vary between machines.
+# Commands run in a folder that has models/ in it and ../golden/ beside it; `mask` hides numbers that vary between machines.
 set -u
 command=$(readlink -f "$1")
 shift
@@ -13,6 +13,7 @@ here=$(cd "$(dirname "$0")" && pwd)
 tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 mkdir "$tmp/bin"
+ln -s "$here/../golden" "$tmp/golden"
 ln -s "$command" "$tmp/bin/requant"
 PATH=$tmp/bin:$PATH
 LC_ALL=C

@@ -31,6 +31,7 @@ requant quantize models/digits-cnn.onnx -o out.onnx --mode weight-only --block-s
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --weights s2
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --activations s8 --weights u8
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --compat onnxruntime --exclude /12/Gem
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --exclude 'Cov*'
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --inputs s8
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --mean 0.5
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --inputs u8 --mean 0.1,0.2 --std 1,2,3
@@ -47,3 +48,7 @@ requant quantize models/digits-cnn.onnx -o out.onnx --mode dynamic --compat onnx
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --keep-relu; ls never.onnx
 requant quantize models/digits-cnn.onnx --ranges models/README.md -o out.onnx --percentile 99
 requant quantize models/digits-cnn.onnx --ranges models/README.md -d models/digits-test.npz -o out.onnx -n 16
+# what is slower in int8 can be left in float: both models must run, on the same inputs
+requant quantize models/digits-cnn.onnx --ranges r.json -o o.onnx --keep-losers-float
+requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o o.onnx --keep-losers-float --inputs u8
+requant quantize models/digits-cnn.onnx -o o.onnx --mode weight-only --keep-losers-float

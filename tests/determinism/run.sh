@@ -1,6 +1,6 @@
 #!/bin/sh
 # run.sh TMP ROWS REQUANT[...] [-- MODEL DATA OPTIONS]...: the same bytes everywhere. Each MODEL is quantized, with OPTIONS (one word
-# of the shell), on the first ROWS rows of DATA and run, as a float model and as the file that was made, under every RQ_CPU level of every REQUANT with one thread and with two.
+# of the shell), on the first ROWS rows of DATA and run, as a float model and as the file that was made, under every RQ_CPU level of every REQUANT with one thread, at the first level and the last one with two as well.
 # A REQUANT is a command, one word of the shell or several: 'qemu-aarch64 -L ROOT build-arm64/requant' is another machine.
 # Prints a row per network: the hashes that all ways share, or which way differs. Exit 1 when one does.
 # Without MODEL: the digits networks of models/ and of tests/golden, and the OCR classifier where RQ_REAL names the folder that
@@ -49,11 +49,12 @@ i=0
 while [ $i -lt $n_tools ]; do
     i=$((i + 1))
     eval "tool=\$tool_$i"
-    levels=$($tool --version | sed -n 's/^cpu: \([^,]*\),.*/\1/p' | sed 's/+fma//; s/avx512-vnni/vnni/; s/avx512-vbmi//')
+    levels=$($tool --version | sed -n 's/^cpu: \([^,]*\),.*/\1/p' | sed 's/+fma//; s/avx-vnni/avxvnni/; s/avx512-vnni/vnni/; s/avx512-vbmi//')
     case " $levels " in *" scalar "*) ;; *) levels="scalar $levels" ;; esac
     for level in $levels; do
-        ways="$ways $i:$level:1 $i:$level:2"
+        ways="$ways $i:$level:1"
     done
+    ways="$ways $i:scalar:2 $i:$level:2"
 done
 echo "ways:$ways ($rows rows)"
 

@@ -1,7 +1,5 @@
-/* tests/formats/test_mil_graph.c — Core ML packages run: every golden package whose operators have rows gives the outputs of
- * tests/golden/coreml within the tolerance its case states; the others are refused with the operator that has none. */
-#include <jansson.h>
-#include <math.h>
+/* tests/formats/test_mil_graph.c — Core ML packages as graphs: how many nodes of the golden W8A8 packages run on codes, and memory that runs
+ * out while one is read. What they compute is compared by tests/golden/case_coreml.c. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -16,103 +14,92 @@
 
 #define FOLDER "tests/golden/coreml/weights"
 
-static int n_run, n_refused;
+/* ---- on codes ---- */
 
-static void run_case(const json_t *c, const char *path)
-{
-    rq_graph *g = NULL;
-    rq_session *s = NULL;
-    rq_err err = { 0 };
-    const rq_status st = rq_load(&g, path, &err);
-    if (st == RQ_UNSUPPORTED) {
-        if (!strstr(err.text, "operation '"))
-            fail_msg("%s", err.text);
-        n_refused++;
-        return;
-    }
-    if (st || rq_session_create(&s, g, &(rq_session_cfg) { .threads = 1 }, &err))
-        fail_msg("%s: %s", path, err.text);
-    const json_t *ins = json_object_get(c, "inputs"), *outs = json_object_get(c, "outputs");
-    const double tolerance = json_number_value(json_object_get(json_object_get(c, "tolerance"), "rel_to_max"));
-    rq_feed feeds[4];
-    rq_tensor want, y[4] = { { 0 } };
-    int n = 0;
-    const char *name;
-    const json_t *key;
-    json_object_foreach((json_t *)ins, name, key)
-    {
-        feeds[n].name = name;
-        if (rq_npz_load(&feeds[n++].tensor, FOLDER "/data.npz", json_string_value(key), &err))
-            fail_msg("%s", err.text);
-    }
-    if (rq_session_run(s, feeds, n, y, &err))
-        fail_msg("%s: %s", path, err.text);
-    assert_int_equal(rq_graph_n_outputs(g), json_object_size(outs));
-    for (int i = 0; i < rq_graph_n_outputs(g); i++) {
-        name = rq_graph_output(g, i).name;
-        if (rq_npz_load(&want, FOLDER "/data.npz", json_string_value(json_object_get(outs, name)), &err))
-            fail_msg("%s", err.text);
-        assert_true(rq_shape_equal(&want.shape, &y[i].shape) && y[i].dtype == RQ_DTYPE_F32);
-        double most = 0, worst = 0;
-        for (int64_t k = 0; k < rq_shape_count(&want.shape); k++) {
-            most = fmax(most, fabs((double)want.f32[k]));
-            const double d = fabs((double)want.f32[k] - (double)y[i].f32[k]);
-            worst = d <= worst ? worst : d; /* NaN stays */
-        }
-        if (!(worst <= tolerance * most))
-            fail_msg("%s: %s differs by %g, at most %g is allowed", path, name, worst, tolerance * most);
-        rq_tensor_release(&want);
-        rq_tensor_release(&y[i]);
-    }
-    while (n)
-        rq_tensor_release(&feeds[--n].tensor);
-    rq_session_destroy(s);
-    rq_graph_destroy(g);
-    n_run++;
-}
+/* What of a graph stays in float, by operator: the ends, and what stands where no edge is quantized. */
+typedef struct on_codes {
+    const char *package;
+    int integer, steps; /* nodes on codes, of all */
+} on_codes;
 
-static void golden_packages_run(void **state)
+static void quantized_packages_run_on_codes(void **state)
 {
     (void)state;
-    json_t *cases = json_load_file(FOLDER "/cases.json", 0, NULL), *c;
-    size_t k;
-    assert_non_null(cases);
-    json_array_foreach(cases, k, c)
-    {
-        const char *package = json_string_value(json_object_get(c, "package"));
-        const char *precision = json_string_value(json_object_get(json_object_get(c, "params"), "precision"));
-        if (!package || !json_object_get(c, "outputs") || !precision || strcmp(precision, "fp32") != 0)
-            continue;
+    /* conv, pool, conv, mean, linear; three convolutions; linear, linear, sigmoid in float, linear; conv, conv, add of ratios of scales, conv,
+     * pool. Beside them the two ends, and in fp16 a Cast at each. */
+    static const on_codes nets[] = {
+        { "conv_symmetric_wqint8_aquint8_pc_iOS17_fp32", 5, 7 },
+        { "conv_symmetric_wqint8_aquint8_pc_iOS17_fp16", 5, 9 },
+        { "conv_affine_wquint8_aquint8_pt_iOS17_fp32", 5, 7 },
+        { "conv_symmetric_wqint4_aquint8_pc_iOS18_fp32", 5, 7 },
+        { "depthwise_symmetric_wqint8_aquint8_pc_iOS18_fp32", 3, 5 },
+        { "depthwise_affine_wqint8_aquint8_pt_iOS17_fp32", 3, 5 },
+        { "mlp_symmetric_wqint8_aquint8_pc_iOS17_fp32", 3, 7 },
+        { "mlp_affine_wqint8_aquint8_pc_iOS18_fp32", 3, 7 },
+        { "residual_symmetric_wqint8_aquint8_pc_iOS18_fp32", 5, 7 },
+        { "residual_symmetric_wqint8_aquint8_pc_iOS17_fp16", 5, 9 },
+        { "residual_affine_wqint8_aquint8_pc_iOS17_fp32", 5, 7 },
+    };
+    for (size_t k = 0; k < sizeof nets / sizeof nets[0]; k++) {
         char path[256];
-        snprintf(path, sizeof path, FOLDER "/%s", package);
-        run_case(c, path);
+        rq_graph *g = NULL;
+        rq_session *s = NULL;
+        rq_err err = { 0 };
+        rq_feed feed;
+        rq_tensor y;
+        const rq_layer_info *layer;
+        snprintf(path, sizeof path, "tests/golden/coreml/w8a8/%s.mlpackage", nets[k].package);
+        if (rq_load(&g, path, &err) || rq_session_create(&s, g, &(rq_session_cfg) { .threads = 1 }, &err))
+            fail_msg("%s", err.text);
+        const rq_value_info x = rq_graph_input(g, 0);
+        feed.name = x.name;
+        assert_int_equal(rq_tensor_create(&feed.tensor, x.dtype, &x.shape, true), RQ_OK);
+        if (rq_session_run(s, &feed, 1, &y, &err))
+            fail_msg("%s: %s", path, err.text);
+        const int n = rq_session_layers(s, &layer);
+        int integer = 0;
+        for (int i = 0; i < n; i++) {
+            integer += layer[i].integer;
+            if (!layer[i].integer && (!strcmp(layer[i].op, "Conv") || !strcmp(layer[i].op, "Gemm") ||
+                                      !strcmp(layer[i].op, "Add") || strstr(layer[i].op, "Pool")))
+                fail_msg("%s: '%s' (%s) is in float", path, layer[i].name, layer[i].op);
+        }
+        if (integer != nets[k].integer || n != nets[k].steps)
+            fail_msg("%s: %d of %d nodes on codes, expected %d of %d", path, integer, n, nets[k].integer,
+                     nets[k].steps);
+        rq_tensor_release(&feed.tensor);
+        rq_tensor_release(&y);
+        rq_session_destroy(s);
+        rq_graph_destroy(g);
     }
-    json_decref(cases);
-    printf("%d packages were run, %d have operators without a row\n", n_run, n_refused);
-    assert_true(n_run >= 12);
 }
 
 static void every_allocation_may_fail(void **state)
 {
     (void)state;
-    for (size_t i = 1;; i++) {
-        rq_graph *g = NULL;
-        rq_err err = { 0 };
-        const size_t live = rq_mem_live();
-        rq_mem_fail_after(i, true);
-        const rq_status st = rq_load(&g, FOLDER "/linear_iOS17_fp32.mlpackage", &err);
-        rq_mem_fail_after(0, false);
-        rq_graph_destroy(g);
-        assert_int_equal(rq_mem_live(), live);
-        if (!st)
-            break;
-        assert_int_equal(st, RQ_NO_MEMORY);
-    }
+    static const char *const packages[] = { FOLDER "/linear_iOS17_fp32.mlpackage", FOLDER "/joint_palettize.mlpackage",
+                                            FOLDER "/joint_prune.mlpackage",
+                                            "tests/golden/coreml/w8a8/conv_ptq_uint4_b4_affine.mlpackage",
+                                            "tests/golden/coreml_constexpr/iOS17_fp16.mlpackage" };
+    for (size_t k = 0; k < sizeof packages / sizeof packages[0]; k++)
+        for (size_t i = 1;; i++) {
+            rq_graph *g = NULL;
+            rq_err err = { 0 };
+            const size_t live = rq_mem_live();
+            rq_mem_fail_after(i, true);
+            const rq_status st = rq_load(&g, packages[k], &err);
+            rq_mem_fail_after(0, false);
+            rq_graph_destroy(g);
+            assert_int_equal(rq_mem_live(), live);
+            if (!st)
+                break;
+            assert_int_equal(st, RQ_NO_MEMORY);
+        }
 }
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(golden_packages_run),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(quantized_packages_run_on_codes),
                                         cmocka_unit_test(every_allocation_may_fail) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

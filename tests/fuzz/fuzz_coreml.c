@@ -1,9 +1,9 @@
 /* tests/fuzz/fuzz_coreml.c — any bytes as each of the files of a Core ML package: the model (what is read is written, and read again
- * as the same), the weights, the manifest, a zip of all. */
+ * as the same; and as a graph, constants decompressed), the weights, the manifest, a zip of all. */
 #include <string.h>
 #include <sys/stat.h>
 
-#include "formats/coreml.h"
+#include "formats/mil_graph.h"
 #include "fuzz/fuzz.h"
 
 static rq_status touch(void *arg, const rq_mil_value *v, rq_err *err)
@@ -22,6 +22,11 @@ static void look(rq_coreml *m)
     if (rq_coreml_text(m, true, text, sizeof text) <= 0 || rq_coreml_json(m, text, sizeof text) <= 0)
         fuzz_wrong("a model", "cannot be told");
     rq_mil_each_value(&m->program, touch, m, NULL);
+    rq_graph *g = NULL;
+    rq_err err = { 0 };
+    if (!fuzz_status(rq_mil_graph(&g, m, NULL, &err), &err,
+                     "a program")) /* not computed: shapes may ask for any amount */
+        rq_graph_destroy(g);
 }
 
 static void as_model(const uint8_t *data, size_t size)

@@ -21,6 +21,11 @@ static const char *const known_keys[] = {
     "weight_codes",
     "weight_codes_max_fraction_off_by_one",
     "output_rel_to_max",
+    /* of Core ML packages: case_coreml.c */
+    "codes",
+    "output_rel",
+    "output_rel_fraction",
+    "output_max_steps",
     "accuracy",
 };
 

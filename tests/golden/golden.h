@@ -124,11 +124,17 @@ bool golden_observer_cfg(golden_case *c, rq_observer_kind kind, rq_observer_cfg 
 /* Compare scale and zero_point. */
 void golden_check_qparams(golden_case *c, const rq_observer *o);
 
+/* ---- levels.c ---- */
+
+/* The case's model at every level of RQ_CPU of this machine: prints its row, fails only when it does not run. What has no model passes. */
+golden_verdict golden_run_levels(golden_case *c);
+
 /* ---- kinds ---- */
 golden_verdict golden_run_model(golden_case *c);  /* model, inputs, outputs */
 golden_verdict golden_run_bad(golden_case *c);    /* expect */
 golden_verdict golden_run_static(golden_case *c); /* source, quantized, qparams */
 golden_verdict golden_run_arrays(golden_case *c); /* arrays */
+golden_verdict golden_run_coreml(golden_case *c); /* package, op_types */
 
 /* A loaded model ready to run on the case's inputs. */
 typedef struct golden_feeds {
@@ -159,10 +165,5 @@ golden_verdict golden_check_weights(golden_case *c);
  * the bytes are no model. Stops when fn returns false. */
 typedef bool (*golden_op_fn)(void *arg, const char *domain, const char *op);
 bool golden_scan_ops(const char *path, golden_op_fn fn, void *arg);
-
-/* ---- skips.c ---- */
-
-/* Why this case is skipped, or NULL. */
-const char *golden_skip_reason(const golden_case *c);
 
 #endif

@@ -1,4 +1,5 @@
-/* run_golden.c — run_golden DIR [PATTERN]: compare requant with every cases.json below DIR.
+/* run_golden.c — run_golden [--levels] DIR [PATTERN]: compare requant with every cases.json below DIR; with --levels instead its models with themselves
+ * at every level of RQ_CPU (levels.c).
  *
  * Prints a line per failure and skip, then counts per topic and in all. PATTERN (a glob over topic/id)
  * limits it. Exit 0: nothing failed; 1: something did; 2: there was nothing to run. Never writes a file. */
@@ -51,10 +52,10 @@ static const struct kind {
 } kinds[] = {
     { "expect", golden_run_bad },
     { "quantized", golden_run_static },
-    { "package", NULL }, /* form skips only */
+    { "package", golden_run_coreml },
     { "model", golden_run_model },
     { "op", golden_run_op },
-    { "op_types", NULL }, /* weights of a Core ML package, by operation */
+    { "op_types", golden_run_coreml }, /* what a Core ML package was quantized into, its numbers only */
     { "arrays", golden_run_arrays },
 };
 
@@ -68,21 +69,14 @@ static golden_verdict run_case(golden_case *c)
         golden_fail(c, "unknown kind: none of model, op, package, expect, quantized, arrays is there");
         return GOLDEN_FAIL;
     }
-    const char *why = k->run == golden_run_bad ? NULL : golden_skip_reason(c);
-    if (why)
-        return golden_skip(c, "%s", why);
     const json_t *tolerance = json_object_get(c->json, "tolerance");
     if (tolerance && !json_is_null(tolerance) && !golden_tolerance_known(c, tolerance))
         return GOLDEN_FAIL;
-    if (!k->run) {
-        golden_fail(c, "kind %s is not compared and no skip says why", k->mark);
-        return GOLDEN_FAIL;
-    }
     golden_verdict v = k->run(c);
     return c->failed ? GOLDEN_FAIL : v;
 }
 
-static int run_topic(const char *root, const char *file, const char *pattern, int count[3])
+static int run_topic(const char *root, const char *file, const char *pattern, bool levels, int count[3])
 {
     char dir[4096], topic[4096];
     snprintf(dir, sizeof dir, "%s", file);
@@ -121,7 +115,7 @@ static int run_topic(const char *root, const char *file, const char *pattern, in
             arrays = arrays_of(dir);
         looked = true;
         c.arrays = arrays;
-        here[golden_guarded(&c, run_case)]++;
+        here[golden_guarded(&c, levels ? golden_run_levels : run_case)]++;
     }
     rq_state_destroy(arrays);
     json_decref(all);
@@ -153,8 +147,10 @@ static int by_name(const void *a, const void *b)
 
 int main(int argc, char **argv)
 {
+    const bool levels = argc > 1 && !strcmp(argv[1], "--levels");
+    argc -= levels, argv += levels;
     if (argc < 2 || argc > 3) {
-        fprintf(stderr, "usage: run_golden DIR [PATTERN]\n");
+        fprintf(stderr, "usage: run_golden [--levels] DIR [PATTERN]\n");
         return 2;
     }
     char root[4000];
@@ -168,7 +164,7 @@ int main(int argc, char **argv)
     qsort(files, (size_t)n_files, sizeof files[0], by_name);
     int count[3] = { 0 }, n = 0;
     for (int i = 0; i < n_files; i++) {
-        n += run_topic(root, files[i], argc > 2 ? argv[2] : NULL, count);
+        n += run_topic(root, files[i], argc > 2 ? argv[2] : NULL, levels, count);
         free(files[i]);
     }
     if (!n) {

@@ -1,6 +1,6 @@
 /* static_params.c — our quantizer on the source of a case, with the peer's options and calibration rows: every tensor that
  * the peer quantized must have its scale (within scale_rel), zero point, type and, for constants, codes. Forms that ours
- * cannot express are skips with a reason (skips.c). */
+ * cannot express are skips with a reason. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -43,6 +43,18 @@ grep -c 'int8 99\.' got | grep -qx 2 || { echo "own_observer printed: $(cat got)
 [ "$(wc -l <got)" = 7 ] && awk '{ l[NR] = $NF } END { exit !(l[7] > 0 && l[7] < l[1] / 10) }' got || { echo "train_milestones printed: $(cat got)"; exit 1; }
 "$tmp/prefix/bin/requant" info blur.onnx | grep -q '^quantized *yes' || { echo "train_milestones saved no integers"; exit 1; }
 
+# trained by a YAML file, a package for iOS 17 of integers, nine in ten right while it learned
+./digits_coreml "$models/digits-train.npz" "$models/digits-test.npz" "$here/../../examples/digits.yaml" digits.mlpackage >got
+awk '/^epoch 8/ { right = $(NF - 2) } END { exit !(right > 95) }' got || { echo "digits_coreml printed: $(cat got)"; exit 1; }
+"$tmp/prefix/bin/requant" info digits.mlpackage >got
+grep -q 'specification 8 (iOS 17)' got && grep -q 'quantize x.* constexpr_affine_dequantize x3' got || { echo "digits_coreml saved: $(cat got)"; exit 1; }
+"$tmp/prefix/bin/requant" eval digits.mlpackage -d "$models/digits-test.npz" >got
+awk '/^accuracy/ { right = $2 } END { exit !(right > 95) }' got || { echo "digits.mlpackage: $(cat got)"; exit 1; }
+
+# two threads answer as one does
+./serve_batch "$models/digits-cnn.onnx" 2 4 501 >got
+[ "$(wc -l <got)" = 3 ] && grep -qx 'the same answers: yes' got || { echo "serve_batch printed: $(cat got)"; exit 1; }
+
 # 20 layers with weights on the way of the data, two beside it
 ./resnet r20.onnx >/dev/null
 "$tmp/prefix/bin/requant" info r20.onnx | grep -q 'BatchNormalization x21 Conv x21 Relu x19 Add x9' || { echo "resnet: $("$tmp/prefix/bin/requant" info r20.onnx)"; exit 1; }

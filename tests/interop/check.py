@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""check.py BUILD [PART ...]: files we write against onnx.checker (full) and ONNX Runtime. Parts: quantized, modes, verdict, copies, raised, spelled, linted, openvino, ends, theirs.
+"""check.py BUILD [PART ...]: files we write against onnx.checker (full) and ONNX Runtime. Parts: quantized, modes, verdict, copies, raised, spelled, linted, openvino, ends, theirs, packages.
 
 quantized  the networks in models/, quantized by `requant` in several ways: same top-1, outputs within 2 % of the maximum
 modes      what --mode dynamic and weight-only write, in ONNX Runtime and OpenVINO (modes.py)
@@ -15,12 +15,13 @@ floated    golden quantized networks without their quantization: top-1 of the fl
 qlinear    QOperator models made here, run by `requant`: the same codes (qlinear.py)
 random     single operators with random shapes and attributes, run by both; RQ_RANDOM_OPS of them, default 140 (random_ops.py)
 on_codes   single operators between DequantizeLinear and QuantizeLinear, random too: the same codes, or within a step (random_qdq.py)
-theirs     golden models quantized by ONNX Runtime, run by `requant`, tensor by tensor (tensors.py)"""
+theirs     golden models quantized by ONNX Runtime, run by `requant`, tensor by tensor (tensors.py)
+packages   golden Core ML packages as ONNX: the checker, ONNX Runtime's outputs, the codes of weights (packages.py)"""
 import glob, json, os, subprocess, sys, tempfile
 import numpy as np, onnx
 HERE = os.path.dirname(os.path.abspath(__file__)); REPO = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, HERE)
-import lint, modes as mode_models, ort, qlinear as qlinear_models, random_ops, random_qdq, tensors
+import lint, modes as mode_models, ort, packages as coreml_packages, qlinear as qlinear_models, random_ops, random_qdq, tensors
 
 BUILD = os.path.abspath(sys.argv[1]); TOOL = BUILD + '/requant'; GOLDEN = REPO + '/tests/golden/onnx'
 bad = 0
@@ -462,8 +463,12 @@ def theirs(tmp):
             fail(f'theirs {c["id"]}: {b} bounds missed')
 
 
+def packages(tmp):
+    coreml_packages.check(REPO + '/tests/golden', rewrite, tmp, fail, checker)
+
+
 with tempfile.TemporaryDirectory() as tmp:
-    for part in sys.argv[2:] or ['quantized', 'modes', 'verdict', 'copies', 'raised', 'spelled', 'linted', 'openvino', 'ends', 'folded', 'floated', 'qlinear', 'random', 'on_codes', 'theirs']:
+    for part in sys.argv[2:] or ['quantized', 'modes', 'verdict', 'copies', 'raised', 'spelled', 'linted', 'openvino', 'ends', 'folded', 'floated', 'qlinear', 'random', 'on_codes', 'theirs', 'packages']:
         globals()[part](tmp)
 print('interop:', f'{bad} failures' if bad else 'all within bounds')
 sys.exit(1 if bad else 0)

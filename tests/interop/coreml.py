@@ -3,7 +3,8 @@
 
 Every golden package is written with other metadata, and with every weight made new; coremltools must load both, and find the
 operations, names, types and constants that it finds in the golden one. An image classifier made by us must load, too. Its own
-linear_quantize_weights must take our packages and leave the operations that it leaves of the golden ones (codes are not compared)."""
+linear_quantize_weights must take our packages and leave the operations that it leaves of the golden ones; of programs under
+random configs it must leave what ours leaves, bit for bit (coreml_weights.py)."""
 import glob, os, subprocess, sys, tempfile
 os.environ['TQDM_DISABLE'] = '1'
 import logging
@@ -14,6 +15,10 @@ import numpy as np
 import coremltools as ct
 from coremltools.converters.mil.frontend.milproto.load import load
 from coremltools.models.utils import load_spec
+import coreml_activations
+import coreml_convert
+import coreml_siblings
+import coreml_weights
 
 BUILD = os.path.abspath(sys.argv[1]); REPO = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 bad = 0
@@ -108,6 +113,10 @@ def main():
                 again += 1
             except Exception as e:
                 fail(f'linear_quantize_weights {base}: {type(e).__name__}: {str(e)[:300]}')
+        coreml_convert.check(fail, tmp, BUILD, REPO)
+        coreml_activations.check(fail, tmp, BUILD, REPO)
+        coreml_weights.check(BUILD, fail, rounds=2)
+        coreml_siblings.check(fail, tmp, BUILD, REPO)
     print(f'coremltools loaded {loaded} of {len(jobs)} packages written here, and quantized {again} of them; {bad} failures')
     return 1 if bad or not again else 0
 

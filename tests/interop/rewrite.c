@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "algo/fold.h"
+#include "fold/fold.h"
 #include "graph/graph.h"
 #include "ops/op.h"
 #include "ops/upgrade.h"

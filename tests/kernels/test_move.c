@@ -31,13 +31,19 @@ static void every_layout_is_copied(void **state)
     (void)state;
     static const size_t elems[] = { 1, 2, 3, 4, 8, 16 };
     rq_rng r;
+    rq_threads *two;
+    assert_int_equal(rq_threads_create(&two, 2), RQ_OK);
     rq_rng_seed(&r, 1);
     for (int turn = 0; turn < 3000; turn++) {
         size_t elem = elems[rq_rng_below(&r, 6)];
         int rank = (int)rq_rng_below(&r, RANK + 1), perm[RANK];
         int64_t dim[RANK], ds[RANK], ss[RANK], order[RANK], n = 1, at = 0, step = 1;
         for (int i = 0; i < rank; i++) {
-            dim[i] = rq_rng_below(&r, 20) ? (int64_t)rq_rng_below(&r, i == 1 ? 70 : 9) + 1 : 0;
+            dim[i] = rq_rng_below(&r, 20) ? (int64_t)rq_rng_below(&r, i == 1                     ? 70
+                                                                      : i == 2 && turn % 50 == 0 ? 900
+                                                                                                 : 9) +
+                                                1
+                                          : 0;
             order[i] = i;
             n *= dim[i];
         }
@@ -71,10 +77,14 @@ static void every_layout_is_copied(void **state)
         plain(want, src + at * (int64_t)elem, elem, rank, dim, ds, ss);
         rq_move_nd(got, src + at * (int64_t)elem, elem, rank, dim, ds, ss);
         assert_memory_equal(got, want, bytes + 1);
+        memset(got, 1, bytes + 1);
+        rq_move_nd_on(two, got, src + at * (int64_t)elem, elem, rank, dim, ds, ss);
+        assert_memory_equal(got, want, bytes + 1);
         free(src);
         free(got);
         free(want);
     }
+    rq_threads_destroy(two);
 }
 
 static void fill_repeats(void **state)

@@ -14,6 +14,7 @@
 #include "base/rng.h"
 #include "kernels/kernels.h"
 #include "kernels/quantize.h"
+#include "tensor/convert.h"
 
 static void known_answers(void **state)
 {
@@ -132,12 +133,22 @@ static void every_isa_gives_the_same_bits(void **state)
             SAME(t->requantize_rows(out, n, acc, n, 1, n, &one, &one_m, zp, 0, 255));
             SAME(t->requantize_rows(out, n / 3, acc, n / 3, n >= 3 ? 3 : 0, n / 3, add, m, zp, 0, 255));
             SAME(t->requantize_cols(out, acc, n, one, add, m, zp - 128, -128, 127));
+            SAME(t->requantize_tile(out, n, acc, n, 1, n, add, m, zp, 0, 255));
+            for (size_t rows = 2; rows <= 5 && rows <= n; rows++)
+                SAME(t->requantize_tile(out, n / rows, acc, n / rows, rows, n / rows, rows % 2 ? add : NULL, m,
+                                        zp - 128, -128, 127));
             SAME(t->lut8(out, a, n, table));
             const rq_qadd sum = { .ra = 0.25f, .rb = 0.5f, .k = 3, .flip_a = (uint8_t)(n % 2 * 128), .flip_y = 0x80 };
             SAME(t->qadd(out, a, b, n, &sum));
             SAME(t->qadd_one(out, a, n, &sum));
             const rq_qmul product = { .za = zp, .zb = 255 - zp, .r = 1.0f / 64, .zc = 7, .flip_b = 0x80 };
             SAME(t->qmul(out, a, b, n, &product));
+            double *wide_x = malloc(n * sizeof *wide_x);
+            for (size_t i = 0; i < n; i++)
+                wide_x[i] = (double)x[i];
+            SAME(t->quantize_quotients(out, wide_x, n, 3, 1, zp, 0, 255));
+            SAME(t->quantize_quotients(out, wide_x, n, 0.5, scale, zp - 128, -128, 127));
+            free(wide_x);
 #undef SAME
             ref.dequantize_u8(f, a, n, scale, zp);
             k.dequantize_u8(f2, a, n, scale, zp);
@@ -147,9 +158,100 @@ static void every_isa_gives_the_same_bits(void **state)
             k.dequantize_s8(f2, (int8_t *)a, n, scale, zp);
             for (size_t i = 0; i < n; i++)
                 assert_true(f[i] == f2[i] || (isnan(f[i]) && isnan(f2[i])));
+            uint16_t *w = malloc(n * sizeof *w), *w2 = malloc(n * sizeof *w2);
+            const int32_t wide = (int32_t)rq_rng_below(&rng, 65536);
+            ref.quantize_u16(w, x, n, scale, wide, 0, 65535);
+            k.quantize_u16(w2, x, n, scale, wide, 0, 65535);
+            assert_memory_equal(w, w2, n * sizeof *w);
+            ref.dequantize_u16(f, w, n, scale, wide);
+            k.dequantize_u16(f2, w, n, scale, wide);
+            for (size_t i = 0; i < n; i++)
+                assert_true(f[i] == f2[i] || (isnan(f[i]) && isnan(f2[i])));
+            ref.quantize_s16((int16_t *)w, x, n, scale, wide - 32768, -32768, 32767);
+            k.quantize_s16((int16_t *)w2, x, n, scale, wide - 32768, -32768, 32767);
+            assert_memory_equal(w, w2, n * sizeof *w);
+            ref.dequantize_s16(f, (int16_t *)w, n, scale, wide - 32768);
+            k.dequantize_s16(f2, (int16_t *)w, n, scale, wide - 32768);
+            for (size_t i = 0; i < n; i++)
+                assert_true(f[i] == f2[i] || (isnan(f[i]) && isnan(f2[i])));
+            free(w), free(w2);
             free(x), free(m), free(f), free(f2), free(acc), free(add), free(a), free(b), free(y), free(y2);
         }
     }
+}
+
+/* Every finite fp16 number by scales of fp16, against arithmetic that rounds to fp16 after the division. */
+static void fp16_on_every_isa(void **state)
+{
+    (void)state;
+    static uint16_t x[65536];
+    static uint8_t y[65536];
+    static const uint16_t scales[] = { 0x2008, 0x1a73, 0x3c00, 0x2e66, 0x0001, 0x03ff, 0x7bff, 0x1401, 0x2a39 };
+    unsigned flags;
+    int n = 0;
+    for (int i = 0; i < 65536; i++)
+        if ((i & 0x7c00) != 0x7c00)
+            x[n++] = (uint16_t)i;
+    for (int level = 0; rq_cpu_level(level, &flags); level++) {
+        if ((rq_cpu_detect() & flags) != flags)
+            continue;
+        rq_kernels k;
+        rq_kernels_init(&k, flags);
+        for (size_t s = 0; s < sizeof scales / sizeof *scales; s++) {
+            const float scale = rq_convert_f16_to_f32(scales[s]);
+            const int32_t zp = (int32_t)s * 9 - 30;
+            k.quantize_half(y, x, (size_t)n, scale, zp, -128, 127);
+            for (int i = 0; i < n; i++) {
+                const float v = rq_convert_f16_to_f32(rq_convert_f32_to_f16(rq_convert_f16_to_f32(x[i]) / scale));
+                assert_int_equal((int8_t)y[i], rq_quantize_real(v, zp, -128, 127));
+            }
+        }
+    }
+}
+
+/* Every fp16 number, and floats of every kind, those halfway between two of fp16 and their neighbours among them. */
+static void halves_on_every_isa(void **state)
+{
+    (void)state;
+    enum { N = 65536 };
+    uint16_t *h = malloc(N * sizeof *h), *back = malloc(N * sizeof *back), *want = malloc(N * sizeof *want);
+    float *f = malloc(N * sizeof *f), *ref = malloc(N * sizeof *ref);
+    rq_rng rng;
+    rq_rng_seed(&rng, 5);
+    unsigned flags;
+    for (int level = 0; rq_cpu_level(level, &flags); level++) {
+        if ((rq_cpu_detect() & flags) != flags)
+            continue;
+        rq_kernels k;
+        rq_kernels_init(&k, flags);
+        for (int i = 0; i < N; i++) {
+            h[i] = (uint16_t)i;
+            ref[i] = rq_convert_f16_to_f32((uint16_t)i);
+        }
+        k.half_to_float(f, h, N);
+        assert_memory_equal(f, ref, N * sizeof *f);
+        for (int turn = 0; turn < 4; turn++) {
+            for (int i = 0; i < N; i++) {
+                uint32_t bits;
+                memcpy(&bits, &ref[i], sizeof bits);
+                bits = turn == 3 ? (uint32_t)rq_rng_u64(&rng) : bits + 0x1000 + (uint32_t)turn - 1;
+                memcpy(&f[i], &bits, sizeof bits);
+                want[i] = rq_convert_f32_to_f16(f[i]);
+            }
+            k.half_from_float(back, f, N);
+            assert_memory_equal(back, want, N * sizeof *back);
+        }
+        for (size_t n = 0; n < 40; n++) { /* exact sizes: a sanitizer guards the ends */
+            uint16_t *x = malloc(n * sizeof *x), *y = malloc(n * sizeof *y);
+            float *v = malloc(n * sizeof *v);
+            memcpy(x, h + 0x3be0, n * sizeof *x);
+            k.half_to_float(v, x, n);
+            k.half_from_float(y, v, n);
+            assert_memory_equal(x, y, n * sizeof *x);
+            free(x), free(y), free(v);
+        }
+    }
+    free(h), free(back), free(want), free(f), free(ref);
 }
 
 int main(void)
@@ -157,6 +259,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(known_answers),
         cmocka_unit_test(every_isa_gives_the_same_bits),
+        cmocka_unit_test(fp16_on_every_isa),
+        cmocka_unit_test(halves_on_every_isa),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

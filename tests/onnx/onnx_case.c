@@ -1,4 +1,5 @@
-/* onnx_case.c — one case: load its model, and for each data set run it and compare every output, its type and shape too. */
+/* onnx_case.c — one case: load its model, and for each data set run it and compare every output, its type and shape too. Or the same by
+ * way of a Core ML package: write the model as one in memory, read that back, and run what comes. */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,6 +8,7 @@
 
 #include "base/file.h"
 #include "formats/onnx.h"
+#include "graph/graph.h"
 #include "onnx_tests.h"
 
 /* The tensor in a .pb file; false (and the case has failed) when it is none. */
@@ -146,7 +148,27 @@ static bool exists(char *path, size_t n, const golden_case *c, int set, const ch
     return !access(path, R_OK);
 }
 
-static void run_set(golden_case *c, const rq_graph *g, rq_session *s, int set, const json_t *tol)
+/* t as another type and shape of as many elements: a package has int32 for int64, [1] for [], and no empty inputs. */
+static void cast(golden_case *c, const char *name, rq_tensor *t, rq_dtype d, const rq_shape *shape)
+{
+    rq_tensor own;
+    const rq_shape s = shape->rank >= 0 && rq_shape_is_known(shape) &&
+                               (rq_shape_count(shape) == rq_tensor_count(t) || !rq_tensor_count(t))
+                           ? *shape
+                           : t->shape;
+    if (t->dtype == RQ_DTYPE_STRING || d == RQ_DTYPE_STRING || d == RQ_DTYPE_NONE ||
+        rq_tensor_create(&own, d, &s, true)) {
+        golden_fail(c, "%s: %s cannot become %s", name, rq_dtype_name(t->dtype), rq_dtype_name(d));
+        return;
+    }
+    for (int64_t i = 0, n = rq_tensor_count(t); i < n; i++)
+        rq_tensor_set(&own, i, rq_tensor_get(t, i));
+    rq_tensor_release(t);
+    *t = own;
+}
+
+/* `as` is what the session runs: g, or what came back from its package. */
+static void run_set(golden_case *c, const rq_graph *g, const rq_graph *as, rq_session *s, int set, const json_t *tol)
 {
     char path[4096];
     rq_err err = { 0 };
@@ -157,9 +179,11 @@ static void run_set(golden_case *c, const rq_graph *g, rq_session *s, int set, c
         abort();
     int fed = 0;
     for (; fed < n_in && !c->failed && exists(path, sizeof path, c, set, "input", fed); fed++) {
-        const rq_value_info info = rq_graph_input(g, fed);
+        const rq_value_info info = rq_graph_input(as, fed);
         feed[fed].name = info.name;
         read_tensor(c, &feed[fed].tensor, path);
+        if (as != g && !c->failed)
+            cast(c, info.name, &feed[fed].tensor, info.dtype, &info.shape);
     }
     if (!c->failed && rq_session_run(s, feed, fed, out, &err))
         golden_fail(c, "run: %s", err.text[0] ? err.text : rq_status_text(err.code));
@@ -169,7 +193,10 @@ static void run_set(golden_case *c, const rq_graph *g, rq_session *s, int set, c
         rq_tensor want;
         if (!exists(path, sizeof path, c, set, "output", i) || !read_tensor(c, &want, path))
             continue;
-        compare(c, rq_graph_output(g, i).name, &out[i], &want, random, is_transform(g), tol);
+        if (as != g)
+            cast(c, rq_graph_output(g, i).name, &out[i], want.dtype, &want.shape);
+        if (!c->failed)
+            compare(c, rq_graph_output(g, i).name, &out[i], &want, random, is_transform(g), tol);
         rq_tensor_release(&want);
         seen++;
     }
@@ -237,11 +264,118 @@ golden_verdict onnx_case_run(golden_case *c)
     }
     int sets = 0;
     for (; !c->failed && (exists(path, sizeof path, c, sets, "output", 0)); sets++)
-        run_set(c, g, s, sets, tol);
+        run_set(c, g, g, s, sets, tol);
     if (!c->failed && !sets)
         golden_fail(c, "there is no test_data_set_0/output_0.pb");
     rq_session_destroy(s);
     rq_graph_destroy(g);
     json_decref(tol);
     return c->failed ? GOLDEN_FAIL : GOLDEN_PASS;
+}
+
+/* ---- by way of a package ---- */
+
+static const rq_coreml_cfg *package_cfg;
+static const char *package_folder;
+
+void onnx_case_packages(const rq_coreml_cfg *cfg, const char *folder)
+{
+    package_cfg = cfg;
+    package_folder = folder;
+}
+
+/* Inputs that data set 0 gives become constants: 1: integers, bools and single numbers behind the first input, which is how networks have
+ * settings; 2: all behind the first. Changes g; says whether anything did. */
+static bool fix_inputs(golden_case *c, rq_graph *g, int level)
+{
+    char path[4096], name[300];
+    rq_err err = { 0 };
+    bool any = false;
+    for (int i = 1; i < rq_graph_n_inputs(g) && !c->failed && exists(path, sizeof path, c, 0, "input", i); i++) {
+        const rq_value_info info = rq_graph_input(g, i);
+        rq_tensor t;
+        if (!read_tensor(c, &t, path))
+            break;
+        if (level == 2 || rq_dtype_is_integer(t.dtype) || t.dtype == RQ_DTYPE_BOOL || rq_tensor_count(&t) == 1) {
+            snprintf(name, sizeof name, "%.200s.fixed", info.name);
+            any = true;
+            if (rq_edit_add_constant(g, name, &t, &err) || rq_edit_replace(g, info.name, name, &err))
+                golden_fail(c, "fix: %s", err.text);
+        }
+        rq_tensor_release(&t);
+    }
+    return any;
+}
+
+/* Core ML has no empty tensors (an input that is one can only be one that nothing reads) and no doubles. */
+static bool cannot_be_fed(golden_case *c, const rq_graph *as)
+{
+    char path[4096];
+    bool found = false;
+    for (int i = 0; i < rq_graph_n_inputs(as) && !c->failed && exists(path, sizeof path, c, 0, "input", i); i++) {
+        rq_tensor t;
+        if (!read_tensor(c, &t, path))
+            break;
+        found |= !rq_tensor_count(&t) && rq_graph_uses(as, as->inputs[i], NULL, 0) > 0;
+        for (int64_t k = 0, n = rq_dtype_is_float(t.dtype) ? rq_tensor_count(&t) : 0; k < n; k++)
+            found |= isfinite(rq_tensor_get(&t, k)) && isinf((float)rq_tensor_get(&t, k));
+        rq_tensor_release(&t);
+    }
+    return found;
+}
+
+/* As the file has it; where that is refused, with inputs made constants. */
+static rq_status write_package(golden_case *c, rq_coreml **m, rq_graph **g, rq_err *err)
+{
+    char path[4096];
+    rq_status st = rq_load(g, golden_path(path, sizeof path, c, "model.onnx"), err);
+    if (st) {
+        golden_fail(c, "load: %s", err->text);
+        return st;
+    }
+    st = rq_coreml_from_graph(m, *g, package_cfg, NULL, err);
+    for (int level = 1; st == RQ_UNSUPPORTED && level <= 2 && !c->failed; level++) {
+        rq_graph *fixed = NULL;
+        if (rq_graph_copy(&fixed, *g))
+            abort();
+        if (fix_inputs(c, fixed, level) && !c->failed)
+            st = rq_coreml_from_graph(m, fixed, package_cfg, NULL, err);
+        rq_graph_destroy(fixed);
+    }
+    if (st == RQ_UNSUPPORTED || (st && cannot_be_fed(c, *g)))
+        golden_skip(c, "refused: %s", err->text);
+    else if (st)
+        golden_fail(c, "write: %s", err->text);
+    return st;
+}
+
+golden_verdict onnx_case_run_package(golden_case *c)
+{
+    char path[4096];
+    rq_err err = { 0 };
+    rq_graph *g = NULL, *as = NULL;
+    rq_coreml *m = NULL;
+    rq_session *s = NULL;
+    json_t *tol = tolerance(c);
+    rq_status st = write_package(c, &m, &g, &err);
+    if (!st && (st = rq_coreml_to_graph(&as, m, NULL, &err)))
+        golden_fail(c, "read back: %s", err.text);
+    else if (!st && cannot_be_fed(c, as))
+        st = golden_skip(c, "refused: an input is empty, or too large for floats") ? RQ_UNSUPPORTED : RQ_OK;
+    else if (!st && (st = rq_session_create(&s, as, &(rq_session_cfg) { .threads = 1 }, &err)))
+        golden_fail(c, "session: %s", err.text);
+    if (m && package_folder) {
+        snprintf(path, sizeof path, "%s/%s.mlpackage", package_folder, c->id);
+        if (rq_coreml_save(m, path, &err))
+            golden_fail(c, "save: %s", err.text);
+    }
+    int sets = 0;
+    for (; !st && !c->failed && exists(path, sizeof path, c, sets, "output", 0); sets++)
+        run_set(c, g, as, s, sets, tol);
+    rq_session_destroy(s);
+    rq_coreml_close(m);
+    rq_graph_destroy(as);
+    rq_graph_destroy(g);
+    json_decref(tol);
+    return c->failed ? GOLDEN_FAIL : st ? GOLDEN_SKIP : GOLDEN_PASS;
 }

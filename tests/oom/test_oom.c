@@ -355,6 +355,20 @@ static rq_status report(rq_err *err)
     return status;
 }
 
+static rq_status bench(rq_err *err)
+{
+    rq_bench b;
+    RQ_TRY(rq_bench_run(&b, quantized, model, NULL, &(rq_bench_cfg) { .threads = 1, .runs = 1 }, err));
+    rq_bench_release(&b);
+    return RQ_OK;
+}
+
+static rq_status peak(rq_err *err)
+{
+    rq_peak p;
+    return rq_peak_measure(&p, 1, err);
+}
+
 static rq_status save(rq_err *err)
 {
     return rq_save(quantized, OUT, err);
@@ -383,6 +397,39 @@ static int files_in(const char *dir)
         n += e->d_name[0] != '.' || strlen(e->d_name) > 2;
     closedir(d);
     return n;
+}
+
+/* Weights of a package, from a config in text to a package on disk; with and without something that is compressed already. */
+static rq_status quantize_package(rq_err *err)
+{
+    static const char *const configs[] = {
+        "{config_type: OpLinearQuantizerConfig, global_config: {mode: linear, dtype: uint4, granularity: per_block, "
+        "block_size: 8, weight_threshold: 100}, op_type_configs: {gather: null}, op_name_configs: {linear_0: {}}}",
+        "{config_type: OpLinearQuantizerConfig, global_config: {granularity: per_tensor, weight_threshold: 100}}"
+    };
+    static const char *const packages[] = { "tests/golden/coreml/weights/linear_iOS18_fp32.mlpackage",
+                                            "tests/golden/coreml/weights/joint_palettize_before.mlpackage" };
+    rq_status st = RQ_OK;
+    for (int i = 0; i < 2 && !st; i++) {
+        rq_coreml *m = NULL;
+        rq_coreml_config *c = NULL;
+        rq_coreml_report *r = NULL;
+        st = rq_coreml_open(&m, packages[i], err);
+        if (!st)
+            st = rq_coreml_config_parse(&c, configs[i], strlen(configs[i]), err);
+        if (!st)
+            st = rq_coreml_linear_quantize_weights(m, c, i, &r, err);
+        if (!st && rq_coreml_report_json(r, NULL, 0) < 0)
+            st = rq_fail(err, RQ_NO_MEMORY, "no memory for the report");
+        if (!st)
+            st = rq_coreml_save(m, OUT_DIR "/out.mlpackage", err);
+        if (!st && system("rm -r '" OUT_DIR "/out.mlpackage'"))
+            st = rq_fail(err, RQ_IO, "cannot remove the package");
+        rq_coreml_report_destroy(r);
+        rq_coreml_config_destroy(c);
+        rq_coreml_close(m);
+    }
+    return st;
 }
 
 static void sweep(const stage *s, bool all_after)
@@ -436,9 +483,12 @@ static const stage stages[] = {
     { "load an old opset", load_old },
     { "quantize and save f16", quantize_half },
     { "report", report },
+    { "bench", bench },
+    { "peak", peak },
     { "save", save },
     { "save as QOperator", save_qoperator },
     { "lint", lint },
+    { "quantize weights of a package", quantize_package },
 };
 
 static void every_allocation_may_fail(void **state)

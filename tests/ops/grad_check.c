@@ -13,6 +13,7 @@
 
 #include "base/cpu.h"
 #include "base/rng.h"
+#include "ops/packs.h"
 
 enum { MAX_ROWS = 1024, GRAIN = 4096 };
 
@@ -196,6 +197,7 @@ typedef struct pass {
     rq_op_args a;
     void *state, *saved;
     size_t n_saved;
+    rq_packs packs;
     rq_err err;
 } pass;
 
@@ -248,6 +250,7 @@ static void pass_open(pass *p, const grad *g, int n_out, unsigned cpu, rq_thread
                           .n_out = n_out,
                           .k = &p->k,
                           .threads = threads,
+                          .packs = &p->packs,
                           .err = &p->err,
                           .training = &p->training };
     if (g->row->saved) {
@@ -271,6 +274,7 @@ static void pass_close(pass *p)
 {
     if (p->state && p->g->row->release)
         p->g->row->release(p->state);
+    rq_packs_release(&p->packs);
     for (int i = 0; i < GRAD_MAX_IN; i++)
         rq_tensor_release(&p->in[i]);
     for (int i = 0; i < GRAD_MAX_OUT; i++)

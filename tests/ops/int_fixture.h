@@ -11,6 +11,7 @@
 
 #include "base/rng.h"
 #include "ops/op.h"
+#include "ops/packs.h"
 
 enum { MAX_IN = 5 };
 

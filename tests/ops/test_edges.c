@@ -2,6 +2,7 @@
  * sums that leave their type, chains that are long. */
 #include "build.h"
 #include "ops/op.h"
+#include "ops/packs.h"
 #include "ops/sequence.h"
 
 enum { MAX_IN = 9 };
@@ -49,9 +50,17 @@ static void call(fixture *f)
     rq_kernels_init(&k, 0);
     for (int i = 0; i < n->n_in; i++)
         in[i] = &f->in[i];
-    rq_op_args a = {
-        .graph = f->g, .node = n, .opset = 1, .in = in, .out = &out, .n_in = n->n_in, .n_out = 1, .k = &k, .err = &err
-    };
+    rq_packs packs = { 0 };
+    rq_op_args a = { .graph = f->g,
+                     .node = n,
+                     .opset = 1,
+                     .in = in,
+                     .out = &out,
+                     .n_in = n->n_in,
+                     .n_out = 1,
+                     .k = &k,
+                     .packs = &packs,
+                     .err = &err };
     if (row->prepare)
         assert_int_equal(row->prepare(&a, &a.state), RQ_OK);
     a.scratch = rq_mem_alloc(row->scratch ? row->scratch(&a, false) : 0, 1);
@@ -60,6 +69,7 @@ static void call(fixture *f)
     rq_mem_free(a.scratch);
     if (a.state)
         row->release(a.state);
+    rq_packs_release(&packs);
 }
 
 static void finish(fixture *f)

@@ -13,6 +13,7 @@
 #include "base/cpu.h"
 #include "base/rng.h"
 #include "ops/op.h"
+#include "ops/packs.h"
 
 enum { MAX_IN = 4, MAX_OUT = 2 };
 
@@ -96,6 +97,7 @@ static void run_once(fixture *f, unsigned cpu, rq_threads *t)
     for (int i = 0; i < f->n_out; i++)
         out[i] = &f->out[i];
     rq_err err = { 0 };
+    rq_packs packs = { 0 };
     rq_op_args a = { .graph = f->g,
                      .node = &f->g->nodes[f->node],
                      .opset = f->opset,
@@ -105,6 +107,7 @@ static void run_once(fixture *f, unsigned cpu, rq_threads *t)
                      .n_out = f->n_out,
                      .k = &k,
                      .threads = t,
+                     .packs = &packs,
                      .err = &err };
     void *state = NULL;
     if (f->row->prepare && f->row->prepare(&a, &state))
@@ -116,6 +119,7 @@ static void run_once(fixture *f, unsigned cpu, rq_threads *t)
     rq_mem_free(a.scratch);
     if (state)
         f->row->release(state);
+    rq_packs_release(&packs);
 }
 
 /* Infer, run, and run again on each instruction set with one and two threads. */

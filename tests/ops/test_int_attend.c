@@ -109,6 +109,7 @@ static void run(fixture *f, unsigned cpu, rq_threads *t)
         in_q[i] = f->has_q[i] ? &f->q[i] : NULL;
     }
     const rq_op *row = rq_op_find("", "Attention");
+    rq_packs packs = { 0 };
     rq_op_args a = { .graph = f->g,
                      .node = &f->g->nodes[f->node],
                      .opset = 23,
@@ -119,7 +120,8 @@ static void run(fixture *f, unsigned cpu, rq_threads *t)
                      .in_q = in_q,
                      .out_q = out_q,
                      .k = &k,
-                     .threads = t };
+                     .threads = t,
+                     .packs = &packs };
     const char *why = "";
     if (!row->accepts_int(&a, &why))
         fail_msg("refused: %s", why);
@@ -129,6 +131,7 @@ static void run(fixture *f, unsigned cpu, rq_threads *t)
     memset(f->out.data, 0x5a, f->out.bytes);
     assert_int_equal(row->forward_int(&a), RQ_OK);
     rq_mem_free(a.scratch);
+    rq_packs_release(&packs);
 }
 
 static void add_operand(fixture *f, const setup *s, rq_dtype d, int64_t heads, int64_t rows, int64_t size)

@@ -38,6 +38,7 @@ static void run(fixture *f, const form *m, unsigned cpu, rq_threads *t, bool con
             hidden[i].data = NULL; /* what a plan does not know */
         planned[i] = &hidden[i];
     }
+    rq_packs packs = { 0 };
     rq_op_args a = { .graph = f->g,
                      .node = &f->g->nodes[f->node],
                      .opset = 21,
@@ -48,7 +49,8 @@ static void run(fixture *f, const form *m, unsigned cpu, rq_threads *t, bool con
                      .in_q = in_q,
                      .out_q = out_q,
                      .k = &k,
-                     .threads = t };
+                     .threads = t,
+                     .packs = &packs };
     const char *why = "";
     if (!m->accepts(&a, &why))
         fail_msg("refused: %s", why);
@@ -63,6 +65,7 @@ static void run(fixture *f, const form *m, unsigned cpu, rq_threads *t, bool con
     assert_int_equal(rq_mem_fail_after(0, false), 0); /* a run allocates nothing */
     rq_mem_free(a.scratch);
     rq_int_pick_release(a.state);
+    rq_packs_release(&packs);
 }
 
 static void on_every_isa(fixture *f, const form *m, bool constant, const double *want, const char *what)
@@ -445,7 +448,8 @@ static void products_take_parameters_of_each_run(void **state)
             rq_kernels_init(&kernels, flags);
             if (n % 7 == 0)
                 wt.data = NULL;
-            assert_int_equal(rq_product_init(&p, &kernels, x, &wt, 1, m, k, c, mx > 1), RQ_OK);
+            const rq_op_args args = { .k = &kernels };
+            assert_int_equal(rq_product_init(&p, &args, x, &wt, 1, m, k, c), RQ_OK);
             const rq_product_job j = { .x = f.in[0].u8,
                                        .w = f.in[1].u8,
                                        .rows = m,

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/cpu.h"
+#include "kernels/quantize.h"
 #include "ops/int_fixture.h"
 #include "ops/int_ops.h"
 #include "quant/codes.h"
@@ -68,6 +69,7 @@ static void call(const fixture *f, bool on_codes, const rq_tensor *const *in, rq
         plan_in[i] = &hidden[i];
         in_q[i] = on_codes && f->has_q[i] ? &f->q[i] : NULL;
     }
+    rq_packs packs = { 0 };
     rq_op_args a = { .graph = f->g,
                      .node = &f->g->nodes[f->node],
                      .opset = OPSET,
@@ -78,7 +80,8 @@ static void call(const fixture *f, bool on_codes, const rq_tensor *const *in, rq
                      .in_q = in_q,
                      .out_q = out_q,
                      .k = &k,
-                     .threads = t };
+                     .threads = t,
+                     .packs = &packs };
     const char *why = "";
     if (on_codes && !row->accepts_int(&a, &why))
         fail_msg("%s refused: %s", row->name, why);
@@ -95,6 +98,7 @@ static void call(const fixture *f, bool on_codes, const rq_tensor *const *in, rq
     void (*release)(void *) = on_codes ? row->release_int : row->release;
     if (a.state)
         release(a.state);
+    rq_packs_release(&packs);
 }
 
 /* Compare. The output's type and parameters are drawn; `scale` is about its step. At most a share of `off` of the codes
@@ -416,6 +420,78 @@ static void softmaxes(void **state)
     spec = false;
 }
 
+/* Every code against the definition, one element at a time: sums of four lanes in double, then one quotient. Rows short and long, of few
+ * and of all codes, beside each other and across an image. */
+static void softmax_of_codes_by_the_definition(void **state)
+{
+    (void)state;
+    static const int64_t sizes[] = { 1, 2, 3, 5, 15, 16, 17, 64, 255, 256, 257, 300, 1000, 20000 };
+    rq_rng rng;
+    rq_rng_seed(&rng, 21);
+    for (int i = 0; i < 84; i++) {
+        fixture f;
+        start_row(&f, &rng, i % 3 ? "Softmax" : "LogSoftmax");
+        const int64_t n = sizes[i % 14], inner = i % 4 < 2 ? 1 : n > 1000 ? 3 : draw(&f, 2, 150);
+        set_int(&f, "axis", 1);
+        add_codes(&f, 3, (const int64_t[]) { 2, n, inner });
+        if (i % 5 == 0)
+            memset(f.in[0].u8, i % 2 ? 0x80 : 0xff, f.in[0].bytes);
+        set_q(&f, MAX_IN, byte_types[i / 2 % 2], RQ_PER_TENSOR, 1, false, i % 3 ? 1.f / 256 : 0.1f);
+        assert_int_equal(rq_tensor_create(&f.out, f.q[MAX_IN].dtype, &f.in[0].shape, true), RQ_OK);
+        rq_tensor *out[1] = { &f.out };
+        const rq_tensor *in[1] = { &f.in[0] };
+        const rq_qparams *xq = &f.q[0], *yq = &f.q[MAX_IN], *in_q[1] = { xq }, *out_q[1] = { yq };
+        unsigned flags;
+        for (int level = 0; rq_cpu_level(level, &flags); level++) {
+            if ((rq_cpu_detect() & flags) != flags)
+                continue;
+            rq_kernels k;
+            rq_kernels_init(&k, flags);
+            k.spec = i % 2;
+            const rq_op_args a = { .graph = f.g,
+                                   .node = &f.g->nodes[f.node],
+                                   .opset = OPSET,
+                                   .in = in,
+                                   .out = out,
+                                   .n_in = 1,
+                                   .n_out = 1,
+                                   .in_q = in_q,
+                                   .out_q = out_q,
+                                   .k = &k };
+            assert_int_equal(rq_op_find("", f.g->nodes[f.node].op)->forward_int(&a), RQ_OK);
+            const bool recipe = !k.spec && i % 3 && xq->dtype == yq->dtype;
+            const double steps = recipe ? (double)floorf(1.0f / yq->scale[0]) : 1, scale = recipe ? 1 : yq->scale[0];
+            const uint8_t flip = xq->dtype == RQ_DTYPE_S8 ? 0x80 : 0;
+            double d[256], e[256];
+            int32_t lo, hi;
+            rq_qparams_limits(yq, &lo, &hi);
+            for (int t = 0; t < 256; t++)
+                d[t] = -(double)t * xq->scale[0];
+            rq_map_f64[RQ_MAP_EXP](e, d, 256, 0, 0);
+            for (int64_t row = 0; row < 2 * inner; row++) {
+                const uint8_t *x = f.in[0].u8 + row / inner * n * inner + row % inner;
+                const uint8_t *y = f.out.u8 + row / inner * n * inner + row % inner;
+                int most = 0;
+                double lane[4] = { 0 }, log_sum;
+                for (int64_t t = 0; t < n; t++)
+                    most = (x[t * inner] ^ flip) > most ? x[t * inner] ^ flip : most;
+                for (int64_t t = 0; t < n; t++)
+                    lane[t % 4] += e[most - (x[t * inner] ^ flip)];
+                const double sum = (lane[0] + lane[1]) + (lane[2] + lane[3]);
+                rq_map_f64[RQ_MAP_LOG](&log_sum, &sum, 1, 0, 0);
+                for (int64_t t = 0; t < n; t++) {
+                    const int far = most - (x[t * inner] ^ flip);
+                    const double v = i % 3 ? e[far] * steps / sum : d[far] - log_sum;
+                    const uint8_t want = (uint8_t)rq_quantize_real_f64(v / scale, yq->zero_point[0], lo, hi);
+                    if (y[t * inner] != want)
+                        fail_msg("case %d, level %d, row %d: %d, expected %d", i, level, (int)row, y[t * inner], want);
+                }
+            }
+        }
+        finish(&f);
+    }
+}
+
 static void normalizations(void **state)
 {
     (void)state;
@@ -627,6 +703,7 @@ int main(void)
         cmocka_unit_test(a_stride_of_too_many_phases_is_refused),
         cmocka_unit_test(resizing),
         cmocka_unit_test(softmaxes),
+        cmocka_unit_test(softmax_of_codes_by_the_definition),
         cmocka_unit_test(normalizations),
         cmocka_unit_test(scatters_and_sums),
         cmocka_unit_test(odd_scales_and_sizes),

@@ -57,6 +57,7 @@ static void run(fixture *f, const form *m, unsigned cpu, rq_threads *t, bool con
             hidden[i].data = NULL; /* what a plan does not know */
         plan_in[i] = &hidden[i];
     }
+    rq_packs packs = { 0 };
     rq_op_args a = { .graph = f->g,
                      .node = &f->g->nodes[f->node],
                      .opset = 17,
@@ -67,7 +68,8 @@ static void run(fixture *f, const form *m, unsigned cpu, rq_threads *t, bool con
                      .in_q = in_q,
                      .out_q = out_q,
                      .k = &k,
-                     .threads = t };
+                     .threads = t,
+                     .packs = &packs };
     const char *why = "";
     if (!m->accepts(&a, &why))
         fail_msg("refused: %s", why);
@@ -82,6 +84,7 @@ static void run(fixture *f, const form *m, unsigned cpu, rq_threads *t, bool con
     rq_mem_free(a.scratch);
     if (m->release)
         m->release(a.state);
+    rq_packs_release(&packs);
 }
 
 /* want: reals of what the output must hold, as codes or floats. */

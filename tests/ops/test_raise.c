@@ -128,6 +128,19 @@ static void relu_stays_where_the_range_goes_below_zero(void **state)
     rq_graph_destroy(g);
 }
 
+/* To be run, the convolution before such a Relu is rounded as the Relu is; to be written it stays as it was. What ONNX Runtime gives for it is in the golden data. */
+static void a_relu_that_stays_runs_on_codes(void **state)
+{
+    rq_err err = { 0 };
+    rq_graph *g = load(GOLDEN "qdq/conv_relu_range_below_zero.onnx");
+    assert_int_equal(rq_raise_to_run(g, &err), RQ_OK);
+    const rq_node *relu = &g->nodes[g->values[find_value(g, "y")].producer];
+    assert_string_equal(relu->op, "Relu");
+    assert_true(rq_qparams_equal(rq_graph_qparams(g, relu->in[0]), rq_graph_qparams(g, relu->out[0])));
+    assert_string_equal(g->nodes[g->values[relu->in[0]].producer].op, "Conv");
+    rq_graph_destroy(g);
+}
+
 static void a_value_seen_unrounded_gets_a_twin(void **state)
 {
     rq_graph *g = load(GOLDEN "qdq/conv_two_consumers.onnx");
@@ -376,6 +389,7 @@ int main(void)
         cmocka_unit_test(lowering_is_undone_by_raising),
         cmocka_unit_test(a_conv_with_relu_is_one_annotated_conv),
         cmocka_unit_test(relu_stays_where_the_range_goes_below_zero),
+        cmocka_unit_test(a_relu_that_stays_runs_on_codes),
         cmocka_unit_test(a_value_seen_unrounded_gets_a_twin),
         cmocka_unit_test(qlinear_nodes_become_plain_ones),
         cmocka_unit_test(equal_pairs_are_one_annotation),

@@ -223,8 +223,10 @@ static void threads_and_instruction_sets_change_nothing(void **state)
     y[0] = malloc(3 * N * sizeof(float));
     y[1] = malloc(3 * N * sizeof(float));
     assert_true(y[0] && y[1]);
-    static const char *const isas[] = { "scalar", "avx2", "avx512", "vnni", "neon" };
-    for (int i = 0, seen = 0; i < 10; i++) { /* each level that this machine has, on one thread and on two */
+    static const char *const isas[] = {
+        "scalar", "avx2", "avxvnni", "avx512", "vnni", "amx", "neon", "dotprod", "i8mm"
+    };
+    for (int i = 0, seen = 0; i < 18; i++) { /* each level that this machine has, on one thread and on two */
         rq_exec *e;
         setenv("RQ_CPU", isas[i / 2], 1);
         const rq_status st = rq_exec_create(&e, i % 2 + 1, &err);

@@ -40,6 +40,38 @@ static void half_decodes_and_encodes_as_the_compiler_does(void **state)
 }
 #endif
 
+/* The loops, tails of every length, say what one number at a time says. */
+static void many_halves_are_as_each(void **state)
+{
+    (void)state;
+    enum { N = 999 };
+    static uint16_t codes[N], back[N];
+    static float f[N];
+    uint32_t seed = 7;
+    for (int round = 0; round < 400; round++) {
+        for (int i = 0; i < N; i++) {
+            seed = seed * 1664525u + 1013904223u;
+            codes[i] = (uint16_t)(seed >> 16);
+        }
+        const int n = round < 70 ? round : N;
+        rq_convert_f16_to_f32_each(f, codes, n);
+        for (int i = 0; i < n; i++) {
+            const float want = rq_convert_f16_to_f32(codes[i]);
+            assert_memory_equal(&f[i], &want, sizeof want);
+        }
+        for (int i = 0; i < N; i++) { /* any bits at all */
+            seed = seed * 1664525u + 1013904223u;
+            memcpy(&f[i], &seed, sizeof seed);
+        }
+        memset(back, 0x55, sizeof back);
+        rq_convert_f32_to_f16_each(back, f, n);
+        for (int i = 0; i < n; i++)
+            assert_int_equal(back[i], rq_convert_f32_to_f16(f[i]));
+        for (int i = n; i < N; i++)
+            assert_int_equal(back[i], 0x5555);
+    }
+}
+
 static void bfloat16_rounds_half_to_even(void **state)
 {
     (void)state;
@@ -135,6 +167,7 @@ int main(void)
 #if defined(__FLT16_MAX__)
         cmocka_unit_test(half_decodes_and_encodes_as_the_compiler_does),
 #endif
+        cmocka_unit_test(many_halves_are_as_each),
         cmocka_unit_test(bfloat16_rounds_half_to_even),
         cmocka_unit_test(eight_bit_floats_have_their_tables_corners),
         cmocka_unit_test(every_eight_bit_code_survives_a_round_trip),

@@ -1,0 +1,147 @@
+/* kernels/qgemm.c — cutting integer products into tiles; see qgemm.h.
+ *
+ * An item of work is a chunk of rows by a group of panels. A group stays in the second-level cache; within an item a block of rows, whose
+ * pieces are looked up once, goes through all panels of the group, so that its bytes stay in the first level. */
+#include "kernels/qgemm.h"
+
+#include <string.h>
+
+#include "kernels/kernels.h"
+
+enum {
+    GROUP_BYTES = 384 << 10, /* of weights: half of a small second-level cache */
+    ITEM_WORK = 1 << 20,     /* multiply-adds of an item: some microseconds */
+    MOST_ITEMS = 64,
+    SMALL_WORK = 1 << 21, /* multiply-adds below which a second thread costs more than it brings */
+};
+
+static int64_t min64(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static int64_t max64(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* n things in `parts`, evenly: where part i begins. */
+static int64_t part_at(int64_t n, int64_t parts, int64_t i)
+{
+    return i * (n / parts) + min64(i, n % parts);
+}
+
+typedef struct run_state {
+    const rq_qgemm *g;
+    rq_qgemm_out out;       /* without col_add, which tiles begin with */
+    int64_t blocks, panels; /* of rows, of columns */
+    int64_t chunks, groups; /* of blocks, of panels */
+    size_t column_bytes;    /* of packed weights */
+    bool plain;             /* codes by requantize_tile */
+} run_state;
+
+/* Rows i..i+n-1, whose pieces are at x, by panel p. */
+static void run_tile(const run_state *s, const uint8_t *const *x, int64_t i, int n, int64_t p)
+{
+    const rq_qgemm *g = s->g;
+    const rq_kernels *k = g->k;
+    const rq_qgemm_out *o = &s->out;
+    const int32_t *init = NULL;
+    int32_t first[RQ_QGEMM_MAX_COLUMNS];
+    _Alignas(64) int32_t c[RQ_QGEMM_MAX_ROWS * RQ_QGEMM_MAX_COLUMNS];
+    int vectors;
+    const int64_t j0 = rq_qgemm_panel(&k->qgemm, g->columns, p, &vectors);
+    const int padded = vectors * k->qgemm.lanes;
+    const int64_t real = min64(padded, g->columns - j0);
+    if (g->out.col_add) {
+        init = g->out.col_add + j0;
+        if (real < padded) {
+            memcpy(first, init, (size_t)real * sizeof *first);
+            memset(first + real, 0, (size_t)(padded - real) * sizeof *first);
+            init = first;
+        }
+    }
+    k->qgemm.tile(c, (size_t)padded, x, (size_t)g->runs, (size_t)g->run,
+                  (const char *)g->w + (size_t)j0 * s->column_bytes, init, n, vectors);
+    if (s->plain) {
+        k->requantize_tile((uint8_t *)o->y + i * o->ld + j0, (size_t)o->ld, c, (size_t)padded, (size_t)n, (size_t)real,
+                           NULL, o->col_m + j0, o->zp, o->lo, o->hi);
+        return;
+    }
+    for (int q = 0; q < n; q++)
+        rq_qgemm_finish(k, o, c + q * padded, i + q, j0, real);
+}
+
+/* What is done to codes j0..j1-1 of rows i..i+n-1. */
+static void run_posts(const run_state *s, int64_t i, int64_t n, int64_t j0, int64_t j1)
+{
+    const rq_qgemm_out *o = &s->out;
+    if (o->ld == j1 - j0) {
+        rq_post_run(s->g->k, o->post, o->n_post, o->y, (size_t)(i * o->ld), (size_t)(n * o->ld));
+        return;
+    }
+    for (int64_t q = i; q < i + n; q++)
+        rq_post_run(s->g->k, o->post, o->n_post, o->y, (size_t)(q * o->ld + j0), (size_t)(j1 - j0));
+}
+
+static void run_item(void *arg, int64_t item)
+{
+    const run_state *s = arg;
+    const rq_qgemm *g = s->g;
+    const rq_qgemm_isa *isa = &g->k->qgemm;
+    const int64_t chunk = item % s->chunks, group = item / s->chunks;
+    const int64_t b1 = part_at(s->blocks, s->chunks, chunk + 1), p0 = part_at(s->panels, s->groups, group),
+                  p1 = part_at(s->panels, s->groups, group + 1);
+    const uint8_t *x[RQ_QGEMM_MAX_ROWS * RQ_QGEMM_MAX_RUNS];
+    int vectors;
+    const int64_t j0 = rq_qgemm_panel(isa, g->columns, p0, &vectors),
+                  j1 = p1 < s->panels ? rq_qgemm_panel(isa, g->columns, p1, &vectors) : g->columns;
+    for (int64_t b = part_at(s->blocks, s->chunks, chunk); b < b1; b++) {
+        const int64_t i = part_at(g->rows, s->blocks, b);
+        const int n = (int)(part_at(g->rows, s->blocks, b + 1) - i);
+        if (g->x)
+            for (int q = 0; q < n; q++)
+                x[q] = g->x + (i + q) * g->x_stride;
+        else
+            g->find(g->find_arg, x, isa->max_rows, i, n);
+        for (int64_t p = p0; p < p1; p++)
+            run_tile(s, x, i, n, p);
+        if (s->out.n_post)
+            run_posts(s, i, n, j0, j1);
+    }
+}
+
+/* Chunks and groups: about one item per ITEM_WORK, cut along the side whose other side is the cheaper to read again. */
+static void cut(run_state *s, double work)
+{
+    const rq_qgemm *g = s->g;
+    const int64_t items = work < ITEM_WORK                        ? 1
+                          : work > (double)ITEM_WORK * MOST_ITEMS ? MOST_ITEMS
+                                                                  : (int64_t)(work / ITEM_WORK);
+    const int64_t bytes = (int64_t)s->column_bytes * g->columns;
+    const int64_t groups = min64(s->panels, bytes / GROUP_BYTES + 1);
+    if (g->rows >= g->columns) {
+        s->chunks = min64(s->blocks, (items + groups - 1) / groups);
+        s->groups = min64(s->panels, max64(groups, items / s->chunks));
+    } else {
+        s->groups = min64(s->panels, max64(groups, items));
+        s->chunks = min64(s->blocks, (items + s->groups - 1) / s->groups);
+    }
+}
+
+void rq_qgemm_run(const rq_qgemm *g, rq_threads *t)
+{
+    if (g->rows == 0 || g->columns == 0)
+        return;
+    const rq_qgemm_isa *isa = &g->k->qgemm;
+    const rq_qgemm_out *o = &g->out;
+    run_state s = { .g = g, .out = *o, .panels = rq_qgemm_panels(isa, g->columns) };
+    s.blocks = (g->rows + isa->max_rows - 1) / isa->max_rows;
+    s.column_bytes = rq_qgemm_w_bytes(isa, g->runs, g->run, isa->lanes) / (size_t)isa->lanes;
+    s.out.col_add = NULL;
+    s.plain = o->kind == RQ_QGEMM_CODES && o->col_m && !o->row_m && !o->col_unit && !o->row_unit && !o->row_add &&
+              !o->col_zero && !o->row_zero && !o->add;
+    const double work = (double)g->rows * (double)g->columns * (double)(g->runs * g->run);
+    cut(&s, work);
+    rq_threads_for(work < SMALL_WORK ? NULL : t, s.groups * s.chunks, run_item, &s);
+}

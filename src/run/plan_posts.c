@@ -1,0 +1,110 @@
+/* run/plan_posts.c — what follows a product and needs nothing but its codes is done to the bytes it has just written (rq_op_args.post): a table, the sum
+ * with a tensor that is there already, and what follows those. The step that did it is left out; the bits are the same. */
+#include "ops/int_ops.h"
+#include "run/planner.h"
+
+enum { MOST = 4 }; /* of one product */
+
+/* Codes that posts work on: u8, channels-last or of rank 2. */
+static bool is_fit(const rq_planner *b, int32_t form)
+{
+    const rq_form *f = &b->p->forms[form];
+    const int kind = form % RQ_N_FORMS;
+    return f->exists && !f->known && f->t.dtype == RQ_DTYPE_U8 &&
+           (kind == RQ_FORM_LAST ||
+            (kind == RQ_FORM_CODE && f->t.shape.rank == 2 && rq_graph_qparams(b->p->g, form / RQ_N_FORMS) != NULL));
+}
+
+/* Both lie alike. */
+static bool is_alike(const rq_planner *b, int32_t x, int32_t y)
+{
+    return is_fit(b, x) && is_fit(b, y) && x % RQ_N_FORMS == y % RQ_N_FORMS &&
+           rq_shape_equal(&b->p->forms[x].t.shape, &b->p->forms[y].t.shape);
+}
+
+/* What step s, the only reader of x, does to it, as a post of the step at `to`; other: the form of a second operand, or -1. */
+static bool as_post(const rq_planner *b, const rq_plan_uses *u, const rq_step *s, int32_t x, int to, rq_post *post,
+                    int32_t *other)
+{
+    *other = -1;
+    *post = (rq_post) { .kind = RQ_POST_TABLE };
+    if (s->args.n_out != 1 || s->out_form[0] < 0 || !is_alike(b, x, s->out_form[0]) || s->args.n_post)
+        return false;
+    if (s->mode == RQ_MODE_TABLE && s->in_form[0] == x) {
+        post->table = rq_int_table_bytes(s->state);
+        return post->table != NULL;
+    }
+    if (s->kind != RQ_STEP_OP || s->mode != RQ_MODE_INT || s->args.n_in != 2 ||
+        !rq_int_add_is_plain(&s->args, &post->add))
+        return false;
+    post->kind = RQ_POST_ADD;
+    post->second = s->in_form[1] == x;
+    *other = s->in_form[!post->second];
+    return *other >= 0 && *other != x && is_alike(b, x, *other) && u->maker[*other] < to;
+}
+
+static bool takes_posts(const rq_step *s)
+{
+    return s->kind == RQ_STEP_OP && s->mode == RQ_MODE_INT && s->row->flags & RQ_OP_POSTS && s->args.n_out == 1 &&
+           s->out_form[0] >= 0 && s->args.out_q[0];
+}
+
+static rq_status take(rq_planner *b, rq_plan_uses *u, int at)
+{
+    rq_segment *seg = b->seg;
+    rq_step *p = &seg->steps[at];
+    rq_post *posts = (rq_post *)p->args.post;
+    for (int n = p->args.n_post; n < MOST; n++) {
+        const int32_t x = p->out_form[0];
+        rq_post post;
+        int32_t other;
+        if (u->kept[x] || u->n_readers[x] != 1 || !is_fit(b, x))
+            return RQ_OK;
+        rq_step *s = &seg->steps[u->reader[x]];
+        if (!as_post(b, u, s, x, at, &post, &other))
+            return RQ_OK;
+        if (!posts) {
+            posts = rq_arena_alloc(&seg->arena, MOST, sizeof *posts);
+            p->other_form = rq_arena_alloc(&seg->arena, MOST, sizeof *p->other_form);
+            if (!posts || !p->other_form)
+                return rq_plan_no_memory(b);
+            p->args.post = posts;
+        }
+        const int32_t y = s->out_form[0];
+        posts[n] = post;
+        p->other_form[n] = other;
+        p->args.n_post = n + 1;
+        p->out_form[0] = y;
+        ((rq_tensor **)p->args.out)[0] = &b->p->forms[y].t;
+        b->p->forms[y].def = at;
+        b->p->forms[x].exists = false;
+        u->maker[y] = at;
+        s->gone = true;
+    }
+    return RQ_OK;
+}
+
+rq_status rq_plan_posts(rq_planner *b, rq_arena *work)
+{
+    rq_plan_uses u = { 0 };
+    RQ_TRY(rq_plan_count_uses(b, work, &u));
+    for (int i = 0; i < b->seg->n_steps; i++)
+        if (!b->seg->steps[i].gone && takes_posts(&b->seg->steps[i]))
+            RQ_TRY(take(b, &u, i));
+    return RQ_OK;
+}
+
+void rq_plan_bind_posts(rq_planner *b)
+{
+    for (int i = 0; i < b->seg->n_steps; i++) {
+        rq_step *s = &b->seg->steps[i];
+        rq_post *posts = (rq_post *)s->args.post;
+        for (int k = 0; k < s->args.n_post; k++) {
+            int32_t f = s->other_form[k];
+            while (f >= 0 && b->p->forms[f].view_of >= 0)
+                f = b->p->forms[f].view_of;
+            if (f >= 0)
+                posts[k].other = b->p->forms[f].t.data;
+        }
+    }
+}

@@ -1,0 +1,430 @@
+/* tests/run/test_last.c — channels-last codes in the plan, functions of one code, and what is done behind products: random graphs give the same bits
+ * wherever codes lie channels-last, everywhere one can run on them, or nowhere, and whether each node is a step or not; changes of order stand at
+ * the edges and nowhere else. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/cpu.h"
+#include "base/rng.h"
+#include "ops/build.h"
+#include "run/program.h"
+
+static void annotate(rq_graph *g, rq_id v, rq_dtype d, float scale, int32_t zero)
+{
+    rq_qparams q;
+    assert_int_equal(rq_qparams_init_one(&q, d, scale, zero), RQ_OK);
+    assert_int_equal(rq_graph_add_quant(g, &g->values[v].quant, &q, "given"), RQ_OK);
+}
+
+/* ---- a product, as far as a plan can tell: 3 u + 1 of each code u, not element by element, with posts, channels-last ---- */
+
+static bool product_accepts(const rq_op_args *a, const char **why)
+{
+    *why = "not codes";
+    return a->in_q[0] && a->out_q[0] && rq_dtype_bits(a->in_q[0]->dtype) == 8 && rq_dtype_bits(a->out_q[0]->dtype) == 8;
+}
+
+static rq_last product_last(const rq_op_args *a)
+{
+    (void)a;
+    return RQ_LAST_WANTS;
+}
+
+static rq_status product_run(const rq_op_args *a)
+{
+    const size_t n = (size_t)rq_tensor_count(a->in[0]);
+    const uint8_t x = a->in_q[0]->dtype == RQ_DTYPE_S8 ? 0x80 : 0, y = a->out_q[0]->dtype == RQ_DTYPE_S8 ? 0x80 : 0;
+    assert_int_equal(a->in[0]->dtype, a->in_q[0]->dtype);
+    assert_int_equal(a->out[0]->dtype, a->out_q[0]->dtype);
+    for (size_t i = 0; i < n; i++)
+        a->out[0]->u8[i] = (uint8_t)((a->in[0]->u8[i] ^ x) * 3 + 1) ^ y;
+    if (a->n_post)
+        rq_post_run(a->k, a->post, a->n_post, a->out[0]->u8, 0, n);
+    return RQ_OK;
+}
+
+/* Softsign is such a product. */
+static void bind_product(rq_graph *g, rq_op *row)
+{
+    rq_ops_bind(g);
+    *row = *rq_op_find("", "Softsign");
+    row->flags = RQ_OP_POSTS;
+    row->accepts_int = product_accepts;
+    row->last = product_last;
+    row->prepare_int = NULL;
+    row->forward_int = product_run;
+    for (int i = 0; i < g->n_nodes; i++)
+        if (g->nodes[i].op && !strcmp(g->nodes[i].op, "Softsign"))
+            g->nodes[i].row = row;
+}
+
+/* ---- running a graph with a plan of our choice ---- */
+
+typedef struct ran {
+    rq_tensor out[4];
+    int n_out;
+    int relayouts, quantizes, dequantizes, on_last, posts, steps; /* of the plan */
+    uint64_t tapped;                                              /* a hash of what taps saw */
+    int taps;
+} ran;
+
+static uint64_t hash(uint64_t h, const void *data, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ ((const uint8_t *)data)[i]) * 0x100000001b3u;
+    return h;
+}
+
+static rq_status see_codes(void *arg, const char *value, const rq_tensor *t, const rq_qparams *q, rq_err *err)
+{
+    ran *r = arg;
+    (void)value, (void)q, (void)err;
+    r->tapped = hash(r->tapped, t->data, t->bytes);
+    r->taps++;
+    return RQ_OK;
+}
+
+static rq_status see_reals(void *arg, const char *value, const rq_tensor *t, rq_err *err)
+{
+    return see_codes(arg, value, t, NULL, err);
+}
+
+/* tap: a value seen as codes and as reals, or RQ_NONE. Twice, so that the second run has the plan of the first. */
+static void run_plan(rq_graph *g, unsigned plain, rq_id tap, const rq_tensor *x, ran *r)
+{
+    const rq_session_cfg cfg = { 0 };
+    rq_kernels k;
+    rq_program *p;
+    rq_err err = { 0 };
+    rq_tap taps[2] = { { .value = tap, .fn_codes = see_codes, .arg = r }, { .value = tap, .fn = see_reals, .arg = r } };
+    memset(r, 0, sizeof *r);
+    rq_kernels_init(&k, rq_cpu_detect());
+    rq_op product;
+    bind_product(g, &product);
+    if (rq_program_create(&p, g, &cfg, &k, NULL, NULL, &err))
+        fail_msg("%s", err.text);
+    p->plain = plain;
+    if (tap != RQ_NONE) {
+        p->taps = taps;
+        p->n_taps = 2;
+    }
+    for (int round = 0; round < 2; round++) {
+        for (int i = 0; i < r->n_out; i++)
+            rq_tensor_release(&r->out[i]);
+        r->n_out = g->n_outputs;
+        if (rq_program_run(p, x, r->out, &err))
+            fail_msg("%s", err.text);
+    }
+    for (int i = 0; i < p->n_segs; i++)
+        for (int s = 0; s < p->segs[i]->n_run; s++) {
+            const rq_step *step = &p->segs[i]->steps[p->segs[i]->run[s]];
+            r->steps++;
+            r->posts += step->args.n_post;
+            r->relayouts += step->kind == RQ_STEP_RELAYOUT;
+            r->quantizes += step->kind == RQ_STEP_QUANTIZE;
+            r->dequantizes += step->kind == RQ_STEP_DEQUANTIZE;
+            r->on_last += step->kind == RQ_STEP_OP && step->args.last;
+        }
+    p->taps = NULL;
+    p->n_taps = 0;
+    rq_program_destroy(p);
+}
+
+static void release(ran *r)
+{
+    for (int i = 0; i < r->n_out; i++)
+        rq_tensor_release(&r->out[i]);
+}
+
+static void assert_same(const ran *a, const ran *b)
+{
+    assert_int_equal(a->n_out, b->n_out);
+    for (int i = 0; i < a->n_out; i++) {
+        assert_true(rq_shape_equal(&a->out[i].shape, &b->out[i].shape));
+        assert_memory_equal(a->out[i].data, b->out[i].data, a->out[i].bytes);
+    }
+    assert_true(a->tapped == b->tapped);
+    assert_int_equal(a->taps, b->taps);
+}
+
+static rq_tensor random_reals(rq_rng *rng, const rq_shape *s)
+{
+    rq_tensor t;
+    assert_int_equal(rq_tensor_create(&t, RQ_DTYPE_F32, s, false), RQ_OK);
+    for (int64_t i = 0; i < rq_tensor_count(&t); i++)
+        t.f32[i] = (rq_rng_f32(rng) - 0.5f) * 10;
+    return t;
+}
+
+/* ---- random graphs ---- */
+
+static void annotate_any(rq_graph *g, rq_rng *rng, rq_id v)
+{
+    const bool s8 = rq_rng_below(rng, 2);
+    if (rq_rng_below(rng, 6) == 0)
+        return; /* stays in reals */
+    if (rq_rng_below(rng, 20) == 0)
+        annotate(g, v, RQ_DTYPE_U16, 0.0002f, 30000);
+    else
+        annotate(g, v, s8 ? RQ_DTYPE_S8 : RQ_DTYPE_U8, 0.02f + 0.05f * rq_rng_f32(rng),
+                 (int32_t)rq_rng_below(rng, 200) - (s8 ? 100 : 0));
+}
+
+enum { MOST = 24 };
+
+/* Values of one shape [n][c][h][w], and what is made of them on the side: views, means, other orders. */
+static rq_graph *random_graph(rq_rng *rng, const int64_t *dim)
+{
+    static const char *const unary[] = { "Relu", "Sigmoid", "HardSwish", "Identity", "Erf", "Neg" };
+    static const char *const binary[] = { "Add", "Add", "Add", "Mul", "Sub", "Max" };
+    rq_graph *g = build_graph(17);
+    rq_id at[MOST];
+    int n = 0;
+    char name[16];
+    at[n++] = build_input(g, "x", RQ_DTYPE_F32, 4, dim);
+    annotate_any(g, rng, at[0]);
+    const double three[3] = { (double)dim[0], (double)dim[1], (double)(dim[2] * dim[3]) };
+    const double four[4] = { (double)dim[0], (double)dim[1], (double)dim[2], (double)dim[3] };
+    const rq_id to3 = build_const(g, "to3", RQ_DTYPE_S64, 1, (int64_t[]) { 3 }, three);
+    const rq_id to4 = build_const(g, "to4", RQ_DTYPE_S64, 1, (int64_t[]) { 4 }, four);
+    const rq_id half = build_scalar(g, "half", RQ_DTYPE_F32, 0.5);
+    if (rq_rng_below(rng, 2))
+        annotate(g, half, rq_rng_below(rng, 2) ? RQ_DTYPE_S8 : RQ_DTYPE_U8, 1 / 64.0f, 3);
+    const int steps = 3 + (int)rq_rng_below(rng, 14);
+    for (int i = 0; i < steps; i++) {
+        /* chains, mostly */
+        const rq_id a = at[rq_rng_below(rng, 3) ? (uint64_t)n - 1 : rq_rng_below(rng, (uint64_t)n)],
+                    b = at[rq_rng_below(rng, (uint64_t)n)];
+        snprintf(name, sizeof name, "v%d", i);
+        rq_id v;
+        switch (rq_rng_below(rng, 8)) {
+        case 0:
+        case 1:
+        case 2:
+            v = build_node(g, rq_rng_below(rng, 2) ? "Softsign" : unary[rq_rng_below(rng, 6)], name, RQ_DTYPE_F32, 1,
+                           &a);
+            break;
+        case 3:
+        case 4:
+            v = build_node(g, binary[rq_rng_below(rng, 6)], name, RQ_DTYPE_F32, 2, (rq_id[]) { a, b });
+            break;
+        case 5:
+            v = build_node(g, rq_rng_below(rng, 2) ? "Mul" : "Add", name, RQ_DTYPE_F32, 2, (rq_id[]) { a, half });
+            break;
+        case 6: { /* away and back as views, with a function in between */
+            char mid[16];
+            snprintf(mid, sizeof mid, "m%d", i);
+            const rq_id m = build_node(g, "Reshape", mid, RQ_DTYPE_F32, 2, (rq_id[]) { a, to3 });
+            g->values[m].quant = g->values[a].quant;
+            snprintf(mid, sizeof mid, "f%d", i);
+            const rq_id f = build_node(g, "Relu", mid, RQ_DTYPE_F32, 1, &m);
+            annotate_any(g, rng, f);
+            v = build_node(g, "Reshape", name, RQ_DTYPE_F32, 2, (rq_id[]) { f, to4 });
+            g->values[v].quant = g->values[f].quant;
+            at[n++] = v;
+            continue;
+        }
+        default: { /* a mean per channel, broadcast back */
+            char mid[16];
+            snprintf(mid, sizeof mid, "g%d", i);
+            const rq_id m = build_node(g, "GlobalAveragePool", mid, RQ_DTYPE_F32, 1, &a);
+            annotate_any(g, rng, m);
+            v = build_node(g, "Mul", name, RQ_DTYPE_F32, 2, (rq_id[]) { b, m });
+        }
+        }
+        annotate_any(g, rng, v);
+        at[n++] = v;
+    }
+    build_output(g, at[n - 1]);
+    const rq_id other = at[rq_rng_below(rng, (uint64_t)n)];
+    if (other != at[n - 1] && other != at[0])
+        build_output(g, other);
+    return g;
+}
+
+static void random_graphs_give_the_same_bits(void **state)
+{
+    (void)state;
+    static const int64_t dims[][4] = {
+        { 1, 3, 5, 7 }, { 2, 16, 4, 4 }, { 1, 1, 6, 6 }, { 2, 8, 1, 1 }, { 1, 20, 3, 9 }
+    };
+    rq_rng rng;
+    rq_rng_seed(&rng, 7);
+    int on_last = 0, posts = 0, saved = 0;
+    for (int round = 0; round < 300; round++) {
+        rq_graph *g = random_graph(&rng, dims[round % 5]);
+        const rq_shape s = rq_shape_of(4, dims[round % 5]);
+        rq_tensor x = random_reals(&rng, &s);
+        const rq_id tap = round % 3 ? RQ_NONE : (rq_id)rq_rng_below(&rng, (uint64_t)g->n_values);
+        ran want, got;
+        run_plan(g, RQ_PLAIN_NO_LAST | RQ_PLAIN_STEPS, tap, &x, &want);
+        assert_int_equal(want.on_last + want.relayouts + want.posts, 0);
+        for (unsigned plain = 0; plain < 8; plain++) {
+            run_plan(g, plain, tap, &x, &got);
+            assert_same(&want, &got);
+            assert_true(got.steps <= want.steps || !(plain & RQ_PLAIN_NO_LAST));
+            on_last += got.on_last;
+            posts += got.posts;
+            saved += plain & RQ_PLAIN_NO_LAST ? want.steps - got.steps : 0;
+            release(&got);
+        }
+        release(&want);
+        rq_tensor_release(&x);
+        rq_graph_destroy(g);
+    }
+    assert_true(on_last > 2000);
+    assert_true(posts > 50);
+    assert_true(saved > 200);
+}
+
+/* ---- counts ---- */
+
+/* x -> Sigmoid -> a, Mul(x, a) -> b, Relu -> y: rounded into channels-last codes, and out of them, without a step between. */
+static void order_changes_on_the_way_from_and_to_reals(void **state)
+{
+    (void)state;
+    const int64_t dim[4] = { 2, 5, 6, 7 };
+    for (int s8 = 0; s8 < 2; s8++) {
+        rq_graph *g = build_graph(17);
+        rq_rng rng;
+        rq_rng_seed(&rng, 3);
+        const rq_dtype d = s8 ? RQ_DTYPE_S8 : RQ_DTYPE_U8;
+        const rq_id x = build_input(g, "x", RQ_DTYPE_F32, 4, dim);
+        const rq_id a = build_node(g, "Sigmoid", "a", RQ_DTYPE_F32, 1, &x);
+        const rq_id b = build_node(g, "Mul", "b", RQ_DTYPE_F32, 2, (rq_id[]) { x, a });
+        const rq_id y = build_node(g, "Relu", "y", RQ_DTYPE_F32, 1, &b);
+        annotate(g, x, d, 0.04f, s8 ? 3 : 130);
+        annotate(g, a, d, 1 / 256.0f, s8 ? -128 : 0);
+        annotate(g, b, d, 0.03f, s8 ? -100 : 20);
+        annotate(g, y, d, 0.02f, s8 ? -128 : 0);
+        build_output(g, y);
+        const rq_shape s = rq_shape_of(4, dim);
+        rq_tensor t = random_reals(&rng, &s);
+        ran want, got;
+        run_plan(g, RQ_PLAIN_NO_LAST, RQ_NONE, &t, &want);
+        run_plan(g, RQ_PLAIN_ALL_LAST | RQ_PLAIN_STEPS, RQ_NONE, &t, &got);
+        assert_same(&want, &got);
+        assert_int_equal(got.on_last, 3);
+        assert_int_equal(got.relayouts, 0);
+        assert_int_equal(got.quantizes, 1);
+        assert_int_equal(got.dequantizes, 1);
+        release(&got);
+        run_plan(g, RQ_PLAIN_ALL_LAST, RQ_NONE, &t, &got); /* and with one table for all three */
+        assert_same(&want, &got);
+        assert_int_equal(got.on_last, 1);
+        assert_int_equal(got.steps, 3);
+        release(&got);
+        /* a tap on codes wants them as the file has them, once */
+        run_plan(g, RQ_PLAIN_NO_LAST, a, &t, &got);
+        release(&want);
+        run_plan(g, RQ_PLAIN_ALL_LAST, a, &t, &want);
+        assert_same(&want, &got);
+        assert_int_equal(want.relayouts, 1);
+        release(&got), release(&want);
+        rq_tensor_release(&t);
+        rq_graph_destroy(g);
+    }
+}
+
+/* A residual block: product, HardSwish from its pieces (in reals, or annotated one by one), product, sum with what came in, Relu. Two products do all of
+ * it, and nothing changes its order but what comes in and goes out. */
+static void a_block_is_two_products(void **state)
+{
+    (void)state;
+    const int64_t dim[4] = { 2, 5, 6, 7 };
+    for (int kind = 0; kind < 8; kind++) {
+        const bool s8 = kind & 1, pieces = kind & 2, swapped = kind & 4;
+        rq_graph *g = build_graph(17);
+        rq_rng rng;
+        rq_rng_seed(&rng, 3);
+        const rq_dtype d = s8 ? RQ_DTYPE_S8 : RQ_DTYPE_U8;
+        const int32_t z = s8 ? -128 : 0;
+        const rq_id three = build_scalar(g, "three", RQ_DTYPE_F32, 3), six = build_scalar(g, "six", RQ_DTYPE_F32, 6);
+        const rq_id zero = build_scalar(g, "zero", RQ_DTYPE_F32, 0);
+        const rq_id x = build_input(g, "x", RQ_DTYPE_F32, 4, dim);
+        const rq_id a = build_node(g, "Softsign", "a", RQ_DTYPE_F32, 1, &x);
+        const rq_id plus = build_node(g, "Add", "plus", RQ_DTYPE_F32, 2, (rq_id[]) { a, three });
+        const rq_id clip = build_node(g, "Clip", "clip", RQ_DTYPE_F32, 3, (rq_id[]) { plus, zero, six });
+        const rq_id mul = build_node(g, "Mul", "mul", RQ_DTYPE_F32, 2, (rq_id[]) { a, clip });
+        const rq_id act = build_node(g, "Div", "act", RQ_DTYPE_F32, 2, (rq_id[]) { mul, six });
+        const rq_id c = build_node(g, "Softsign", "c", RQ_DTYPE_F32, 1, &act);
+        const rq_id sum =
+            build_node(g, "Add", "sum", RQ_DTYPE_F32, 2, swapped ? (rq_id[]) { x, c } : (rq_id[]) { c, x });
+        const rq_id y = build_node(g, "Relu", "y", RQ_DTYPE_F32, 1, &sum);
+        annotate(g, x, d, 0.04f, z + 130);
+        annotate(g, a, d, 0.06f, z + 90);
+        if (pieces) {
+            annotate(g, plus, d, 0.07f, z + 50);
+            annotate(g, clip, d, 6 / 255.0f, z);
+            annotate(g, mul, d, 0.3f, z + 10);
+        }
+        annotate(g, act, d, 0.05f, z + 8);
+        annotate(g, c, d, 0.03f, z + 100);
+        annotate(g, sum, d, 0.05f, z + 128);
+        annotate(g, y, d, 0.02f, z);
+        build_output(g, y);
+        const rq_shape s = rq_shape_of(4, dim);
+        rq_tensor t = random_reals(&rng, &s);
+        ran want, got;
+        run_plan(g, RQ_PLAIN_NO_LAST | RQ_PLAIN_STEPS, RQ_NONE, &t, &want);
+        run_plan(g, 0, RQ_NONE, &t, &got);
+        assert_same(&want, &got);
+        assert_int_equal(got.relayouts, 0);
+        assert_int_equal(got.steps, 4); /* reals to codes, two products, codes to reals */
+        assert_int_equal(got.posts, 3);
+        release(&got);
+        run_plan(g, 0, c, &t, &got); /* who taps c wants it before the sum */
+        assert_int_equal(got.posts, 1);
+        release(&got), release(&want);
+        rq_tensor_release(&t);
+        rq_graph_destroy(g);
+    }
+}
+
+/* A value of the first segment that the second one wants in the order of the file, behind an operator whose size depends on data. */
+static void later_segments_convert_what_earlier_ones_made(void **state)
+{
+    (void)state;
+    const int64_t dim[4] = { 1, 4, 3, 5 };
+    rq_graph *g = build_graph(17);
+    rq_rng rng;
+    rq_rng_seed(&rng, 5);
+    const rq_id x = build_input(g, "x", RQ_DTYPE_F32, 4, dim);
+    const rq_id a = build_node(g, "Relu", "a", RQ_DTYPE_F32, 1, &x);
+    const rq_id r = build_node(g, "Exp", "r", RQ_DTYPE_F32, 1, &a); /* reals that are rounded in the second segment */
+    const rq_id at = build_node(g, "NonZero", "at", RQ_DTYPE_S64, 1, &x);
+    const rq_id n = build_node(g, "Shape", "n", RQ_DTYPE_S64, 1, &at);
+    const rq_id sum = build_node(g, "Add", "sum", RQ_DTYPE_F32, 2, (rq_id[]) { a, r });
+    const rq_id mean = build_node(g, "GlobalAveragePool", "mean", RQ_DTYPE_F32, 1, &sum);
+    annotate(g, x, RQ_DTYPE_S8, 0.05f, 3);
+    annotate(g, a, RQ_DTYPE_S8, 0.03f, -128);
+    annotate(g, r, RQ_DTYPE_U8, 0.3f, 0);
+    annotate(g, sum, RQ_DTYPE_S8, 0.4f, -100);
+    annotate(g, mean, RQ_DTYPE_U8, 0.2f, 1);
+    build_output(g, n), build_output(g, mean), build_output(g, a);
+    const rq_shape s = rq_shape_of(4, dim);
+    rq_tensor t = random_reals(&rng, &s);
+    ran want, got;
+    run_plan(g, RQ_PLAIN_NO_LAST, RQ_NONE, &t, &want);
+    run_plan(g, RQ_PLAIN_ALL_LAST, RQ_NONE, &t, &got);
+    assert_same(&want, &got);
+    release(&want), release(&got);
+    rq_tensor_release(&t);
+    rq_graph_destroy(g);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(random_graphs_give_the_same_bits),
+        cmocka_unit_test(order_changes_on_the_way_from_and_to_reals),
+        cmocka_unit_test(a_block_is_two_products),
+        cmocka_unit_test(later_segments_convert_what_earlier_ones_made),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
