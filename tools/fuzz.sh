@@ -17,6 +17,11 @@ one() {
     rc=$?
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$build/fuzz-$1.log")
     echo "fuzz: $1: ${runs:-0} runs in $seconds s: $([ $rc = 0 ] && echo clean || echo "exit $rc, see $build/fuzz-$1.log")"
+    if [ $rc != 0 ]; then # for those who have this output only: the report, and the input
+        grep -E 'ERROR|error:|SUMMARY|^ *#[0-9] ' "$build/fuzz-$1.log" | head -30
+        input=$(sed -n 's/.*Test unit written to //p' "$build/fuzz-$1.log" | head -1)
+        if [ -n "$input" ]; then echo "base64 of $input:" && gzip -9c "$input" | base64 -w 0 | cut -c1-12000; fi
+    fi
     return $rc
 }
 failed=0 running=0

@@ -64,8 +64,8 @@ static rq_status settle_node(rq_mil_reader *r, rq_graph *g, rq_node *n)
         view[i] = (rq_tensor) { .dtype = v->dtype, .shape = v->shape };
         in[i] = v->kind == RQ_VALUE_CONST ? &v->constant : &view[i];
     }
-    if (!st && n->row->check)
-        st = n->row->check(g, n, rq_graph_opset(g, n->row->domain), r->err);
+    if (!st)
+        st = rq_ops_check_node(g, n, r->err);
     if (!st)
         st = rq_ops_infer_node(g, n, in, d, shape, r->err);
     for (int i = 0; !st && i < n->n_out; i++)

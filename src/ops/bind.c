@@ -144,7 +144,7 @@ static rq_status check_attrs(const rq_graph *g, const rq_node *n, rq_err *err)
 
 enum { NEWEST = 25 }; /* opset of the default domain whose operators the rows implement */
 
-static rq_status check_node(const rq_graph *g, const rq_node *n, rq_err *err)
+rq_status rq_ops_check_node(const rq_graph *g, const rq_node *n, rq_err *err)
 {
     const rq_op *row = n->row;
     int64_t opset = rq_graph_opset(g, row->domain);
@@ -193,7 +193,7 @@ static void check_graph(void *arg, rq_graph *g)
         if (!n->op)
             continue;
         if (n->row) {
-            c->status = check_node(g, n, c->err);
+            c->status = rq_ops_check_node(g, n, c->err);
         } else {
             char name[128];
             bool plain = !n->domain || !n->domain[0];

@@ -195,6 +195,8 @@ void rq_ops_bind(rq_graph *g);
 /* Row checks of every node: operator known, exists at its opset, number of inputs and outputs, attributes.
  * `strict`: an operator without a row is an error that names all such operators. */
 rq_status rq_ops_check(const rq_graph *g, bool strict, rq_err *err);
+/* The same of one node that has a row. To be asked before rq_ops_infer_node: an infer function relies on min_in. */
+rq_status rq_ops_check_node(const rq_graph *g, const rq_node *n, rq_err *err);
 
 /* ---- ops/infer.c ---- */
 
