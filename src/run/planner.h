@@ -1,5 +1,5 @@
-/* run/planner.h — what the files of the planner share: plan.c walks the nodes, plan_forms.c keeps the forms of values and
- * converts them, plan_decide.c says how a node runs, plan_last.c who runs on channels-last codes. */
+/* run/planner.h — what the files of the planner share: plan.c walks the nodes, plan_step.c makes steps of them, plan_forms.c keeps the
+ * forms of values and converts them, plan_decide.c says how a node runs, plan_last.c who runs on channels-last codes. */
 #ifndef RQ_RUN_PLANNER_H
 #define RQ_RUN_PLANNER_H
 
@@ -19,6 +19,14 @@ typedef struct rq_plan_sizes {
 } rq_plan_sizes;
 
 rq_status rq_plan_no_memory(rq_planner *b);
+
+/* ---- plan_step.c ---- */
+
+/* Evaluate n now: its inputs are known. */
+rq_status rq_plan_evaluate(rq_planner *b, const rq_node *n, const rq_plan_sizes *s);
+/* A step for n, which need not be a node of the graph. `whole`: only if it runs in integers; otherwise *added is false and
+ * nothing was done. */
+rq_status rq_plan_add_operator(rq_planner *b, const rq_node *n, const rq_plan_sizes *s, bool whole, bool *added);
 
 /* ---- plan_forms.c ---- */
 
