@@ -8,12 +8,14 @@
 #include "base/cpu.h"
 #include "base/rng.h"
 #include "kernels/kernels.h"
+#include "kernels/relayout.h"
 
 enum { N = 1031 }; /* many vectors and a tail at every width */
 
 /* What all kernels read. */
 typedef struct numbers {
     float x[N], x2[N], m[N];
+    double wide[N];
     uint16_t half[N];
     int32_t acc[N], add[N];
     uint8_t a[N], b[N], table[256];
@@ -36,6 +38,7 @@ static void fill(numbers *d)
         if (i % 7 == 0)
             d->x[i] = (float)((int)rq_rng_below(&rng, 600) - 300) / 2; /* ties */
         d->x2[i] = rq_rng_f32(&rng) * 8 - 4;
+        d->wide[i] = (double)d->x[i] * 1.5;
         d->m[i] = (float)(1 + rq_rng_below(&rng, 64)) / 65536;
         d->half[i] = (uint16_t)rq_rng_below(&rng, 0x7c00) | (uint16_t)(rq_rng_below(&rng, 2) << 15);
         d->acc[i] = (int32_t)rq_rng_u64(&rng) >> rq_rng_below(&rng, 32);
@@ -73,6 +76,11 @@ ROW(quantize_u16, 2 * N, k->quantize_u16(out, d->x, N, 0.01f, 7, 0, 65535))
 ROW(quantize_s16, 2 * N, k->quantize_s16(out, d->x, N, 0.01f, 7, -32768, 32767))
 ROW(dequantize_u8, 4 * N, k->dequantize_u8(out, d->a, N, 0.3f, 7))
 ROW(dequantize_s8, 4 * N, k->dequantize_s8(out, (const int8_t *)d->a, N, 0.3f, 7))
+ROW(dequantize_u16, 2 * N, k->dequantize_u16(out, (const uint16_t *)(const void *)d->acc, N / 2, 0.3f, 7))
+ROW(dequantize_s16, 2 * N, k->dequantize_s16(out, (const int16_t *)(const void *)d->acc, N / 2, 0.3f, 7))
+ROW(quantize_quotients, N, k->quantize_quotients(out, d->wide, N, 3, 0.5, 7, 0, 255))
+ROW(half_to_float, 4 * N, k->half_to_float(out, d->half, N))
+ROW(half_from_float, 2 * N, k->half_from_float(out, d->x, N))
 ROW(lut8, N, k->lut8(out, d->a, N, d->table))
 ROW(requantize_rows, N / 3 * 3, k->requantize_rows(out, N / 3, d->acc, N / 3, 3, N / 3, d->add, d->m, 5, 0, 255))
 ROW(requantize_cols, N, k->requantize_cols(out, d->acc, N, 77, d->add, d->m, -5, -128, 127))
@@ -83,8 +91,22 @@ ROW(fakequant_codes, N, k->fakequant_codes(out, d->x, N, &fq))
 ROW(qadd, N, k->qadd(out, d->a, d->b, N, &sum))
 ROW(qadd_one, N, k->qadd_one(out, d->a, N, &sum))
 ROW(qmul, N, k->qmul(out, d->a, d->b, N, &product))
-ROW(exp, 4 * N, k->map[RQ_MAP_EXP](out, d->x2, N, 0, 0))
-ROW(tanh, 4 * N, k->map[RQ_MAP_TANH](out, d->x2, N, 0, 0))
+
+/* Which NaN is no result. */
+static void one_nan(float *y)
+{
+    for (int i = 0; i < N; i++)
+        if (isnan(y[i]))
+            y[i] = NAN;
+}
+
+#define MAP_ROW(upper, name) ROW(map_##name, 4 * N, k->map[RQ_MAP_##upper](out, d->x2, N, 0.5f, 2); one_nan(out))
+RQ_MAP_LIST(MAP_ROW)
+#define ZIP_ROW(upper, name) ROW(zip_##name, 4 * N, k->zip[RQ_ZIP_##upper](out, d->x2, 1, d->x, 1, N); one_nan(out))
+RQ_ZIP_LIST(ZIP_ROW)
+ROW(folds, 4 * RQ_N_FOLDS, for (int f = 0; f < RQ_N_FOLDS; f++)((float *)out)[f] = k->fold[f](d->x2, N, 0.25f))
+ROW(exp_sum, 4 * N + 4, ((float *)out)[N] = k->exp_sum(out, d->x2, N, 0.25f))
+ROW(taps_f32, 4 * (N - 8), k->taps_f32(out, (const float *const[]) { d->x, d->x2, d->x + 8 }, d->m, 3, 0.5f, N - 8))
 ROW(sum_f32, 4, *(float *)out = k->sum_f32(d->x, N))
 ROW(squares, 8, *(double *)out = k->squares(d->x, d->x2, N))
 
@@ -106,44 +128,175 @@ static size_t row_histogram(const rq_kernels *k, const numbers *d, void *out)
     return 32 * sizeof(uint64_t);
 }
 
-/* rows x columns codes from `runs` pieces of `run` bytes a row: with weights that are -128 in every third place, and activations that are 0. */
-static size_t products(const rq_kernels *k, const numbers *d, void *out, int64_t rows, int64_t runs, int64_t run,
-                       int64_t columns, rq_qgemm_kind kind)
+/* ---- products ---- */
+
+/* X as [rows][runs][run]. */
+typedef struct pieces {
+    const uint8_t *x;
+    int64_t runs, run;
+} pieces;
+
+static void find(const void *arg, const uint8_t **at, int stride, int64_t i, int n)
+{
+    const pieces *p = arg;
+    for (int64_t r = 0; r < p->runs; r++)
+        for (int q = 0; q < n; q++)
+            at[r * stride + q] = p->x + ((i + q) * p->runs + r) * p->run;
+}
+
+static void *packed_for(size_t bytes)
+{
+    void *p = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
+    if (!p)
+        abort();
+    return p;
+}
+
+/* rows x columns of what `o` says from `runs` pieces of `run` bytes a row: with weights that are -128 in every third place, and activations that are
+ * 0. */
+static size_t products(const rq_kernels *k, const numbers *d, int64_t rows, int64_t runs, int64_t run, int64_t columns,
+                       rq_qgemm_out o)
 {
     const int64_t depth = runs * run;
     uint8_t *x = calloc((size_t)(rows * depth), 1), *w = malloc((size_t)(depth * columns));
-    void *packed = aligned_alloc(64, (rq_qgemm_w_bytes(&k->qgemm, 1, depth, columns) + 63) & ~(size_t)63);
-    if (!x || !w || !packed)
+    void *packed = packed_for(rq_qgemm_w_bytes(&k->qgemm, runs, run, columns));
+    if (!x || !w)
         abort();
     for (int64_t i = 0; i < rows * depth; i++)
         x[i] = i % 5 ? d->a[i % N] : 0;
     for (int64_t i = 0; i < depth * columns; i++)
         w[i] = d->b[i % N];
-    rq_qgemm_pack(&k->qgemm, packed, w, 0, columns, 1, 1, depth, columns, 0, NULL);
-    const rq_qgemm g = { .k = k,
-                         .rows = rows,
-                         .runs = 1,
-                         .run = depth,
-                         .columns = columns,
-                         .w = packed,
-                         .x = x,
-                         .x_stride = depth,
-                         .out = { .kind = kind,
-                                  .y = out,
-                                  .ld = columns,
-                                  .col_add = d->add,
-                                  .col_m = kind == RQ_QGEMM_S32 ? NULL : d->m,
-                                  .zp = 3,
-                                  .hi = 255 } };
-    rq_qgemm_run(&g, NULL);
+    rq_qgemm_pack(&k->qgemm, packed, w, run * columns, columns, 1, runs, run, columns, 0, NULL);
+    const pieces p = { x, runs, run };
+    o.ld = columns;
+    rq_qgemm_run(&(rq_qgemm) { .k = k,
+                               .rows = rows,
+                               .runs = runs,
+                               .run = run,
+                               .columns = columns,
+                               .w = packed,
+                               .find = find,
+                               .find_arg = &p,
+                               .out = o },
+                 NULL);
     free(x), free(w), free(packed);
-    return (size_t)(rows * columns) * (kind == RQ_QGEMM_CODES ? 1 : 4);
+    return (size_t)(rows * columns) * (o.kind == RQ_QGEMM_CODES ? 1 : 4);
 }
 
-ROW(qgemm_sums, products(k, d, out, 13, 1, 67, 75, RQ_QGEMM_S32), )
-ROW(qgemm_codes, products(k, d, out, 29, 1, 130, 33, RQ_QGEMM_CODES), )
-ROW(qgemm_reals, products(k, d, out, 15, 1, 64, 64, RQ_QGEMM_F32), )
-ROW(qgemm_one_row, products(k, d, out, 1, 1, 515, 200, RQ_QGEMM_CODES), )
+#define PRODUCTS(name, rows, runs, run, columns, ...)                                                                  \
+    static size_t row_##name(const rq_kernels *k, const numbers *d, void *out)                                         \
+    {                                                                                                                  \
+        return products(k, d, rows, runs, run, columns, (rq_qgemm_out) { .y = out, __VA_ARGS__ });                     \
+    }
+#define CODES .kind = RQ_QGEMM_CODES, .zp = 3, .hi = 255
+#define SUM_OF_ALL                                                                                                     \
+    .col_add = d->add, .row_add = d->acc, .row_sum = d->acc + 9, .col_zero = d->add + 9, .row_zero = d->add + 20,      \
+    .col_sum = d->acc + 20, .add = d->add + 100, .add_row = 7, .add_col = 2
+
+PRODUCTS(qgemm_sums, 13, 1, 67, 75, .kind = RQ_QGEMM_S32, .col_add = d->add)
+PRODUCTS(qgemm_codes, 29, 1, 130, 33, CODES, .col_add = d->add, .col_m = d->m)
+PRODUCTS(qgemm_reals, 15, 1, 64, 64, .kind = RQ_QGEMM_F32, .col_add = d->add, .col_m = d->m)
+PRODUCTS(qgemm_one_row, 1, 1, 515, 200, CODES, .col_add = d->add, .col_m = d->m)
+PRODUCTS(qgemm_pieces, 19, 9, 21, 50, CODES, .col_m = d->m)
+PRODUCTS(qgemm_row_multipliers, 19, 3, 11, 37, CODES, SUM_OF_ALL, .row_m = d->m)
+PRODUCTS(qgemm_all_to_reals, 11, 2, 35, 70, .kind = RQ_QGEMM_F32, SUM_OF_ALL, .row_m = d->m, .col_m = d->m + 50,
+         .col_bias = d->x, .row_bias = d->x2)
+PRODUCTS(qgemm_definition, 12, 1, 40, 60, CODES, .col_add = d->add, .col_unit = d->wide, .col_bias = d->x,
+         .y_scale = 0.25)
+PRODUCTS(qgemm_posts, 10, 1, 50, 90, CODES, .col_add = d->add, .col_m = d->m,
+         .post = (const rq_post[]) { { .kind = RQ_POST_TABLE, .table = d->table },
+                                     { .kind = RQ_POST_ADD, .other = d->b, .add = sum, .second = true } },
+         .n_post = 2)
+
+/* ---- depthwise ---- */
+
+enum { CHANNELS = 77, COLUMNS = 13 }; /* COLUMNS pixels lie in N bytes */
+
+/* What a row of them needs but the pixels. */
+static rq_dwlast_row depthwise(const rq_dwlast_isa *g, const numbers *d, void *out, int height, int width, bool narrow,
+                               bool sums)
+{
+    int16_t w[CHANNELS * 25];
+    for (int i = 0; i < CHANNELS * height * width; i++)
+        w[i] = (int16_t)(narrow ? (int8_t)d->b[i % N] : 2 * d->b[i % N] - 255);
+    void *packed = packed_for(rq_dwlast_bytes(g, CHANNELS, height, width));
+    void *finish = packed_for(rq_dwlast_finish_bytes(g, CHANNELS));
+    rq_dwlast_pack(g, packed, w, CHANNELS, height, width);
+    rq_dwlast_pack_finish(g, finish, d->add, d->m, CHANNELS);
+    return (rq_dwlast_row) { .channels = CHANNELS,
+                             .w = packed,
+                             .finish = finish,
+                             .height = height,
+                             .y = sums ? NULL : out,
+                             .sums = sums ? out : NULL,
+                             .ld = CHANNELS,
+                             .zp = 9,
+                             .lo = 2,
+                             .hi = 250 };
+}
+
+static size_t written(const rq_dwlast_row *g)
+{
+    free((void *)(uintptr_t)g->w), free((void *)(uintptr_t)g->finish);
+    return (size_t)(g->n * CHANNELS) * (g->y ? 1 : 4);
+}
+
+/* Padded all around, its first row of taps outside. */
+static size_t windows(const rq_dwlast_isa *g, const numbers *d, void *out, int size, int stride, bool narrow, bool sums)
+{
+    const uint8_t *x[5] = { NULL, d->a, d->b, d->a + N - CHANNELS * COLUMNS, d->b + 1 };
+    rq_dwlast_row row = depthwise(g, d, out, size, size, narrow, sums);
+    row.x = x;
+    row.zero = d->table;
+    row.pitch = CHANNELS;
+    row.first = size / 2;
+    row.last = row.first + COLUMNS;
+    row.n = (COLUMNS + size / 2 * 2 - size) / stride + 1;
+    g->window(&row, size, stride);
+    return written(&row);
+}
+
+static size_t tap_lists(const rq_dwlast_isa *g, const numbers *d, void *out, bool narrow, bool sums)
+{
+    enum { TAPS = 7 };
+    const uint8_t *x[COLUMNS * TAPS];
+    for (int i = 0; i < COLUMNS * TAPS; i++)
+        x[i] = (i % 2 ? d->a : d->b) + i * 37 % (N - CHANNELS);
+    rq_dwlast_row row = depthwise(g, d, out, TAPS, 1, narrow, sums);
+    row.x = x;
+    row.n = COLUMNS;
+    g->taps(&row);
+    return written(&row);
+}
+
+#define DEPTHWISE(type, narrow)                                                                                        \
+    ROW(dwlast_##type##_3x3, (windows(k->dwlast_##type, d, out, 3, 1, narrow, false)), )                               \
+    ROW(dwlast_##type##_3x3_by_2, (windows(k->dwlast_##type, d, out, 3, 2, narrow, false)), )                          \
+    ROW(dwlast_##type##_5x5, (windows(k->dwlast_##type, d, out, 5, 1, narrow, true)), )                                \
+    ROW(dwlast_##type##_5x5_by_2, (windows(k->dwlast_##type, d, out, 5, 2, narrow, false)), )                          \
+    ROW(dwlast_##type##_taps, (tap_lists(k->dwlast_##type, d, out, narrow, false)), )                                  \
+    ROW(dwlast_##type##_tap_sums, (tap_lists(k->dwlast_##type, d, out, narrow, true)), )
+DEPTHWISE(s8, true)
+DEPTHWISE(s16, false)
+
+/* ---- layouts and pools ---- */
+
+enum { PLANES = 19, PIXELS = 54 }; /* PLANES * PIXELS <= N */
+#define LAYOUT(sign) (&(const rq_relayout) { k, NULL, 1, PLANES, PIXELS, sign, 0.3f, 7 })
+
+ROW(transpose8, 29 * 35, k->transpose8(out, 29, d->a, 35, 29, 35, 0x80))
+ROW(transpose8_by_3, 3 * 340, k->transpose8(out, 340, d->a, 3, 340, 3, 0))
+ROW(relayout_to_last, PLANES *PIXELS, rq_relayout_to_last(LAYOUT(true), out, d->a))
+ROW(relayout_from_last, PLANES *PIXELS, rq_relayout_from_last(LAYOUT(false), out, d->a))
+ROW(relayout_quantize, PLANES *PIXELS, rq_relayout_quantize(LAYOUT(false), out, d->x))
+ROW(relayout_dequantize, 4 * PLANES * PIXELS, rq_relayout_dequantize(LAYOUT(true), out, d->a))
+
+static const rq_pool8_mean mean = { .scale = 0.03f, .zero = 100, .count = 5, .y_scale = 0.02f, .y_zero = 19 };
+#define FIVE ((const uint8_t *const[]) { d->a, d->b, d->a + 200, d->b + 400, d->a + 800 })
+ROW(pool8_max, 231, k->pool8->max(out, FIVE, 5, 231))
+ROW(pool8_mean, 231, k->pool8->mean(out, FIVE, 5, 231, &mean))
+ROW(pool8_sum, 4 * 140, memcpy(out, d->acc, sizeof(int32_t) * 140); k->pool8->sum(out, d->a, 147, 7, 140))
+ROW(pool_quarters, 4 * 4 * 60, k->pool_quarters(out, d->x, 4, 60, 121))
 
 int main(void)
 {
@@ -159,6 +312,11 @@ int main(void)
         NAMED(quantize_s16),
         NAMED(dequantize_u8),
         NAMED(dequantize_s8),
+        NAMED(dequantize_u16),
+        NAMED(dequantize_s16),
+        NAMED(quantize_quotients),
+        NAMED(half_to_float),
+        NAMED(half_from_float),
         NAMED(lut8),
         NAMED(requantize_rows),
         NAMED(requantize_cols),
@@ -173,12 +331,44 @@ int main(void)
         NAMED(qgemm_codes),
         NAMED(qgemm_reals),
         NAMED(qgemm_one_row),
-        NAMED(exp),
-        NAMED(tanh),
+        NAMED(qgemm_pieces),
+        NAMED(qgemm_row_multipliers),
+        NAMED(qgemm_all_to_reals),
+        NAMED(qgemm_definition),
+        NAMED(qgemm_posts),
+        NAMED(dwlast_s8_3x3),
+        NAMED(dwlast_s8_3x3_by_2),
+        NAMED(dwlast_s8_5x5),
+        NAMED(dwlast_s8_5x5_by_2),
+        NAMED(dwlast_s8_taps),
+        NAMED(dwlast_s8_tap_sums),
+        NAMED(dwlast_s16_3x3),
+        NAMED(dwlast_s16_3x3_by_2),
+        NAMED(dwlast_s16_5x5),
+        NAMED(dwlast_s16_5x5_by_2),
+        NAMED(dwlast_s16_taps),
+        NAMED(dwlast_s16_tap_sums),
+        NAMED(transpose8),
+        NAMED(transpose8_by_3),
+        NAMED(relayout_to_last),
+        NAMED(relayout_from_last),
+        NAMED(relayout_quantize),
+        NAMED(relayout_dequantize),
+        NAMED(pool8_max),
+        NAMED(pool8_mean),
+        NAMED(pool8_sum),
+        NAMED(pool_quarters),
+        NAMED(folds),
+        NAMED(exp_sum),
+        NAMED(taps_f32),
         NAMED(sum_f32),
         NAMED(squares),
         NAMED(minmax),
         NAMED(histogram),
+#define MAP_NAMED(upper, name) NAMED(map_##name),
+        RQ_MAP_LIST(MAP_NAMED)
+#define ZIP_NAMED(upper, name) NAMED(zip_##name),
+            RQ_ZIP_LIST(ZIP_NAMED)
     };
     static numbers d;
     static float out[2 * N];
