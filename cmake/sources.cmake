@@ -424,6 +424,7 @@ set(RQ_SOURCES
   src/run/memory.c
   src/run/plan.c
   src/run/plan_decide.c
+  src/run/plan_dynamic.c
   src/run/plan_forms.c
   src/run/plan_last.c
   src/run/plan_posts.c

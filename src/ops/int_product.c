@@ -126,11 +126,11 @@ static void fill_multipliers(const rq_product *p, const rq_product_job *j, float
 {
     const bool codes = rq_int_is_byte(j->y_dtype);
     const float sy = codes ? scale_at(&j->y_scale, 0) : 1, sw = scale_at(&j->w_scale, 0);
-    const bool one = entries(&j->w_scale) == 1;
-    for (int64_t c = 0; c < p->columns; c++) {
-        const float m = sx * (one ? sw : scale_at(&j->w_scale, c));
-        col_m[c] = codes ? m / sy : m;
-    }
+    const bool one = entries(&j->w_scale) == 1, plain = j->w_scale.dtype == RQ_DTYPE_F32;
+    for (int64_t c = 0; c < p->columns; c++)
+        col_m[c] = sx * (one ? sw : plain ? j->w_scale.f32[c] : scale_at(&j->w_scale, c));
+    for (int64_t c = 0; codes && c < p->columns; c++)
+        col_m[c] /= sy;
 }
 
 /* Codes with a scale per row: row after row. */

@@ -228,6 +228,8 @@ static rq_status finish(rq_planner *b)
     rq_status st = RQ_OK;
     rq_plan_keep_for_later(b);
     if (!(b->p->plain & RQ_PLAIN_STEPS))
+        st = rq_plan_dynamic(b, &work);
+    if (!st && !(b->p->plain & RQ_PLAIN_STEPS))
         st = rq_plan_regions(b, &work);
     if (!st && !(b->p->plain & RQ_PLAIN_STEPS))
         st = rq_plan_posts(b, &work);

@@ -170,7 +170,7 @@ static void find_roots(regions *r)
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < seg->n_steps; i++) {
             const rq_step *s = &seg->steps[i];
-            if (!is_pointwise(r->b, s))
+            if (s->gone || !is_pointwise(r->b, s))
                 continue;
             const int32_t y = s->out_form[0], from = common(r, s, pass ? r->near : r->root);
             if (pass == 0 && from >= 0)
@@ -348,6 +348,8 @@ static rq_status cut(regions *r)
             need(r, (int32_t)i);
     for (int i = seg->n_steps - 1; i >= 0; i--) {
         rq_step *s = &seg->steps[i];
+        if (s->gone)
+            continue;
         bool live = s->args.n_out == 0, made = false;
         for (int k = 0; k < s->args.n_out; k++)
             if (s->out_form[k] >= 0) {

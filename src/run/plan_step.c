@@ -99,8 +99,7 @@ done:
     return st;
 }
 
-/* Let the operator prepare. Of its inputs it sees the content only where that never changes. */
-static rq_status prepare(rq_planner *b, rq_step *step)
+rq_status rq_plan_prepare(rq_planner *b, rq_step *step)
 {
     const rq_op *row = step->row;
     const rq_tensor **in = (const rq_tensor **)step->args.in;
@@ -218,7 +217,7 @@ rq_status rq_plan_add_operator(rq_planner *b, const rq_node *n, const rq_plan_si
     }
     if (draft.mode == RQ_MODE_CODES)
         RQ_TRY(fill_tables(b, step));
-    return prepare(b, step);
+    return rq_plan_prepare(b, step);
 }
 
 void rq_plan_release_state(rq_step *s)

@@ -1,5 +1,6 @@
 /* run/planner.h — what the files of the planner share: plan.c walks the nodes, plan_step.c makes steps of them, plan_forms.c keeps the
- * forms of values and converts them, plan_decide.c says how a node runs, plan_last.c who runs on channels-last codes. */
+ * forms of values and converts them, plan_decide.c says how a node runs, plan_last.c who runs on channels-last codes;
+ * plan_dynamic.c, plan_regions.c and plan_posts.c then let one step do the work of several. */
 #ifndef RQ_RUN_PLANNER_H
 #define RQ_RUN_PLANNER_H
 
@@ -24,6 +25,8 @@ rq_status rq_plan_no_memory(rq_planner *b);
 
 /* Evaluate n now: its inputs are known. */
 rq_status rq_plan_evaluate(rq_planner *b, const rq_node *n, const rq_plan_sizes *s);
+/* Let the operator of a step whose forms are chosen prepare. Of its inputs it sees the content only where that never changes. */
+rq_status rq_plan_prepare(rq_planner *b, rq_step *step);
 /* A step for n, which need not be a node of the graph. `whole`: only if it runs in integers; otherwise *added is false and
  * nothing was done. */
 rq_status rq_plan_add_operator(rq_planner *b, const rq_node *n, const rq_plan_sizes *s, bool whole, bool *added);
@@ -74,6 +77,11 @@ typedef struct rq_plan_uses {
 rq_status rq_plan_count_uses(rq_planner *b, rq_arena *a, rq_plan_uses *u);
 /* Functions of one code become tables; `work` is for what is needed meanwhile. */
 rq_status rq_plan_regions(rq_planner *b, rq_arena *work);
+
+/* ---- plan_dynamic.c ---- */
+
+/* Products of dynamic quantization, with what makes reals of their sums, become one step each. */
+rq_status rq_plan_dynamic(rq_planner *b, rq_arena *work);
 
 /* ---- plan_posts.c ---- */
 
