@@ -2,6 +2,7 @@
  * tail shorter than a vector goes through a padded buffer, so that the last elements take the same instructions as the others. */
 #include "kernels/eltwise_grad.h"
 #include "kernels/vec.h"
+#include "kernels/vec_erf.h"
 
 typedef vf (*grad_v)(vf dy, vf v, vf a, vf b);
 
@@ -193,7 +194,7 @@ static inline vf shrink_v(vf dy, vf x, vf a, vf b)
 
 static inline vf gelu_v(vf dy, vf x, vf a, vf b)
 {
-    const vf e = VEC_MATH(erf)(vmul(x, vsplat((real)0.70710678118654752440)));
+    const vf e = verf(vmul(x, vsplat((real)0.70710678118654752440)));
     const vf cdf = vmul(vsplat((real)0.5), vadd(one_v(), e));
     const vf pdf = vmul(vsplat((real)0.39894228040143267794), VEC_MATH(exp)(vmul(vsplat((real)-0.5), vmul(x, x))));
     return vmul(dy, vadd(cdf, vmul(x, pdf)));

@@ -4,6 +4,7 @@
  * goes through a padded buffer, so that the last elements take the same instructions as the others. */
 #include "kernels/eltwise.h"
 #include "kernels/vec.h"
+#include "kernels/vec_erf.h"
 
 typedef vf (*map_v)(vf x, vf a, vf b);
 typedef vf (*zip_v)(vf a, vf b);
@@ -128,7 +129,7 @@ static inline vf atanh_v(vf x, vf a, vf b)
 
 static inline vf erf_v(vf x, vf a, vf b)
 {
-    return VEC_MATH(erf)(x);
+    return verf(x);
 }
 
 static inline vf relu_v(vf x, vf a, vf b)
@@ -212,7 +213,7 @@ static inline vf shrink_v(vf x, vf a, vf b)
 
 static inline vf gelu_v(vf x, vf a, vf b)
 {
-    const vf e = VEC_MATH(erf)(vmul(x, vsplat((real)0.70710678118654752440)));
+    const vf e = verf(vmul(x, vsplat((real)0.70710678118654752440)));
     return vmul(vmul(vsplat((real)0.5), x), vadd(vsplat(1), e));
 }
 
