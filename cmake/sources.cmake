@@ -430,6 +430,7 @@ set(RQ_SOURCES
   src/run/plan_posts.c
   src/run/plan_regions.c
   src/run/plan_step.c
+  src/run/plan_uses.c
   src/run/program.c
   src/run/session.c
   src/run/session_bind.c

@@ -23,6 +23,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .half_to_float = rq_half_to_float_scalar,
         .half_from_float = rq_half_from_float_scalar,
         .lut8 = rq_lut8_scalar,
+        .lut8_f32 = rq_lut8_f32_scalar,
         .quantize_quotients = rq_quantize_quotients_scalar,
         .transpose8 = rq_transpose8_scalar,
         .requantize_rows = rq_requantize_rows_scalar,
@@ -178,6 +179,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->peak_int = rq_peak_int_vnni;
     if (cpu & RQ_CPU_VBMI)
         k->lut8 = rq_lut8_vbmi;
+        k->lut8_f32 = rq_lut8_f32_vbmi;
     if (cpu & RQ_CPU_AMX) {
         k->isa = "amx";
         k->qgemm = rq_qgemm_amx;

@@ -40,6 +40,15 @@ static inline int rq_bins_at(const rq_bins *b, float v)
     return k < 0 ? 0 : k < b->n ? k : b->n - 1;
 }
 
+/* A real for each code: plane[b][i] is byte b of value[i], the lowest first (rq_lut8_f32_split). */
+typedef struct rq_lut8_f32 {
+    float value[256];
+    uint8_t plane[4][256];
+} rq_lut8_f32;
+
+/* Fill in the planes. */
+void rq_lut8_f32_split(rq_lut8_f32 *table);
+
 typedef struct rq_kernels {
     const char *isa; /* "scalar", "avx2", "avxvnni", "avx512", "vnni", "amx", "neon", "dotprod", "i8mm" */
     unsigned cpu;    /* the flags it was made for */
@@ -62,6 +71,8 @@ typedef struct rq_kernels {
                                int32_t hi);
     /* y[i] = table[x[i]]: any unary function of 8-bit codes (s8 codes are indexed by their bit pattern) */
     void (*lut8)(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
+    /* y[i] = table->value[x[i]]: any function of 8-bit codes that gives reals, bit for bit */
+    void (*lut8_f32)(float *y, const uint8_t *x, size_t n, const rq_lut8_f32 *table);
     /* relayout_*.c: y[j * ldy + i] = x[i * ldx + j] ^ flip, i < rows, j < cols; ldy >= rows, ldx >= cols. Nothing else of y is written. */
     void (*transpose8)(uint8_t *y, size_t ldy, const uint8_t *x, size_t ldx, size_t rows, size_t cols, uint8_t flip);
     /* A block of s32 sums to 8-bit codes, row i with an addend and a multiplier of its own: y[i * ldy + j] = low byte of

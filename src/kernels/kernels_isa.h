@@ -36,6 +36,8 @@ void rq_lut8_vbmi(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[25
 void rq_transpose8_scalar(uint8_t *y, size_t ldy, const uint8_t *x, size_t ldx, size_t rows, size_t cols, uint8_t flip);
 void rq_transpose8_neon(uint8_t *y, size_t ldy, const uint8_t *x, size_t ldx, size_t rows, size_t cols, uint8_t flip);
 void rq_transpose8_avx2(uint8_t *y, size_t ldy, const uint8_t *x, size_t ldx, size_t rows, size_t cols, uint8_t flip);
+void rq_lut8_f32_scalar(float *y, const uint8_t *x, size_t n, const rq_lut8_f32 *table);
+void rq_lut8_f32_vbmi(float *y, const uint8_t *x, size_t n, const rq_lut8_f32 *table);
 void rq_lut8_neon(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
 void rq_requantize_rows_scalar(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
                                const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);

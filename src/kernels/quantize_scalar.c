@@ -1,4 +1,6 @@
 /* kernels/quantize_scalar.c — the definition of the quantizing loops: kernels/quantize.h over arrays. */
+#include <string.h>
+
 #include "kernels/quantize.h"
 #include "kernels/kernels_isa.h"
 
@@ -64,6 +66,22 @@ void rq_lut8_scalar(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[
 {
     for (size_t i = 0; i < n; i++)
         y[i] = table[x[i]];
+}
+
+void rq_lut8_f32_scalar(float *y, const uint8_t *x, size_t n, const rq_lut8_f32 *table)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = table->value[x[i]];
+}
+
+void rq_lut8_f32_split(rq_lut8_f32 *table)
+{
+    for (int i = 0; i < 256; i++) {
+        uint32_t bits;
+        memcpy(&bits, &table->value[i], sizeof bits);
+        for (int b = 0; b < 4; b++)
+            table->plane[b][i] = (uint8_t)(bits >> 8 * b);
+    }
 }
 
 void rq_requantize_rows_scalar(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,

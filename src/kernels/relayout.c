@@ -48,10 +48,12 @@ static void tile(const job *j, int64_t i, int64_t c, int64_t m, int64_t s, int64
         }
         k->transpose8(j->last + pixel, (size_t)r->c, tmp, (size_t)n, (size_t)m, (size_t)n, flip);
     } else {
-        k->transpose8(tmp, (size_t)n, j->from + pixel, (size_t)r->c, (size_t)n, (size_t)m, flip);
+        k->transpose8(tmp, (size_t)n, j->from + pixel, (size_t)r->c, (size_t)n, (size_t)m, r->table ? 0 : flip);
         for (int64_t row = 0; row < m; row++) {
             float *y = j->reals + plane + row * r->s;
-            if (r->is_signed)
+            if (r->table)
+                k->lut8_f32(y, tmp + row * n, (size_t)n, r->table + (r->per_channel ? c + row : 0));
+            else if (r->is_signed)
                 k->dequantize_s8(y, (int8_t *)tmp + row * n, (size_t)n, r->scale, r->zp);
             else
                 k->dequantize_u8(y, tmp + row * n, (size_t)n, r->scale, r->zp);

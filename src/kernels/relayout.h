@@ -9,6 +9,7 @@
 #include "base/threads.h"
 
 struct rq_kernels;
+struct rq_lut8_f32;
 
 typedef struct rq_relayout {
     const struct rq_kernels *k;
@@ -17,6 +18,9 @@ typedef struct rq_relayout {
     bool is_signed; /* codes in planes, and what scale and zp say, are s8 */
     float scale;    /* of reals in planes, as rq_kernels.quantize_u8 and _s8 have them */
     int32_t zp;
+    const struct rq_lut8_f32
+        *table;       /* from pixels to reals: these in place of scale and zp, by the bits of the pixel; NULL: none */
+    bool per_channel; /* of `table`: [c], one for each channel */
 } rq_relayout;
 
 /* How work is cut does not depend on the number of threads. x and y do not overlap. */

@@ -2,18 +2,21 @@
  * Q(f(DQ(code))) over all codes, made when the plan is by running the row's own forward on the reals of all codes.
  * So the integer form is the float one, rounded once (docs/onnx-facts.md 6.3: QLinearSigmoid, QLinearLeakyRelu). */
 #include "kernels/quantize.h"
+#include "kernels/relayout.h"
 #include "ops/int_ops.h"
 
 #include <string.h>
 
 /* Entry i is for the code whose bits are i. */
 typedef struct table_state {
-    int in_bytes, out_bytes; /* 1 or 2 */
+    int in_bytes, out_bytes; /* 1 or 2; out: 4 for reals */
     union {
         uint8_t *u8;
         uint16_t *u16;
+        rq_lut8_f32 *reals;
         void *data;
     };
+    rq_int_tables how; /* of in_bytes 1 */
 } table_state;
 
 bool rq_int_table_accepts(const rq_op_args *a, const char **why)
@@ -92,6 +95,7 @@ rq_status rq_int_table_prepare(const rq_op_args *a, void **state)
         return RQ_NO_MEMORY;
     s->in_bytes = rq_dtype_bits(xq->dtype) / 8;
     s->out_bytes = rq_dtype_bits(yq->dtype) / 8;
+    s->how.channels = 1;
     const int64_t n = s->in_bytes == 1 ? 256 : 65536;
     const rq_shape shape = rq_shape_of(1, &n);
     s->data = rq_mem_alloc((size_t)n, (size_t)s->out_bytes);
@@ -145,17 +149,23 @@ void rq_int_table_release(void *state)
     rq_mem_free(s);
 }
 
-rq_status rq_int_table_from(const uint8_t table[256], void **state)
+rq_status rq_int_table_from(const void *values, const rq_int_tables *how, void **state)
 {
     table_state *s = rq_mem_zalloc(1, sizeof *s);
-    uint8_t *codes = rq_mem_alloc(256, 1);
-    if (!s || !codes) {
+    const size_t n = (size_t)how->channels;
+    void *data = rq_mem_alloc(n, how->reals ? sizeof(rq_lut8_f32) : 256);
+    if (!s || !data) {
         rq_mem_free(s);
-        rq_mem_free(codes);
+        rq_mem_free(data);
         return RQ_NO_MEMORY;
     }
-    memcpy(codes, table, 256);
-    *s = (table_state) { .in_bytes = 1, .out_bytes = 1, .u8 = codes };
+    *s = (table_state) { .in_bytes = 1, .out_bytes = how->reals ? 4 : 1, .data = data, .how = *how };
+    if (!how->reals)
+        memcpy(data, values, n * 256);
+    for (size_t i = 0; how->reals && i < n; i++) {
+        memcpy(s->reals[i].value, (const float *)values + 256 * i, sizeof s->reals[i].value);
+        rq_lut8_f32_split(&s->reals[i]);
+    }
     *state = s;
     return RQ_OK;
 }
@@ -163,12 +173,45 @@ rq_status rq_int_table_from(const uint8_t table[256], void **state)
 const uint8_t *rq_int_table_bytes(const void *state)
 {
     const table_state *s = state;
-    return s && s->in_bytes == 1 && s->out_bytes == 1 ? s->u8 : NULL;
+    return s && s->in_bytes == 1 && s->out_bytes == 1 && s->how.channels == 1 ? s->u8 : NULL;
 }
 
 /* ---- running ---- */
 
 enum { ITEM = 1 << 15 };
+
+static void look_up_one(const table_state *s, const rq_kernels *k, const rq_tensor *y, const rq_tensor *x, int64_t from,
+                        int64_t n, int64_t table)
+{
+    if (s->out_bytes == 4)
+        k->lut8_f32(y->f32 + from, x->u8 + from, (size_t)n, s->reals + table);
+    else
+        k->lut8(y->u8 + from, x->u8 + from, (size_t)n, s->u8 + 256 * table);
+}
+
+/* Every element is of another channel than the one before it. */
+static void look_up_pixels(const table_state *s, const rq_tensor *y, const rq_tensor *x, int64_t from, int64_t n)
+{
+    int64_t c = from % s->how.channels;
+    for (int64_t i = from; i < from + n; i++) {
+        if (s->out_bytes == 4)
+            y->f32[i] = s->reals[c].value[x->u8[i]];
+        else
+            y->u8[i] = s->u8[256 * c + x->u8[i]];
+        c = c + 1 < s->how.channels ? c + 1 : 0;
+    }
+}
+
+static void look_up_rows(const table_state *s, const rq_kernels *k, const rq_tensor *y, const rq_tensor *x,
+                         int64_t from, int64_t n)
+{
+    const int64_t inner = s->how.inner, to = from + n;
+    while (from < to) {
+        const int64_t end = from - from % inner + inner, m = (end < to ? end : to) - from;
+        look_up_one(s, k, y, x, from, m, from / inner % s->how.channels);
+        from += m;
+    }
+}
 
 static void look_up(void *arg, int64_t item)
 {
@@ -176,8 +219,12 @@ static void look_up(void *arg, int64_t item)
     const table_state *s = a->state;
     const int64_t from = item * ITEM, all = rq_tensor_count(a->in[0]), n = all - from < ITEM ? all - from : ITEM;
     const rq_tensor *x = a->in[0], *y = a->out[0];
-    if (s->in_bytes == 1 && s->out_bytes == 1)
-        a->k->lut8(y->u8 + from, x->u8 + from, (size_t)n, s->u8);
+    if (s->how.channels > 1 && s->how.inner == 1)
+        look_up_pixels(s, y, x, from, n);
+    else if (s->how.channels > 1)
+        look_up_rows(s, a->k, y, x, from, n);
+    else if (s->in_bytes == 1 && s->out_bytes != 2)
+        look_up_one(s, a->k, y, x, from, n, 0);
     else if (s->in_bytes == 1)
         for (int64_t i = from; i < from + n; i++)
             y->u16[i] = s->u16[x->u8[i]];
@@ -191,6 +238,19 @@ static void look_up(void *arg, int64_t item)
 
 rq_status rq_int_table_forward(const rq_op_args *a)
 {
+    const table_state *s = a->state;
+    if (s->how.turned) {
+        const rq_shape *x = &a->in[0]->shape;
+        rq_relayout_dequantize(&(rq_relayout) { .k = a->k,
+                                                .threads = a->threads,
+                                                .n = x->dim[0],
+                                                .c = x->dim[1],
+                                                .s = rq_shape_span(x, 2, x->rank),
+                                                .table = s->reals,
+                                                .per_channel = s->how.channels > 1 },
+                               a->out[0]->f32, a->in[0]->u8);
+        return RQ_OK;
+    }
     rq_threads_for(a->threads, (rq_tensor_count(a->in[0]) + ITEM - 1) / ITEM, look_up, (void *)a);
     return RQ_OK;
 }

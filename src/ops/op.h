@@ -259,8 +259,14 @@ rq_last rq_int_table_last(const rq_op_args *a); /* always as its input comes */
 rq_status rq_int_table_prepare(const rq_op_args *a, void **state);
 rq_status rq_int_table_forward(const rq_op_args *a);
 void rq_int_table_release(void *state);
-/* A state that looks up this table, and the table of a state: NULL where its codes are not all of 8 bits. */
-rq_status rq_int_table_from(const uint8_t table[256], void **state);
+typedef struct rq_int_tables { /* of 256 entries, made by others than prepare: of codes, or of the reals they stand for */
+    bool reals;       /* f32; else u8 or s8 */
+    int64_t channels; /* one table after the other, for each; 1: one for all */
+    int64_t inner;    /* with more than one: how many neighbours in memory are of one channel */
+    bool turned;      /* the codes lie channels-last, with channels along axis 1; the reals do not */
+} rq_int_tables;
+/* A state that looks `values` up, and the one table of bytes of a state: NULL where it has others. */
+rq_status rq_int_table_from(const void *values, const rq_int_tables *how, void **state);
 const uint8_t *rq_int_table_bytes(const void *state);
 /* DequantizeLinear, the row's forward, QuantizeLinear, of one quantized input: for tests of others and for what is so rare
  * that it may allocate. */

@@ -1,80 +1,38 @@
-/* run/plan_regions.c — whatever depends on one code alone is a table. Steps that work element by element (tables, sums and products with a number, the
- * same in reals between a dequantization and a quantization) on one tensor of 8-bit codes, however many and however connected (x * sigmoid(x),
- * HardSwish and GELU from their pieces), are done on all 256 codes while the plan is made; the step that makes the last codes becomes
- * a look-up, and those that nobody reads any more are left out. The bits are those of the steps. */
-#include <limits.h>
+/* run/plan_regions.c — whatever depends on one byte alone is a table. Steps that work element by element (tables, sums and products with a number, the
+ * same in reals between a dequantization and a quantization) on one tensor of 8-bit codes or booleans, however many and however connected (x * sigmoid(x),
+ * HardSwish and GELU from their pieces), are done on all 256 of them while the plan is made; the step that makes the last codes, or the last reals where
+ * that saves enough, becomes a look-up, and those that nobody reads any more are left out. Where constants with a number per channel take part (a bias),
+ * there is a table per channel. The bits are those of the steps. */
 #include <string.h>
 
+#include "ops/last.h"
 #include "quant/codes.h"
 #include "run/planner.h"
 
-/* ---- who makes and who reads ---- */
-
-static void note_reader(rq_plan_uses *u, rq_planner *b, int32_t form, int step)
-{
-    u->reader[form] = step;
-    u->n_readers[form]++;
-    for (int32_t f = b->p->forms[form].view_of; f >= 0; f = b->p->forms[f].view_of)
-        u->n_readers[f] += 2; /* through a view: as good as kept */
-}
-
-typedef struct capture {
-    rq_plan_uses *u;
-    rq_planner *b;
-} capture;
-
-static void note_capture(void *arg, rq_id outer)
-{
-    const capture *c = arg;
-    if (outer >= 0)
-        c->u->kept[rq_form_id(outer, RQ_FORM_REAL)] = true;
-}
-
-rq_status rq_plan_count_uses(rq_planner *b, rq_arena *a, rq_plan_uses *u)
-{
-    const size_t n = (size_t)b->p->g->n_values * RQ_N_FORMS;
-    if (!u->maker) {
-        u->maker = rq_arena_alloc(a, n + 1, sizeof *u->maker);
-        u->reader = rq_arena_alloc(a, n + 1, sizeof *u->reader);
-        u->n_readers = rq_arena_alloc(a, n + 1, sizeof *u->n_readers);
-        u->kept = rq_arena_alloc(a, n + 1, sizeof *u->kept);
-        if (!u->maker || !u->reader || !u->n_readers || !u->kept)
-            return rq_plan_no_memory(b);
-    }
-    for (size_t i = 0; i < n; i++)
-        u->maker[i] = u->reader[i] = -1, u->n_readers[i] = 0, u->kept[i] = b->p->forms[i].last == INT_MAX;
-    for (int i = 0; i < b->p->n_taps; i++)
-        for (int k = 0; k < RQ_N_FORMS; k++)
-            u->kept[rq_form_id(b->p->taps[i].value, (rq_form_kind)k)] = true;
-    for (int i = 0; i < b->seg->n_steps; i++) {
-        const rq_step *s = &b->seg->steps[i];
-        if (s->gone)
-            continue;
-        for (int k = 0; k < s->args.n_in; k++)
-            if (s->in_form[k] >= 0)
-                note_reader(u, b, s->in_form[k], i);
-        for (int k = 0; k < s->args.n_out; k++)
-            if (s->out_form[k] >= 0)
-                u->maker[s->out_form[k]] = i;
-        capture c = { u, b };
-        if (s->kind == RQ_STEP_OP && rq_attr_any_body(s->args.node))
-            rq_graph_each_capture(b->p->g, s->args.node, note_capture, &c);
-    }
-    return RQ_OK;
-}
-
 /* ---- what depends on what ---- */
+
+/* What decides an element: the byte of this form in the same place and, but for -1, where that is along this axis. */
+typedef struct origin {
+    int32_t form; /* -1: more than that */
+    int axis;
+} origin;
 
 typedef struct regions {
     rq_planner *b;
     rq_plan_uses uses;
-    rq_arena tmp;  /* for one table */
-    int32_t *root; /* [form] the codes whose element alone decides an element of this form: itself, others, or -1 */
-    int32_t *near; /* [form] the same, but the nearest that is there anyway */
-    bool *needed;  /* [form] */
-    bool *marked;  /* [step] */
-    void **of;     /* [form] its 256 elements, while one table is made */
+    rq_arena tmp;     /* for one table */
+    origin *root;     /* [form] itself, others, or none */
+    origin *near;     /* [form] the same, but the nearest that is there anyway */
+    bool *needed;     /* [form] */
+    bool *marked;     /* [step] */
+    void **of;        /* [form] its elements for all bytes, [channel][256], while tables are made */
+    int64_t channels; /* of these */
 } regions;
+
+enum {
+    LEAST_SAVED = 3, /* passes over reals that a look-up of reals must save */
+    FUNCTION = 4,    /* passes that a function costs (Erf, Tanh) */
+};
 
 static bool is_code8(const rq_planner *b, int32_t form)
 {
@@ -97,13 +55,48 @@ static bool is_plain(const rq_planner *b, int32_t form)
                                                         : f->t.dtype == RQ_DTYPE_F32;
 }
 
+static bool is_bool(const rq_planner *b, int32_t form)
+{
+    const rq_form *f = &b->p->forms[form];
+    return form % RQ_N_FORMS == RQ_FORM_REAL && f->exists && !f->known && !f->made_late && f->t.dtype == RQ_DTYPE_BOOL;
+}
+
 /* A known number, whose place does not matter. */
 static bool is_number(const rq_planner *b, int32_t form)
 {
     return b->p->forms[form].known && rq_tensor_count(&b->p->forms[form].t) == 1;
 }
 
-/* Does the step make element i from element i of its inputs and from numbers? */
+/* The axis of y along which known reals go, one for each place, that are repeated along all others; -1: they are not like that, or tables would
+ * have more entries than y has elements. */
+static int channel_axis(const rq_planner *b, int32_t form, const rq_shape *y)
+{
+    const rq_form *f = &b->p->forms[form];
+    const rq_shape *s = &f->t.shape;
+    int axis = -1;
+    if (!f->known || f->t.dtype != RQ_DTYPE_F32 || form % RQ_N_FORMS != RQ_FORM_REAL || s->rank > y->rank)
+        return -1;
+    for (int i = 0; i < s->rank; i++)
+        if (s->dim[i] != 1) {
+            if (axis >= 0 || s->dim[i] != y->dim[y->rank - s->rank + i])
+                return -1;
+            axis = y->rank - s->rank + i;
+        }
+    return axis >= 0 && y->dim[axis] <= rq_shape_count(y) / 256 ? axis : -1;
+}
+
+/* Arithmetic on reals, with numpy broadcasting. */
+static bool takes_channels(const rq_step *s)
+{
+    return s->kind == RQ_STEP_OP && s->mode == RQ_MODE_REAL && s->row->flags & RQ_OP_COMMUTES;
+}
+
+static bool is_cast(const rq_planner *b, const rq_step *s)
+{
+    return !strcmp(s->row->name, "Cast") && !s->row->domain[0] && is_bool(b, s->in_form[0]);
+}
+
+/* Does the step make element i from element i of its inputs, from numbers and from what is known of each channel? */
 static bool is_pointwise(const rq_planner *b, const rq_step *s)
 {
     if (s->args.n_out != 1 || s->out_form[0] < 0 || !is_plain(b, s->out_form[0]))
@@ -114,31 +107,39 @@ static bool is_pointwise(const rq_planner *b, const rq_step *s)
     if (s->kind == RQ_STEP_OP) {
         const unsigned flags = s->row->flags;
         if (s->mode == RQ_MODE_CODES || flags & (RQ_OP_KEEP | RQ_OP_DYNAMIC) || s->args.n_post ||
-            (s->mode != RQ_MODE_TABLE && !(flags & (RQ_OP_TABLE | RQ_OP_COMMUTES))))
+            (s->mode != RQ_MODE_TABLE && !(flags & (RQ_OP_TABLE | RQ_OP_COMMUTES)) && !is_cast(b, s)))
             return false;
     } else if (s->kind != RQ_STEP_QUANTIZE && s->kind != RQ_STEP_DEQUANTIZE) {
         return false;
     }
     for (int i = 0; i < s->args.n_in; i++) {
         const int32_t x = s->in_form[i];
-        if (x >= 0 && !is_number(b, x) &&
-            (b->p->forms[x].known || !is_plain(b, x) || !rq_shape_equal(&b->p->forms[x].t.shape, &y->shape)))
+        if (x < 0 || is_number(b, x) || (takes_channels(s) && channel_axis(b, x, &y->shape) >= 0))
+            continue;
+        if (b->p->forms[x].known || !(is_plain(b, x) || is_bool(b, x)) ||
+            !rq_shape_equal(&b->p->forms[x].t.shape, &y->shape))
             return false;
     }
     return true;
 }
 
-/* What all inputs that are no numbers depend on; -1: on different codes. */
-static int32_t common(const regions *r, const rq_step *s, const int32_t *root)
+/* What all inputs of a pointwise step that are no numbers depend on. */
+static origin common(const regions *r, const rq_step *s, const origin *root)
 {
-    int32_t all = -1;
+    const origin none = { -1, -1 };
+    const rq_shape *y = &r->b->p->forms[s->out_form[0]].t.shape;
+    origin all = none;
     for (int i = 0; i < s->args.n_in; i++) {
         const int32_t x = s->in_form[i];
         if (x < 0 || is_number(r->b, x))
             continue;
-        if (root[x] < 0 || (all >= 0 && all != root[x]))
-            return -1;
-        all = root[x];
+        const bool known = r->b->p->forms[x].known;
+        const origin from = known ? (origin) { all.form, channel_axis(r->b, x, y) } : root[x];
+        if (!known && (from.form < 0 || (all.form >= 0 && all.form != from.form)))
+            return none;
+        if (all.axis >= 0 && from.axis >= 0 && all.axis != from.axis)
+            return none;
+        all = (origin) { from.form, from.axis >= 0 ? from.axis : all.axis };
     }
     return all;
 }
@@ -154,7 +155,7 @@ static bool escapes(const regions *r, int32_t x)
         for (int k = 0; k < seg->steps[i].args.n_in; k++)
             if (seg->steps[i].in_form[k] == x) {
                 if (seg->steps[i].args.n_out != 1 || seg->steps[i].out_form[0] < 0 ||
-                    r->root[seg->steps[i].out_form[0]] != r->root[x])
+                    r->root[seg->steps[i].out_form[0]].form != r->root[x].form)
                     return true;
                 readers++;
             }
@@ -165,22 +166,31 @@ static void find_roots(regions *r)
 {
     const rq_segment *seg = r->b->seg;
     const size_t n = (size_t)r->b->p->g->n_values * RQ_N_FORMS;
-    for (size_t i = 0; i < n; i++)
-        r->root[i] = r->near[i] = is_code8(r->b, (int32_t)i) ? (int32_t)i : -1;
+    for (size_t i = 0; i < n; i++) {
+        const bool itself = is_code8(r->b, (int32_t)i) || is_bool(r->b, (int32_t)i);
+        r->root[i] = r->near[i] = (origin) { itself ? (int32_t)i : -1, -1 };
+    }
     for (int pass = 0; pass < 2; pass++)
         for (int i = 0; i < seg->n_steps; i++) {
             const rq_step *s = &seg->steps[i];
             if (s->gone || !is_pointwise(r->b, s))
                 continue;
-            const int32_t y = s->out_form[0], from = common(r, s, pass ? r->near : r->root);
-            if (pass == 0 && from >= 0)
+            const int32_t y = s->out_form[0];
+            const origin from = common(r, s, pass ? r->near : r->root);
+            if (pass == 0 && from.form >= 0)
                 r->root[y] = from;
-            else if (pass && r->root[y] >= 0 && r->root[y] != y && !(is_code8(r->b, y) && escapes(r, y)))
-                r->near[y] = from >= 0 ? from : r->root[y];
+            else if (pass && r->root[y].form >= 0 && r->root[y].form != y && !(is_code8(r->b, y) && escapes(r, y)))
+                r->near[y] = from.form >= 0 ? from : r->root[y];
         }
 }
 
 /* ---- 256 codes ---- */
+
+static void flip_all(uint8_t *codes, int64_t n, uint8_t flip)
+{
+    for (int64_t i = 0; flip && i < n; i++)
+        codes[i] ^= flip;
+}
 
 /* The conversions, on codes of either order. */
 static void convert(const rq_program *p, const rq_step *s, rq_tensor *y, const rq_tensor *x)
@@ -188,21 +198,17 @@ static void convert(const rq_program *p, const rq_step *s, rq_tensor *y, const r
     const rq_qparams *q = rq_graph_qparams(p->g, s->value);
     const bool last = (s->kind == RQ_STEP_QUANTIZE ? s->out_form : s->in_form)[0] % RQ_N_FORMS == RQ_FORM_LAST;
     const uint8_t flip = last && q->dtype == RQ_DTYPE_S8 ? 0x80 : 0;
-    uint8_t turned[256];
+    const int64_t n = rq_tensor_count(x);
     if (s->kind == RQ_STEP_QUANTIZE) {
         rq_codes_from_reals(y, x, q, p->k);
-        for (int i = 0; flip && i < 256; i++)
-            y->u8[i] ^= flip;
+        flip_all(y->u8, n, flip);
         return;
     }
     rq_tensor codes = *x;
-    if (flip) {
-        for (int i = 0; i < 256; i++)
-            turned[i] = x->u8[i] ^ flip;
-        codes.data = turned;
-        codes.dtype = q->dtype;
-    }
+    codes.dtype = q->dtype;
+    flip_all(x->u8, n, flip); /* and back */
     rq_codes_to_reals(y, &codes, q, p->k);
+    flip_all(x->u8, n, flip);
 }
 
 static rq_status operate(rq_planner *b, const rq_step *s, const rq_tensor *const *in, rq_tensor *y)
@@ -232,25 +238,28 @@ static rq_status operate(rq_planner *b, const rq_step *s, const rq_tensor *const
 
 static rq_status run_on_all(regions *r, const rq_step *s)
 {
-    const rq_shape all = rq_shape_of(1, (const int64_t[]) { 256 });
+    const rq_shape flat = rq_shape_of(1, (const int64_t[]) { 256 * r->channels });
+    const rq_shape rows = rq_shape_of(2, (const int64_t[]) { r->channels, 256 });
+    const rq_shape column = rq_shape_of(2, (const int64_t[]) { r->channels, 1 });
     const rq_program *p = r->b->p;
     const int n_in = s->args.n_in;
     const int32_t to = s->out_form[0];
+    const rq_shape *all = takes_channels(s) ? &rows : &flat;
     rq_tensor *t = rq_arena_alloc(&r->tmp, (size_t)n_in, sizeof *t);
     const rq_tensor **in = rq_arena_alloc(&r->tmp, (size_t)n_in, sizeof *in);
-    r->of[to] = rq_arena_alloc(&r->tmp, 256, sizeof(float));
+    r->of[to] = rq_arena_alloc(&r->tmp, 256 * (size_t)r->channels, sizeof(float));
     if (!t || !in || !r->of[to])
         return rq_plan_no_memory(r->b);
     rq_tensor y = rq_tensor_view(
-        s->kind == RQ_STEP_QUANTIZE ? rq_graph_qparams(p->g, s->value)->dtype : p->forms[to].t.dtype, &all, r->of[to]);
+        s->kind == RQ_STEP_QUANTIZE ? rq_graph_qparams(p->g, s->value)->dtype : p->forms[to].t.dtype, all, r->of[to]);
     for (int i = 0; i < n_in; i++) {
         const int32_t x = s->in_form[i];
         if (x < 0)
             continue;
         const rq_tensor *is = &p->forms[x].t;
-        const bool number = is_number(r->b, x);
+        const bool number = is_number(r->b, x), known = p->forms[x].known;
         const rq_shape one = rq_shape_of(is->shape.rank > 0, (const int64_t[]) { 1 });
-        t[i] = rq_tensor_view(is->dtype, number ? &one : &all, number ? is->data : r->of[x]);
+        t[i] = rq_tensor_view(is->dtype, number ? &one : known ? &column : all, known ? is->data : r->of[x]);
         in[i] = &t[i];
     }
     if (s->kind == RQ_STEP_OP)
@@ -259,54 +268,95 @@ static rq_status run_on_all(regions *r, const rq_step *s)
     return RQ_OK;
 }
 
-/* table[i] = the code of `form` where the one of `root` is i. */
-static rq_status make_table(regions *r, int32_t form, int32_t root, uint8_t table[256])
+/* Marks the steps between an origin and the form it decides. The first of them; *passes: over all elements that they are. */
+static int mark(regions *r, int32_t form, int32_t root, int *passes)
 {
     const rq_segment *seg = r->b->seg;
     const int to = r->uses.maker[form];
-    uint8_t codes[256];
-    for (int i = 0; i < 256; i++)
-        codes[i] = (uint8_t)i;
-    r->of[root] = codes;
     memset(r->marked, 0, (size_t)seg->n_steps * sizeof *r->marked);
     r->marked[to] = true;
     int from = to;
-    for (int i = to; i >= from; i--)
-        for (int k = 0; r->marked[i] && k < seg->steps[i].args.n_in; k++) {
-            const int32_t x = seg->steps[i].in_form[k];
-            if (x < 0 || x == root || is_number(r->b, x))
+    *passes = 0;
+    for (int i = to; i >= from; i--) {
+        const rq_step *s = &seg->steps[i];
+        if (!r->marked[i])
+            continue;
+        *passes += s->kind == RQ_STEP_OP && s->mode == RQ_MODE_REAL && s->row->flags & RQ_OP_TABLE ? FUNCTION : 1;
+        for (int k = 0; k < s->args.n_in; k++) {
+            const int32_t x = s->in_form[k];
+            if (x < 0 || x == root || r->b->p->forms[x].known)
                 continue;
             r->marked[r->uses.maker[x]] = true;
             from = r->uses.maker[x] < from ? r->uses.maker[x] : from;
         }
-    rq_status st = RQ_OK;
-    for (int i = from; i <= to && !st; i++)
+    }
+    return from;
+}
+
+static int64_t n_channels(const regions *r, origin o)
+{
+    return o.axis < 0 ? 1 : r->b->p->forms[o.form].t.shape.dim[o.axis];
+}
+
+/* (*table)[c][i] = the element of `form`, codes or reals, where that of its origin is i in channel c. It lives in r->tmp. */
+static rq_status make_table(regions *r, int32_t form, origin root, void **table)
+{
+    int passes;
+    const int to = r->uses.maker[form], from = mark(r, form, root.form, &passes);
+    r->channels = n_channels(r, root);
+    uint8_t *codes = rq_arena_alloc(&r->tmp, 256, (size_t)r->channels);
+    if (!codes)
+        return rq_plan_no_memory(r->b);
+    for (int64_t i = 0; i < 256 * r->channels; i++)
+        codes[i] = (uint8_t)i;
+    r->of[root.form] = codes;
+    for (int i = from; i <= to; i++)
         if (r->marked[i])
-            st = run_on_all(r, &seg->steps[i]);
-    if (!st)
-        memcpy(table, r->of[form], 256);
+            RQ_TRY(run_on_all(r, &r->b->seg->steps[i]));
+    *table = r->of[form];
+    return RQ_OK;
+}
+
+static bool is_last(int32_t form)
+{
+    return form % RQ_N_FORMS == RQ_FORM_LAST;
+}
+
+/* A state that looks y up by its origin. */
+static rq_status make_state(regions *r, int32_t y, origin root, void **state)
+{
+    const rq_shape *s = &r->b->p->forms[root.form].t.shape, lies = rq_last_shape(is_last(root.form), s);
+    const int axis = root.axis < 0 ? s->rank - 1 : rq_last_axis(is_last(root.form), root.axis, s->rank);
+    const rq_int_tables how = { .reals = !is_code8(r->b, y),
+                                .channels = n_channels(r, root),
+                                .inner = rq_shape_span(&lies, axis + 1, lies.rank),
+                                .turned = is_last(root.form) && !is_last(y) };
+    void *table;
+    rq_status st = make_table(r, y, root, &table);
+    if (!st && rq_int_table_from(table, &how, state))
+        st = rq_plan_no_memory(r->b);
     rq_arena_release(&r->tmp);
     r->tmp = (rq_arena) { 0 };
     return st;
 }
 
 /* The step looks its output up in root from now on. */
-static rq_status replace(regions *r, rq_step *s, int32_t root)
+static rq_status replace(regions *r, rq_step *s, origin root)
 {
     rq_program *p = r->b->p;
-    uint8_t table[256];
     const int32_t y = s->out_form[0];
     void *state;
-    RQ_TRY(make_table(r, y, root, table));
     const rq_tensor **in = rq_arena_alloc(&r->b->seg->arena, 1, sizeof *in);
     rq_tensor **out = rq_arena_alloc(&r->b->seg->arena, 1, sizeof *out);
     int32_t *form = rq_arena_alloc(&r->b->seg->arena, 1, sizeof *form);
-    if (!in || !out || !form || rq_int_table_from(table, &state))
+    if (!in || !out || !form)
         return rq_plan_no_memory(r->b);
+    RQ_TRY(make_state(r, y, root, &state));
     rq_plan_release_state(s);
     if (s->kind != RQ_STEP_OP)
         s->kind = RQ_STEP_TABLE;
     s->mode = RQ_MODE_TABLE;
+    s->reason = NULL;
     s->state = state;
     s->args.state = state;
     s->args.k = p->k;
@@ -315,10 +365,10 @@ static rq_status replace(regions *r, rq_step *s, int32_t root)
     s->args.in = in;
     s->args.out = out;
     s->in_form = form;
-    form[0] = root;
-    in[0] = &p->forms[root].t;
+    form[0] = root.form;
+    in[0] = &p->forms[root.form].t;
     out[0] = &p->forms[y].t;
-    rq_plan_use_form(r->b, root, (int)(s - r->b->seg->steps));
+    rq_plan_use_form(r->b, root.form, (int)(s - r->b->seg->steps));
     return RQ_OK;
 }
 
@@ -330,13 +380,25 @@ static void need(regions *r, int32_t form)
         r->needed[form] = true;
 }
 
-/* Is this a look-up in `root` already, or one element by element of a form in another order? */
-static bool stays(const regions *r, const rq_step *s, int32_t root)
+/* Can y be looked up where its origin lies? Tables per channel are turned by the same axis in both orders. */
+static bool can_look_up(const regions *r, int32_t y, origin root)
+{
+    if (is_code8(r->b, y))
+        return is_last(root.form) == is_last(y);
+    return is_plain(r->b, y) && r->b->p->forms[y].t.dtype == RQ_DTYPE_F32 && !(is_last(root.form) && root.axis > 1);
+}
+
+/* Is this a look-up in `root` already, or none that is worth it? */
+static bool stays(regions *r, const rq_step *s, origin root)
 {
     const int32_t y = s->out_form[0];
-    if (!is_code8(r->b, y) || root % RQ_N_FORMS != y % RQ_N_FORMS)
+    int passes;
+    if (!can_look_up(r, y, root))
         return true;
-    return s->mode == RQ_MODE_TABLE && s->in_form[0] == root;
+    if (is_code8(r->b, y))
+        return s->mode == RQ_MODE_TABLE && s->in_form[0] == root.form;
+    mark(r, y, root.form, &passes);
+    return passes < LEAST_SAVED || rq_tensor_count(&r->b->p->forms[y].t) < 256;
 }
 
 static rq_status cut(regions *r)
@@ -363,11 +425,12 @@ static rq_status cut(regions *r)
                     r->b->p->forms[s->out_form[k]].exists = false;
             continue;
         }
-        const int32_t y = s->args.n_out == 1 ? s->out_form[0] : -1, root = y >= 0 ? r->root[y] : -1;
-        const int32_t near = root >= 0 && root != y ? common(r, s, r->near) : -1;
-        const int32_t from = near >= 0 ? near : root;
-        if (root >= 0 && root != y && !stays(r, s, from))
-            RQ_TRY(replace(r, s, from));
+        const int32_t y = s->args.n_out == 1 ? s->out_form[0] : -1;
+        if (y >= 0 && r->root[y].form >= 0 && r->root[y].form != y) {
+            const origin near = common(r, s, r->near), from = near.form >= 0 ? near : r->root[y];
+            if (!stays(r, s, from))
+                RQ_TRY(replace(r, s, from));
+        }
         for (int k = 0; k < s->args.n_in; k++)
             if (s->in_form[k] >= 0)
                 need(r, s->in_form[k]);

@@ -65,7 +65,7 @@ void rq_plan_image(const rq_shape *shape, int64_t *n, int64_t *c, int64_t *s);
 /* Do a view's input and output have the same bytes channels-last, too? */
 bool rq_plan_views_last(rq_planner *b, rq_id from, const rq_shape *to);
 
-/* ---- plan_regions.c ---- */
+/* ---- plan_uses.c ---- */
 
 /* Who makes and who reads the forms of a segment, by form. */
 typedef struct rq_plan_uses {
@@ -75,6 +75,9 @@ typedef struct rq_plan_uses {
 } rq_plan_uses;
 /* Arrays live in `a`. Zero-initialize u before the first call. */
 rq_status rq_plan_count_uses(rq_planner *b, rq_arena *a, rq_plan_uses *u);
+
+/* ---- plan_regions.c ---- */
+
 /* Functions of one code become tables; `work` is for what is needed meanwhile. */
 rq_status rq_plan_regions(rq_planner *b, rq_arena *work);
 

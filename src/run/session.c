@@ -198,6 +198,8 @@ static rq_status list_layers(rq_session *s, const rq_program *p)
                 .name = "", .output = "", .ms = ms + step->ms, .macs = step->macs, .bytes = bytes + moved_bytes(p, step)
             };
             ms = bytes = 0;
+            /* what others do is part of a look-up, or of a product: on codes */
+            l->integer = step->gone || step->mode != RQ_MODE_REAL;
             if (step->kind != RQ_STEP_OP) {
                 l->name = l->output = p->g->values[step->value].name;
                 l->op = step->kind == RQ_STEP_DEQUANTIZE ? "DequantizeLinear" : "QuantizeLinear";
@@ -206,8 +208,8 @@ static rq_status list_layers(rq_session *s, const rq_program *p)
             const rq_node *n = step->args.node;
             l->name = n->name;
             l->op = n->op;
-            l->integer = step->mode != RQ_MODE_REAL && !step->reason;
-            l->reason_float = step->reason;
+            l->reason_float = step->gone ? NULL : step->reason;
+            l->integer &= !l->reason_float;
             if (n->n_out && n->out[0] != RQ_NONE)
                 l->output = p->g->values[n->out[0]].name;
             for (int a = 0; a < n->n_attr; a++)

@@ -138,6 +138,14 @@ static void every_isa_gives_the_same_bits(void **state)
                 SAME(t->requantize_tile(out, n / rows, acc, n / rows, rows, n / rows, rows % 2 ? add : NULL, m,
                                         zp - 128, -128, 127));
             SAME(t->lut8(out, a, n, table));
+            rq_lut8_f32 *reals = malloc(sizeof *reals);
+            for (int i = 0; i < 256; i++)
+                reals->value[i] = odd_float(&rng);
+            rq_lut8_f32_split(reals);
+            ref.lut8_f32(f, a, n, reals);
+            k.lut8_f32(f2, a, n, reals);
+            assert_memory_equal(f, f2, n * sizeof *f);
+            free(reals);
             const rq_qadd sum = { .ra = 0.25f, .rb = 0.5f, .k = 3, .flip_a = (uint8_t)(n % 2 * 128), .flip_y = 0x80 };
             SAME(t->qadd(out, a, b, n, &sum));
             SAME(t->qadd_one(out, a, n, &sum));

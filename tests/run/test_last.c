@@ -68,8 +68,8 @@ static void bind_product(rq_graph *g, rq_op *row)
 typedef struct ran {
     rq_tensor out[4];
     int n_out;
-    int relayouts, quantizes, dequantizes, on_last, posts, steps; /* of the plan */
-    uint64_t tapped;                                              /* a hash of what taps saw */
+    int relayouts, quantizes, dequantizes, on_last, posts, reals, steps; /* of the plan; reals: looked up */
+    uint64_t tapped;                                                     /* a hash of what taps saw */
     int taps;
 } ran;
 
@@ -128,6 +128,7 @@ static void run_plan(rq_graph *g, unsigned plain, rq_id tap, const rq_tensor *x,
             r->relayouts += step->kind == RQ_STEP_RELAYOUT;
             r->quantizes += step->kind == RQ_STEP_QUANTIZE;
             r->dequantizes += step->kind == RQ_STEP_DEQUANTIZE;
+            r->reals += step->mode == RQ_MODE_TABLE && step->args.out[0]->dtype == RQ_DTYPE_F32;
             r->on_last += step->kind == RQ_STEP_OP && step->args.last;
         }
     p->taps = NULL;
@@ -195,6 +196,12 @@ static rq_graph *random_graph(rq_rng *rng, const int64_t *dim)
     const rq_id half = build_scalar(g, "half", RQ_DTYPE_F32, 0.5);
     if (rq_rng_below(rng, 2))
         annotate(g, half, rq_rng_below(rng, 2) ? RQ_DTYPE_S8 : RQ_DTYPE_U8, 1 / 64.0f, 3);
+    double number[64];
+    for (int i = 0; i < 64; i++)
+        number[i] = (double)rq_rng_f32(rng) * 4 - 2;
+    const int64_t per_channel[3] = { dim[1], 1, 1 }; /* by numpy's rules, as the row along the last axis */
+    const rq_id along[2] = { build_const(g, "per_channel", RQ_DTYPE_F32, 3, per_channel, number),
+                             build_const(g, "row", RQ_DTYPE_F32, 1, &dim[3], number + 1) };
     const int steps = 3 + (int)rq_rng_below(rng, 14);
     for (int i = 0; i < steps; i++) {
         /* chains, mostly */
@@ -213,9 +220,13 @@ static rq_graph *random_graph(rq_rng *rng, const int64_t *dim)
         case 4:
             v = build_node(g, binary[rq_rng_below(rng, 6)], name, RQ_DTYPE_F32, 2, (rq_id[]) { a, b });
             break;
-        case 5:
-            v = build_node(g, rq_rng_below(rng, 2) ? "Mul" : "Add", name, RQ_DTYPE_F32, 2, (rq_id[]) { a, half });
+        case 5: {
+            const rq_id other = rq_rng_below(rng, 2) ? half : along[rq_rng_below(rng, 4) == 0];
+            const bool second = rq_rng_below(rng, 4);
+            v = build_node(g, rq_rng_below(rng, 2) ? "Mul" : "Add", name, RQ_DTYPE_F32, 2,
+                           second ? (rq_id[]) { a, other } : (rq_id[]) { other, a });
             break;
+        }
         case 6: { /* away and back as views, with a function in between */
             char mid[16];
             snprintf(mid, sizeof mid, "m%d", i);
@@ -251,14 +262,15 @@ static void random_graphs_give_the_same_bits(void **state)
 {
     (void)state;
     static const int64_t dims[][4] = {
-        { 1, 3, 5, 7 }, { 2, 16, 4, 4 }, { 1, 1, 6, 6 }, { 2, 8, 1, 1 }, { 1, 20, 3, 9 }
+        { 1, 3, 5, 7 },  { 2, 16, 4, 4 },  { 1, 1, 6, 6 },  { 2, 8, 1, 1 },
+        { 1, 20, 3, 9 }, { 1, 3, 19, 40 }, { 2, 5, 45, 9 }, { 3, 2, 20, 20 } /* so large that tables per channel pay */
     };
     rq_rng rng;
     rq_rng_seed(&rng, 7);
-    int on_last = 0, posts = 0, saved = 0;
-    for (int round = 0; round < 300; round++) {
-        rq_graph *g = random_graph(&rng, dims[round % 5]);
-        const rq_shape s = rq_shape_of(4, dims[round % 5]);
+    int on_last = 0, posts = 0, reals = 0, saved = 0;
+    for (int round = 0; round < 400; round++) {
+        rq_graph *g = random_graph(&rng, dims[round % 8]);
+        const rq_shape s = rq_shape_of(4, dims[round % 8]);
         rq_tensor x = random_reals(&rng, &s);
         const rq_id tap = round % 3 ? RQ_NONE : (rq_id)rq_rng_below(&rng, (uint64_t)g->n_values);
         ran want, got;
@@ -270,6 +282,7 @@ static void random_graphs_give_the_same_bits(void **state)
             assert_true(got.steps <= want.steps || !(plain & RQ_PLAIN_NO_LAST));
             on_last += got.on_last;
             posts += got.posts;
+            reals += got.reals;
             saved += plain & RQ_PLAIN_NO_LAST ? want.steps - got.steps : 0;
             release(&got);
         }
@@ -279,6 +292,7 @@ static void random_graphs_give_the_same_bits(void **state)
     }
     assert_true(on_last > 2000);
     assert_true(posts > 50);
+    assert_true(reals > 100);
     assert_true(saved > 200);
 }
 
