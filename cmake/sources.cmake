@@ -27,6 +27,7 @@ set(RQ_SOURCES
   src/kernels/dwconv_grad.c
   src/kernels/dwlast.c
   src/kernels/dwlast_avx2.c
+  src/kernels/dwlast_avxvnni.c
   src/kernels/dwlast_avx512.c
   src/kernels/dwlast_i8mm.c
   src/kernels/dwlast_neon.c
@@ -37,8 +38,10 @@ set(RQ_SOURCES
   src/kernels/eltwise_f64.c
   src/kernels/eltwise_grad_avx2.c
   src/kernels/eltwise_grad_avx512.c
+  src/kernels/eltwise_grad_neon.c
   src/kernels/eltwise_grad_scalar.c
   src/kernels/eltwise_int.c
+  src/kernels/eltwise_neon.c
   src/kernels/eltwise_scalar.c
   src/kernels/fakequant_avx2.c
   src/kernels/fakequant_avx512.c
@@ -64,6 +67,7 @@ set(RQ_SOURCES
   src/kernels/gemm_vnni.c
   src/kernels/half_avx2.c
   src/kernels/half_avx512.c
+  src/kernels/half_neon.c
   src/kernels/half_scalar.c
   src/kernels/kernels.c
   src/kernels/lut8_avx2.c
@@ -74,6 +78,8 @@ set(RQ_SOURCES
   src/kernels/peak_avx2.c
   src/kernels/peak_avxvnni.c
   src/kernels/peak_avx512.c
+  src/kernels/peak_dotprod.c
+  src/kernels/peak_i8mm.c
   src/kernels/peak_neon.c
   src/kernels/peak_scalar.c
   src/kernels/peak_vnni.c
@@ -81,9 +87,11 @@ set(RQ_SOURCES
   src/kernels/planes.c
   src/kernels/pool8_avx2.c
   src/kernels/pool8_avx512.c
+  src/kernels/pool8_neon.c
   src/kernels/pool8_scalar.c
   src/kernels/pool_avx2.c
   src/kernels/pool_avx512.c
+  src/kernels/pool_neon.c
   src/kernels/pool_scalar.c
   src/kernels/qeltwise_avx2.c
   src/kernels/qeltwise_avx512.c
@@ -108,6 +116,7 @@ set(RQ_SOURCES
   src/kernels/reduce_avx2.c
   src/kernels/reduce_avx512.c
   src/kernels/reduce_f64.c
+  src/kernels/reduce_neon.c
   src/kernels/reduce_scalar.c
   src/kernels/relayout.c
   src/kernels/relayout_avx2.c

@@ -51,6 +51,13 @@ rq_test(tests/kernels/test_fakequant.c)
 rq_test(tests/kernels/test_products_f32.c)
 rq_test(tests/kernels/test_gemm.c)
 rq_test(tests/kernels/test_qgemm.c)
+# AVX-VNNI on machines that have AVX-512 VNNI instead
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  foreach(family dwlast qgemm)
+    target_sources(test_kernels_${family} PRIVATE tests/kernels/avxvnni_${family}.c)
+    set_source_files_properties(tests/kernels/avxvnni_${family}.c PROPERTIES COMPILE_OPTIONS "-mavx2;-mfma;-mavx512f;-mavx512vl;-mavx512vnni")
+  endforeach()
+endif()
 rq_test(tests/kernels/test_move.c)
 # a gate that no clock disturbs; instructions depend on the compiler, so that it holds for the one that the numbers are from
 if(CMAKE_C_COMPILER_ID STREQUAL "GNU" AND CMAKE_C_COMPILER_VERSION MATCHES "^12\\." AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64"

@@ -1,105 +1,18 @@
-/* kernels/dwlast_avx2.c — depthwise rows on AVX2, 16 channels at a time: taps are widened to s16 and unpacked two by two, so that vpmaddwd adds them (at
- * most 2 * 255 * 255, no saturation). The last block overlaps the one before it; a pixel of less than 16 channels goes through a buffer. Compiled
- * with -mavx2. */
+/* kernels/dwlast_avx2.c — depthwise rows on AVX2: taps are widened to s16 and unpacked two by two, so that vpmaddwd adds them (at most 2 * 255 * 255, no
+ * saturation). Compiled with -mavx2. */
 #include "kernels/kernels_isa.h"
 
 #ifdef __AVX2__
 
 #include <immintrin.h>
-#include <string.h>
-
-#define NAME(f) f
-#define KR 2
-#define VECTORS 2
-#define HELD 1
-#define LANES 8
-#define VEC __m256i
-#define RAW __m256i
-#define PART size_t
-
-static inline __m256i none(void)
-{
-    return _mm256_setzero_si256();
-}
-
-static inline __m256i nothing(void)
-{
-    return _mm256_setzero_si256();
-}
-
-static inline __m256i load(const int32_t *p)
-{
-    return _mm256_loadu_si256((const __m256i *)p);
-}
-
-static inline __m256i fetch(const uint8_t *p, size_t part)
-{
-    uint8_t x[16] = { 0 };
-    if (part == 16)
-        return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)p));
-    memcpy(x, p, part);
-    return _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)x));
-}
-
-static inline void weave(__m256i *c, const __m256i *x)
-{
-    c[0] = _mm256_unpacklo_epi16(x[0], x[1]);
-    c[1] = _mm256_unpackhi_epi16(x[0], x[1]);
-}
 
 static inline __m256i dot(__m256i s, __m256i c, __m256i w)
 {
     return _mm256_add_epi32(s, _mm256_madd_epi16(c, w));
 }
 
-/* rne of the real, no larger than hi - zp: the operand that is NaN passes, and becomes the lowest s32 as what is too small does */
-static inline __m256i round_to(__m256i s, const int32_t *m, int32_t most)
-{
-    const __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_loadu_ps((const float *)m));
-    return _mm256_cvtps_epi32(_mm256_min_ps(_mm256_set1_ps((float)most), v));
-}
-
-static inline void store(const rq_dwlast_row *g, uint8_t *y, size_t part, const __m256i *s, const int32_t *m)
-{
-    const int32_t most = g->hi - g->zp;
-    const __m256i q = _mm256_adds_epi16(_mm256_packs_epi32(round_to(s[0], m, most), round_to(s[1], m + LANES, most)),
-                                        _mm256_set1_epi16((short)g->zp));
-    __m128i b = _mm_packus_epi16(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
-    b = _mm_max_epu8(b, _mm_set1_epi8((char)g->lo));
-    if (part == 16)
-        _mm_storeu_si128((__m128i *)y, b);
-    else
-        memcpy(y, &b, part);
-}
-
-#include "kernels/dwlast_tmpl.h"
-
-/* All blocks; size 0: tap by tap. */
-static void blocks(const rq_dwlast_row *g, int columns, int size, int stride)
-{
-    const int groups = (g->height + KR - 1) / KR * columns;
-    const int32_t *w = g->w, *finish = g->finish;
-    for (int64_t at = 0; at < g->channels; at += 16) {
-        const int64_t first = g->channels >= 16 && at + 16 > g->channels ? g->channels - 16 : at;
-        const size_t part = g->channels < 16 ? (size_t)g->channels : 16;
-        if (size)
-            block_window(g, first, part, w, finish, size, stride);
-        else
-            block_taps(g, first, part, w, finish);
-        w += (ptrdiff_t)16 * groups;
-        finish += g->y ? 32 : 0;
-    }
-}
-
-static void taps(const rq_dwlast_row *g)
-{
-    blocks(g, 1, 0, 0);
-}
-
-static void window(const rq_dwlast_row *g, int size, int stride)
-{
-    blocks(g, size, size, stride);
-}
+#define KR 2
+#include "kernels/dwlast_ymm.h"
 
 const rq_dwlast_isa rq_dwlast_avx2 = {
     .name = "16x2", .kr = 2, .channels = 16, .least = 16, .vectors = 2, .overlaps = true, .taps = taps, .window = window

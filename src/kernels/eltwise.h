@@ -1,7 +1,7 @@
 /* kernels/eltwise.h — functions of one and of two floats, element by element.
  *
- * One list names them all; eltwise_tmpl.h defines them once, eltwise_{scalar,avx2,avx512}.c compile that at
- * three vector widths. Same bits at each width (kernels/vec.h). */
+ * One list names them all; eltwise_tmpl.h defines them once, eltwise_{scalar,neon,avx2,avx512}.c compile that at
+ * four vector widths. Same bits at each width (kernels/vec.h). */
 #ifndef RQ_KERNELS_ELTWISE_H
 #define RQ_KERNELS_ELTWISE_H
 
@@ -90,10 +90,13 @@ typedef void (*rq_zip_fn)(float *y, const float *a, int sa, const float *b, int 
 typedef void (*rq_taps_fn)(float *y, const float *const *x, const float *w, int taps, float bias, size_t n);
 void rq_taps_f32_scalar(float *y, const float *const *x, const float *w, int taps, float bias, size_t n);
 void rq_taps_f32_avx2(float *y, const float *const *x, const float *w, int taps, float bias, size_t n);
+void rq_taps_f32_neon(float *y, const float *const *x, const float *w, int taps, float bias, size_t n);
 void rq_taps_f32_avx512(float *y, const float *const *x, const float *w, int taps, float bias, size_t n);
 
-extern const rq_map_fn rq_map_scalar[RQ_N_MAPS], rq_map_avx2[RQ_N_MAPS], rq_map_avx512[RQ_N_MAPS];
-extern const rq_zip_fn rq_zip_scalar[RQ_N_ZIPS], rq_zip_avx2[RQ_N_ZIPS], rq_zip_avx512[RQ_N_ZIPS];
+extern const rq_map_fn rq_map_scalar[RQ_N_MAPS], rq_map_avx2[RQ_N_MAPS], rq_map_avx512[RQ_N_MAPS],
+    rq_map_neon[RQ_N_MAPS];
+extern const rq_zip_fn rq_zip_scalar[RQ_N_ZIPS], rq_zip_avx2[RQ_N_ZIPS], rq_zip_avx512[RQ_N_ZIPS],
+    rq_zip_neon[RQ_N_ZIPS];
 
 /* The same functions of doubles; one version, the definition. */
 typedef void (*rq_map_f64_fn)(double *y, const double *x, size_t n, double a, double b);

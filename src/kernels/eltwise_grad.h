@@ -49,6 +49,7 @@
 /* dx[i] = dy[i] f'(...) for i < n; dx may be dy or v. */
 typedef void (*rq_map_grad_fn)(float *dx, const float *dy, const float *v, size_t n, float a, float b);
 
-extern const rq_map_grad_fn rq_map_grad_scalar[RQ_N_MAPS], rq_map_grad_avx2[RQ_N_MAPS], rq_map_grad_avx512[RQ_N_MAPS];
+extern const rq_map_grad_fn rq_map_grad_scalar[RQ_N_MAPS], rq_map_grad_avx2[RQ_N_MAPS], rq_map_grad_avx512[RQ_N_MAPS],
+    rq_map_grad_neon[RQ_N_MAPS];
 
 #endif

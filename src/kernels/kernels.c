@@ -120,6 +120,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     if (cpu & RQ_CPU_AVXVNNI) {
         k->isa = "avxvnni";
         k->qgemm = rq_qgemm_avxvnni;
+        k->dwlast_s8 = &rq_dwlast_avxvnni;
         k->peak_int = rq_peak_int_avxvnni;
     }
     if (!(cpu & RQ_CPU_AVX512))
@@ -200,6 +201,13 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->quantize_half = rq_quantize_half_neon;
     k->dequantize_u8 = rq_dequantize_u8_neon;
     k->dequantize_s8 = rq_dequantize_s8_neon;
+    k->quantize_u16 = rq_quantize_u16_neon;
+    k->quantize_s16 = rq_quantize_s16_neon;
+    k->dequantize_u16 = rq_dequantize_u16_neon;
+    k->dequantize_s16 = rq_dequantize_s16_neon;
+    k->quantize_quotients = rq_quantize_quotients_neon;
+    k->half_to_float = rq_half_to_float_neon;
+    k->half_from_float = rq_half_from_float_neon;
     k->requantize_rows = rq_requantize_rows_neon;
     k->requantize_cols = rq_requantize_cols_neon;
     k->requantize_tile = rq_requantize_tile_neon;
@@ -208,7 +216,18 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->qadd = rq_qadd_neon;
     k->qadd_one = rq_qadd_one_neon;
     k->qmul = rq_qmul_neon;
+    k->map = rq_map_neon;
+    k->zip = rq_zip_neon;
+    k->map_grad = rq_map_grad_neon;
+    k->taps_f32 = rq_taps_f32_neon;
+    k->sum_f32 = rq_sum_f32_neon;
+    k->fold = rq_fold_neon;
+    k->exp_sum = rq_exp_sum_neon;
+    k->pool_quarters = rq_pool_quarters_neon;
+    k->pool_quarters_grad = rq_pool_quarters_grad_neon;
+    k->pool8 = &rq_pool8_neon;
     k->minmax = rq_minmax_neon;
+    k->squares = rq_squares_neon;
     k->histogram = rq_histogram_neon;
     k->learned_grad = rq_learned_grad_neon;
     k->bn = rq_bn_neon;
@@ -222,10 +241,12 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         return;
     k->isa = "dotprod";
     k->qgemm = rq_qgemm_dotprod;
+    k->peak_int = rq_peak_int_dotprod;
     if (!(cpu & RQ_CPU_I8MM))
         return;
     k->isa = "i8mm";
     k->qgemm = rq_qgemm_i8mm;
+    k->peak_int = rq_peak_int_i8mm;
     k->dwlast_s8 = &rq_dwlast_i8mm;
 #endif
 }

@@ -77,6 +77,13 @@ void rq_dequantize_s16_avx512(float *y, const int16_t *x, size_t n, float scale,
 void rq_quantize_u16_avx512(uint16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_s16_avx512(int16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 
+void rq_quantize_u16_neon(uint16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_quantize_s16_neon(int16_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
+void rq_dequantize_u16_neon(float *y, const uint16_t *x, size_t n, float scale, int32_t zp);
+void rq_dequantize_s16_neon(float *y, const int16_t *x, size_t n, float scale, int32_t zp);
+void rq_quantize_quotients_neon(uint8_t *y, const double *x, size_t n, double by, double scale, int32_t zp, int32_t lo,
+                                int32_t hi);
+
 /* ---- half_*.c ---- */
 void rq_half_to_float_scalar(float *y, const uint16_t *x, size_t n);
 void rq_half_from_float_scalar(uint16_t *y, const float *x, size_t n);
@@ -84,6 +91,8 @@ void rq_half_to_float_avx2(float *y, const uint16_t *x, size_t n);
 void rq_half_from_float_avx2(uint16_t *y, const float *x, size_t n);
 void rq_half_to_float_avx512(float *y, const uint16_t *x, size_t n);
 void rq_half_from_float_avx512(uint16_t *y, const float *x, size_t n);
+void rq_half_to_float_neon(float *y, const uint16_t *x, size_t n);
+void rq_half_from_float_neon(uint16_t *y, const float *x, size_t n);
 void rq_requantize_rows_avx512(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
                                const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_requantize_cols_avx512(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
@@ -130,11 +139,11 @@ extern const rq_qgemm_isa rq_qgemm_scalar, rq_qgemm_avx2, rq_qgemm_avxvnni, rq_q
 extern const rq_gemm_f32_isa rq_gemm_f32_scalar, rq_gemm_f32_avx2, rq_gemm_f32_avx512, rq_gemm_f32_neon;
 
 /* ---- dwlast_*.c ---- */
-extern const rq_dwlast_isa rq_dwlast_scalar, rq_dwlast_avx2, rq_dwlast_avx512, rq_dwlast_vnni, rq_dwlast_neon,
-    rq_dwlast_i8mm;
+extern const rq_dwlast_isa rq_dwlast_scalar, rq_dwlast_avx2, rq_dwlast_avxvnni, rq_dwlast_avx512, rq_dwlast_vnni,
+    rq_dwlast_neon, rq_dwlast_i8mm;
 
 /* ---- pool8_*.c ---- */
-extern const rq_pool8_isa rq_pool8_scalar, rq_pool8_avx2, rq_pool8_avx512;
+extern const rq_pool8_isa rq_pool8_scalar, rq_pool8_avx2, rq_pool8_avx512, rq_pool8_neon;
 
 /* ---- qeltwise_*.c ---- */
 void rq_qadd_scalar(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p);
@@ -161,6 +170,7 @@ void rq_minmax_avx512(const float *x, size_t n, float *lo, float *hi, size_t *fi
 double rq_squares_avx512(const float *x, const float *y, size_t n);
 void rq_histogram_avx512(uint64_t *h, const rq_bins *b, const float *x, size_t n);
 void rq_minmax_neon(const float *x, size_t n, float *lo, float *hi, size_t *finite);
+double rq_squares_neon(const float *x, const float *y, size_t n);
 void rq_histogram_neon(uint64_t *h, const rq_bins *b, const float *x, size_t n);
 
 /* ---- fakequant_learned_*.c ---- */
@@ -181,6 +191,8 @@ double rq_peak_int_amx(int64_t steps);
 double rq_peak_int_avx512(int64_t steps);
 double rq_peak_int_vnni(int64_t steps);
 double rq_peak_int_neon(int64_t steps);
+double rq_peak_int_dotprod(int64_t steps);
+double rq_peak_int_i8mm(int64_t steps);
 double rq_peak_f32_scalar(int64_t steps);
 double rq_peak_f32_avx2(int64_t steps);
 double rq_peak_f32_avx512(int64_t steps);

@@ -14,11 +14,14 @@ typedef void (*rq_pool_quarters_grad_fn)(float *dx, const float *dy, const float
 void rq_pool_quarters_scalar(float *y, const float *x, int64_t rows, int64_t columns, int64_t width);
 void rq_pool_quarters_avx2(float *y, const float *x, int64_t rows, int64_t columns, int64_t width);
 void rq_pool_quarters_avx512(float *y, const float *x, int64_t rows, int64_t columns, int64_t width);
+void rq_pool_quarters_neon(float *y, const float *x, int64_t rows, int64_t columns, int64_t width);
 void rq_pool_quarters_grad_scalar(float *dx, const float *dy, const float *x, const float *y, int64_t rows,
                                   int64_t columns, int64_t width);
 void rq_pool_quarters_grad_avx2(float *dx, const float *dy, const float *x, const float *y, int64_t rows,
                                 int64_t columns, int64_t width);
 void rq_pool_quarters_grad_avx512(float *dx, const float *dy, const float *x, const float *y, int64_t rows,
                                   int64_t columns, int64_t width);
+void rq_pool_quarters_grad_neon(float *dx, const float *dy, const float *x, const float *y, int64_t rows,
+                                int64_t columns, int64_t width);
 
 #endif

@@ -9,7 +9,18 @@
 #include "kernels/kernels_isa.h"
 #include "kernels/qgemm_arm.h"
 
-enum { MAX_ROWS = 4, LANES = 8, MAX_VECTORS = 2, KR = 2, STEP = LANES * KR };
+#define MAX_ROWS 4
+#define MAX_VECTORS 2
+enum {
+    LANES = 8,
+    KR = 2,
+    STEP = LANES * KR,
+    BLOCK = 16,
+    HEAD = 1,
+    SUMS = MAX_ROWS,
+    COLUMNS = 2 * MAX_VECTORS,
+    CHAINS = 1
+};
 
 /* C += two steps, pair `pair` of the eight pairs of bytes of each row and the one after it; `both`: the second is there. The pair is
  * a constant of the instruction. */
@@ -40,8 +51,8 @@ enum { MAX_ROWS = 4, LANES = 8, MAX_VECTORS = 2, KR = 2, STEP = LANES * KR };
     } while (0)
 
 /* The n (1 to 16) bytes of each row at x[] + k. */
-INLINE void steps_of(int32x4_t (*s)[2 * MAX_VECTORS], const uint8_t *const *x, size_t k, const size_t n,
-                     const int8_t *w, const int rows, const int vectors)
+INLINE void steps_of(int32x4_t (*s)[COLUMNS], const uint8_t *const *x, size_t k, const size_t n, const int8_t *w,
+                     const int rows, const int vectors)
 {
     const uint8x16_t flip = vreinterpretq_u8_u32(vdupq_n_u32(0x7f7f8080));
     int16x8_t v[MAX_ROWS];
@@ -59,50 +70,8 @@ INLINE void steps_of(int32x4_t (*s)[2 * MAX_VECTORS], const uint8_t *const *x, s
         TURN(6, n > 14);
 }
 
-/* Inlined into one copy per (rows, vectors), so that C stays in registers. */
-INLINE void tile_of(int32_t *c, size_t ldc, const uint8_t *const *x, size_t runs, size_t run, const int32_t *head,
-                    const int32_t *init, const int rows, const int vectors)
-{
-    int32x4_t s[MAX_ROWS][2 * MAX_VECTORS];
-    UNROLL for (int j = 0; j < 2 * vectors; j++)
-    {
-        int32x4_t first = vld1q_s32(head + 4 * j);
-        if (init)
-            first = vaddq_s32(first, vld1q_s32(init + 4 * j));
-        UNROLL for (int q = 0; q < rows; q++) s[q][j] = first;
-    }
-    const int8_t *w = (const int8_t *)(head + vectors * LANES);
-    for (size_t r = 0; r < runs; r++, x += MAX_ROWS) {
-        size_t k = 0;
-        for (; k + 16 <= run; k += 16, w += 8 * vectors * STEP)
-            steps_of(s, x, k, 16, w, rows, vectors);
-        if (k < run) {
-            steps_of(s, x, k, run - k, w, rows, vectors);
-            w += (run - k + KR - 1) / KR * (size_t)(vectors * STEP);
-        }
-    }
-    UNROLL for (int q = 0; q < rows; q++) UNROLL for (int j = 0; j < 2 * vectors; j++)
-        vst1q_s32(c + (size_t)q * ldc + 4 * j, s[q][j]);
-}
-
-static void tile(int32_t *c, size_t ldc, const uint8_t *const *x, size_t runs, size_t run, const void *w,
-                 const int32_t *init, int rows, int vectors)
-{
-#define ROWS(n)                                                                                                        \
-    case n:                                                                                                            \
-        if (vectors == 2)                                                                                              \
-            tile_of(c, ldc, x, runs, run, w, init, n, 2);                                                              \
-        else                                                                                                           \
-            tile_of(c, ldc, x, runs, run, w, init, n, 1);                                                              \
-        return;
-    switch (rows) {
-        ROWS(1)
-        ROWS(2)
-        ROWS(3)
-        ROWS(4)
-    }
-#undef ROWS
-}
+#include "kernels/qgemm_arm_rows.h"
+#include "kernels/qgemm_arm_tmpl.h"
 
 const rq_qgemm_isa rq_qgemm_neon = {
     .max_rows = MAX_ROWS,

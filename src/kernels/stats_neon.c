@@ -1,4 +1,4 @@
-/* kernels/stats_neon.c — minmax and histogram four floats at a time, on 64-bit ARM; see stats_avx2.c for the idea. */
+/* kernels/stats_neon.c — minmax, sums of squares and the histogram four floats at a time, on 64-bit ARM; see stats_avx2.c for the idea. */
 #ifdef __aarch64__
 #include "kernels/kernels_isa.h"
 
@@ -40,6 +40,26 @@ void rq_minmax_neon(const float *x, size_t n, float *lo, float *hi, size_t *fini
     *lo = (a < least1 ? a : least1) + 0.0f;
     *hi = (b > most1 ? b : most1) + 0.0f;
     *finite = i - bad + rest;
+}
+
+double rq_squares_neon(const float *x, const float *y, size_t n)
+{
+    float64x2_t sum[4] = { vdupq_n_f64(0), vdupq_n_f64(0), vdupq_n_f64(0), vdupq_n_f64(0) };
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (size_t u = 0; u < 4; u++) {
+            const float32x2_t a = vld1_f32(x + i + 2 * u), b = vld1_f32(y + i + 2 * u);
+            const float64x2_t d = vsubq_f64(vcvt_f64_f32(a), vcvt_f64_f32(b));
+            sum[u] = vaddq_f64(sum[u], vmulq_f64(d, d));
+        }
+    double lane[8];
+    for (size_t u = 0; u < 4; u++)
+        vst1q_f64(lane + 2 * u, sum[u]);
+    for (size_t u = 0; i < n; i++, u++) {
+        const double d = (double)x[i] - (double)y[i];
+        lane[u] += d * d;
+    }
+    return ((lane[0] + lane[4]) + (lane[1] + lane[5])) + ((lane[2] + lane[6]) + (lane[3] + lane[7]));
 }
 
 static void bins_of(uint32_t *at, const float *x, size_t n, const rq_bins *b, int shift)

@@ -11,10 +11,12 @@
 
 #include "base/cpu.h"
 #include "base/rng.h"
-#include "kernels/kernels.h"
+#include "kernels/kernels_isa.h"
 #include "kernels/quantize.h"
 
 enum { N_PATTERNS = 4 };
+
+extern const rq_dwlast_isa rq_dwlast_avxvnni_evex;
 
 typedef struct job {
     const rq_kernels *k;
@@ -179,6 +181,15 @@ static void run_taps(job *j)
     give_back(&d);
 }
 
+static void both_types(const rq_kernels *k, void (*fn)(job *))
+{
+    for (int narrow = 0; narrow < 2; narrow++) {
+        job j = { .k = k, .narrow = narrow != 0 };
+        rq_rng_seed(&j.rng, 5);
+        fn(&j);
+    }
+}
+
 /* Calls fn with the kernels of each level that is here, for both types of weights. */
 static void each_level(void (*fn)(job *))
 {
@@ -191,12 +202,17 @@ static void each_level(void (*fn)(job *))
         }
         rq_kernels k;
         rq_kernels_init(&k, flags);
-        for (int narrow = 0; narrow < 2; narrow++) {
-            job j = { .k = &k, .narrow = narrow != 0 };
-            rq_rng_seed(&j.rng, 5);
-            fn(&j);
-        }
+        both_types(&k, fn);
     }
+#if RQ_X86
+    if (rq_cpu_detect() & RQ_CPU_VNNI) { /* avxvnni_dwlast.c */
+        rq_kernels k;
+        rq_kernels_init(&k, RQ_CPU_AVX2);
+        k.isa = "avxvnni, encoded for AVX-512";
+        k.dwlast_s8 = &rq_dwlast_avxvnni_evex;
+        both_types(&k, fn);
+    }
+#endif
 }
 
 static void windows(job *j)
