@@ -146,17 +146,25 @@ typedef struct rq_bench {
     bool has_against;
     rq_peak peak; /* zeros when it was not asked for */
 } rq_bench;
+/* The sizes of one input. */
+typedef struct rq_bench_shape {
+    const char *input;
+    rq_shape shape;
+} rq_bench_shape;
 typedef struct rq_bench_cfg {
     int threads, runs; /* runs 0: as many as fit in about two seconds, at least 10 */
     int64_t batch;
     const rq_dim_value *dims;
     int n_dims;
-    bool onednn;    /* rq_session_cfg.onednn */
-    rq_match match; /* rq_session_cfg.match */
-    bool peak;      /* measure what this machine can do, too: two seconds more */
+    bool onednn;                  /* rq_session_cfg.onednn */
+    rq_match match;               /* rq_session_cfg.match */
+    bool peak;                    /* measure what this machine can do, too: two seconds more */
+    const rq_bench_shape *shapes; /* of inputs that are made up; go before dims and batch */
+    int n_shapes;
 } rq_bench_cfg;
-/* data NULL: inputs are made up (seeded noise; dynamic sizes from dims, else batch and 1). *out is yours: rq_bench_release; on
- * error it is empty. RQ_BAD_DATA: no samples, or an input without shape or type to make data for. */
+/* data NULL: inputs are made up (seeded noise; dynamic sizes from shapes, then dims, else batch and 1). *out is yours: rq_bench_release; on
+ * error it is empty. RQ_BAD_DATA: no samples, or an input without shape or type to make data for. RQ_BAD_ARG: a shape, axis or batch that the
+ * model does not take. */
 RQ_API rq_status rq_bench_run(rq_bench *out, const rq_graph *g, const rq_graph *against, rq_dataset *data,
                               const rq_bench_cfg *cfg, rq_err *err);
 RQ_API void rq_bench_release(rq_bench *b);

@@ -28,6 +28,37 @@ static int64_t free_size(const rq_graph *g, int64_t dim, int axis, const rq_benc
     return axis == 0 && cfg->batch > 0 ? cfg->batch : 1;
 }
 
+/* The sizes asked for input `in`; NULL: none were. */
+static const rq_shape *shape_of(const rq_bench_cfg *cfg, const char *in)
+{
+    for (int i = 0; i < cfg->n_shapes; i++)
+        if (!strcmp(cfg->shapes[i].input, in))
+            return &cfg->shapes[i].shape;
+    return NULL;
+}
+
+/* A shape for what is no input, or with other sizes than the model fixes. */
+static rq_status check_shapes(const rq_graph *g, const rq_bench_cfg *cfg, rq_err *err)
+{
+    for (int i = 0; i < cfg->n_shapes; i++) {
+        const rq_bench_shape *want = &cfg->shapes[i];
+        char a[RQ_SHAPE_TEXT], b[RQ_SHAPE_TEXT];
+        int at = 0;
+        while (at < rq_graph_n_inputs(g) && strcmp(rq_graph_input(g, at).name, want->input))
+            at++;
+        if (at == rq_graph_n_inputs(g))
+            return rq_fail(err, RQ_BAD_ARG, "the model has no input '%s' to give a shape", want->input);
+        const rq_shape has = rq_graph_input(g, at).shape;
+        bool fits = has.rank < 0 || has.rank == want->shape.rank;
+        for (int k = 0; fits && k < has.rank; k++)
+            fits = has.dim[k] < 0 || has.dim[k] == want->shape.dim[k];
+        if (!fits)
+            return rq_fail(err, RQ_BAD_ARG, "input '%s' is %s, it cannot be %s", want->input,
+                           rq_shape_text(&has, a, sizeof a), rq_shape_text(&want->shape, b, sizeof b));
+    }
+    return RQ_OK;
+}
+
 /* A size for an axis that no input has, or a batch the model does not take, is a mistake, not a wish. */
 static rq_status check_sizes(const rq_graph *g, const rq_bench_cfg *cfg, rq_err *err)
 {
@@ -41,6 +72,7 @@ static rq_status check_sizes(const rq_graph *g, const rq_bench_cfg *cfg, rq_err 
         if (!found)
             return rq_fail(err, RQ_BAD_ARG, "no input of the model has an axis called '%s'", cfg->dims[i].name);
     }
+    RQ_TRY(check_shapes(g, cfg, err));
     const rq_shape first = rq_graph_n_inputs(g) > 0 ? rq_graph_input(g, 0).shape : rq_shape_unknown();
     if (cfg->batch > 0 && first.rank > 0 && first.dim[0] >= 0 && first.dim[0] != cfg->batch)
         return rq_fail(err, RQ_BAD_ARG, "batches of %lld were asked for, the model takes %lld", (long long)cfg->batch,
@@ -59,7 +91,8 @@ static rq_status make_feeds(rq_feed **feeds, int *n, const rq_graph *g, const rq
         return rq_fail(err, RQ_NO_MEMORY, "out of memory for inputs");
     for (int i = 0; i < rq_graph_n_inputs(g); i++) {
         const rq_value_info in = rq_graph_input(g, i);
-        rq_shape s = in.shape;
+        const rq_shape *own = shape_of(cfg, in.name);
+        rq_shape s = own ? *own : in.shape;
         if (s.rank < 0 || in.dtype == RQ_DTYPE_NONE || in.dtype == RQ_DTYPE_STRING)
             return rq_fail(err, RQ_BAD_DATA, "input '%s' has no shape or type to make data for: give samples with -d",
                            in.name);

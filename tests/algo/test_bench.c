@@ -110,9 +110,47 @@ static void the_peak_is_measured(void **state)
     assert_int_equal(rq_peak_measure(&p, -1, &err), RQ_BAD_ARG);
 }
 
+/* A shape takes the place of the sizes that would be made up, and only where the model leaves them open. */
+static void shapes_are_those_that_were_asked_for(void **state)
+{
+    (void)state;
+    rq_err err = { 0 };
+    rq_bench b;
+    rq_graph *g = NULL;
+    assert_int_equal(rq_load(&g, model, &err), RQ_OK);
+    const rq_value_info in = rq_graph_input(g, 0);
+    rq_bench_shape shape = { .input = in.name, .shape = in.shape };
+    assert_int_equal(in.shape.rank, 4);
+    assert_true(in.shape.dim[0] < 0);
+    shape.shape.dim[0] = 7;
+    rq_bench_cfg cfg = { .threads = 1, .runs = 1, .batch = 3, .shapes = &shape, .n_shapes = 1 };
+    double work[2];
+    for (int i = 0; i < 2; i++) {
+        cfg.n_shapes = !i;
+        if (rq_bench_run(&b, g, NULL, NULL, &cfg, &err))
+            fail_msg("%s", err.text);
+        work[i] = 0;
+        for (int k = 0; k < b.model.n_layers; k++)
+            work[i] += b.model.layers[k].gops * b.model.layers[k].ms;
+        rq_bench_release(&b);
+    }
+    assert_true(work[1] > 0 && fabs(work[0] * 3 / (work[1] * 7) - 1) < 1e-9); /* of 7 and of 3 samples */
+    cfg.n_shapes = 1;
+    shape.input = "nosuch";
+    assert_int_equal(rq_bench_run(&b, g, NULL, NULL, &cfg, &err), RQ_BAD_ARG);
+    assert_non_null(strstr(err.text, "nosuch"));
+    shape.input = in.name;
+    shape.shape.dim[1]++;
+    assert_int_equal(rq_bench_run(&b, g, NULL, NULL, &cfg, &err), RQ_BAD_ARG);
+    shape.shape.rank = 3;
+    assert_int_equal(rq_bench_run(&b, g, NULL, NULL, &cfg, &err), RQ_BAD_ARG);
+    rq_graph_destroy(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(shapes_are_those_that_were_asked_for),
         cmocka_unit_test(layers_of_one_model_count_with_those_of_both),
         cmocka_unit_test(the_peak_grows_with_the_work),
         cmocka_unit_test(the_peak_is_measured),

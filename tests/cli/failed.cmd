@@ -30,3 +30,4 @@ requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --profile openvino --format qoperator; ls never.onnx
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o never.onnx --inputs u8 --mean 0.1,0.2,0.3
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o x.onnx --profile tensorrt --inputs s8 --mean 0.5 --std 0.5; ls x.onnx 2>/dev/null
+requant bench models/digits-cnn.onnx --shape nosuch:1x1x8x8; requant bench models/digits-cnn.onnx --shape image:2x1x9x8

@@ -26,6 +26,9 @@ cp models/digits-test.npz d.npz; requant run models/digits-cnn.onnx -d d.npz -o 
 requant info here.onnx --json here.onnx
 requant quantize models/digits-cnn.onnx -d d.npz -o out.onnx --json out.onnx
 requant bench models/digits-cnn.onnx --batch 0
+requant bench models/digits-cnn.onnx --shape image
+requant bench models/digits-cnn.onnx --shape image:1..2x1x8x8
+requant bench models/digits-cnn.onnx --shape image:2x1x8x8 -d models/digits-test.npz
 requant quantize models/digits-cnn.onnx -o out.onnx --mode weight-only --max-drop 1
 requant quantize models/digits-cnn.onnx -o out.onnx --mode weight-only --block-size 24
 requant quantize models/digits-cnn.onnx -d models/digits-train.npz -o out.onnx --weights s2
