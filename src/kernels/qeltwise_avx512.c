@@ -1,5 +1,5 @@
-/* kernels/qeltwise_avx512.c — Add and Mul on codes, 16 at a time, the tail under a mask (and only the tail: masked
- * accesses cost more). Compiled with AVX-512 F, BW, DQ and VL. */
+/* kernels/qeltwise_avx512.c — Add and Mul on codes, 16 at a time (Add of two 64, whose codes are packed together), the tail under a mask (and
+ * only the tail: masked accesses cost more). Compiled with AVX-512 F, BW, DQ and VL. */
 #include "kernels/kernels_isa.h"
 
 #ifdef __AVX512BW__
@@ -33,6 +33,15 @@ static inline flips flips_of(uint8_t a, uint8_t b, uint8_t y)
     return (flips) { _mm_set1_epi8((char)a), _mm_set1_epi8((char)b), _mm_set1_epi8((char)y) };
 }
 
+/* Codes to be of 16 elements. What is above 255 is cut here, what is below 0, and NaN, where they are packed. */
+static inline __m512i sum16(const uint8_t *a, const uint8_t *b, const flips *f, __m512 ra, __m512 rb, __m512 k)
+{
+    const __m512 va = _mm512_cvtepi32_ps(widen(_mm_loadu_si128((const __m128i *)a), f->a)),
+                 vb = _mm512_cvtepi32_ps(widen(_mm_loadu_si128((const __m128i *)b), f->b));
+    /* of two operands one of which is NaN, min gives the second */
+    return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_set1_ps(255), _mm512_fmadd_ps(va, ra, _mm512_fmadd_ps(vb, rb, k))));
+}
+
 static inline __m128i add16(__m128i a, __m128i b, const flips *f, __m512 ra, __m512 rb, __m512 k)
 {
     const __m512 sum = _mm512_fmadd_ps(_mm512_cvtepi32_ps(widen(b, f->b)), rb, k);
@@ -43,7 +52,17 @@ void rq_qadd_avx512(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, co
 {
     const __m512 ra = _mm512_set1_ps(p->ra), rb = _mm512_set1_ps(p->rb), k = _mm512_set1_ps(p->k);
     const flips f = flips_of(p->flip_a, p->flip_b, p->flip_y);
+    const __m512i order = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15),
+                  flip = _mm512_broadcast_i32x4(f.y);
     size_t i = 0;
+    for (; i + 64 <= n; i += 64) {
+        const __m512i low = _mm512_packs_epi32(sum16(a + i, b + i, &f, ra, rb, k),
+                                               sum16(a + i + 16, b + i + 16, &f, ra, rb, k)),
+                      high = _mm512_packs_epi32(sum16(a + i + 32, b + i + 32, &f, ra, rb, k),
+                                                sum16(a + i + 48, b + i + 48, &f, ra, rb, k));
+        const __m512i q = _mm512_permutexvar_epi32(order, _mm512_packus_epi16(low, high));
+        _mm512_storeu_si512(y + i, _mm512_xor_si512(q, flip));
+    }
     for (; i + 16 <= n; i += 16) {
         const __m128i va = _mm_loadu_si128((const __m128i *)(a + i)), vb = _mm_loadu_si128((const __m128i *)(b + i));
         _mm_storeu_si128((__m128i *)(y + i), add16(va, vb, &f, ra, rb, k));

@@ -36,40 +36,71 @@ typedef struct run_state {
     rq_qgemm_out out;       /* without col_add, which tiles begin with */
     int64_t blocks, panels; /* of rows, of columns */
     int64_t chunks, groups; /* of blocks, of panels */
+    int64_t fewer_at;       /* the column from which panels have one vector less */
     size_t column_bytes;    /* of packed weights */
-    bool plain;             /* codes by requantize_tile */
+    bool plain;             /* codes that need no more than a multiplier per column */
+    /* What tiles begin with and multipliers of the last panel, where it is not full. */
+    int32_t last_add[RQ_QGEMM_MAX_COLUMNS];
+    float last_m[RQ_QGEMM_MAX_COLUMNS];
 } run_state;
 
-/* Rows i..i+n-1, whose pieces are at x, by panel p. */
-static void run_tile(const run_state *s, const uint8_t *const *x, int64_t i, int n, int64_t p)
+/* The columns of a panel. */
+typedef struct panel {
+    int64_t j0;
+    int vectors, real, padded;
+} panel;
+
+static panel panel_at(const run_state *s, int64_t p)
+{
+    const rq_qgemm_isa *isa = &s->g->k->qgemm;
+    panel v;
+    v.j0 = rq_qgemm_panel(isa, s->g->columns, p, &v.vectors);
+    v.padded = v.vectors * isa->lanes;
+    v.real = (int)min64(v.padded, s->g->columns - v.j0);
+    return v;
+}
+
+/* The panel after v. Without a division, which takes as long as a short product. */
+static panel panel_after(const run_state *s, panel v)
+{
+    v.j0 += v.padded;
+    if (v.j0 == s->fewer_at) {
+        v.vectors--;
+        v.padded -= s->g->k->qgemm.lanes;
+    }
+    v.real = (int)min64(v.padded, s->g->columns - v.j0);
+    return v;
+}
+
+/* Rows i..i+n-1, whose pieces are at x, by a panel. */
+static void run_tile(const run_state *s, const uint8_t *const *x, int64_t i, int n, const panel *p)
 {
     const rq_qgemm *g = s->g;
     const rq_kernels *k = g->k;
     const rq_qgemm_out *o = &s->out;
-    const int32_t *init = NULL;
-    int32_t first[RQ_QGEMM_MAX_COLUMNS];
-    _Alignas(64) int32_t c[RQ_QGEMM_MAX_ROWS * RQ_QGEMM_MAX_COLUMNS];
-    int vectors;
-    const int64_t j0 = rq_qgemm_panel(&k->qgemm, g->columns, p, &vectors);
-    const int padded = vectors * k->qgemm.lanes;
-    const int64_t real = min64(padded, g->columns - j0);
-    if (g->out.col_add) {
-        init = g->out.col_add + j0;
-        if (real < padded) {
-            memcpy(first, init, (size_t)real * sizeof *first);
-            memset(first + real, 0, (size_t)(padded - real) * sizeof *first);
-            init = first;
-        }
+    const bool full = p->real == p->padded;
+    const char *w = (const char *)g->w + (size_t)p->j0 * s->column_bytes;
+    const int32_t *init = !g->out.col_add ? NULL : full ? g->out.col_add + p->j0 : s->last_add;
+    if (s->plain && k->qgemm.codes) {
+        const rq_qgemm_codes codes = { .y = (uint8_t *)o->y + i * o->ld + p->j0,
+                                       .ldy = (size_t)o->ld,
+                                       .columns = p->real,
+                                       .m = full ? o->col_m + p->j0 : s->last_m,
+                                       .zp = o->zp,
+                                       .lo = o->lo,
+                                       .hi = o->hi };
+        k->qgemm.codes(&codes, x, (size_t)g->runs, (size_t)g->run, w, init, n, p->vectors);
+        return;
     }
-    k->qgemm.tile(c, (size_t)padded, x, (size_t)g->runs, (size_t)g->run,
-                  (const char *)g->w + (size_t)j0 * s->column_bytes, init, n, vectors);
+    _Alignas(64) int32_t c[RQ_QGEMM_MAX_ROWS * RQ_QGEMM_MAX_COLUMNS];
+    k->qgemm.tile(c, (size_t)p->padded, x, (size_t)g->runs, (size_t)g->run, w, init, n, p->vectors);
     if (s->plain) {
-        k->requantize_tile((uint8_t *)o->y + i * o->ld + j0, (size_t)o->ld, c, (size_t)padded, (size_t)n, (size_t)real,
-                           NULL, o->col_m + j0, o->zp, o->lo, o->hi);
+        k->requantize_tile((uint8_t *)o->y + i * o->ld + p->j0, (size_t)o->ld, c, (size_t)p->padded, (size_t)n,
+                           (size_t)p->real, NULL, o->col_m + p->j0, o->zp, o->lo, o->hi);
         return;
     }
     for (int q = 0; q < n; q++)
-        rq_qgemm_finish(k, o, c + q * padded, i + q, j0, real);
+        rq_qgemm_finish(k, o, c + q * p->padded, i + q, p->j0, p->real);
 }
 
 /* What is done to codes j0..j1-1 of rows i..i+n-1. */
@@ -93,9 +124,8 @@ static void run_item(void *arg, int64_t item)
     const int64_t b1 = part_at(s->blocks, s->chunks, chunk + 1), p0 = part_at(s->panels, s->groups, group),
                   p1 = part_at(s->panels, s->groups, group + 1);
     const uint8_t *x[RQ_QGEMM_MAX_ROWS * RQ_QGEMM_MAX_RUNS];
-    int vectors;
-    const int64_t j0 = rq_qgemm_panel(isa, g->columns, p0, &vectors),
-                  j1 = p1 < s->panels ? rq_qgemm_panel(isa, g->columns, p1, &vectors) : g->columns;
+    const panel first = panel_at(s, p0);
+    const int64_t j1 = p1 < s->panels ? panel_at(s, p1).j0 : g->columns;
     for (int64_t b = part_at(s->blocks, s->chunks, chunk); b < b1; b++) {
         const int64_t i = part_at(g->rows, s->blocks, b);
         const int n = (int)(part_at(g->rows, s->blocks, b + 1) - i);
@@ -104,10 +134,11 @@ static void run_item(void *arg, int64_t item)
                 x[q] = g->x + (i + q) * g->x_stride;
         else
             g->find(g->find_arg, x, isa->max_rows, i, n);
-        for (int64_t p = p0; p < p1; p++)
-            run_tile(s, x, i, n, p);
+        panel v = first;
+        for (int64_t p = p0; p < p1; p++, v = panel_after(s, v))
+            run_tile(s, x, i, n, &v);
         if (s->out.n_post)
-            run_posts(s, i, n, j0, j1);
+            run_posts(s, i, n, first.j0, j1);
     }
 }
 
@@ -129,6 +160,18 @@ static void cut(run_state *s, double work)
     }
 }
 
+static void pad_last(run_state *s)
+{
+    const rq_qgemm_out *o = &s->g->out;
+    const panel p = panel_at(s, s->panels - 1);
+    if (p.real == p.padded)
+        return;
+    if (o->col_add)
+        memcpy(s->last_add, o->col_add + p.j0, (size_t)p.real * sizeof *s->last_add);
+    if (o->col_m)
+        memcpy(s->last_m, o->col_m + p.j0, (size_t)p.real * sizeof *s->last_m);
+}
+
 void rq_qgemm_run(const rq_qgemm *g, rq_threads *t)
 {
     if (g->rows == 0 || g->columns == 0)
@@ -137,11 +180,14 @@ void rq_qgemm_run(const rq_qgemm *g, rq_threads *t)
     const rq_qgemm_out *o = &g->out;
     run_state s = { .g = g, .out = *o, .panels = rq_qgemm_panels(isa, g->columns) };
     s.blocks = (g->rows + isa->max_rows - 1) / isa->max_rows;
+    const int64_t vectors = (g->columns + isa->lanes - 1) / isa->lanes, more = vectors % s.panels;
+    s.fewer_at = more * (vectors / s.panels + 1) * isa->lanes;
     s.column_bytes = rq_qgemm_w_bytes(isa, g->runs, g->run, isa->lanes) / (size_t)isa->lanes;
     s.out.col_add = NULL;
     s.plain = o->kind == RQ_QGEMM_CODES && o->col_m && !o->row_m && !o->col_unit && !o->row_unit && !o->row_add &&
               !o->col_zero && !o->row_zero && !o->add;
     const double work = (double)g->rows * (double)g->columns * (double)(g->runs * g->run);
+    pad_last(&s);
     cut(&s, work);
     rq_threads_for(work < SMALL_WORK ? NULL : t, s.groups * s.chunks, run_item, &s);
 }

@@ -25,6 +25,15 @@ struct rq_kernels;
 
 enum { RQ_QGEMM_MAX_ROWS = 32, RQ_QGEMM_MAX_COLUMNS = 64, RQ_QGEMM_MAX_KR = 64 };
 
+/* Sums that become codes before they leave the registers: y[q * ldy + j] = clamp(rne(f32(s) * m[j]) + zp, lo, hi), j < columns. */
+typedef struct rq_qgemm_codes {
+    uint8_t *y;
+    size_t ldy;
+    int columns;
+    const float *m; /* [vectors * lanes] */
+    int32_t zp, lo, hi;
+} rq_qgemm_codes;
+
 /* The tile of one instruction set. */
 typedef struct rq_qgemm_isa {
     int max_rows;    /* of a tile; it takes any number from 1 to this */
@@ -38,6 +47,9 @@ typedef struct rq_qgemm_isa {
     /* c[q * ldc + j] = init[j] + the sum, for q < rows and j < vectors * lanes (init: so many, NULL: zeros). x[r * max_rows + q]: piece r of row q. */
     void (*tile)(int32_t *c, size_t ldc, const uint8_t *const *x, size_t runs, size_t run, const void *w,
                  const int32_t *init, int rows, int vectors);
+    /* The same sums as codes (NULL: what tile stored is requantized). */
+    void (*codes)(const rq_qgemm_codes *o, const uint8_t *const *x, size_t runs, size_t run, const void *w,
+                  const int32_t *init, int rows, int vectors);
 } rq_qgemm_isa;
 
 /* ---- weights ---- */

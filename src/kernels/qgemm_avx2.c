@@ -48,6 +48,7 @@ static inline void widen(int16_t *y, const uint8_t *x, size_t n)
         y[i] = x[i];
 }
 
+#define CODES "kernels/qgemm_codes_ymm.h"
 #include "kernels/qgemm_madd_tmpl.h"
 
 const rq_qgemm_isa rq_qgemm_avx2 = {
@@ -57,6 +58,7 @@ const rq_qgemm_isa rq_qgemm_avx2 = {
     .kr = KR,
     .w_bytes = 1,
     .tile = tile,
+    .codes = codes,
 };
 
 #endif

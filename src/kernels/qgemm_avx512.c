@@ -50,6 +50,7 @@ static inline void widen(int16_t *y, const uint8_t *x, size_t n)
     }
 }
 
+#define CODES "kernels/qgemm_codes_zmm.h"
 #include "kernels/qgemm_madd_tmpl.h"
 
 const rq_qgemm_isa rq_qgemm_avx512 = {
@@ -59,6 +60,7 @@ const rq_qgemm_isa rq_qgemm_avx512 = {
     .kr = KR,
     .w_bytes = 1,
     .tile = tile,
+    .codes = codes,
 };
 
 #endif

@@ -1,6 +1,6 @@
 /* kernels/qgemm_dot_tmpl.h — the tile of integer products where an instruction adds four u8 * s8 products to an s32 without saturating, for
  * qgemm_vnni.c and qgemm_avxvnni.c. They define MAX_ROWS (6 or 14), LANES, vec and vec_zero, vec_load, vec_store, vec_add, vec_all (one s32 in all
- * lanes) and vec_dot(sum, x, w).
+ * lanes) and vec_dot(sum, x, w), and CODES, the header that makes codes of sums.
  *
  * Nearly all registers hold C, two a step of W; four bytes of a row of X are broadcast from memory: a load per multiply-add and a half at most. */
 #include "kernels/kernels_isa.h"
@@ -11,6 +11,8 @@ enum { MAX_VECTORS = 2, KR = 4, STEP = LANES * KR };
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
+
+#include CODES
 
 /* The first n (1 to 4) bytes at p, in all lanes; the others 0. */
 INLINE vec quad(const uint8_t *p, const size_t n)
@@ -42,9 +44,20 @@ INLINE void step(vec (*s)[MAX_VECTORS], const uint8_t *const *x, size_t k, const
     }
 }
 
+/* Where sums go: to c, or as codes to o, unless it is NULL. */
+INLINE void put(int32_t *c, size_t ldc, const rq_qgemm_codes *o, vec (*s)[MAX_VECTORS], const int rows,
+                const int vectors)
+{
+    if (o)
+        codes_of(o, s, rows, vectors);
+    else
+        UNROLL for (int q = 0; q < rows; q++) UNROLL for (int v = 0; v < vectors; v++)
+            vec_store(c + (size_t)q * ldc + v * LANES, s[q][v]);
+}
+
 /* Inlined into one copy per (rows, vectors), so that C stays in registers. */
-INLINE void tile_of(int32_t *c, size_t ldc, const uint8_t *const *x, size_t runs, size_t run, const int8_t *w,
-                    const int32_t *init, const int rows, const int vectors)
+INLINE void tile_of(int32_t *c, size_t ldc, const rq_qgemm_codes *o, const uint8_t *const *x, size_t runs, size_t run,
+                    const int8_t *w, const int32_t *init, const int rows, const int vectors)
 {
     vec s[MAX_ROWS][MAX_VECTORS];
     UNROLL for (int q = 0; q < rows; q++) UNROLL for (int v = 0; v < vectors; v++) s[q][v] =
@@ -58,13 +71,12 @@ INLINE void tile_of(int32_t *c, size_t ldc, const uint8_t *const *x, size_t runs
             w += vectors * STEP;
         }
     }
-    UNROLL for (int q = 0; q < rows; q++) UNROLL for (int v = 0; v < vectors; v++)
-        vec_store(c + (size_t)q * ldc + v * LANES, s[q][v]);
+    put(c, ldc, o, s, rows, vectors);
 }
 
 /* One row: four steps at a time into sums of their own, so that they do not wait for each other. */
-INLINE void tile_one(int32_t *c, const uint8_t *const *x, size_t runs, size_t run, const int8_t *w, const int32_t *init,
-                     const int vectors)
+INLINE void tile_one(int32_t *c, const rq_qgemm_codes *o, const uint8_t *const *x, size_t runs, size_t run,
+                     const int8_t *w, const int32_t *init, const int vectors)
 {
     vec s[4][MAX_VECTORS];
     UNROLL for (int i = 0; i < 4; i++) UNROLL for (int v = 0; v < vectors; v++) s[i][v] =
@@ -81,26 +93,26 @@ INLINE void tile_one(int32_t *c, const uint8_t *const *x, size_t runs, size_t ru
             w += vectors * STEP;
         }
     }
-    UNROLL for (int v = 0; v < vectors; v++)
-        vec_store(c + v * LANES, vec_add(vec_add(s[0][v], s[1][v]), vec_add(s[2][v], s[3][v])));
+    UNROLL for (int v = 0; v < vectors; v++) s[0][v] = vec_add(vec_add(s[0][v], s[1][v]), vec_add(s[2][v], s[3][v]));
+    put(c, 0, o, s, 1, vectors);
 }
 
-static void tile(int32_t *c, size_t ldc, const uint8_t *const *x, size_t runs, size_t run, const void *w,
-                 const int32_t *init, int rows, int vectors)
+static void tile_to(int32_t *c, size_t ldc, const rq_qgemm_codes *o, const uint8_t *const *x, size_t runs, size_t run,
+                    const void *w, const int32_t *init, int rows, int vectors)
 {
 #define ROWS(n)                                                                                                        \
     case n:                                                                                                            \
         if (vectors == 2)                                                                                              \
-            tile_of(c, ldc, x, runs, run, w, init, n, 2);                                                              \
+            tile_of(c, ldc, o, x, runs, run, w, init, n, 2);                                                           \
         else                                                                                                           \
-            tile_of(c, ldc, x, runs, run, w, init, n, 1);                                                              \
+            tile_of(c, ldc, o, x, runs, run, w, init, n, 1);                                                           \
         return;
     switch (rows) {
     case 1:
         if (vectors == 2)
-            tile_one(c, x, runs, run, w, init, 2);
+            tile_one(c, o, x, runs, run, w, init, 2);
         else
-            tile_one(c, x, runs, run, w, init, 1);
+            tile_one(c, o, x, runs, run, w, init, 1);
         return;
         ROWS(2)
         ROWS(3)
@@ -119,4 +131,16 @@ static void tile(int32_t *c, size_t ldc, const uint8_t *const *x, size_t runs, s
 #endif
     }
 #undef ROWS
+}
+
+static void tile(int32_t *c, size_t ldc, const uint8_t *const *x, size_t runs, size_t run, const void *w,
+                 const int32_t *init, int rows, int vectors)
+{
+    tile_to(c, ldc, NULL, x, runs, run, w, init, rows, vectors);
+}
+
+static void codes(const rq_qgemm_codes *o, const uint8_t *const *x, size_t runs, size_t run, const void *w,
+                  const int32_t *init, int rows, int vectors)
+{
+    tile_to(NULL, 0, o, x, runs, run, w, init, rows, vectors);
 }

@@ -39,6 +39,7 @@ static inline vec vec_dot(vec sum, vec x, vec w)
     return _mm512_dpbusd_epi32(sum, x, w);
 }
 
+#define CODES "kernels/qgemm_codes_zmm.h"
 #include "kernels/qgemm_dot_tmpl.h"
 
 const rq_qgemm_isa rq_qgemm_vnni = {
@@ -48,6 +49,7 @@ const rq_qgemm_isa rq_qgemm_vnni = {
     .kr = KR,
     .w_bytes = 1,
     .tile = tile,
+    .codes = codes,
 };
 
 #endif

@@ -1,5 +1,6 @@
 /* Integer products of pieces of memory with packed weights, on every instruction set this machine has, against three loops in this file: all
  * small sizes and tails, patterns where narrow accumulators break, each piece in a buffer of its exact size (a sanitizer guards its end). */
+#include <math.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -126,6 +127,46 @@ static void job_release(job *j)
     free(j->col_sum), free(j->col_add), free(j->add), free(j->row_m), free(j->col_m), free(j->col_unit);
 }
 
+/* Codes with a multiplier per column alone, which tiles make themselves: u8 and s8, narrow ranges, multipliers where sums leave s32, are infinite or
+ * NaN. */
+static void check_codes(const job *j, rq_qgemm g, rq_threads *threads, rq_rng *rng)
+{
+    static const struct {
+        int32_t zp, lo, hi;
+    } range[] = { { 0, 0, 255 },       { 255, 0, 255 },    { 128, 17, 201 }, { 3, 3, 3 },
+                  { -128, -128, 127 }, { 127, -128, 127 }, { -5, -99, 4 } };
+    static const float odd[] = { 0, 1, 1e9f, -1e9f, 3e38f, INFINITY, -INFINITY, NAN };
+    const int64_t ld = j->columns + (int64_t)rq_rng_below(rng, 3);
+    const size_t count = (size_t)((j->rows - 1) * ld + j->columns);
+    uint8_t *y = malloc(count);
+    float *m = malloc((size_t)j->columns * sizeof *m);
+    for (size_t r = 0; r < sizeof range / sizeof *range; r++) {
+        for (int64_t c = 0; c < j->columns; c++)
+            m[c] = rq_rng_below(rng, 4) ? j->col_m[c] : odd[rq_rng_below(rng, sizeof odd / sizeof *odd)];
+        const bool add = rq_rng_below(rng, 2);
+        g.out = (rq_qgemm_out) { .kind = RQ_QGEMM_CODES,
+                                 .y = y,
+                                 .ld = ld,
+                                 .col_add = add ? j->col_add : NULL,
+                                 .col_m = m,
+                                 .zp = range[r].zp,
+                                 .lo = range[r].lo,
+                                 .hi = range[r].hi };
+        memset(y, 0x77, count);
+        rq_qgemm_run(&g, threads);
+        for (size_t p = 0; p < count; p++) {
+            const int64_t i = (int64_t)p / ld, c = (int64_t)p % ld;
+            if (c >= j->columns) {
+                assert_int_equal(y[p], 0x77); /* between rows nothing is written */
+                continue;
+            }
+            const int32_t s = (int32_t)((uint32_t)j->sum[i * j->columns + c] + (add ? (uint32_t)j->col_add[c] : 0));
+            assert_int_equal(y[p], (uint8_t)rq_quantize_acc(s, m[c], range[r].zp, range[r].lo, range[r].hi));
+        }
+    }
+    free(y), free(m);
+}
+
 /* Every kind of result of one job. */
 static void check_results(const job *j, rq_qgemm g, rq_threads *threads, rq_rng *rng)
 {
@@ -226,6 +267,7 @@ static void check_results(const job *j, rq_qgemm g, rq_threads *threads, rq_rng 
     }
 #undef EACH
     free(y32), free(y8), free(yf), free(other);
+    check_codes(j, g, threads, rng);
 }
 
 static void check(const rq_kernels *k, rq_threads *threads, int64_t rows, int64_t runs, int64_t run, int64_t columns,
