@@ -435,11 +435,14 @@ set(RQ_SOURCES
   src/run/plan_decide.c
   src/run/plan_dynamic.c
   src/run/plan_forms.c
+  src/run/plan_join.c
   src/run/plan_last.c
   src/run/plan_posts.c
   src/run/plan_regions.c
+  src/run/plan_share.c
   src/run/plan_step.c
   src/run/plan_uses.c
+  src/run/plan_views.c
   src/run/program.c
   src/run/session.c
   src/run/session_bind.c

@@ -72,11 +72,27 @@ static void item(void *arg, int64_t at)
             tile(j, i, c, least(m, r->c - c), s, least(n, to - s));
 }
 
+/* Both orders are the same bytes. */
+static void flip(void *arg, int64_t at)
+{
+    const job *j = arg;
+    const int64_t from = at * ITEM_BYTES, to = least(from + ITEM_BYTES, j->r->n * j->r->c * j->r->s);
+    const uint8_t *restrict x = j->planes ? j->planes : j->from;
+    uint8_t *restrict y = j->planes ? j->last : j->codes;
+    const uint8_t top = j->r->is_signed ? 0x80 : 0;
+    for (int64_t i = from; i < to; i++)
+        y[i] = x[i] ^ top;
+}
+
 static void run(job *j)
 {
     const rq_relayout *r = j->r;
     if (r->n <= 0 || r->c <= 0 || r->s <= 0)
         return;
+    if ((r->c == 1 || r->s == 1) && !j->reals && !j->real) {
+        rq_threads_for(r->threads, (r->n * r->c * r->s + ITEM_BYTES - 1) / ITEM_BYTES, flip, j);
+        return;
+    }
     /* whole tiles */
     const int64_t n = TILE_BYTES / least(r->c, TILE_C), tiles = ITEM_BYTES / (n * r->c);
     j->step = n * (tiles > 1 ? tiles : 1);

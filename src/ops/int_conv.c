@@ -217,7 +217,7 @@ rq_status rq_int_conv_forward(const rq_op_args *a)
     if (s->depthwise)
         rq_int_depthwise_run(s->depthwise, a, x, y, scratch + l.product);
     else
-        rq_int_taps_run(&s->taps, a, x, y, a->out[0]->shape.dim[1], true, scratch + l.product);
+        rq_int_taps_run(&s->taps, a, x, y, rq_int_last_ld(a), true, scratch + l.product);
     rq_int_last_out(a, y);
     return RQ_OK;
 }

@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "kernels/quantize.h"
+#include "ops/int_last.h"
 #include "ops/int_ops.h"
 #include "ops/window.h"
 
@@ -246,12 +247,13 @@ static void run_row(const job *j, int64_t row)
     const rq_int_depthwise *d = j->d;
     const rq_window *w = &d->w;
     const int64_t o1 = row % w->out[1], o0 = row / w->out[1] % w->out[0], image = row / (w->out[1] * w->out[0]);
-    const int64_t n = w->out[2], c = d->outputs, start = row * n * c, most = POINTERS / (d->taps ? d->taps : 1);
+    const int64_t n = w->out[2], c = d->outputs, ld = rq_int_last_ld(j->a), start = row * n * (j->sums ? c : ld),
+                  most = POINTERS / (d->taps ? d->taps : 1);
     rq_dwlast_row g = { .channels = c,
                         .w = d->packed,
                         .finish = d->finish,
                         .height = height_of(d),
-                        .ld = c,
+                        .ld = j->sums ? c : ld,
                         .y = j->sums ? NULL : j->y + start,
                         .sums = j->sums ? j->sums + start : NULL,
                         .zp = j->out.zp,
@@ -261,13 +263,13 @@ static void run_row(const job *j, int64_t row)
         run_window(j, &g, image, o0, o1);
     for (int64_t o = 0; !d->window && o < n; o += most) {
         run_taps(j, &g, image, o0, o1, o, n - o < most ? n - o : most);
-        g.y = g.y ? g.y + most * c : NULL;
+        g.y = g.y ? g.y + most * ld : NULL;
         g.sums = g.sums ? g.sums + most * c : NULL;
     }
     for (int64_t o = row * n; j->sums && o < (row + 1) * n; o++)
         rq_qgemm_finish(j->a->k, &j->out, j->sums + o * c, o, 0, c);
     if (j->a->n_post)
-        rq_post_run(j->a->k, j->a->post, j->a->n_post, j->y, (size_t)start, (size_t)(n * c));
+        rq_int_last_posts_on(j->a, row * n, n);
 }
 
 static void run_item(void *arg, int64_t item)
@@ -281,7 +283,7 @@ static rq_qgemm_out finishing(const rq_int_depthwise *d, const rq_op_args *a, vo
 {
     rq_qgemm_out o = { .kind = a->out[0]->dtype == RQ_DTYPE_S32 ? RQ_QGEMM_S32 : RQ_QGEMM_F32,
                        .y = y,
-                       .ld = d->outputs,
+                       .ld = rq_int_last_ld(a),
                        .col_add = d->add,
                        .col_m = d->m };
     if (a->out_q[0]) {

@@ -85,17 +85,34 @@ void rq_int_last_out(const rq_op_args *a, const void *made)
                    &t);
 }
 
+void rq_int_last_posts_on(const rq_op_args *a, int64_t first, int64_t n)
+{
+    const int64_t c = rq_tensor_count(a->out[0]) ? a->out[0]->shape.dim[1] : 0, ld = rq_int_last_ld(a);
+    if (ld == c)
+        rq_post_run(a->k, a->post, a->n_post, a->out[0]->u8, (size_t)(first * c), (size_t)(n * c));
+    else
+        for (int64_t i = first; i < first + n; i++)
+            rq_post_run(a->k, a->post, a->n_post, a->out[0]->u8, (size_t)(i * ld), (size_t)c);
+}
+
+static int64_t post_pixels(const rq_op_args *a)
+{
+    return POST_BYTES / rq_int_last_ld(a) + 1;
+}
+
 static void post_item(void *arg, int64_t item)
 {
     const rq_op_args *a = arg;
-    const int64_t first = item * POST_BYTES, n = min64(rq_tensor_count(a->out[0]) - first, POST_BYTES);
-    rq_post_run(a->k, a->post, a->n_post, a->out[0]->u8, (size_t)first, (size_t)n);
+    const int64_t some = post_pixels(a), all = rq_tensor_count(a->out[0]) / a->out[0]->shape.dim[1];
+    rq_int_last_posts_on(a, item * some, min64(all - item * some, some));
 }
 
 void rq_int_last_posts(const rq_op_args *a)
 {
     const int64_t n = rq_tensor_count(a->out[0]);
     rq_op_args some = *a;
-    if (a->n_post)
-        rq_threads_for(n < SMALL_WORK ? NULL : a->threads, (n + POST_BYTES - 1) / POST_BYTES, post_item, &some);
+    if (!a->n_post || !n)
+        return;
+    const int64_t pixels = n / a->out[0]->shape.dim[1], each = post_pixels(a);
+    rq_threads_for(n < SMALL_WORK ? NULL : a->threads, (pixels + each - 1) / each, post_item, &some);
 }

@@ -16,7 +16,13 @@ size_t rq_int_last_out_bytes(const rq_op_args *a);
 const uint8_t *rq_int_last_in(const rq_op_args *a, void *scratch);
 /* Output 0 from `made`, which lies channels-last, where it has another order. */
 void rq_int_last_out(const rq_op_args *a, const void *made);
-/* The posts of a on all of output 0. */
+/* Elements from a pixel of output 0 to the next. */
+static inline int64_t rq_int_last_ld(const rq_op_args *a)
+{
+    return a->out_ld ? a->out_ld : a->out[0]->shape.dim[1];
+}
+/* The posts of a on n pixels of output 0, from pixel `first` on; on all of it. */
+void rq_int_last_posts_on(const rq_op_args *a, int64_t first, int64_t n);
 void rq_int_last_posts(const rq_op_args *a);
 
 #endif

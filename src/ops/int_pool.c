@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "kernels/quantize.h"
+#include "ops/int_last.h"
 #include "ops/int_ops.h"
 #include "ops/last.h"
 #include "ops/window.h"
@@ -64,7 +65,7 @@ static size_t pixels_of(const rq_window *w, const uint8_t **at, const uint8_t *i
 typedef struct last_job {
     const rq_kernels *k;
     rq_window w;
-    int64_t channels;
+    int64_t channels, ld; /* of a pixel; to the next one of the output */
     const uint8_t *x;
     uint8_t *y;
     bool include_pad;
@@ -91,9 +92,9 @@ static void last_row(void *arg, int64_t item)
     const rq_window *w = &j->w;
     const uint8_t *at[MAX_TAPS], *image = j->x + item / (w->out[0] * w->out[1]) * rq_window_span(w->in) * j->channels;
     const size_t c = (size_t)j->channels;
-    uint8_t *y = j->y + item * w->out[2] * j->channels;
+    uint8_t *y = j->y + item * w->out[2] * j->ld;
     int64_t o[3] = { item / w->out[1] % w->out[0], item % w->out[1], 0 };
-    for (; o[2] < w->out[2]; o[2]++, y += c) {
+    for (; o[2] < w->out[2]; o[2]++, y += j->ld) {
         const size_t n = pixels_of(w, at, image, j->channels, o);
         if (j->mean) {
             rq_pool8_mean p = *j->mean;
@@ -113,6 +114,7 @@ static rq_status run_last(const rq_op_args *a, const rq_pool8_mean *mean)
     enum { FEW = 1 << 16 };
     const rq_shape *x = &a->in[0]->shape;
     last_job j = { .k = a->k, .channels = x->dim[1], .x = a->in[0]->u8, .y = a->out[0]->u8, .mean = mean };
+    j.ld = rq_int_last_ld(a);
     j.include_pad = mean && rq_attr_int(a->node, "count_include_pad", 0) != 0;
     RQ_TRY(rq_window_pool(&j.w, a->node, x, a->err));
     const int64_t work = rq_tensor_count(a->out[0]) * rq_window_span(j.w.kernel);

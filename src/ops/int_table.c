@@ -213,6 +213,16 @@ static void look_up_rows(const table_state *s, const rq_kernels *k, const rq_ten
     }
 }
 
+/* Codes of 8 bits whose channels lie among others. */
+static void look_up_apart(void *arg, int64_t item)
+{
+    const rq_op_args *a = arg;
+    const table_state *s = a->state;
+    const int64_t c = a->out[0]->shape.dim[1], all = rq_tensor_count(a->in[0]) / c, some = ITEM / c + 1;
+    for (int64_t i = item * some; i < all && i < (item + 1) * some; i++)
+        a->k->lut8(a->out[0]->u8 + i * a->out_ld, a->in[0]->u8 + i * c, (size_t)c, s->u8);
+}
+
 static void look_up(void *arg, int64_t item)
 {
     const rq_op_args *a = arg;
@@ -251,6 +261,12 @@ rq_status rq_int_table_forward(const rq_op_args *a)
                                a->out[0]->f32, a->in[0]->u8);
         return RQ_OK;
     }
-    rq_threads_for(a->threads, (rq_tensor_count(a->in[0]) + ITEM - 1) / ITEM, look_up, (void *)a);
+    const int64_t n = rq_tensor_count(a->in[0]);
+    if (a->out_ld && n) {
+        const int64_t c = a->out[0]->shape.dim[1], some = ITEM / c + 1;
+        rq_threads_for(a->threads, (n / c + some - 1) / some, look_up_apart, (void *)a);
+        return RQ_OK;
+    }
+    rq_threads_for(a->threads, (n + ITEM - 1) / ITEM, look_up, (void *)a);
     return RQ_OK;
 }

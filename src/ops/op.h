@@ -51,6 +51,8 @@ typedef struct rq_op_args {
      * memory, while its shape stays [N, C, spatial ...]. Its codes are u8 then, and in_q, out_q say so: s8 ones have their top bit flipped and zero
      * points larger by 128. */
     bool last;
+    /* RQ_OP_OUT_LD rows with `last`: elements from a pixel of output 0 to the next, where its channels lie among others of a Concat; 0: they lie alone */
+    int64_t out_ld;
     const rq_post *
         post; /* [n_post] to be done to output 0 (kernels/qgemm.h), which has out_q[0] before them; RQ_OP_POSTS rows only */
     int n_post;
@@ -124,8 +126,11 @@ enum { /* rq_op.flags */
        RQ_OP_COMMUTES = 1u << 5,      /* elementwise with numpy broadcasting */
        RQ_OP_GRAD_IN_PLACE = 1u << 7, /* backward may be called with grad_in[0] on the bytes of grad_out[0] */
        RQ_OP_POSTS = 1u << 9,         /* forward_int does args.post: on u8 codes, channels-last or of rank 2 */
+       RQ_OP_OUT_LD = 1u << 10,       /* forward, or forward_int, on codes with `last` keeps to args.out_ld */
        RQ_OP_IN_PLACE =
-           1u << 8, /* forward in training may be called with out[0] on the bytes of in[0], where they have one size */
+           1u
+           << 8, /* forward on f32, and forward_int, may be called with out[0] on the bytes of in[0], where they have one size and one type;
+                                 forward_int with COMMUTES on those of in[1], too */
 };
 
 typedef struct rq_op {

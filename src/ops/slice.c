@@ -64,8 +64,10 @@ static rq_status concat_move(const rq_op_args *a)
     int64_t rows = rq_shape_span(&y->shape, 0, axis), whole = rq_shape_span(&y->shape, axis, y->shape.rank), at = 0;
     for (int i = 0; i < a->n_in; i++) {
         int64_t run = rq_shape_span(&a->in[i]->shape, axis, y->shape.rank);
-        rq_move_nd_on(a->threads, (char *)y->data + (size_t)at * elem, a->in[i]->data, elem, 2,
-                      (int64_t[]) { rows, run }, (int64_t[]) { whole, 1 }, (int64_t[]) { run, 1 });
+        char *to = (char *)y->data + (size_t)at * elem;
+        if (a->in[i]->data != to) /* else it was made there */
+            rq_move_nd_on(a->threads, to, a->in[i]->data, elem, 2, (int64_t[]) { rows, run }, (int64_t[]) { whole, 1 },
+                          (int64_t[]) { run, 1 });
         at += run;
     }
     return RQ_OK;

@@ -13,7 +13,7 @@ static int32_t root_of(const rq_program *p, const rq_segment *seg, int i)
         return -1;
     for (; p->forms[id].view_of >= 0; id = p->forms[id].view_of)
         if (p->forms[p->forms[id].view_of].t.bytes != p->forms[id].t.bytes)
-            return -1;
+            return -1; /* a part */
     const rq_form *f = &p->forms[id];
     if (f->known || f->fed || f->made_late || id % RQ_N_FORMS != RQ_FORM_REAL) /* of codes, steps keep addresses */
         return -1;
@@ -33,6 +33,39 @@ rq_status rq_bind_plan(const rq_program *p, rq_segment *seg)
         for (int k = 0; k < i; k++)
             if (seg->out_root[k] == seg->out_root[i])
                 seg->out_root[i] = -1;
+    }
+    return RQ_OK;
+}
+
+/* Does the owner of bytes that are viewed lie in one place for all runs? */
+static bool is_still(const rq_program *p, const rq_segment *seg, int32_t owner)
+{
+    if (!rq_form_has_place(&p->forms[owner]))
+        return p->forms[owner].known;
+    for (int k = 0; k <= p->n_segs; k++)
+        for (int i = 0; i < p->g->n_outputs; i++)
+            if ((k < p->n_segs ? p->segs[k] : seg)->out_root[i] == owner)
+                return false;
+    return true;
+}
+
+rq_status rq_bind_views(rq_program *p, rq_segment *seg)
+{
+    seg->view = rq_arena_alloc(&seg->arena, (size_t)seg->n_made + 1, sizeof *seg->view);
+    if (!seg->view)
+        return RQ_NO_MEMORY;
+    for (int i = 0; i < seg->n_made; i++) {
+        rq_form *f = &p->forms[seg->made[i]];
+        if (!f->exists || f->known || f->view_of < 0)
+            continue;
+        for (int32_t up = p->forms[f->view_of].view_of; up >= 0; up = p->forms[up].view_of) {
+            f->at += p->forms[f->view_of].at;
+            f->view_of = up;
+        }
+        if (is_still(p, seg, f->view_of))
+            f->t.data = (char *)p->forms[f->view_of].t.data + f->at;
+        else
+            seg->view[seg->n_view++] = seg->made[i];
     }
     return RQ_OK;
 }

@@ -71,7 +71,7 @@ rq_status rq_memory_plan(rq_program *p, rq_segment *seg)
         return RQ_NO_MEMORY;
     for (int i = 0; i < seg->n_made; i++) {
         const rq_form *f = &p->forms[seg->made[i]];
-        if (f->exists && !f->known && !f->made_late && f->view_of < 0)
+        if (rq_form_has_place(f) && f->takes < 0)
             items[n++] = (rq_placed) { seg->made[i], f->t.bytes, 0, f->def, f->last };
     }
     if (rq_memory_place(items, n, &block))
@@ -88,6 +88,13 @@ rq_status rq_memory_plan(rq_program *p, rq_segment *seg)
     for (int i = 0; i < n; i++) {
         p->forms[items[i].id].offset = items[i].offset;
         p->forms[items[i].id].t.data = (char *)seg->block + items[i].offset;
+    }
+    for (int i = 0; i < seg->n_made; i++) {
+        rq_form *f = &p->forms[seg->made[i]];
+        if (rq_form_has_place(f) && f->takes >= 0) {
+            f->offset = p->forms[f->takes].offset;
+            f->t.data = p->forms[f->takes].t.data;
+        }
     }
     for (int i = 0; i < seg->n_steps; i++)
         seg->steps[i].args.scratch = seg->scratch;

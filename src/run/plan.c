@@ -58,14 +58,6 @@ static bool all_known(rq_planner *b, const rq_node *n)
     return !(n->row->flags & (RQ_OP_KEEP | RQ_OP_DYNAMIC));
 }
 
-/* A node that only renames or reshapes bytes: its output form is a view. */
-static rq_status add_view(rq_planner *b, rq_id from, rq_form_kind from_kind, rq_id to, rq_form_kind to_kind, rq_dtype d,
-                          const rq_shape *shape)
-{
-    RQ_TRY(rq_plan_need(b, from, from_kind));
-    return rq_plan_make_view(b, rq_form_id(from, from_kind), to, to_kind, d, shape);
-}
-
 /* ---- taps, outputs, segments ---- */
 
 /* A tapped value, or a graph output, wants its form as soon as it can be had. */
@@ -132,7 +124,8 @@ static rq_status plan_node(rq_planner *b, bool first, bool *end)
         const rq_qparams *q = rq_graph_qparams(g, from == RQ_FORM_CODE ? n->in[0] : n->out[0]);
         const rq_shape shape = x->t.shape;
         b->at++;
-        RQ_TRY(add_view(b, n->in[0], from, n->out[0], to, q->dtype, &shape));
+        RQ_TRY(rq_plan_need(b, n->in[0], from));
+        RQ_TRY(rq_plan_make_view(b, rq_form_id(n->in[0], from), 0, n->out[0], to, q->dtype, &shape));
         return need_asked_for(b, n->out[0]);
     }
     RQ_TRY(infer(b, n, false, &s));
@@ -168,19 +161,11 @@ static rq_status plan_node(rq_planner *b, bool first, bool *end)
         /* the Add is done, too */
     } else if (all_known(b, n) && bytes <= FOLD_BYTES) {
         RQ_TRY(rq_plan_evaluate(b, n, &s));
-    } else if (rq_plan_is_view(b, n, &s)) {
-        const rq_qparams *iq = rq_graph_qparams(g, n->in[0]), *oq = rq_graph_qparams(g, n->out[0]);
-        const bool same = iq && oq && iq->axis == RQ_PER_TENSOR && rq_qparams_equal(iq, oq);
-        if (same && rq_plan_views_last(b, n->in[0], &s.shape[0]))
-            RQ_TRY(add_view(b, n->in[0], RQ_FORM_LAST, n->out[0], RQ_FORM_LAST, RQ_DTYPE_U8, &s.shape[0]));
-        else if (same)
-            RQ_TRY(add_view(b, n->in[0], RQ_FORM_CODE, n->out[0], RQ_FORM_CODE, iq->dtype, &s.shape[0]));
-        else if (!iq && !oq)
-            RQ_TRY(add_view(b, n->in[0], RQ_FORM_REAL, n->out[0], RQ_FORM_REAL, s.dtype[0], &s.shape[0]));
-        else
-            RQ_TRY(rq_plan_add_operator(b, n, &s, false, &added));
     } else {
-        RQ_TRY(rq_plan_add_operator(b, n, &s, false, &added));
+        if (!dynamic)
+            RQ_TRY(rq_plan_view(b, n, &s, &added));
+        if (!added)
+            RQ_TRY(rq_plan_add_operator(b, n, &s, false, &added));
         *end = dynamic;
     }
     for (int i = 0; i < n->n_out; i++)
@@ -233,11 +218,14 @@ static rq_status finish(rq_planner *b)
         st = rq_plan_regions(b, &work);
     if (!st && !(b->p->plain & RQ_PLAIN_STEPS))
         st = rq_plan_posts(b, &work);
+    if (!st && !(b->p->plain & (RQ_PLAIN_STEPS | RQ_PLAIN_PLACES)))
+        st = rq_plan_join(b, &work);
     rq_arena_release(&work);
     if (st)
         return st;
+    rq_plan_share(b);
     seg->run = rq_arena_alloc(&seg->arena, (size_t)seg->n_steps + 1, sizeof *seg->run);
-    if (!seg->run || rq_memory_plan(b->p, seg) || rq_bind_plan(b->p, seg))
+    if (!seg->run || rq_memory_plan(b->p, seg) || rq_bind_plan(b->p, seg) || rq_bind_views(b->p, seg))
         return rq_plan_no_memory(b);
     for (int i = 0; i < seg->n_steps; i++)
         if (!seg->steps[i].gone)
@@ -282,7 +270,7 @@ void rq_plan_segment_destroy(rq_program *p, rq_segment *seg)
     for (int i = 0; i < seg->n_made; i++) {
         rq_form *f = &p->forms[seg->made[i]];
         rq_tensor_release(&f->t);
-        *f = (rq_form) { .view_of = -1 };
+        *f = rq_form_none();
     }
     rq_packs_hand_on(&p->packs, &seg->packs);
     rq_mem_free(seg->steps);

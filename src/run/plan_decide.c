@@ -153,21 +153,6 @@ bool rq_plan_is_tapped(rq_planner *b, rq_id value)
     return false;
 }
 
-/* A Cast to the type the input has already, as exporters leave them around everything. */
-static bool is_idle_cast(rq_planner *b, const rq_node *n, const rq_plan_sizes *s)
-{
-    return strcmp(n->op, "Cast") == 0 && n->in[0] != RQ_NONE && n->out[0] != RQ_NONE &&
-           !rq_graph_qparams(b->p->g, n->in[0]) && rq_plan_any_form(b, n->in[0])->t.dtype == s->dtype[0];
-}
-
-/* A tapped value is made by a step of its own, after which the tap is called. */
-bool rq_plan_is_view(rq_planner *b, const rq_node *n, const rq_plan_sizes *s)
-{
-    return (n->row->flags & RQ_OP_VIEW || is_idle_cast(b, n, s)) && n->n_in > 0 && n->in[0] != RQ_NONE &&
-           n->n_out >= 1 && n->out[0] != RQ_NONE && (n->n_out == 1 || n->out[1] == RQ_NONE) &&
-           !rq_plan_is_tapped(b, n->out[0]);
-}
-
 /* Tensors that describe the inputs and outputs of n before forms for them are chosen: what `decide` is asked with. */
 rq_status rq_plan_describe(rq_planner *b, rq_step *step, const rq_node *n, const rq_plan_sizes *s)
 {

@@ -18,8 +18,11 @@ rq_status rq_plan_make_form(rq_planner *b, rq_id value, rq_form_kind kind, rq_dt
     if (!rq_mem_grow(&s->made, s->n_made, &s->cap_made, sizeof *s->made))
         return rq_plan_no_memory(b);
     s->made[s->n_made++] = rq_form_id(value, kind);
-    *rq_plan_form(b, value, kind) =
-        (rq_form) { .t = rq_tensor_view(d, shape, NULL), .exists = true, .def = def, .last = def, .view_of = -1 };
+    rq_form *f = rq_plan_form(b, value, kind);
+    *f = rq_form_none();
+    f->t = rq_tensor_view(d, shape, NULL);
+    f->exists = true;
+    f->def = f->last = def;
     return RQ_OK;
 }
 
@@ -33,27 +36,32 @@ void rq_plan_use_form(rq_planner *b, int32_t form, int step)
     }
 }
 
-rq_status rq_plan_make_view(rq_planner *b, int32_t from, rq_id to, rq_form_kind kind, rq_dtype d, const rq_shape *shape)
+rq_status rq_plan_make_view(rq_planner *b, int32_t from, size_t at, rq_id to, rq_form_kind kind, rq_dtype d,
+                            const rq_shape *shape)
 {
     RQ_TRY(rq_plan_make_form(b, to, kind, d, shape, b->seg->n_steps - 1));
     rq_form *f = rq_plan_form(b, to, kind);
     f->view_of = from;
+    f->at = at;
     f->last = -1;
     if (b->p->forms[from].known) {
         f->known = true;
-        f->t.data = b->p->forms[from].t.data;
+        f->t.data = (char *)b->p->forms[from].t.data + at;
         f->t.storage = b->p->forms[from].t.storage;
         rq_storage_hold(f->t.storage);
     }
     return RQ_OK;
 }
 
-/* Values that later nodes use keep all their forms (but reals that were rounded); which of them will be wanted is not known yet. */
+/* Values that later nodes use keep all their forms (but reals that were rounded); which of them will be wanted is not known yet. Behind the last node
+ * it is: outputs are in reals. */
 void rq_plan_keep_for_later(rq_planner *b)
 {
     for (int i = 0; i < b->seg->n_made; i++) {
         int32_t id = b->seg->made[i];
         const rq_id v = id / RQ_N_FORMS;
+        if (b->seg->next_node >= b->p->n_order && id % RQ_N_FORMS != RQ_FORM_REAL)
+            continue;
         const bool rounded = rq_plan_form(b, v, RQ_FORM_CODE)->exists || rq_plan_form(b, v, RQ_FORM_LAST)->exists;
         if (!(id % RQ_N_FORMS == RQ_FORM_RAW && rounded) && b->p->last_use[v] >= b->seg->next_node)
             rq_plan_use_form(b, id, INT_MAX);
@@ -70,14 +78,14 @@ rq_step *rq_plan_add_step(rq_planner *b, rq_step_kind kind)
     return step;
 }
 
-/* Conversion step of a value from one form to another. */
-static rq_status add_conversion(rq_planner *b, rq_step_kind kind, rq_id value, rq_form_kind from, rq_form_kind to)
+/* Conversion step of a value into form `to`. */
+static rq_status add_conversion(rq_planner *b, rq_step_kind kind, rq_id value, int32_t from, rq_form_kind to)
 {
     rq_step *step = rq_plan_add_step(b, kind);
     int32_t *ids = rq_arena_alloc(&b->seg->arena, 2, sizeof *ids);
     if (!step || !ids)
         return rq_plan_no_memory(b);
-    ids[0] = rq_form_id(value, from);
+    ids[0] = from;
     ids[1] = rq_form_id(value, to);
     step->value = value;
     step->in_form = &ids[0];
@@ -85,6 +93,12 @@ static rq_status add_conversion(rq_planner *b, rq_step_kind kind, rq_id value, r
     step->args.n_in = step->args.n_out = 1;
     rq_plan_use_form(b, ids[0], b->seg->n_steps - 1);
     return RQ_OK;
+}
+
+rq_status rq_plan_flip(rq_planner *b, int32_t from, rq_id to, rq_form_kind kind, rq_dtype d, const rq_shape *shape)
+{
+    RQ_TRY(add_conversion(b, RQ_STEP_RELAYOUT, to, from, kind));
+    return rq_plan_make_form(b, to, kind, d, shape, b->seg->n_steps - 1);
 }
 
 /* Convert a known form into another known one, now. */
@@ -115,7 +129,7 @@ static rq_status convert_known(rq_planner *b, rq_id value, rq_form_kind from, rq
 static rq_status convert(rq_planner *b, rq_step_kind kind, rq_id value, rq_form_kind from, rq_form_kind to, rq_dtype d)
 {
     const rq_shape shape = rq_plan_form(b, value, from)->t.shape;
-    RQ_TRY(add_conversion(b, kind, value, from, to));
+    RQ_TRY(add_conversion(b, kind, value, rq_form_id(value, from), to));
     return rq_plan_make_form(b, value, to, d, &shape, b->seg->n_steps - 1);
 }
 
@@ -129,7 +143,7 @@ static rq_status turn(rq_planner *b, rq_id value, rq_form_kind from, rq_form_kin
     int64_t n, c, s;
     rq_plan_image(&shape, &n, &c, &s);
     if ((c == 1 || s == 1) && q->dtype == RQ_DTYPE_U8 && !rq_plan_is_tapped(b, value))
-        return rq_plan_make_view(b, rq_form_id(value, from), value, to, d, &shape);
+        return rq_plan_make_view(b, rq_form_id(value, from), 0, value, to, d, &shape);
     return convert(b, RQ_STEP_RELAYOUT, value, from, to, d);
 }
 

@@ -60,9 +60,29 @@ static rq_last last_of(const rq_planner *b, const rq_step *step)
     return last == RQ_LAST_CAN && b->p->plain & RQ_PLAIN_ALL_LAST ? RQ_LAST_WANTS : last;
 }
 
-/* More bytes of its inputs lie channels-last alone than in the order of the file alone. */
+/* Does a product read v, maybe behind others that can run channels-last? */
+static bool is_wanted_last(rq_planner *b, rq_id v, int depth)
+{
+    enum { DEEP = 6, USERS = 8 };
+    const rq_graph *g = b->p->g;
+    rq_id user[USERS];
+    for (int i = 0; i < USERS; i++)
+        user[i] = RQ_NONE;
+    int n = v == RQ_NONE || depth == DEEP ? 0 : rq_graph_uses(g, v, user, USERS);
+    for (int i = 0; i < n && i < USERS; i++) {
+        const rq_node *u = user[i] < 0 ? NULL : &g->nodes[user[i]];
+        if (!u || !u->row || !u->row->last || u->in[0] != v || !rq_graph_qparams(g, u->out[0]))
+            continue;
+        if (u->row->flags & RQ_OP_POSTS || is_wanted_last(b, u->out[0], depth + 1))
+            return true;
+    }
+    return false;
+}
+
+/* More bytes of its inputs lie channels-last alone than in the order of the file alone. Reals can be rounded to either. */
 static bool comes_last(rq_planner *b, const rq_op_args *a)
 {
+    bool raw = true;
     size_t last = 0, code = 0;
     for (int i = 0; i < a->n_in; i++) {
         if (!is_image(a, i))
@@ -70,13 +90,14 @@ static bool comes_last(rq_planner *b, const rq_op_args *a)
         const rq_id v = a->node->in[i];
         const bool is_last = rq_plan_form(b, v, RQ_FORM_LAST)->exists,
                    is_code = rq_plan_form(b, v, RQ_FORM_CODE)->exists;
+        raw = raw && !is_last && !is_code;
         const size_t bytes = is_either(&a->in[i]->shape) ? 1 : a->in[i]->bytes;
         if (is_last && !is_code)
             last += bytes;
         if (is_code && !is_last)
             code += bytes;
     }
-    return last > code;
+    return raw ? is_wanted_last(b, a->node->out[0], 0) : last > code;
 }
 
 /* q for u8 codes: s8 ones have their top bit flipped. */
@@ -110,11 +131,4 @@ rq_status rq_plan_choose_last(rq_planner *b, rq_step *step)
         if (is_image_made(a, i))
             RQ_TRY(flip_q(b, (const rq_qparams **)&a->out_q[i]));
     return RQ_OK;
-}
-
-bool rq_plan_views_last(rq_planner *b, rq_id from, const rq_shape *to)
-{
-    const rq_form *last = rq_plan_form(b, from, RQ_FORM_LAST);
-    return last->exists && !rq_plan_form(b, from, RQ_FORM_CODE)->exists && to->rank >= 3 &&
-           last->t.shape.dim[0] == to->dim[0] && last->t.shape.dim[1] == to->dim[1];
 }

@@ -1,5 +1,7 @@
 /* run/plan_posts.c — what follows a product and needs nothing but its codes is done to the bytes it has just written (rq_op_args.post): a table, the sum
  * with a tensor that is there already, and what follows those. The step that did it is left out; the bits are the same. */
+#include <string.h>
+
 #include "ops/int_ops.h"
 #include "run/planner.h"
 
@@ -40,7 +42,8 @@ static bool as_post(const rq_planner *b, const rq_plan_uses *u, const rq_step *s
     post->kind = RQ_POST_ADD;
     post->second = s->in_form[1] == x;
     *other = s->in_form[!post->second];
-    return *other >= 0 && *other != x && is_alike(b, x, *other) && u->maker[*other] < to;
+    return *other >= 0 && *other != x && is_alike(b, x, *other) && u->maker[*other] < to &&
+           rq_form_has_place(&b->p->forms[rq_plan_owner(b, *other)]); /* for all runs */
 }
 
 static bool takes_posts(const rq_step *s)
@@ -49,11 +52,20 @@ static bool takes_posts(const rq_step *s)
            s->out_form[0] >= 0 && s->args.out_q[0];
 }
 
+/* Room for posts of s. */
+static rq_status make_room(rq_planner *b, rq_step *s)
+{
+    if (s->args.post)
+        return RQ_OK;
+    s->args.post = rq_arena_alloc(&b->seg->arena, MOST, sizeof *s->args.post);
+    s->other_form = rq_arena_alloc(&b->seg->arena, MOST, sizeof *s->other_form);
+    return s->args.post && s->other_form ? RQ_OK : rq_plan_no_memory(b);
+}
+
 static rq_status take(rq_planner *b, rq_plan_uses *u, int at)
 {
     rq_segment *seg = b->seg;
     rq_step *p = &seg->steps[at];
-    rq_post *posts = (rq_post *)p->args.post;
     for (int n = p->args.n_post; n < MOST; n++) {
         const int32_t x = p->out_form[0];
         rq_post post;
@@ -63,15 +75,9 @@ static rq_status take(rq_planner *b, rq_plan_uses *u, int at)
         rq_step *s = &seg->steps[u->reader[x]];
         if (!as_post(b, u, s, x, at, &post, &other))
             return RQ_OK;
-        if (!posts) {
-            posts = rq_arena_alloc(&seg->arena, MOST, sizeof *posts);
-            p->other_form = rq_arena_alloc(&seg->arena, MOST, sizeof *p->other_form);
-            if (!posts || !p->other_form)
-                return rq_plan_no_memory(b);
-            p->args.post = posts;
-        }
+        RQ_TRY(make_room(b, p));
         const int32_t y = s->out_form[0];
-        posts[n] = post;
+        ((rq_post *)p->args.post)[n] = post;
         p->other_form[n] = other;
         p->args.n_post = n + 1;
         p->out_form[0] = y;
@@ -94,17 +100,43 @@ rq_status rq_plan_posts(rq_planner *b, rq_arena *work)
     return RQ_OK;
 }
 
+rq_status rq_plan_add_table(rq_planner *b, rq_step *s, const uint8_t table[256], bool *done)
+{
+    const int n = s->args.n_post;
+    *done = false;
+    if ((s->kind == RQ_STEP_TABLE || s->mode == RQ_MODE_TABLE) && rq_int_table_bytes(s->state)) {
+        uint8_t both[256];
+        for (int i = 0; i < 256; i++)
+            both[i] = table[rq_int_table_bytes(s->state)[i]];
+        rq_plan_release_state(s);
+        if (rq_int_table_from(both, &(rq_int_tables) { .channels = 1 }, &s->state))
+            return rq_plan_no_memory(b);
+        s->args.state = s->state;
+        *done = true;
+        return RQ_OK;
+    }
+    if (!takes_posts(s) || !is_fit(b, s->out_form[0]) || n == MOST)
+        return RQ_OK;
+    uint8_t *kept = rq_arena_alloc(&b->seg->arena, 256, 1);
+    if (!kept)
+        return rq_plan_no_memory(b);
+    RQ_TRY(make_room(b, s));
+    memcpy(kept, table, 256);
+    ((rq_post *)s->args.post)[n] = (rq_post) { .kind = RQ_POST_TABLE, .table = kept };
+    s->other_form[n] = -1;
+    s->args.n_post = n + 1;
+    *done = true;
+    return RQ_OK;
+}
+
 void rq_plan_bind_posts(rq_planner *b)
 {
     for (int i = 0; i < b->seg->n_steps; i++) {
         rq_step *s = &b->seg->steps[i];
         rq_post *posts = (rq_post *)s->args.post;
         for (int k = 0; k < s->args.n_post; k++) {
-            int32_t f = s->other_form[k];
-            while (f >= 0 && b->p->forms[f].view_of >= 0)
-                f = b->p->forms[f].view_of;
-            if (f >= 0)
-                posts[k].other = b->p->forms[f].t.data;
+            if (s->other_form[k] >= 0)
+                posts[k].other = b->p->forms[s->other_form[k]].t.data;
         }
     }
 }

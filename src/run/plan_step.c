@@ -5,9 +5,11 @@
 
 /* ---- inputs ---- */
 
-/* The form in which a step reads input i of n. */
+/* The form in which a step reads input i of n. Who asks for sizes alone takes any. */
 static rq_form_kind input_form(rq_planner *b, const rq_step *step, const rq_node *n, int i)
 {
+    if (n->row->flags & RQ_OP_SHAPE_ONLY)
+        return (rq_form_kind)(rq_plan_any_form(b, n->in[i]) - rq_plan_form(b, n->in[i], RQ_FORM_REAL));
     if (step->mode == RQ_MODE_REAL || !step->args.in_q[i])
         return RQ_FORM_REAL;
     const rq_form *f = rq_plan_any_form(b, n->in[i]);
@@ -37,10 +39,8 @@ static void bind_inputs(rq_planner *b, rq_step *step)
 static rq_status need_inputs(rq_planner *b, const rq_step *step, const rq_node *n)
 {
     for (int i = 0; i < n->n_in; i++) {
-        if (n->in[i] == RQ_NONE || (n->row->flags & RQ_OP_SHAPE_ONLY &&
-                                    rq_plan_any_form(b, n->in[i]) == rq_plan_form(b, n->in[i], RQ_FORM_REAL)))
-            continue;
-        RQ_TRY(rq_plan_need(b, n->in[i], input_form(b, step, n, i)));
+        if (n->in[i] != RQ_NONE && !(n->row->flags & RQ_OP_SHAPE_ONLY))
+            RQ_TRY(rq_plan_need(b, n->in[i], input_form(b, step, n, i)));
     }
     return RQ_OK;
 }
@@ -70,7 +70,7 @@ rq_status rq_plan_evaluate(rq_planner *b, const rq_node *n, const rq_plan_sizes 
     const rq_tensor **in = (const rq_tensor **)step.args.in;
     rq_tensor **out = (rq_tensor **)step.args.out;
     for (int i = 0; i < n->n_in; i++)
-        in[i] = n->in[i] == RQ_NONE ? NULL : &rq_plan_form(b, n->in[i], RQ_FORM_REAL)->t;
+        in[i] = n->in[i] == RQ_NONE ? NULL : &rq_plan_form(b, n->in[i], input_form(b, &step, n, i))->t;
     for (int i = 0; i < n->n_out; i++) {
         if (n->out[i] == RQ_NONE)
             continue;

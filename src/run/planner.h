@@ -31,6 +31,12 @@ rq_status rq_plan_prepare(rq_planner *b, rq_step *step);
  * nothing was done. */
 rq_status rq_plan_add_operator(rq_planner *b, const rq_node *n, const rq_plan_sizes *s, bool whole, bool *added);
 
+/* ---- plan_views.c ---- */
+
+/* Where every output of n lies in its input 0, as it is there, they become views: *done. Not a tapped one: it is made by a step of its own, after
+ * which the tap is called. */
+rq_status rq_plan_view(rq_planner *b, const rq_node *n, const rq_plan_sizes *s, bool *done);
+
 /* ---- plan_forms.c ---- */
 
 static inline rq_form *rq_plan_form(rq_planner *b, rq_id value, rq_form_kind kind)
@@ -41,10 +47,19 @@ static inline rq_form *rq_plan_form(rq_planner *b, rq_id value, rq_form_kind kin
 const rq_form *rq_plan_any_form(rq_planner *b, rq_id value);
 /* Where the reals of a node's output go first: rounded afterwards when the value is annotated. */
 rq_form_kind rq_plan_real_target(const rq_graph *g, rq_id value);
-/* `to` becomes a view of the bytes of `from`, which exists. */
-rq_status rq_plan_make_view(rq_planner *b, int32_t from, rq_id to, rq_form_kind kind, rq_dtype d,
+/* `to` becomes a view of the bytes of `from`, which exists, beginning with byte `at`. */
+rq_status rq_plan_make_view(rq_planner *b, int32_t from, size_t at, rq_id to, rq_form_kind kind, rq_dtype d,
                             const rq_shape *shape);
+/* The form that owns the bytes of this one. */
+static inline int32_t rq_plan_owner(const rq_planner *b, int32_t form)
+{
+    while (form >= 0 && b->p->forms[form].view_of >= 0)
+        form = b->p->forms[form].view_of;
+    return form;
+}
 rq_status rq_plan_make_form(rq_planner *b, rq_id value, rq_form_kind kind, rq_dtype d, const rq_shape *shape, int def);
+/* A step that flips the top bit of all codes of `from` makes form `kind` of `to`, in the order in which they lie. */
+rq_status rq_plan_flip(rq_planner *b, int32_t from, rq_id to, rq_form_kind kind, rq_dtype d, const rq_shape *shape);
 /* See to it that a form exists at this point of the plan. */
 rq_status rq_plan_need(rq_planner *b, rq_id value, rq_form_kind kind);
 /* Mark `form` as used by step `step`, and what it is a view of. */
@@ -62,8 +77,6 @@ rq_status rq_plan_choose_last(rq_planner *b, rq_step *step);
 rq_form_kind rq_plan_code_form(const rq_step *step, const rq_shape *shape, bool known);
 /* Images [n][c][s] of a tensor of rank 2 or more. */
 void rq_plan_image(const rq_shape *shape, int64_t *n, int64_t *c, int64_t *s);
-/* Do a view's input and output have the same bytes channels-last, too? */
-bool rq_plan_views_last(rq_planner *b, rq_id from, const rq_shape *to);
 
 /* ---- plan_uses.c ---- */
 
@@ -90,8 +103,20 @@ rq_status rq_plan_dynamic(rq_planner *b, rq_arena *work);
 
 /* What follows a product and can be done to its output goes there. */
 rq_status rq_plan_posts(rq_planner *b, rq_arena *work);
+/* The codes of 8 bits that s makes as output 0 are looked up in a table before they are written; *done false: it cannot do that. */
+rq_status rq_plan_add_table(rq_planner *b, rq_step *s, const uint8_t table[256], bool *done);
+
+/* ---- plan_join.c ---- */
+
+/* What a Concat puts together is made in its place; what is cut from a tensor lies in it. */
+rq_status rq_plan_join(rq_planner *b, rq_arena *work);
 /* When forms have their places. */
 void rq_plan_bind_posts(rq_planner *b);
+
+/* ---- plan_share.c ---- */
+
+/* How long each form is in use, after all passes over steps; and outputs take the place of inputs that nobody reads afterwards. */
+void rq_plan_share(rq_planner *b);
 
 /* ---- plan_decide.c ---- */
 
@@ -103,9 +128,6 @@ rq_status rq_plan_describe(rq_planner *b, rq_step *step, const rq_node *n, const
 rq_step_mode rq_plan_decide(rq_step *step);
 /* A DequantizeLinear into an annotated value of the same parameters, or a QuantizeLinear out of one: no work. */
 bool rq_plan_is_alias(rq_planner *b, const rq_node *n, rq_form_kind *from, rq_form_kind *to);
-/* A node whose output is its input's bytes. A tapped value is none: it is made by a step of its own, after which the tap
- * is called. */
-bool rq_plan_is_view(rq_planner *b, const rq_node *n, const rq_plan_sizes *s);
 bool rq_plan_is_tapped(rq_planner *b, rq_id value);
 /* *out: n, a MatMul by constant codes, and the Add of a constant row behind it as one node of three inputs, which lives as
  * long as the segment; NULL where it is no such pair. One rounding, where two nodes would have two (docs/onnx-facts.md 5.1). */

@@ -22,6 +22,44 @@ static void note_use(void *arg, rq_id v)
         u->p->last_use[v] = u->at;
 }
 
+/* ---- feeding ---- */
+
+static rq_form_kind fed_form(const rq_graph *g, rq_id v)
+{
+    return rq_graph_qparams(g, v) ? RQ_FORM_RAW : RQ_FORM_REAL;
+}
+
+/* List what every run begins with. */
+static rq_status list_feeds(rq_program *p)
+{
+    const rq_graph *g = p->g;
+    p->feeds = rq_mem_alloc((size_t)g->n_values + 1, sizeof *p->feeds);
+    if (!p->feeds)
+        return RQ_NO_MEMORY;
+    for (rq_id v = 0; v < g->n_values; v++) {
+        int input = -1;
+        if (g->values[v].kind != RQ_VALUE_INPUT && g->values[v].kind != RQ_VALUE_CAPTURED)
+            continue;
+        for (int i = 0; i < g->n_inputs && g->values[v].kind == RQ_VALUE_INPUT; i++)
+            if (g->inputs[i] == v)
+                input = i;
+        if (input >= 0 || g->values[v].kind == RQ_VALUE_CAPTURED)
+            p->feeds[p->n_feeds++] = (rq_feed_at) { rq_form_id(v, fed_form(g, v)), input };
+    }
+    return RQ_OK;
+}
+
+/* The tensor that a run begins with: fed, default, or the enclosing program's. */
+static const rq_tensor *start_of(const rq_program *p, const rq_tensor *in, const rq_feed_at *f)
+{
+    const rq_value *val = &p->g->values[f->form / RQ_N_FORMS];
+    if (f->input < 0)
+        return &p->outer->forms[rq_form_id(val->outer, RQ_FORM_REAL)].t;
+    return in[f->input].dtype != RQ_DTYPE_NONE ? &in[f->input] : &val->constant;
+}
+
+/* ---- making ---- */
+
 rq_status rq_program_create(rq_program **out, const rq_graph *g, const rq_session_cfg *cfg, const rq_kernels *k,
                             rq_threads *threads, rq_program *outer, rq_err *err)
 {
@@ -34,7 +72,7 @@ rq_status rq_program_create(rq_program **out, const rq_graph *g, const rq_sessio
     rq_status st = rq_order(g, &p->order, &p->n_order, err);
     p->forms = rq_mem_zalloc((size_t)g->n_values * RQ_N_FORMS + 1, sizeof *p->forms);
     p->last_use = rq_mem_alloc((size_t)g->n_values + 1, sizeof *p->last_use);
-    if (!st && (!p->forms || !p->last_use))
+    if (!st && (!p->forms || !p->last_use || list_feeds(p)))
         st = rq_fail(err, RQ_NO_MEMORY, "out of memory planning the graph");
     if (st) {
         rq_program_destroy(p);
@@ -76,44 +114,21 @@ void rq_program_destroy(rq_program *p)
     rq_mem_free(p->forms);
     rq_mem_free(p->order);
     rq_mem_free(p->last_use);
+    rq_mem_free(p->feeds);
     rq_mem_free(p->taps);
     rq_packs_release(&p->packs);
     rq_mem_free(p);
 }
 
-/* ---- feeding ---- */
-
-static rq_form_kind fed_form(const rq_graph *g, rq_id v)
-{
-    return rq_graph_qparams(g, v) ? RQ_FORM_RAW : RQ_FORM_REAL;
-}
-
-/* The tensor that value v starts a run with: fed, default, or the enclosing program's. */
-static const rq_tensor *start_of(const rq_program *p, const rq_tensor *in, rq_id v)
-{
-    const rq_value *val = &p->g->values[v];
-    if (val->kind == RQ_VALUE_CAPTURED)
-        return &p->outer->forms[rq_form_id(val->outer, RQ_FORM_REAL)].t;
-    for (int i = 0; i < p->g->n_inputs; i++)
-        if (p->g->inputs[i] == v)
-            return in[i].dtype != RQ_DTYPE_NONE ? &in[i] : &val->constant;
-    return NULL;
-}
+/* ---- feeding, as listed ---- */
 
 /* Does the plan hold for these inputs? */
 static bool same_start(const rq_program *p, const rq_tensor *in)
 {
-    for (rq_id v = 0; v < p->g->n_values; v++) {
-        rq_value_kind kind = p->g->values[v].kind;
-        if (kind != RQ_VALUE_INPUT && kind != RQ_VALUE_CAPTURED)
-            continue;
-        const rq_tensor *t = start_of(p, in, v);
-        const rq_form *f = &p->forms[rq_form_id(v, fed_form(p->g, v))];
-        if (!t)
-            continue;
-        if (f->t.dtype != t->dtype || !rq_shape_equal(&f->t.shape, &t->shape))
-            return false;
-        if (f->known && f->t.data != t->data)
+    for (int i = 0; i < p->n_feeds; i++) {
+        const rq_tensor *t = start_of(p, in, &p->feeds[i]);
+        const rq_form *f = &p->forms[p->feeds[i].form];
+        if (f->t.dtype != t->dtype || !rq_shape_equal(&f->t.shape, &t->shape) || (f->known && f->t.data != t->data))
             return false;
     }
     return true;
@@ -126,34 +141,30 @@ static void start_forms(rq_program *p, const rq_tensor *in)
     for (rq_id v = 0; v < g->n_values; v++) {
         const rq_value *val = &g->values[v];
         for (int k = 0; k < RQ_N_FORMS; k++)
-            p->forms[rq_form_id(v, (rq_form_kind)k)] = (rq_form) { .view_of = -1 };
+            p->forms[rq_form_id(v, (rq_form_kind)k)] = rq_form_none();
         if (val->kind == RQ_VALUE_CONST) {
             const rq_qparams *q = rq_graph_qparams(g, v);
             rq_form_kind kind = !q ? RQ_FORM_REAL : val->constant.dtype == q->dtype ? RQ_FORM_CODE : RQ_FORM_RAW;
             rq_form *f = &p->forms[rq_form_id(v, kind)];
             f->t = val->constant; /* its storage, too (ops/packs.h), which the graph holds */
             f->exists = f->known = true;
-        } else if (val->kind == RQ_VALUE_INPUT || val->kind == RQ_VALUE_CAPTURED) {
-            const rq_tensor *t = start_of(p, in, v);
-            if (!t)
-                continue;
-            rq_form *f = &p->forms[rq_form_id(v, fed_form(g, v))];
-            f->t = *t;
-            f->exists = f->fed = true;
-            f->known = val->kind == RQ_VALUE_CAPTURED && p->outer->forms[rq_form_id(val->outer, RQ_FORM_REAL)].known;
-            if (!f->known)
-                f->t.storage = NULL;
         }
+    }
+    for (int i = 0; i < p->n_feeds; i++) {
+        const rq_value *val = &g->values[p->feeds[i].form / RQ_N_FORMS];
+        rq_form *f = &p->forms[p->feeds[i].form];
+        f->t = *start_of(p, in, &p->feeds[i]);
+        f->exists = f->fed = true;
+        f->known = val->kind == RQ_VALUE_CAPTURED && p->outer->forms[rq_form_id(val->outer, RQ_FORM_REAL)].known;
+        if (!f->known)
+            f->t.storage = NULL;
     }
 }
 
 static void feed(rq_program *p, const rq_tensor *in)
 {
-    for (rq_id v = 0; v < p->g->n_values; v++) {
-        rq_form *f = &p->forms[rq_form_id(v, fed_form(p->g, v))];
-        if (f->fed)
-            f->t.data = start_of(p, in, v)->data;
-    }
+    for (int i = 0; i < p->n_feeds; i++)
+        p->forms[p->feeds[i].form].t.data = start_of(p, in, &p->feeds[i])->data;
 }
 
 /* ---- taps ---- */
@@ -227,6 +238,15 @@ static rq_status run_subgraph(void *arg, const char *attr, const rq_tensor *cons
     return st;
 }
 
+/* What became of the codes of output i on the way (moved). */
+static void look_up(const rq_program *p, const rq_step *s, int i)
+{
+    const rq_tensor *y = s->args.out[i];
+    const int64_t n = rq_tensor_count(y), run = s->args.out_ld && n ? y->shape.dim[1] : n;
+    for (int64_t at = 0, to = 0; at < n; at += run, to += s->args.out_ld)
+        p->k->lut8(y->u8 + to, y->u8 + to, (size_t)run, s->moved[i]);
+}
+
 static rq_status run_operator(rq_program *p, rq_step *s, rq_err *err)
 {
     runner r = { p, s };
@@ -243,7 +263,7 @@ static rq_status run_operator(rq_program *p, rq_step *s, rq_err *err)
                                             : s->row->forward(&s->args);
     for (int i = 0; !st && s->moved && i < s->args.n_out; i++)
         if (s->args.out_q[i])
-            p->k->lut8(s->args.out[i]->u8, s->args.out[i]->u8, (size_t)rq_tensor_count(s->args.out[i]), s->moved[i]);
+            look_up(p, s, i);
     if (st && (!err || err->code != st))
         rq_fail(err, st, "node '%s' (%s): %s", s->args.node->name, s->args.node->op, rq_status_text(st));
     return st;
@@ -268,6 +288,8 @@ static void run_conversion(rq_program *p, rq_step *s)
                       .scale = q->scale[0],
                       .zp = q->zero_point[0] };
     rq_plan_image(&x->shape, &r.n, &r.c, &r.s);
+    if (s->in_form[0] / RQ_N_FORMS != s->out_form[0] / RQ_N_FORMS) /* of another value: rq_plan_flip */
+        r.n = r.c = 1, r.s = rq_tensor_count(x);
     if (s->kind == RQ_STEP_QUANTIZE)
         rq_relayout_quantize(&r, y->u8, x->f32);
     else if (s->kind == RQ_STEP_DEQUANTIZE)
@@ -322,11 +344,13 @@ static bool key_holds(const rq_program *p, const rq_segment *seg)
 static rq_status run_segment(rq_program *p, rq_segment *seg, const rq_tensor *bound, rq_err *err)
 {
     RQ_TRY(rq_bind_outputs(p, seg, bound, err));
-    for (int i = 0; i < seg->n_made; i++) {
-        rq_form *f = &p->forms[seg->made[i]];
-        if (f->view_of >= 0 && !f->known)
-            f->t.data = p->forms[f->view_of].t.data;
-        if (f->known && p->n_taps)
+    for (int i = 0; i < seg->n_view; i++) {
+        rq_form *f = &p->forms[seg->view[i]];
+        const char *data = p->forms[f->view_of].t.data;
+        f->t.data = data ? (char *)data + f->at : NULL;
+    }
+    for (int i = 0; i < seg->n_made && p->n_taps; i++) {
+        if (p->forms[seg->made[i]].known)
             RQ_TRY(call_taps(p, seg->made[i] / RQ_N_FORMS, (rq_form_kind)(seg->made[i] % RQ_N_FORMS), err));
     }
     for (int i = 0; i < seg->n_run; i++)

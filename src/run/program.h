@@ -25,6 +25,8 @@ typedef struct rq_form {
     bool made_late;  /* created by a dynamic operator at each run; t.storage owns it */
     int def, last;   /* steps of the segment that makes it; last = INT_MAX: needed after the segment */
     int32_t view_of; /* form that owns the bytes, or -1 */
+    size_t at;       /* of a view: where in those it begins */
+    int32_t takes;   /* form of the segment that it overwrites while it is made, or -1 (plan_share.c) */
     size_t offset;   /* in the segment's block */
 } rq_form;
 
@@ -75,6 +77,8 @@ typedef struct rq_segment {
     int next_node; /* position in order where the next segment starts */
     rq_key *keys;
     int n_keys, cap_keys;
+    int32_t *view; /* [n_view] forms that are views of what may lie elsewhere in each run */
+    int n_view;
     int32_t *made; /* forms this segment makes (to forget them with it) */
     int n_made, cap_made;
     void *block;
@@ -96,7 +100,13 @@ enum { /* rq_program.plain: parts of the planner that are left out or forced, fo
        RQ_PLAIN_NO_LAST = 1u << 0,  /* all codes lie as the file has them */
        RQ_PLAIN_ALL_LAST = 1u << 1, /* who can run on channels-last codes wants them */
        RQ_PLAIN_STEPS = 1u << 2,    /* each node is a step of its own */
+       RQ_PLAIN_PLACES = 1u << 3,   /* each form has a place of its own, but for what is reshaped */
 };
+
+typedef struct rq_feed_at { /* an input of the graph, or a value of the enclosing one */
+    int32_t form;           /* it is fed to */
+    int input;              /* of the graph; -1: captured */
+} rq_feed_at;
 
 typedef struct rq_program {
     const rq_graph *g;
@@ -108,6 +118,8 @@ typedef struct rq_program {
     rq_id *order;
     int n_order;
     int32_t *last_use; /* per value: last position in order that uses it; INT_MAX: an output */
+    rq_feed_at *feeds; /* [n_feeds] values that every run begins with */
+    int n_feeds;
     rq_segment **segs;
     int n_segs, cap_segs;
     rq_tap *taps; /* of the session; NULL in subgraphs */
@@ -132,8 +144,21 @@ rq_status rq_program_run(rq_program *p, const rq_tensor *in, rq_tensor *out, rq_
 /* Plan for such inputs (data may be NULL) as far as can be without running, and touch the memory of the plan. */
 rq_status rq_program_plan(rq_program *p, const rq_tensor *in, rq_err *err);
 
+static inline rq_form rq_form_none(void)
+{
+    return (rq_form) { .view_of = -1, .takes = -1 };
+}
+
+/* Of a form that a segment makes: does it lie in the segment's block with bytes of its own? */
+static inline bool rq_form_has_place(const rq_form *f)
+{
+    return f->exists && !f->known && !f->fed && !f->made_late && f->view_of < 0;
+}
+
 /* bind.c: which forms of seg may lie in the caller's memory; put them there, or back (bound NULL); what is left is copied. */
 rq_status rq_bind_plan(const rq_program *p, rq_segment *seg);
+/* Views follow what they are views of, and where: for good, or listed for each run. */
+rq_status rq_bind_views(rq_program *p, rq_segment *seg);
 rq_status rq_bind_outputs(rq_program *p, const rq_segment *seg, const rq_tensor *bound, rq_err *err);
 rq_status rq_bind_take(const rq_program *p, const rq_tensor *bound, rq_err *err);
 

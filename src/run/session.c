@@ -165,13 +165,12 @@ rq_status rq_session_tap_codes(rq_session *s, const char *value, rq_tap_codes_fn
 
 /* ---- what ran ---- */
 
-/* What a step reads and writes; a view moves nothing. */
+/* What a step reads and writes. */
 static double moved_bytes(const rq_program *p, const rq_step *s)
 {
     double sum = 0;
-    const void *first = s->args.n_in && s->in_form[0] >= 0 ? p->forms[s->in_form[0]].t.data : NULL;
-    for (int i = 0; i < s->args.n_out; i++)
-        if (s->out_form[i] >= 0 && p->forms[s->out_form[i]].t.data != first)
+    for (int i = 0; i < s->args.n_out && !s->gone; i++)
+        if (s->out_form[i] >= 0)
             sum += (double)p->forms[s->out_form[i]].t.bytes;
     for (int i = 0; i < s->args.n_in && sum > 0; i++)
         if (s->in_form[i] >= 0)

@@ -1,166 +1,7 @@
 /* tests/run/test_last.c — channels-last codes in the plan, functions of one code, and what is done behind products: random graphs give the same bits
  * wherever codes lie channels-last, everywhere one can run on them, or nowhere, and whether each node is a step or not; changes of order stand at
  * the edges and nowhere else. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "base/cpu.h"
-#include "base/rng.h"
-#include "ops/build.h"
-#include "run/program.h"
-
-static void annotate(rq_graph *g, rq_id v, rq_dtype d, float scale, int32_t zero)
-{
-    rq_qparams q;
-    assert_int_equal(rq_qparams_init_one(&q, d, scale, zero), RQ_OK);
-    assert_int_equal(rq_graph_add_quant(g, &g->values[v].quant, &q, "given"), RQ_OK);
-}
-
-/* ---- a product, as far as a plan can tell: 3 u + 1 of each code u, not element by element, with posts, channels-last ---- */
-
-static bool product_accepts(const rq_op_args *a, const char **why)
-{
-    *why = "not codes";
-    return a->in_q[0] && a->out_q[0] && rq_dtype_bits(a->in_q[0]->dtype) == 8 && rq_dtype_bits(a->out_q[0]->dtype) == 8;
-}
-
-static rq_last product_last(const rq_op_args *a)
-{
-    (void)a;
-    return RQ_LAST_WANTS;
-}
-
-static rq_status product_run(const rq_op_args *a)
-{
-    const size_t n = (size_t)rq_tensor_count(a->in[0]);
-    const uint8_t x = a->in_q[0]->dtype == RQ_DTYPE_S8 ? 0x80 : 0, y = a->out_q[0]->dtype == RQ_DTYPE_S8 ? 0x80 : 0;
-    assert_int_equal(a->in[0]->dtype, a->in_q[0]->dtype);
-    assert_int_equal(a->out[0]->dtype, a->out_q[0]->dtype);
-    for (size_t i = 0; i < n; i++)
-        a->out[0]->u8[i] = (uint8_t)((a->in[0]->u8[i] ^ x) * 3 + 1) ^ y;
-    if (a->n_post)
-        rq_post_run(a->k, a->post, a->n_post, a->out[0]->u8, 0, n);
-    return RQ_OK;
-}
-
-/* Softsign is such a product. */
-static void bind_product(rq_graph *g, rq_op *row)
-{
-    rq_ops_bind(g);
-    *row = *rq_op_find("", "Softsign");
-    row->flags = RQ_OP_POSTS;
-    row->accepts_int = product_accepts;
-    row->last = product_last;
-    row->prepare_int = NULL;
-    row->forward_int = product_run;
-    for (int i = 0; i < g->n_nodes; i++)
-        if (g->nodes[i].op && !strcmp(g->nodes[i].op, "Softsign"))
-            g->nodes[i].row = row;
-}
-
-/* ---- running a graph with a plan of our choice ---- */
-
-typedef struct ran {
-    rq_tensor out[4];
-    int n_out;
-    int relayouts, quantizes, dequantizes, on_last, posts, reals, steps; /* of the plan; reals: looked up */
-    uint64_t tapped;                                                     /* a hash of what taps saw */
-    int taps;
-} ran;
-
-static uint64_t hash(uint64_t h, const void *data, size_t n)
-{
-    for (size_t i = 0; i < n; i++)
-        h = (h ^ ((const uint8_t *)data)[i]) * 0x100000001b3u;
-    return h;
-}
-
-static rq_status see_codes(void *arg, const char *value, const rq_tensor *t, const rq_qparams *q, rq_err *err)
-{
-    ran *r = arg;
-    (void)value, (void)q, (void)err;
-    r->tapped = hash(r->tapped, t->data, t->bytes);
-    r->taps++;
-    return RQ_OK;
-}
-
-static rq_status see_reals(void *arg, const char *value, const rq_tensor *t, rq_err *err)
-{
-    return see_codes(arg, value, t, NULL, err);
-}
-
-/* tap: a value seen as codes and as reals, or RQ_NONE. Twice, so that the second run has the plan of the first. */
-static void run_plan(rq_graph *g, unsigned plain, rq_id tap, const rq_tensor *x, ran *r)
-{
-    const rq_session_cfg cfg = { 0 };
-    rq_kernels k;
-    rq_program *p;
-    rq_err err = { 0 };
-    rq_tap taps[2] = { { .value = tap, .fn_codes = see_codes, .arg = r }, { .value = tap, .fn = see_reals, .arg = r } };
-    memset(r, 0, sizeof *r);
-    rq_kernels_init(&k, rq_cpu_detect());
-    rq_op product;
-    bind_product(g, &product);
-    if (rq_program_create(&p, g, &cfg, &k, NULL, NULL, &err))
-        fail_msg("%s", err.text);
-    p->plain = plain;
-    if (tap != RQ_NONE) {
-        p->taps = taps;
-        p->n_taps = 2;
-    }
-    for (int round = 0; round < 2; round++) {
-        for (int i = 0; i < r->n_out; i++)
-            rq_tensor_release(&r->out[i]);
-        r->n_out = g->n_outputs;
-        if (rq_program_run(p, x, r->out, &err))
-            fail_msg("%s", err.text);
-    }
-    for (int i = 0; i < p->n_segs; i++)
-        for (int s = 0; s < p->segs[i]->n_run; s++) {
-            const rq_step *step = &p->segs[i]->steps[p->segs[i]->run[s]];
-            r->steps++;
-            r->posts += step->args.n_post;
-            r->relayouts += step->kind == RQ_STEP_RELAYOUT;
-            r->quantizes += step->kind == RQ_STEP_QUANTIZE;
-            r->dequantizes += step->kind == RQ_STEP_DEQUANTIZE;
-            r->reals += step->mode == RQ_MODE_TABLE && step->args.out[0]->dtype == RQ_DTYPE_F32;
-            r->on_last += step->kind == RQ_STEP_OP && step->args.last;
-        }
-    p->taps = NULL;
-    p->n_taps = 0;
-    rq_program_destroy(p);
-}
-
-static void release(ran *r)
-{
-    for (int i = 0; i < r->n_out; i++)
-        rq_tensor_release(&r->out[i]);
-}
-
-static void assert_same(const ran *a, const ran *b)
-{
-    assert_int_equal(a->n_out, b->n_out);
-    for (int i = 0; i < a->n_out; i++) {
-        assert_true(rq_shape_equal(&a->out[i].shape, &b->out[i].shape));
-        assert_memory_equal(a->out[i].data, b->out[i].data, a->out[i].bytes);
-    }
-    assert_true(a->tapped == b->tapped);
-    assert_int_equal(a->taps, b->taps);
-}
-
-static rq_tensor random_reals(rq_rng *rng, const rq_shape *s)
-{
-    rq_tensor t;
-    assert_int_equal(rq_tensor_create(&t, RQ_DTYPE_F32, s, false), RQ_OK);
-    for (int64_t i = 0; i < rq_tensor_count(&t); i++)
-        t.f32[i] = (rq_rng_f32(rng) - 0.5f) * 10;
-    return t;
-}
+#include "run/plan_help.h"
 
 /* ---- random graphs ---- */
 
@@ -274,9 +115,9 @@ static void random_graphs_give_the_same_bits(void **state)
         rq_tensor x = random_reals(&rng, &s);
         const rq_id tap = round % 3 ? RQ_NONE : (rq_id)rq_rng_below(&rng, (uint64_t)g->n_values);
         ran want, got;
-        run_plan(g, RQ_PLAIN_NO_LAST | RQ_PLAIN_STEPS, tap, &x, &want);
+        run_plan(g, RQ_PLAIN_NO_LAST | RQ_PLAIN_STEPS | RQ_PLAIN_PLACES, tap, &x, &want);
         assert_int_equal(want.on_last + want.relayouts + want.posts, 0);
-        for (unsigned plain = 0; plain < 8; plain++) {
+        for (unsigned plain = 0; plain < 16; plain++) {
             run_plan(g, plain, tap, &x, &got);
             assert_same(&want, &got);
             assert_true(got.steps <= want.steps || !(plain & RQ_PLAIN_NO_LAST));
@@ -328,10 +169,10 @@ static void order_changes_on_the_way_from_and_to_reals(void **state)
         assert_int_equal(got.quantizes, 1);
         assert_int_equal(got.dequantizes, 1);
         release(&got);
-        run_plan(g, RQ_PLAIN_ALL_LAST, RQ_NONE, &t, &got); /* and with one table for all three */
+        run_plan(g, RQ_PLAIN_ALL_LAST, RQ_NONE, &t, &got); /* and with one table of reals for all three */
         assert_same(&want, &got);
-        assert_int_equal(got.on_last, 1);
-        assert_int_equal(got.steps, 3);
+        assert_int_equal(got.reals, 1);
+        assert_int_equal(got.steps, 2);
         release(&got);
         /* a tap on codes wants them as the file has them, once */
         run_plan(g, RQ_PLAIN_NO_LAST, a, &t, &got);
