@@ -54,17 +54,11 @@ set(RQ_SOURCES
   src/kernels/float_dnnl.c
   src/kernels/float_dnnl_grad.c
   src/kernels/float_dnnl_grad_run.c
-  src/kernels/gemm.c
-  src/kernels/gemm_avx2.c
-  src/kernels/gemm_avx512.c
   src/kernels/gemm_f32.c
   src/kernels/gemm_f32_avx2.c
   src/kernels/gemm_f32_avx512.c
   src/kernels/gemm_f32_neon.c
   src/kernels/gemm_f32_scalar.c
-  src/kernels/gemm_neon.c
-  src/kernels/gemm_scalar.c
-  src/kernels/gemm_vnni.c
   src/kernels/half_avx2.c
   src/kernels/half_avx512.c
   src/kernels/half_neon.c

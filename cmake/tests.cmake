@@ -49,7 +49,6 @@ rq_test(tests/kernels/test_dwlast.c)
 rq_test(tests/kernels/test_eltwise.c)
 rq_test(tests/kernels/test_fakequant.c)
 rq_test(tests/kernels/test_products_f32.c)
-rq_test(tests/kernels/test_gemm.c)
 rq_test(tests/kernels/test_qgemm.c)
 # AVX-VNNI on machines that have AVX-512 VNNI instead
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

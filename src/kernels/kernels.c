@@ -26,8 +26,6 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .lut8_f32 = rq_lut8_f32_scalar,
         .quantize_quotients = rq_quantize_quotients_scalar,
         .transpose8 = rq_transpose8_scalar,
-        .requantize_rows = rq_requantize_rows_scalar,
-        .requantize_cols = rq_requantize_cols_scalar,
         .requantize_tile = rq_requantize_tile_scalar,
         /* fakequant_*.c */
         .fakequant = rq_fakequant_scalar,
@@ -36,8 +34,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .fakequant_relu_grad = rq_fakequant_relu_grad_scalar,
         .fakequant_codes = rq_fakequant_codes_scalar,
         .stream_end = rq_stream_end_scalar,
-        /* gemm_*.c, dwlast_*.c, qeltwise_*.c */
-        .gemm = rq_gemm_scalar,
+        /* qgemm_*.c, gemm_f32_*.c, dwlast_*.c, qeltwise_*.c */
         .qgemm = rq_qgemm_scalar,
         .gemm_f32 = rq_gemm_f32_scalar,
         .dwlast_s8 = &rq_dwlast_scalar,
@@ -82,12 +79,9 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->dequantize_s16 = rq_dequantize_s16_avx2;
     k->half_to_float = rq_half_to_float_avx2;
     k->half_from_float = rq_half_from_float_avx2;
-    k->requantize_rows = rq_requantize_rows_avx2;
-    k->requantize_cols = rq_requantize_cols_avx2;
     k->requantize_tile = rq_requantize_tile_avx2;
     k->lut8 = rq_lut8_avx2;
     k->transpose8 = rq_transpose8_avx2;
-    k->gemm = rq_gemm_avx2;
     k->qgemm = rq_qgemm_avx2;
     k->gemm_f32 = rq_gemm_f32_avx2;
     k->peak_int = rq_peak_int_avx2;
@@ -137,11 +131,8 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->dequantize_s16 = rq_dequantize_s16_avx512;
     k->half_to_float = rq_half_to_float_avx512;
     k->half_from_float = rq_half_from_float_avx512;
-    k->requantize_rows = rq_requantize_rows_avx512;
-    k->requantize_cols = rq_requantize_cols_avx512;
     k->requantize_tile = rq_requantize_tile_avx512;
     k->isa = "avx512";
-    k->gemm = rq_gemm_avx512;
     k->qgemm = rq_qgemm_avx512;
     k->gemm_f32 = rq_gemm_f32_avx512;
     k->peak_int = rq_peak_int_avx512;
@@ -174,7 +165,6 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     if (!(cpu & RQ_CPU_VNNI))
         return;
     k->isa = "vnni";
-    k->gemm = rq_gemm_vnni;
     k->qgemm = rq_qgemm_vnni;
     k->dwlast_s8 = &rq_dwlast_vnni;
     k->peak_int = rq_peak_int_vnni;
@@ -190,7 +180,6 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     if (!(cpu & RQ_CPU_NEON))
         return;
     k->isa = "neon";
-    k->gemm = rq_gemm_neon;
     k->qgemm = rq_qgemm_neon;
     k->dwlast_s8 = k->dwlast_s16 = &rq_dwlast_neon;
     k->gemm_f32 = rq_gemm_f32_neon;
@@ -208,8 +197,6 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->quantize_quotients = rq_quantize_quotients_neon;
     k->half_to_float = rq_half_to_float_neon;
     k->half_from_float = rq_half_from_float_neon;
-    k->requantize_rows = rq_requantize_rows_neon;
-    k->requantize_cols = rq_requantize_cols_neon;
     k->requantize_tile = rq_requantize_tile_neon;
     k->lut8 = rq_lut8_neon;
     k->transpose8 = rq_transpose8_neon;

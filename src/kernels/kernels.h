@@ -15,7 +15,6 @@
 #include "kernels/eltwise.h"
 #include "kernels/eltwise_grad.h"
 #include "kernels/fakequant.h"
-#include "kernels/gemm.h"
 #include "kernels/gemm_f32.h"
 #include "kernels/peak.h"
 #include "kernels/pool.h"
@@ -75,16 +74,9 @@ typedef struct rq_kernels {
     void (*lut8_f32)(float *y, const uint8_t *x, size_t n, const rq_lut8_f32 *table);
     /* relayout_*.c: y[j * ldy + i] = x[i * ldx + j] ^ flip, i < rows, j < cols; ldy >= rows, ldx >= cols. Nothing else of y is written. */
     void (*transpose8)(uint8_t *y, size_t ldy, const uint8_t *x, size_t ldx, size_t rows, size_t cols, uint8_t flip);
-    /* A block of s32 sums to 8-bit codes, row i with an addend and a multiplier of its own: y[i * ldy + j] = low byte of
-     * clamp(rne(f32(acc[i * lda + j] + add[i]) * m[i]) + zp), i < rows, j < n; docs/onnx-facts.md 6.2; acc + add wraps.
-     * lo..hi is the code range, u8 or s8 (or inside). */
-    void (*requantize_rows)(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                            const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
-    /* One row with an addend and a multiplier per element: acc[j] + add + col_add[j], m[j]. */
-    void (*requantize_cols)(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
-                            const float *m, int32_t zp, int32_t lo, int32_t hi);
-    /* A block with addends (NULL: none) and multipliers per column: y[i * ldy + j] = low byte of
-     * clamp(rne(f32(acc[i * lda + j] + col_add[j]) * m[j]) + zp). */
+    /* A block of s32 sums to 8-bit codes, with addends (NULL: none) and multipliers per column: y[i * ldy + j] = low byte of
+     * clamp(rne(f32(acc[i * lda + j] + col_add[j]) * m[j]) + zp), i < rows, j < n; docs/onnx-facts.md 6.2; the sum wraps. lo..hi is the code range,
+     * u8 or s8 (or inside). */
     void (*requantize_tile)(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
                             const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 
@@ -106,9 +98,8 @@ typedef struct rq_kernels {
     /* After calls that streamed (rq_fakequant.stream), once and by the same thread: others see what they wrote. */
     void (*stream_end)(void);
 
-    /* ---- gemm_*.c ---- */
-    rq_gemm_isa gemm;
-    rq_qgemm_isa qgemm; /* kernels/qgemm.h */
+    /* ---- qgemm_*.c: products of codes ---- */
+    rq_qgemm_isa qgemm;
 
     /* ---- gemm_f32_*.c: products of floats in one fixed order ---- */
     rq_gemm_f32_isa gemm_f32;

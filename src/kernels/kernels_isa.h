@@ -39,19 +39,11 @@ void rq_transpose8_avx2(uint8_t *y, size_t ldy, const uint8_t *x, size_t ldx, si
 void rq_lut8_f32_scalar(float *y, const uint8_t *x, size_t n, const rq_lut8_f32 *table);
 void rq_lut8_f32_vbmi(float *y, const uint8_t *x, size_t n, const rq_lut8_f32 *table);
 void rq_lut8_neon(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
-void rq_requantize_rows_scalar(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                               const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
-void rq_requantize_cols_scalar(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
-                               const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_u8_avx2(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_half_avx2(uint8_t *y, const uint16_t *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_s8_avx2(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_dequantize_u8_avx2(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
 void rq_dequantize_s8_avx2(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
-void rq_requantize_rows_avx2(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                             const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
-void rq_requantize_cols_avx2(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
-                             const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_u8_avx512(uint8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_half_avx512(uint8_t *y, const uint16_t *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_quantize_s8_avx512(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
@@ -62,10 +54,6 @@ void rq_quantize_half_neon(uint8_t *y, const uint16_t *x, size_t n, float scale,
 void rq_quantize_s8_neon(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi);
 void rq_dequantize_u8_neon(float *y, const uint8_t *x, size_t n, float scale, int32_t zp);
 void rq_dequantize_s8_neon(float *y, const int8_t *x, size_t n, float scale, int32_t zp);
-void rq_requantize_rows_neon(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                             const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
-void rq_requantize_cols_neon(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
-                             const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_dequantize_u16_scalar(float *y, const uint16_t *x, size_t n, float scale, int32_t zp);
 void rq_dequantize_s16_scalar(float *y, const int16_t *x, size_t n, float scale, int32_t zp);
 void rq_dequantize_u16_avx2(float *y, const uint16_t *x, size_t n, float scale, int32_t zp);
@@ -93,10 +81,6 @@ void rq_half_to_float_avx512(float *y, const uint16_t *x, size_t n);
 void rq_half_from_float_avx512(uint16_t *y, const float *x, size_t n);
 void rq_half_to_float_neon(float *y, const uint16_t *x, size_t n);
 void rq_half_from_float_neon(uint16_t *y, const float *x, size_t n);
-void rq_requantize_rows_avx512(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                               const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi);
-void rq_requantize_cols_avx512(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
-                               const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_requantize_tile_scalar(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
                                const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_requantize_tile_avx2(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
@@ -132,8 +116,7 @@ void rq_fakequant_relu_grad_neon(float *dx, const float *dy, const uint8_t *mask
 void rq_fakequant_codes_neon(uint8_t *q, const float *x, size_t n, const rq_fakequant *p);
 void rq_stream_end_neon(void);
 
-/* ---- gemm_*.c ---- */
-extern const rq_gemm_isa rq_gemm_scalar, rq_gemm_avx2, rq_gemm_avx512, rq_gemm_vnni, rq_gemm_neon;
+/* ---- qgemm_*.c, gemm_f32_*.c ---- */
 extern const rq_qgemm_isa rq_qgemm_scalar, rq_qgemm_avx2, rq_qgemm_avxvnni, rq_qgemm_avx512, rq_qgemm_vnni,
     rq_qgemm_amx, rq_qgemm_neon, rq_qgemm_dotprod, rq_qgemm_i8mm;
 extern const rq_gemm_f32_isa rq_gemm_f32_scalar, rq_gemm_f32_avx2, rq_gemm_f32_avx512, rq_gemm_f32_neon;

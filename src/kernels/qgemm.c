@@ -184,8 +184,8 @@ void rq_qgemm_run(const rq_qgemm *g, rq_threads *t)
     s.fewer_at = more * (vectors / s.panels + 1) * isa->lanes;
     s.column_bytes = rq_qgemm_w_bytes(isa, g->runs, g->run, isa->lanes) / (size_t)isa->lanes;
     s.out.col_add = NULL;
-    s.plain = o->kind == RQ_QGEMM_CODES && o->col_m && !o->row_m && !o->col_unit && !o->row_unit && !o->row_add &&
-              !o->col_zero && !o->row_zero && !o->add;
+    s.plain = o->kind == RQ_QGEMM_CODES && o->col_m && !o->row_m && !o->col_unit && !o->row_add && !o->col_zero &&
+              !o->row_zero && !o->add;
     const double work = (double)g->rows * (double)g->columns * (double)(g->runs * g->run);
     pad_last(&s);
     cut(&s, work);

@@ -101,11 +101,11 @@ typedef struct rq_qgemm_out {
     const int32_t *add;
     int64_t add_row, add_col;
     const float *col_m, *row_m;
-    const float *col_bias, *row_bias; /* RQ_QGEMM_F32 */
-    int32_t zp, lo, hi;               /* RQ_QGEMM_CODES */
-    /* By the definition instead (rq_kernels.spec): what a sum counts in, per column or row, in place of the multiplier; the scale of y is 1 with
-     * RQ_QGEMM_F32. Biases serve both kinds. In double, one rounding. */
-    const double *col_unit, *row_unit;
+    const float *col_bias; /* RQ_QGEMM_F32 */
+    int32_t zp, lo, hi;    /* RQ_QGEMM_CODES */
+    /* By the definition instead (rq_kernels.spec): what a sum counts in, per column, in place of the multiplier; the scale of y is 1 with
+     * RQ_QGEMM_F32. The bias serves both kinds. In double, one rounding. */
+    const double *col_unit;
     double y_scale;
     const rq_post *post; /* [n_post], in order; RQ_QGEMM_CODES with u8. `other` is indexed as y is */
     int n_post;

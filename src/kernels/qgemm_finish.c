@@ -60,19 +60,14 @@ static void finish_f32(const rq_qgemm_out *o, const int32_t *restrict c, const f
         for (int64_t j = 0; j < n; j++)
             y[j] += bias[j];
     }
-    if (o->row_bias) {
-        const float bias = o->row_bias[i];
-        for (int64_t j = 0; j < n; j++)
-            y[j] += bias;
-    }
 }
 
 /* y = round( (sum unit + bias) / y_scale ): the product of a 32 bit sum and two f32 scales is off by 2^-53 at most. */
 static void finish_exact(const rq_qgemm_out *o, const int32_t *c, int64_t i, int64_t j0, int64_t n)
 {
     for (int64_t j = 0; j < n; j++) {
-        double v = c[j] * (o->row_unit ? o->row_unit[i] : o->col_unit[j0 + j]);
-        v += o->row_bias ? (double)o->row_bias[i] : o->col_bias ? (double)o->col_bias[j0 + j] : 0;
+        double v = c[j] * o->col_unit[j0 + j];
+        v += o->col_bias ? (double)o->col_bias[j0 + j] : 0;
         if (o->kind == RQ_QGEMM_F32)
             ((float *)o->y)[i * o->ld + j0 + j] = (float)v;
         else
@@ -86,7 +81,7 @@ static void finish_part(const rq_kernels *k, const rq_qgemm_out *o, int32_t *c, 
     correct(o, c, i, j0, n);
     if (o->kind == RQ_QGEMM_S32)
         memcpy((int32_t *)o->y + i * o->ld + j0, c, (size_t)n * sizeof *c);
-    else if (o->row_unit || o->col_unit)
+    else if (o->col_unit)
         finish_exact(o, c, i, j0, n);
     else if (o->kind == RQ_QGEMM_F32)
         finish_f32(o, c, multipliers(o, m, i, j0, n), i, j0, n);

@@ -161,40 +161,6 @@ void rq_dequantize_s16_avx2(float *y, const int16_t *x, size_t n, float scale, i
         y[i] = rq_dequantize_one(x[i], scale, zp);
 }
 
-void rq_requantize_rows_avx2(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                             const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi)
-{
-    const __m256 vlo = _mm256_set1_ps((float)(lo - zp)), vhi = _mm256_set1_ps((float)(hi - zp));
-    const __m256i z = _mm256_set1_epi32(zp);
-    for (size_t i = 0; i < rows; i++, y += ldy, acc += lda) {
-        const __m256 vm = _mm256_set1_ps(m[i]);
-        const __m256i va = _mm256_set1_epi32(add[i]);
-        size_t j = 0;
-        for (; j + 8 <= n; j += 8) {
-            const __m256i s = _mm256_add_epi32(_mm256_loadu_si256((const __m256i *)(acc + j)), va);
-            store_bytes(y + j, codes_of(_mm256_mul_ps(_mm256_cvtepi32_ps(s), vm), vlo, vhi, z));
-        }
-        for (; j < n; j++)
-            y[j] = (uint8_t)rq_quantize_acc((int32_t)((uint32_t)acc[j] + (uint32_t)add[i]), m[i], zp, lo, hi);
-    }
-}
-
-void rq_requantize_cols_avx2(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
-                             const float *m, int32_t zp, int32_t lo, int32_t hi)
-{
-    const __m256 vlo = _mm256_set1_ps((float)(lo - zp)), vhi = _mm256_set1_ps((float)(hi - zp));
-    const __m256i z = _mm256_set1_epi32(zp), va = _mm256_set1_epi32(add);
-    size_t i = 0;
-    for (; i + 8 <= n; i += 8) {
-        __m256i s = _mm256_add_epi32(_mm256_loadu_si256((const __m256i *)(acc + i)), va);
-        s = _mm256_add_epi32(s, _mm256_loadu_si256((const __m256i *)(col_add + i)));
-        store_bytes(y + i, codes_of(_mm256_mul_ps(_mm256_cvtepi32_ps(s), _mm256_loadu_ps(m + i)), vlo, vhi, z));
-    }
-    for (; i < n; i++)
-        y[i] = (uint8_t)rq_quantize_acc((int32_t)((uint32_t)acc[i] + (uint32_t)add + (uint32_t)col_add[i]), m[i], zp,
-                                        lo, hi);
-}
-
 void rq_requantize_tile_avx2(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
                              const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi)
 {

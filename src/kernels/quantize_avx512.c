@@ -148,42 +148,6 @@ void rq_dequantize_s16_avx512(float *y, const int16_t *x, size_t n, float scale,
     }
 }
 
-void rq_requantize_rows_avx512(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                               const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi)
-{
-    const __m512 vlo = _mm512_set1_ps((float)(lo - zp)), vhi = _mm512_set1_ps((float)(hi - zp));
-    const __m512i z = _mm512_set1_epi32(zp);
-    for (size_t i = 0; i < rows; i++, y += ldy, acc += lda) {
-        const __m512 vm = _mm512_set1_ps(m[i]);
-        const __m512i va = _mm512_set1_epi32(add[i]);
-        size_t j = 0;
-        for (; j + 16 <= n; j += 16) {
-            const __m512i s = _mm512_add_epi32(_mm512_loadu_si512(acc + j), va);
-            _mm_storeu_si128((__m128i *)(y + j),
-                             _mm512_cvtepi32_epi8(codes_of(_mm512_mul_ps(_mm512_cvtepi32_ps(s), vm), vlo, vhi, z)));
-        }
-        if (j < n) {
-            const __mmask16 k = mask_of(n - j);
-            const __m512i s = _mm512_add_epi32(_mm512_maskz_loadu_epi32(k, acc + j), va);
-            _mm512_mask_cvtepi32_storeu_epi8(y + j, k, codes_of(_mm512_mul_ps(_mm512_cvtepi32_ps(s), vm), vlo, vhi, z));
-        }
-    }
-}
-
-void rq_requantize_cols_avx512(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
-                               const float *m, int32_t zp, int32_t lo, int32_t hi)
-{
-    const __m512 vlo = _mm512_set1_ps((float)(lo - zp)), vhi = _mm512_set1_ps((float)(hi - zp));
-    const __m512i z = _mm512_set1_epi32(zp), va = _mm512_set1_epi32(add);
-    for (size_t i = 0; i < n; i += 16) {
-        const __mmask16 k = mask_of(n - i);
-        __m512i s = _mm512_add_epi32(_mm512_maskz_loadu_epi32(k, acc + i), va);
-        s = _mm512_add_epi32(s, _mm512_maskz_loadu_epi32(k, col_add + i));
-        const __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(s), _mm512_maskz_loadu_ps(k, m + i));
-        _mm512_mask_cvtepi32_storeu_epi8(y + i, k, codes_of(v, vlo, vhi, z));
-    }
-}
-
 /* ---- a block of sums, with addends and multipliers per column ---- */
 
 typedef struct columns { /* of one vector */

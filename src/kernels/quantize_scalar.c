@@ -84,23 +84,6 @@ void rq_lut8_f32_split(rq_lut8_f32 *table)
     }
 }
 
-void rq_requantize_rows_scalar(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                               const int32_t *add, const float *m, int32_t zp, int32_t lo, int32_t hi)
-{
-    for (size_t i = 0; i < rows; i++, y += ldy, acc += lda)
-        for (size_t j = 0; j < n; j++)
-            y[j] = (uint8_t)rq_quantize_acc((int32_t)((uint32_t)acc[j] + (uint32_t)add[i]), m[i], zp, lo, hi);
-}
-
-void rq_requantize_cols_scalar(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const int32_t *col_add,
-                               const float *m, int32_t zp, int32_t lo, int32_t hi)
-{
-    for (size_t i = 0; i < n; i++) {
-        uint32_t s = (uint32_t)acc[i] + (uint32_t)add + (uint32_t)col_add[i];
-        y[i] = (uint8_t)rq_quantize_acc((int32_t)s, m[i], zp, lo, hi);
-    }
-}
-
 void rq_requantize_tile_scalar(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
                                const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi)
 {

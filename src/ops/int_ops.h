@@ -105,9 +105,6 @@ void rq_int_dynamic(uint8_t *y, const float *x, int64_t n, float *scale, uint8_t
 /* The same on several threads; t may be NULL. */
 void rq_int_dynamic_on(rq_threads *t, uint8_t *y, const float *x, int64_t n, float *scale, uint8_t *zero,
                        const rq_kernels *k);
-/* Make a product finish by the definition (rq_kernels.spec): sums count in unit, and a bias in floats, input 2, is added as
- * it is. Both are per row (channels of a convolution) or per column. */
-void rq_int_by_the_definition(const rq_op_args *a, rq_gemm_out *o, const double *unit, bool rows);
 /* The zero point of codes turned into u8 by flipping the top bit of s8, and the flip. */
 static inline uint8_t rq_int_flip_to_u8(rq_dtype d)
 {

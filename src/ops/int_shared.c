@@ -187,14 +187,3 @@ void rq_int_requantize_table(uint8_t table[256], const rq_qparams *x, const rq_q
         table[i] = (uint8_t)rq_quantize_one(real, y->scale[0], y->zero_point[0], lo, hi);
     }
 }
-
-void rq_int_by_the_definition(const rq_op_args *a, rq_gemm_out *o, const double *unit, bool rows)
-{
-    const rq_tensor *b = a->n_in > 2 ? a->in[2] : NULL;
-    const float *bias = b && b->dtype == RQ_DTYPE_F32 ? b->f32 : NULL;
-    if (rows)
-        o->row_unit = unit, o->row_bias = bias;
-    else
-        o->col_unit = unit, o->col_bias = bias;
-    o->y_scale = a->out_q[0] ? (double)a->out_q[0]->scale[0] : 1;
-}

@@ -82,8 +82,6 @@ ROW(quantize_quotients, N, k->quantize_quotients(out, d->wide, N, 3, 0.5, 7, 0, 
 ROW(half_to_float, 4 * N, k->half_to_float(out, d->half, N))
 ROW(half_from_float, 2 * N, k->half_from_float(out, d->x, N))
 ROW(lut8, N, k->lut8(out, d->a, N, d->table))
-ROW(requantize_rows, N / 3 * 3, k->requantize_rows(out, N / 3, d->acc, N / 3, 3, N / 3, d->add, d->m, 5, 0, 255))
-ROW(requantize_cols, N, k->requantize_cols(out, d->acc, N, 77, d->add, d->m, -5, -128, 127))
 ROW(requantize_tile, N / 3 * 3, k->requantize_tile(out, N / 3, d->acc, N / 3, 3, N / 3, d->add, d->m, 5, 0, 255))
 ROW(fakequant, 4 * N, k->fakequant(out, NULL, d->x, N, &fq))
 ROW(fakequant_grad, 4 * N, k->fakequant_grad(out, d->x2, d->x, N, &fq))
@@ -200,7 +198,7 @@ PRODUCTS(qgemm_one_row, 1, 1, 515, 200, CODES, .col_add = d->add, .col_m = d->m)
 PRODUCTS(qgemm_pieces, 19, 9, 21, 50, CODES, .col_m = d->m)
 PRODUCTS(qgemm_row_multipliers, 19, 3, 11, 37, CODES, SUM_OF_ALL, .row_m = d->m)
 PRODUCTS(qgemm_all_to_reals, 11, 2, 35, 70, .kind = RQ_QGEMM_F32, SUM_OF_ALL, .row_m = d->m, .col_m = d->m + 50,
-         .col_bias = d->x, .row_bias = d->x2)
+         .col_bias = d->x)
 PRODUCTS(qgemm_definition, 12, 1, 40, 60, CODES, .col_add = d->add, .col_unit = d->wide, .col_bias = d->x,
          .y_scale = 0.25)
 PRODUCTS(qgemm_posts, 10, 1, 50, 90, CODES, .col_add = d->add, .col_m = d->m,
@@ -318,8 +316,6 @@ int main(void)
         NAMED(half_to_float),
         NAMED(half_from_float),
         NAMED(lut8),
-        NAMED(requantize_rows),
-        NAMED(requantize_cols),
         NAMED(requantize_tile),
         NAMED(fakequant),
         NAMED(fakequant_grad),

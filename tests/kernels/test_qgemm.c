@@ -235,7 +235,6 @@ static void check_results(const job *j, rq_qgemm g, rq_threads *threads, rq_rng 
     g.out.col_m = j->col_m;
     g.out.y = yf;
     g.out.col_bias = j->col_m;
-    g.out.row_bias = j->row_m;
     rq_qgemm_run(&g, threads);
     EACH
     {
@@ -244,7 +243,31 @@ static void check_results(const job *j, rq_qgemm g, rq_threads *threads, rq_rng 
                            (uint32_t)j->row_zero[i] * (uint32_t)j->col_sum[c];
         const int32_t s = (int32_t)u;
         assert_int_equal((int8_t)y8[i * ld + c], rq_quantize_acc(s, j->row_m[i], -5, -128, 127));
-        const float m = j->row_m[i] * j->col_m[c], want = (float)s * m + j->col_m[c] + j->row_m[i];
+        const float m = j->row_m[i] * j->col_m[c], want = (float)s * m + j->col_m[c];
+        assert_memory_equal(&yf[i * ld + c], &want, sizeof want);
+    }
+
+    /* weights with zero points of their own, to s8: the sums of rows, multipliers per column alone */
+    g.out = (rq_qgemm_out) { .kind = RQ_QGEMM_CODES,
+                             .y = y8,
+                             .ld = ld,
+                             .row_add = j->row_add,
+                             .row_sum = j->row_sum,
+                             .col_zero = j->col_zero,
+                             .col_m = j->col_m,
+                             .zp = -5,
+                             .lo = -128,
+                             .hi = 127 };
+    rq_qgemm_run(&g, threads);
+    g.out.kind = RQ_QGEMM_F32;
+    g.out.y = yf;
+    rq_qgemm_run(&g, threads);
+    EACH
+    {
+        const int32_t s = (int32_t)((uint32_t)j->sum[i * columns + c] + (uint32_t)j->row_add[i] -
+                                    (uint32_t)j->row_sum[i] * (uint32_t)j->col_zero[c]);
+        const float want = (float)s * j->col_m[c];
+        assert_int_equal((int8_t)y8[i * ld + c], rq_quantize_acc(s, j->col_m[c], -5, -128, 127));
         assert_memory_equal(&yf[i * ld + c], &want, sizeof want);
     }
 
