@@ -135,6 +135,94 @@ static double gemm_1024(const rq_kernels *k)
     return macs / s;
 }
 
+/* ---- one row, and products of two variable sides ---- */
+
+typedef struct product {
+    rq_qgemm g;
+    uint8_t *b;
+    int32_t *row_sum, *col_add;
+    size_t w_bytes;
+    int64_t times; /* so many of one size, one after the other */
+} product;
+
+static void run_row(void *arg)
+{
+    rq_qgemm_run(&((product *)arg)->g, NULL);
+}
+
+/* Reads the packed weights, as fast as this level reads. */
+static void run_read(void *arg)
+{
+    const product *p = arg;
+    int32_t sum[64];
+    p->g.k->row_sums(sum, p->g.w, p->w_bytes / 64, 64, p->w_bytes / 64);
+}
+
+/* As MatMul does it: W is packed, the zero points of both sides are folded in, codes are made. */
+static void run_variable(void *arg)
+{
+    product *p = arg;
+    rq_qgemm *g = &p->g;
+    for (int64_t t = 0; t < p->times; t++) {
+        rq_qgemm_pack(&g->k->qgemm, (void *)g->w, p->b, 0, g->columns, 1, 1, g->run, g->columns, 0x80, p->col_add);
+        g->k->row_sums(p->row_sum, g->x, (size_t)g->x_stride, (size_t)g->rows, (size_t)g->run);
+        for (int64_t i = 0; i < g->rows; i++)
+            p->row_sum[i] *= -3;
+        for (int64_t j = 0; j < g->columns; j++)
+            p->col_add[j] *= -120;
+        rq_qgemm_run(g, NULL);
+    }
+}
+
+static product product_of(const rq_kernels *k, int64_t rows, int64_t depth, int64_t columns)
+{
+    product p = { .w_bytes = rq_qgemm_w_bytes(&k->qgemm, 1, depth, columns), .times = 12 };
+    float *m = room((size_t)columns * sizeof *m, 0);
+    for (int64_t j = 0; j < columns; j++)
+        m[j] = 1e-3f;
+    p.b = room((size_t)(depth * columns), 3);
+    p.row_sum = room((size_t)rows * sizeof *p.row_sum, 0);
+    p.col_add = room((size_t)columns * sizeof *p.col_add, 0);
+    p.g = (rq_qgemm) {
+        .k = k, .rows = rows, .runs = 1, .run = depth, .columns = columns, .w = room(p.w_bytes, 0), .x_stride = depth
+    };
+    rq_qgemm_pack(&k->qgemm, (void *)p.g.w, p.b, 0, columns, 1, 1, depth, columns, 0x80, p.col_add);
+    p.g.x = room((size_t)(rows * depth), 1);
+    p.g.out = (rq_qgemm_out) { .kind = RQ_QGEMM_CODES,
+                               .y = room((size_t)(rows * columns), 0),
+                               .ld = columns,
+                               .col_add = p.col_add,
+                               .col_m = m,
+                               .zp = 3,
+                               .hi = 255 };
+    return p;
+}
+
+static void product_release(product *p)
+{
+    free((void *)p->g.out.col_m), free(p->b), free(p->row_sum), free(p->col_add), free((void *)p->g.w);
+    free((void *)p->g.x), free(p->g.out.y);
+}
+
+/* One row by 4096 x 4096 weights: the share of the time that reading them takes. */
+static double row_share(const rq_kernels *k)
+{
+    product p = product_of(k, 1, 4096, 4096);
+    const double row = seconds_of(run_row, &p), read = seconds_of(run_read, &p);
+    product_release(&p);
+    return read / row;
+}
+
+/* Multiply-adds per second of twelve products of an attention's size. */
+static double variable_rate(const rq_kernels *k, int64_t rows, int64_t depth, int64_t columns)
+{
+    product p = product_of(k, rows, depth, columns);
+    p.g.out.row_add = p.row_sum;
+    const double s = seconds_of(run_variable, &p);
+    product_release(&p);
+    return 12.0 * (double)rows * (double)depth * (double)columns / s;
+}
+
 /* ---- depthwise ---- */
 
 typedef struct depthwise {
@@ -243,6 +331,11 @@ static void bars(void)
             vnni = rate;
         if (!strcmp(name, "amx") && vnni > 0)
             print_bar("GEMM 1024^3, times as fast as vnni", name, rate / vnni, "", 4, false);
+        print_bar("GEMV 4096 x 4096, share of reading the weights", name, row_share(&k), "", 0, false);
+        print_bar("12 MatMul 128 x 64 x 128, both sides variable, share of the peak", name,
+                  variable_rate(&k, 128, 64, 128) / peak, "", 0, false);
+        print_bar("12 MatMul 128 x 128 x 64, both sides variable, share of the peak", name,
+                  variable_rate(&k, 128, 128, 64) / peak, "", 0, false);
         static const struct {
             int64_t size, channels, stride;
         } windows[] = { { 112, 32, 1 }, { 112, 96, 2 }, { 56, 144, 1 }, { 56, 144, 2 }, { 28, 192, 1 },

@@ -116,6 +116,9 @@ set(RQ_SOURCES
   src/kernels/relayout_avx2.c
   src/kernels/relayout_neon.c
   src/kernels/relayout_scalar.c
+  src/kernels/row_sums_avx2.c
+  src/kernels/row_sums_neon.c
+  src/kernels/row_sums_scalar.c
   src/kernels/stats_avx2.c
   src/kernels/stats_avx512.c
   src/kernels/stats_neon.c
@@ -253,6 +256,7 @@ set(RQ_SOURCES
   src/ops/int_shared.c
   src/ops/int_table.c
   src/ops/int_taps.c
+  src/ops/int_taps_find.c
   src/ops/int_weight_only.c
   src/ops/int_weights.c
   src/ops/int_wide.c

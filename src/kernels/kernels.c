@@ -36,6 +36,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .stream_end = rq_stream_end_scalar,
         /* qgemm_*.c, gemm_f32_*.c, dwlast_*.c, qeltwise_*.c */
         .qgemm = rq_qgemm_scalar,
+        .row_sums = rq_row_sums_scalar,
         .gemm_f32 = rq_gemm_f32_scalar,
         .dwlast_s8 = &rq_dwlast_scalar,
         .dwlast_s16 = &rq_dwlast_scalar,
@@ -83,6 +84,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->lut8 = rq_lut8_avx2;
     k->transpose8 = rq_transpose8_avx2;
     k->qgemm = rq_qgemm_avx2;
+    k->row_sums = rq_row_sums_avx2;
     k->gemm_f32 = rq_gemm_f32_avx2;
     k->peak_int = rq_peak_int_avx2;
     k->peak_f32 = rq_peak_f32_avx2;
@@ -181,6 +183,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         return;
     k->isa = "neon";
     k->qgemm = rq_qgemm_neon;
+    k->row_sums = rq_row_sums_neon;
     k->dwlast_s8 = k->dwlast_s16 = &rq_dwlast_neon;
     k->gemm_f32 = rq_gemm_f32_neon;
     k->peak_int = rq_peak_int_neon;

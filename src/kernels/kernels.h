@@ -74,11 +74,11 @@ typedef struct rq_kernels {
     void (*lut8_f32)(float *y, const uint8_t *x, size_t n, const rq_lut8_f32 *table);
     /* relayout_*.c: y[j * ldy + i] = x[i * ldx + j] ^ flip, i < rows, j < cols; ldy >= rows, ldx >= cols. Nothing else of y is written. */
     void (*transpose8)(uint8_t *y, size_t ldy, const uint8_t *x, size_t ldx, size_t rows, size_t cols, uint8_t flip);
-    /* A block of s32 sums to 8-bit codes, with addends (NULL: none) and multipliers per column: y[i * ldy + j] = low byte of
-     * clamp(rne(f32(acc[i * lda + j] + col_add[j]) * m[j]) + zp), i < rows, j < n; docs/onnx-facts.md 6.2; the sum wraps. lo..hi is the code range,
+    /* A block of s32 sums to 8-bit codes, with addends per row (NULL: none) and multipliers per column: y[i * ldy + j] =
+     * low byte of clamp(rne(f32(acc[i * lda + j] + row_add[i]) * m[j]) + zp), i < rows, j < n; docs/onnx-facts.md 6.2; the sum wraps. lo..hi is the code range,
      * u8 or s8 (or inside). */
     void (*requantize_tile)(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                            const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
+                            const int32_t *row_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 
     /* ---- half_*.c: IEEE half to f32 (exact, signalling NaN stays) and back (half to even), base/half.h ---- */
     void (*half_to_float)(float *y, const uint16_t *x, size_t n);
@@ -100,6 +100,8 @@ typedef struct rq_kernels {
 
     /* ---- qgemm_*.c: products of codes ---- */
     rq_qgemm_isa qgemm;
+    /* row_sums_*.c: sum[i] = the sum of the n codes at x + i * stride, i < rows, modulo 2^32: what a zero point of weights is multiplied with */
+    void (*row_sums)(int32_t *sum, const uint8_t *x, size_t stride, size_t rows, size_t n);
 
     /* ---- gemm_f32_*.c: products of floats in one fixed order ---- */
     rq_gemm_f32_isa gemm_f32;

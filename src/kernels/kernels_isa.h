@@ -82,13 +82,13 @@ void rq_half_from_float_avx512(uint16_t *y, const float *x, size_t n);
 void rq_half_to_float_neon(float *y, const uint16_t *x, size_t n);
 void rq_half_from_float_neon(uint16_t *y, const float *x, size_t n);
 void rq_requantize_tile_scalar(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                               const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
+                               const int32_t *row_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_requantize_tile_avx2(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                             const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
+                             const int32_t *row_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_requantize_tile_neon(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                             const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
+                             const int32_t *row_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_requantize_tile_avx512(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                               const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
+                               const int32_t *row_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 
 /* ---- fakequant_*.c ---- */
 void rq_fakequant_scalar(float *y, uint8_t *mask, const float *x, size_t n, const rq_fakequant *p);
@@ -119,6 +119,9 @@ void rq_stream_end_neon(void);
 /* ---- qgemm_*.c, gemm_f32_*.c ---- */
 extern const rq_qgemm_isa rq_qgemm_scalar, rq_qgemm_avx2, rq_qgemm_avxvnni, rq_qgemm_avx512, rq_qgemm_vnni,
     rq_qgemm_amx, rq_qgemm_neon, rq_qgemm_dotprod, rq_qgemm_i8mm;
+void rq_row_sums_scalar(int32_t *sum, const uint8_t *x, size_t stride, size_t rows, size_t n);
+void rq_row_sums_avx2(int32_t *sum, const uint8_t *x, size_t stride, size_t rows, size_t n);
+void rq_row_sums_neon(int32_t *sum, const uint8_t *x, size_t stride, size_t rows, size_t n);
 extern const rq_gemm_f32_isa rq_gemm_f32_scalar, rq_gemm_f32_avx2, rq_gemm_f32_avx512, rq_gemm_f32_neon;
 
 /* ---- dwlast_*.c ---- */

@@ -36,10 +36,12 @@ typedef struct run_state {
     rq_qgemm_out out;       /* without col_add, which tiles begin with */
     int64_t blocks, panels; /* of rows, of columns */
     int64_t chunks, groups; /* of blocks, of panels */
-    int64_t fewer_at;       /* the column from which panels have one vector less */
-    size_t column_bytes;    /* of packed weights */
-    bool plain;             /* codes that need no more than a multiplier per column */
-    /* What tiles begin with and multipliers of the last panel, where it is not full. */
+    int64_t products;
+    int64_t fewer_at;    /* the column from which panels have one vector less */
+    size_t column_bytes; /* of packed weights */
+    bool tiled;          /* codes that need no more than an addend per row and a multiplier per column */
+    bool plain;          /* and no addend */
+    /* What tiles begin with and multipliers of the last panel of the first product, where it is not full. */
     int32_t last_add[RQ_QGEMM_MAX_COLUMNS];
     float last_m[RQ_QGEMM_MAX_COLUMNS];
 } run_state;
@@ -72,20 +74,41 @@ static panel panel_after(const run_state *s, panel v)
     return v;
 }
 
-/* Rows i..i+n-1, whose pieces are at x, by a panel. */
-static void run_tile(const run_state *s, const uint8_t *const *x, int64_t i, int n, const panel *p)
+/* Addends and multipliers of columns j.. of a panel that is not full. */
+static void pad(const run_state *s, int64_t j, const panel *p, int32_t *add, float *m)
+{
+    const rq_qgemm_out *o = &s->g->out;
+    memset(add, 0, (size_t)p->padded * sizeof *add);
+    memset(m, 0, (size_t)p->padded * sizeof *m);
+    if (o->col_add)
+        memcpy(add, o->col_add + j, (size_t)p->real * sizeof *add);
+    if (o->col_m)
+        memcpy(m, o->col_m + j, (size_t)p->real * sizeof *m);
+}
+
+/* Rows i..i+n-1, whose pieces are at x, by a panel of a product. */
+static void run_tile(const run_state *s, const uint8_t *const *x, int64_t i, int n, int64_t product, const panel *p)
 {
     const rq_qgemm *g = s->g;
     const rq_kernels *k = g->k;
     const rq_qgemm_out *o = &s->out;
     const bool full = p->real == p->padded;
-    const char *w = (const char *)g->w + (size_t)p->j0 * s->column_bytes;
-    const int32_t *init = !g->out.col_add ? NULL : full ? g->out.col_add + p->j0 : s->last_add;
+    const char *w = (const char *)g->w + product * g->w_step + (size_t)p->j0 * s->column_bytes;
+    const int64_t j0 = product * g->columns + p->j0;
+    const int32_t *init = !g->out.col_add ? NULL : full ? g->out.col_add + j0 : s->last_add;
+    const float *m = !o->col_m ? NULL : full ? o->col_m + j0 : s->last_m;
+    int32_t add_here[RQ_QGEMM_MAX_COLUMNS];
+    float m_here[RQ_QGEMM_MAX_COLUMNS];
+    if (!full && product) {
+        pad(s, j0, p, add_here, m_here);
+        init = init ? add_here : NULL;
+        m = m_here;
+    }
     if (s->plain && k->qgemm.codes) {
-        const rq_qgemm_codes codes = { .y = (uint8_t *)o->y + i * o->ld + p->j0,
+        const rq_qgemm_codes codes = { .y = (uint8_t *)o->y + i * o->ld + j0,
                                        .ldy = (size_t)o->ld,
                                        .columns = p->real,
-                                       .m = full ? o->col_m + p->j0 : s->last_m,
+                                       .m = m,
                                        .zp = o->zp,
                                        .lo = o->lo,
                                        .hi = o->hi };
@@ -94,13 +117,13 @@ static void run_tile(const run_state *s, const uint8_t *const *x, int64_t i, int
     }
     _Alignas(64) int32_t c[RQ_QGEMM_MAX_ROWS * RQ_QGEMM_MAX_COLUMNS];
     k->qgemm.tile(c, (size_t)p->padded, x, (size_t)g->runs, (size_t)g->run, w, init, n, p->vectors);
-    if (s->plain) {
-        k->requantize_tile((uint8_t *)o->y + i * o->ld + p->j0, (size_t)o->ld, c, (size_t)p->padded, (size_t)n,
-                           (size_t)p->real, NULL, o->col_m + p->j0, o->zp, o->lo, o->hi);
+    if (s->tiled) {
+        k->requantize_tile((uint8_t *)o->y + i * o->ld + j0, (size_t)o->ld, c, (size_t)p->padded, (size_t)n,
+                           (size_t)p->real, o->row_add ? o->row_add + i : NULL, o->col_m + j0, o->zp, o->lo, o->hi);
         return;
     }
     for (int q = 0; q < n; q++)
-        rq_qgemm_finish(k, o, c + q * p->padded, i + q, p->j0, p->real);
+        rq_qgemm_finish(k, o, c + q * p->padded, i + q, j0, p->real);
 }
 
 /* What is done to codes j0..j1-1 of rows i..i+n-1. */
@@ -125,7 +148,7 @@ static void run_item(void *arg, int64_t item)
                   p1 = part_at(s->panels, s->groups, group + 1);
     const uint8_t *x[RQ_QGEMM_MAX_ROWS * RQ_QGEMM_MAX_RUNS];
     const panel first = panel_at(s, p0);
-    const int64_t j1 = p1 < s->panels ? panel_at(s, p1).j0 : g->columns;
+    const int64_t j1 = p1 < s->panels ? panel_at(s, p1).j0 : g->columns * s->products;
     for (int64_t b = part_at(s->blocks, s->chunks, chunk); b < b1; b++) {
         const int64_t i = part_at(g->rows, s->blocks, b);
         const int n = (int)(part_at(g->rows, s->blocks, b + 1) - i);
@@ -134,9 +157,14 @@ static void run_item(void *arg, int64_t item)
                 x[q] = g->x + (i + q) * g->x_stride;
         else
             g->find(g->find_arg, x, isa->max_rows, i, n);
-        panel v = first;
-        for (int64_t p = p0; p < p1; p++, v = panel_after(s, v))
-            run_tile(s, x, i, n, &v);
+        for (int64_t product = 0; product < s->products; product++) {
+            panel v = first;
+            for (int64_t p = p0; p < p1; p++, v = panel_after(s, v))
+                run_tile(s, x, i, n, product, &v);
+            for (int64_t r = 0; r < g->runs && product + 1 < s->products; r++)
+                for (int q = 0; q < n; q++)
+                    x[r * isa->max_rows + q] += g->x_step;
+        }
         if (s->out.n_post)
             run_posts(s, i, n, first.j0, j1);
     }
@@ -151,7 +179,10 @@ static void cut(run_state *s, double work)
                                                                   : (int64_t)(work / ITEM_WORK);
     const int64_t bytes = (int64_t)s->column_bytes * g->columns;
     const int64_t groups = min64(s->panels, bytes / GROUP_BYTES + 1);
-    if (g->rows >= g->columns) {
+    if (s->products > 1) { /* which are small: all of them for each block */
+        s->groups = 1;
+        s->chunks = min64(s->blocks, items);
+    } else if (g->rows >= g->columns) {
         s->chunks = min64(s->blocks, (items + groups - 1) / groups);
         s->groups = min64(s->panels, max64(groups, items / s->chunks));
     } else {
@@ -162,14 +193,9 @@ static void cut(run_state *s, double work)
 
 static void pad_last(run_state *s)
 {
-    const rq_qgemm_out *o = &s->g->out;
     const panel p = panel_at(s, s->panels - 1);
-    if (p.real == p.padded)
-        return;
-    if (o->col_add)
-        memcpy(s->last_add, o->col_add + p.j0, (size_t)p.real * sizeof *s->last_add);
-    if (o->col_m)
-        memcpy(s->last_m, o->col_m + p.j0, (size_t)p.real * sizeof *s->last_m);
+    if (p.real < p.padded)
+        pad(s, p.j0, &p, s->last_add, s->last_m);
 }
 
 void rq_qgemm_run(const rq_qgemm *g, rq_threads *t)
@@ -184,9 +210,11 @@ void rq_qgemm_run(const rq_qgemm *g, rq_threads *t)
     s.fewer_at = more * (vectors / s.panels + 1) * isa->lanes;
     s.column_bytes = rq_qgemm_w_bytes(isa, g->runs, g->run, isa->lanes) / (size_t)isa->lanes;
     s.out.col_add = NULL;
-    s.plain = o->kind == RQ_QGEMM_CODES && o->col_m && !o->row_m && !o->col_unit && !o->row_add && !o->col_zero &&
-              !o->row_zero && !o->add;
-    const double work = (double)g->rows * (double)g->columns * (double)(g->runs * g->run);
+    s.products = max64(g->products, 1);
+    s.tiled =
+        o->kind == RQ_QGEMM_CODES && o->col_m && !o->row_m && !o->col_unit && !o->col_zero && !o->row_zero && !o->add;
+    s.plain = s.tiled && !o->row_add;
+    const double work = (double)g->rows * (double)g->columns * (double)(g->runs * g->run) * (double)s.products;
     pad_last(&s);
     cut(&s, work);
     rq_threads_for(work < SMALL_WORK ? NULL : t, s.groups * s.chunks, run_item, &s);

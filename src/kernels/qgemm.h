@@ -62,6 +62,10 @@ size_t rq_qgemm_w_bytes(const rq_qgemm_isa *g, int64_t runs, int64_t run, int64_
  * gets the sum of each column modulo 2^32. */
 void rq_qgemm_pack(const rq_qgemm_isa *g, void *dst, const uint8_t *src, int64_t run_stride, int64_t k_stride,
                    int64_t col_stride, int64_t runs, int64_t run, int64_t columns, uint8_t flip, int32_t *sum);
+/* The same on several threads, panel by panel; t may be NULL. */
+void rq_qgemm_pack_on(rq_threads *t, const rq_qgemm_isa *g, void *dst, const uint8_t *src, int64_t run_stride,
+                      int64_t k_stride, int64_t col_stride, int64_t runs, int64_t run, int64_t columns, uint8_t flip,
+                      int32_t *sum);
 
 /* ---- what happens to codes that were just written, while they are in the cache ---- */
 
@@ -107,16 +111,20 @@ typedef struct rq_qgemm_out {
      * RQ_QGEMM_F32. The bias serves both kinds. In double, one rounding. */
     const double *col_unit;
     double y_scale;
-    const rq_post *post; /* [n_post], in order; RQ_QGEMM_CODES with u8. `other` is indexed as y is */
+    const rq_post *post; /* [n_post], in order; RQ_QGEMM_CODES. `other` is indexed as y is */
     int n_post;
 } rq_qgemm_out;
 
 /* at[r * stride + q] = where piece r of row i + q begins, for r < runs and q < n. Called from any thread. */
 typedef void (*rq_qgemm_find)(const void *arg, const uint8_t **at, int stride, int64_t i, int n);
 
+/* Several products of the same rows (groups of a convolution): product p takes pieces that begin p * x_step bytes further, weights w_step * p bytes
+ * further, and columns p * columns and on of everything in `out`. */
 typedef struct rq_qgemm {
     const struct rq_kernels *k;
     int64_t rows, runs, run, columns;
+    int64_t products; /* 0: one */
+    int64_t x_step, w_step;
     const void *w;    /* packed */
     const uint8_t *x; /* row i begins at x + i * x_stride, one piece; NULL: ask find */
     int64_t x_stride;
@@ -132,8 +140,5 @@ void rq_qgemm_run(const rq_qgemm *g, rq_threads *t);
 
 /* The finishing alone: columns j0..j0+n-1 of row i, from sums c, which it may change. */
 void rq_qgemm_finish(const struct rq_kernels *k, const rq_qgemm_out *o, int32_t *c, int64_t i, int64_t j0, int64_t n);
-
-/* sum[i] of row i, rows of `depth` bytes `stride` apart. */
-void rq_qgemm_row_sums(int32_t *sum, const uint8_t *x, int64_t stride, int64_t rows, int64_t depth);
 
 #endif

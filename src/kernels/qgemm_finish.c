@@ -107,13 +107,3 @@ void rq_post_run(const rq_kernels *k, const rq_post *post, int n_post, uint8_t *
             k->qadd(y + p, y + p, post->other + p, n, &post->add);
     }
 }
-
-void rq_qgemm_row_sums(int32_t *sum, const uint8_t *x, int64_t stride, int64_t rows, int64_t depth)
-{
-    for (int64_t i = 0; i < rows; i++, x += stride) {
-        uint32_t s = 0;
-        for (int64_t k = 0; k < depth; k++)
-            s += x[k];
-        sum[i] = (int32_t)s;
-    }
-}

@@ -158,28 +158,57 @@ static void weigh_panel(const rq_qgemm_isa *g, int32_t *head, int32_t *sum, cons
         sum[j] = (int32_t)(part[0][j] + part[1][j]);
 }
 
+typedef struct pack_job {
+    const rq_qgemm_isa *g;
+    uint8_t *dst;
+    source all; /* the first column; real and padded are each panel's own */
+    int64_t runs, columns;
+    size_t column_bytes;
+    int32_t *sum;
+} pack_job;
+
+static void pack_item(void *arg, int64_t p)
+{
+    const pack_job *j = arg;
+    const rq_qgemm_isa *g = j->g;
+    source s = j->all;
+    int vectors;
+    const int64_t first = rq_qgemm_panel(g, j->columns, p, &vectors);
+    s.at += first * s.col_stride;
+    s.padded = vectors * g->lanes;
+    s.real = (int)min64(s.padded, j->columns - first);
+    uint8_t *panel = j->dst + (size_t)first * j->column_bytes, *w = panel + head_bytes(g, s.padded);
+    pack_panel(g, w, &s, j->runs);
+    if (w != panel)
+        weigh_panel(g, (int32_t *)(void *)panel, j->sum ? j->sum + first : NULL, (const int8_t *)w, j->runs, s.run, &s);
+    else if (j->sum)
+        sum_panel(g, j->sum + first, panel, j->runs * steps_of(g, s.run) * g->kr, vectors, s.real);
+}
+
+void rq_qgemm_pack_on(rq_threads *t, const rq_qgemm_isa *g, void *dst, const uint8_t *src, int64_t run_stride,
+                      int64_t k_stride, int64_t col_stride, int64_t runs, int64_t run, int64_t columns, uint8_t flip,
+                      int32_t *sum)
+{
+    enum { SMALL_WORK = 1 << 16 }; /* bytes that stay on one thread */
+    pack_job j = {
+        .g = g,
+        .dst = dst,
+        .all = { .at = src,
+                 .run_stride = run_stride,
+                 .k_stride = k_stride,
+                 .col_stride = col_stride,
+                 .run = run,
+                 .flip = flip },
+        .runs = runs,
+        .columns = columns,
+        .column_bytes = rq_qgemm_w_bytes(g, runs, run, g->lanes) / (size_t)g->lanes,
+        .sum = sum,
+    };
+    rq_threads_for(runs * run * columns < SMALL_WORK ? NULL : t, rq_qgemm_panels(g, columns), pack_item, &j);
+}
+
 void rq_qgemm_pack(const rq_qgemm_isa *g, void *dst, const uint8_t *src, int64_t run_stride, int64_t k_stride,
                    int64_t col_stride, int64_t runs, int64_t run, int64_t columns, uint8_t flip, int32_t *sum)
 {
-    const int64_t depth = runs * steps_of(g, run) * g->kr;
-    const size_t column_bytes = rq_qgemm_w_bytes(g, runs, run, g->lanes) / (size_t)g->lanes;
-    for (int64_t p = 0, n = rq_qgemm_panels(g, columns); p < n; p++) {
-        int vectors;
-        const int64_t first = rq_qgemm_panel(g, columns, p, &vectors);
-        const int padded = vectors * g->lanes;
-        const source s = { src + first * col_stride,
-                           run_stride,
-                           k_stride,
-                           col_stride,
-                           run,
-                           (int)min64(padded, columns - first),
-                           padded,
-                           flip };
-        uint8_t *panel = (uint8_t *)dst + (size_t)first * column_bytes, *w = panel + head_bytes(g, padded);
-        pack_panel(g, w, &s, runs);
-        if (w != panel)
-            weigh_panel(g, (int32_t *)(void *)panel, sum ? sum + first : NULL, (const int8_t *)w, runs, run, &s);
-        else if (sum)
-            sum_panel(g, sum + first, panel, depth, vectors, s.real);
-    }
+    rq_qgemm_pack_on(NULL, g, dst, src, run_stride, k_stride, col_stride, runs, run, columns, flip, sum);
 }

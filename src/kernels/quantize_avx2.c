@@ -162,22 +162,22 @@ void rq_dequantize_s16_avx2(float *y, const int16_t *x, size_t n, float scale, i
 }
 
 void rq_requantize_tile_avx2(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                             const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi)
+                             const int32_t *row_add, const float *m, int32_t zp, int32_t lo, int32_t hi)
 {
     const __m256 vlo = _mm256_set1_ps((float)(lo - zp)), vhi = _mm256_set1_ps((float)(hi - zp));
     const __m256i z = _mm256_set1_epi32(zp);
     size_t j = 0;
     for (; j + 8 <= n; j += 8) {
-        const __m256i add = col_add ? _mm256_loadu_si256((const __m256i *)(col_add + j)) : _mm256_setzero_si256();
         const __m256 vm = _mm256_loadu_ps(m + j);
         for (size_t i = 0; i < rows; i++) {
+            const __m256i add = row_add ? _mm256_set1_epi32(row_add[i]) : _mm256_setzero_si256();
             const __m256i s = _mm256_add_epi32(_mm256_loadu_si256((const __m256i *)(acc + i * lda + j)), add);
             store_bytes(y + i * ldy + j, codes_of(_mm256_mul_ps(_mm256_cvtepi32_ps(s), vm), vlo, vhi, z));
         }
     }
     for (; j < n; j++)
         for (size_t i = 0; i < rows; i++) {
-            const uint32_t s = (uint32_t)acc[i * lda + j] + (col_add ? (uint32_t)col_add[j] : 0);
+            const uint32_t s = (uint32_t)acc[i * lda + j] + (row_add ? (uint32_t)row_add[i] : 0);
             y[i * ldy + j] = (uint8_t)rq_quantize_acc((int32_t)s, m[j], zp, lo, hi);
         }
 }

@@ -148,22 +148,17 @@ void rq_dequantize_s16_avx512(float *y, const int16_t *x, size_t n, float scale,
     }
 }
 
-/* ---- a block of sums, with addends and multipliers per column ---- */
-
-typedef struct columns { /* of one vector */
-    __m512i add;
-    __m512 m;
-} columns;
+/* ---- a block of sums, with addends per row and multipliers per column ---- */
 
 typedef struct range {
     __m512 lo, hi; /* less the zero point */
     __m512i zp;    /* as s16 */
 } range;
 
-static inline __m512i rounded(const int32_t *acc, __mmask16 mask, columns c, range r)
+static inline __m512i rounded(const int32_t *acc, __mmask16 mask, __m512i add, __m512 m, range r)
 {
-    const __m512i s = _mm512_add_epi32(_mm512_maskz_loadu_epi32(mask, acc), c.add);
-    const __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(s), c.m);
+    const __m512i s = _mm512_add_epi32(_mm512_maskz_loadu_epi32(mask, acc), add);
+    const __m512 v = _mm512_mul_ps(_mm512_cvtepi32_ps(s), m);
     return _mm512_cvtps_epi32(_mm512_min_ps(_mm512_max_ps(v, r.lo), r.hi));
 }
 
@@ -177,10 +172,9 @@ static inline __m512i bytes_of(__m512i a, __m512i b, __m512i c, __m512i d, range
     return _mm512_permutexvar_epi32(order, _mm512_packus_epi16(ab, cd));
 }
 
-static inline columns columns_at(const int32_t *col_add, const float *m, __mmask16 mask)
+static inline __m512i addend(const int32_t *row_add, size_t i)
 {
-    return (columns) { col_add ? _mm512_maskz_loadu_epi32(mask, col_add) : _mm512_setzero_si512(),
-                       _mm512_maskz_loadu_ps(mask, m) };
+    return row_add ? _mm512_set1_epi32(row_add[i]) : _mm512_setzero_si512();
 }
 
 static inline void store_part(uint8_t *y, __m128i q, size_t n)
@@ -195,15 +189,16 @@ static inline void store_part(uint8_t *y, __m128i q, size_t n)
 
 /* 17 to 32 columns, two rows at a time. */
 static void tile_of_two(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                        const int32_t *col_add, const float *m, range r)
+                        const int32_t *row_add, const float *m, range r)
 {
     const __mmask16 mask = mask_of(n - 16);
-    const columns c0 = columns_at(col_add, m, 0xffff), c1 = columns_at(col_add ? col_add + 16 : NULL, m + 16, mask);
+    const __m512 m0 = _mm512_loadu_ps(m), m1 = _mm512_maskz_loadu_ps(mask, m + 16);
     for (size_t i = 0; i < rows; i += 2, y += 2 * ldy, acc += 2 * lda) {
         const bool both = rows - i > 1;
         const int32_t *next = both ? acc + lda : acc;
-        const __m512i q = bytes_of(rounded(acc, 0xffff, c0, r), rounded(acc + 16, mask, c1, r),
-                                   rounded(next, 0xffff, c0, r), rounded(next + 16, mask, c1, r), r);
+        const __m512i a0 = addend(row_add, i), a1 = addend(row_add, i + both);
+        const __m512i q = bytes_of(rounded(acc, 0xffff, a0, m0, r), rounded(acc + 16, mask, a0, m1, r),
+                                   rounded(next, 0xffff, a1, m0, r), rounded(next + 16, mask, a1, m1, r), r);
         const __m256i q0 = _mm512_castsi512_si256(q), q1 = _mm512_extracti64x4_epi64(q, 1);
         if (n == 32) {
             _mm256_storeu_si256((__m256i *)y, q0);
@@ -222,16 +217,17 @@ static void tile_of_two(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, 
 
 /* Up to 16 columns, four rows at a time. */
 static void tile_of_one(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                        const int32_t *col_add, const float *m, range r)
+                        const int32_t *row_add, const float *m, range r)
 {
     const __mmask16 mask = mask_of(n);
-    const columns c = columns_at(col_add, m, mask);
+    const __m512 vm = _mm512_maskz_loadu_ps(mask, m);
     for (size_t i = 0; i < rows; i += 4, y += 4 * ldy, acc += 4 * lda) {
         const size_t left = rows - i;
-        const int32_t *a1 = left > 1 ? acc + lda : acc, *a2 = left > 2 ? acc + 2 * lda : acc,
-                      *a3 = left > 3 ? acc + 3 * lda : acc;
-        const __m512i q = bytes_of(rounded(acc, mask, c, r), rounded(a1, mask, c, r), rounded(a2, mask, c, r),
-                                   rounded(a3, mask, c, r), r);
+        const size_t i1 = left > 1, i2 = left > 2 ? 2 : 0, i3 = left > 3 ? 3 : 0; /* rows that are there */
+        const __m512i q = bytes_of(rounded(acc, mask, addend(row_add, i), vm, r),
+                                   rounded(acc + i1 * lda, mask, addend(row_add, i + i1), vm, r),
+                                   rounded(acc + i2 * lda, mask, addend(row_add, i + i2), vm, r),
+                                   rounded(acc + i3 * lda, mask, addend(row_add, i + i3), vm, r), r);
         store_part(y, _mm512_castsi512_si128(q), n);
         if (left > 1)
             store_part(y + ldy, _mm512_extracti32x4_epi32(q, 1), n);
@@ -243,17 +239,16 @@ static void tile_of_one(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, 
 }
 
 void rq_requantize_tile_avx512(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                               const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi)
+                               const int32_t *row_add, const float *m, int32_t zp, int32_t lo, int32_t hi)
 {
     const range r = { _mm512_set1_ps((float)(lo - zp)), _mm512_set1_ps((float)(hi - zp)),
                       _mm512_set1_epi16((int16_t)zp) };
     for (size_t j = 0; j < n;) {
-        const int32_t *add = col_add ? col_add + j : NULL;
         const size_t left = n - j;
         if (left > 16)
-            tile_of_two(y + j, ldy, acc + j, lda, rows, left < 32 ? left : 32, add, m + j, r);
+            tile_of_two(y + j, ldy, acc + j, lda, rows, left < 32 ? left : 32, row_add, m + j, r);
         else
-            tile_of_one(y + j, ldy, acc + j, lda, rows, left, add, m + j, r);
+            tile_of_one(y + j, ldy, acc + j, lda, rows, left, row_add, m + j, r);
         j += left < 32 ? left : 32;
     }
 }

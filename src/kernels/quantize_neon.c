@@ -98,34 +98,30 @@ static inline int16x4_t codes_of_sums(int32x4_t s, float32x4_t m, float32x4_t lo
     return vmovn_s32(vaddq_s32(vcvtnq_s32_f32(v), zp));
 }
 
-/* One row with addends (maybe NULL) and multipliers per element. */
-static inline void requantize_row(uint8_t *y, const int32_t *acc, size_t n, const int32_t *col_add, const float *m,
-                                  int32_t zp, int32_t lo, int32_t hi)
+/* One row with multipliers per element. */
+static inline void requantize_row(uint8_t *y, const int32_t *acc, size_t n, int32_t add, const float *m, int32_t zp,
+                                  int32_t lo, int32_t hi)
 {
     const float32x4_t vlo = vdupq_n_f32((float)(lo - zp)), vhi = vdupq_n_f32((float)(hi - zp));
-    const int32x4_t z = vdupq_n_s32(zp);
+    const int32x4_t z = vdupq_n_s32(zp), va = vdupq_n_s32(add);
     size_t j = 0;
     for (; j + 8 <= n; j += 8) {
-        int32x4_t s = vld1q_s32(acc + j), t = vld1q_s32(acc + j + 4);
-        if (col_add) {
-            s = vaddq_s32(s, vld1q_s32(col_add + j));
-            t = vaddq_s32(t, vld1q_s32(col_add + j + 4));
-        }
+        const int32x4_t s = vaddq_s32(vld1q_s32(acc + j), va), t = vaddq_s32(vld1q_s32(acc + j + 4), va);
         const int16x4_t a = codes_of_sums(s, vld1q_f32(m + j), vlo, vhi, z);
         const int16x4_t b = codes_of_sums(t, vld1q_f32(m + j + 4), vlo, vhi, z);
         vst1_u8(y + j, vreinterpret_u8_s8(vmovn_s16(vcombine_s16(a, b))));
     }
     for (; j < n; j++) {
-        const uint32_t s = (uint32_t)acc[j] + (uint32_t)(col_add ? col_add[j] : 0);
+        const uint32_t s = (uint32_t)acc[j] + (uint32_t)add;
         y[j] = (uint8_t)rq_quantize_acc((int32_t)s, m[j], zp, lo, hi);
     }
 }
 
 void rq_requantize_tile_neon(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                             const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi)
+                             const int32_t *row_add, const float *m, int32_t zp, int32_t lo, int32_t hi)
 {
     for (size_t i = 0; i < rows; i++)
-        requantize_row(y + i * ldy, acc + i * lda, n, col_add, m, zp, lo, hi);
+        requantize_row(y + i * ldy, acc + i * lda, n, row_add ? row_add[i] : 0, m, zp, lo, hi);
 }
 
 static inline void put_reals(float *y, int16x8_t q, int32x4_t zp, float32x4_t scale)

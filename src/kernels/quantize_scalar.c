@@ -85,11 +85,11 @@ void rq_lut8_f32_split(rq_lut8_f32 *table)
 }
 
 void rq_requantize_tile_scalar(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
-                               const int32_t *col_add, const float *m, int32_t zp, int32_t lo, int32_t hi)
+                               const int32_t *row_add, const float *m, int32_t zp, int32_t lo, int32_t hi)
 {
     for (size_t i = 0; i < rows; i++, y += ldy, acc += lda)
         for (size_t j = 0; j < n; j++) {
-            const uint32_t s = (uint32_t)acc[j] + (col_add ? (uint32_t)col_add[j] : 0);
+            const uint32_t s = (uint32_t)acc[j] + (row_add ? (uint32_t)row_add[i] : 0);
             y[j] = (uint8_t)rq_quantize_acc((int32_t)s, m[j], zp, lo, hi);
         }
 }

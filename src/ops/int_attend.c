@@ -50,7 +50,7 @@ size_t rq_int_attend_scratch(const rq_attend *a, int64_t rows)
 static void addends(rq_qgemm *job, int32_t *row_sum, int32_t *row_add, int32_t *col_sum, int32_t zx, int32_t zw)
 {
     if (zw) {
-        rq_qgemm_row_sums(row_sum, job->x, job->x_stride, job->rows, job->run);
+        job->k->row_sums(row_sum, job->x, (size_t)job->x_stride, (size_t)job->rows, (size_t)job->run);
         for (int64_t i = 0; i < job->rows; i++)
             row_add[i] = (int32_t)(0 - (uint32_t)zw * (uint32_t)row_sum[i]);
         job->out.row_add = row_add;

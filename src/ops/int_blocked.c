@@ -411,6 +411,8 @@ static rq_status conv_forward(const rq_op_args *a)
     return RQ_OK;
 }
 
-const rq_int_form rq_int_blocked_matmul = { matmul_accepts, matmul_prepare, matmul_forward, matmul_scratch,
-                                            blocked_release };
-const rq_int_form rq_int_blocked_conv = { conv_accepts, conv_prepare, conv_forward, conv_scratch, blocked_release };
+const rq_int_form rq_int_blocked_matmul = { matmul_accepts, matmul_prepare,  matmul_forward,
+                                            matmul_scratch, blocked_release, false };
+const rq_int_form rq_int_blocked_conv = {
+    conv_accepts, conv_prepare, conv_forward, conv_scratch, blocked_release, false
+};

@@ -99,8 +99,8 @@ static void sum_rows(void *arg, int64_t item)
 {
     const run *r = arg;
     const int64_t b = item / r->parts, first = item % r->parts * ITEM_ROWS, n = min64(ITEM_ROWS, r->j->rows - first);
-    rq_qgemm_row_sums(r->row_sum + b * r->sum_stride + first, r->x + first * r->x_stride + b * r->p->block, r->x_stride,
-                      n, depth_of(r->p, b));
+    r->p->k->row_sums(r->row_sum + b * r->sum_stride + first, r->x + first * r->x_stride + b * r->p->block,
+                      (size_t)r->x_stride, (size_t)n, (size_t)depth_of(r->p, b));
 }
 
 /* y[c] += f32(sum[c] - all - zw[c] row) * f32(sx scale[c]): `all` is what every column has in common, row the sum of x's row, K zx taken off. Most

@@ -102,7 +102,7 @@ static rq_status prepare_depthwise(const rq_op_args *a, conv_state *s)
 {
     RQ_TRY(rq_int_depthwise_create(&s->depthwise, a));
     if (a->in[1]->data) {
-        rq_int_depthwise_pack(s->depthwise, a);
+        RQ_TRY(rq_int_depthwise_pack_constant(s->depthwise, a));
         rq_int_depthwise_fold(s->depthwise, a);
     }
     return RQ_OK;

@@ -6,12 +6,14 @@
  * the identity is true at borders too. With several outputs per input channel the input is copied so often first. */
 #include "ops/int_depthwise.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
 #include "kernels/quantize.h"
 #include "ops/int_last.h"
 #include "ops/int_ops.h"
+#include "ops/packs.h"
 #include "ops/window.h"
 
 enum {
@@ -27,11 +29,14 @@ struct rq_int_depthwise {
     bool window;                     /* the kernel slides over rows; else it is given taps one by one */
     const rq_dwlast_isa *isa;        /* of pack */
     int16_t *dw;                     /* [outputs][taps] w - zw */
-    void *packed, *finish;
+    const void *packed;              /* the weights, then sum */
+    void *own;                       /* where packed is not shared */
+    void *finish;
     uint8_t *zeros; /* [outputs] zx */
     /* [outputs] */
-    double *unit; /* what a sum counts in, sx sw */
-    int32_t *sum, *add;
+    const int32_t *sum; /* w - zw */
+    double *unit;       /* what a sum counts in, sx sw */
+    int32_t *add;
     float *m, *bias; /* bias: in floats, for the definition */
 };
 
@@ -56,7 +61,7 @@ void rq_int_depthwise_destroy(rq_int_depthwise *d)
     if (!d)
         return;
     rq_mem_free(d->dw);
-    rq_mem_free(d->packed);
+    rq_mem_free(d->own);
     rq_mem_free(d->finish);
     rq_mem_free(d->zeros);
     rq_mem_free(d->unit);
@@ -74,6 +79,29 @@ static int width_of(const rq_int_depthwise *d)
     return d->window ? (int)d->w.kernel[2] : 1;
 }
 
+/* Of packed weights, and of what stands before their sums. */
+static size_t weights_bytes(const rq_int_depthwise *d, const rq_dwlast_isa *g)
+{
+    return rq_mem_round(rq_dwlast_bytes(g, d->outputs, height_of(d), width_of(d)));
+}
+
+/* Are the weights constant, and is what is made of them theirs alone? With zero points it depends on these, too. */
+static bool is_shared(const rq_op_args *a)
+{
+    const rq_qparams *q = a->in_q[1];
+    bool plain = a->packs && a->in[1]->data;
+    for (int64_t i = 0; plain && i < q->n; i++)
+        plain = q->zero_point[i] == (rq_int_flip_to_s8(q->dtype) ? 128 : 0);
+    return plain;
+}
+
+static bool make_room(rq_int_depthwise *d, const rq_kernels *k)
+{
+    const size_t most = larger(weights_bytes(d, k->dwlast_s8), weights_bytes(d, k->dwlast_s16));
+    d->packed = d->own = rq_mem_alloc(1, most + (size_t)d->outputs * sizeof *d->sum);
+    return d->own != NULL;
+}
+
 rq_status rq_int_depthwise_create(rq_int_depthwise **out, const rq_op_args *a)
 {
     const rq_dwlast_isa *s8 = a->k->dwlast_s8, *s16 = a->k->dwlast_s16;
@@ -89,45 +117,95 @@ rq_status rq_int_depthwise_create(rq_int_depthwise **out, const rq_op_args *a)
     d->outputs = a->in[1]->shape.dim[0];
     d->taps = rq_window_span(d->w.kernel);
     d->window = slides(&d->w);
-    const int h = height_of(d), wide = width_of(d);
     const size_t n = (size_t)d->outputs;
     d->dw = rq_mem_alloc(n * (size_t)d->taps, sizeof *d->dw);
-    d->packed =
-        rq_mem_alloc(1, larger(rq_dwlast_bytes(s8, d->outputs, h, wide), rq_dwlast_bytes(s16, d->outputs, h, wide)));
     d->finish =
         rq_mem_alloc(1, larger(rq_dwlast_finish_bytes(s8, d->outputs), rq_dwlast_finish_bytes(s16, d->outputs)));
     d->zeros = rq_mem_alloc(n, 1);
-    d->unit = rq_mem_alloc(n, sizeof *d->unit + 4 * sizeof *d->sum);
-    if (!d->dw || !d->packed || !d->finish || !d->zeros || !d->unit) {
+    d->unit = rq_mem_alloc(n, sizeof *d->unit + 3 * sizeof *d->add);
+    if (!d->dw || !d->finish || !d->zeros || !d->unit || (!is_shared(a) && !make_room(d, a->k))) {
         rq_int_depthwise_destroy(d);
         return RQ_NO_MEMORY;
     }
-    d->sum = (int32_t *)(d->unit + n);
-    d->add = d->sum + n;
+    d->add = (int32_t *)(d->unit + n);
     d->m = (float *)(d->add + n);
     d->bias = d->m + n;
     *out = d;
     return RQ_OK;
 }
 
-void rq_int_depthwise_pack(rq_int_depthwise *d, const rq_op_args *a)
+/* w - zw to dw; do all of them fit s8? */
+static bool subtract_zeros(const rq_int_depthwise *d, const rq_op_args *a)
 {
     const rq_qparams *q = a->in_q[1];
     const uint8_t flip = rq_int_flip_to_s8(q->dtype), *w = a->in[1]->u8;
     bool narrow = true;
     for (int64_t c = 0; c < d->outputs; c++) {
         const int32_t zw = q->zero_point[q->n > 1 ? c : 0] - (flip ? 128 : 0);
-        int32_t sum = 0;
         for (int64_t k = c * d->taps; k < (c + 1) * d->taps; k++) {
             const int32_t v = (int8_t)(w[k] ^ flip) - zw;
             narrow = narrow && v >= INT8_MIN && v <= INT8_MAX;
             d->dw[k] = (int16_t)v;
-            sum += v;
         }
-        d->sum[c] = sum;
     }
-    d->isa = narrow ? a->k->dwlast_s8 : a->k->dwlast_s16;
-    rq_dwlast_pack(d->isa, d->packed, d->dw, d->outputs, height_of(d), width_of(d));
+    return narrow;
+}
+
+/* dw to made: packed, then their sums. */
+static void pack_differences(void *made, const rq_int_depthwise *d)
+{
+    int32_t *sum = (int32_t *)((char *)made + weights_bytes(d, d->isa));
+    rq_dwlast_pack(d->isa, made, d->dw, d->outputs, height_of(d), width_of(d));
+    for (int64_t c = 0; c < d->outputs; c++) {
+        sum[c] = 0;
+        for (int64_t k = c * d->taps; k < (c + 1) * d->taps; k++)
+            sum[c] += d->dw[k];
+    }
+}
+
+typedef struct pack_args {
+    const rq_int_depthwise *d;
+    const rq_op_args *a;
+} pack_args;
+
+static void pack_all(void *made, const void *arg)
+{
+    const pack_args *p = arg;
+    (void)subtract_zeros(p->d, p->a);
+    pack_differences(made, p->d);
+}
+
+static void use(rq_int_depthwise *d, const void *made)
+{
+    d->packed = made;
+    d->sum = (const int32_t *)((const char *)made + weights_bytes(d, d->isa));
+}
+
+rq_status rq_int_depthwise_pack_constant(rq_int_depthwise *d, const rq_op_args *a)
+{
+    if (!is_shared(a)) {
+        rq_int_depthwise_pack(d, a);
+    } else {
+        const pack_args p = { d, a };
+        const void *made;
+        char key[160];
+        d->isa = a->k->dwlast_s8; /* differences from 0 are the codes */
+        snprintf(key, sizeof key, "depthwise %s %lld channels, %d x %d taps, %d", d->isa->name, (long long)d->outputs,
+                 height_of(d), width_of(d), rq_int_flip_to_s8(a->in_q[1]->dtype));
+        RQ_TRY(rq_packs_get(a, a->in[1], key, weights_bytes(d, d->isa) + (size_t)d->outputs * sizeof *d->sum, pack_all,
+                            &p, &made));
+        use(d, made);
+    }
+    rq_mem_free(d->dw);
+    d->dw = NULL;
+    return RQ_OK;
+}
+
+void rq_int_depthwise_pack(rq_int_depthwise *d, const rq_op_args *a)
+{
+    d->isa = subtract_zeros(d, a) ? a->k->dwlast_s8 : a->k->dwlast_s16;
+    pack_differences(d->own, d);
+    use(d, d->own);
 }
 
 void rq_int_depthwise_fold(rq_int_depthwise *d, const rq_op_args *a)

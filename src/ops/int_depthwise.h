@@ -12,7 +12,9 @@ bool rq_int_depthwise_is(const rq_op_args *a);
 /* RQ_NO_MEMORY; what the window refuses. Neither packs nor folds. */
 rq_status rq_int_depthwise_create(rq_int_depthwise **out, const rq_op_args *a);
 void rq_int_depthwise_destroy(rq_int_depthwise *d);
-/* Weights are there, or changed; then fold. */
+/* Weights are there for good: shared with whoever has the same (ops/packs.h); then fold. RQ_NO_MEMORY. */
+rq_status rq_int_depthwise_pack_constant(rq_int_depthwise *d, const rq_op_args *a);
+/* Weights that were not there when it was created came, or changed; then fold. */
 void rq_int_depthwise_pack(rq_int_depthwise *d, const rq_op_args *a);
 /* Parameters and the bias are there, or changed. */
 void rq_int_depthwise_fold(rq_int_depthwise *d, const rq_op_args *a);

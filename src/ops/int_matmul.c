@@ -307,6 +307,10 @@ static rq_qgemm_out out_of(const rq_op_args *a, const matmul_state *s, int64_t b
         o.col_bias = s->bias;
         o.y_scale = a->out_q[0] ? (double)a->out_q[0]->scale[0] : 1;
     }
+    if (s->p.batches == 1) {
+        o.post = a->post;
+        o.n_post = a->n_post;
+    }
     if (s->adds) {
         o.add = a->in[2]->s32;
         o.add_row = s->add_row;
@@ -339,7 +343,7 @@ static void run_one(const rq_op_args *a, const matmul_state *s, const layout *l,
     }
     if (s->col_zero || s->zero) {
         int32_t *row_sum = (int32_t *)(scratch + l->row_sum), *row_add = (int32_t *)(scratch + l->row_add);
-        rq_qgemm_row_sums(row_sum, job.x, job.x_stride, p->rows, p->depth);
+        a->k->row_sums(row_sum, job.x, (size_t)job.x_stride, (size_t)p->rows, (size_t)p->depth);
         if (s->col_zero) {
             job.out.col_zero = s->col_zero;
             job.out.row_sum = row_sum;
@@ -350,6 +354,9 @@ static void run_one(const rq_op_args *a, const matmul_state *s, const layout *l,
         }
     }
     rq_qgemm_run(&job, threads);
+    if (p->batches > 1)
+        rq_post_run(a->k, a->post, a->n_post, a->out[0]->u8, (size_t)(batch * p->rows * p->columns),
+                    (size_t)(p->rows * p->columns));
 }
 
 typedef struct run_state {

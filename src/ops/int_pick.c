@@ -3,16 +3,17 @@
 
 #include <string.h>
 
+#include "ops/int_last.h"
 #include "ops/int_ops.h"
 
 const rq_int_form rq_int_plain_conv = { rq_int_conv_accepts, rq_int_conv_prepare, rq_int_conv_forward,
-                                        rq_int_conv_scratch, rq_int_conv_release };
+                                        rq_int_conv_scratch, rq_int_conv_release, true };
 const rq_int_form rq_int_plain_deconv = { rq_int_deconv_accepts, rq_int_deconv_prepare, rq_int_deconv_forward,
-                                          rq_int_deconv_scratch, rq_int_deconv_release };
+                                          rq_int_deconv_scratch, rq_int_deconv_release, true };
 const rq_int_form rq_int_plain_matmul = { rq_int_matmul_accepts, rq_int_matmul_prepare, rq_int_matmul_forward,
-                                          rq_int_matmul_scratch, rq_int_matmul_release };
-const rq_int_form rq_int_plain_gemm = { rq_int_gemm_accepts, rq_int_gemm_prepare, rq_int_matmul_forward,
-                                        rq_int_matmul_scratch, rq_int_matmul_release };
+                                          rq_int_matmul_scratch, rq_int_matmul_release, true };
+const rq_int_form rq_int_plain_gemm = { rq_int_gemm_accepts,   rq_int_gemm_prepare,   rq_int_matmul_forward,
+                                        rq_int_matmul_scratch, rq_int_matmul_release, true };
 
 enum { MAX_FORMS = 4 };
 
@@ -306,7 +307,10 @@ rq_status rq_int_pick_forward(const rq_op_args *a)
     look(&v, a);
     rq_op_args f = reads_bits(s->form) ? *a : v.a;
     f.state = s->state;
-    return s->form->forward(&f);
+    RQ_TRY(s->form->forward(&f));
+    if (!s->form->posts)
+        rq_int_last_posts(a);
+    return RQ_OK;
 }
 
 size_t rq_int_pick_scratch(const rq_op_args *a)

@@ -14,6 +14,7 @@ typedef struct rq_int_form {
     rq_status (*forward)(const rq_op_args *a);
     size_t (*scratch)(const rq_op_args *a);
     void (*release)(void *state);
+    bool posts; /* forward does args.post; false: they are done behind it */
 } rq_int_form;
 
 /* What a node multiplies. */

@@ -107,7 +107,7 @@ static void fold_zeros(const rq_product *p, const rq_product_job *j, const room 
     }
     if (one_w && zw == 0)
         return;
-    rq_qgemm_row_sums(r->row_sum, g->x, g->x_stride, j->rows, p->depth);
+    g->k->row_sums(r->row_sum, g->x, (size_t)g->x_stride, (size_t)j->rows, (size_t)p->depth);
     for (int64_t i = 0; i < j->rows; i++) {
         const uint32_t zero = (uint32_t)(one_x ? zx : r->row_zero[i]);
         r->row_sum[i] = (int32_t)((uint32_t)r->row_sum[i] - (uint32_t)p->depth * zero);

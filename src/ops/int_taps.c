@@ -99,6 +99,22 @@ static void copy_column(const rq_int_taps *t, uint8_t *dst, const uint8_t *w, in
     }
 }
 
+typedef struct columns_job {
+    const rq_int_taps *t;
+    const uint8_t *w;
+    int64_t p, some; /* columns of an item */
+    uint8_t flip;
+} columns_job;
+
+static void copy_some(void *arg, int64_t item)
+{
+    const columns_job *c = arg;
+    const rq_int_taps *t = c->t;
+    for (int64_t j = item * c->some; j < t->columns && j < (item + 1) * c->some; j++)
+        copy_column(t, t->plain + j * t->pieces * t->run, c->w, c->p, j,
+                    (uint8_t)t->zero[c->p * t->columns + j] ^ c->flip, c->flip);
+}
+
 /* Product p to dst, its sums to sum. */
 static void pack_product(rq_int_taps *t, const rq_op_args *a, int64_t p, char *dst, int32_t *sum)
 {
@@ -108,17 +124,17 @@ static void pack_product(rq_int_taps *t, const rq_op_args *a, int64_t p, char *d
     int64_t k_stride = t->in_step, col_stride = t->out_step;
     int32_t *part = t->add; /* which is made later */
     if (t->plain) {
-        for (int64_t j = 0; j < t->columns; j++)
-            copy_column(t, t->plain + j * t->pieces * t->run, a->in[1]->u8, p, j,
-                        (uint8_t)t->zero[p * t->columns + j] ^ flip, flip);
+        columns_job c = { t, a->in[1]->u8, p, 0, flip };
+        c.some = SMALL_WORK / (t->pieces * t->run + 1) + 1;
+        rq_threads_for(a->threads, (t->columns + c.some - 1) / c.some, copy_some, &c);
         src = t->plain;
         k_stride = 1;
         col_stride = t->pieces * t->run;
     }
     for (int64_t i = 0; i < parts_of(t); i++) {
         const int64_t first = i * RQ_QGEMM_MAX_RUNS, pieces = min64(t->pieces - first, RQ_QGEMM_MAX_RUNS);
-        rq_qgemm_pack(g, dst + (size_t)i * t->part_bytes, src + first * t->run, t->run, k_stride, col_stride, pieces,
-                      t->run, t->columns, flip, i ? part : sum);
+        rq_qgemm_pack_on(a->threads, g, dst + (size_t)i * t->part_bytes, src + first * t->run, t->run, k_stride,
+                         col_stride, pieces, t->run, t->columns, flip, i ? part : sum);
         for (int64_t j = 0; i && j < t->columns; j++)
             sum[j] = (int32_t)((uint32_t)sum[j] + (uint32_t)part[j]);
     }
@@ -199,12 +215,18 @@ static rq_status pack_constant(rq_int_taps *t, const rq_op_args *a, const char *
     return RQ_OK;
 }
 
+/* A pixel, as far as the last product sees it. */
+static size_t zeros_bytes(const rq_int_taps *t)
+{
+    return (size_t)((t->products - 1) * t->joined * t->per_in + t->run);
+}
+
 void rq_int_taps_fold(rq_int_taps *t, const rq_op_args *a)
 {
     const rq_qparams *x = a->in_q[0], *w = a->in_q[1], *y = a->out_q[0];
     const int32_t zx = x->zero_point[0] + (rq_int_flip_to_u8(x->dtype) ? 128 : 0);
     const rq_tensor *b = a->n_in > 2 ? a->in[2] : NULL;
-    memset(t->zeros, zx, (size_t)t->run);
+    memset(t->zeros, zx, zeros_bytes(t));
     for (int64_t p = 0; p < t->products; p++)
         for (int64_t j = 0; j < t->columns; j++) {
             const int64_t i = p * t->columns + j, c = channel_of(t, p, j), at = c % w->n;
@@ -235,7 +257,7 @@ rq_status rq_int_taps_init(rq_int_taps *t, const rq_op_args *a, const char *name
     t->part_bytes = rq_mem_round(rq_qgemm_w_bytes(g, min64(t->pieces, RQ_QGEMM_MAX_RUNS), t->run, t->columns));
     t->w_bytes = t->part_bytes * (size_t)parts_of(t);
     const size_t n = (size_t)(t->products * t->columns);
-    t->zeros = rq_mem_alloc((size_t)t->run + 1, 1);
+    t->zeros = rq_mem_alloc(zeros_bytes(t) + 1, 1);
     t->unit = rq_mem_alloc(n, sizeof *t->unit + 4 * sizeof *t->add);
     if (!is_plain(t))
         t->plain = rq_mem_alloc((size_t)t->columns, (size_t)(t->pieces * t->run));
@@ -257,62 +279,7 @@ rq_status rq_int_taps_init(rq_int_taps *t, const rq_op_args *a, const char *name
     return RQ_OK;
 }
 
-/* ---- where pieces begin ---- */
-
-typedef struct place {
-    const rq_int_taps *t;
-    const uint8_t *x; /* the first channel of the product */
-    int64_t first, pieces;
-} place;
-
-/* Pixels o2 .. o2 + n - 1 of output row (image, o0, o1). */
-static void find_in_row(const place *p, const uint8_t **to, int ld, int64_t image, int64_t o0, int64_t o1, int64_t o2,
-                        int64_t n)
-{
-    const rq_int_taps *t = p->t;
-    const int64_t pixel = t->group * t->per_in, step = t->stride[2], bytes = step * pixel;
-    const int64_t last = t->in[2] - t->span; /* the last place of a piece */
-    for (int64_t k = 0; k < p->pieces; k++, to += ld) {
-        const int64_t *at = t->at[p->first + k];
-        const int64_t i0 = o0 * t->stride[0] + at[0], i1 = o1 * t->stride[1] + at[1], i2 = o2 * step + at[2];
-        int64_t lo = 0, hi = n;
-        if (i0 < 0 || i0 >= t->in[0] || i1 < 0 || i1 >= t->in[1])
-            hi = 0;
-        if (hi && i2 < 0)
-            lo = min64((-i2 + step - 1) / step, n);
-        if (hi && i2 + (n - 1) * step > last)
-            hi = i2 > last ? 0 : (last - i2) / step + 1;
-        if (lo > hi)
-            lo = hi;
-        for (int64_t q = 0; q < lo; q++)
-            to[q] = t->zeros;
-        const int64_t from = (((image * t->in[0] + i0) * t->in[1] + i1) * t->in[2] + i2) * pixel;
-        for (int64_t q = lo; q < hi; q++)
-            to[q] = p->x + (from + q * bytes);
-        for (int64_t q = hi; q < n; q++)
-            to[q] = t->zeros;
-    }
-}
-
-static void find(const void *arg, const uint8_t **to, int ld, int64_t i, int n)
-{
-    const place *p = arg;
-    const int64_t *out = p->t->out;
-    int64_t o2 = i % out[2], o1 = i / out[2] % out[1], rest = i / (out[2] * out[1]), o0 = rest % out[0];
-    int64_t image = rest / out[0];
-    for (int q = 0; q < n; o2 = 0) {
-        const int64_t some = min64(out[2] - o2, n - q);
-        find_in_row(p, to + q, ld, image, o0, o1, o2, some);
-        q += (int)some;
-        if (++o1 < out[1])
-            continue;
-        o1 = 0;
-        if (++o0 < out[0])
-            continue;
-        o0 = 0;
-        image++;
-    }
-}
+/* ---- sums of rows, for weights with zero points ---- */
 
 /* Is output pixel i simply input pixel i? */
 static bool is_matrix(const rq_int_taps *t)
@@ -322,8 +289,6 @@ static bool is_matrix(const rq_int_taps *t)
         same = same && t->in[i] == t->out[i] && t->stride[i] == 1 && t->at[0][i] == 0;
     return same;
 }
-
-/* ---- sums of rows, for weights with zero points ---- */
 
 typedef struct sums {
     const rq_int_taps *t;
@@ -382,7 +347,8 @@ static const int32_t *sums_of(const rq_int_taps *t, const rq_op_args *a, const u
                .pixel = (int32_t *)scratch,
                .row = (int32_t *)(scratch + layout_of(t, batch).row),
                .border = (int32_t)channels * t->zeros[0] };
-    rq_qgemm_row_sums((int32_t *)scratch, x, t->group * t->per_in, batch * span_of(t->in), channels);
+    a->k->row_sums((int32_t *)scratch, x, (size_t)(t->group * t->per_in), (size_t)(batch * span_of(t->in)),
+                   (size_t)channels);
     if (is_matrix(t))
         return s.pixel;
     rq_threads_for(batch * span_of(t->out) * t->pieces < SMALL_WORK ? NULL : a->threads, batch * t->out[0] * t->out[1],
@@ -424,12 +390,18 @@ static void run_empty(const rq_qgemm *g)
         }
 }
 
+/* Are all products one job of the kernels, which finds the pieces once for all? */
+static bool is_one_job(const rq_int_taps *t)
+{
+    return t->products == 1 || (!t->any_zero && t->run && t->pieces && parts_of(t) == 1);
+}
+
 static void run_product(const rq_int_taps *t, const rq_op_args *a, int64_t p, const uint8_t *x, const rq_qgemm_out *out,
                         char *scratch)
 {
     const int64_t batch = a->in[0]->shape.dim[0], parts = parts_of(t);
     const layout l = layout_of(t, batch);
-    place at = { .t = t, .x = x };
+    rq_int_taps_place at = { .t = t, .x = x };
     for (int64_t i = 0; i < parts; i++) {
         at.first = i * RQ_QGEMM_MAX_RUNS;
         at.pieces = min64(t->pieces - at.first, RQ_QGEMM_MAX_RUNS);
@@ -438,8 +410,11 @@ static void run_product(const rq_int_taps *t, const rq_op_args *a, int64_t p, co
                        .runs = at.pieces,
                        .run = t->run,
                        .columns = t->columns,
+                       .products = is_one_job(t) ? t->products : 1,
+                       .x_step = t->joined * t->per_in,
+                       .w_step = (int64_t)t->w_bytes,
                        .w = (char *)t->w + (size_t)p * t->w_bytes + (size_t)i * t->part_bytes,
-                       .find = find,
+                       .find = rq_int_taps_find,
                        .find_arg = &at,
                        .out = *out };
         if (is_matrix(t)) {
@@ -463,12 +438,13 @@ static void run_product(const rq_int_taps *t, const rq_op_args *a, int64_t p, co
 void rq_int_taps_run(const rq_int_taps *t, const rq_op_args *a, const uint8_t *x, void *y, int64_t ld, bool posts,
                      void *scratch)
 {
-    for (int64_t p = 0; p < t->products; p++) {
+    const bool one = is_one_job(t);
+    for (int64_t p = 0; p < (one ? 1 : t->products); p++) {
         const uint8_t *from = x + p * t->joined * t->per_in;
         rq_qgemm_out o = finishing(t, a, p);
         o.y = (char *)y + (size_t)(p * t->columns) * rq_int_last_element(a);
         o.ld = ld;
-        if (posts && t->products == 1) {
+        if (posts && one) {
             o.post = a->post;
             o.n_post = a->n_post;
         }
@@ -476,6 +452,6 @@ void rq_int_taps_run(const rq_int_taps *t, const rq_op_args *a, const uint8_t *x
             o.row_sum = sums_of(t, a, from, scratch);
         run_product(t, a, p, from, &o, scratch);
     }
-    if (posts && t->products > 1)
+    if (posts && !one)
         rq_int_last_posts(a);
 }

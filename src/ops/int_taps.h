@@ -27,7 +27,7 @@ typedef struct rq_int_taps {
     int64_t joined, products; /* groups in a product; joined * products = group */
     int64_t columns;          /* of a product: [members][groups joined][per_out] */
     int64_t run, depth; /* bytes of a piece, filled up with weights of 0 where the caller lets it; taps of a column */
-    uint8_t *zeros;     /* [run] zx */
+    uint8_t *zeros;     /* zx, as many as a pixel has channels of all products, and what fills up */
     size_t part_bytes, w_bytes; /* of packed weights: of a full part, of a product */
     const void *w;              /* packed: [products][parts], then sum */
     void *own;                  /* where w is not shared */
@@ -55,5 +55,17 @@ size_t rq_int_taps_scratch(const rq_int_taps *t, int64_t batch);
 /* x [batch][in][group * per_in] u8 to y [batch][out][ld], elements as output 0 has them; product p begins at column p * columns. posts: with those of a. */
 void rq_int_taps_run(const rq_int_taps *t, const rq_op_args *a, const uint8_t *x, void *y, int64_t ld, bool posts,
                      void *scratch);
+
+/* ---- int_taps_find.c ---- */
+
+/* What a product asks it of: pieces first .. first + pieces - 1, from the first channel on that it sees. */
+typedef struct rq_int_taps_place {
+    const rq_int_taps *t;
+    const uint8_t *x;
+    int64_t first, pieces;
+} rq_int_taps_place;
+
+/* rq_qgemm_find of rq_int_taps_place. A piece that is outside begins at zeros. */
+void rq_int_taps_find(const void *place, const uint8_t **to, int ld, int64_t i, int n);
 
 #endif

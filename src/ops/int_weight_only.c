@@ -114,4 +114,4 @@ static rq_status only_forward(const rq_op_args *a)
     return rq_weight_only_run(&p, a->scratch, a->threads);
 }
 
-const rq_int_form rq_int_weight_only = { only_accepts, only_prepare, only_forward, only_scratch, NULL };
+const rq_int_form rq_int_weight_only = { only_accepts, only_prepare, only_forward, only_scratch, NULL, false };

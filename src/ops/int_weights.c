@@ -8,6 +8,7 @@
 
 typedef struct pack_args {
     const rq_kernels *k;
+    rq_threads *threads;
     const rq_int_weights *w;
     const uint8_t *src;
     int64_t n, k_stride, col_stride;
@@ -20,8 +21,9 @@ static void pack_all(void *made, const void *arg)
     const rq_int_weights *w = p->w;
     int32_t *sum = (int32_t *)((char *)made + (size_t)p->n * w->w_bytes);
     for (int64_t i = 0; i < p->n; i++)
-        rq_qgemm_pack(&p->k->qgemm, (char *)made + (size_t)i * w->w_bytes, p->src + i * w->depth * w->columns, 0,
-                      p->k_stride, p->col_stride, 1, w->depth, w->columns, w->flip, sum + i * w->columns);
+        rq_qgemm_pack_on(p->threads, &p->k->qgemm, (char *)made + (size_t)i * w->w_bytes,
+                         p->src + i * w->depth * w->columns, 0, p->k_stride, p->col_stride, 1, w->depth, w->columns,
+                         w->flip, sum + i * w->columns);
 }
 
 rq_status rq_int_weights_init(rq_int_weights *w, const rq_op_args *a, const rq_tensor *t, int64_t n, int64_t depth,
@@ -32,7 +34,7 @@ rq_status rq_int_weights_init(rq_int_weights *w, const rq_op_args *a, const rq_t
     if (!t->data)
         return RQ_OK;
     const size_t all = (size_t)n * w->w_bytes, bytes = all + (size_t)(n * columns) * sizeof(int32_t);
-    const pack_args p = { a->k, w, t->u8, n, k_stride, col_stride };
+    const pack_args p = { a->k, a->threads, w, t->u8, n, k_stride, col_stride };
     const void *made;
     if (a->packs) {
         char key[160];

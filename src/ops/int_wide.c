@@ -442,7 +442,11 @@ static rq_status gemm_prepare(const rq_op_args *a, void **state)
     return prepare(RQ_INT_GEMM, a, state);
 }
 
-const rq_int_form rq_int_wide_conv = { conv_accepts, conv_prepare, wide_forward, wide_scratch, wide_release };
-const rq_int_form rq_int_wide_deconv = { deconv_accepts, deconv_prepare, wide_forward, wide_scratch, wide_release };
-const rq_int_form rq_int_wide_matmul = { matmul_accepts, matmul_prepare, wide_forward, wide_scratch, wide_release };
-const rq_int_form rq_int_wide_gemm = { gemm_accepts, gemm_prepare, wide_forward, wide_scratch, wide_release };
+const rq_int_form rq_int_wide_conv = { conv_accepts, conv_prepare, wide_forward, wide_scratch, wide_release, false };
+const rq_int_form rq_int_wide_deconv = {
+    deconv_accepts, deconv_prepare, wide_forward, wide_scratch, wide_release, false
+};
+const rq_int_form rq_int_wide_matmul = {
+    matmul_accepts, matmul_prepare, wide_forward, wide_scratch, wide_release, false
+};
+const rq_int_form rq_int_wide_gemm = { gemm_accepts, gemm_prepare, wide_forward, wide_scratch, wide_release, false };

@@ -7,14 +7,13 @@
 
 enum { MOST = 4 }; /* of one product */
 
-/* Codes that posts work on: u8, channels-last or of rank 2. */
+/* Codes that posts work on: bytes, in whatever order. */
 static bool is_fit(const rq_planner *b, int32_t form)
 {
     const rq_form *f = &b->p->forms[form];
     const int kind = form % RQ_N_FORMS;
-    return f->exists && !f->known && f->t.dtype == RQ_DTYPE_U8 &&
-           (kind == RQ_FORM_LAST ||
-            (kind == RQ_FORM_CODE && f->t.shape.rank == 2 && rq_graph_qparams(b->p->g, form / RQ_N_FORMS) != NULL));
+    return f->exists && !f->known && rq_int_is_byte(f->t.dtype) &&
+           (kind == RQ_FORM_LAST || (kind == RQ_FORM_CODE && rq_graph_qparams(b->p->g, form / RQ_N_FORMS) != NULL));
 }
 
 /* Both lie alike. */
@@ -49,7 +48,8 @@ static bool as_post(const rq_planner *b, const rq_plan_uses *u, const rq_step *s
 static bool takes_posts(const rq_step *s)
 {
     return s->kind == RQ_STEP_OP && s->mode == RQ_MODE_INT && s->row->flags & RQ_OP_POSTS && s->args.n_out == 1 &&
-           s->out_form[0] >= 0 && s->args.out_q[0];
+           s->out_form[0] >= 0 && s->args.out_q[0] &&
+           (!s->row->last || s->out_form[0] % RQ_N_FORMS == RQ_FORM_LAST || s->args.out[0]->shape.rank == 2);
 }
 
 /* Room for posts of s. */

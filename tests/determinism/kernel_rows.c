@@ -82,6 +82,7 @@ ROW(quantize_quotients, N, k->quantize_quotients(out, d->wide, N, 3, 0.5, 7, 0, 
 ROW(half_to_float, 4 * N, k->half_to_float(out, d->half, N))
 ROW(half_from_float, 2 * N, k->half_from_float(out, d->x, N))
 ROW(lut8, N, k->lut8(out, d->a, N, d->table))
+ROW(row_sums, 12, k->row_sums(out, d->a, 300, 3, 333))
 ROW(requantize_tile, N / 3 * 3, k->requantize_tile(out, N / 3, d->acc, N / 3, 3, N / 3, d->add, d->m, 5, 0, 255))
 ROW(fakequant, 4 * N, k->fakequant(out, NULL, d->x, N, &fq))
 ROW(fakequant_grad, 4 * N, k->fakequant_grad(out, d->x2, d->x, N, &fq))
@@ -316,6 +317,7 @@ int main(void)
         NAMED(half_to_float),
         NAMED(half_from_float),
         NAMED(lut8),
+        NAMED(row_sums),
         NAMED(requantize_tile),
         NAMED(fakequant),
         NAMED(fakequant_grad),

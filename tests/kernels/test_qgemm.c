@@ -301,7 +301,8 @@ static void check(const rq_kernels *k, rq_threads *threads, int64_t rows, int64_
     void *w = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
     memset(w, 0x55, bytes);
     int32_t *col_sum = malloc((size_t)columns * sizeof *col_sum);
-    rq_qgemm_pack(&k->qgemm, w, j.w, j.run_stride, j.k_stride, j.col_stride, runs, run, columns, j.flip, col_sum);
+    rq_qgemm_pack_on(threads, &k->qgemm, w, j.w, j.run_stride, j.k_stride, j.col_stride, runs, run, columns, j.flip,
+                     col_sum);
     assert_memory_equal(col_sum, j.col_sum, (size_t)columns * sizeof *col_sum);
     check_results(
         &j,
@@ -314,7 +315,7 @@ static void check(const rq_kernels *k, rq_threads *threads, int64_t rows, int64_
         for (int64_t i = 0; i < rows; i++)
             memcpy(x + i * stride, j.piece[i], (size_t)run);
         int32_t *row_sum = malloc((size_t)rows * sizeof *row_sum);
-        rq_qgemm_row_sums(row_sum, x, stride, rows, run);
+        k->row_sums(row_sum, x, (size_t)stride, (size_t)rows, (size_t)run);
         assert_memory_equal(row_sum, j.row_sum, (size_t)rows * sizeof *row_sum);
         check_results(
             &j,

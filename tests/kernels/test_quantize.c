@@ -143,6 +143,12 @@ static void every_isa_gives_the_same_bits(void **state)
             k.lut8_f32(f2, a, n, reals);
             assert_memory_equal(f, f2, n * sizeof *f);
             free(reals);
+            int32_t sums[2][3];
+            for (size_t rows = 1; rows <= 3 && rows <= n; rows++) {
+                ref.row_sums(sums[0], a, n / rows, rows, n / rows);
+                k.row_sums(sums[1], a, n / rows, rows, n / rows);
+                assert_memory_equal(sums[0], sums[1], rows * sizeof **sums);
+            }
             const rq_qadd sum = { .ra = 0.25f, .rb = 0.5f, .k = 3, .flip_a = (uint8_t)(n % 2 * 128), .flip_y = 0x80 };
             SAME(t->qadd(out, a, b, n, &sum));
             SAME(t->qadd_one(out, a, n, &sum));

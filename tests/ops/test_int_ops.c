@@ -41,7 +41,26 @@ static const form mul = { rq_int_eltwise_accepts, NULL, rq_int_mul_forward, NULL
 /* The threads of all tests: none, two. */
 static rq_threads *pools[2];
 
-static void run(fixture *f, const form *m, unsigned cpu, rq_threads *t, bool constant_weight)
+/* What is done behind a product in half of its runs: a table, then the sum with a residual; by the kernels of k. */
+typedef struct residual {
+    uint8_t table[256], *other;
+    rq_post post[2];
+} residual;
+
+static void residual_init(residual *r, int64_t n)
+{
+    r->other = malloc((size_t)n);
+    for (int64_t i = 0; i < n; i++)
+        r->other[i] = (uint8_t)(i * 13 + 5);
+    for (int i = 0; i < 256; i++)
+        r->table[i] = (uint8_t)(i * 7 + 3);
+    r->post[0] = (rq_post) { .kind = RQ_POST_TABLE, .table = r->table };
+    r->post[1] = (rq_post) {
+        .kind = RQ_POST_ADD, .other = r->other, .add = { .ra = 0.25f, .rb = 0.5f, .k = 3 }, .second = true
+    };
+}
+
+static void run(fixture *f, const form *m, unsigned cpu, rq_threads *t, bool constant_weight, const residual *posts)
 {
     rq_kernels k;
     rq_kernels_init(&k, cpu);
@@ -69,6 +88,8 @@ static void run(fixture *f, const form *m, unsigned cpu, rq_threads *t, bool con
                      .out_q = out_q,
                      .k = &k,
                      .threads = t,
+                     .post = posts ? posts->post : NULL,
+                     .n_post = posts ? 2 : 0,
                      .packs = &packs };
     const char *why = "";
     if (!m->accepts(&a, &why))
@@ -97,6 +118,26 @@ static void expect(const fixture *f, const double *want, const char *what)
     }
 }
 
+/* As `want` says, then with the residual. */
+static void with_posts(fixture *f, const form *m, unsigned cpu, rq_threads *t, bool constant_weight, const double *want,
+                       const char *what)
+{
+    const int64_t n = rq_tensor_count(&f->out);
+    residual r;
+    residual_init(&r, n);
+    run(f, m, cpu, t, constant_weight, &r);
+    rq_kernels k;
+    rq_kernels_init(&k, 0);
+    for (int64_t i = 0; i < n; i++) {
+        uint8_t byte = (uint8_t)(int)want[i];
+        r.post[1].other = r.other + i;
+        rq_post_run(&k, r.post, 2, &byte, 0, 1);
+        if (f->out.u8[i] != byte)
+            fail_msg("%s, with posts: element %lld is %d, expected %d", what, (long long)i, f->out.u8[i], byte);
+    }
+    free(r.other);
+}
+
 static void on_every_isa(fixture *f, const form *m, bool constant_weight, const double *want, const char *what)
 {
     unsigned flags;
@@ -106,8 +147,10 @@ static void on_every_isa(fixture *f, const form *m, bool constant_weight, const 
         for (int t = 0; t < 2; t++) {
             char label[200];
             snprintf(label, sizeof label, "%s, %s, %s", what, rq_cpu_level(level, &flags), t ? "two threads" : "one");
-            run(f, m, flags, pools[t], constant_weight);
+            run(f, m, flags, pools[t], constant_weight, NULL);
             expect(f, want, label);
+            if ((m == &matmul || m == &gemm) && f->has_q[MAX_IN])
+                with_posts(f, m, flags, pools[t], constant_weight, want, label);
         }
     }
 }
@@ -387,7 +430,7 @@ static void eltwise_case(rq_rng *rng, int number)
         if ((rq_cpu_detect() & flags) != flags)
             continue;
         for (int t = 0; t < 2; t++) {
-            run(&f, is_mul ? &mul : &add, flags, pools[t], false);
+            run(&f, is_mul ? &mul : &add, flags, pools[t], false, NULL);
             if (is_mul) {
                 expect(&f, want, "mul");
                 continue;
@@ -447,7 +490,7 @@ static void sums_with_a_single_number(void **state)
         for (int level = 0; rq_cpu_level(level, &flags); level++) {
             if ((rq_cpu_detect() & flags) != flags)
                 continue;
-            run(&f, &add, flags, pools[0], false);
+            run(&f, &add, flags, pools[0], false, NULL);
             for (int64_t i = 0; i < N; i++)
                 assert_int_equal(code(&f.out, i), rows[r].y);
         }

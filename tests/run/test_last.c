@@ -241,6 +241,53 @@ static void a_block_is_two_products(void **state)
     }
 }
 
+/* Products of any rank do a table and the sum with a residual to what they have just written, in the order of the file: one B for all of a batch, or one
+ * each. */
+static void products_in_the_order_of_the_file_have_posts(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 16; kind++) {
+        const bool s8 = kind & 1, swapped = kind & 2, one = kind & 4, matrix = kind & 8;
+        const int64_t dim[3] = { 3, 9, 9 }, *x_dim = matrix ? dim + 1 : dim;
+        const int rank = matrix ? 2 : 3;
+        rq_graph *g = build_graph(17);
+        rq_rng rng;
+        rq_rng_seed(&rng, 9);
+        const rq_dtype d = s8 ? RQ_DTYPE_S8 : RQ_DTYPE_U8;
+        const int32_t z = s8 ? -128 : 0;
+        const rq_id x = build_input(g, "x", RQ_DTYPE_F32, rank, x_dim);
+        rq_id b = x;
+        if (one) {
+            double w[81];
+            for (int i = 0; i < 81; i++)
+                w[i] = i * 3 - 120;
+            b = build_const(g, "w", RQ_DTYPE_S8, 2, dim + 1, w);
+            g->values[b].dtype = RQ_DTYPE_F32;
+            annotate(g, b, RQ_DTYPE_S8, 0.01f, 0);
+        }
+        const rq_id p = build_node(g, "MatMul", "p", RQ_DTYPE_F32, 2, (rq_id[]) { x, b });
+        const rq_id t = build_node(g, "Sigmoid", "t", RQ_DTYPE_F32, 1, &p);
+        const rq_id y = build_node(g, "Add", "y", RQ_DTYPE_F32, 2, swapped ? (rq_id[]) { x, t } : (rq_id[]) { t, x });
+        annotate(g, x, d, 0.03f, z + 120);
+        annotate(g, p, d, 0.06f, z + 110);
+        annotate(g, t, d, 1 / 256.0f, z);
+        annotate(g, y, d, 0.04f, z + 100);
+        build_output(g, y);
+        const rq_shape s = rq_shape_of(rank, x_dim);
+        rq_tensor in = random_reals(&rng, &s);
+        ran want, got;
+        run_plan(g, RQ_PLAIN_STEPS, RQ_NONE, &in, &want);
+        run_plan(g, 0, RQ_NONE, &in, &got);
+        assert_same(&want, &got);
+        assert_int_equal(want.posts, 0);
+        assert_int_equal(got.posts, 2);
+        assert_int_equal(got.steps, want.steps - 2);
+        release(&got), release(&want);
+        rq_tensor_release(&in);
+        rq_graph_destroy(g);
+    }
+}
+
 /* A value of the first segment that the second one wants in the order of the file, behind an operator whose size depends on data. */
 static void later_segments_convert_what_earlier_ones_made(void **state)
 {
@@ -279,6 +326,7 @@ int main(void)
         cmocka_unit_test(random_graphs_give_the_same_bits),
         cmocka_unit_test(order_changes_on_the_way_from_and_to_reals),
         cmocka_unit_test(a_block_is_two_products),
+        cmocka_unit_test(products_in_the_order_of_the_file_have_posts),
         cmocka_unit_test(later_segments_convert_what_earlier_ones_made),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
