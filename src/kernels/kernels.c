@@ -170,9 +170,10 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->qgemm = rq_qgemm_vnni;
     k->dwlast_s8 = &rq_dwlast_vnni;
     k->peak_int = rq_peak_int_vnni;
-    if (cpu & RQ_CPU_VBMI)
+    if (cpu & RQ_CPU_VBMI) {
         k->lut8 = rq_lut8_vbmi;
         k->lut8_f32 = rq_lut8_f32_vbmi;
+    }
     if (cpu & RQ_CPU_AMX) {
         k->isa = "amx";
         k->qgemm = rq_qgemm_amx;
