@@ -55,6 +55,8 @@ model *model_open(const char *path, int threads)
         model_close(m);
         return NULL;
     }
+    if (m)
+        (void)rq_session_prepare(m->session, NULL, 0, NULL); /* as rq_session_load does; sizes may be open */
     return m;
 }
 

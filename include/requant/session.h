@@ -41,7 +41,7 @@ RQ_API rq_status rq_session_create(rq_session **out, const rq_graph *g, const rq
 RQ_API void rq_session_destroy(rq_session *s);
 
 /* The same of a model file, or of its bytes (read as by rq_load and rq_load_memory), when the graph is wanted for nothing else: it is not
- * copied. Their errors, and those of rq_session_create. */
+ * copied. Where the model states the size of every input, the first run is planned, as rq_session_prepare does. Their errors, and those of rq_session_create. */
 RQ_API rq_status rq_session_load(rq_session **out, const char *path, const rq_session_cfg *cfg, rq_err *err);
 RQ_API rq_status rq_session_load_memory(rq_session **out, const void *data, size_t size, const rq_session_cfg *cfg,
                                         rq_err *err);

@@ -106,11 +106,26 @@ rq_status rq_session_create(rq_session **out, const rq_graph *g, const rq_sessio
     return create_of(out, copy, cfg, err);
 }
 
+/* The session of a file, which is loaded to be run: planned at once where the model states all sizes, so that its first run is like the others. What
+ * cannot be planned is told by that run. Takes g. */
+static rq_status create_planned(rq_session **out, rq_graph *g, const rq_session_cfg *cfg, rq_err *err)
+{
+    rq_session *s;
+    RQ_TRY(create_of(&s, g, cfg, err));
+    const rq_status st = rq_session_prepare(s, NULL, 0, NULL);
+    if (st == RQ_NO_MEMORY) {
+        rq_session_destroy(s);
+        return rq_fail(err, st, "out of memory planning the graph");
+    }
+    *out = s;
+    return RQ_OK;
+}
+
 rq_status rq_session_load(rq_session **out, const char *path, const rq_session_cfg *cfg, rq_err *err)
 {
     rq_graph *g;
     RQ_TRY(rq_load(&g, path, err));
-    return create_of(out, g, cfg, err);
+    return create_planned(out, g, cfg, err);
 }
 
 rq_status rq_session_load_memory(rq_session **out, const void *data, size_t size, const rq_session_cfg *cfg,
@@ -118,7 +133,7 @@ rq_status rq_session_load_memory(rq_session **out, const void *data, size_t size
 {
     rq_graph *g;
     RQ_TRY(rq_load_memory(&g, data, size, err));
-    return create_of(out, g, cfg, err);
+    return create_planned(out, g, cfg, err);
 }
 
 rq_status rq_session_share(rq_session **out, const rq_session *s, const rq_session_cfg *cfg, rq_err *err)

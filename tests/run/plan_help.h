@@ -101,6 +101,8 @@ static inline rq_status see_reals(void *arg, const char *value, const rq_tensor 
     return see_codes(arg, value, t, NULL, err);
 }
 
+static bool plan_spec; /* rounding by the definition */
+
 /* tap: a value seen as codes and as reals, or RQ_NONE. Twice, so that the second run has the plan of the first. cpu: with its kernels. */
 static inline void run_plan_on(unsigned cpu, rq_graph *g, unsigned plain, rq_id tap, const rq_tensor *x, ran *r)
 {
@@ -111,6 +113,7 @@ static inline void run_plan_on(unsigned cpu, rq_graph *g, unsigned plain, rq_id 
     rq_tap taps[2] = { { .value = tap, .fn_codes = see_codes, .arg = r }, { .value = tap, .fn = see_reals, .arg = r } };
     memset(r, 0, sizeof *r);
     rq_kernels_init(&k, cpu);
+    k.spec = plan_spec;
     rq_op product;
     bind_product(g, &product);
     if (rq_program_create(&p, g, &cfg, &k, NULL, NULL, &err))

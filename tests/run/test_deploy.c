@@ -16,7 +16,8 @@
 #include "base/rng.h"
 #include "requant/session.h"
 
-#define QUANTIZED "tests/golden/onnx/static_quant/depthwise_qdq_u8s8.onnx" /* x f32[n,1,8,8] -> y f32[n,10] */
+#define QUANTIZED "tests/golden/onnx/static_quant/depthwise_qdq_u8s8.onnx"      /* x f32[n,1,8,8] -> y f32[n,10] */
+#define FIXED "tests/golden/onnx/qdq/chain_conv_relu_conv_pool_flatten_u8.onnx" /* x f32[1,3,8,8] -> y */
 #define FLOAT "models/digits-cnn.onnx" /* image f32[batch,1,8,8] -> logits f32[batch,10] */
 
 enum { MOST = 9, IN = 64, OUT = 10, THREADS = 2 };
@@ -118,6 +119,47 @@ static void sizes_are_open_until_planned(void **state)
     assert_true(y.shape.rank == 2 && y.shape.dim[0] == 3 && y.shape.dim[1] == OUT);
     assert_true(rq_session_arena_bytes(s) > 0);
     rq_session_destroy(s);
+}
+
+/* A model that states its sizes is planned when it is loaded: its first run asks for no memory. One that does not, is not. */
+static void what_states_its_sizes_is_planned_at_once(void **state)
+{
+    (void)state;
+    const size_t before = rq_mem_live();
+    rq_session *s = load(FIXED, 1);
+    rq_err err = { 0 };
+    assert_true(rq_session_arena_bytes(s) > 0);
+    const rq_value_info x = rq_session_input(s, 0), y = rq_session_output(s, 0);
+    assert_true(x.dtype == RQ_DTYPE_F32 && y.dtype == RQ_DTYPE_F32 && rq_shape_is_known(&y.shape));
+    float in[512], first[512], again[512];
+    assert_true(rq_shape_count(&x.shape) <= 512 && rq_shape_count(&y.shape) <= 512);
+    for (int i = 0; i < 512; i++)
+        in[i] = pictures[i % (MOST * IN)];
+    const rq_tensor from = rq_tensor_view(x.dtype, &x.shape, in), to = rq_tensor_view(y.dtype, &y.shape, first);
+    assert_int_equal(rq_session_bind_input(s, x.name, &from, &err), RQ_OK);
+    assert_int_equal(rq_session_bind_output(s, y.name, &to, &err), RQ_OK);
+    rq_mem_fail_after(1, true);
+    const rq_status st = rq_session_run_bound(s, &err);
+    const size_t asked = rq_mem_fail_after(0, false);
+    assert_int_equal(st, RQ_OK);
+    assert_int_equal(asked, 0);
+    rq_graph *g;
+    rq_session *late;
+    rq_tensor out;
+    assert_int_equal(rq_load(&g, FIXED, &err), RQ_OK);
+    assert_int_equal(rq_session_create(&late, g, NULL, &err), RQ_OK);
+    assert_int_equal(rq_session_arena_bytes(late), 0);
+    assert_int_equal(rq_session_run(late, &(rq_feed) { x.name, from }, 1, &out, &err), RQ_OK);
+    memcpy(again, out.data, out.bytes);
+    assert_memory_equal(again, first, to.bytes);
+    rq_tensor_release(&out);
+    rq_session_destroy(late);
+    rq_graph_destroy(g);
+    rq_session_destroy(s);
+    s = load(QUANTIZED, 1);
+    assert_int_equal(rq_session_arena_bytes(s), 0);
+    rq_session_destroy(s);
+    assert_int_equal(rq_mem_live(), before);
 }
 
 /* ---- buffers ---- */
@@ -350,6 +392,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_file_and_its_bytes_are_one_model),
         cmocka_unit_test(sizes_are_open_until_planned),
+        cmocka_unit_test(what_states_its_sizes_is_planned_at_once),
         cmocka_unit_test(bound_buffers_are_read_and_written_in_place),
         cmocka_unit_test(what_does_not_fit_is_said),
         cmocka_unit_test(sessions_of_a_model_hold_its_weights_once),

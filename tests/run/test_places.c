@@ -169,6 +169,16 @@ static rq_graph *random_graph(maker *m)
     return m->g;
 }
 
+/* The levels in turn; the best one where the machine lacks it. */
+static unsigned level_of(int round)
+{
+    unsigned cpu;
+    int levels = 0;
+    while (rq_cpu_level(levels, &cpu))
+        levels++;
+    return rq_cpu_level(round % (levels + 1), &cpu) && (cpu & rq_cpu_detect()) == cpu ? cpu : rq_cpu_detect();
+}
+
 static void random_graphs_give_the_same_bits(void **state)
 {
     (void)state;
@@ -176,7 +186,6 @@ static void random_graphs_give_the_same_bits(void **state)
                                        { 2, 8, 1, 1 }, { 1, 20, 3, 9 }, { 1, 64, 1, 5 } };
     maker m = { 0 };
     rq_rng_seed(&m.rng, 11);
-    unsigned cpu;
     int taken = 0, spread = 0, copies = 0, plain_copies = 0;
     size_t bytes = 0, plain_bytes = 0;
     for (int round = 0; round < 400; round++) {
@@ -186,11 +195,7 @@ static void random_graphs_give_the_same_bits(void **state)
         rq_tensor x = random_reals(&m.rng, &s);
         const rq_id tap = round % 3 ? RQ_NONE : (rq_id)below(&m, (uint64_t)g->n_values);
         ran want, got;
-        int levels = 0;
-        while (rq_cpu_level(levels, &cpu))
-            levels++;
-        if (round % 2 || !rq_cpu_level(round / 2 % levels, &cpu) || (cpu & rq_cpu_detect()) != cpu)
-            cpu = rq_cpu_detect();
+        const unsigned cpu = level_of(round);
         run_plan_on(cpu, g, RQ_PLAIN_NO_LAST | RQ_PLAIN_STEPS | RQ_PLAIN_PLACES, tap, &x, &want);
         assert_int_equal(want.taken + want.spread + want.posts, 0);
         for (unsigned plain = 0; plain < 8; plain++) {
@@ -213,9 +218,93 @@ static void random_graphs_give_the_same_bits(void **state)
     assert_true(bytes < plain_bytes);
 }
 
+/* ---- rows that leave room between pixels ---- */
+
+enum { CHANNELS = 12 };
+
+static rq_id conv(maker *m, rq_id x, int64_t out, int64_t kernel, int64_t group)
+{
+    char name[16];
+    const int64_t dim[4] = { out, CHANNELS / group, kernel, kernel }, pad = kernel / 2;
+    double w[48 * CHANNELS * 25], bias[48];
+    for (int64_t i = 0; i < out * dim[1] * kernel * kernel; i++)
+        w[i] = (double)rq_rng_f32(&m->rng) - 0.5;
+    for (int64_t i = 0; i < out; i++)
+        bias[i] = (double)rq_rng_f32(&m->rng) - 0.5;
+    const rq_id weight = build_const(m->g, name_of(m, name), RQ_DTYPE_F32, 4, dim, w);
+    annotate(m->g, weight, below(m, 2) ? RQ_DTYPE_S8 : RQ_DTYPE_U8, 1 / 254.0f, below(m, 2) ? 0 : 3);
+    const rq_id b = build_const(m->g, name_of(m, name), RQ_DTYPE_F32, 1, &out, bias);
+    const rq_id y = node(m, "Conv", 3, (rq_id[]) { x, weight, b }, false);
+    assert_int_equal(rq_attr_set_ints(m->g, m->g->n_nodes - 1, "pads", (int64_t[]) { pad, pad, pad, pad }, 4), RQ_OK);
+    assert_int_equal(rq_attr_set_int(m->g, m->g->n_nodes - 1, "group", group), RQ_OK);
+    return y;
+}
+
+static rq_id branch(maker *m, rq_id x)
+{
+    static const int64_t kernels[] = { 1, 3, 5 }, groups[] = { 1, 2, 3, 4, 6, 12 }, outs[] = { 12, 24, 36, 48 };
+    rq_id y = x;
+    switch (below(m, 6)) {
+    case 0:
+        y = node(m, below(m, 2) ? "MaxPool" : "AveragePool", 1, &x, below(m, 2));
+        assert_int_equal(rq_attr_set_ints(m->g, m->g->n_nodes - 1, "kernel_shape", (int64_t[]) { 3, 3 }, 2), RQ_OK);
+        assert_int_equal(rq_attr_set_ints(m->g, m->g->n_nodes - 1, "pads", (int64_t[]) { 1, 1, 1, 1 }, 4), RQ_OK);
+        break;
+    case 1:
+        y = node(m, "Sigmoid", 1, &x, false);
+        break;
+    case 2: /* depthwise, with one output per channel or more */
+        y = conv(m, x, outs[below(m, 3)], kernels[below(m, 3)], CHANNELS);
+        break;
+    default:
+        y = conv(m, x, outs[below(m, 4)], kernels[below(m, 3)], groups[below(m, 5)]);
+    }
+    return below(m, 3) ? y : node(m, below(m, 2) ? "Relu" : "Sigmoid", 1, &y, false);
+}
+
+static void rows_leave_room_between_pixels(void **state)
+{
+    (void)state;
+    maker m = { 0 };
+    rq_rng_seed(&m.rng, 5);
+    int spread = 0;
+    for (int round = 0; round < 240; round++) {
+        m.g = build_graph(13);
+        m.n = m.names = 0;
+        m.d = below(&m, 2) ? RQ_DTYPE_U8 : RQ_DTYPE_S8;
+        m.same = below(&m, 2);
+        const int64_t dim[4] = { 1 + (int64_t)below(&m, 2), CHANNELS, 1 + (int64_t)below(&m, 9),
+                                 1 + (int64_t)below(&m, 40) };
+        memcpy(m.dim, dim, sizeof dim);
+        const rq_id x = build_input(m.g, "x", RQ_DTYPE_F32, 4, m.dim);
+        annotate(m.g, x, m.d, 0.03f, 5);
+        rq_id in[4];
+        const int n = 2 + (int)below(&m, 3);
+        for (int i = 0; i < n; i++)
+            in[i] = branch(&m, x);
+        const rq_id y = node(&m, "Concat", n, in, false);
+        assert_int_equal(rq_attr_set_int(m.g, m.g->n_nodes - 1, "axis", 1), RQ_OK);
+        build_output(m.g, y);
+        const rq_shape s = rq_shape_of(4, m.dim);
+        rq_tensor t = random_reals(&m.rng, &s);
+        ran want, got;
+        plan_spec = round % 5 == 4;
+        run_plan_on(level_of(round), m.g, RQ_PLAIN_STEPS | RQ_PLAIN_PLACES, RQ_NONE, &t, &want);
+        run_plan_on(level_of(round), m.g, 0, RQ_NONE, &t, &got);
+        plan_spec = false;
+        assert_same(&want, &got);
+        spread += got.spread;
+        release(&want), release(&got);
+        rq_tensor_release(&t);
+        rq_graph_destroy(m.g);
+    }
+    assert_true(spread > 200);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(rows_leave_room_between_pixels),
         cmocka_unit_test(random_graphs_give_the_same_bits),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
