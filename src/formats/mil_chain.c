@@ -1,5 +1,6 @@
 /* formats/mil_chain.c — an operation as several nodes: each step asks whether the one before went well, makes one node or constant,
  * and gives its name. */
+#include <assert.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -129,6 +130,21 @@ const char *rq_chain_node(rq_chain *c, const char *onnx, const char *const *in, 
     const char *out = NULL;
     rq_chain_nodes(c, onnx, in, n_in, &out, 1);
     return c->st ? NULL : out;
+}
+
+void rq_chain_push(rq_chain *c, const char *operand)
+{
+    assert(c->n_operands < RQ_CHAIN_OPERANDS);
+    c->operand[c->n_operands++] = operand;
+}
+
+const char *rq_chain_pop(rq_chain *c, const char *onnx, int n)
+{
+    const char *in[3];
+    assert(n <= 3 && n <= c->n_operands);
+    for (int i = 0; i < n; i++)
+        in[i] = c->operand[--c->n_operands];
+    return rq_chain_node(c, onnx, in, n);
 }
 
 void rq_chain_set_int(rq_chain *c, const char *name, int64_t v)

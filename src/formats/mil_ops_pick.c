@@ -121,8 +121,11 @@ static rq_status scatter(reader *r, const rq_mil_op *op)
     for (int i = 0; i < rank; i++)
         back[perm[i]] = i;
     const char *where = rq_n2(&c, "Unsqueeze", indices, rq_chain_const_ints(&c, (const int64_t[]) { -1 }, 1));
-    const char *y = axis ? scattered(&c, permuted(&c, data, perm, rank), where, permuted(&c, updates, perm, rank), -1)
-                         : scattered(&c, data, where, updates, -1);
+    if (axis) {
+        updates = permuted(&c, updates, perm, rank);
+        data = permuted(&c, data, perm, rank);
+    }
+    const char *y = scattered(&c, data, where, updates, -1);
     return rq_chain_end(&c, 0, permuted(&c, y, back, rank));
 }
 

@@ -17,13 +17,17 @@ rq_status rq_mil_rows_inputs(rq_mil_reader *r, const rq_mil_op *op, int n, const
 
 /* ---- chains (mil_chain.c); values are names in r->g ---- */
 
+enum { RQ_CHAIN_OPERANDS = 32 };
+
 typedef struct rq_chain {
     rq_mil_reader *r;
     const rq_mil_op *op;
     rq_status st;
-    int n;     /* values made so far */
-    int first; /* values of the graph before them */
-    int id;    /* the last node */
+    int n;                                  /* values made so far */
+    int first;                              /* values of the graph before them */
+    int id;                                 /* the last node */
+    const char *operand[RQ_CHAIN_OPERANDS]; /* of nodes that are being written: rq_n2, rq_n3 */
+    int n_operands;
 } rq_chain;
 
 rq_chain rq_chain_begin(rq_mil_reader *r, const rq_mil_op *op);
@@ -98,14 +102,13 @@ static inline const char *rq_n1(rq_chain *c, const char *onnx, const char *a)
     return rq_chain_node(c, onnx, &a, 1);
 }
 
-static inline const char *rq_n2(rq_chain *c, const char *onnx, const char *a, const char *b)
-{
-    return rq_chain_node(c, onnx, (const char *const[]) { a, b }, 2);
-}
+/* The last operand is made first, whatever order the compiler gives arguments: names and nodes are the same on every machine. */
+#define rq_n2(c, onnx, a, b) (rq_chain_push(c, b), rq_chain_push(c, a), rq_chain_pop(c, onnx, 2))
+#define rq_n3(c, onnx, a, b, d)                                                                                        \
+    (rq_chain_push(c, d), rq_chain_push(c, b), rq_chain_push(c, a), rq_chain_pop(c, onnx, 3))
 
-static inline const char *rq_n3(rq_chain *c, const char *onnx, const char *a, const char *b, const char *d)
-{
-    return rq_chain_node(c, onnx, (const char *const[]) { a, b, d }, 3);
-}
+void rq_chain_push(rq_chain *c, const char *operand);
+/* The node of the n operands that were pushed last, the first of them on top. */
+const char *rq_chain_pop(rq_chain *c, const char *onnx, int n);
 
 #endif

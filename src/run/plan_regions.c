@@ -331,7 +331,7 @@ static rq_status make_state(regions *r, int32_t y, origin root, void **state)
                                 .channels = n_channels(r, root),
                                 .inner = rq_shape_span(&lies, axis + 1, lies.rank),
                                 .turned = is_last(root.form) && !is_last(y) };
-    void *table;
+    void *table = NULL;
     rq_status st = make_table(r, y, root, &table);
     if (!st && rq_int_table_from(table, &how, state))
         st = rq_plan_no_memory(r->b);
