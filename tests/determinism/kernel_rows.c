@@ -281,7 +281,8 @@ DEPTHWISE(s16, false)
 /* ---- layouts and pools ---- */
 
 enum { PLANES = 19, PIXELS = 54 }; /* PLANES * PIXELS <= N */
-#define LAYOUT(sign) (&(const rq_relayout) { k, NULL, 1, PLANES, PIXELS, sign, 0.3f, 7 })
+#define LAYOUT(sign)                                                                                                   \
+    (&(const rq_relayout) { .k = k, .n = 1, .c = PLANES, .s = PIXELS, .is_signed = sign, .scale = 0.3f, .zp = 7 })
 
 ROW(transpose8, 29 * 35, k->transpose8(out, 29, d->a, 35, 29, 35, 0x80))
 ROW(transpose8_by_3, 3 * 340, k->transpose8(out, 340, d->a, 3, 340, 3, 0))

@@ -85,7 +85,14 @@ static void images_go_there_and_back(void **state)
             for (int sign = 0; sign < 2; sign++) {
                 const int64_t n = sizes[t][0], c = sizes[t][1], s = sizes[t][2];
                 const size_t all = (size_t)(n * c * s);
-                const rq_relayout r = { &k, sign ? NULL : threads, n, c, s, sign, 0.037f, sign ? -5 : 120 };
+                const rq_relayout r = { .k = &k,
+                                        .threads = sign ? NULL : threads,
+                                        .n = n,
+                                        .c = c,
+                                        .s = s,
+                                        .is_signed = sign,
+                                        .scale = 0.037f,
+                                        .zp = sign ? -5 : 120 };
                 uint8_t *x = random_bytes(&rng, all), *y = malloc(all + !all), *back = malloc(all + !all);
                 float *reals = malloc((all + !all) * sizeof *reals), *got = malloc((all + !all) * sizeof *got);
                 assert_true(y && back && reals && got);
