@@ -205,6 +205,16 @@ static rq_status start_segment(rq_planner *b, int from)
     return RQ_OK;
 }
 
+/* What a run must do for the outputs of s beforehand. */
+static void note_outputs(const rq_planner *b, rq_step *s)
+{
+    for (int i = 0; i < s->args.n_out; i++)
+        if (s->out_form[i] >= 0) {
+            s->late |= b->p->forms[s->out_form[i]].made_late;
+            s->packed |= rq_plan_is_packed(&b->p->forms[s->out_form[i]]);
+        }
+}
+
 /* Steps that do the work of others, places, and what is left to run. */
 static rq_status finish(rq_planner *b)
 {
@@ -228,8 +238,10 @@ static rq_status finish(rq_planner *b)
     if (!seg->run || rq_memory_plan(b->p, seg) || rq_bind_plan(b->p, seg) || rq_bind_views(b->p, seg))
         return rq_plan_no_memory(b);
     for (int i = 0; i < seg->n_steps; i++)
-        if (!seg->steps[i].gone)
+        if (!seg->steps[i].gone) {
             seg->run[seg->n_run++] = i;
+            note_outputs(b, &seg->steps[i]);
+        }
     rq_plan_bind_posts(b);
     return RQ_OK;
 }

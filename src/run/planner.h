@@ -43,6 +43,12 @@ static inline rq_form *rq_plan_form(rq_planner *b, rq_id value, rq_form_kind kin
 {
     return &b->p->forms[rq_form_id(value, kind)];
 }
+/* Codes of less than a byte. */
+static inline bool rq_plan_is_packed(const rq_form *f)
+{
+    return !f->made_late && f->t.dtype != RQ_DTYPE_NONE && rq_dtype_bits(f->t.dtype) > 0 &&
+           rq_dtype_bits(f->t.dtype) < 8;
+}
 /* The form that says what a value's size is, whichever exists; NULL: none does. */
 const rq_form *rq_plan_any_form(rq_planner *b, rq_id value);
 /* Where the reals of a node's output go first: rounded afterwards when the value is annotated. */

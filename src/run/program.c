@@ -253,7 +253,7 @@ static rq_status run_operator(rq_program *p, rq_step *s, rq_err *err)
     s->args.err = err;
     s->args.run_subgraph = run_subgraph;
     s->args.runner = &r;
-    for (int i = 0; i < s->args.n_out; i++)
+    for (int i = 0; i < s->args.n_out && s->late; i++)
         if (s->out_form[i] >= 0 && p->forms[s->out_form[i]].made_late)
             rq_tensor_release(&p->forms[s->out_form[i]].t);
     if (err)
@@ -305,15 +305,15 @@ static void clear_ends(const rq_program *p, const rq_step *s)
 {
     for (int i = 0; i < s->args.n_out; i++) {
         const rq_form *f = s->out_form[i] >= 0 ? &p->forms[s->out_form[i]] : NULL;
-        const int bits = f && !f->made_late && f->t.bytes ? rq_dtype_bits(f->t.dtype) : 0;
-        if (bits > 0 && bits < 8)
+        if (f && rq_plan_is_packed(f) && f->t.bytes)
             f->t.u8[f->t.bytes - 1] = 0;
     }
 }
 
 static rq_status run_step(rq_program *p, rq_step *s, rq_err *err)
 {
-    clear_ends(p, s);
+    if (s->packed)
+        clear_ends(p, s);
     double start = p->cfg->profile ? rq_clock_ms() : 0;
     if (s->kind == RQ_STEP_OP)
         RQ_TRY(run_operator(p, s, err));

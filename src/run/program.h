@@ -57,6 +57,8 @@ typedef struct rq_step {
     uint8_t (*moved)[256]; /* RQ_MODE_CODES: a table per output, where parameters change on the way; NULL: nowhere */
     int32_t *other_form;   /* [n_post] second operands of args.post, -1: none */
     bool gone;             /* others do its work: it does not run */
+    bool late;             /* it creates an output at each run */
+    bool packed;           /* an output of codes of less than a byte, which may end within one */
     size_t scratch;
     struct rq_program **child; /* [n_attr] of subgraphs, made when first run */
     double ms, macs;
