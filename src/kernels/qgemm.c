@@ -39,8 +39,7 @@ typedef struct run_state {
     int64_t products;
     int64_t fewer_at;    /* the column from which panels have one vector less */
     size_t column_bytes; /* of packed weights */
-    bool tiled;          /* codes that need no more than an addend per row and a multiplier per column */
-    bool plain;          /* and no addend */
+    bool plain;          /* codes that need no more than an addend per row and a multiplier per column */
     /* What tiles begin with and multipliers of the last panel of the first product, where it is not full. */
     int32_t last_add[RQ_QGEMM_MAX_COLUMNS];
     float last_m[RQ_QGEMM_MAX_COLUMNS];
@@ -108,6 +107,7 @@ static void run_tile(const run_state *s, const uint8_t *const *x, int64_t i, int
         const rq_qgemm_codes codes = { .y = (uint8_t *)o->y + i * o->ld + j0,
                                        .ldy = (size_t)o->ld,
                                        .columns = p->real,
+                                       .row_add = o->row_add ? o->row_add + i : NULL,
                                        .m = m,
                                        .zp = o->zp,
                                        .lo = o->lo,
@@ -117,7 +117,7 @@ static void run_tile(const run_state *s, const uint8_t *const *x, int64_t i, int
     }
     _Alignas(64) int32_t c[RQ_QGEMM_MAX_ROWS * RQ_QGEMM_MAX_COLUMNS];
     k->qgemm.tile(c, (size_t)p->padded, x, (size_t)g->runs, (size_t)g->run, w, init, n, p->vectors);
-    if (s->tiled) {
+    if (s->plain) {
         k->requantize_tile((uint8_t *)o->y + i * o->ld + j0, (size_t)o->ld, c, (size_t)p->padded, (size_t)n,
                            (size_t)p->real, o->row_add ? o->row_add + i : NULL, o->col_m + j0, o->zp, o->lo, o->hi);
         return;
@@ -211,9 +211,8 @@ void rq_qgemm_run(const rq_qgemm *g, rq_threads *t)
     s.column_bytes = rq_qgemm_w_bytes(isa, g->runs, g->run, isa->lanes) / (size_t)isa->lanes;
     s.out.col_add = NULL;
     s.products = max64(g->products, 1);
-    s.tiled =
+    s.plain =
         o->kind == RQ_QGEMM_CODES && o->col_m && !o->row_m && !o->col_unit && !o->col_zero && !o->row_zero && !o->add;
-    s.plain = s.tiled && !o->row_add;
     const double work = (double)g->rows * (double)g->columns * (double)(g->runs * g->run) * (double)s.products;
     pad_last(&s);
     cut(&s, work);

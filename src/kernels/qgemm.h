@@ -25,12 +25,14 @@ struct rq_kernels;
 
 enum { RQ_QGEMM_MAX_ROWS = 32, RQ_QGEMM_MAX_COLUMNS = 64, RQ_QGEMM_MAX_KR = 64 };
 
-/* Sums that become codes before they leave the registers: y[q * ldy + j] = clamp(rne(f32(s) * m[j]) + zp, lo, hi), j < columns. */
+/* Sums that become codes before they leave the registers: y[q * ldy + j] = clamp(rne(f32(s + row_add[q]) * m[j]) + zp, lo, hi),
+ * j < columns. */
 typedef struct rq_qgemm_codes {
     uint8_t *y;
     size_t ldy;
     int columns;
-    const float *m; /* [vectors * lanes] */
+    const int32_t *row_add; /* [rows]; NULL: nothing */
+    const float *m;         /* [vectors * lanes] */
     int32_t zp, lo, hi;
 } rq_qgemm_codes;
 

@@ -54,6 +54,9 @@ static inline __attribute__((always_inline)) void codes_of(const rq_qgemm_codes 
     const bool part = o->columns < vectors * 16;
     const size_t ldy = part ? (size_t)(vectors * 16) : o->ldy;
     uint8_t *y = part ? whole : o->y;
+    if (o->row_add)
+        UNROLL for (int q = 0; q < rows; q++) UNROLL for (int v = 0; v < vectors; v++) s[q][v] =
+            _mm512_add_epi32(s[q][v], _mm512_set1_epi32(o->row_add[q]));
     if (vectors == 2)
         UNROLL for (int q = 0; q < rows; q += 2, y += 2 * ldy)
         {

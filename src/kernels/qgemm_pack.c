@@ -89,6 +89,29 @@ static void pack_quads(uint8_t *dst, int gap, const source *s, const uint8_t *sr
         memset(dst + gap * j, 0, 4);
 }
 
+/* Two rows of bytes to columns of two. */
+static void interleave_two(uint8_t *restrict dst, const uint8_t *restrict src, int64_t stride, int n, uint8_t flip)
+{
+    const uint8_t *r1 = src + stride;
+    for (int j = 0; j < n; j++) {
+        dst[2 * j] = src[j] ^ flip;
+        dst[2 * j + 1] = r1[j] ^ flip;
+    }
+}
+
+/* Two deep of bytes, all there. */
+static void pack_pairs(uint8_t *dst, const source *s, const uint8_t *src)
+{
+    if (s->col_stride == 1)
+        interleave_two(dst, src, s->k_stride, s->real, s->flip);
+    else
+        for (int j = 0; j < s->real; j++, src += s->col_stride) {
+            dst[2 * j] = src[0] ^ s->flip;
+            dst[2 * j + 1] = src[s->k_stride] ^ s->flip;
+        }
+    memset(dst + 2 * s->real, 0, (size_t)(2 * (s->padded - s->real)));
+}
+
 /* One step of any other depth, widened or not. */
 static void pack_step(const rq_qgemm_isa *g, void *dst, const source *s, const uint8_t *src, int64_t k)
 {
@@ -119,6 +142,8 @@ static void pack_panel(const rq_qgemm_isa *g, uint8_t *dst, const source *s, int
             else if (g->w_bytes == 1 && g->kr == 8)
                 for (int i = 0; i < 8; i += 4)
                     pack_quads(dst + i, 8, s, src, min64(k + i, s->run));
+            else if (g->w_bytes == 1 && g->kr == 2 && k + 2 <= s->run)
+                pack_pairs(dst, s, src + k * s->k_stride);
             else
                 pack_step(g, dst, s, src, k);
         }

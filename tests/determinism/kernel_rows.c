@@ -197,6 +197,7 @@ PRODUCTS(qgemm_codes, 29, 1, 130, 33, CODES, .col_add = d->add, .col_m = d->m)
 PRODUCTS(qgemm_reals, 15, 1, 64, 64, .kind = RQ_QGEMM_F32, .col_add = d->add, .col_m = d->m)
 PRODUCTS(qgemm_one_row, 1, 1, 515, 200, CODES, .col_add = d->add, .col_m = d->m)
 PRODUCTS(qgemm_pieces, 19, 9, 21, 50, CODES, .col_m = d->m)
+PRODUCTS(qgemm_row_addends, 29, 1, 65, 70, CODES, .col_add = d->add, .row_add = d->acc, .col_m = d->m)
 PRODUCTS(qgemm_row_multipliers, 19, 3, 11, 37, CODES, SUM_OF_ALL, .row_m = d->m)
 PRODUCTS(qgemm_all_to_reals, 11, 2, 35, 70, .kind = RQ_QGEMM_F32, SUM_OF_ALL, .row_m = d->m, .col_m = d->m + 50,
          .col_bias = d->x)
@@ -331,6 +332,7 @@ int main(void)
         NAMED(qgemm_reals),
         NAMED(qgemm_one_row),
         NAMED(qgemm_pieces),
+        NAMED(qgemm_row_addends),
         NAMED(qgemm_row_multipliers),
         NAMED(qgemm_all_to_reals),
         NAMED(qgemm_definition),

@@ -247,6 +247,22 @@ static void check_results(const job *j, rq_qgemm g, rq_threads *threads, rq_rng 
         assert_memory_equal(&yf[i * ld + c], &want, sizeof want);
     }
 
+    /* weights with one zero point: addends of rows and columns */
+    g.out = (rq_qgemm_out) { .kind = RQ_QGEMM_CODES,
+                             .y = y8,
+                             .ld = ld,
+                             .col_add = j->col_add,
+                             .row_add = j->row_add,
+                             .col_m = j->col_m,
+                             .zp = 5,
+                             .hi = 250 };
+    rq_qgemm_run(&g, threads);
+    EACH
+    {
+        const uint32_t s = (uint32_t)j->sum[i * columns + c] + (uint32_t)j->row_add[i] + (uint32_t)j->col_add[c];
+        assert_int_equal(y8[i * ld + c], rq_quantize_acc((int32_t)s, j->col_m[c], 5, 0, 250));
+    }
+
     /* weights with zero points of their own, to s8: the sums of rows, multipliers per column alone */
     g.out = (rq_qgemm_out) { .kind = RQ_QGEMM_CODES,
                              .y = y8,
