@@ -1,6 +1,8 @@
 /* tests/run/test_places.c — bytes that serve twice: random graphs that put together, cut, turn and work element by element give the same bits
  * whether outputs take the place of inputs, parts are made in the whole and turned tensors are views, or each has a place of its own; counts of what is left to
  * copy; blocks are smaller. */
+#include <math.h>
+
 #include "run/plan_help.h"
 
 /* ---- random graphs ---- */
@@ -301,9 +303,72 @@ static void rows_leave_room_between_pixels(void **state)
     assert_true(spread > 200);
 }
 
+/* ---- the caller's memory ---- */
+
+/* Reals put together, cut and worked on in place, where the caller wants them: another place in each run, or none. */
+static void bound_outputs_are_made_where_they_are_wanted(void **state)
+{
+    (void)state;
+    const int64_t dim[4] = { 2, 3, 4, 5 };
+    enum { N = 120 };
+    rq_graph *g = build_graph(17);
+    const rq_id x = build_input(g, "x", RQ_DTYPE_F32, 4, dim);
+    const rq_id a = build_node(g, "Exp", "a", RQ_DTYPE_F32, 1, &x), b = build_node(g, "Relu", "b", RQ_DTYPE_F32, 1, &a);
+    const rq_id c = build_node(g, "Neg", "c", RQ_DTYPE_F32, 1, &b), d = build_node(g, "Abs", "d", RQ_DTYPE_F32, 1, &x);
+    const rq_id y = build_node(g, "Concat", "y", RQ_DTYPE_F32, 2, (rq_id[]) { c, d });
+    assert_int_equal(rq_attr_set_int(g, g->n_nodes - 1, "axis", 0), RQ_OK);
+    const rq_id lo = build_const(g, "lo", RQ_DTYPE_S64, 1, (int64_t[]) { 1 }, (double[]) { 1 }),
+                hi = build_const(g, "hi", RQ_DTYPE_S64, 1, (int64_t[]) { 1 }, (double[]) { 3 });
+    const rq_id z = build_node(g, "Slice", "z", RQ_DTYPE_F32, 3, (rq_id[]) { y, lo, hi });
+    build_output(g, y), build_output(g, z), build_output(g, d);
+    const rq_session_cfg cfg = { 0 };
+    const rq_shape s = rq_shape_of(4, dim), twice = rq_shape_of(4, (int64_t[]) { 4, 3, 4, 5 });
+    rq_kernels k;
+    rq_program *p;
+    rq_err err = { 0 };
+    rq_rng rng;
+    rq_rng_seed(&rng, 9);
+    rq_kernels_init(&k, rq_cpu_detect());
+    rq_ops_bind(g);
+    assert_int_equal(rq_program_create(&p, g, &cfg, &k, NULL, NULL, &err), RQ_OK);
+    float room[2][2 * N], cut[2][N], part[N];
+    for (int round = 0; round < 6; round++) {
+        rq_tensor in = random_reals(&rng, &s), out[3];
+        rq_tensor bound[3] = { 0 };
+        const int at = round % 3;
+        if (at < 2) { /* y moves; z is bound or not; d is bound, though it is a part of y */
+            bound[0] = rq_tensor_view(RQ_DTYPE_F32, &twice, room[at]);
+            if (round < 3)
+                bound[1] = rq_tensor_view(RQ_DTYPE_F32, &s, cut[at]);
+            bound[2] = rq_tensor_view(RQ_DTYPE_F32, &s, part);
+            p->bound = bound;
+            memset(room, 0xee, sizeof room), memset(cut, 0xee, sizeof cut), memset(part, 0xee, sizeof part);
+        }
+        assert_int_equal(rq_program_run(p, &in, at < 2 ? NULL : out, &err), RQ_OK);
+        const float *got = at < 2 ? room[at] : out[0].f32, *got_z = at < 2 ? cut[at] : out[1].f32,
+                    *got_d = at < 2 ? part : out[2].f32;
+        for (int i = 0; i < N; i++) {
+            const float neg = got[i], abs = in.f32[i] < 0 ? -in.f32[i] : in.f32[i];
+            assert_true(neg < 0 && logf(-neg) - in.f32[i] < 1e-4F && in.f32[i] - logf(-neg) < 1e-4F);
+            assert_true(got[N + i] == abs && got_d[i] == abs);
+            if (at == 2 || round < 3)
+                assert_true(got_z[i] == got[N / 2 + i]);
+        }
+        if (at < 2)
+            assert_true(room[1 - at][0] != got[0]); /* nobody touched the other */
+        for (int i = 0; i < 3 && at == 2; i++)
+            rq_tensor_release(&out[i]);
+        rq_tensor_release(&in);
+        p->bound = NULL;
+    }
+    rq_program_destroy(p);
+    rq_graph_destroy(g);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(bound_outputs_are_made_where_they_are_wanted),
         cmocka_unit_test(rows_leave_room_between_pixels),
         cmocka_unit_test(random_graphs_give_the_same_bits),
     };
