@@ -286,6 +286,7 @@ void rq_plan_segment_destroy(rq_program *p, rq_segment *seg)
     }
     rq_packs_hand_on(&p->packs, &seg->packs);
     rq_mem_free(seg->steps);
+    rq_mem_free(seg->frees);
     rq_mem_free(seg->keys);
     rq_mem_free(seg->made);
     rq_mem_free(seg->block);

@@ -223,21 +223,33 @@ static rq_status slice(rq_planner *b, const rq_node *n, const rq_shape *y, bool 
 
 /* ---- */
 
+/* The node stands in reports, though no step does it. */
+static rq_status note(rq_planner *b, const rq_node *n)
+{
+    rq_segment *s = b->seg;
+    if (!rq_mem_grow(&s->frees, s->n_frees, &s->cap_frees, sizeof *s->frees))
+        return rq_plan_no_memory(b);
+    s->frees[s->n_frees++] = (rq_free_node) { n, s->n_steps, rq_graph_qparams(b->p->g, n->in[0]) != NULL };
+    return RQ_OK;
+}
+
 rq_status rq_plan_view(rq_planner *b, const rq_node *n, const rq_plan_sizes *s, bool *done)
 {
     *done = false;
     if (n->n_in < 1 || n->in[0] == RQ_NONE || n->n_out < 1 || n->out[0] == RQ_NONE || !keeps_codes(b, n))
         return RQ_OK;
     const bool one = n->n_out == 1 || n->out[1] == RQ_NONE;
-    if (one && (n->row->flags & RQ_OP_VIEW || is_idle_cast(b, n, s)))
+    if (one && is_idle_cast(b, n, s))
         return reshape(b, n, &s->shape[0], done);
-    if (b->p->plain & RQ_PLAIN_PLACES)
+    if (one && n->row->flags & RQ_OP_VIEW)
+        RQ_TRY(reshape(b, n, &s->shape[0], done));
+    else if (b->p->plain & RQ_PLAIN_PLACES)
         return RQ_OK;
-    if (is(n, "Transpose"))
-        return transpose(b, n, &s->shape[0], done);
-    if (is(n, "Split"))
-        return split(b, n, s, done);
-    if (is(n, "Slice"))
-        return slice(b, n, &s->shape[0], done);
-    return RQ_OK;
+    else if (is(n, "Transpose"))
+        RQ_TRY(transpose(b, n, &s->shape[0], done));
+    else if (is(n, "Split"))
+        RQ_TRY(split(b, n, s, done));
+    else if (is(n, "Slice"))
+        RQ_TRY(slice(b, n, &s->shape[0], done));
+    return *done ? note(b, n) : RQ_OK;
 }

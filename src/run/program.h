@@ -70,10 +70,18 @@ typedef struct rq_key { /* what a segment was planned for */
     rq_tensor seen;
 } rq_key;
 
+typedef struct rq_free_node { /* that costs nothing: its outputs are views; for reports */
+    const rq_node *node;
+    int at; /* before this step */
+    bool codes;
+} rq_free_node;
+
 typedef struct rq_segment {
     rq_arena arena;
     rq_step *steps;
     int n_steps, cap_steps;
+    rq_free_node *frees;
+    int n_frees, cap_frees;
     int32_t *run; /* [n_run] steps that are done, in order */
     int n_run;
     int next_node; /* position in order where the next segment starts */

@@ -193,43 +193,73 @@ static double moved_bytes(const rq_program *p, const rq_step *s)
     return sum;
 }
 
+static rq_status add_layer(rq_session *s, rq_layer_info layer)
+{
+    if (!rq_mem_grow(&s->layers, s->n_layers, &s->cap_layers, sizeof *s->layers))
+        return RQ_NO_MEMORY;
+    s->layers[s->n_layers++] = layer;
+    return RQ_OK;
+}
+
+/* Nodes that cost nothing, from *at on, which stand before step `before`. */
+static rq_status list_free(rq_session *s, const rq_program *p, const rq_segment *seg, int *at, int before)
+{
+    for (; *at < seg->n_frees && seg->frees[*at].at <= before; ++*at) {
+        const rq_node *n = seg->frees[*at].node;
+        RQ_TRY(add_layer(s, (rq_layer_info) { .name = n->name,
+                                              .op = n->op,
+                                              .output = p->g->values[n->out[0]].name,
+                                              .integer = seg->frees[*at].codes }));
+    }
+    return RQ_OK;
+}
+
+static rq_layer_info layer_of(const rq_program *p, const rq_step *step, double ms, double bytes)
+{
+    /* what others do is part of a look-up, or of a product: on codes */
+    rq_layer_info l = { .name = "",
+                        .output = "",
+                        .ms = ms,
+                        .macs = step->macs,
+                        .bytes = bytes,
+                        .integer = step->gone || step->mode != RQ_MODE_REAL };
+    if (step->kind != RQ_STEP_OP) {
+        l.name = l.output = p->g->values[step->value].name;
+        l.op = step->kind == RQ_STEP_DEQUANTIZE ? "DequantizeLinear" : "QuantizeLinear";
+        return l;
+    }
+    const rq_node *n = step->args.node;
+    l.name = n->name;
+    l.op = n->op;
+    l.reason_float = step->gone ? NULL : step->reason;
+    l.integer = l.integer && !l.reason_float;
+    if (n->n_out && n->out[0] != RQ_NONE)
+        l.output = p->g->values[n->out[0]].name;
+    return l;
+}
+
 /* A change of order is no layer: its time and bytes are those of the layer it is made for, at the end of the one before. */
 static rq_status list_layers(rq_session *s, const rq_program *p)
 {
     double ms = 0, bytes = 0;
-    for (int i = 0; i < p->n_segs; i++)
-        for (int k = 0; k < p->segs[i]->n_steps; k++) {
-            const rq_step *step = &p->segs[i]->steps[k];
-            if (step->kind == RQ_STEP_RELAYOUT) {
-                ms += step->ms;
-                bytes += moved_bytes(p, step);
+    for (int i = 0; i < p->n_segs; i++) {
+        const rq_segment *seg = p->segs[i];
+        int at = 0;
+        for (int k = 0; k < seg->n_steps; k++) {
+            const rq_step *step = &seg->steps[k];
+            RQ_TRY(list_free(s, p, seg, &at, k));
+            ms += step->ms;
+            bytes += moved_bytes(p, step);
+            if (step->kind == RQ_STEP_RELAYOUT)
                 continue;
-            }
-            if (!rq_mem_grow(&s->layers, s->n_layers, &s->cap_layers, sizeof *s->layers))
-                return RQ_NO_MEMORY;
-            rq_layer_info *l = &s->layers[s->n_layers++];
-            *l = (rq_layer_info) {
-                .name = "", .output = "", .ms = ms + step->ms, .macs = step->macs, .bytes = bytes + moved_bytes(p, step)
-            };
+            RQ_TRY(add_layer(s, layer_of(p, step, ms, bytes)));
             ms = bytes = 0;
-            /* what others do is part of a look-up, or of a product: on codes */
-            l->integer = step->gone || step->mode != RQ_MODE_REAL;
-            if (step->kind != RQ_STEP_OP) {
-                l->name = l->output = p->g->values[step->value].name;
-                l->op = step->kind == RQ_STEP_DEQUANTIZE ? "DequantizeLinear" : "QuantizeLinear";
-                continue;
-            }
-            const rq_node *n = step->args.node;
-            l->name = n->name;
-            l->op = n->op;
-            l->reason_float = step->gone ? NULL : step->reason;
-            l->integer &= !l->reason_float;
-            if (n->n_out && n->out[0] != RQ_NONE)
-                l->output = p->g->values[n->out[0]].name;
-            for (int a = 0; a < n->n_attr; a++)
+            for (int a = 0; step->kind == RQ_STEP_OP && a < step->args.node->n_attr; a++)
                 if (step->child[a])
                     RQ_TRY(list_layers(s, step->child[a]));
         }
+        RQ_TRY(list_free(s, p, seg, &at, seg->n_steps));
+    }
     if (s->n_layers) {
         s->layers[s->n_layers - 1].ms += ms;
         s->layers[s->n_layers - 1].bytes += bytes;
