@@ -82,6 +82,9 @@ set(RQ_SOURCES
   src/kernels/pool8_avx2.c
   src/kernels/pool8_avx512.c
   src/kernels/pool8_neon.c
+  src/kernels/plain_avx2.c
+  src/kernels/plain_avx512.c
+  src/kernels/plain_scalar.c
   src/kernels/pool8_scalar.c
   src/kernels/pool_avx2.c
   src/kernels/pool_avx512.c

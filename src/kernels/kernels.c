@@ -23,6 +23,9 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .half_to_float = rq_half_to_float_scalar,
         .half_from_float = rq_half_from_float_scalar,
         .lut8 = rq_lut8_scalar,
+        .norm8 = rq_norm8_scalar,
+        .sums8 = rq_sums8_scalar,
+        .equal_s32 = rq_equal_s32_scalar,
         .lut8_f32 = rq_lut8_f32_scalar,
         .quantize_quotients = rq_quantize_quotients_scalar,
         .transpose8 = rq_transpose8_scalar,
@@ -82,6 +85,9 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->half_from_float = rq_half_from_float_avx2;
     k->requantize_tile = rq_requantize_tile_avx2;
     k->lut8 = rq_lut8_avx2;
+    k->norm8 = rq_norm8_avx2;
+    k->sums8 = rq_sums8_avx2;
+    k->equal_s32 = rq_equal_s32_avx2;
     k->transpose8 = rq_transpose8_avx2;
     k->qgemm = rq_qgemm_avx2;
     k->row_sums = rq_row_sums_avx2;
@@ -122,6 +128,9 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     if (!(cpu & RQ_CPU_AVX512))
         return;
     k->quantize_u8 = rq_quantize_u8_avx512;
+    k->norm8 = rq_norm8_avx512;
+    k->sums8 = rq_sums8_avx512;
+    k->equal_s32 = rq_equal_s32_avx512;
     k->quantize_s8 = rq_quantize_s8_avx512;
     k->quantize_half = rq_quantize_half_avx512;
     k->dequantize_u8 = rq_dequantize_u8_avx512;
@@ -203,6 +212,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->half_from_float = rq_half_from_float_neon;
     k->requantize_tile = rq_requantize_tile_neon;
     k->lut8 = rq_lut8_neon;
+    k->norm8 = rq_norm8_neon;
     k->transpose8 = rq_transpose8_neon;
     k->qadd = rq_qadd_neon;
     k->qadd_one = rq_qadd_one_neon;

@@ -39,6 +39,16 @@ static inline int rq_bins_at(const rq_bins *b, float v)
     return k < 0 ? 0 : k < b->n ? k : b->n - 1;
 }
 
+/* What a normalization does to the codes of a row: ((x ^ flip) - whole) * inv + rest, * gain + bias, and codes of scale, zp, lo..hi. */
+typedef struct rq_norm8 {
+    uint8_t flip;
+    int32_t whole;
+    float inv, rest;
+    const float *gain, *bias; /* [n]; NULL: left out */
+    float scale;
+    int32_t zp, lo, hi;
+} rq_norm8;
+
 /* A real for each code: plane[b][i] is byte b of value[i], the lowest first (rq_lut8_f32_split). */
 typedef struct rq_lut8_f32 {
     float value[256];
@@ -68,6 +78,12 @@ typedef struct rq_kernels {
     /* y[i] = low byte of clamp(rne(x[i] / by / scale) + zp) in double, both divisions rounded; lo..hi of 8 bits */
     void (*quantize_quotients)(uint8_t *y, const double *x, size_t n, double by, double scale, int32_t zp, int32_t lo,
                                int32_t hi);
+    /* y[i] = low byte of clamp(rne(v / scale) + zp), v as rq_norm8 says, every step rounded to f32; rest == 0 is left out */
+    void (*norm8)(uint8_t *y, const uint8_t *x, size_t n, const rq_norm8 *p);
+    /* *sum = sum of x[i] ^ flip, *squares = of their squares; n <= 65536 */
+    void (*sums8)(uint32_t *sum, uint32_t *squares, const uint8_t *x, size_t n, uint8_t flip);
+    /* y[i] = a[i * sa] == b[i * sb]; sa and sb are 0 or 1, not both 0 */
+    void (*equal_s32)(uint8_t *y, const int32_t *a, int sa, const int32_t *b, int sb, size_t n);
     /* y[i] = table[x[i]]: any unary function of 8-bit codes (s8 codes are indexed by their bit pattern) */
     void (*lut8)(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);
     /* y[i] = table->value[x[i]]: any function of 8-bit codes that gives reals, bit for bit */

@@ -36,6 +36,16 @@ void rq_lut8_vbmi(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[25
 void rq_transpose8_scalar(uint8_t *y, size_t ldy, const uint8_t *x, size_t ldx, size_t rows, size_t cols, uint8_t flip);
 void rq_transpose8_neon(uint8_t *y, size_t ldy, const uint8_t *x, size_t ldx, size_t rows, size_t cols, uint8_t flip);
 void rq_transpose8_avx2(uint8_t *y, size_t ldy, const uint8_t *x, size_t ldx, size_t rows, size_t cols, uint8_t flip);
+void rq_norm8_scalar(uint8_t *y, const uint8_t *x, size_t n, const rq_norm8 *p);
+void rq_norm8_avx2(uint8_t *y, const uint8_t *x, size_t n, const rq_norm8 *p);
+void rq_norm8_avx512(uint8_t *y, const uint8_t *x, size_t n, const rq_norm8 *p);
+void rq_norm8_neon(uint8_t *y, const uint8_t *x, size_t n, const rq_norm8 *p);
+void rq_sums8_scalar(uint32_t *sum, uint32_t *squares, const uint8_t *x, size_t n, uint8_t flip);
+void rq_equal_s32_scalar(uint8_t *y, const int32_t *a, int sa, const int32_t *b, int sb, size_t n);
+void rq_sums8_avx2(uint32_t *sum, uint32_t *squares, const uint8_t *x, size_t n, uint8_t flip);
+void rq_equal_s32_avx2(uint8_t *y, const int32_t *a, int sa, const int32_t *b, int sb, size_t n);
+void rq_sums8_avx512(uint32_t *sum, uint32_t *squares, const uint8_t *x, size_t n, uint8_t flip);
+void rq_equal_s32_avx512(uint8_t *y, const int32_t *a, int sa, const int32_t *b, int sb, size_t n);
 void rq_lut8_f32_scalar(float *y, const uint8_t *x, size_t n, const rq_lut8_f32 *table);
 void rq_lut8_f32_vbmi(float *y, const uint8_t *x, size_t n, const rq_lut8_f32 *table);
 void rq_lut8_neon(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256]);

@@ -77,6 +77,31 @@ void rq_dequantize_s8_avx2(float *y, const int8_t *x, size_t n, float scale, int
         y[i] = rq_dequantize_one(x[i], scale, zp);
 }
 
+void rq_norm8_avx2(uint8_t *y, const uint8_t *x, size_t n, const rq_norm8 *p)
+{
+    const rq_norm8 own = *p; /* which y cannot point into */
+    const __m128i flip = _mm_set1_epi8((char)own.flip);
+    const __m256i whole = _mm256_set1_epi32(own.whole), z = _mm256_set1_epi32(own.zp);
+    const __m256 inv = _mm256_set1_ps(own.inv), rest = _mm256_set1_ps(own.rest), s = _mm256_set1_ps(own.scale),
+                 lo = _mm256_set1_ps((float)(own.lo - own.zp)), hi = _mm256_set1_ps((float)(own.hi - own.zp));
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256i q = _mm256_cvtepu8_epi32(_mm_xor_si128(_mm_loadl_epi64((const __m128i *)(x + i)), flip));
+        __m256 v = _mm256_mul_ps(_mm256_cvtepi32_ps(_mm256_sub_epi32(q, whole)), inv);
+        if (own.rest != 0)
+            v = _mm256_add_ps(v, rest);
+        if (own.gain)
+            v = _mm256_mul_ps(v, _mm256_loadu_ps(own.gain + i));
+        if (own.bias)
+            v = _mm256_add_ps(v, _mm256_loadu_ps(own.bias + i));
+        store_bytes(y + i, codes_of(_mm256_div_ps(v, s), lo, hi, z));
+    }
+    rq_norm8 tail = own;
+    tail.gain = own.gain ? own.gain + i : NULL;
+    tail.bias = own.bias ? own.bias + i : NULL;
+    rq_norm8_scalar(y + i, x + i, n - i, &tail);
+}
+
 /* max(v, lo) with v first returns lo for NaN, here too. A division by 1 changes nothing and is left out. */
 static inline __m128i quotients_of(const double *x, __m256d by, __m256d scale, bool scaled, __m256d lo, __m256d hi)
 {

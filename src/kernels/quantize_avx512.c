@@ -78,6 +78,33 @@ void rq_dequantize_s8_avx512(float *y, const int8_t *x, size_t n, float scale, i
     }
 }
 
+/* 16 of them under a mask. */
+static inline void normalize(uint8_t *y, const uint8_t *x, const float *gain, const float *bias, __mmask16 m,
+                             const rq_norm8 *p)
+{
+    const __m512i q = _mm512_cvtepu8_epi32(_mm_xor_si128(_mm_maskz_loadu_epi8(m, x), _mm_set1_epi8((char)p->flip)));
+    __m512 v = reals_of(q, _mm512_set1_epi32(p->whole), _mm512_set1_ps(p->inv));
+    if (p->rest != 0)
+        v = _mm512_add_ps(v, _mm512_set1_ps(p->rest));
+    if (gain)
+        v = _mm512_mul_ps(v, _mm512_maskz_loadu_ps(m, gain));
+    if (bias)
+        v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(m, bias));
+    const __m512i c = codes_of(_mm512_div_ps(v, _mm512_set1_ps(p->scale)), _mm512_set1_ps((float)(p->lo - p->zp)),
+                               _mm512_set1_ps((float)(p->hi - p->zp)), _mm512_set1_epi32(p->zp));
+    _mm_mask_storeu_epi8(y, m, _mm512_cvtepi32_epi8(c));
+}
+
+void rq_norm8_avx512(uint8_t *y, const uint8_t *x, size_t n, const rq_norm8 *p)
+{
+    const rq_norm8 own = *p; /* which y cannot point into */
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        normalize(y + i, x + i, own.gain ? own.gain + i : NULL, own.bias ? own.bias + i : NULL, 0xffff, &own);
+    if (i < n)
+        normalize(y + i, x + i, own.gain ? own.gain + i : NULL, own.bias ? own.bias + i : NULL, mask_of(n - i), &own);
+}
+
 /* max(v, lo) with v first returns lo for NaN, here too. A division by 1 changes nothing and is left out. */
 void rq_quantize_quotients_avx512(uint8_t *y, const double *x, size_t n, double by, double scale, int32_t zp,
                                   int32_t lo, int32_t hi)

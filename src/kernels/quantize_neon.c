@@ -176,4 +176,26 @@ void rq_dequantize_s16_neon(float *y, const int16_t *x, size_t n, float scale, i
         y[i] = rq_dequantize_one(x[i], scale, zp);
 }
 
+/* Through reals that stay in the nearest cache. */
+void rq_norm8_neon(uint8_t *y, const uint8_t *x, size_t n, const rq_norm8 *p)
+{
+    enum { TILE = 256 };
+    const rq_norm8 own = *p; /* which y cannot point into */
+    float v[TILE];
+    for (size_t i = 0; i < n; i += TILE) {
+        const size_t m = n - i < TILE ? n - i : TILE;
+        if (own.flip)
+            rq_dequantize_s8_neon(v, (const int8_t *)x + i, m, own.inv, own.whole - 128);
+        else
+            rq_dequantize_u8_neon(v, x + i, m, own.inv, own.whole);
+        for (size_t k = 0; k < m && own.rest != 0; k++)
+            v[k] += own.rest;
+        for (size_t k = 0; k < m && own.gain; k++)
+            v[k] *= own.gain[i + k];
+        for (size_t k = 0; k < m && own.bias; k++)
+            v[k] += own.bias[i + k];
+        rq_quantize_u8_neon(y + i, v, m, own.scale, own.zp, own.lo, own.hi); /* low bytes, of s8 too */
+    }
+}
+
 #endif

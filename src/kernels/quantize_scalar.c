@@ -62,6 +62,17 @@ void rq_quantize_quotients_scalar(uint8_t *y, const double *x, size_t n, double 
         y[i] = (uint8_t)rq_quantize_wide(x[i] / by / scale, zp, lo, hi);
 }
 
+void rq_norm8_scalar(uint8_t *y, const uint8_t *x, size_t n, const rq_norm8 *p)
+{
+    for (size_t i = 0; i < n; i++) {
+        float v = (float)((x[i] ^ p->flip) - p->whole) * p->inv;
+        v = p->rest != 0 ? v + p->rest : v;
+        v = p->gain ? v * p->gain[i] : v;
+        v = p->bias ? v + p->bias[i] : v;
+        y[i] = (uint8_t)rq_quantize_one(v, p->scale, p->zp, p->lo, p->hi);
+    }
+}
+
 void rq_lut8_scalar(uint8_t *y, const uint8_t *x, size_t n, const uint8_t table[256])
 {
     for (size_t i = 0; i < n; i++)

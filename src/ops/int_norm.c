@@ -63,16 +63,10 @@ static void statistics(const job *j, const uint8_t *x, float *mean, float *inv)
     uint64_t sum = 0, squares = 0;
     for (int64_t at = 0; at < n; at += BLOCK) {
         const int64_t to = n - at < BLOCK ? n : at + BLOCK;
-        uint32_t s = 0;
-        int32_t q = 0;
-        for (int64_t i = at; i < to; i++)
-            s += x[i] ^ j->flip;
-        for (int64_t i = at; i < to; i++) { /* 16 bits: two products and their sum are one instruction */
-            const int16_t v = (int16_t)(x[i] ^ j->flip);
-            q += v * v;
-        }
+        uint32_t s, q;
+        j->a->k->sums8(&s, &q, x + at, (size_t)(to - at), j->flip);
         sum += s;
-        squares += (uint64_t)q;
+        squares += q;
     }
     double variance;
     if (j->r.rms) {
@@ -84,6 +78,20 @@ static void statistics(const job *j, const uint8_t *x, float *mean, float *inv)
         *mean = (float)((double)sum / (double)n);
     }
     *inv = (float)(j->scale / sqrt(variance * j->scale * j->scale + j->epsilon));
+}
+
+/* A row with gain and bias along it, codes of 8 bits. */
+static void normalize_row(const job *j, uint8_t *y, const uint8_t *x, float mean, float inv)
+{
+    const rq_qparams *q = j->a->out_q[0];
+    rq_norm8 p = {
+        .flip = j->flip, .inv = inv, .gain = j->gain, .bias = j->bias, .scale = q->scale[0], .zp = q->zero_point[0]
+    };
+    const float whole = rintf(mean); /* as below */
+    p.whole = (int32_t)whole;
+    p.rest = (whole - mean) * inv;
+    rq_qparams_limits(q, &p.lo, &p.hi);
+    j->a->k->norm8(y, x, (size_t)j->r.n, &p);
 }
 
 /* n <= TILE codes from x; gain and bias along them, or the one number of each. */
@@ -138,6 +146,8 @@ static void row_span(void *arg, int64_t from, int64_t count)
                 stretch(j, y + i, x + i, r->per, mean, inv, j->gain + c, j->bias + c);
         } else if (!j->gain && !j->bias) {
             stretch(j, y, x, r->n, mean, inv, NULL, NULL);
+        } else if (rq_dtype_bits(j->a->out_q[0]->dtype) == 8) {
+            normalize_row(j, y, x, mean, inv);
         } else {
             for (int64_t i = 0; i < r->n; i += TILE)
                 normalize(j, y + i, x + i, r->n - i < TILE ? r->n - i : TILE, mean, inv, j->gain ? j->gain + i : NULL,

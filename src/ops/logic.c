@@ -86,27 +86,15 @@ static void compare_int(uint8_t *out, const int64_t *x, const int64_t *y, int n,
     }
 }
 
-/* Equality of S32, what models of bytes and tokens compare most: straight from memory; sx and sy are 0 or 1. */
-static inline __attribute__((always_inline)) void compare_s32_by(uint8_t *out, const int32_t *x, const int32_t *y,
-                                                                 int sx, int sy, int64_t n, relation rel)
+/* Equality of S32, what models of bytes and tokens compare most: straight from memory. */
+static void equal_s32_run(void *arg, int64_t o, int64_t x, int sx, int64_t y, int sy, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++)
-        out[i] = holds_int(x[i * sx], y[i * sy], rel);
-}
-
-static bool compare_s32(const compare *c, int64_t o, const int64_t *at, const int64_t *step, int64_t n)
-{
-    const int32_t *x = c->x->s32 + at[0], *y = c->y->s32 + at[1];
-    uint8_t *out = c->out + o;
-    if (c->x->dtype != RQ_DTYPE_S32 || c->rel != EQUAL || step[0] > 1 || step[1] > 1)
-        return false;
-    if (step[0] == 1 && step[1] == 1)
-        compare_s32_by(out, x, y, 1, 1, n, EQUAL);
-    else if (step[0] == 1)
-        compare_s32_by(out, x, y, 1, 0, n, EQUAL);
+    const rq_op_args *a = arg;
+    const int32_t *p = a->in[0]->s32 + x, *q = a->in[1]->s32 + y;
+    if (sx || sy)
+        a->k->equal_s32(a->out[0]->u8 + o, p, sx, q, sy, (size_t)n);
     else
-        compare_s32_by(out, x, y, 0, (int)step[1], n, EQUAL);
-    return true;
+        memset(a->out[0]->u8 + o, *p == *q, (size_t)n);
 }
 
 static void compare_text(const compare *c, int64_t o, const int64_t *at, const int64_t *step, int64_t n)
@@ -122,8 +110,6 @@ static void compare_text(const compare *c, int64_t o, const int64_t *at, const i
 static void compare_run(void *arg, int64_t o, const int64_t *at, const int64_t *step, int64_t n)
 {
     const compare *c = arg;
-    if (compare_s32(c, o, at, step, n))
-        return;
     if (c->x->dtype == RQ_DTYPE_STRING) {
         compare_text(c, o, at, step, n);
         return;
@@ -157,6 +143,12 @@ static rq_status compare_forward(const rq_op_args *a, relation rel)
                           rq_dtype_name(y->dtype));
     if (x->dtype == RQ_DTYPE_STRING && rel != EQUAL)
         return rq_op_fail(a, RQ_BAD_DTYPE, "strings have no order here");
+    if (x->dtype == RQ_DTYPE_S32 && rel == EQUAL) {
+        rq_bcast p;
+        rq_bcast_init(&p, &a->out[0]->shape, &x->shape, &y->shape);
+        rq_bcast_for(&p, a->threads, equal_s32_run, (void *)a);
+        return RQ_OK;
+    }
     compare c = { .x = x, .y = y, .out = a->out[0]->u8, .rel = rel };
     rq_elements_broadcast(&a->out[0]->shape, (const rq_shape *[]) { &x->shape, &y->shape }, 2, compare_run, &c);
     return RQ_OK;

@@ -145,6 +145,49 @@ static void pad_axis(const pad_job *j, int d, char *dst, const char *src)
     }
 }
 
+/* Constants: what lies below the axes that are padded is filled, and the middle copied into it. */
+typedef struct frame {
+    const pad_job *j;
+    rq_threads *threads; /* for one copy, where there is one only */
+    char *y;
+    const char *x;
+    int64_t in, out; /* elements of an item */
+} frame;
+
+static void frame_item(void *arg, int64_t i)
+{
+    const frame *f = arg;
+    const pad_job *j = f->j;
+    const int first = j->first, rank = j->in.rank;
+    char *y = f->y + (size_t)(i * f->out) * j->elem;
+    const char *x = f->x + (size_t)(i * f->in) * j->elem;
+    int64_t dim[RQ_MAX_RANK];
+    rq_move_fill(y, j->constant, j->elem, f->out);
+    for (int d = first; d < rank; d++) { /* begin may be negative: cut off */
+        const int64_t to = j->begin[d] > 0 ? j->begin[d] : 0, from = to - j->begin[d];
+        const int64_t left = j->in.dim[d] - from, room = j->out.dim[d] - to;
+        dim[d] = left < room ? left : room;
+        if (dim[d] <= 0)
+            return;
+        y += (size_t)(to * j->out_stride[d]) * j->elem;
+        x += (size_t)(from * j->in_stride[d]) * j->elem;
+    }
+    rq_move_nd_on(f->threads, y, x, j->elem, rank - first, dim + first, j->out_stride + first, j->in_stride + first);
+}
+
+static void pad_constant(const rq_op_args *a, const pad_job *j)
+{
+    const int rank = j->in.rank;
+    const int64_t items = rq_shape_span(&j->in, 0, j->first);
+    frame f = { .j = j,
+                .threads = items > 1 ? NULL : a->threads,
+                .y = a->out[0]->data,
+                .x = a->in[0]->data,
+                .in = rq_shape_span(&j->in, j->first, rank),
+                .out = rq_shape_span(&j->out, j->first, rank) };
+    rq_threads_for(a->out[0]->bytes < 1 << 16 ? NULL : a->threads, items, frame_item, &f);
+}
+
 static rq_status describe(const rq_op_args *a, pad_job *j)
 {
     const rq_tensor *x = a->in[0];
@@ -182,8 +225,10 @@ static rq_status pad_run(const rq_op_args *a, const void *constant)
     pad_job j;
     RQ_TRY(describe(a, &j));
     j.constant = constant ? constant : zero;
-    if (x->shape.rank == 0)
+    if (x->shape.rank == 0 || j.first == x->shape.rank)
         rq_moves_copy(y, x);
+    else if (rq_tensor_count(y) && j.mode == 'c')
+        pad_constant(a, &j);
     else if (rq_tensor_count(y))
         pad_axis(&j, 0, y->data, x->data);
     return RQ_OK;

@@ -20,6 +20,8 @@ typedef struct numbers {
     int32_t acc[N], add[N];
     uint8_t a[N], b[N], table[256];
     int16_t taps[9];
+    rq_lut8_f32 reals;
+    rq_norm8 norm;
 } numbers;
 
 static uint64_t hash(uint64_t h, const void *data, size_t n)
@@ -50,6 +52,18 @@ static void fill(numbers *d)
         d->table[i] = (uint8_t)rq_rng_u64(&rng);
     for (int i = 0; i < 9; i++)
         d->taps[i] = (int16_t)((int)rq_rng_below(&rng, 511) - 255);
+    memcpy(d->reals.value, d->x, sizeof d->reals.value);
+    rq_lut8_f32_split(&d->reals);
+    d->norm = (rq_norm8) { .flip = 0x80,
+                           .whole = 101,
+                           .inv = 0.02f,
+                           .rest = 0.007f,
+                           .gain = d->x2,
+                           .bias = d->x,
+                           .scale = 0.3f,
+                           .zp = 7,
+                           .lo = -128,
+                           .hi = 127 };
 }
 
 /* A row: writes out (N floats large) by one kernel; the bytes written. */
@@ -82,6 +96,10 @@ ROW(quantize_quotients, N, k->quantize_quotients(out, d->wide, N, 3, 0.5, 7, 0, 
 ROW(half_to_float, 4 * N, k->half_to_float(out, d->half, N))
 ROW(half_from_float, 2 * N, k->half_from_float(out, d->x, N))
 ROW(lut8, N, k->lut8(out, d->a, N, d->table))
+ROW(lut8_f32, 4 * N, k->lut8_f32((float *)(void *)out, d->a, N, &d->reals))
+ROW(norm8, N, k->norm8(out, d->a, N, &d->norm))
+ROW(sums8, 8, k->sums8((uint32_t *)(void *)out, (uint32_t *)(void *)out + 1, d->a, N, 0x80))
+ROW(equal_s32, N, k->equal_s32(out, d->acc, 1, d->add, 1, N))
 ROW(row_sums, 12, k->row_sums(out, d->a, 300, 3, 333))
 ROW(requantize_tile, N / 3 * 3, k->requantize_tile(out, N / 3, d->acc, N / 3, 3, N / 3, d->add, d->m, 5, 0, 255))
 ROW(fakequant, 4 * N, k->fakequant(out, NULL, d->x, N, &fq))
@@ -319,6 +337,10 @@ int main(void)
         NAMED(half_to_float),
         NAMED(half_from_float),
         NAMED(lut8),
+        NAMED(lut8_f32),
+        NAMED(norm8),
+        NAMED(sums8),
+        NAMED(equal_s32),
         NAMED(row_sums),
         NAMED(requantize_tile),
         NAMED(fakequant),

@@ -135,6 +135,34 @@ static void every_isa_gives_the_same_bits(void **state)
                 SAME(t->requantize_tile(out, n / rows, acc, n / rows, rows, n / rows, rows % 2 ? add : NULL, m,
                                         zp - 128, -128, 127));
             SAME(t->lut8(out, a, n, table));
+            rq_norm8 norm = { .flip = (uint8_t)(n % 3 == 0 ? 0x80 : 0),
+                              .whole = zp,
+                              .inv = odd_float(&rng),
+                              .rest = n % 4 ? odd_float(&rng) : 0,
+                              .gain = n % 5 ? x : NULL,
+                              .bias = n % 7 ? m : NULL,
+                              .scale = scale,
+                              .zp = zp,
+                              .lo = 0,
+                              .hi = 255 };
+            SAME(t->norm8(out, a, n, &norm));
+            norm.zp = zp - 128, norm.lo = -128, norm.hi = 127;
+            SAME(t->norm8(out, a, n, &norm));
+            SAME((memcpy(out, a, n), t->norm8(out, out, n, &norm)));
+            for (int corner = 0; corner < 3; corner++) {
+                memset(b, corner ? 255 : 128, corner < 2 ? n : 0);
+                uint32_t s, q, s2, q2;
+                ref.sums8(&s, &q, b, n, norm.flip);
+                k.sums8(&s2, &q2, b, n, norm.flip);
+                assert_true(s == s2 && q == q2);
+            }
+            for (size_t i = 0; i < n; i++)
+                add[i] = rq_rng_below(&rng, 2) ? acc[i] : add[i];
+            SAME(t->equal_s32(out, acc, 1, add, 1, n));
+            if (n) {
+                SAME(t->equal_s32(out, acc, 0, add, 1, n));
+                SAME(t->equal_s32(out, acc, 1, add, 0, n));
+            }
             rq_lut8_f32 *reals = malloc(sizeof *reals);
             for (int i = 0; i < 256; i++)
                 reals->value[i] = odd_float(&rng);

@@ -558,6 +558,66 @@ static void a_roi_that_makes_no_sense_is_outside(void **state)
     }
 }
 
+/* Rows against one number from either side, as a one-hot has them, and against each other. */
+static void equality_broadcasts(void **state)
+{
+    static const int64_t dims[][2][2] = { { { 300, 1 }, { 1, 257 } },   { { 1, 70 }, { 9, 1 } },
+                                          { { 40, 500 }, { 40, 500 } }, { { 1, 1 }, { 3, 33 } },
+                                          { { 5, 1 }, { 1, 1 } },       { { 7, 65 }, { 1, 65 } } };
+    for (int n = 0; n < 6; n++) {
+        fixture f;
+        const rq_shape a = rq_shape_of(2, dims[n][0]), b = rq_shape_of(2, dims[n][1]);
+        start(&f, "Equal", 17, 2, 1);
+        add_input(&f, RQ_DTYPE_S32, &a);
+        add_input(&f, RQ_DTYPE_S32, &b);
+        run(&f);
+        int64_t at[2];
+        for (int64_t i = 0; i < rq_tensor_count(&f.out[0]); i++) {
+            unravel(&f.out[0].shape, i, at);
+            expect(&f, 0, i, broadcast_get(&f.in[0], at, 2) == broadcast_get(&f.in[1], at, 2), 0);
+        }
+        finish(&f);
+    }
+}
+
+/* ---- padding ---- */
+
+/* Constants in front, behind, or, with pads below zero, less of the input. */
+static void pads_frame_with_a_constant(void **state)
+{
+    static const rq_dtype types[] = { RQ_DTYPE_F32, RQ_DTYPE_U8, RQ_DTYPE_S64, RQ_DTYPE_F16 };
+    for (int n = 0; n < 300; n++) {
+        fixture f;
+        const rq_dtype d = types[n % 4];
+        const rq_shape s = n % 60 ? random_shape(0, 5, 6) : rq_shape_of(4, (int64_t[]) { 2, 5, 80, 90 });
+        int64_t pads[2 * RQ_MAX_RANK];
+        for (int i = 0; i < s.rank; i++) {
+            const int64_t least = draw(0, 2) ? 0 : 1 - s.dim[i];
+            pads[i] = draw(0, 1) ? draw(least, 3) : 0;
+            pads[i + s.rank] = draw(0, 1) ? draw(pads[i] < 0 ? least - pads[i] : least, 3) : 0;
+        }
+        start(&f, "Pad", 13, 3, 1);
+        add_input(&f, d, &s);
+        add_ints(&f, pads, 2 * s.rank);
+        add_input(&f, d, &(rq_shape) { 0 });
+        run(&f);
+        const rq_shape *y = &f.out[0].shape;
+        const double constant = rq_tensor_get(&f.in[2], 0);
+        for (int64_t i = 0; i < rq_tensor_count(&f.out[0]); i++) {
+            int64_t at[RQ_MAX_RANK], from = 0;
+            bool inside = true;
+            unravel(y, i, at);
+            for (int k = 0; k < s.rank; k++) {
+                const int64_t x = at[k] - pads[k];
+                inside &= x >= 0 && x < s.dim[k];
+                from = from * s.dim[k] + x;
+            }
+            expect(&f, 0, i, inside ? rq_tensor_get(&f.in[0], from) : constant, 0);
+        }
+        finish(&f);
+    }
+}
+
 static int set_up(void **state)
 {
     rq_rng_seed(&rng, 11);
@@ -576,7 +636,8 @@ int main(void)
         cmocka_unit_test(operands_broadcast_as_in_numpy),       cmocka_unit_test(reductions_agree_for_all_axes),
         cmocka_unit_test(pools_agree_with_plain_windows),       cmocka_unit_test(products_broadcast_their_batches),
         cmocka_unit_test(softmax_reads_its_axis_by_opset),      cmocka_unit_test(layer_normalization_is_what_it_says),
-        cmocka_unit_test(a_roi_that_makes_no_sense_is_outside),
+        cmocka_unit_test(a_roi_that_makes_no_sense_is_outside), cmocka_unit_test(equality_broadcasts),
+        cmocka_unit_test(pads_frame_with_a_constant),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
