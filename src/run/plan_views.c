@@ -170,19 +170,21 @@ static bool list_at(rq_planner *b, const rq_node *n, const char *name, int in, i
     return *v = rq_tensor_get_int(&f->t, i), true;
 }
 
-/* Where a Slice that leaves out something along `axis` alone, step 1, begins; false: it is another, or not known. */
+/* Where a Slice that leaves out something along `axis` alone (-1: along none), step 1, begins; false: it is another, or not known. */
 static bool slice_start(rq_planner *b, const rq_node *n, const rq_shape *x, const rq_shape *y, int *axis,
                         int64_t *start)
 {
     int64_t v, at;
-    bool found = false;
+    bool found;
     *axis = -1;
+    *start = 0;
     for (int i = 0; i < x->rank; i++)
         if (x->dim[i] != y->dim[i]) {
             if (*axis >= 0)
                 return false;
             *axis = i;
         }
+    found = *axis < 0;
     for (int i = 0; list_at(b, n, "starts", 1, i, &v); i++) {
         int64_t of = i, step = 1;
         list_at(b, n, "axes", 3, i, &of);
@@ -214,6 +216,8 @@ static rq_status slice(rq_planner *b, const rq_node *n, const rq_shape *y, bool 
     int64_t start, step;
     if (!is_known(b, n) || !slice_start(b, n, &x, y, &axis, &start))
         return RQ_OK;
+    if (axis < 0)
+        return reshape(b, n, y, done);
     const rq_form_kind kind = form_to_cut(b, n->in[0], axis, &step);
     if (kind == RQ_N_FORMS)
         return RQ_OK;

@@ -211,6 +211,24 @@ static void parts_are_made_in_the_whole(void **state)
     run_both(&(expected) { .build = build_densenet, .spread = 2, .steps = 11, .flips = 1 });
 }
 
+/* Rows that can take either order stand before the first convolution: reals are rounded to the order that it wants. */
+static void build_late(net *n, rq_id x)
+{
+    x = pool(n, hard_swish(n, x));
+    const rq_id lo = build_const(n->g, "lo", RQ_DTYPE_S64, 1, (int64_t[]) { 2 }, (double[]) { 0, -100 }),
+                hi = build_const(n->g, "hi", RQ_DTYPE_S64, 1, (int64_t[]) { 2 }, (double[]) { 100, 12 });
+    const rq_id all = node(n, "Slice", 3, (rq_id[]) { x, lo, hi }); /* of the first two axes, all there is */
+    n->g->values[all].quant = n->g->values[x].quant;
+    head(n, relu(n, conv(n, all, 3, 16, 3, 1, 1)), 16);
+}
+
+static void reals_are_rounded_to_the_order_that_is_wanted(void **state)
+{
+    (void)state;
+    /* reals to codes, a table, pool, convolution, mean, product, codes to reals; the table works in place */
+    run_both(&(expected) { .build = build_late, .taken = 1, .steps = 7, .flips = 1 });
+}
+
 /* A file of another system: its pictures lie channels-last, and so does the code of its convolutions, between two Transposes each. */
 static void build_turned(net *n, rq_id x)
 {
@@ -240,6 +258,7 @@ int main(void)
         cmocka_unit_test(resnet_changes_order_at_its_ends),
         cmocka_unit_test(mobilenet_changes_order_at_its_ends),
         cmocka_unit_test(parts_are_made_in_the_whole),
+        cmocka_unit_test(reals_are_rounded_to_the_order_that_is_wanted),
         cmocka_unit_test(files_that_lie_so_are_not_turned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
