@@ -33,6 +33,10 @@ set(RQ_SOURCES
   src/kernels/dwlast_neon.c
   src/kernels/dwlast_scalar.c
   src/kernels/dwlast_vnni.c
+  src/kernels/dwplane_avx2.c
+  src/kernels/dwplane_avx512.c
+  src/kernels/dwplane_neon.c
+  src/kernels/dwplane_scalar.c
   src/kernels/eltwise_avx2.c
   src/kernels/eltwise_avx512.c
   src/kernels/eltwise_f64.c

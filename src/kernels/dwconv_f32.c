@@ -1,6 +1,6 @@
-/* kernels/dwconv_f32.c — depthwise convolution on plain planes: kernels/planes lays out the input, and the whole output is
- * one weighted sum of shifted rows (rq_kernels.taps_f32), long runs of multiply-adds whatever kernel, stride and
- * dilation are. */
+/* kernels/dwconv_f32.c — depthwise convolution on plain planes. The usual kernels read the input where it lies (kernels/dwplane.h). For others
+ * kernels/planes lays out the input, and the whole output is one weighted sum of shifted rows (rq_kernels.taps_f32), long runs of multiply-adds whatever
+ * kernel, stride and dilation are; the bits are the same. */
 #include <string.h>
 
 #include "kernels/planes.h"
@@ -24,6 +24,14 @@ bool rq_dwconv_f32_fits(const rq_conv_geom *g)
     return size < MAX_PLANE;
 }
 
+/* Is there a kernel for it that needs no copy of the input? */
+static bool is_direct(const rq_conv_geom *g)
+{
+    return g->in[0] == 1 && g->out[0] == 1 && g->kernel[0] == 1 && g->pad_lo[0] == 0 && g->stride[2] <= 2 &&
+           (g->dilation[2] == 1 || g->kernel[2] == 1) && g->kernel[1] <= RQ_DWPLANE_MAX &&
+           g->kernel[2] <= RQ_DWPLANE_MAX;
+}
+
 static int slot_count(const rq_conv_geom *g, int threads)
 {
     const int64_t planes = g->batch * g->in_ch;
@@ -40,6 +48,8 @@ static int64_t slot_floats(const rq_planes *l)
 size_t rq_dwconv_f32_scratch(const rq_conv_geom *g, int threads)
 {
     rq_planes l;
+    if (is_direct(g))
+        return 0;
     rq_planes_init(&l, g);
     return (size_t)slot_floats(&l) * (size_t)slot_count(g, threads) * sizeof(float);
 }
@@ -92,10 +102,31 @@ static void plane_item(void *arg, int64_t item)
     rq_slots_give(&j->slots, slot);
 }
 
+static void direct_item(void *arg, int64_t item)
+{
+    const job *j = arg;
+    const rq_conv_geom *g = j->g;
+    const int64_t image = item / g->in_ch, c = item % g->in_ch, per = g->out_ch / g->groups;
+    const int64_t taps = g->kernel[1] * g->kernel[2], in = g->in[1] * g->in[2], out = g->out[1] * g->out[2];
+    const rq_dwplane p = { .in = { g->in[1], g->in[2] },
+                           .out = { g->out[1], g->out[2] },
+                           .pad = { g->pad_lo[1], g->pad_lo[2] },
+                           .kernel = { (int)g->kernel[1], (int)g->kernel[2] },
+                           .stride = { (int)g->stride[1], (int)g->stride[2] },
+                           .dilation = (int)g->dilation[1] };
+    for (int64_t oc = c * per; oc < (c + 1) * per; oc++)
+        j->k->dwplane_f32(&p, j->y + (image * g->out_ch + oc) * out, j->x + (image * g->in_ch + c) * in,
+                          j->w + oc * taps, j->bias ? j->bias[oc] : 0);
+}
+
 void rq_dwconv_f32_run(const rq_kernels *k, const rq_conv_geom *g, float *y, const float *x, const float *w,
                        const float *bias, void *scratch, int threads, rq_threads *t)
 {
     job j = { .k = k, .g = g, .y = y, .x = x, .w = w, .bias = bias, .scratch = scratch };
+    if (is_direct(g)) {
+        rq_threads_for(t, g->batch * g->in_ch, direct_item, &j);
+        return;
+    }
     rq_planes_init(&j.l, g);
     j.slots.n = slot_count(g, threads);
     rq_threads_for(t, g->batch * g->in_ch, plane_item, &j);

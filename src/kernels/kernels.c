@@ -51,6 +51,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .zip = rq_zip_scalar,
         .map_grad = rq_map_grad_scalar,
         .taps_f32 = rq_taps_f32_scalar,
+        .dwplane_f32 = rq_dwplane_f32_scalar,
         .sum_f32 = rq_sum_f32_scalar,
         .fold = rq_fold_scalar,
         .exp_sum = rq_exp_sum_scalar,
@@ -102,6 +103,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->zip = rq_zip_avx2;
     k->map_grad = rq_map_grad_avx2;
     k->taps_f32 = rq_taps_f32_avx2;
+    k->dwplane_f32 = rq_dwplane_f32_avx2;
     k->sum_f32 = rq_sum_f32_avx2;
     k->fold = rq_fold_avx2;
     k->exp_sum = rq_exp_sum_avx2;
@@ -156,6 +158,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->zip = rq_zip_avx512;
     k->map_grad = rq_map_grad_avx512;
     k->taps_f32 = rq_taps_f32_avx512;
+    k->dwplane_f32 = rq_dwplane_f32_avx512;
     k->sum_f32 = rq_sum_f32_avx512;
     k->fold = rq_fold_avx512;
     k->exp_sum = rq_exp_sum_avx512;
@@ -196,6 +199,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->row_sums = rq_row_sums_neon;
     k->dwlast_s8 = k->dwlast_s16 = &rq_dwlast_neon;
     k->gemm_f32 = rq_gemm_f32_neon;
+    k->dwplane_f32 = rq_dwplane_f32_neon;
     k->peak_int = rq_peak_int_neon;
     k->peak_f32 = rq_peak_f32_neon;
     k->quantize_u8 = rq_quantize_u8_neon;

@@ -12,6 +12,7 @@
 
 #include "kernels/batch_norm.h"
 #include "kernels/dwlast.h"
+#include "kernels/dwplane.h"
 #include "kernels/eltwise.h"
 #include "kernels/eltwise_grad.h"
 #include "kernels/fakequant.h"
@@ -152,6 +153,7 @@ typedef struct rq_kernels {
 
     /* y[i] = bias + sum over t of w[t] * x[t][i], i < n, taps added in order (multiplied, then added: no fused step) */
     rq_taps_fn taps_f32;
+    rq_dwplane_fn dwplane_f32; /* kernels/dwplane.h */
 
     /* ---- reduce_*.c: one fixed lane tree (kernels/reduce.h). Element i goes to lane i % 16; lanes are then added
      * 8 apart, 4 apart, 2, 1. The same bits at every vector width. ---- */
