@@ -439,9 +439,11 @@ set(RQ_SOURCES
   src/run/plan.c
   src/run/plan_decide.c
   src/run/plan_dynamic.c
+  src/run/plan_float.c
   src/run/plan_forms.c
   src/run/plan_join.c
   src/run/plan_last.c
+  src/run/plan_merge.c
   src/run/plan_posts.c
   src/run/plan_regions.c
   src/run/plan_share.c

@@ -205,8 +205,18 @@ size_t rq_conv_f32_scratch(const rq_conv_f32 *c)
     return c->how == HOW_PLANES ? (size_t)slab_floats(c) * sizeof(float) : 0;
 }
 
+void rq_conv_after_run(const rq_kernels *k, const rq_conv_after *a, float *y, int64_t at, int64_t n)
+{
+    if (a && a->add)
+        k->zip[RQ_ZIP_ADD](y + at, y + at, 1, a->add + at, 1, (size_t)n);
+    if (a && a->f)
+        a->f(y + at, y + at, (size_t)n, a->p, a->q);
+}
+
 typedef struct job {
     const rq_conv_f32 *c;
+    const rq_conv_after *after;
+    float *y0;       /* of the first image of all */
     float *y, *laid; /* laid: the images of a slab */
     const float *x, *w, *bias;
     int64_t channels; /* of a slab */
@@ -240,6 +250,23 @@ static void put(const rq_conv_f32 *c, float *y, const float *acc, int ld, int ro
             c->k->gemm_f32.copy(y + row * width + q, step, acc + (at - j0), ld, rows, (int)n);
         at = (row + 1) * pitch;
     }
+}
+
+/* Where column `at` of run `run` lands among the outputs of a channel, or the next one that is an output. */
+static int64_t place_of(const rq_conv_f32 *c, int64_t run, int64_t at)
+{
+    if (c->tight)
+        return run * c->length + at;
+    const int64_t pitch = c->planes.pitch, width = c->g.out[2], q = at % pitch;
+    const int64_t in_plane = at / pitch * width + (q < width ? q : width), all = c->g.out[1] * width;
+    return run * all + (in_plane < all ? in_plane : all);
+}
+
+/* What follows, to what an item has made: outputs lo..hi-1 of `rows` channels from y on. */
+static void finish_item(const job *j, float *y, int rows, int64_t lo, int64_t hi)
+{
+    for (int i = 0; j->after && i < rows; i++)
+        rq_conv_after_run(j->c->k, j->after, j->y0, y - j->y0 + i * area(j->c->g.out) + lo, hi - lo);
 }
 
 static void strip_item(void *arg, int64_t item)
@@ -286,24 +313,37 @@ static void strip_item(void *arg, int64_t item)
             put(c, to, acc, ld, rows, j0, columns);
         }
     }
+    const int64_t first_at = chunk * c->chunk;
+    finish_item(j, y, rows, place_of(c, first_at / c->panels, vectors * (first_at % c->panels) / c->panels * lanes),
+                end == all ? area(g->out)
+                           : place_of(c, end / c->panels, vectors * (end % c->panels) / c->panels * lanes));
+}
+
+/* The same to all of it, plane by plane. */
+static void plane_item(void *arg, int64_t item)
+{
+    const job *j = arg;
+    const int64_t n = area(j->c->g.out);
+    rq_conv_after_run(j->c->k, j->after, j->y, item * n, n);
 }
 
 rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const float *w, const float *bias,
-                          void *scratch, rq_threads *t)
+                          const rq_conv_after *after, void *scratch, rq_threads *t)
 {
     const rq_conv_geom *g = &c->g;
-    if (c->how == HOW_LIBRARY)
-        return rq_float_dnnl_conv_run(c->library, y, x, w, bias, scratch, t);
-    if (c->how == HOW_PHASES) {
-        rq_phases_f32_run(c->phases, y, x, w, bias, scratch, t);
-        return RQ_OK;
-    }
-    if (c->how == HOW_PLAIN) {
-        rq_conv_f32_plain(g, y, x, w, bias, t);
+    job j = { .c = c, .after = after, .y0 = y, .y = y, .x = x, .w = w, .bias = bias, .laid = scratch };
+    if (c->how != HOW_PIXELS && c->how != HOW_PLANES) {
+        if (c->how == HOW_LIBRARY)
+            RQ_TRY(rq_float_dnnl_conv_run(c->library, y, x, w, bias, scratch, t));
+        else if (c->how == HOW_PHASES)
+            rq_phases_f32_run(c->phases, y, x, w, bias, scratch, t);
+        else
+            rq_conv_f32_plain(g, y, x, w, bias, t);
+        if (after)
+            rq_threads_for(t, g->batch * g->out_ch, plane_item, &j);
         return RQ_OK;
     }
     const int64_t items = g->groups * c->strips * c->chunks;
-    job j = { .c = c, .y = y, .x = x, .w = w, .bias = bias, .laid = scratch };
     if (c->how == HOW_PIXELS) {
         rq_threads_for(t, g->batch * items, strip_item, &j);
         return RQ_OK;

@@ -23,6 +23,16 @@ typedef struct rq_conv_geom {
  * fast along the last axis. */
 void rq_conv_geom_squeeze(rq_conv_geom *g);
 
+/* What is done to outputs while they are in the cache: y = f(y + add; p, q). */
+typedef struct rq_conv_after {
+    const float *add; /* of y's shape; NULL: nothing */
+    rq_map_fn f;      /* NULL: none */
+    float p, q;
+} rq_conv_after;
+
+/* To elements at..at+n-1 of y. a may be NULL: nothing to do. */
+void rq_conv_after_run(const rq_kernels *k, const rq_conv_after *a, float *y, int64_t at, int64_t n);
+
 /* ---- any ---- */
 
 typedef struct rq_conv_f32 rq_conv_f32;
@@ -38,9 +48,9 @@ size_t rq_conv_f32_scratch(const rq_conv_f32 *c);
 /* y [batch][out_ch][out] = conv(x [batch][in_ch][in], w) + bias [out_ch]. Each output is one chain of fused multiply-adds
  * that starts at its bias (0 without) and takes the taps in the order of the weights: input channel, then kernel axes;
  * padding takes part as zeros (a transposed one: kernels/phases_f32.h). The same bits on every instruction set, with any number of threads; k->library: oneDNN's order
- * instead. */
+ * instead. after: may be NULL. */
 rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const float *w, const float *bias,
-                          void *scratch, rq_threads *t);
+                          const rq_conv_after *after, void *scratch, rq_threads *t);
 /* How it computes: "library", "pixels", "planes" or "phases" (strips), "plain" (loops of double); for tests and profiles. */
 const char *rq_conv_f32_how(const rq_conv_f32 *c);
 
@@ -52,7 +62,7 @@ size_t rq_dwconv_f32_scratch(const rq_conv_geom *g, int threads);
 /* y [batch][out_ch][out] = conv(x, w) + bias (or NULL). The same bits on every instruction set, with any number of threads;
  * threads is what scratch was asked for. */
 void rq_dwconv_f32_run(const rq_kernels *k, const rq_conv_geom *g, float *y, const float *x, const float *w,
-                       const float *bias, void *scratch, int threads, rq_threads *t);
+                       const float *bias, const rq_conv_after *after, void *scratch, int threads, rq_threads *t);
 
 /* ---- transposed ---- */
 

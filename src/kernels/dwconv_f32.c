@@ -60,6 +60,7 @@ typedef struct job {
     rq_planes l;
     float *y;
     const float *x, *w, *bias;
+    const rq_conv_after *after;
     float *scratch;
     rq_slots slots;
 } job;
@@ -98,6 +99,7 @@ static void plane_item(void *arg, int64_t item)
                     at[i] += l->pitch;
             }
         }
+        rq_conv_after_run(j->k, j->after, j->y, (image * g->out_ch + oc) * out, out);
     }
     rq_slots_give(&j->slots, slot);
 }
@@ -114,15 +116,18 @@ static void direct_item(void *arg, int64_t item)
                            .kernel = { (int)g->kernel[1], (int)g->kernel[2] },
                            .stride = { (int)g->stride[1], (int)g->stride[2] },
                            .dilation = (int)g->dilation[1] };
-    for (int64_t oc = c * per; oc < (c + 1) * per; oc++)
-        j->k->dwplane_f32(&p, j->y + (image * g->out_ch + oc) * out, j->x + (image * g->in_ch + c) * in,
-                          j->w + oc * taps, j->bias ? j->bias[oc] : 0);
+    for (int64_t oc = c * per; oc < (c + 1) * per; oc++) {
+        const int64_t at = (image * g->out_ch + oc) * out;
+        j->k->dwplane_f32(&p, j->y + at, j->x + (image * g->in_ch + c) * in, j->w + oc * taps,
+                          j->bias ? j->bias[oc] : 0);
+        rq_conv_after_run(j->k, j->after, j->y, at, out);
+    }
 }
 
 void rq_dwconv_f32_run(const rq_kernels *k, const rq_conv_geom *g, float *y, const float *x, const float *w,
-                       const float *bias, void *scratch, int threads, rq_threads *t)
+                       const float *bias, const rq_conv_after *after, void *scratch, int threads, rq_threads *t)
 {
-    job j = { .k = k, .g = g, .y = y, .x = x, .w = w, .bias = bias, .scratch = scratch };
+    job j = { .k = k, .g = g, .y = y, .x = x, .w = w, .bias = bias, .after = after, .scratch = scratch };
     if (is_direct(g)) {
         rq_threads_for(t, g->batch * g->in_ch, direct_item, &j);
         return;

@@ -2,7 +2,7 @@
  * tail shorter than a vector goes through a padded buffer, so that the last elements take the same instructions as the others. */
 #include "kernels/eltwise_grad.h"
 #include "kernels/vec.h"
-#include "kernels/vec_erf.h"
+#include "kernels/vec_own.h"
 
 typedef vf (*grad_v)(vf dy, vf v, vf a, vf b);
 
@@ -152,7 +152,7 @@ static inline vf swish_v(vf dy, vf x, vf a, vf b)
 static inline vf mish_v(vf dy, vf x, vf a, vf b)
 {
     const vf softplus = vadd(vmax(x, vsplat(0)), VEC_MATH(log1p)(VEC_MATH(exp)(vneg(vabs(x)))));
-    const vf t = VEC_MATH(tanh)(softplus);
+    const vf t = vtanh(softplus);
     return vmul(dy, vadd(t, vmul(vmul(x, logistic(x)), vsub(one_v(), vmul(t, t)))));
 }
 
@@ -203,7 +203,7 @@ static inline vf gelu_v(vf dy, vf x, vf a, vf b)
 static inline vf gelu_tanh_v(vf dy, vf x, vf a, vf b)
 {
     const vf k = vsplat((real)0.79788456080286535588), c = vsplat((real)0.044715), half = vsplat((real)0.5);
-    const vf square = vmul(x, x), t = VEC_MATH(tanh)(vmul(k, vadd(x, vmul(c, vmul(square, x)))));
+    const vf square = vmul(x, x), t = vtanh(vmul(k, vadd(x, vmul(c, vmul(square, x)))));
     const vf inner = vmul(k, vadd(one_v(), vmul(vmul(vsplat(3), c), square)));
     const vf slope = vmul(vmul(half, x), vmul(vsub(one_v(), vmul(t, t)), inner));
     return vmul(dy, vadd(vmul(half, vadd(one_v(), t)), slope));

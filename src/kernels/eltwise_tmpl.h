@@ -4,7 +4,7 @@
  * goes through a padded buffer, so that the last elements take the same instructions as the others. */
 #include "kernels/eltwise.h"
 #include "kernels/vec.h"
-#include "kernels/vec_erf.h"
+#include "kernels/vec_own.h"
 
 typedef vf (*map_v)(vf x, vf a, vf b);
 typedef vf (*zip_v)(vf a, vf b);
@@ -109,7 +109,7 @@ static inline vf cosh_v(vf x, vf a, vf b)
 
 static inline vf tanh_v(vf x, vf a, vf b)
 {
-    return VEC_MATH(tanh)(x);
+    return vtanh(x);
 }
 
 static inline vf asinh_v(vf x, vf a, vf b)
@@ -176,7 +176,7 @@ static inline vf softplus_v(vf x, vf a, vf b)
 
 static inline vf mish_v(vf x, vf a, vf b)
 {
-    return vmul(x, VEC_MATH(tanh)(softplus_v(x, a, b)));
+    return vmul(x, vtanh(softplus_v(x, a, b)));
 }
 
 static inline vf elu_v(vf x, vf a, vf b)
@@ -221,7 +221,7 @@ static inline vf gelu_tanh_v(vf x, vf a, vf b)
 {
     const vf cube = vmul(vmul(x, x), x);
     const vf u = vmul(vsplat((real)0.79788456080286535588), vadd(x, vmul(vsplat((real)0.044715), cube)));
-    return vmul(vmul(vsplat((real)0.5), x), vadd(vsplat(1), VEC_MATH(tanh)(u)));
+    return vmul(vmul(vsplat((real)0.5), x), vadd(vsplat(1), vtanh(u)));
 }
 
 static inline vf linear_v(vf x, vf a, vf b)

@@ -194,22 +194,29 @@ static rq_status conv_wide(const rq_op_args *a)
     const float *x = a->in[0]->f32, *w = a->in[1]->f32, *bias = b ? b->f32 : NULL;
     rq_tensor *y = a->out[0];
     rq_status status = RQ_OK;
+    /* right behind each part of the product, where the residual needs no broadcasting */
+    const bool same = !z || rq_shape_equal(&z->shape, &y->shape),
+               near = same && (z || s->active) && (s->way == WAY_DEPTHWISE || s->way == WAY_ANY);
+    const rq_conv_after after = { z ? z->f32 : NULL, s->active ? a->k->map[s->f] : NULL, s->p, s->q };
+    const rq_conv_after *const then = near ? &after : NULL;
     switch (s->way) {
     case WAY_DEPTHWISE:
-        rq_dwconv_f32_run(a->k, &s->g, y->f32, x, w, bias, a->scratch, s->threads, a->threads);
+        rq_dwconv_f32_run(a->k, &s->g, y->f32, x, w, bias, then, a->scratch, s->threads, a->threads);
         break;
     case WAY_TRANSPOSED:
         status = rq_deconv_f32_run(a->k, &s->g, y->f32, x, w, bias, a->scratch, s->threads, a->threads);
         break;
     case WAY_ANY:
-        status = rq_conv_f32_run(s->conv, y->f32, x, w, bias, a->scratch, a->threads);
+        status = rq_conv_f32_run(s->conv, y->f32, x, w, bias, then, a->scratch, a->threads);
         break;
     default:
         fill_bias(y, b);
     }
     if (status != RQ_OK)
         return rq_op_fail(a, status, "oneDNN failed: %s", rq_status_text(status));
-    if (z && strcmp(a->node->op, "FusedConv") == 0)
+    if (near)
+        return RQ_OK;
+    if (z)
         RQ_TRY(rq_eltwise_zip(a, y, y, z, RQ_ZIP_ADD));
     return s->active ? rq_eltwise_map(a, y, y, s->f, s->p, s->q) : RQ_OK;
 }

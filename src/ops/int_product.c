@@ -83,11 +83,14 @@ static int32_t zero_at(const rq_tensor *t, int64_t i)
     return t->dtype == RQ_DTYPE_NONE ? 0 : (int32_t)rq_tensor_get_int(t, i % rq_tensor_count(t));
 }
 
+/* With few rows the terms and multipliers of columns are put together for each row, not for all columns before. */
+enum { FEW_ROWS = 4 };
+
 /* The terms that zero points add: per column where zx is one, else per row and column. */
 static void fold_zeros(const rq_product *p, const rq_product_job *j, const room *r, const int32_t *w_sum,
                        const rq_qgemm *g, rq_qgemm_out *o)
 {
-    const bool one_x = entries(&j->x_zero) == 1;
+    const bool one_x = entries(&j->x_zero) == 1 && j->rows >= FEW_ROWS;
     const int32_t zx = rq_int_rows_zero(p->x_dtype, zero_at(&j->x_zero, 0)),
                   zw = rq_int_weights_zero(p->w_dtype, zero_at(&j->w_zero, 0));
     bool one_w = true;
@@ -184,7 +187,13 @@ void rq_product_run(const rq_product *p, const rq_product_job *j, void *scratch,
             r.row_m[i] = scale_at(&j->x_scale, i);
         g.out.row_m = each ? r.row_m : NULL;
     }
-    if (g.out.kind != RQ_QGEMM_S32) {
+    const bool columns = entries(&j->w_scale) > 1 && j->w_scale.dtype == RQ_DTYPE_F32;
+    if (g.out.kind == RQ_QGEMM_F32 && columns && j->rows < FEW_ROWS) {
+        for (int64_t i = 0; i < j->rows; i++)
+            r.row_m[i] = scale_at(&j->x_scale, i);
+        g.out.row_m = r.row_m;
+        g.out.col_m = j->w_scale.f32;
+    } else if (g.out.kind != RQ_QGEMM_S32) {
         fill_multipliers(p, j, r.col_m, each ? 1 : scale_at(&j->x_scale, 0));
         g.out.col_m = r.col_m;
     }

@@ -8,8 +8,14 @@
 
 enum { W = 1, R = 2, W_SCALE = 8, W_ZERO, R_SCALE, R_ZERO };
 
+/* Scratch: the cells', the codes of x, the products'. */
+typedef struct room {
+    size_t codes, product, bytes;
+} room;
+
 typedef struct lstm_state {
     rq_product p[2]; /* of W and R */
+    room room;       /* known when scratch was asked for */
 } lstm_state;
 
 static rq_status lstm_infer(const rq_infer *a)
@@ -68,11 +74,6 @@ static rq_status lstm_prepare(const rq_op_args *a, void **state)
     return st;
 }
 
-/* Scratch: the cells', the codes of x, the products'. */
-typedef struct room {
-    size_t codes, product, bytes;
-} room;
-
 static room room_of(const rq_op_args *a)
 {
     const lstm_state *s = a->state;
@@ -90,7 +91,9 @@ static room room_of(const rq_op_args *a)
 
 static size_t lstm_scratch(const rq_op_args *a, bool integer)
 {
-    return room_of(a).bytes;
+    lstm_state *s = a->state;
+    s->room = room_of(a);
+    return s->room.bytes;
 }
 
 /* Entries of direction dir. */
@@ -107,7 +110,7 @@ static rq_status product(void *arg, float *y, const float *x, int64_t rows, int 
     const lstm_state *s = a->state;
     const rq_product *p = &s->p[recurrent];
     const rq_shape scalar = rq_shape_of(0, NULL);
-    const room r = room_of(a);
+    const room r = s->room;
     const int dirs = (int)p->n_w;
     uint8_t *codes = (uint8_t *)a->scratch + r.codes, zero;
     float scale;

@@ -225,6 +225,8 @@ static rq_status finish(rq_planner *b)
     if (!(b->p->plain & RQ_PLAIN_STEPS))
         st = rq_plan_dynamic(b, &work);
     if (!st && !(b->p->plain & RQ_PLAIN_STEPS))
+        st = rq_plan_float(b, &work);
+    if (!st && !(b->p->plain & RQ_PLAIN_STEPS))
         st = rq_plan_regions(b, &work);
     if (!st && !(b->p->plain & RQ_PLAIN_STEPS))
         st = rq_plan_posts(b, &work);

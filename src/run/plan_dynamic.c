@@ -13,35 +13,9 @@ typedef struct chain {
     int32_t in[N_INPUTS];
 } chain;
 
-static bool is_plain(const rq_step *s, const char *op, int n_in)
-{
-    return s->kind == RQ_STEP_OP && s->mode == RQ_MODE_REAL && strcmp(s->row->name, op) == 0 && !s->row->domain[0] &&
-           s->args.n_in == n_in && s->args.n_out == 1 && s->out_form[0] >= 0;
-}
-
 static const rq_tensor *tensor_of(const rq_planner *b, int32_t form)
 {
     return &b->p->forms[form].t;
-}
-
-/* The one step that reads what step `at` makes, which nobody else wants; NULL: there is none of this kind. */
-static rq_step *follower(const rq_planner *b, const rq_plan_uses *u, int at, const char *op, int n_in)
-{
-    const int32_t y = b->seg->steps[at].out_form[0];
-    if (u->kept[y] || u->n_readers[y] != 1)
-        return NULL;
-    rq_step *s = &b->seg->steps[u->reader[y]];
-    return is_plain(s, op, n_in) && tensor_of(b, s->out_form[0])->dtype == RQ_DTYPE_F32 ? s : NULL;
-}
-
-/* The other operand of an operator that keeps the shape of x, f32; -1: it is another case. */
-static int32_t other_operand(const rq_planner *b, const rq_step *s, int32_t x)
-{
-    const int32_t other = s->in_form[s->in_form[0] == x];
-    if (other < 0 || other == x || tensor_of(b, other)->dtype != RQ_DTYPE_F32 ||
-        !rq_shape_equal(&tensor_of(b, x)->shape, &tensor_of(b, s->out_form[0])->shape))
-        return -1;
-    return other;
 }
 
 /* Runs t, beside something of shape y, along y's last axis and nothing else? */
@@ -70,12 +44,12 @@ static bool find(const rq_planner *b, const rq_plan_uses *u, int at, chain *c)
     *c = (chain) { .in = { product->in_form[0], product->in_form[1], -1, -1, -1, -1, -1 } };
     for (int i = 2; i < product->args.n_in; i++)
         c->in[A_ZERO + i - 2] = product->in_form[i];
-    const rq_step *cast = follower(b, u, at, "Cast", 1);
+    const rq_step *cast = rq_plan_follower(b, u, at, "Cast");
     if (!cast)
         return false;
     c->step[c->n++] = (int)(cast - b->seg->steps);
-    const rq_step *mul = follower(b, u, c->step[0], "Mul", 2);
-    const int32_t scale = mul ? other_operand(b, mul, cast->out_form[0]) : -1;
+    const rq_step *mul = rq_plan_follower(b, u, c->step[0], "Mul");
+    const int32_t scale = mul ? rq_plan_other_operand(b, mul, cast->out_form[0]) : -1;
     if (scale < 0)
         return false;
     const rq_shape *m = &tensor_of(b, scale)->shape;
@@ -86,8 +60,8 @@ static bool find(const rq_planner *b, const rq_plan_uses *u, int at, chain *c)
         c->in[A_SCALE] = scale;
     else
         return false;
-    const rq_step *add = follower(b, u, c->step[1], "Add", 2);
-    const int32_t bias = add ? other_operand(b, add, mul->out_form[0]) : -1;
+    const rq_step *add = rq_plan_follower(b, u, c->step[1], "Add");
+    const int32_t bias = add ? rq_plan_other_operand(b, add, mul->out_form[0]) : -1;
     if (bias >= 0 && is_row(&tensor_of(b, bias)->shape, y)) {
         c->step[c->n++] = (int)(add - b->seg->steps);
         c->in[BIAS] = bias;
@@ -95,44 +69,13 @@ static bool find(const rq_planner *b, const rq_plan_uses *u, int at, chain *c)
     return true;
 }
 
-/* The chain's last step does all of it. */
 static rq_status join(rq_planner *b, int at, const chain *c)
 {
-    rq_segment *seg = b->seg;
-    rq_step *product = &seg->steps[at], *last = &seg->steps[c->step[c->n - 1]];
-    rq_node *n = rq_arena_alloc(&seg->arena, 1, sizeof *n);
-    if (!n)
-        return rq_plan_no_memory(b);
-    *n = *product->args.node;
-    n->op = "MatMulIntegerToFloat";
-    n->domain = "com.microsoft";
-    n->row = rq_op_find(n->domain, n->op);
-    n->n_in = N_INPUTS;
-    n->in = rq_arena_alloc(&seg->arena, N_INPUTS, sizeof *n->in);
-    if (!n->in)
-        return rq_plan_no_memory(b);
-    for (int i = 0; i < N_INPUTS; i++)
-        n->in[i] = c->in[i] < 0 ? RQ_NONE : c->in[i] / RQ_N_FORMS;
-    n->out = last->args.node->out;
-    rq_step whole = { .kind = RQ_STEP_OP, .mode = RQ_MODE_REAL };
-    RQ_TRY(rq_plan_fill_step(b, &whole, n));
-    for (int i = 0; i < N_INPUTS; i++) {
-        whole.in_form[i] = c->in[i];
-        if (c->in[i] >= 0)
-            rq_plan_use_form(b, c->in[i], (int)(last - seg->steps));
-    }
-    whole.out_form[0] = last->out_form[0];
-    ((rq_tensor **)whole.args.out)[0] = &b->p->forms[whole.out_form[0]].t;
-    b->p->forms[product->out_form[0]].exists = false;
-    for (int i = 0; i < c->n - 1; i++)
-        b->p->forms[seg->steps[c->step[i]].out_form[0]].exists = false;
-    product->gone = true;
-    for (int i = 0; i < c->n - 1; i++)
-        seg->steps[c->step[i]].gone = true;
-    rq_plan_release_state(product);
-    rq_plan_release_state(last);
-    *last = whole;
-    return rq_plan_prepare(b, last);
+    rq_node n = *b->seg->steps[at].args.node;
+    n.op = "MatMulIntegerToFloat";
+    n.domain = "com.microsoft";
+    n.n_in = N_INPUTS;
+    return rq_plan_merge(b, &n, c->in, at, c->step, c->n);
 }
 
 rq_status rq_plan_dynamic(rq_planner *b, rq_arena *work)

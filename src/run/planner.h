@@ -1,6 +1,6 @@
 /* run/planner.h — what the files of the planner share: plan.c walks the nodes, plan_step.c makes steps of them, plan_forms.c keeps the
  * forms of values and converts them, plan_decide.c says how a node runs, plan_last.c who runs on channels-last codes;
- * plan_dynamic.c, plan_regions.c and plan_posts.c then let one step do the work of several. */
+ * plan_dynamic.c, plan_float.c, plan_regions.c and plan_posts.c then let one step do the work of several. */
 #ifndef RQ_RUN_PLANNER_H
 #define RQ_RUN_PLANNER_H
 
@@ -104,6 +104,22 @@ rq_status rq_plan_regions(rq_planner *b, rq_arena *work);
 
 /* Products of dynamic quantization, with what makes reals of their sums, become one step each. */
 rq_status rq_plan_dynamic(rq_planner *b, rq_arena *work);
+
+/* ---- plan_float.c ---- */
+
+/* So do convolutions in reals, with a residual and an activation. */
+rq_status rq_plan_float(rq_planner *b, rq_arena *work);
+
+/* ---- plan_merge.c ---- */
+
+/* The step on reals that alone reads what step `at` makes, which nobody else wants: an `op` of the default domain that makes f32 of the same shape; or
+ * NULL. */
+rq_step *rq_plan_follower(const rq_planner *b, const rq_plan_uses *u, int at, const char *op);
+/* The operand that is not x of a step of two, f32; -1: there is none. */
+int32_t rq_plan_other_operand(const rq_planner *b, const rq_step *s, int32_t x);
+/* Step then[n_then - 1] becomes `as`, which reads the forms in[as->n_in] and is found by its name and domain; step `at` and the others of then[] are gone.
+ * `as` and its arrays but `in` and `out` live as long as the segment. */
+rq_status rq_plan_merge(rq_planner *b, const rq_node *as, const int32_t *in, int at, const int *then, int n_then);
 
 /* ---- plan_posts.c ---- */
 

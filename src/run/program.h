@@ -59,6 +59,9 @@ typedef struct rq_step {
     bool gone;             /* others do its work: it does not run */
     bool late;             /* it creates an output at each run */
     bool packed;           /* an output of codes of less than a byte, which may end within one */
+    int merged;            /* gone, and step merged - 1 does its work as part of one operator on reals; 0: no */
+    int first;             /* of such an operator: the step whose product it is; reports give that its time */
+    const rq_node *stood;  /* and the node that stood in its place; NULL: it is no such operator */
     size_t scratch;
     struct rq_program **child; /* [n_attr] of subgraphs, made when first run */
     double ms, macs;

@@ -216,26 +216,36 @@ static rq_status list_free(rq_session *s, const rq_program *p, const rq_segment 
 
 static rq_layer_info layer_of(const rq_program *p, const rq_step *step, double ms, double bytes)
 {
-    /* what others do is part of a look-up, or of a product: on codes */
+    /* what others do is part of a look-up, or of a product: on codes, unless it was merged into one on reals */
+    const bool gone = step->gone && !step->merged;
     rq_layer_info l = { .name = "",
                         .output = "",
                         .ms = ms,
-                        .macs = step->macs,
+                        .macs = step->stood ? 0 : step->macs,
                         .bytes = bytes,
-                        .integer = step->gone || step->mode != RQ_MODE_REAL };
+                        .integer = gone || step->mode != RQ_MODE_REAL };
     if (step->kind != RQ_STEP_OP) {
         l.name = l.output = p->g->values[step->value].name;
         l.op = step->kind == RQ_STEP_DEQUANTIZE ? "DequantizeLinear" : "QuantizeLinear";
         return l;
     }
-    const rq_node *n = step->args.node;
+    const rq_node *n = step->stood ? step->stood : step->args.node;
     l.name = n->name;
     l.op = n->op;
-    l.reason_float = step->gone ? NULL : step->reason;
+    l.reason_float = gone ? NULL : step->reason;
     l.integer = l.integer && !l.reason_float;
     if (n->n_out && n->out[0] != RQ_NONE)
         l.output = p->g->values[n->out[0]].name;
     return l;
+}
+
+/* The step whose time is that of step k's node: of an operator that was merged from several, the one with the product has it all. NULL: none. */
+static const rq_step *does(const rq_segment *seg, int k)
+{
+    const rq_step *s = &seg->steps[k];
+    if (s->merged && seg->steps[s->merged - 1].first == k)
+        return &seg->steps[s->merged - 1];
+    return s->stood ? NULL : s;
 }
 
 /* A change of order is no layer: its time and bytes are those of the layer it is made for, at the end of the one before. */
@@ -248,8 +258,9 @@ static rq_status list_layers(rq_session *s, const rq_program *p)
         for (int k = 0; k < seg->n_steps; k++) {
             const rq_step *step = &seg->steps[k];
             RQ_TRY(list_free(s, p, seg, &at, k));
-            ms += step->ms;
-            bytes += moved_bytes(p, step);
+            const rq_step *by = does(seg, k);
+            ms += by ? by->ms : 0;
+            bytes += by ? moved_bytes(p, by) : 0;
             if (step->kind == RQ_STEP_RELAYOUT)
                 continue;
             RQ_TRY(add_layer(s, layer_of(p, step, ms, bytes)));

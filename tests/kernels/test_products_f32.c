@@ -58,7 +58,7 @@ static void check_own(const rq_conv_geom *g, rq_rng *r, const float *x, const fl
         rq_kernels k;
         void *scratch = rq_mem_alloc(rq_dwconv_f32_scratch(g, 2), 1);
         rq_kernels_init(&k, 0);
-        rq_dwconv_f32_run(&k, g, one, x, w, b, scratch, 2, NULL);
+        rq_dwconv_f32_run(&k, g, one, x, w, b, NULL, scratch, 2, NULL);
         for (int64_t i = 0; i < ny; i++)
             if (!(fabs((double)one[i] - want[i]) <= 1e-5))
                 fail_msg("depthwise: [%d] is %g, not %g", (int)i, one[i], want[i]);
@@ -66,7 +66,7 @@ static void check_own(const rq_conv_geom *g, rq_rng *r, const float *x, const fl
             if (flags & ~rq_cpu_detect())
                 continue;
             rq_kernels_init(&k, flags);
-            rq_dwconv_f32_run(&k, g, y, x, w, b, scratch, 2, two);
+            rq_dwconv_f32_run(&k, g, y, x, w, b, NULL, scratch, 2, two);
             assert_memory_equal(one, y, (size_t)ny * sizeof *y);
         }
         own_seen[0]++;
@@ -146,8 +146,8 @@ static void convolve(const rq_kernels *k, const rq_conv_geom *g, const float *x,
     assert_int_equal(rq_conv_f32_create(&c, k, g, fixed ? w : NULL, b != NULL, 2), RQ_OK);
     strcpy(how, rq_conv_f32_how(c));
     void *scratch = rq_mem_alloc(rq_conv_f32_scratch(c), 1);
-    assert_int_equal(rq_conv_f32_run(c, one, x, w, b, scratch, NULL), RQ_OK);
-    assert_int_equal(rq_conv_f32_run(c, y, x, w, b, scratch, two), RQ_OK);
+    assert_int_equal(rq_conv_f32_run(c, one, x, w, b, NULL, scratch, NULL), RQ_OK);
+    assert_int_equal(rq_conv_f32_run(c, y, x, w, b, NULL, scratch, two), RQ_OK);
     rq_conv_f32_destroy(c);
     rq_mem_free(scratch);
 }

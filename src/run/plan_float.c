@@ -1,0 +1,115 @@
+/* run/plan_float.c — convolutions that stay in reals do what follows them: the sum with a residual, an activation. FusedConv of com.microsoft is the three in
+ * one; its convolution does the rest to the outputs it has just made (kernels/conv_f32.h, rq_conv_after). The bits are those of the steps. */
+#include <float.h>
+#include <string.h>
+
+#include "run/planner.h"
+
+/* Activations that FusedConv knows, and their parameters as attributes. */
+static const struct known {
+    const char *op, *p, *q;
+    float p0, q0;
+} known[] = {
+    { "Relu", NULL, NULL, 0, 0 },
+    { "Clip", "min", "max", -FLT_MAX, FLT_MAX },
+    { "LeakyRelu", "alpha", NULL, 0.01f, 0 },
+    { "Sigmoid", NULL, NULL, 0, 0 },
+    { "Tanh", NULL, NULL, 0, 0 },
+    { "HardSigmoid", "alpha", "beta", 0.2f, 0.5f },
+    { "HardSwish", NULL, NULL, 0, 0 },
+};
+
+typedef struct chain {
+    int step[2], n;
+    int32_t in[4]; /* X, W, B, Z */
+    const struct known *f;
+    float params[2];
+} chain;
+
+/* Bound i of a Clip with inputs; false: it may change. */
+static bool read_bound(const rq_planner *b, const rq_step *s, int i, float *to)
+{
+    const int32_t form = i < s->args.n_in ? s->in_form[i] : -1;
+    if (form < 0)
+        return true;
+    const rq_form *f = &b->p->forms[form];
+    if (!f->known || f->t.dtype != RQ_DTYPE_F32 || rq_tensor_count(&f->t) != 1)
+        return false;
+    *to = f->t.f32[0];
+    return true;
+}
+
+static bool read_params(const rq_planner *b, const rq_step *s, chain *c)
+{
+    const struct known *f = c->f;
+    c->params[0] = f->p0;
+    c->params[1] = f->q0;
+    if (strcmp(f->op, "Clip") == 0 && s->args.opset >= 11)
+        return read_bound(b, s, 1, &c->params[0]) && read_bound(b, s, 2, &c->params[1]);
+    if (f->p)
+        c->params[0] = rq_attr_float(s->args.node, f->p, f->p0);
+    if (f->q)
+        c->params[1] = rq_attr_float(s->args.node, f->q, f->q0);
+    return s->args.n_in == 1;
+}
+
+static bool find(const rq_planner *b, const rq_plan_uses *u, int at, chain *c)
+{
+    const rq_step *conv = &b->seg->steps[at];
+    if (conv->kind != RQ_STEP_OP || conv->mode != RQ_MODE_REAL || conv->gone || strcmp(conv->row->name, "Conv") != 0 ||
+        conv->row->domain[0] || conv->out_form[0] < 0 || b->p->forms[conv->out_form[0]].t.dtype != RQ_DTYPE_F32)
+        return false;
+    *c = (chain) { .in = { conv->in_form[0], conv->in_form[1], conv->args.n_in > 2 ? conv->in_form[2] : -1, -1 } };
+    const rq_step *add = rq_plan_follower(b, u, at, "Add");
+    const int32_t z = add ? rq_plan_other_operand(b, add, conv->out_form[0]) : -1;
+    if (z >= 0 && rq_shape_equal(&b->p->forms[z].t.shape, &b->p->forms[add->out_form[0]].t.shape)) {
+        c->in[3] = z;
+        c->step[c->n++] = at = (int)(add - b->seg->steps);
+    }
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        const rq_step *s = rq_plan_follower(b, u, at, known[i].op);
+        if (!s)
+            continue;
+        c->f = &known[i];
+        if (s->in_form[0] == b->seg->steps[at].out_form[0] && read_params(b, s, c))
+            c->step[c->n++] = (int)(s - b->seg->steps);
+        else
+            c->f = NULL;
+        break;
+    }
+    return c->n > 0;
+}
+
+static rq_status join(rq_planner *b, int at, const chain *c)
+{
+    rq_arena *a = &b->seg->arena;
+    rq_node n = *b->seg->steps[at].args.node;
+    n.op = "FusedConv";
+    n.domain = "com.microsoft";
+    n.n_in = 4;
+    if (c->f) {
+        rq_attr *attr = rq_arena_alloc(a, (size_t)n.n_attr + 2, sizeof *attr);
+        float *params = rq_arena_alloc(a, 2, sizeof *params);
+        if (!attr || !params)
+            return rq_plan_no_memory(b);
+        for (int i = 0; i < n.n_attr; i++)
+            attr[i] = n.attr[i];
+        memcpy(params, c->params, sizeof c->params);
+        attr[n.n_attr++] =
+            (rq_attr) { .name = "activation", .type = RQ_ATTR_STRING, .n = 1, .s = { c->f->op, strlen(c->f->op) } };
+        attr[n.n_attr++] = (rq_attr) { .name = "activation_params", .type = RQ_ATTR_FLOATS, .n = 2, .floats = params };
+        n.attr = attr;
+    }
+    return rq_plan_merge(b, &n, c->in, at, c->step, c->n);
+}
+
+rq_status rq_plan_float(rq_planner *b, rq_arena *work)
+{
+    rq_plan_uses u = { 0 };
+    chain c;
+    RQ_TRY(rq_plan_count_uses(b, work, &u));
+    for (int i = 0; i < b->seg->n_steps; i++)
+        if (find(b, &u, i, &c))
+            RQ_TRY(join(b, i, &c));
+    return RQ_OK;
+}
