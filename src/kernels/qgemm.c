@@ -149,9 +149,11 @@ static void run_item(void *arg, int64_t item)
     const uint8_t *x[RQ_QGEMM_MAX_ROWS * RQ_QGEMM_MAX_RUNS];
     const panel first = panel_at(s, p0);
     const int64_t j1 = p1 < s->panels ? panel_at(s, p1).j0 : g->columns * s->products;
+    /* rows of a block; the first `more` have one more */
+    const int64_t each = g->rows / s->blocks, more = g->rows % s->blocks;
     for (int64_t b = part_at(s->blocks, s->chunks, chunk); b < b1; b++) {
-        const int64_t i = part_at(g->rows, s->blocks, b);
-        const int n = (int)(part_at(g->rows, s->blocks, b + 1) - i);
+        const int64_t i = b * each + min64(b, more);
+        const int n = (int)(each + (b < more));
         if (g->x)
             for (int q = 0; q < n; q++)
                 x[q] = g->x + (i + q) * g->x_stride;

@@ -7,7 +7,12 @@
 
 #include <string.h>
 
-enum { MAX_VECTORS = 2, KR = 4, STEP = LANES * KR };
+enum {
+    MAX_VECTORS = 2,
+    KR = 4,
+    STEP = LANES * KR,
+    AHEAD = 2048, /* bytes of W fetched before they are needed: they may come from memory, and panels lie one behind the other */
+};
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 16")
@@ -35,6 +40,9 @@ INLINE void step(vec (*s)[MAX_VECTORS], const uint8_t *const *x, size_t k, const
                  const int rows, const int vectors)
 {
     const vec w0 = vec_load(w), w1 = vectors > 1 ? vec_load(w + STEP) : w0;
+    __builtin_prefetch(w + AHEAD);
+    if (vectors > 1)
+        __builtin_prefetch(w + AHEAD + STEP);
     UNROLL for (int q = 0; q < rows; q++)
     {
         const vec v = quad(x[q] + k, n);
