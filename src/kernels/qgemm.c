@@ -12,6 +12,8 @@ enum {
     GROUP_BYTES = 384 << 10, /* of weights: half of a small second-level cache */
     ITEM_WORK = 1 << 20,     /* multiply-adds of an item: some microseconds */
     MOST_ITEMS = 64,
+    /* Codes to which posts are done all at once where items are less than whole rows: few bytes of many rows are read slowly. */
+    LATE_BYTES = 512 << 10,
     SMALL_WORK = 1 << 21, /* multiply-adds below which a second thread costs more than it brings */
 };
 
@@ -40,6 +42,7 @@ typedef struct run_state {
     int64_t fewer_at;    /* the column from which panels have one vector less */
     size_t column_bytes; /* of packed weights */
     bool plain;          /* codes that need no more than an addend per row and a multiplier per column */
+    bool late;           /* posts are run when the whole product is there */
     /* What tiles begin with and multipliers of the last panel of the first product, where it is not full. */
     int32_t last_add[RQ_QGEMM_MAX_COLUMNS];
     float last_m[RQ_QGEMM_MAX_COLUMNS];
@@ -138,6 +141,14 @@ static void run_posts(const run_state *s, int64_t i, int64_t n, int64_t j0, int6
         rq_post_run(s->g->k, o->post, o->n_post, o->y, (size_t)(q * o->ld + j0), (size_t)(j1 - j0));
 }
 
+/* The posts of a block of rows. */
+static void run_late(void *arg, int64_t b)
+{
+    const run_state *s = arg;
+    const int64_t i = part_at(s->g->rows, s->blocks, b);
+    run_posts(s, i, part_at(s->g->rows, s->blocks, b + 1) - i, 0, s->g->columns);
+}
+
 static void run_item(void *arg, int64_t item)
 {
     const run_state *s = arg;
@@ -167,7 +178,7 @@ static void run_item(void *arg, int64_t item)
                 for (int q = 0; q < n; q++)
                     x[r * isa->max_rows + q] += g->x_step;
         }
-        if (s->out.n_post)
+        if (s->out.n_post && !s->late)
             run_posts(s, i, n, first.j0, j1);
     }
 }
@@ -218,5 +229,9 @@ void rq_qgemm_run(const rq_qgemm *g, rq_threads *t)
     const double work = (double)g->rows * (double)g->columns * (double)(g->runs * g->run) * (double)s.products;
     pad_last(&s);
     cut(&s, work);
-    rq_threads_for(work < SMALL_WORK ? NULL : t, s.groups * s.chunks, run_item, &s);
+    s.late = o->n_post && s.groups > 1 && g->rows * g->columns <= LATE_BYTES;
+    t = work < SMALL_WORK ? NULL : t;
+    rq_threads_for(t, s.groups * s.chunks, run_item, &s);
+    if (s.late)
+        rq_threads_for(t, s.blocks, run_late, &s);
 }
