@@ -97,22 +97,22 @@ rq_status rq_losers_quantize(rq_graph **out, rq_notes *notes, const rq_losers *l
 }
 
 static rq_status time_both(rq_bench *b, const rq_graph *g, const rq_graph *beside, rq_dataset *data,
-                           const rq_ptq_cfg *cfg, rq_err *err)
+                           const rq_ptq_cfg *cfg, int runs, rq_err *err)
 {
-    return rq_bench_run(b, g, beside, data,
-                        &(rq_bench_cfg) { .threads = cfg->threads, .onednn = cfg->onednn, .match = cfg->match }, err);
+    const rq_bench_cfg how = { .threads = cfg->threads, .onednn = cfg->onednn, .match = cfg->match, .runs = runs };
+    return rq_bench_run(b, g, beside, data, &how, err);
 }
 
 /* The worst n losers in float: is the whole faster? Then it takes the place of *g. */
 static rq_status try_float(rq_losers *l, int n, rq_graph **g, const rq_graph *original, rq_dataset *data,
-                           const rq_ptq_cfg *cfg, rq_notes *notes, rq_err *err)
+                           const rq_ptq_cfg *cfg, int runs, rq_notes *notes, rq_err *err)
 {
     rq_graph *with = NULL;
     rq_notes said = { 0 };
     rq_bench b;
     rq_status st = rq_losers_quantize(&with, &said, l, n, original, data, cfg, err);
     if (!st)
-        st = time_both(&b, with, *g, data, cfg, err);
+        st = time_both(&b, with, *g, data, cfg, runs, err);
     if (!st) {
         l->float_ms = b.model.median_ms;
         l->int8_ms = b.against.median_ms;
@@ -134,21 +134,27 @@ static rq_status try_float(rq_losers *l, int n, rq_graph **g, const rq_graph *or
     return st;
 }
 
-rq_status rq_ptq_keep_losers(rq_losers *out, rq_graph **g, const rq_graph *original, rq_dataset *data,
-                             const rq_ptq_cfg *cfg, rq_notes *notes, rq_err *err)
+rq_status rq_losers_keep(rq_losers *out, rq_graph **g, const rq_graph *original, rq_dataset *data,
+                         const rq_ptq_cfg *cfg, int runs, rq_notes *notes, rq_err *err)
 {
     rq_bench b;
     *out = (rq_losers) { 0 };
-    RQ_TRY(time_both(&b, *g, original, data, cfg, err));
+    RQ_TRY(time_both(&b, *g, original, data, cfg, runs, err));
     rq_status st = rq_losers_pick(out, &b, original);
     if (st)
         rq_fail(err, st, "out of memory for the layers that lost");
     rq_bench_release(&b);
     for (int n = out->n, tries = 0; !st && n > 0 && !out->n_kept && tries < MOST_TRIES; n /= 2, tries++)
-        st = try_float(out, n, g, original, data, cfg, notes, err);
+        st = try_float(out, n, g, original, data, cfg, runs, notes, err);
     if (st)
         rq_losers_release(out);
     return st;
+}
+
+rq_status rq_ptq_keep_losers(rq_losers *out, rq_graph **g, const rq_graph *original, rq_dataset *data,
+                             const rq_ptq_cfg *cfg, rq_notes *notes, rq_err *err)
+{
+    return rq_losers_keep(out, g, original, data, cfg, 0, notes, err);
 }
 
 rq_status rq_losers_note(const rq_losers *l, rq_notes *notes)

@@ -11,4 +11,8 @@ rq_status rq_losers_pick(rq_losers *out, const rq_bench *b, const rq_graph *orig
 rq_status rq_losers_quantize(rq_graph **out, rq_notes *notes, const rq_losers *l, int n, const rq_graph *original,
                              rq_dataset *data, const rq_ptq_cfg *cfg, rq_err *err);
 
+/* rq_ptq_keep_losers with so many runs of each model, as rq_bench_cfg.runs. */
+rq_status rq_losers_keep(rq_losers *out, rq_graph **g, const rq_graph *original, rq_dataset *data,
+                         const rq_ptq_cfg *cfg, int runs, rq_notes *notes, rq_err *err);
+
 #endif

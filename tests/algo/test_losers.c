@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "algo/losers.h"
+#include "base/mem.h"
 #include "requant/requant.h"
 
 static const char model[] = "models/digits-cnn.onnx", samples[] = "models/digits-train.npz";
@@ -156,12 +157,87 @@ static void the_whole_way(void **state)
     rq_graph_destroy(g);
 }
 
+/* Layers are said to have lost, and the worst of them are put in float. */
+static rq_status pick_and_quantize(const world *w, rq_err *err)
+{
+    rq_bench_layer ours[] = { layer("/3/Conv", true, 0.5, true), layer("/14/Gemm", true, 1.5, true) };
+    rq_bench_layer theirs[] = { layer("/3/Conv", false, 0.3, false), layer("/14/Gemm", false, 0.3, false) };
+    const rq_bench b = { .model = { .layers = ours, .n_layers = 2 }, .against = { .layers = theirs, .n_layers = 2 } };
+    rq_losers l;
+    rq_notes notes = { 0 };
+    rq_graph *g = NULL;
+    RQ_TRY(rq_losers_pick(&l, &b, w->original));
+    assert_int_equal(l.n, 2);
+    rq_status st = rq_losers_quantize(&g, &notes, &l, 2, w->original, w->data, &w->cfg, err);
+    if (!st)
+        st = rq_losers_note(&l, &notes);
+    rq_notes_release(&notes);
+    rq_losers_release(&l);
+    rq_graph_destroy(g);
+    return st;
+}
+
+/* The whole way, one run of each model; the graph is the caller's afterwards, whatever happened. */
+static rq_status keep(const world *w, rq_err *err)
+{
+    static rq_graph *g; /* stays from call to call: what is in the end is one of two */
+    rq_losers l = { 0 };
+    rq_notes notes = { 0 };
+    if (!w) {
+        rq_graph_destroy(g);
+        g = NULL;
+        return RQ_OK;
+    }
+    if (!g)
+        g = quantized(w, &w->cfg);
+    rq_graph *mine = NULL;
+    rq_status st = rq_graph_copy(&mine, g);
+    if (!st) {
+        const rq_graph *was = mine;
+        st = rq_losers_keep(&l, &mine, w->original, w->data, &w->cfg, 1, &notes, err);
+        assert_non_null(mine);
+        assert_true(!st || mine == was);
+        assert_true(!st || (!l.item && !l.n));
+    }
+    rq_notes_release(&notes);
+    rq_losers_release(&l);
+    rq_graph_destroy(mine);
+    return st;
+}
+
+static void any_allocation_may_fail(void **state)
+{
+    rq_status (*const ways[])(const world *, rq_err *) = { pick_and_quantize, keep };
+    enum { TRIES = 150 }; /* of each */
+    for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
+        rq_err err = { 0 };
+        assert_int_equal(ways[i](*state, &err), RQ_OK); /* what is made once */
+        const size_t before = rq_mem_live();
+        rq_mem_fail_after(0, false);
+        assert_int_equal(ways[i](*state, &err), RQ_OK);
+        const size_t all = rq_mem_fail_after(0, false), step = all / TRIES + 1;
+        assert_int_equal(rq_mem_live(), before);
+        int refused = 0;
+        for (size_t n = 1; n <= all; n += step) {
+            rq_mem_fail_after(n, n % 2);
+            const rq_status st = ways[i](*state, &err);
+            rq_mem_fail_after(0, false);
+            assert_true(st == RQ_OK || st == RQ_NO_MEMORY);
+            refused += st == RQ_NO_MEMORY;
+            assert_int_equal(rq_mem_live(), before);
+        }
+        assert_true(refused > 0);
+    }
+    keep(NULL, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_worst_come_first_and_noise_does_not_count),
         cmocka_unit_test(what_is_kept_is_what_exclude_keeps),
         cmocka_unit_test(the_whole_way),
+        cmocka_unit_test(any_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
