@@ -57,6 +57,14 @@ static const rq_dwlast_isa *isa_of(const job *j)
     return j->narrow ? j->k->dwlast_s8 : j->k->dwlast_s16;
 }
 
+/* So many bytes and no more. */
+static void *exactly(size_t bytes)
+{
+    void *p = NULL;
+    assert_int_equal(posix_memalign(&p, 64, bytes), 0);
+    return p;
+}
+
 static made make(job *j)
 {
     const rq_dwlast_isa *g = isa_of(j);
@@ -75,8 +83,8 @@ static made make(job *j)
         if (j->pattern == 0 && i % 11 == 3) /* far outside of what is kept, and no number */
             d.m[i] = i % 2 ? 1e30F : i % 3 ? -1e30F : NAN;
     }
-    d.packed = aligned_alloc(64, (rq_dwlast_bytes(g, c, j->height, j->width) + 63) & ~(size_t)63);
-    d.finish = aligned_alloc(64, (rq_dwlast_finish_bytes(g, c) + 63) & ~(size_t)63);
+    d.packed = exactly(rq_dwlast_bytes(g, c, j->height, j->width));
+    d.finish = exactly(rq_dwlast_finish_bytes(g, c));
     rq_dwlast_pack(g, d.packed, d.w, c, j->height, j->width);
     rq_dwlast_pack_finish(g, d.finish, d.add, d.m, c);
     d.y = malloc((size_t)((j->n - 1) * d.ld + c));

@@ -213,6 +213,25 @@ static void check_results(const job *j, rq_qgemm g, rq_threads *threads, rq_rng 
         }
     }
 
+    /* ranges of both signs, inside of the type as well; multipliers that are none, too large and 0 */
+    static const int32_t range[][3] = {
+        { 3, 0, 255 }, { -5, -128, 127 }, { 0, 0, 255 }, { 255, 9, 201 }, { -128, -100, 90 }
+    };
+    const int32_t *in = range[rq_rng_below(rng, sizeof range / sizeof *range)];
+    float *corner_m = malloc((size_t)columns * sizeof *corner_m);
+    for (int64_t c = 0; c < columns; c++)
+        corner_m[c] = c % 7 == 3 ? 1e30f : c % 7 == 4 ? NAN : c % 7 == 5 ? 0 : c % 7 == 6 ? -1e-3f : j->col_m[c];
+    g.out = (rq_qgemm_out) {
+        .kind = RQ_QGEMM_CODES, .y = y8, .ld = ld, .col_m = corner_m, .zp = in[0], .lo = in[1], .hi = in[2]
+    };
+    rq_qgemm_run(&g, threads);
+    EACH
+    {
+        const int32_t want = rq_quantize_acc(j->sum[i * columns + c], corner_m[c], in[0], in[1], in[2]);
+        assert_int_equal(y8[i * ld + c], (uint8_t)want);
+    }
+    free(corner_m);
+
     /* everything that can be added, and multipliers on both sides */
     g.out = (rq_qgemm_out) { .kind = RQ_QGEMM_CODES,
                              .y = y8,
@@ -314,7 +333,8 @@ static void check(const rq_kernels *k, rq_threads *threads, int64_t rows, int64_
 {
     job j = job_of(rows, runs, run, columns, pattern, rng);
     const size_t bytes = rq_qgemm_w_bytes(&k->qgemm, runs, run, columns);
-    void *w = aligned_alloc(64, (bytes + 63) & ~(size_t)63);
+    void *w = NULL;
+    assert_int_equal(posix_memalign(&w, 64, bytes), 0); /* the exact size */
     memset(w, 0x55, bytes);
     int32_t *col_sum = malloc((size_t)columns * sizeof *col_sum);
     rq_qgemm_pack_on(threads, &k->qgemm, w, j.w, j.run_stride, j.k_stride, j.col_stride, runs, run, columns, j.flip,

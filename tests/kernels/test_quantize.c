@@ -219,6 +219,101 @@ static void every_isa_gives_the_same_bits(void **state)
     }
 }
 
+/* One of the patterns where narrow lanes, signs and saturation break. */
+static uint8_t corner_code(int pattern, size_t i)
+{
+    static const uint8_t at[][2] = { { 0, 0 }, { 0x80, 0x80 }, { 0xff, 0xff }, { 0, 0xff }, { 0x7f, 0x80 } };
+    return at[pattern][i % 2];
+}
+
+static int32_t corner_sum(int pattern, size_t i)
+{
+    static const int32_t at[][2] = { { 0, 0 },
+                                     { INT32_MIN, INT32_MIN },
+                                     { INT32_MAX, INT32_MAX },
+                                     { INT32_MIN, INT32_MAX },
+                                     { -(1 << 24) - 1, (1 << 24) + 1 } };
+    return at[pattern][i % 2];
+}
+
+enum { N_CORNERS = 5 };
+
+static void check_corner_codes(const rq_kernels *ref, const rq_kernels *k, size_t n, int pa, int pb)
+{
+    static const float ratios[] = { 0, 0.5f, 1, 1e30f, -0.25f };
+    static const float plus[] = { 0, 2.5f, -1e30f, NAN, INFINITY };
+    uint8_t *a = malloc(n), *b = malloc(n), *y = malloc(n), *y2 = malloc(n);
+    for (size_t i = 0; i < n; i++) {
+        a[i] = corner_code(pa, i);
+        b[i] = corner_code(pb, i);
+    }
+    for (size_t t = 0; t < 5; t++) {
+        const uint8_t flip = t % 2 ? 0x80 : 0;
+        const rq_qadd sum = { .ra = ratios[(t + n) % 5],
+                              .rb = ratios[t],
+                              .k = plus[(t * 2 + n) % 5],
+                              .flip_a = flip,
+                              .flip_b = 0x80,
+                              .flip_y = (uint8_t)(flip ^ 0x80) };
+        const rq_qmul product = {
+            .za = t % 3 ? 255 : 0, .zb = t % 2 ? 255 : 0, .r = ratios[t], .zc = plus[t], .flip_a = flip
+        };
+        ref->qadd(y, a, b, n, &sum), k->qadd(y2, a, b, n, &sum);
+        assert_memory_equal(y, y2, n);
+        ref->qadd_one(y, a, n, &sum), k->qadd_one(y2, a, n, &sum);
+        assert_memory_equal(y, y2, n);
+        ref->qmul(y, a, b, n, &product), k->qmul(y2, a, b, n, &product);
+        assert_memory_equal(y, y2, n);
+    }
+    free(a), free(b), free(y), free(y2);
+}
+
+static void check_corner_sums(const rq_kernels *ref, const rq_kernels *k, size_t n, int ps, int pa)
+{
+    static const float multipliers[] = { 0, 1e-9f, 1, 1e30f, NAN, -1e-8f };
+    int32_t *acc = malloc(n * sizeof *acc), *add = malloc(n * sizeof *add);
+    float *m = malloc(n * sizeof *m);
+    uint8_t *y = malloc(n), *y2 = malloc(n);
+    for (size_t i = 0; i < n; i++) {
+        acc[i] = corner_sum(ps, i);
+        add[i] = corner_sum(pa, i);
+        m[i] = multipliers[(i / 2 + n) % 6];
+    }
+    static const struct {
+        int32_t zp, lo, hi;
+    } range[] = { { 0, 0, 255 }, { 255, 0, 255 }, { -128, -128, 127 }, { 127, -128, 127 }, { 3, 3, 100 } };
+    for (size_t r = 0; r < 5; r++) {
+        const int32_t zp = range[r].zp, lo = range[r].lo, hi = range[r].hi;
+        const int32_t *some = r % 2 ? add : NULL;
+        ref->requantize_tile(y, n, acc, n, 1, n, some, m, zp, lo, hi),
+            k->requantize_tile(y2, n, acc, n, 1, n, some, m, zp, lo, hi);
+        assert_memory_equal(y, y2, n);
+    }
+    free(acc), free(add), free(m), free(y), free(y2);
+}
+
+static void corners_on_every_isa(void **state)
+{
+    (void)state;
+    rq_kernels ref;
+    rq_kernels_init(&ref, 0);
+    unsigned flags;
+    for (int level = 1; rq_cpu_level(level, &flags); level++) {
+        if ((rq_cpu_detect() & flags) != flags) {
+            print_message("%s: not on this machine\n", rq_cpu_level(level, &flags));
+            continue;
+        }
+        rq_kernels k;
+        rq_kernels_init(&k, flags);
+        for (size_t n = 1; n <= 140; n++)
+            for (int p = 0; p < N_CORNERS; p++)
+                for (int q = 0; q < N_CORNERS; q++) {
+                    check_corner_codes(&ref, &k, n, p, q);
+                    check_corner_sums(&ref, &k, n, p, q);
+                }
+    }
+}
+
 /* Every finite fp16 number by scales of fp16, against arithmetic that rounds to fp16 after the division. */
 static void fp16_on_every_isa(void **state)
 {
@@ -296,9 +391,8 @@ static void halves_on_every_isa(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(known_answers),
-        cmocka_unit_test(every_isa_gives_the_same_bits),
-        cmocka_unit_test(fp16_on_every_isa),
+        cmocka_unit_test(known_answers),        cmocka_unit_test(every_isa_gives_the_same_bits),
+        cmocka_unit_test(corners_on_every_isa), cmocka_unit_test(fp16_on_every_isa),
         cmocka_unit_test(halves_on_every_isa),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
