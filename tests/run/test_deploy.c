@@ -343,6 +343,45 @@ static void sessions_run_at_the_same_time(void **state)
         }
 }
 
+/* The same, then the end of the session, on this thread, while others of its model run. */
+static void *work_and_end(void *arg)
+{
+    worker *w = arg;
+    work(arg);
+    rq_session_destroy(w->s);
+    return NULL;
+}
+
+/* Sessions that are made of one that runs, and end when they are done: the first one before those made of it, and after. */
+static void sessions_come_and_go_while_others_run(void **state)
+{
+    (void)state;
+    enum { SHARED = 3 };
+    const size_t before = rq_mem_live();
+    for (int m = 0; m < 2; m++)
+        for (int first_ends = 0; first_ends < 2; first_ends++) {
+            worker w[1 + SHARED] = { { .s = load(m ? FLOAT : QUANTIZED, 1) } };
+            for (int i = 0; i <= SHARED; i++)
+                w[i].want = answers[m];
+            /* one for later: the first must be there while it is shared, and may be gone after that */
+            assert_int_equal(rq_session_share(&w[SHARED].s, w[0].s, NULL, NULL), RQ_OK);
+            assert_int_equal(pthread_create(&w[0].thread, NULL, first_ends ? work_and_end : work, &w[0]), 0);
+            for (int i = 1; i < SHARED; i++) {
+                assert_int_equal(rq_session_share(&w[i].s, first_ends ? w[SHARED].s : w[0].s, NULL, NULL), RQ_OK);
+                assert_int_equal(pthread_create(&w[i].thread, NULL, work_and_end, &w[i]), 0);
+            }
+            assert_int_equal(pthread_create(&w[SHARED].thread, NULL, work_and_end, &w[SHARED]), 0);
+            for (int i = 0; i <= SHARED; i++) {
+                assert_int_equal(pthread_join(w[i].thread, NULL), 0);
+                if (w[i].wrong)
+                    fail_msg("session %d: %s", i, w[i].wrong);
+            }
+            if (!first_ends)
+                rq_session_destroy(w[0].s);
+            assert_int_equal(rq_mem_live(), before);
+        }
+}
+
 static rq_status everything(const char *path, rq_err *err)
 {
     rq_session *a = NULL, *b = NULL;
@@ -397,6 +436,7 @@ int main(void)
         cmocka_unit_test(what_does_not_fit_is_said),
         cmocka_unit_test(sessions_of_a_model_hold_its_weights_once),
         cmocka_unit_test(sessions_run_at_the_same_time),
+        cmocka_unit_test(sessions_come_and_go_while_others_run),
         cmocka_unit_test(every_allocation_may_fail),
     };
     return cmocka_run_group_tests(tests, make_answers, NULL);
