@@ -105,6 +105,7 @@ static void to_bytes(bytes *b, const rq_op_args *a, int kx, int kw)
     b->a.out = b->out;
     b->a.out_q = b->out_q;
     b->a.n_in = 2;
+    b->a.n_post = 0; /* of the codes, when all pairs are summed */
 }
 
 static bool accepts(rq_int_product p, const rq_op_args *a, const char **why)
