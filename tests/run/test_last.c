@@ -33,6 +33,9 @@ static rq_graph *random_graph(rq_rng *rng, const int64_t *dim)
     const double three[3] = { (double)dim[0], (double)dim[1], (double)(dim[2] * dim[3]) };
     const double four[4] = { (double)dim[0], (double)dim[1], (double)dim[2], (double)dim[3] };
     const rq_id to3 = build_const(g, "to3", RQ_DTYPE_S64, 1, (int64_t[]) { 3 }, three);
+    const double lines[3] = { (double)dim[0], (double)(dim[1] * dim[2]),
+                              (double)dim[3] }; /* no image of the same channels */
+    const rq_id to_lines = build_const(g, "to_lines", RQ_DTYPE_S64, 1, (int64_t[]) { 3 }, lines);
     const rq_id to4 = build_const(g, "to4", RQ_DTYPE_S64, 1, (int64_t[]) { 4 }, four);
     const rq_id half = build_scalar(g, "half", RQ_DTYPE_F32, 0.5);
     if (rq_rng_below(rng, 2))
@@ -71,7 +74,7 @@ static rq_graph *random_graph(rq_rng *rng, const int64_t *dim)
         case 6: { /* away and back as views, with a function in between */
             char mid[16];
             snprintf(mid, sizeof mid, "m%d", i);
-            const rq_id m = build_node(g, "Reshape", mid, RQ_DTYPE_F32, 2, (rq_id[]) { a, to3 });
+            const rq_id m = build_node(g, "Reshape", mid, RQ_DTYPE_F32, 2, (rq_id[]) { a, i % 3 ? to3 : to_lines });
             g->values[m].quant = g->values[a].quant;
             snprintf(mid, sizeof mid, "f%d", i);
             const rq_id f = build_node(g, "Relu", mid, RQ_DTYPE_F32, 1, &m);
