@@ -1,5 +1,6 @@
 /* kernels/qgemm_amx.c — the tile of integer products on AMX. Compiled with -mamx-tile -mamx-int8. */
-#if (defined(__AMX_TILE__) && defined(__AMX_INT8__)) || (defined(__AMXTILE__) && defined(__AMXINT8__)) /* gcc; clang 14 */
+#if (defined(__AMX_TILE__) && defined(__AMX_INT8__)) ||                                                                \
+    (defined(__AMXTILE__) && defined(__AMXINT8__)) /* gcc; clang 14 */
 #include <immintrin.h>
 
 /* GCC's intrinsics do not say that they read memory: what was stored must be there before. */

@@ -11,7 +11,8 @@ enum {
     MAX_VECTORS = 2,
     KR = 4,
     STEP = LANES * KR,
-    AHEAD = 2048, /* bytes of W fetched before they are needed: they may come from memory, and panels lie one behind the other */
+    AHEAD =
+        2048, /* bytes of W fetched before they are needed: they may come from memory, and panels lie one behind the other */
 };
 
 #define INLINE static inline __attribute__((always_inline))

@@ -125,8 +125,10 @@ enum { /* rq_op.flags */
                                  and forward (a copy) runs only where it cannot */
        RQ_OP_COMMUTES = 1u << 5,      /* elementwise with numpy broadcasting */
        RQ_OP_GRAD_IN_PLACE = 1u << 7, /* backward may be called with grad_in[0] on the bytes of grad_out[0] */
-       RQ_OP_POSTS = 1u << 9,         /* forward_int does args.post: on bytes of codes; of a row with `last` channels-last, or of rank 2 */
-       RQ_OP_OUT_LD = 1u << 10,       /* forward, or forward_int, on codes with `last` keeps to args.out_ld */
+       RQ_OP_POSTS =
+           1u
+           << 9, /* forward_int does args.post: on bytes of codes; of a row with `last` channels-last, or of rank 2 */
+       RQ_OP_OUT_LD = 1u << 10, /* forward, or forward_int, on codes with `last` keeps to args.out_ld */
        RQ_OP_IN_PLACE =
            1u
            << 8, /* forward on f32, and forward_int, may be called with out[0] on the bytes of in[0], where they have one size and one type;
@@ -264,7 +266,8 @@ rq_last rq_int_table_last(const rq_op_args *a); /* always as its input comes */
 rq_status rq_int_table_prepare(const rq_op_args *a, void **state);
 rq_status rq_int_table_forward(const rq_op_args *a);
 void rq_int_table_release(void *state);
-typedef struct rq_int_tables { /* of 256 entries, made by others than prepare: of codes, or of the reals they stand for */
+typedef struct
+    rq_int_tables {   /* of 256 entries, made by others than prepare: of codes, or of the reals they stand for */
     bool reals;       /* f32; else u8 or s8 */
     int64_t channels; /* one table after the other, for each; 1: one for all */
     int64_t inner;    /* with more than one: how many neighbours in memory are of one channel */

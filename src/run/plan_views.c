@@ -78,7 +78,7 @@ static rq_status reshape(rq_planner *b, const rq_node *n, const rq_shape *y, boo
  * left out. */
 static int axes_in_memory(const rq_shape *s, const int64_t *perm, bool last, int *axes)
 {
-    int at[RQ_MAX_RANK], n = 0;
+    int at[RQ_MAX_RANK] = { 0 }, n = 0;
     for (int i = 0; i < s->rank; i++)
         at[rq_last_axis(last, i, s->rank)] = i;
     for (int i = 0; i < s->rank; i++)
