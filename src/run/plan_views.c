@@ -101,7 +101,7 @@ static rq_status transpose(rq_planner *b, const rq_node *n, const rq_shape *y, b
     const rq_qparams *q = rq_graph_qparams(b->p->g, from);
     int count;
     const int64_t *perm = rq_attr_ints(n, "perm", &count);
-    int64_t back[RQ_MAX_RANK];
+    int64_t back[RQ_MAX_RANK] = { 0 };
     for (int i = 0; i < x.rank; i++) /* perm as it was checked, counted from 0 */
         back[i] = perm ? (perm[i] < 0 ? perm[i] + x.rank : perm[i]) : x.rank - 1 - i;
     const bool may =
