@@ -14,7 +14,8 @@ enum {
     MOST_ITEMS = 64,
     /* Codes to which posts are done all at once where items are less than whole rows: few bytes of many rows are read slowly. */
     LATE_BYTES = 512 << 10,
-    SMALL_WORK = 1 << 21, /* multiply-adds below which a second thread costs more than it brings */
+    WIDE_BYTES = 56 << 10, /* of a block's rows widened; longer ones are widened by each tile, a part at a time */
+    SMALL_WORK = 1 << 21,  /* multiply-adds below which a second thread costs more than it brings */
 };
 
 static int64_t min64(int64_t a, int64_t b)
@@ -41,6 +42,7 @@ typedef struct run_state {
     int64_t products;
     int64_t fewer_at;    /* the column from which panels have one vector less */
     size_t column_bytes; /* of packed weights */
+    size_t wide_ld;      /* from row to row where they are widened; 0: they are not */
     bool plain;          /* codes that need no more than an addend per row and a multiplier per column */
     bool late;           /* posts are run when the whole product is there */
     /* What tiles begin with and multipliers of the last panel of the first product, where it is not full. */
@@ -76,6 +78,35 @@ static panel panel_after(const run_state *s, panel v)
     return v;
 }
 
+/* A block of rows: the pieces of each, or where they lie widened. */
+typedef struct block {
+    const uint8_t *const *x;
+    const int16_t *wide;
+    size_t ld, depth; /* of wide; depth 0: nothing is widened */
+} block;
+
+static block block_of(const run_state *s, int16_t *wide, const uint8_t *const *x, int rows)
+{
+    const rq_qgemm *g = s->g;
+    block b = { .x = x, .wide = wide, .ld = s->wide_ld };
+    if (s->wide_ld && (size_t)rows * s->wide_ld * sizeof *wide <= WIDE_BYTES)
+        b.depth = g->k->qgemm.widen(wide, b.ld, x, (size_t)g->runs, (size_t)g->run, rows);
+    return b;
+}
+
+/* A tile of it: to c, or as codes to o, unless that is NULL. */
+static void sum_tile(const rq_qgemm *g, const block *b, int32_t *c, size_t ldc, const rq_qgemm_codes *o, const void *w,
+                     const int32_t *init, int rows, int vectors)
+{
+    const rq_qgemm_isa *isa = &g->k->qgemm;
+    if (b->depth)
+        isa->wide_tile(c, ldc, o, b->wide, b->ld, b->depth, w, init, rows, vectors);
+    else if (o)
+        isa->codes(o, b->x, (size_t)g->runs, (size_t)g->run, w, init, rows, vectors);
+    else
+        isa->tile(c, ldc, b->x, (size_t)g->runs, (size_t)g->run, w, init, rows, vectors);
+}
+
 /* Addends and multipliers of columns j.. of a panel that is not full. */
 static void pad(const run_state *s, int64_t j, const panel *p, int32_t *add, float *m)
 {
@@ -88,8 +119,8 @@ static void pad(const run_state *s, int64_t j, const panel *p, int32_t *add, flo
         memcpy(m, o->col_m + j, (size_t)p->real * sizeof *m);
 }
 
-/* Rows i..i+n-1, whose pieces are at x, by a panel of a product. */
-static void run_tile(const run_state *s, const uint8_t *const *x, int64_t i, int n, int64_t product, const panel *p)
+/* Rows i..i+n-1 by a panel of a product. */
+static void run_tile(const run_state *s, const block *b, int64_t i, int n, int64_t product, const panel *p)
 {
     const rq_qgemm *g = s->g;
     const rq_kernels *k = g->k;
@@ -115,11 +146,11 @@ static void run_tile(const run_state *s, const uint8_t *const *x, int64_t i, int
                                        .zp = o->zp,
                                        .lo = o->lo,
                                        .hi = o->hi };
-        k->qgemm.codes(&codes, x, (size_t)g->runs, (size_t)g->run, w, init, n, p->vectors);
+        sum_tile(g, b, NULL, 0, &codes, w, init, n, p->vectors);
         return;
     }
     _Alignas(64) int32_t c[RQ_QGEMM_MAX_ROWS * RQ_QGEMM_MAX_COLUMNS];
-    k->qgemm.tile(c, (size_t)p->padded, x, (size_t)g->runs, (size_t)g->run, w, init, n, p->vectors);
+    sum_tile(g, b, c, (size_t)p->padded, NULL, w, init, n, p->vectors);
     if (s->plain) {
         k->requantize_tile((uint8_t *)o->y + i * o->ld + j0, (size_t)o->ld, c, (size_t)p->padded, (size_t)n,
                            (size_t)p->real, o->row_add ? o->row_add + i : NULL, o->col_m + j0, o->zp, o->lo, o->hi);
@@ -158,6 +189,7 @@ static void run_item(void *arg, int64_t item)
     const int64_t b1 = part_at(s->blocks, s->chunks, chunk + 1), p0 = part_at(s->panels, s->groups, group),
                   p1 = part_at(s->panels, s->groups, group + 1);
     const uint8_t *x[RQ_QGEMM_MAX_ROWS * RQ_QGEMM_MAX_RUNS];
+    _Alignas(64) int16_t wide[WIDE_BYTES / sizeof(int16_t)];
     const panel first = panel_at(s, p0);
     const int64_t j1 = p1 < s->panels ? panel_at(s, p1).j0 : g->columns * s->products;
     /* rows of a block; the first `more` have one more */
@@ -171,9 +203,10 @@ static void run_item(void *arg, int64_t item)
         else
             g->find(g->find_arg, x, isa->max_rows, i, n);
         for (int64_t product = 0; product < s->products; product++) {
+            const block rows = block_of(s, wide, x, n);
             panel v = first;
             for (int64_t p = p0; p < p1; p++, v = panel_after(s, v))
-                run_tile(s, x, i, n, product, &v);
+                run_tile(s, &rows, i, n, product, &v);
             for (int64_t r = 0; r < g->runs && product + 1 < s->products; r++)
                 for (int q = 0; q < n; q++)
                     x[r * isa->max_rows + q] += g->x_step;
@@ -195,7 +228,7 @@ static void cut(run_state *s, double work)
     if (s->products > 1) { /* which are small: all of them for each block */
         s->groups = 1;
         s->chunks = min64(s->blocks, items);
-    } else if (g->rows >= g->columns) {
+    } else if (g->rows >= g->columns || s->wide_ld) { /* rows are widened once per group */
         s->chunks = min64(s->blocks, (items + groups - 1) / groups);
         s->groups = min64(s->panels, max64(groups, items / s->chunks));
     } else {
@@ -222,6 +255,8 @@ void rq_qgemm_run(const rq_qgemm *g, rq_threads *t)
     const int64_t vectors = (g->columns + isa->lanes - 1) / isa->lanes, more = vectors % s.panels;
     s.fewer_at = more * (vectors / s.panels + 1) * isa->lanes;
     s.column_bytes = rq_qgemm_w_bytes(isa, g->runs, g->run, isa->lanes) / (size_t)isa->lanes;
+    if (isa->widen) /* an odd number of cache lines: rows do not push each other out */
+        s.wide_ld = 32 * (((size_t)(g->runs * ((g->run + isa->kr - 1) / isa->kr * isa->kr)) + 31) / 32 | 1);
     s.out.col_add = NULL;
     s.products = max64(g->products, 1);
     s.plain =

@@ -52,6 +52,12 @@ typedef struct rq_qgemm_isa {
     /* The same sums as codes (NULL: what tile stored is requantized). */
     void (*codes)(const rq_qgemm_codes *o, const uint8_t *const *x, size_t runs, size_t run, const void *w,
                   const int32_t *init, int rows, int vectors);
+    /* Where tiles multiply s16 (NULL elsewhere): all pieces of some rows widened once for all panels, row q to wide + q * ld; returns the depth a row
+     * then has. */
+    size_t (*widen)(int16_t *wide, size_t ld, const uint8_t *const *x, size_t runs, size_t run, int rows);
+    /* The sums of widened rows, as codes unless o is NULL. */
+    void (*wide_tile)(int32_t *c, size_t ldc, const rq_qgemm_codes *o, const int16_t *wide, size_t ld, size_t depth,
+                      const void *w, const int32_t *init, int rows, int vectors);
 } rq_qgemm_isa;
 
 /* ---- weights ---- */

@@ -39,13 +39,30 @@ static inline vec vec_madd(vec sum, vec x, vec w)
     return _mm256_add_epi32(sum, _mm256_madd_epi16(x, w));
 }
 
+static inline void widen_16(int16_t *y, const uint8_t *x)
+{
+    _mm256_storeu_si256((__m256i *)y, _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)x)));
+}
+
+static inline void widen_8(int16_t *y, const uint8_t *x)
+{
+    _mm_storeu_si128((__m128i *)y, _mm_cvtepu8_epi16(_mm_loadl_epi64((const __m128i *)x)));
+}
+
+/* The last vector overlaps the one before it. */
 static inline void widen(int16_t *y, const uint8_t *x, size_t n)
 {
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16)
-        _mm256_storeu_si256((__m256i *)(y + i), _mm256_cvtepu8_epi16(_mm_loadu_si128((const __m128i *)(x + i))));
-    for (; i < n; i++)
-        y[i] = x[i];
+    if (n >= 16) {
+        for (size_t i = 0; i + 16 < n; i += 16)
+            widen_16(y + i, x + i);
+        widen_16(y + n - 16, x + n - 16);
+    } else if (n >= 8) {
+        widen_8(y, x);
+        widen_8(y + n - 8, x + n - 8);
+    } else {
+        for (size_t i = 0; i < n; i++)
+            y[i] = x[i];
+    }
 }
 
 #define CODES "kernels/qgemm_codes_ymm.h"
@@ -59,6 +76,8 @@ const rq_qgemm_isa rq_qgemm_avx2 = {
     .w_bytes = 1,
     .tile = tile,
     .codes = codes,
+    .widen = widen_rows,
+    .wide_tile = wide_tile,
 };
 
 #endif

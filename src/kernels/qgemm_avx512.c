@@ -61,6 +61,8 @@ const rq_qgemm_isa rq_qgemm_avx512 = {
     .w_bytes = 1,
     .tile = tile,
     .codes = codes,
+    .widen = widen_rows,
+    .wide_tile = wide_tile,
 };
 
 #endif

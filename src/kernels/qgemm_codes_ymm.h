@@ -12,9 +12,10 @@ typedef struct codes_range {
 static inline codes_range codes_range_of(const rq_qgemm_codes *o)
 {
     const int32_t up = o->lo < 0 ? 128 : 0;
-    return (codes_range) { _mm256_set1_ps((float)(o->hi - o->zp)), _mm256_set1_epi16((int16_t)(o->zp + up)),
-                           _mm256_set1_epi8((char)(o->lo + up)), _mm256_set1_epi8((char)up),
-                           _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7) };
+    /* converted as a vector: a scalar's conversion wants a register of zeros, which compilers keep across the loop before, where each one is taken */
+    return (codes_range) { _mm256_cvtepi32_ps(_mm256_set1_epi32(o->hi - o->zp)),
+                           _mm256_set1_epi16((int16_t)(o->zp + up)), _mm256_set1_epi8((char)(o->lo + up)),
+                           _mm256_set1_epi8((char)up), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7) };
 }
 
 static inline __m256i codes_rounded(__m256i s, __m256 m, codes_range r)

@@ -380,6 +380,8 @@ static void check_all(const rq_kernels *k, rq_threads *threads, int every)
         for (int64_t run = 500; run <= 515; run++) /* about the depth that is widened at a time */
             check(k, NULL, 1 + (int64_t)rq_rng_below(&rng, 20), 1 + (int64_t)rq_rng_below(&rng, 3), run, 19, pattern,
                   &rng);
+        for (int64_t run = 525; run <= 545; run += 5) /* rows too long to be widened for all panels at once */
+            check(k, NULL, 11 + (int64_t)rq_rng_below(&rng, 2), 9, run, 19, pattern, &rng);
     }
     check(k, NULL, 1, 1, 0, 5, NOISE, &rng);          /* no depth: sums of nothing */
     check(k, threads, 13, 1, 170, 1000, NOISE, &rng); /* many panels; work worth two threads */
