@@ -17,7 +17,7 @@ typedef struct job {
     uint8_t table[256];
     rq_lut8_f32 reals;
     rq_norm8 norm;
-    rq_qadd add;
+    rq_qadd add, quick;
     rq_qmul mul;
 } job;
 
@@ -49,6 +49,7 @@ ROW(norm8, j->k.norm8(j->y, j->x, N / 4, &j->norm))
 ROW(sums8, j->k.sums8(S32(j->y), S32(j->y) + 1, j->x, N / 4, 0))
 ROW(equal_s32, j->k.equal_s32(j->y, (const int32_t *)(const void *)j->x, 1, (const int32_t *)(const void *)j->x2, 0, N))
 ROW(qadd, j->k.qadd(j->y, j->x, j->x2, N, &j->add))
+ROW(qadd_quick, j->k.qadd(j->y, j->x, j->x2, N, &j->quick))
 ROW(qadd_one, j->k.qadd_one(j->y, j->x, N, &j->add))
 ROW(qmul, j->k.qmul(j->y, j->x, j->x2, N, &j->mul))
 ROW(transpose_8, rq_move_nd(j->y, j->x, 1, 2, (int64_t[]) { 512, 512 }, (int64_t[]) { 512, 1 }, (int64_t[]) { 1, 512 }))
@@ -74,6 +75,7 @@ static const struct row {
     { "sums8", run_sums8, 1, 4 },
     { "equal_s32", run_equal_s32, 5, 1 },
     { "qadd", run_qadd, 3, 1 },
+    { "qadd_quick", run_qadd_quick, 3, 1 },
     { "qadd_one", run_qadd_one, 2, 1 },
     { "qmul", run_qmul, 3, 1 },
     { "transpose_8", run_transpose_8, 2, 1 },
@@ -121,6 +123,8 @@ int main(void)
         if ((rq_cpu_detect() & flags) != flags)
             continue;
         rq_kernels_init(&j.k, flags);
+        j.quick = j.add;
+        rq_qadd_quicken(&j.k, &j.quick);
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
             measure(&j, &rows[r]);
     }

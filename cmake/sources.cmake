@@ -94,6 +94,7 @@ set(RQ_SOURCES
   src/kernels/pool_avx512.c
   src/kernels/pool_neon.c
   src/kernels/pool_scalar.c
+  src/kernels/qeltwise.c
   src/kernels/qeltwise_avx2.c
   src/kernels/qeltwise_avx512.c
   src/kernels/qeltwise_neon.c

@@ -67,6 +67,7 @@ if(CMAKE_C_COMPILER_ID STREQUAL "GNU" AND CMAKE_C_COMPILER_VERSION MATCHES "^12\
   set_tests_properties(kernels_instructions PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 120)
 endif()
 rq_test(tests/kernels/test_pool8.c)
+rq_test(tests/kernels/test_qadd.c)
 rq_test(tests/kernels/test_quantize.c)
 rq_test(tests/kernels/test_relayout.c)
 rq_test(tests/kernels/test_stats.c)

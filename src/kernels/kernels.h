@@ -130,7 +130,7 @@ typedef struct rq_kernels {
 
     /* ---- qeltwise_*.c: u8 codes to u8 codes (qeltwise.h says how s8 ones join), docs/onnx-facts.md 6.3. The zero
      * point is inside the rounding. ---- */
-    /* y[i] = clamp(rne(fma(a[i], ra, fma(b[i], rb, k)))) */
+    /* y[i] = clamp(rne(fma(a[i], ra, fma(b[i], rb, k)))); p->quick, where it is there, gives the same */
     void (*qadd)(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p);
     /* y[i] = clamp(rne(fma(a[i], ra, k))): the other operand is one number, already in k */
     void (*qadd_one)(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p);

@@ -44,19 +44,60 @@ static inline void add32(uint8_t *y, const uint8_t *a, const uint8_t *b, const r
     store32(y, v, _mm256_set1_epi8((char)p->flip_y));
 }
 
-void rq_qadd_avx2(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p)
+/* The quick form (qeltwise.h). Bytes of a and b are interleaved, then pairs of even and of odd place get a dword each, so that the low
+ * words of both join where the codes belong. */
+static inline __m256i quick8(__m256i words, const rq_qadd_quick *q)
+{
+    const __m256i w = _mm256_set1_epi32((int32_t)((uint32_t)(uint16_t)q->wb << 16 | (uint16_t)q->wa));
+    const __m256i sum = _mm256_add_epi32(_mm256_madd_epi16(words, w), _mm256_set1_epi32(q->bits));
+    return _mm256_castps_si256(
+        _mm256_fmadd_ps(_mm256_castsi256_ps(sum), _mm256_set1_ps(q->step), _mm256_set1_ps(q->base)));
+}
+
+/* Of 16 interleaved pairs, words that are to be packed. */
+static inline __m256i quick16(__m256i ab, const rq_qadd *p)
+{
+    const __m256i even = _mm256_setr_epi8(0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13, -1, 0, -1, 1, -1, 4, -1,
+                                          5, -1, 8, -1, 9, -1, 12, -1, 13, -1),
+                  odd = _mm256_setr_epi8(2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15, -1, 2, -1, 3, -1, 6,
+                                         -1, 7, -1, 10, -1, 11, -1, 14, -1, 15, -1);
+    const __m256i pairs = _mm256_xor_si256(ab, _mm256_set1_epi16((int16_t)(p->flip_b << 8 | p->flip_a)));
+    return _mm256_blend_epi16(quick8(_mm256_shuffle_epi8(pairs, even), &p->quick),
+                              _mm256_slli_epi32(quick8(_mm256_shuffle_epi8(pairs, odd), &p->quick), 16), 0xaa);
+}
+
+static inline void quick32(uint8_t *y, const uint8_t *a, const uint8_t *b, const rq_qadd *p)
+{
+    const __m256i va = _mm256_loadu_si256((const __m256i *)a), vb = _mm256_loadu_si256((const __m256i *)b);
+    const __m256i q =
+        _mm256_packus_epi16(quick16(_mm256_unpacklo_epi8(va, vb), p), quick16(_mm256_unpackhi_epi8(va, vb), p));
+    _mm256_storeu_si256((__m256i *)y, _mm256_xor_si256(q, _mm256_set1_epi8((char)p->flip_y)));
+}
+
+/* Inlined where f is a constant. */
+static inline __attribute__((always_inline)) void
+add_by(void (*f)(uint8_t *y, const uint8_t *a, const uint8_t *b, const rq_qadd *p), uint8_t *y, const uint8_t *a,
+       const uint8_t *b, size_t n, const rq_qadd *p)
 {
     const rq_qadd q = *p; /* y may be anything: a copy stays in registers */
     size_t i = 0;
     for (; i + STEP <= n; i += STEP)
-        add32(y + i, a + i, b + i, &q);
+        f(y + i, a + i, b + i, &q);
     if (i < n) {
         uint8_t ta[STEP] = { 0 }, tb[STEP] = { 0 }, ty[STEP];
         memcpy(ta, a + i, n - i);
         memcpy(tb, b + i, n - i);
-        add32(ty, ta, tb, &q);
+        f(ty, ta, tb, &q);
         memcpy(y + i, ty, n - i);
     }
+}
+
+void rq_qadd_avx2(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p)
+{
+    if (rq_qadd_is_quick(p))
+        add_by(quick32, y, a, b, n, p);
+    else
+        add_by(add32, y, a, b, n, p);
 }
 
 void rq_qadd_one_avx2(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p)

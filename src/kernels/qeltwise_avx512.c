@@ -1,5 +1,6 @@
 /* kernels/qeltwise_avx512.c — Add and Mul on codes, 16 at a time (Add of two 64, whose codes are packed together), the tail under a mask (and
- * only the tail: masked accesses cost more). Compiled with AVX-512 F, BW, DQ and VL. */
+ * only the tail: masked accesses cost more). Compiled with AVX-512 F, BW, DQ and VL: a quick sum with the multiply-add of VNNI takes 8 % less
+ * where nothing but it is done, which is not worth a kernel. */
 #include "kernels/kernels_isa.h"
 
 #ifdef __AVX512BW__
@@ -48,7 +49,65 @@ static inline __m128i add16(__m128i a, __m128i b, const flips *f, __m512 ra, __m
     return narrow(_mm512_fmadd_ps(_mm512_cvtepi32_ps(widen(a, f->a)), ra, sum), f->y);
 }
 
-void rq_qadd_avx512(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p)
+/* The quick form (qeltwise.h). Bytes of a and b are interleaved, then pairs of even and of odd place get a dword each, so that the low
+ * words of both join where the codes belong. */
+typedef struct quick {
+    __m512i w, bits, even, odd, flip_ab, flip_y;
+    __m512 step, base;
+} quick;
+
+static inline quick quick_of(const rq_qadd *p)
+{
+    const rq_qadd_quick *q = &p->quick;
+    return (quick) {
+        _mm512_set1_epi32((int32_t)((uint32_t)(uint16_t)q->wb << 16 | (uint16_t)q->wa)),
+        _mm512_set1_epi32(q->bits),
+        _mm512_broadcast_i32x4(_mm_setr_epi8(0, -1, 1, -1, 4, -1, 5, -1, 8, -1, 9, -1, 12, -1, 13, -1)),
+        _mm512_broadcast_i32x4(_mm_setr_epi8(2, -1, 3, -1, 6, -1, 7, -1, 10, -1, 11, -1, 14, -1, 15, -1)),
+        _mm512_set1_epi16((int16_t)(p->flip_b << 8 | p->flip_a)),
+        _mm512_set1_epi8((char)p->flip_y),
+        _mm512_set1_ps(q->step),
+        _mm512_set1_ps(q->base),
+    };
+}
+
+static inline __m512i quick16(__m512i words, const quick *q)
+{
+    const __m512i sum = _mm512_add_epi32(_mm512_madd_epi16(words, q->w), q->bits);
+    return _mm512_castps_si512(_mm512_fmadd_ps(_mm512_castsi512_ps(sum), q->step, q->base));
+}
+
+/* Of 32 interleaved pairs, words that are to be packed. */
+static inline __m512i quick32(__m512i ab, const quick *q, const bool flip)
+{
+    const __m512i pairs = flip ? _mm512_xor_si512(ab, q->flip_ab) : ab;
+    const __m512i even = quick16(_mm512_shuffle_epi8(pairs, q->even), q),
+                  odd = quick16(_mm512_shuffle_epi8(pairs, q->odd), q);
+    return _mm512_mask_mov_epi16(even, 0xaaaaaaaa, _mm512_slli_epi32(odd, 16));
+}
+
+static inline __m512i quick64(__m512i a, __m512i b, const quick *q, const bool flip)
+{
+    const __m512i y = _mm512_packus_epi16(quick32(_mm512_unpacklo_epi8(a, b), q, flip),
+                                          quick32(_mm512_unpackhi_epi8(a, b), q, flip));
+    return flip ? _mm512_xor_si512(y, q->flip_y) : y;
+}
+
+static inline __attribute__((always_inline)) void add_quickly(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n,
+                                                              const rq_qadd *p, const bool flip)
+{
+    const quick q = quick_of(p);
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64)
+        _mm512_storeu_si512(y + i, quick64(_mm512_loadu_si512(a + i), _mm512_loadu_si512(b + i), &q, flip));
+    if (i < n) {
+        const __mmask64 m = (1ull << (n - i)) - 1;
+        const __m512i va = _mm512_maskz_loadu_epi8(m, a + i), vb = _mm512_maskz_loadu_epi8(m, b + i);
+        _mm512_mask_storeu_epi8(y + i, m, quick64(va, vb, &q, flip));
+    }
+}
+
+static void add_as_defined(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p)
 {
     const __m512 ra = _mm512_set1_ps(p->ra), rb = _mm512_set1_ps(p->rb), k = _mm512_set1_ps(p->k);
     const flips f = flips_of(p->flip_a, p->flip_b, p->flip_y);
@@ -72,6 +131,16 @@ void rq_qadd_avx512(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, co
         const __m128i va = _mm_maskz_loadu_epi8(m, a + i), vb = _mm_maskz_loadu_epi8(m, b + i);
         _mm_mask_storeu_epi8(y + i, m, add16(va, vb, &f, ra, rb, k));
     }
+}
+
+void rq_qadd_avx512(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p)
+{
+    if (!rq_qadd_is_quick(p))
+        add_as_defined(y, a, b, n, p);
+    else if (p->flip_a || p->flip_b || p->flip_y)
+        add_quickly(y, a, b, n, p, true);
+    else
+        add_quickly(y, a, b, n, p, false);
 }
 
 void rq_qadd_one_avx512(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p)

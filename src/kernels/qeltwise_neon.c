@@ -50,18 +50,53 @@ static inline void add16(uint8_t *y, const uint8_t *a, const uint8_t *b, const r
     store16(y, sum, p->flip_y);
 }
 
-void rq_qadd_neon(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p)
+/* The quick form (qeltwise.h), of four codes. */
+static inline int16x8_t quick4(int16x4_t a, int16x4_t b, const rq_qadd_quick *q)
 {
+    const int32x4_t sum = vmlal_n_s16(vmlal_n_s16(vdupq_n_s32(q->bits), a, q->wa), b, q->wb);
+    return vreinterpretq_s16_f32(vfmaq_n_f32(vdupq_n_f32(q->base), vreinterpretq_f32_s32(sum), q->step));
+}
+
+static inline uint8x8_t quick8(uint8x8_t a, uint8x8_t b, const rq_qadd_quick *q)
+{
+    const int16x8_t va = vreinterpretq_s16_u16(vmovl_u8(a)), vb = vreinterpretq_s16_u16(vmovl_u8(b));
+    return vqmovun_s16(
+        vuzp1q_s16(quick4(vget_low_s16(va), vget_low_s16(vb), q), quick4(vget_high_s16(va), vget_high_s16(vb), q)));
+}
+
+static inline void quick16(uint8_t *y, const uint8_t *a, const uint8_t *b, const rq_qadd *p)
+{
+    const uint8x16_t va = veorq_u8(vld1q_u8(a), vdupq_n_u8(p->flip_a)),
+                     vb = veorq_u8(vld1q_u8(b), vdupq_n_u8(p->flip_b));
+    const uint8x16_t q = vcombine_u8(quick8(vget_low_u8(va), vget_low_u8(vb), &p->quick),
+                                     quick8(vget_high_u8(va), vget_high_u8(vb), &p->quick));
+    vst1q_u8(y, veorq_u8(q, vdupq_n_u8(p->flip_y)));
+}
+
+/* Inlined where f is a constant. */
+static inline __attribute__((always_inline)) void
+add_by(void (*f)(uint8_t *y, const uint8_t *a, const uint8_t *b, const rq_qadd *p), uint8_t *y, const uint8_t *a,
+       const uint8_t *b, size_t n, const rq_qadd *p)
+{
+    const rq_qadd q = *p; /* y may be anything: a copy stays in registers */
     size_t i = 0;
     for (; i + 16 <= n; i += 16)
-        add16(y + i, a + i, b + i, p);
+        f(y + i, a + i, b + i, &q);
     if (i < n) {
         uint8_t ta[16] = { 0 }, tb[16] = { 0 }, ty[16];
         memcpy(ta, a + i, n - i);
         memcpy(tb, b + i, n - i);
-        add16(ty, ta, tb, p);
+        f(ty, ta, tb, &q);
         memcpy(y + i, ty, n - i);
     }
+}
+
+void rq_qadd_neon(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p)
+{
+    if (rq_qadd_is_quick(p))
+        add_by(quick16, y, a, b, n, p);
+    else
+        add_by(add16, y, a, b, n, p);
 }
 
 void rq_qadd_one_neon(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p)

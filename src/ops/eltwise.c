@@ -306,7 +306,8 @@ static rq_status pow_forward(const rq_op_args *a)
 #define BOTH (RQ_OP_IN(0) | RQ_OP_IN(1))
 /* Sub and Div run on codes where a model has them so; the profile's runtime has no kernels (docs/onnx-facts.md 5.1), so
  * the quantizer leaves them in float. */
-BINARY(add, "Add", RQ_PLACE_OWN, rq_int_eltwise_accepts, NULL, rq_int_add_forward, .backward = rq_eltwise_grad_add);
+BINARY(add, "Add", RQ_PLACE_OWN, rq_int_eltwise_accepts, rq_int_add_prepare, rq_int_add_forward,
+       .backward = rq_eltwise_grad_add);
 BINARY(sub, "Sub", RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_int_zip_forward,
        .backward = rq_eltwise_grad_sub);
 BINARY(mul, "Mul", RQ_PLACE_OWN, rq_int_eltwise_accepts, NULL, rq_int_mul_forward, .backward = rq_eltwise_grad_mul,

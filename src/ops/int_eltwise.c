@@ -12,7 +12,10 @@
 #include <math.h>
 #include <string.h>
 
-enum { COPIES = 256 };
+enum {
+    COPIES = 256,
+    WORTH = 4096, /* codes from which a quick sum (kernels/qeltwise.h) is looked for */
+};
 
 typedef struct job {
     const rq_op_args *args;
@@ -33,8 +36,9 @@ static void add_pixels(const job *j, uint8_t *y, const uint8_t *a, bool move_a, 
     if (j->swapped) {
         const uint8_t *c = a;
         const bool move_c = move_a;
-        p = (rq_qadd) {
-            .ra = p.rb, .rb = p.ra, .k = j->k_swapped, .flip_a = p.flip_b, .flip_b = p.flip_a, .flip_y = p.flip_y
+        p = (rq_qadd) { /* which is another sum: its quick form is not known */
+                        .ra = p.rb,         .rb = p.ra,         .k = j->k_swapped,
+                        .flip_a = p.flip_b, .flip_b = p.flip_a, .flip_y = p.flip_y
         };
         a = b;
         move_a = move_b;
@@ -161,20 +165,40 @@ static bool adds_as_onnxruntime(const rq_op_args *a)
     return has_recipe(a) && !(d == RQ_DTYPE_S8 && (is_constant(a, 0) || is_constant(a, 1)));
 }
 
+/* What Add knows of its operands; none where it does not add as ONNX Runtime does. */
+typedef struct add_state {
+    rq_qadd add;
+    float k_swapped;
+} add_state;
+
+rq_status rq_int_add_prepare(const rq_op_args *a, void **state)
+{
+    if (!adds_as_onnxruntime(a))
+        return RQ_OK;
+    add_state *s = rq_mem_zalloc(1, sizeof *s);
+    if (!s)
+        return RQ_NO_MEMORY;
+    s->k_swapped = add_of(a, &s->add);
+    if (rq_tensor_count(a->out[0]) >= WORTH)
+        rq_qadd_quicken(a->k, &s->add);
+    *state = s;
+    return RQ_OK;
+}
+
 bool rq_int_add_is_plain(const rq_op_args *a, rq_qadd *p)
 {
-    if (a->node->row->forward_int != rq_int_add_forward || !adds_as_onnxruntime(a))
+    if (a->node->row->forward_int != rq_int_add_forward || !a->state)
         return false;
-    (void)add_of(a, p);
+    *p = ((const add_state *)a->state)->add;
     return true;
 }
 
 rq_status rq_int_add_forward(const rq_op_args *a)
 {
-    if (!adds_as_onnxruntime(a))
+    const add_state *s = a->state;
+    if (!s)
         return rq_int_zip_run(a, RQ_ZIP_ADD);
-    job j = { .args = a };
-    j.k_swapped = add_of(a, &j.add);
+    job j = { .args = a, .add = s->add, .k_swapped = s->k_swapped };
     return run(&j);
 }
 

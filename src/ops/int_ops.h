@@ -40,9 +40,10 @@ void rq_int_deconv_release(void *state);
 /* ---- int_eltwise.c: Add and Mul of two quantized tensors, numpy broadcasting. Where one of them holds reals, or has 16
  * bits, the way of int_zip.c ---- */
 bool rq_int_eltwise_accepts(const rq_op_args *a, const char **why);
+rq_status rq_int_add_prepare(const rq_op_args *a, void **state);
 rq_status rq_int_add_forward(const rq_op_args *a);
 rq_status rq_int_mul_forward(const rq_op_args *a);
-/* Is a an Add whose two operands of codes are taken as they lie? Then *p is what rq_kernels.qadd needs. */
+/* Is a, which is prepared, an Add whose two operands of codes are taken as they lie? Then *p is what rq_kernels.qadd needs. */
 bool rq_int_add_is_plain(const rq_op_args *a, rq_qadd *p);
 
 /* ---- int_zip.c: operators of two operands that no runtime has integer kernels for: Sub, Div, Min, Max, PRelu ---- */

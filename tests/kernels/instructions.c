@@ -151,6 +151,7 @@ typedef struct elements {
     uint8_t *a, *b, *y;
     int32_t *sums;
     float *m;
+    rq_qadd quick;
 } elements;
 
 static void quantize(void *arg)
@@ -175,6 +176,12 @@ static void sum(void *arg)
 {
     const elements *e = arg;
     e->k->qadd(e->y, e->a, e->b, N, &(rq_qadd) { .ra = 0.5f, .rb = 0.25f, .k = 7 });
+}
+
+static void quick_sum(void *arg)
+{
+    const elements *e = arg;
+    e->k->qadd(e->y, e->a, e->b, N, &e->quick);
 }
 
 static void requantize(void *arg)
@@ -202,10 +209,13 @@ int main(void)
     e.sums = room(N * sizeof *e.sums);
     for (int i = 0; i < N; i++)
         e.sums[i] %= 1 << 20;
+    e.quick = (rq_qadd) { .ra = 0.5f, .rb = 0.25f, .k = 7 };
+    rq_qadd_quicken(&k, &e.quick);
     measure("quantize 16384", quantize, &e);
     measure("dequantize 16384", dequantize, &e);
     measure("table 16384", table, &e);
     measure("sum 16384", sum, &e);
+    measure("quick sum 16384", quick_sum, &e);
     measure("requantize 256x64", requantize, &e);
     free(e.x), free(e.a), free(e.b), free(e.y), free(e.m), free(e.sums);
     return 0;

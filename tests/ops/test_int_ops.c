@@ -30,7 +30,7 @@ static const form matmul = { rq_int_matmul_accepts, rq_int_matmul_prepare, rq_in
                              rq_int_matmul_release };
 static const form gemm = { rq_int_gemm_accepts, rq_int_gemm_prepare, rq_int_matmul_forward, rq_int_matmul_scratch,
                            rq_int_matmul_release };
-static const form add = { rq_int_eltwise_accepts, NULL, rq_int_add_forward, NULL, NULL };
+static const form add = { rq_int_eltwise_accepts, rq_int_add_prepare, rq_int_add_forward, NULL, rq_int_zip_release };
 static const form average = { rq_int_pool_accepts, NULL, rq_int_average_pool_forward, NULL, NULL };
 static const form global_average = { rq_int_pool_accepts, NULL, rq_int_global_average_pool_forward, NULL, NULL };
 static const form concat = { rq_int_concat_accepts, NULL, rq_int_concat_forward, NULL, NULL };
@@ -379,7 +379,7 @@ static void eltwise_case(rq_rng *rng, int number)
     const bool is_mul = number % 2;
     start(&f, rng, is_mul ? "Mul" : "Add");
     const int kind = (int)draw(&f, 0, 4);
-    const int64_t c = draw(&f, 2, 5), h = draw(&f, 1, 9), w = draw(&f, 2, 70);
+    const int64_t c = draw(&f, 2, 5), h = draw(&f, 1, 9) * (draw(&f, 0, 1) ? 1 : 9), w = draw(&f, 2, 70);
     const int64_t full[4] = { 2, c, h, w }, channel[3] = { c, 1, 1 }, row[1] = { w }, one[1] = { 1 },
                   cross[4] = { 2, c, 1, w };
     const rq_dtype ad = byte_types[draw(&f, 0, 1)], bd = byte_types[draw(&f, 0, 1)];
