@@ -40,10 +40,11 @@ typedef struct run_state {
     int64_t blocks, panels; /* of rows, of columns */
     int64_t chunks, groups; /* of blocks, of panels */
     int64_t products;
-    int64_t fewer_at;    /* the column from which panels have one vector less */
+    int64_t each, more;  /* vectors of a panel; the first `more` have one more (rq_qgemm_panel) */
     size_t column_bytes; /* of packed weights */
     size_t wide_ld;      /* from row to row where they are widened; 0: they are not */
     bool plain;          /* codes that need no more than an addend per row and a multiplier per column */
+    bool in_tile;        /* and are made by the tile (rq_qgemm_codes) */
     bool late;           /* posts are run when the whole product is there */
     /* What tiles begin with and multipliers of the last panel of the first product, where it is not full. */
     int32_t last_add[RQ_QGEMM_MAX_COLUMNS];
@@ -56,24 +57,12 @@ typedef struct panel {
     int vectors, real, padded;
 } panel;
 
+/* Without a division, which takes as long as a short product. */
 static panel panel_at(const run_state *s, int64_t p)
 {
-    const rq_qgemm_isa *isa = &s->g->k->qgemm;
-    panel v;
-    v.j0 = rq_qgemm_panel(isa, s->g->columns, p, &v.vectors);
-    v.padded = v.vectors * isa->lanes;
-    v.real = (int)min64(v.padded, s->g->columns - v.j0);
-    return v;
-}
-
-/* The panel after v. Without a division, which takes as long as a short product. */
-static panel panel_after(const run_state *s, panel v)
-{
-    v.j0 += v.padded;
-    if (v.j0 == s->fewer_at) {
-        v.vectors--;
-        v.padded -= s->g->k->qgemm.lanes;
-    }
+    const int lanes = s->g->k->qgemm.lanes;
+    panel v = { .j0 = (p * s->each + min64(p, s->more)) * lanes, .vectors = (int)(s->each + (p < s->more)) };
+    v.padded = v.vectors * lanes;
     v.real = (int)min64(v.padded, s->g->columns - v.j0);
     return v;
 }
@@ -137,7 +126,7 @@ static void run_tile(const run_state *s, const block *b, int64_t i, int n, int64
         init = init ? add_here : NULL;
         m = m_here;
     }
-    if (s->plain && k->qgemm.codes) {
+    if (s->in_tile) {
         const rq_qgemm_codes codes = { .y = (uint8_t *)o->y + i * o->ld + j0,
                                        .ldy = (size_t)o->ld,
                                        .columns = p->real,
@@ -190,8 +179,7 @@ static void run_item(void *arg, int64_t item)
                   p1 = part_at(s->panels, s->groups, group + 1);
     const uint8_t *x[RQ_QGEMM_MAX_ROWS * RQ_QGEMM_MAX_RUNS];
     _Alignas(64) int16_t wide[WIDE_BYTES / sizeof(int16_t)];
-    const panel first = panel_at(s, p0);
-    const int64_t j1 = p1 < s->panels ? panel_at(s, p1).j0 : g->columns * s->products;
+    const int64_t j0 = panel_at(s, p0).j0, j1 = p1 < s->panels ? panel_at(s, p1).j0 : g->columns * s->products;
     /* rows of a block; the first `more` have one more */
     const int64_t each = g->rows / s->blocks, more = g->rows % s->blocks;
     for (int64_t b = part_at(s->blocks, s->chunks, chunk); b < b1; b++) {
@@ -204,15 +192,16 @@ static void run_item(void *arg, int64_t item)
             g->find(g->find_arg, x, isa->max_rows, i, n);
         for (int64_t product = 0; product < s->products; product++) {
             const block rows = block_of(s, wide, x, n);
-            panel v = first;
-            for (int64_t p = p0; p < p1; p++, v = panel_after(s, v))
+            for (int64_t p = p0; p < p1; p++) {
+                const panel v = panel_at(s, p);
                 run_tile(s, &rows, i, n, product, &v);
+            }
             for (int64_t r = 0; r < g->runs && product + 1 < s->products; r++)
                 for (int q = 0; q < n; q++)
                     x[r * isa->max_rows + q] += g->x_step;
         }
         if (s->out.n_post && !s->late)
-            run_posts(s, i, n, first.j0, j1);
+            run_posts(s, i, n, j0, j1);
     }
 }
 
@@ -244,6 +233,26 @@ static void pad_last(run_state *s)
         pad(s, p.j0, &p, s->last_add, s->last_m);
 }
 
+/* Is |m[j]| < 1 for all n? By their bits, which grow as numbers do and are larger yet of infinity and NaN; PART at a time, for vectors. */
+static bool below_one(const float *m, int64_t n)
+{
+    enum { PART = 16, ONE = 0x3f800000 };
+    int32_t bits[PART], over[PART] = { 0 }, any = 0;
+    int64_t j = 0;
+    for (; j + PART <= n; j += PART) {
+        memcpy(bits, m + j, sizeof bits);
+        for (int i = 0; i < PART; i++)
+            over[i] |= (bits[i] & INT32_MAX) >= ONE;
+    }
+    for (; j < n; j++) {
+        memcpy(bits, m + j, sizeof *bits);
+        any |= (bits[0] & INT32_MAX) >= ONE;
+    }
+    for (int i = 0; i < PART; i++)
+        any |= over[i];
+    return !any;
+}
+
 void rq_qgemm_run(const rq_qgemm *g, rq_threads *t)
 {
     if (g->rows == 0 || g->columns == 0)
@@ -252,8 +261,9 @@ void rq_qgemm_run(const rq_qgemm *g, rq_threads *t)
     const rq_qgemm_out *o = &g->out;
     run_state s = { .g = g, .out = *o, .panels = rq_qgemm_panels(isa, g->columns) };
     s.blocks = (g->rows + isa->max_rows - 1) / isa->max_rows;
-    const int64_t vectors = (g->columns + isa->lanes - 1) / isa->lanes, more = vectors % s.panels;
-    s.fewer_at = more * (vectors / s.panels + 1) * isa->lanes;
+    const int64_t vectors = (g->columns + isa->lanes - 1) / isa->lanes;
+    s.each = vectors / s.panels;
+    s.more = vectors % s.panels;
     s.column_bytes = rq_qgemm_w_bytes(isa, g->runs, g->run, isa->lanes) / (size_t)isa->lanes;
     if (isa->widen) /* an odd number of cache lines: rows do not push each other out */
         s.wide_ld = 32 * (((size_t)(g->runs * ((g->run + isa->kr - 1) / isa->kr * isa->kr)) + 31) / 32 | 1);
@@ -261,6 +271,7 @@ void rq_qgemm_run(const rq_qgemm *g, rq_threads *t)
     s.products = max64(g->products, 1);
     s.plain =
         o->kind == RQ_QGEMM_CODES && o->col_m && !o->row_m && !o->col_unit && !o->col_zero && !o->row_zero && !o->add;
+    s.in_tile = s.plain && isa->codes && (o->hi == 127 || o->hi == 255) && below_one(o->col_m, g->columns * s.products);
     const double work = (double)g->rows * (double)g->columns * (double)(g->runs * g->run) * (double)s.products;
     pad_last(&s);
     cut(&s, work);

@@ -26,7 +26,7 @@ struct rq_kernels;
 enum { RQ_QGEMM_MAX_ROWS = 32, RQ_QGEMM_MAX_COLUMNS = 64, RQ_QGEMM_MAX_KR = 64 };
 
 /* Sums that become codes before they leave the registers: y[q * ldy + j] = clamp(rne(f32(s + row_add[q]) * m[j]) + zp, lo, hi),
- * j < columns. */
+ * j < columns. |m[j]| < 1, so that no product leaves s32, and hi is 127 or 255, the top of a type: what saturates cuts there by itself. */
 typedef struct rq_qgemm_codes {
     uint8_t *y;
     size_t ldy;

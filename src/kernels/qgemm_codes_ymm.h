@@ -5,23 +5,19 @@
 #include <string.h>
 
 typedef struct codes_range {
-    __m256 hi; /* less the zero point */
     __m256i zp, lo, flip, order;
 } codes_range;
 
 static inline codes_range codes_range_of(const rq_qgemm_codes *o)
 {
-    const int32_t up = o->lo < 0 ? 128 : 0;
-    /* converted as a vector: a scalar's conversion wants a register of zeros, which compilers keep across the loop before, where each one is taken */
-    return (codes_range) { _mm256_cvtepi32_ps(_mm256_set1_epi32(o->hi - o->zp)),
-                           _mm256_set1_epi16((int16_t)(o->zp + up)), _mm256_set1_epi8((char)(o->lo + up)),
+    const int32_t up = o->hi == 127 ? 128 : 0;
+    return (codes_range) { _mm256_set1_epi16((int16_t)(o->zp + up)), _mm256_set1_epi8((char)(o->lo + up)),
                            _mm256_set1_epi8((char)up), _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7) };
 }
 
-static inline __m256i codes_rounded(__m256i s, __m256 m, codes_range r)
+static inline __m256i codes_rounded(__m256i s, __m256 m)
 {
-    /* of two operands one of which is NaN, min gives the second */
-    return _mm256_cvtps_epi32(_mm256_min_ps(r.hi, _mm256_mul_ps(_mm256_cvtepi32_ps(s), m)));
+    return _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_cvtepi32_ps(s), m));
 }
 
 /* 8 codes of a, then of b, c and d. */
@@ -58,8 +54,8 @@ static inline __attribute__((always_inline)) void codes_of(const rq_qgemm_codes 
         UNROLL for (int q = 0; q < rows; q += 2, y += 2 * ldy)
         {
             const int next = q + 1 < rows ? q + 1 : q;
-            const __m256i both = codes_joined(codes_rounded(s[q][0], m0, r), codes_rounded(s[q][1], m1, r),
-                                              codes_rounded(s[next][0], m0, r), codes_rounded(s[next][1], m1, r), r);
+            const __m256i both = codes_joined(codes_rounded(s[q][0], m0), codes_rounded(s[q][1], m1),
+                                              codes_rounded(s[next][0], m0), codes_rounded(s[next][1], m1), r);
             _mm_storeu_si128((__m128i *)y, _mm256_castsi256_si128(both));
             if (next > q)
                 _mm_storeu_si128((__m128i *)(y + ldy), _mm256_extracti128_si256(both, 1));
@@ -68,8 +64,8 @@ static inline __attribute__((always_inline)) void codes_of(const rq_qgemm_codes 
         UNROLL for (int q = 0; q < rows; q += 4, y += 4 * ldy)
         {
             const int q1 = q + 1 < rows ? q + 1 : q, q2 = q + 2 < rows ? q + 2 : q, q3 = q + 3 < rows ? q + 3 : q;
-            const __m256i all = codes_joined(codes_rounded(s[q][0], m0, r), codes_rounded(s[q1][0], m0, r),
-                                             codes_rounded(s[q2][0], m0, r), codes_rounded(s[q3][0], m0, r), r);
+            const __m256i all = codes_joined(codes_rounded(s[q][0], m0), codes_rounded(s[q1][0], m0),
+                                             codes_rounded(s[q2][0], m0), codes_rounded(s[q3][0], m0), r);
             const __m128i low = _mm256_castsi256_si128(all), high = _mm256_extracti128_si256(all, 1);
             _mm_storel_epi64((__m128i *)y, low);
             if (q1 > q)

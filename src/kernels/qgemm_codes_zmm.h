@@ -1,26 +1,24 @@
 /* kernels/qgemm_codes_zmm.h — sums of a tile, in registers of 16, to codes (rq_qgemm_codes), for the tiles of AVX-512. They define MAX_ROWS and vec.
  *
- * What is above hi is cut as floats, before the conversion could overflow; the low end by conversions that saturate: NaN and what is below s32 become
- * INT32_MIN, s16 saturates, and max with lo comes last. s8 codes are u8 ones with the top bit flipped, until they are stored. */
+ * No conversion overflows and no multiplier is NaN, by contract. Packs saturate, to s16 and to u8, which cuts the upper end; what is left of the lower
+ * one max with lo cuts. Codes up to 127 are u8 ones with the top bit flipped, until they are stored. */
 #include "kernels/kernels_isa.h"
 
 typedef struct codes_range {
-    __m512 hi; /* less the zero point */
     __m512i zp, lo, flip, order;
 } codes_range;
 
 static inline codes_range codes_range_of(const rq_qgemm_codes *o)
 {
-    const int32_t up = o->lo < 0 ? 128 : 0;
-    return (codes_range) { _mm512_set1_ps((float)(o->hi - o->zp)), _mm512_set1_epi16((int16_t)(o->zp + up)),
-                           _mm512_set1_epi8((char)(o->lo + up)), _mm512_set1_epi8((char)up),
+    const int32_t up = o->hi == 127 ? 128 : 0;
+    return (codes_range) { _mm512_set1_epi16((int16_t)(o->zp + up)), _mm512_set1_epi8((char)(o->lo + up)),
+                           _mm512_set1_epi8((char)up),
                            _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15) };
 }
 
-static inline __m512i codes_rounded(__m512i s, __m512 m, codes_range r)
+static inline __m512i codes_rounded(__m512i s, __m512 m)
 {
-    /* of two operands one of which is NaN, min gives the second */
-    return _mm512_cvtps_epi32(_mm512_min_ps(r.hi, _mm512_mul_ps(_mm512_cvtepi32_ps(s), m)));
+    return _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_cvtepi32_ps(s), m));
 }
 
 /* 16 codes of a, then of b, c and d. */
@@ -61,8 +59,8 @@ static inline __attribute__((always_inline)) void codes_of(const rq_qgemm_codes 
         UNROLL for (int q = 0; q < rows; q += 2, y += 2 * ldy)
         {
             const int next = q + 1 < rows ? q + 1 : q;
-            const __m512i both = codes_joined(codes_rounded(s[q][0], m0, r), codes_rounded(s[q][1], m1, r),
-                                              codes_rounded(s[next][0], m0, r), codes_rounded(s[next][1], m1, r), r);
+            const __m512i both = codes_joined(codes_rounded(s[q][0], m0), codes_rounded(s[q][1], m1),
+                                              codes_rounded(s[next][0], m0), codes_rounded(s[next][1], m1), r);
             _mm256_storeu_si256((__m256i *)y, _mm512_castsi512_si256(both));
             if (next > q)
                 _mm256_storeu_si256((__m256i *)(y + ldy), _mm512_extracti64x4_epi64(both, 1));
@@ -71,8 +69,8 @@ static inline __attribute__((always_inline)) void codes_of(const rq_qgemm_codes 
         UNROLL for (int q = 0; q < rows; q += 4, y += 4 * ldy)
         {
             const int q1 = q + 1 < rows ? q + 1 : q, q2 = q + 2 < rows ? q + 2 : q, q3 = q + 3 < rows ? q + 3 : q;
-            const __m512i all = codes_joined(codes_rounded(s[q][0], m0, r), codes_rounded(s[q1][0], m0, r),
-                                             codes_rounded(s[q2][0], m0, r), codes_rounded(s[q3][0], m0, r), r);
+            const __m512i all = codes_joined(codes_rounded(s[q][0], m0), codes_rounded(s[q1][0], m0),
+                                             codes_rounded(s[q2][0], m0), codes_rounded(s[q3][0], m0), r);
             _mm_storeu_si128((__m128i *)y, _mm512_castsi512_si128(all));
             if (q1 > q)
                 _mm_storeu_si128((__m128i *)(y + ldy), _mm512_extracti32x4_epi32(all, 1));

@@ -127,27 +127,35 @@ static void job_release(job *j)
     free(j->col_sum), free(j->col_add), free(j->add), free(j->row_m), free(j->col_m), free(j->col_unit);
 }
 
-/* Codes with a multiplier per column alone, which tiles make themselves: u8 and s8, narrow ranges, multipliers where sums leave s32, are infinite or
- * NaN. */
+/* Codes with a multiplier per column alone: u8 and s8, what ReLU leaves, narrow ranges; multipliers below 1, of which tiles make codes themselves, with
+ * sums up to both ends of s32, and such where products leave s32, are infinite or NaN. */
 static void check_codes(const job *j, rq_qgemm g, rq_threads *threads, rq_rng *rng)
 {
     static const struct {
         int32_t zp, lo, hi;
-    } range[] = { { 0, 0, 255 },       { 255, 0, 255 },    { 128, 17, 201 }, { 3, 3, 3 },
-                  { -128, -128, 127 }, { 127, -128, 127 }, { -5, -99, 4 } };
-    static const float odd[] = { 0, 1, 1e9f, -1e9f, 3e38f, INFINITY, -INFINITY, NAN };
+    } range[] = { { 0, 0, 255 }, { 255, 0, 255 }, { 128, 128, 255 },   { 128, 17, 201 },
+                  { 3, 3, 3 },   { 0, 0, 127 },   { -128, -128, 127 }, { 127, -128, 127 },
+                  { 5, 5, 127 }, { -5, -99, 4 },  { 9, 9, 127 } };
+    static const float odd[] = { 0, 1, 1e9f, -1e9f, 3e38f, INFINITY, -INFINITY, NAN },
+                       small[] = { 0, 0x1.fffffep-1f, -0x1.fffffep-1f, 0.5f, 1e-40f };
+    static const int32_t ends[] = { INT32_MAX, INT32_MIN, INT32_MAX - 64, 0 };
     const int64_t ld = j->columns + (int64_t)rq_rng_below(rng, 3);
     const size_t count = (size_t)((j->rows - 1) * ld + j->columns);
     uint8_t *y = malloc(count);
     float *m = malloc((size_t)j->columns * sizeof *m);
+    int32_t *adds = malloc((size_t)j->columns * sizeof *adds);
+#define ANY(list) list[rq_rng_below(rng, sizeof list / sizeof *list)]
     for (size_t r = 0; r < sizeof range / sizeof *range; r++) {
-        for (int64_t c = 0; c < j->columns; c++)
-            m[c] = rq_rng_below(rng, 4) ? j->col_m[c] : odd[rq_rng_below(rng, sizeof odd / sizeof *odd)];
-        const bool add = rq_rng_below(rng, 2);
+        const bool in_tile = rq_rng_below(rng, 3), add = rq_rng_below(rng, 2);
+        for (int64_t c = 0; c < j->columns; c++) {
+            m[c] = rq_rng_below(rng, 4) ? j->col_m[c] : in_tile ? ANY(small) : ANY(odd);
+            adds[c] = rq_rng_below(rng, 4) ? j->col_add[c] : ANY(ends);
+        }
+#undef ANY
         g.out = (rq_qgemm_out) { .kind = RQ_QGEMM_CODES,
                                  .y = y,
                                  .ld = ld,
-                                 .col_add = add ? j->col_add : NULL,
+                                 .col_add = add ? adds : NULL,
                                  .col_m = m,
                                  .zp = range[r].zp,
                                  .lo = range[r].lo,
@@ -160,15 +168,15 @@ static void check_codes(const job *j, rq_qgemm g, rq_threads *threads, rq_rng *r
                 assert_int_equal(y[p], 0x77); /* between rows nothing is written */
                 continue;
             }
-            const int32_t s = (int32_t)((uint32_t)j->sum[i * j->columns + c] + (add ? (uint32_t)j->col_add[c] : 0));
+            const int32_t s = (int32_t)((uint32_t)j->sum[i * j->columns + c] + (add ? (uint32_t)adds[c] : 0));
             assert_int_equal(y[p], (uint8_t)rq_quantize_acc(s, m[c], range[r].zp, range[r].lo, range[r].hi));
         }
     }
-    free(y), free(m);
+    free(y), free(m), free(adds);
 }
 
-/* Every kind of result of one job. */
-static void check_results(const job *j, rq_qgemm g, rq_threads *threads, rq_rng *rng)
+/* Every kind of result of one job; or the sums alone, of which all others are made by the same code. */
+static void check_results(const job *j, rq_qgemm g, rq_threads *threads, bool sums, rq_rng *rng)
 {
     const int64_t rows = j->rows, columns = j->columns, ld = columns + (int64_t)rq_rng_below(rng, 3);
     const size_t count = (size_t)((rows - 1) * ld + columns); /* no more than is written */
@@ -178,9 +186,14 @@ static void check_results(const job *j, rq_qgemm g, rq_threads *threads, rq_rng 
 #define EACH                                                                                                           \
     for (int64_t i = 0; i < rows; i++)                                                                                 \
         for (int64_t c = 0; c < columns; c++)
-    g.out = (rq_qgemm_out) { .kind = RQ_QGEMM_S32, .y = y32, .ld = ld };
-    rq_qgemm_run(&g, threads);
-    EACH assert_int_equal(y32[i * ld + c], j->sum[i * columns + c]);
+    for (int add = 0; add < 2; add++) {
+        g.out = (rq_qgemm_out) { .kind = RQ_QGEMM_S32, .y = y32, .ld = ld, .col_add = add ? j->col_add : NULL };
+        rq_qgemm_run(&g, threads);
+        EACH assert_int_equal(y32[i * ld + c],
+                              (int32_t)((uint32_t)j->sum[i * columns + c] + (add ? (uint32_t)j->col_add[c] : 0)));
+    }
+    if (sums)
+        goto done;
 
     /* codes of a convolution or a product with weights, then a table and the sum with a residual on both sides */
     fill(other, count, NOISE, rng);
@@ -192,6 +205,8 @@ static void check_results(const job *j, rq_qgemm g, rq_threads *threads, rq_rng 
     g.out = (rq_qgemm_out) {
         .kind = RQ_QGEMM_CODES, .y = y8, .ld = ld, .col_add = j->col_add, .col_m = j->col_m, .zp = 3, .hi = 255
     };
+    rq_kernels def;
+    rq_kernels_init(&def, 0);
     for (int n_post = 0; n_post <= 3; n_post++) {
         g.out.post = post;
         g.out.n_post = n_post;
@@ -200,8 +215,6 @@ static void check_results(const job *j, rq_qgemm g, rq_threads *threads, rq_rng 
         {
             const int32_t s = (int32_t)((uint32_t)j->sum[i * columns + c] + (uint32_t)j->col_add[c]);
             uint8_t want = (uint8_t)rq_quantize_acc(s, j->col_m[c], 3, 0, 255);
-            rq_kernels def;
-            rq_kernels_init(&def, 0);
             const uint8_t o = other[i * ld + c];
             if (n_post > 0)
                 want = table[want];
@@ -324,12 +337,13 @@ static void check_results(const job *j, rq_qgemm g, rq_threads *threads, rq_rng 
         assert_int_equal(y8[i * ld + c], rq_quantize_real_f64(v / 0.25, 3, 0, 255));
     }
 #undef EACH
-    free(y32), free(y8), free(yf), free(other);
     check_codes(j, g, threads, rng);
+done:
+    free(y32), free(y8), free(yf), free(other);
 }
 
 static void check(const rq_kernels *k, rq_threads *threads, int64_t rows, int64_t runs, int64_t run, int64_t columns,
-                  int pattern, rq_rng *rng)
+                  int pattern, bool sums, rq_rng *rng)
 {
     job j = job_of(rows, runs, run, columns, pattern, rng);
     const size_t bytes = rq_qgemm_w_bytes(&k->qgemm, runs, run, columns);
@@ -344,7 +358,7 @@ static void check(const rq_kernels *k, rq_threads *threads, int64_t rows, int64_
         &j,
         (rq_qgemm) {
             .k = k, .rows = rows, .runs = runs, .run = run, .columns = columns, .w = w, .find = find, .find_arg = &j },
-        threads, rng);
+        threads, sums, rng);
     if (runs == 1) { /* a plain matrix, rows apart by more than their size */
         const int64_t stride = run + 3;
         uint8_t *x = malloc((size_t)((rows - 1) * stride + run));
@@ -357,15 +371,15 @@ static void check(const rq_kernels *k, rq_threads *threads, int64_t rows, int64_
             &j,
             (rq_qgemm) {
                 .k = k, .rows = rows, .runs = 1, .run = run, .columns = columns, .w = w, .x = x, .x_stride = stride },
-            threads, rng);
+            threads, sums, rng);
         free(x), free(row_sum);
     }
     free(w), free(col_sum);
     job_release(&j);
 }
 
-/* every: each so-many-th of the sizes, 1: all. */
-static void check_all(const rq_kernels *k, rq_threads *threads, int every)
+/* every: each so-many-th of the sizes, 1: all. sums: as check_results has it. */
+static void check_all(const rq_kernels *k, rq_threads *threads, int every, bool sums)
 {
     rq_rng rng;
     rq_rng_seed(&rng, 7);
@@ -373,24 +387,24 @@ static void check_all(const rq_kernels *k, rq_threads *threads, int every)
         for (int64_t rows = 1; rows <= 2 * k->qgemm.max_rows + 1; rows += every)
             for (int64_t run = 1; run <= 9; run++)
                 check(k, NULL, rows, 1 + (int64_t)rq_rng_below(&rng, 3), run, 1 + (int64_t)rq_rng_below(&rng, 40),
-                      pattern, &rng);
+                      pattern, sums, &rng);
         for (int64_t columns = 1; columns <= 100; columns += every)
             check(k, threads, 1 + (int64_t)rq_rng_below(&rng, 9), 1 + (int64_t)rq_rng_below(&rng, 2),
-                  1 + (int64_t)rq_rng_below(&rng, 70), columns, pattern, &rng);
+                  1 + (int64_t)rq_rng_below(&rng, 70), columns, pattern, sums, &rng);
         for (int64_t run = 500; run <= 515; run++) /* about the depth that is widened at a time */
             check(k, NULL, 1 + (int64_t)rq_rng_below(&rng, 20), 1 + (int64_t)rq_rng_below(&rng, 3), run, 19, pattern,
-                  &rng);
+                  sums, &rng);
         for (int64_t run = 525; run <= 545; run += 5) /* rows too long to be widened for all panels at once */
-            check(k, NULL, 11 + (int64_t)rq_rng_below(&rng, 2), 9, run, 19, pattern, &rng);
+            check(k, NULL, 11 + (int64_t)rq_rng_below(&rng, 2), 9, run, 19, pattern, sums, &rng);
     }
-    check(k, NULL, 1, 1, 0, 5, NOISE, &rng);          /* no depth: sums of nothing */
-    check(k, threads, 13, 1, 170, 1000, NOISE, &rng); /* many panels; work worth two threads */
-    check(k, threads, 1, 1, 2500, 900, NOISE, &rng);
-    check(k, threads, 400, 9, 33, 20, NOISE, &rng);  /* many blocks */
-    check(k, threads, 60, 1, 9000, 70, NOISE, &rng); /* panels that do not fit the cache */
-    check(k, NULL, 3, RQ_QGEMM_MAX_RUNS, 2, 17, NOISE, &rng);
+    check(k, NULL, 1, 1, 0, 5, NOISE, sums, &rng);          /* no depth: sums of nothing */
+    check(k, threads, 13, 1, 170, 1000, NOISE, sums, &rng); /* many panels; work worth two threads */
+    check(k, threads, 1, 1, 2500, 900, NOISE, sums, &rng);
+    check(k, threads, 400, 9, 33, 20, NOISE, sums, &rng);  /* many blocks */
+    check(k, threads, 60, 1, 9000, 70, NOISE, sums, &rng); /* panels that do not fit the cache */
+    check(k, NULL, 3, RQ_QGEMM_MAX_RUNS, 2, 17, NOISE, sums, &rng);
     for (int draw = 0; draw < 10; draw++) /* -128 * 255 * 70001 wraps */
-        check(k, threads, 2, 1, 70001, 2, ALL_LOW, &rng);
+        check(k, threads, 2, 1, 70001, 2, ALL_LOW, sums, &rng);
 }
 
 static void products_are_the_definition_on_every_isa(void **state)
@@ -406,14 +420,14 @@ static void products_are_the_definition_on_every_isa(void **state)
         }
         rq_kernels k;
         rq_kernels_init(&k, flags);
-        check_all(&k, threads, 1);
+        check_all(&k, threads, 1, false);
     }
 #if RQ_X86
     if (rq_cpu_detect() & RQ_CPU_VNNI) { /* avxvnni_qgemm.c */
         rq_kernels k;
         rq_kernels_init(&k, RQ_CPU_AVX2);
         k.qgemm = rq_qgemm_avxvnni_evex;
-        check_all(&k, threads, 1);
+        check_all(&k, threads, 1, false);
     }
 #endif
     rq_threads_destroy(threads);
@@ -454,14 +468,17 @@ static void tiles_dot(int c, int a, int b)
     assert_int_equal(tiles.rows[c], tiles.rows[a]);
     assert_int_equal(tiles.row_bytes[a], 4 * tiles.rows[b]);
     assert_int_equal(tiles.row_bytes[c], tiles.row_bytes[b]);
-    for (int i = 0; i < tiles.rows[c]; i++)
-        for (int j = 0; j < tiles.row_bytes[c] / 4; j++) {
-            uint32_t sum;
-            memcpy(&sum, &tiles.at[c][i][4 * j], 4);
-            for (int k = 0; k < tiles.row_bytes[a]; k++)
-                sum += (uint32_t)((uint8_t)tiles.at[a][i][k] * tiles.at[b][k / 4][4 * j + k % 4]);
-            memcpy(&tiles.at[c][i][4 * j], &sum, 4);
+    for (int i = 0; i < tiles.rows[c]; i++) {
+        uint32_t sum[16];
+        memcpy(sum, tiles.at[c][i], sizeof sum);
+        for (int k = 0; k < tiles.row_bytes[a]; k++) {
+            const uint8_t x = (uint8_t)tiles.at[a][i][k];
+            const int8_t *w = tiles.at[b][k / 4] + k % 4;
+            for (int j = 0; j < 16; j++)
+                sum[j] += (uint32_t)(x * w[4 * j]);
         }
+        memcpy(tiles.at[c][i], sum, tiles.row_bytes[c]);
+    }
 }
 
 #define TILE_CONFIG(config) tiles_configure((const uint8_t *)(config))
@@ -479,8 +496,8 @@ static void amx_is_packed_and_indexed_right(void **state)
     rq_kernels k;
     rq_kernels_init(&k, 0);
     k.qgemm = (rq_qgemm_isa)QGEMM_AMX;
-    check_all(&k, threads,
-              RQ_X86 ? 1 : 8); /* elsewhere, where an emulator may run this, that it is compiled and counts */
+    /* elsewhere, where an emulator may run this, that it is compiled and counts */
+    check_all(&k, threads, RQ_X86 ? 1 : 8, true);
     rq_threads_destroy(threads);
 }
 
