@@ -151,6 +151,7 @@ set(RQ_SOURCES
   src/graph/order.c
   src/graph/own.c
   src/graph/print.c
+  src/graph/words.c
   src/quant/amax.c
   src/quant/amax_fit.c
   src/quant/blocks.c

@@ -155,6 +155,8 @@ rq_test(tests/run/test_layout.c)
 rq_test(tests/run/test_places.c)
 rq_test(tests/run/test_deploy.c)
 rq_test(tests/run/test_session.c)
+rq_test(tests/run/test_strings.c)
+set_source_files_properties(tests/run/test_strings.c PROPERTIES COMPILE_OPTIONS -fno-builtin) # it defines strcmp and its like
 rq_test(tests/nn/test_eager.c)
 rq_test(tests/nn/test_fuse.c)
 rq_test(tests/nn/test_nn.c)

@@ -45,7 +45,7 @@ static rq_status add(work *w, const rq_node *n, const rq_tensor *t)
     statistic *s = &w->s[w->n++];
     s->at = t->f32;
     s->n = rq_tensor_count(t);
-    s->momentum = (double)rq_attr_float(n, "momentum", 0.9f);
+    s->momentum = (double)rq_attr_float(n, RQ_WORD_momentum, 0.9f);
     s->before = rq_mem_alloc((size_t)s->n, sizeof *s->before);
     s->sum = rq_mem_zalloc((size_t)s->n, sizeof *s->sum);
     if (!s->before || !s->sum)

@@ -37,7 +37,7 @@ bool rq_dynamic_fits(const rq_graph *g, const rq_node *n, bool conv)
         return g->values[x].shape.rank != 1;
     if (rq_rewrite_is(n, "LSTM"))
         return n->n_in > 2 && n->in[2] != RQ_NONE && g->values[n->in[2]].kind == RQ_VALUE_CONST &&
-               !rq_attr_int(n, "layout", 0);
+               !rq_attr_int(n, RQ_WORD_layout, 0);
     return rq_rewrite_is(n, "Gemm") || (conv && rq_rewrite_is(n, "Conv"));
 }
 
@@ -288,7 +288,7 @@ static rq_status addend_of(rq_dynamic *d, rq_id node, rq_id *c)
 {
     rq_graph *g = d->g;
     const rq_node *n = &g->nodes[node];
-    const float beta = rq_attr_float(n, "beta", 1);
+    const float beta = rq_attr_float(n, RQ_WORD_beta, 1);
     *c = rq_rewrite_is(n, "Gemm") && n->n_in > 2 && beta != 0 ? n->in[2] : RQ_NONE;
     if (*c == RQ_NONE || beta == 1)
         return RQ_OK;
@@ -355,7 +355,7 @@ rq_status rq_dynamic_product(rq_dynamic *d, rq_id node, const rq_weight *w)
     product p = { .node = name, .out = out };
     rq_id in[4], c, last[2], x = g->nodes[node].in[0];
     RQ_TRY(addend_of(d, node, &c));
-    if (gemm && rq_attr_int(&g->nodes[node], "transA", 0))
+    if (gemm && rq_attr_int(&g->nodes[node], RQ_WORD_transA, 0))
         RQ_TRY(transpose_input(d, &x));
     if (c != RQ_NONE) { /* two nodes, named as the peer splits a Gemm */
         p.node = name[0] ? join(d, name, "_MatMul") : "";
@@ -365,8 +365,8 @@ rq_status rq_dynamic_product(rq_dynamic *d, rq_id node, const rq_weight *w)
     } else if (gemm && name[0] && !(p.node = join(d, name, "_MatMul"))) {
         return no_memory(d);
     }
-    const bool transposed = gemm && rq_attr_int(&g->nodes[node], "transB", 0);
-    const float alpha = gemm ? rq_attr_float(&g->nodes[node], "alpha", 1) : 1;
+    const bool transposed = gemm && rq_attr_int(&g->nodes[node], RQ_WORD_transB, 0);
+    const float alpha = gemm ? rq_attr_float(&g->nodes[node], RQ_WORD_alpha, 1) : 1;
     if (d->per_row) {
         rq_tensor zero; /* could be left out, but OpenVINO wants it */
         const rq_shape scalar = rq_shape_of(0, NULL);

@@ -37,7 +37,7 @@ static double step_of(const rq_ends *e)
 static bool any_pads(const rq_node *n)
 {
     int count;
-    const int64_t *pads = rq_attr_ints(n, "pads", &count);
+    const int64_t *pads = rq_attr_ints(n, RQ_WORD_pads, &count);
     for (int i = 0; i < count; i++)
         if (pads[i])
             return true;
@@ -47,7 +47,7 @@ static bool any_pads(const rq_node *n)
 /* Why the normalization of an input with `channels` channels cannot go into this reader of it, or NULL. */
 static const char *not_foldable(const rq_graph *g, const rq_node *n, rq_id x, int64_t channels)
 {
-    const char *pad = rq_attr_string(n, "auto_pad", "NOTSET");
+    const char *pad = rq_attr_string(n, RQ_WORD_auto_pad, "NOTSET");
     if (!rq_rewrite_is(n, "Conv") || n->in[0] != x)
         return "it is no Conv";
     if (n->n_in < 2 || n->in[1] == RQ_NONE || g->values[n->in[1]].shape.rank < 3)
@@ -58,7 +58,7 @@ static const char *not_foldable(const rq_graph *g, const rq_node *n, rq_id x, in
         return "its weights or bias are not constant";
     if (strcmp(pad, "NOTSET") != 0 && strcmp(pad, "VALID") != 0)
         return "its padding depends on the size of the image (auto_pad)";
-    if (g->values[n->in[1]].constant.shape.dim[1] * rq_attr_int(n, "group", 1) != channels)
+    if (g->values[n->in[1]].constant.shape.dim[1] * rq_attr_int(n, RQ_WORD_group, 1) != channels)
         return "its weights do not have as many channels";
     return NULL;
 }
@@ -69,7 +69,7 @@ static rq_status fold_conv(rq_graph *g, rq_id node, const rq_ends *e, rq_err *er
     const rq_node *n = &g->nodes[node];
     const rq_tensor *w = &g->values[n->in[1]].constant;
     const rq_id b = n->n_in > 2 ? n->in[2] : RQ_NONE;
-    const int64_t outputs = w->shape.dim[0], per_group = w->shape.dim[1], group = rq_attr_int(n, "group", 1),
+    const int64_t outputs = w->shape.dim[0], per_group = w->shape.dim[1], group = rq_attr_int(n, RQ_WORD_group, 1),
                   kernel = rq_shape_span(&w->shape, 2, w->shape.rank);
     const rq_shape line = rq_shape_of(1, &outputs);
     rq_tensor weights, bias;
@@ -120,7 +120,7 @@ static rq_status add_pad(rq_graph *g, rq_id v, const int64_t *pads, int n_pads, 
 static rq_status pad_before(rq_graph *g, rq_id node, rq_id v, const rq_ends *e, rq_err *err)
 {
     int count;
-    const int64_t *pads = rq_attr_ints(&g->nodes[node], "pads", &count);
+    const int64_t *pads = rq_attr_ints(&g->nodes[node], RQ_WORD_pads, &count);
     int64_t all[2 * RQ_MAX_RANK] = { 0 }, none[2 * RQ_MAX_RANK] = { 0 };
     const int n = count / 2;
     rq_id padded;

@@ -27,8 +27,8 @@ static const rq_tensor *own_constant(const rq_graph *g, const rq_node *n, int i)
 
 static bool is_gemm(const rq_node *n)
 {
-    return rq_node_is(n, "Gemm") && !rq_attr_int(n, "transA", 0) && rq_attr_float(n, "alpha", 1) == 1 &&
-           rq_attr_float(n, "beta", 1) == 1;
+    return rq_node_is(n, "Gemm") && !rq_attr_int(n, RQ_WORD_transA, 0) && rq_attr_float(n, RQ_WORD_alpha, 1) == 1 &&
+           rq_attr_float(n, RQ_WORD_beta, 1) == 1;
 }
 
 /* Output channels of a layer that can be first: its weight and bias are constants of its own; 0: it cannot. */
@@ -37,7 +37,7 @@ static int64_t channels_made(const rq_graph *g, const rq_node *n)
     const rq_tensor *w = own_constant(g, n, 1);
     if (!w || (!rq_node_is(n, "Conv") && !is_gemm(n)))
         return 0;
-    int64_t c = rq_node_is(n, "Conv") || rq_attr_int(n, "transB", 0) ? w->shape.dim[0] : w->shape.dim[1];
+    int64_t c = rq_node_is(n, "Conv") || rq_attr_int(n, RQ_WORD_transB, 0) ? w->shape.dim[0] : w->shape.dim[1];
     bool has_bias = n->n_in > 2 && n->in[2] != RQ_NONE;
     const rq_tensor *b = own_constant(g, n, 2);
     /* [M, 1] is a number per row, even where M is c */
@@ -60,7 +60,7 @@ static bool uses_of(const rq_graph *g, const rq_node *n, int64_t channels, uses 
     if (!w)
         return false;
     if (rq_node_is(n, "Conv")) {
-        u->groups = rq_attr_int(n, "group", 1);
+        u->groups = rq_attr_int(n, RQ_WORD_group, 1);
         u->outer = w->shape.dim[0];
         u->per_out = w->shape.dim[1];
         u->inner = rq_shape_span(&w->shape, 2, w->shape.rank);
@@ -72,7 +72,7 @@ static bool uses_of(const rq_graph *g, const rq_node *n, int64_t channels, uses 
     }
     if (!is_gemm(n) && !(rq_node_is(n, "MatMul") && w->shape.rank == 2))
         return false;
-    u->rows = rq_node_is(n, "MatMul") || !rq_attr_int(n, "transB", 0);
+    u->rows = rq_node_is(n, "MatMul") || !rq_attr_int(n, RQ_WORD_transB, 0);
     int64_t k = w->shape.dim[u->rows ? 0 : 1];
     u->outer = u->rows ? k : w->shape.dim[0];
     u->per_out = u->rows ? w->shape.dim[1] : k;
@@ -97,7 +97,7 @@ static bool is_homogeneous(const rq_node *n)
                                        "GlobalMaxPool", "Flatten",   "Identity" };
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
         if (rq_node_is(n, ops[i]))
-            return !rq_node_is(n, "Flatten") || rq_attr_int(n, "axis", 1) == 1;
+            return !rq_node_is(n, "Flatten") || rq_attr_int(n, RQ_WORD_axis, 1) == 1;
     return false;
 }
 
@@ -202,7 +202,7 @@ static rq_status divide_first(rq_graph *g, const rq_node *n, const double *s, in
             continue;
         RQ_TRY(rq_tensor_copy(&t, from));
         int64_t count = rq_tensor_count(&t);
-        bool columns = k == 1 && is_gemm(n) && !rq_attr_int(n, "transB", 0);
+        bool columns = k == 1 && is_gemm(n) && !rq_attr_int(n, RQ_WORD_transB, 0);
         for (int64_t i = 0; i < count; i++)
             t.f32[i] /= (float)s[columns ? i % channels : i / (count / channels)];
         RQ_TRY(replace(g, n->in[k], &t));
@@ -240,7 +240,7 @@ static void reach_of_first(const rq_graph *g, const rq_equalize_pair *p, double 
     if (!w)
         return;
     const int64_t count = rq_tensor_count(w);
-    const bool columns = is_gemm(n) && !rq_attr_int(n, "transB", 0);
+    const bool columns = is_gemm(n) && !rq_attr_int(n, RQ_WORD_transB, 0);
     for (int64_t i = 0; i < count; i++) {
         const int64_t c = columns ? i % p->channels : i / (count / p->channels);
         reach[c] = fmax(reach[c], fabsf(w->f32[i]));

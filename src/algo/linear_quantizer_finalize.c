@@ -257,7 +257,7 @@ static rq_status quantize_weight(work *w, const rq_lq_group *gr, const rq_tensor
     const rq_qparams *in = rq_graph_qparams(w->g, w->g->nodes[gr->root].in[0]);
     const rq_node *root = &w->g->nodes[gr->root];
     const bool fits = bias >= 0 && in && rq_dtype_bits(qp.dtype) == 8 && in->axis == RQ_PER_TENSOR &&
-                      rq_attr_float(root, "alpha", 1) == 1 && rq_attr_float(root, "beta", 1) == 1 &&
+                      rq_attr_float(root, RQ_WORD_alpha, 1) == 1 && rq_attr_float(root, RQ_WORD_beta, 1) == 1 &&
                       (qp.n == 1 || qp.n == rq_tensor_count(&w->g->values[bias].constant)) &&
                       !is_coarse(w, gr, &qp, in->scale[0]);
     if (fits)

@@ -191,7 +191,7 @@ static rq_lq_range range_of(const rq_graph *g, const rq_node *n, const char *op,
     if (!strcmp(op, "Tanh"))
         return RQ_LQ_TANH;
     if (!strcmp(op, "Clip")) {
-        double lo = rq_attr_float(n, "min", -1), hi = rq_attr_float(n, "max", -1);
+        double lo = rq_attr_float(n, RQ_WORD_min, -1), hi = rq_attr_float(n, RQ_WORD_max, -1);
         one_number(g, rq_node_in(n, 1), &lo);
         one_number(g, rq_node_in(n, 2), &hi);
         if (compat ? lo == 0 && hi == 6 : lo >= 0)
@@ -329,7 +329,7 @@ static void match_weighted(walk *w, rq_lq_group *gr)
     gr->deconv = deconv;
     gr->weight_in = 1;
     gr->weight_axis = conv ? 0 : 1;
-    if (rq_node_is(n, "Gemm") && rq_attr_int(n, "transB", 0))
+    if (rq_node_is(n, "Gemm") && rq_attr_int(n, RQ_WORD_transB, 0))
         gr->weight_axis = 0;
     rq_id next = next_of(w, n->out[0]);
     if (rq_node_is(n, "MatMul") && next >= 0 && rq_module_biased(g, next) == gr->root) {
@@ -337,7 +337,7 @@ static void match_weighted(walk *w, rq_lq_group *gr)
         next = next_of(w, g->nodes[next].out[0]);
     }
     const bool plain =
-        !rq_node_is(n, "Gemm") || (rq_attr_float(n, "alpha", 1) == 1 && rq_attr_float(n, "beta", 1) == 1);
+        !rq_node_is(n, "Gemm") || (rq_attr_float(n, RQ_WORD_alpha, 1) == 1 && rq_attr_float(n, RQ_WORD_beta, 1) == 1);
     if (plain && is_norm(g, next) && g->nodes[next].in[0] == g->nodes[gr->last].out[0] &&
         (!linear || rank_of(g, g->nodes[gr->last].out[0]) == 2)) {
         gr->norm = gr->last = next;
@@ -380,7 +380,7 @@ static void match(walk *w, rq_lq_group *gr)
     if (product && is_weight(g, n->in[1]) && !is_weight(g, n->in[0])) {
         match_weighted(w, gr);
     } else if (rq_node_is(n, "Gather") && is_weight(g, n->in[0]) && rank_of(g, n->in[0]) == 2 &&
-               rq_attr_int(n, "axis", 0) == 0) {
+               rq_attr_int(n, RQ_WORD_axis, 0) == 0) {
         gr->kind = RQ_LQ_TABLE;
         gr->weight_in = 0;
         gr->weight_axis = 0;

@@ -210,7 +210,7 @@ static rq_status add_rows(const rq_linear_quantizer *q, const rq_id *order, int 
             RQ_TRY(add_weight(q, gr, out, err));
         if (!rq_node_is_requant(node, "FakeQuantize"))
             continue;
-        const int64_t slot = rq_attr_int(node, "slot", -1);
+        const int64_t slot = rq_attr_int(node, RQ_WORD_slot, -1);
         if (slot < 0 || slot >= q->n_fakes || seen[slot])
             continue;
         seen[slot] = true;

@@ -77,7 +77,7 @@ static rq_status fold_norm(rq_graph *g, const rq_lq_group *gr, rq_id *w, rq_err 
     const rq_node *norm = &g->nodes[gr->norm];
     const char *name = norm->name;
     const rq_id gamma = norm->in[1], beta = norm->in[2], mean = norm->in[3], var = norm->in[4];
-    const float epsilon = rq_attr_float(norm, "epsilon", 1e-5f);
+    const float epsilon = rq_attr_float(norm, RQ_WORD_epsilon, 1e-5f);
     char buf[512];
 
     snprintf(buf, sizeof buf, "%.400s/scale", name);
@@ -88,7 +88,7 @@ static rq_status fold_norm(rq_graph *g, const rq_lq_group *gr, rq_id *w, rq_err 
     RQ_TRY(make(g, "ScaleChannels", buf, (const rq_id[]) { *w, k }, 2, "_scaled", &node, &scaled, err));
     const rq_node *root = &g->nodes[gr->root];
     if (rq_attr_set_int(g, node, "axis", gr->deconv ? 1 : gr->weight_axis) ||
-        rq_attr_set_int(g, node, "group", gr->deconv ? rq_attr_int(root, "group", 1) : 1))
+        rq_attr_set_int(g, node, "group", gr->deconv ? rq_attr_int(root, RQ_WORD_group, 1) : 1))
         return rq_lq_no_memory(err);
     *w = scaled;
 

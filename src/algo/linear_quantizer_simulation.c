@@ -57,7 +57,7 @@ static rq_status bias_in_integers(const work *w, const rq_lq_group *gr, rq_tenso
         return RQ_OK;
     if (rq_tensor_create(out, RQ_DTYPE_F32, &t->shape, false))
         return rq_lq_no_memory(w->err);
-    const float x_scale = rq_attr_float(n, "alpha", 1) * x->scale[0];
+    const float x_scale = rq_attr_float(n, RQ_WORD_alpha, 1) * x->scale[0];
     for (int64_t c = 0; c < count; c++) {
         const float w_scale = q->scale[q->n == 1 ? 0 : c];
         out->f32[c] = codes ? (float)((double)t->s32[c] * (double)unit->scale[unit->n == 1 ? 0 : c])

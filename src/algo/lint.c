@@ -76,11 +76,11 @@ static rq_lint_codes codes_of(const rq_graph *g, rq_id node)
     c.dtype = zp != RQ_NONE ? type_of(g, zp) : is_dq(n) ? type_of(g, n->in[0]) : type_of(g, n->out[0]);
     c.weight = is_dq(n) && (constant(g, n->in[0]) || is_constant_q(g, n->in[0]));
     c.constant = s && s->dtype == RQ_DTYPE_F32 && (zp == RQ_NONE || z);
-    c.block = rq_attr_int(n, "block_size", 0);
+    c.block = rq_attr_int(n, RQ_WORD_block_size, 0);
     if (!c.constant)
         return c;
     if (rq_tensor_count(s) != 1 || c.block)
-        c.axis = (int)rq_attr_int(n, "axis", 1);
+        c.axis = (int)rq_attr_int(n, RQ_WORD_axis, 1);
     if (c.axis < 0 && c.axis != RQ_PER_TENSOR && g->values[n->in[0]].shape.rank > 0)
         c.axis += g->values[n->in[0]].shape.rank;
     for (int64_t i = 0; i < rq_tensor_count(s); i++)

@@ -198,7 +198,7 @@ static bool judge_gemm(const rq_lint_view *view, rq_id node, rq_lint_answer *a)
     const bool rounded = codes_after(view, n->out[0]).node != RQ_NONE;
     if (!need_activation(view, node, 0, &x, a) || !need_weight(view, node, &x, "5.1 rule 6", &w, a))
         return false;
-    if (bias && (rq_attr_float(n, "beta", 1) != 1 || rq_attr_float(n, "alpha", 1) != 1))
+    if (bias && (rq_attr_float(n, RQ_WORD_beta, 1) != 1 || rq_attr_float(n, RQ_WORD_alpha, 1) != 1))
         return rq_lint_say(a, RQ_LINT_FLOAT, "5.1 rule 6", "alpha or beta is not 1");
     if (rounded && !need_output(view, node, &x, a))
         return false;
@@ -295,9 +295,9 @@ static bool judge_moving(const rq_lint_view *view, rq_id node, rq_lint_answer *a
 {
     const rq_node *n = &view->g->nodes[node];
     const rq_lint_codes x = codes_before(view, n->in[0]);
-    if (rq_node_is(n, "Resize") && strcmp(rq_attr_string(n, "mode", "nearest"), "nearest") != 0)
+    if (rq_node_is(n, "Resize") && strcmp(rq_attr_string(n, RQ_WORD_mode, "nearest"), "nearest") != 0)
         return rq_lint_say(a, RQ_LINT_FLOAT, "5.1", "there is no integer form of it for mode %s",
-                           rq_attr_string(n, "mode", ""));
+                           rq_attr_string(n, RQ_WORD_mode, ""));
     if (rq_node_is(n, "MaxPool") && rq_graph_opset(view->g, "") < 12)
         return rq_lint_say(a, RQ_LINT_FLOAT, "5.1 rule 7", "before opset 12 it has no integer form");
     if (rq_node_is(n, "MaxPool") && x.node != RQ_NONE && !is_8bit(x.dtype))

@@ -211,13 +211,13 @@ bool rq_lint_openvino_takes(const rq_lint_view *view, rq_id node, rq_lint_answer
     if (!strcmp(n->op, "QLinearMatMul") &&
         (is_vector(g, n, 1) || is_vector(g, n, 2) || is_vector(g, n, 4) || is_vector(g, n, 5)))
         return rq_lint_say(a, RQ_LINT_REFUSED, "5.4 rule 3", "it takes one scale per tensor only");
-    if (ms && !strcmp(n->op, "QLinearLeakyRelu") && !rq_attr_find(n, "alpha"))
+    if (ms && !strcmp(n->op, "QLinearLeakyRelu") && !rq_attr_find(n, RQ_WORD_alpha))
         return rq_lint_say(a, RQ_LINT_REFUSED, "5.4 rule 3", "it wants alpha to be written");
-    const int64_t block = dq ? rq_attr_int(n, "block_size", 0) : 0;
+    const int64_t block = dq ? rq_attr_int(n, RQ_WORD_block_size, 0) : 0;
     if (block > 0 && n->n_in > 0 && n->in[0] >= 0) {
         const rq_value *x = &g->values[n->in[0]];
         const rq_shape *s = x->kind == RQ_VALUE_CONST ? &x->constant.shape : &x->shape;
-        int64_t axis = rq_attr_int(n, "axis", 1);
+        int64_t axis = rq_attr_int(n, RQ_WORD_axis, 1);
         axis += axis < 0 ? s->rank : 0;
         if (axis >= 0 && axis < s->rank && s->dim[axis] >= 0 && s->dim[axis] % block)
             return rq_lint_say(a, RQ_LINT_REFUSED, "5.4 rule 4", "blocks of %lld do not divide its axis of %lld",

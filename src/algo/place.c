@@ -135,12 +135,12 @@ static const char *not_an_anchor(const work *w, const rq_node *n)
         return "its bias is computed";
     if (bias != RQ_NONE && !is_real(w, bias))
         return "its bias is no float tensor";
-    if (!strcmp(n->op, "Gemm") && (rq_attr_int(n, "transA", 0) || rq_attr_float(n, "alpha", 1) != 1 ||
-                                   (bias != RQ_NONE && rq_attr_float(n, "beta", 1) != 1)))
+    if (!strcmp(n->op, "Gemm") && (rq_attr_int(n, RQ_WORD_transA, 0) || rq_attr_float(n, RQ_WORD_alpha, 1) != 1 ||
+                                   (bias != RQ_NONE && rq_attr_float(n, RQ_WORD_beta, 1) != 1)))
         return "transA, alpha or beta is set";
     if (!strcmp(n->op, "Gemm") && bias != RQ_NONE) {
         const rq_tensor *b = &value_at(w, bias)->constant, *t = &value_at(w, weight)->constant;
-        int64_t channels = t->shape.dim[rq_attr_int(n, "transB", 0) ? 0 : 1];
+        int64_t channels = t->shape.dim[rq_attr_int(n, RQ_WORD_transB, 0) ? 0 : 1];
         if (rq_tensor_count(b) != channels || (channels > 1 && b->shape.dim[b->shape.rank - 1] != channels))
             return "its bias is not one number per output";
     }
@@ -532,8 +532,8 @@ bool rq_place_clamp_bounds(const rq_graph *g, const rq_node *n, double *lo, doub
     }
     if (strcmp(n->op, "Clip") != 0)
         return false;
-    *lo = rq_attr_float(n, "min", -INFINITY); /* before opset 11 */
-    *hi = rq_attr_float(n, "max", INFINITY);
+    *lo = rq_attr_float(n, RQ_WORD_min, -INFINITY); /* before opset 11 */
+    *hi = rq_attr_float(n, RQ_WORD_max, INFINITY);
     for (int i = 1; i < n->n_in && i < 3; i++) {
         if (n->in[i] == RQ_NONE)
             continue;

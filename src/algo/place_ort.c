@@ -220,8 +220,8 @@ static void place_gemm(work *w, rq_id id)
     const rq_node *n = &w->g->nodes[id];
     mark_own(w, rq_node_in(n, 0), id);
     mark_outputs(w, id);
-    mark_weight(w, rq_node_in(n, 1), rq_attr_int(n, "transB", 0) ? 0 : 1, id);
-    if (rq_attr_float(n, "beta", 1) == 1) /* beta times an s32 bias is no sum of products any more */
+    mark_weight(w, rq_node_in(n, 1), rq_attr_int(n, RQ_WORD_transB, 0) ? 0 : 1, id);
+    if (rq_attr_float(n, RQ_WORD_beta, 1) == 1) /* beta times an s32 bias is no sum of products any more */
         mark_bias(w, id);
 }
 
@@ -278,11 +278,11 @@ static void place_gather(work *w, rq_id id)
 static void place_pad(work *w, rq_id id)
 {
     const rq_node *n = &w->g->nodes[id];
-    const char *mode = rq_attr_string(n, "mode", "constant");
+    const char *mode = rq_attr_string(n, RQ_WORD_mode, "constant");
     const rq_id fill = rq_node_in(n, 2);
     bool same = !strcmp(mode, "reflect") || !strcmp(mode, "edge") || !strcmp(mode, "wrap");
     if (!strcmp(mode, "constant") && is_real(w, rq_node_in(n, 0)))
-        same = fill == RQ_NONE ? rq_attr_float(n, "value", 0) == 0
+        same = fill == RQ_NONE ? rq_attr_float(n, RQ_WORD_value, 0) == 0
                                : rq_graph_is_const(w->g, fill) && rq_tensor_count(&w->g->values[fill].constant) == 1 &&
                                      rq_tensor_get(&w->g->values[fill].constant, 0) == 0;
     for (int i = 0; i < n->n_in; i++)

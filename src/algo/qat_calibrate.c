@@ -135,7 +135,7 @@ static rq_status set_taps(const work *w, rq_autograd *a, tap *taps)
     const rq_graph *g = w->q->model;
     for (rq_id i = 0; i < g->n_nodes; i++) {
         const int64_t slot =
-            rq_node_is_requant(&g->nodes[i], "FakeQuantize") ? rq_attr_int(&g->nodes[i], "slot", -1) : -1;
+            rq_node_is_requant(&g->nodes[i], "FakeQuantize") ? rq_attr_int(&g->nodes[i], RQ_WORD_slot, -1) : -1;
         if (slot < 0 || slot >= w->q->n_fakes || !w->calibrators[slot])
             continue;
         taps[slot] = (tap) { w, (int)slot };

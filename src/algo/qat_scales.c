@@ -75,7 +75,7 @@ static rq_status take_all(rq_linear_quantizer *q, const rq_graph *annotated, int
         const rq_node *node = &g->nodes[i];
         if (!node->op || strcmp(node->op, "FakeQuantize") != 0)
             continue;
-        const int64_t slot = rq_attr_int(node, "slot", -1);
+        const int64_t slot = rq_attr_int(node, RQ_WORD_slot, -1);
         const rq_qparams *p = params_of(annotated, g->values[node->in[0]].name);
         p = p ? p
               : params_of(annotated,

@@ -181,7 +181,7 @@ static const char *weights_only(const rq_graph *g, rq_id output, char *buf, size
         output >= 0 && g->values[output].kind == RQ_VALUE_NODE ? &g->nodes[g->values[output].producer] : NULL;
     const rq_qparams *weights = NULL;
     const int64_t bits = node && (!strcmp(node->op, "MatMulNBits") || !strcmp(node->op, "GatherBlockQuantized"))
-                             ? rq_attr_int(node, "bits", 4)
+                             ? rq_attr_int(node, RQ_WORD_bits, 4)
                              : 0;
     if (bits) {
         snprintf(buf, n, "only weights are codes (%lld bits)", (long long)bits);

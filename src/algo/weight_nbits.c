@@ -135,8 +135,9 @@ static bool is_product(const rq_graph *g, const rq_node *n, const rq_weight *w)
         return false;
     if (rq_rewrite_is(n, "MatMul"))
         return g->values[n->in[0]].shape.rank >= 2;
-    return rq_rewrite_is(n, "Gemm") && !rq_attr_int(n, "transA", 0) && rq_attr_float(n, "alpha", 1) == 1 &&
-           rq_attr_float(n, "beta", 1) == 1 && bias_fits(g, n->n_in > 2 ? n->in[2] : RQ_NONE, s->dim[w->site.channel]);
+    return rq_rewrite_is(n, "Gemm") && !rq_attr_int(n, RQ_WORD_transA, 0) && rq_attr_float(n, RQ_WORD_alpha, 1) == 1 &&
+           rq_attr_float(n, RQ_WORD_beta, 1) == 1 &&
+           bias_fits(g, n->n_in > 2 ? n->in[2] : RQ_NONE, s->dim[w->site.channel]);
 }
 
 static rq_status become(rq_graph *g, rq_id node, const char *op, const rq_id *in, int n_in, rq_err *err)

@@ -37,7 +37,7 @@ int rq_weight_sites(const rq_graph *g, const rq_node *n, rq_weight_site *out)
         sites[k++] = (rq_weight_site) { 1, b - 1, b - 2 };
         sites[k++] = (rq_weight_site) { 0, a - 2, a - 1 };
     } else if (standard && !strcmp(n->op, "Gemm")) {
-        const bool t = rq_attr_int(n, "transB", 0) != 0;
+        const bool t = rq_attr_int(n, RQ_WORD_transB, 0) != 0;
         sites[k++] = (rq_weight_site) { 1, t ? 0 : 1, t ? 1 : 0 };
     } else if (standard && !strcmp(n->op, "Conv")) {
         sites[k++] = (rq_weight_site) { 1, 0, 1 };
@@ -45,7 +45,7 @@ int rq_weight_sites(const rq_graph *g, const rq_node *n, rq_weight_site *out)
         sites[k++] = (rq_weight_site) { 1, 1, 0 };
     } else if (standard && !strcmp(n->op, "Gather")) {
         const int r = rank_of(g, n, 0);
-        int64_t axis = rq_attr_int(n, "axis", 0);
+        int64_t axis = rq_attr_int(n, RQ_WORD_axis, 0);
         axis += axis < 0 ? r : 0;
         if (axis >= 0 && axis < r) /* what is picked has a scale; blocks lie within it */
             sites[k++] = (rq_weight_site) { 0, (int)axis, axis == r - 1 ? 0 : r - 1 };
@@ -54,7 +54,7 @@ int rq_weight_sites(const rq_graph *g, const rq_node *n, rq_weight_site *out)
         sites[k++] = (rq_weight_site) { 2, 1, 2 };
     } else if (!strcmp(n->domain, "com.microsoft") &&
                (!strcmp(n->op, "Attention") || !strcmp(n->op, "FusedMatMul") || !strcmp(n->op, "FusedGemm"))) {
-        const bool t = rq_attr_int(n, "transB", 0) != 0;
+        const bool t = rq_attr_int(n, RQ_WORD_transB, 0) != 0;
         const int b = rank_of(g, n, 1);
         sites[k++] = (rq_weight_site) { 1, t ? b - 2 : b - 1, t ? b - 1 : b - 2 };
     }

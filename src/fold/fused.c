@@ -35,7 +35,7 @@ static bool is_fused(const rq_node *n, const char *op)
 /* The activation of n with n's parameters; op NULL: it has none. False: one that is not known here, or whose parameters are not given. */
 static bool read_activation(const rq_graph *g, const rq_node *n, activation *f)
 {
-    const char *name = rq_attr_string(n, "activation", "");
+    const char *name = rq_attr_string(n, RQ_WORD_activation, "");
     *f = (activation) { .op = NULL };
     if (!*name)
         return true;
@@ -45,11 +45,11 @@ static bool read_activation(const rq_graph *g, const rq_node *n, activation *f)
     if (!f->op || rq_graph_opset(g, "") < f->since)
         return false;
     int given = 0;
-    const float *p = rq_attr_floats(n, "activation_params", &given);
+    const float *p = rq_attr_floats(n, RQ_WORD_activation_params, &given);
     for (int i = 0; p && i < f->n && i < given; i++)
         f->p[i] = p[i];
     if (is_fused(n, "FusedGemm")) {
-        f->p[0] = rq_attr_float(n, "activation_alpha", f->p[0]);
+        f->p[0] = rq_attr_float(n, RQ_WORD_activation_alpha, f->p[0]);
         return strcmp(name, "Clip") && strcmp(name, "HardSigmoid") &&
                strcmp(name, "HardSwish"); /* ops/matmul.c has none of them */
     }

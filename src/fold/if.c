@@ -14,7 +14,8 @@ static const rq_graph *taken(const rq_graph *g, const rq_node *n)
     const rq_value *c = &g->values[n->in[0]];
     if (c->kind != RQ_VALUE_CONST || c->constant.dtype != RQ_DTYPE_BOOL || rq_tensor_count(&c->constant) != 1)
         return NULL;
-    const rq_graph *b = rq_attr_graph(n, rq_tensor_get_int(&c->constant, 0) ? "then_branch" : "else_branch");
+    const rq_graph *b =
+        rq_attr_graph(n, rq_tensor_get_int(&c->constant, 0) ? RQ_WORD_then_branch : RQ_WORD_else_branch);
     return b && b->n_inputs == 0 && b->n_outputs == n->n_out ? b : NULL;
 }
 

@@ -66,8 +66,8 @@ static bool ramp(const rq_graph *g, rq_id h, rq_id *x, double *shift, double *to
     if (clip == RQ_NONE)
         return false;
     const rq_node *c = &g->nodes[clip];
-    double lo = rq_attr_float(c, "min", -INFINITY);
-    *top = rq_attr_float(c, "max", INFINITY);
+    double lo = rq_attr_float(c, RQ_WORD_min, -INFINITY);
+    *top = rq_attr_float(c, RQ_WORD_max, INFINITY);
     if ((c->n_in > 1 && c->in[1] != RQ_NONE && !scalar(g, c->in[1], &lo)) ||
         (c->n_in > 2 && c->in[2] != RQ_NONE && !scalar(g, c->in[2], top)))
         return false;
@@ -124,7 +124,7 @@ static bool last_mean(const rq_graph *g, rq_id node, int rank, rq_id *x)
         return false;
     const rq_node *n = &g->nodes[node];
     int count = 0;
-    const int64_t *axes = rq_attr_ints(n, "axes", &count);
+    const int64_t *axes = rq_attr_ints(n, RQ_WORD_axes, &count);
     int64_t axis = axes && count == 1 ? axes[0] : 0;
     if (!axes && n->n_in > 1 && n->in[1] != RQ_NONE && g->values[n->in[1]].kind == RQ_VALUE_CONST &&
         rq_tensor_count(&g->values[n->in[1]].constant) == 1) {
@@ -132,7 +132,7 @@ static bool last_mean(const rq_graph *g, rq_id node, int rank, rq_id *x)
         count = 1;
     }
     *x = n->in[0];
-    return count == 1 && (axis == -1 || (rank > 0 && axis == rank - 1)) && rq_attr_int(n, "keepdims", 1);
+    return count == 1 && (axis == -1 || (rank > 0 && axis == rank - 1)) && rq_attr_int(n, RQ_WORD_keepdims, 1);
 }
 
 /* A constant of one axis, the last. */

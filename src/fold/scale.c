@@ -46,12 +46,12 @@ static bool is_product(const rq_graph *g, rq_id node, product *p)
     const rq_tensor *w = plain_const(g, n->in[1]), *b = plain_const(g, input(n, 2));
     if (!w || (input(n, 2) != RQ_NONE && !b) || w->shape.rank < 2)
         return false;
-    int64_t group = rq_attr_int(n, "group", 1);
+    int64_t group = rq_attr_int(n, RQ_WORD_group, 1);
     if (group < 1)
         return false;
     p->channels = conv            ? w->shape.dim[0]
                   : p->transposed ? w->shape.dim[1] * group
-                                  : w->shape.dim[rq_attr_int(n, "transB", 0) ? 0 : 1];
+                                  : w->shape.dim[rq_attr_int(n, RQ_WORD_transB, 0) ? 0 : 1];
     if (p->transposed && w->shape.dim[0] % group)
         return false;
     if (p->gemm && w->shape.rank != 2)
@@ -69,10 +69,10 @@ static bool is_product(const rq_graph *g, rq_id node, product *p)
 static int64_t channel_of(const rq_node *n, const product *p, const rq_shape *w, int64_t i)
 {
     if (p->gemm)
-        return rq_attr_int(n, "transB", 0) ? i / w->dim[1] : i % w->dim[1];
+        return rq_attr_int(n, RQ_WORD_transB, 0) ? i / w->dim[1] : i % w->dim[1];
     if (!p->transposed)
         return i / rq_shape_span(w, 1, w->rank);
-    int64_t group = rq_attr_int(n, "group", 1), inner = rq_shape_span(w, 2, w->rank);
+    int64_t group = rq_attr_int(n, RQ_WORD_group, 1), inner = rq_shape_span(w, 2, w->rank);
     int64_t row = i / inner / w->dim[1], column = i / inner % w->dim[1];
     return row / (w->dim[0] / group) * w->dim[1] + column;
 }
@@ -100,7 +100,8 @@ static rq_status apply(rq_graph *g, const product *p, const affine *a, rq_err *e
 {
     const rq_node *n = &g->nodes[p->node];
     const rq_tensor *w = plain_const(g, n->in[1]), *b = plain_const(g, input(n, 2));
-    double alpha = p->gemm ? rq_attr_float(n, "alpha", 1) : 1, beta = p->gemm ? rq_attr_float(n, "beta", 1) : 1;
+    double alpha = p->gemm ? rq_attr_float(n, RQ_WORD_alpha, 1) : 1,
+           beta = p->gemm ? rq_attr_float(n, RQ_WORD_beta, 1) : 1;
     rq_tensor fresh_w = { 0 }, fresh_b = { 0 };
     rq_shape list = rq_shape_of(1, &p->channels);
     const bool weights = a->scales || alpha != 1;
@@ -134,7 +135,7 @@ static rq_status apply(rq_graph *g, const product *p, const affine *a, rq_err *e
 static bool batch_norm_affine(const rq_graph *g, const rq_node *n, int64_t channels, affine *a)
 {
     const rq_tensor *in[4];
-    if (n->n_in != 5 || rq_attr_int(n, "training_mode", 0) || !rq_attr_int(n, "spatial", 1))
+    if (n->n_in != 5 || rq_attr_int(n, RQ_WORD_training_mode, 0) || !rq_attr_int(n, RQ_WORD_spatial, 1))
         return false;
     for (int i = 0; i < 4; i++) {
         in[i] = plain_const(g, n->in[i + 1]);
@@ -144,7 +145,7 @@ static bool batch_norm_affine(const rq_graph *g, const rq_node *n, int64_t chann
     for (int i = 1; i < n->n_out; i++)
         if (n->out[i] != RQ_NONE && rq_graph_uses(g, n->out[i], NULL, 0))
             return false;
-    double epsilon = rq_attr_float(n, "epsilon", 1e-5f);
+    double epsilon = rq_attr_float(n, RQ_WORD_epsilon, 1e-5f);
     for (int64_t c = 0; c < channels; c++) {
         a->scale[c] = in[0]->f32[c] / sqrt(in[3]->f32[c] + epsilon);
         a->shift[c] = in[1]->f32[c] - in[2]->f32[c] * a->scale[c];

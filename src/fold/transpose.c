@@ -58,7 +58,7 @@ static bool transposed(const rq_graph *g, rq_id v, perm *p, rq_id *node)
     if (strcmp(n->op, "Transpose") != 0 || n->domain[0] || n->in[0] == RQ_NONE)
         return false;
     int count;
-    const int64_t *axes = rq_attr_ints(n, "perm", &count);
+    const int64_t *axes = rq_attr_ints(n, RQ_WORD_perm, &count);
     int rank = axes ? count : g->values[n->in[0]].shape.rank;
     if (rank < 1 || rank > RQ_MAX_RANK)
         return false;
@@ -150,7 +150,7 @@ static bool fits(const rq_graph *g, rq_id v, const perm *p, int *n_moved)
 /* An axis attribute, made non-negative; -1 when it is out of range. */
 static int axis_attr(const rq_node *n, int rank, int64_t fallback)
 {
-    int64_t a = rq_attr_int(n, "axis", fallback);
+    int64_t a = rq_attr_int(n, RQ_WORD_axis, fallback);
     a = a < 0 ? a + rank : a;
     return a >= 0 && a < rank ? (int)a : -1;
 }
@@ -169,7 +169,9 @@ static passing how_it_passes(const rq_graph *g, const rq_node *n, const perm *p)
     if (rq_node_is(n, "ReduceMean") || rq_node_is(n, "ReduceMax") || rq_node_is(n, "ReduceMin") ||
         rq_node_is(n, "ReduceSum")) {
         int count;
-        return rq_attr_ints(n, "axes", &count) && n->n_in == 1 && rq_attr_int(n, "keepdims", 1) ? PASS_REDUCE : PASS_NO;
+        return rq_attr_ints(n, RQ_WORD_axes, &count) && n->n_in == 1 && rq_attr_int(n, RQ_WORD_keepdims, 1)
+                   ? PASS_REDUCE
+                   : PASS_NO;
     }
     bool concat = rq_node_is(n, "Concat");
     if (!concat && !(n->row->flags & (RQ_OP_TABLE | RQ_OP_COMMUTES)))
@@ -211,7 +213,7 @@ static rq_status turn_axes(rq_graph *g, rq_id node, const perm *p)
 {
     int n;
     int64_t turned[RQ_MAX_RANK];
-    const int64_t *axes = rq_attr_ints(&g->nodes[node], "axes", &n);
+    const int64_t *axes = rq_attr_ints(&g->nodes[node], RQ_WORD_axes, &n);
     if (n > RQ_MAX_RANK)
         return RQ_BAD_GRAPH;
     for (int i = 0; i < n; i++) {

@@ -193,7 +193,7 @@ void rq_chain_set_texts(rq_chain *c, const char *name, const char *const *v, int
     a->strings = list;
     for (int i = 0; i < n; i++) {
         const char *kept = rq_graph_str(c->r->g, v[i]);
-        a->strings[i] = (rq_bytes) { .p = kept ? kept : "", .n = kept ? strlen(kept) : 0 };
+        a->strings[i] = rq_bytes_of(kept ? kept : "", kept ? strlen(kept) : 0);
         if (!kept)
             rq_chain_fail(c, RQ_NO_MEMORY, "not enough memory");
     }

@@ -34,7 +34,7 @@ static rq_status with_alpha(rq_mil_emitter *e, const rq_node *n)
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0);
     const bool elu = !strcmp(n->op, "Elu");
-    one_float(rq_mil_expr_last(&x), elu ? "elu" : "leaky_relu", a, rq_attr_float(n, "alpha", elu ? 1 : 0.01f));
+    one_float(rq_mil_expr_last(&x), elu ? "elu" : "leaky_relu", a, rq_attr_float(n, RQ_WORD_alpha, elu ? 1 : 0.01f));
     return x.st;
 }
 
@@ -42,9 +42,9 @@ static rq_status selu(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0),
-              u = one_float(&x, "elu", a, rq_attr_float(n, "alpha", 1.67326319217681884765625f));
+              u = one_float(&x, "elu", a, rq_attr_float(n, RQ_WORD_alpha, 1.67326319217681884765625f));
     rq_mil_expr_bin(rq_mil_expr_last(&x), "mul", u,
-                    rq_mil_expr_f(rq_attr_float(n, "gamma", 1.05070102214813232421875f)));
+                    rq_mil_expr_f(rq_attr_float(n, RQ_WORD_gamma, 1.05070102214813232421875f)));
     return x.st;
 }
 
@@ -52,7 +52,7 @@ static rq_status selu(rq_mil_emitter *e, const rq_node *n)
 static rq_status celu(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
-    const float alpha = rq_attr_float(n, "alpha", 1);
+    const float alpha = rq_attr_float(n, RQ_WORD_alpha, 1);
     const val a = rq_mil_expr_in(&x, 0), scaled = rq_mil_expr_bin(&x, "real_div", a, rq_mil_expr_f(alpha));
     rq_mil_expr_bin(rq_mil_expr_last(&x), "mul", one_float(&x, "elu", scaled, 1), rq_mil_expr_f(alpha));
     return x.st;
@@ -66,7 +66,7 @@ static val gelu_of(rq_mil_expr *x, val a, const char *mode)
 static rq_status gelu(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
-    const bool fast = !strcmp(n->op, "FastGelu") || !strcmp(rq_attr_string(n, "approximate", "none"), "tanh");
+    const bool fast = !strcmp(n->op, "FastGelu") || !strcmp(rq_attr_string(n, RQ_WORD_approximate, "none"), "tanh");
     val a = rq_mil_expr_in(&x, 0);
     if (rq_mil_expr_has(&x, 1)) /* BiasGelu, FastGelu */
         a = rq_mil_expr_bin(&x, "add", a, rq_mil_expr_in(&x, 1));
@@ -78,7 +78,7 @@ static rq_status quick_gelu(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const bool swish = !strcmp(n->op, "Swish");
-    const float alpha = rq_attr_float(n, "alpha", swish ? 1 : 1.702f);
+    const float alpha = rq_attr_float(n, RQ_WORD_alpha, swish ? 1 : 1.702f);
     const val a = rq_mil_expr_in(&x, 0);
     if (alpha == 1) {
         rq_mil_expr_un(rq_mil_expr_last(&x), "silu", a);
@@ -93,8 +93,8 @@ static rq_status hard_sigmoid(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0);
-    two_floats(rq_mil_expr_last(&x), "sigmoid_hard", a, rq_attr_float(n, "alpha", 0.2f),
-               rq_attr_float(n, "beta", 0.5f));
+    two_floats(rq_mil_expr_last(&x), "sigmoid_hard", a, rq_attr_float(n, RQ_WORD_alpha, 0.2f),
+               rq_attr_float(n, RQ_WORD_beta, 0.5f));
     return x.st;
 }
 
@@ -119,7 +119,7 @@ static rq_status thresholded_relu(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0),
-              is = rq_mil_expr_bin(&x, "greater", a, rq_mil_expr_f(rq_attr_float(n, "alpha", 1)));
+              is = rq_mil_expr_bin(&x, "greater", a, rq_mil_expr_f(rq_attr_float(n, RQ_WORD_alpha, 1)));
     rq_mil_expr_select(rq_mil_expr_last(&x), is, a, rq_mil_expr_f(0));
     return x.st;
 }
@@ -128,7 +128,7 @@ static rq_status thresholded_relu(rq_mil_emitter *e, const rq_node *n)
 static rq_status shrink(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
-    const float bias = rq_attr_float(n, "bias", 0), lambd = rq_attr_float(n, "lambd", 0.5f);
+    const float bias = rq_attr_float(n, RQ_WORD_bias, 0), lambd = rq_attr_float(n, RQ_WORD_lambd, 0.5f);
     const val a = rq_mil_expr_float(&x, rq_mil_expr_in(&x, 0));
     const val below = rq_mil_expr_bin(&x, "less", a, rq_mil_expr_f(-lambd)),
               above = rq_mil_expr_bin(&x, "greater", a, rq_mil_expr_f(lambd));
@@ -169,18 +169,18 @@ static rq_status clip(rq_mil_emitter *e, const rq_node *n)
     val a = rq_mil_expr_plain(&x, rq_mil_expr_in(&x, 0)), lo = rq_mil_expr_f(-INFINITY), hi = rq_mil_expr_f(INFINITY);
     const rq_tensor *l = rq_mil_expr_const(&x, 1), *h = rq_mil_expr_const(&x, 2);
     bool has_lo = rq_mil_expr_has(&x, 1), has_hi = rq_mil_expr_has(&x, 2);
-    if (!has_lo && rq_attr_find(n, "min"))
-        lo.num = rq_attr_float(n, "min", 0);
-    if (!has_hi && rq_attr_find(n, "max"))
-        hi.num = rq_attr_float(n, "max", 0);
+    if (!has_lo && rq_attr_find(n, RQ_WORD_min))
+        lo.num = rq_attr_float(n, RQ_WORD_min, 0);
+    if (!has_hi && rq_attr_find(n, RQ_WORD_max))
+        hi.num = rq_attr_float(n, RQ_WORD_max, 0);
     const double lo_num = l && rq_tensor_count(l) == 1 ? rq_tensor_get(l, 0) : lo.num;
     const double hi_num = h && rq_tensor_count(h) == 1 ? rq_tensor_get(h, 0) : hi.num;
     if (has_lo)
         lo = rq_mil_expr_plain(&x, rq_mil_expr_in(&x, 1));
     if (has_hi)
         hi = rq_mil_expr_plain(&x, rq_mil_expr_in(&x, 2));
-    has_lo |= isfinite(lo.num) && rq_attr_find(n, "min");
-    has_hi |= isfinite(hi.num) && rq_attr_find(n, "max");
+    has_lo |= isfinite(lo.num) && rq_attr_find(n, RQ_WORD_min);
+    has_hi |= isfinite(hi.num) && rq_attr_find(n, RQ_WORD_max);
     const bool numbers = (!rq_mil_expr_has(&x, 1) || l) && (!rq_mil_expr_has(&x, 2) || h);
     if (a.d == RQ_DTYPE_F32 && numbers && isfinite(lo_num) && isfinite(hi_num) && lo_num < hi_num) {
         if (lo_num == 0 && hi_num == 6)

@@ -46,8 +46,9 @@ static val repeated(rq_mil_expr *x, val a, int64_t times)
 /* Keys that a query may see by its place: causal, and within a window. *none: every one. */
 static val by_place(rq_mil_expr *x, int64_t queries, int64_t keys, int64_t past, bool *none)
 {
-    const bool causal = rq_attr_int(x->n, "is_causal", 0) != 0;
-    const int64_t left = rq_attr_int(x->n, "left_window_size", -1), right = rq_attr_int(x->n, "right_window_size", -1);
+    const bool causal = rq_attr_int(x->n, RQ_WORD_is_causal, 0) != 0;
+    const int64_t left = rq_attr_int(x->n, RQ_WORD_left_window_size, -1),
+                  right = rq_attr_int(x->n, RQ_WORD_right_window_size, -1);
     const rq_shape s = rq_shape_of(2, (int64_t[]) { queries, keys });
     rq_tensor *t;
     *none = !causal && left < 0 && right < 0;
@@ -89,14 +90,14 @@ static rq_status attention(rq_mil_emitter *e, const rq_node *n)
     rq_mil_expr x = rq_mil_expr_of(e, n);
     val q = rq_mil_expr_in(&x, Q), k = rq_mil_expr_in(&x, K), v = rq_mil_expr_in(&x, V);
     const rq_shape out = rq_mil_expr_out_shape(&x, Y);
-    const int mode = (int)rq_attr_int(n, "qk_matmul_output_mode", 0);
+    const int mode = (int)rq_attr_int(n, RQ_WORD_qk_matmul_output_mode, 0);
     if (!rq_mil_expr_static(&x, &q.shape) || !rq_mil_expr_static(&x, &k.shape) || !rq_mil_expr_static(&x, &v.shape))
         return x.st;
     if (rq_mil_expr_has(&x, LENGTHS))
         return rq_mil_expr_refuse(&x, 0, "nonpad_kv_seqlen");
     const bool flat = q.shape.rank == 3;
     if (flat) {
-        const int64_t heads = rq_attr_int(n, "q_num_heads", 1), kv = rq_attr_int(n, "kv_num_heads", 1);
+        const int64_t heads = rq_attr_int(n, RQ_WORD_q_num_heads, 1), kv = rq_attr_int(n, RQ_WORD_kv_num_heads, 1);
         q = by_heads(&x, q, heads);
         k = by_heads(&x, k, kv);
         v = by_heads(&x, v, kv);
@@ -109,8 +110,8 @@ static rq_status attention(rq_mil_emitter *e, const rq_node *n)
     const int64_t keys = k.shape.dim[2], queries = q.shape.dim[2];
     k = repeated(&x, k, times);
     v = repeated(&x, v, times);
-    const float scale = rq_attr_float(n, "scale", 1 / sqrtf((float)q.shape.dim[3])),
-                cap = rq_attr_float(n, "softcap", 0);
+    const float scale = rq_attr_float(n, RQ_WORD_scale, 1 / sqrtf((float)q.shape.dim[3])),
+                cap = rq_attr_float(n, RQ_WORD_softcap, 0);
     val s = rq_mil_expr_matmul(&x, rq_mil_expr_bin(&x, "mul", q, rq_mil_expr_f((double)scale)), k, false, true);
     give_scores(&x, RAW, mode, s);
     if (cap > 0) {

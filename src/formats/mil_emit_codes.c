@@ -51,10 +51,11 @@ static bool are_alike(const rq_graph *g, const rq_node *dq, const rq_node *q)
                            : x && y && rq_tensor_count(x) == rq_tensor_count(y) && x->dtype == y->dtype &&
                                  !memcmp(x->data, y->data, x->bytes);
     const int rank = g->values[q->in[0]].shape.rank;
-    const bool axes = rq_tensor_count(a) == 1 || (rank > 0 &&
-                                                  rq_infer_axis(rq_attr_int(dq, "axis", 1), rank) ==
-                                                      rq_infer_axis(rq_attr_int(q, "axis", 1), rank) &&
-                                                  rq_attr_int(dq, "block_size", 0) == rq_attr_int(q, "block_size", 0));
+    const bool axes =
+        rq_tensor_count(a) == 1 || (rank > 0 &&
+                                    rq_infer_axis(rq_attr_int(dq, RQ_WORD_axis, 1), rank) ==
+                                        rq_infer_axis(rq_attr_int(q, RQ_WORD_axis, 1), rank) &&
+                                    rq_attr_int(dq, RQ_WORD_block_size, 0) == rq_attr_int(q, RQ_WORD_block_size, 0));
     return zeros && axes;
 }
 

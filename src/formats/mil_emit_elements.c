@@ -156,7 +156,7 @@ static rq_status is_nan(rq_mil_emitter *e, const rq_node *n)
 static rq_status is_inf(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
-    const bool below = rq_attr_int(n, "detect_negative", 1), above = rq_attr_int(n, "detect_positive", 1);
+    const bool below = rq_attr_int(n, RQ_WORD_detect_negative, 1), above = rq_attr_int(n, RQ_WORD_detect_positive, 1);
     const double most = e->half ? 65504 : FLT_MAX;
     const val a = rq_mil_expr_in(&x, 0), size = below && above ? rq_mil_expr_un(&x, "abs", a) : a;
     if (above)
@@ -254,7 +254,7 @@ static rq_status mod_row(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_plain(&x, rq_mil_expr_in(&x, 0)), b = rq_mil_expr_plain(&x, rq_mil_expr_in(&x, 1));
-    if (!rq_attr_int(n, "fmod", 0)) {
+    if (!rq_attr_int(n, RQ_WORD_fmod, 0)) {
         rq_mil_expr_bin(rq_mil_expr_last(&x), "mod", a, b);
         return x.st;
     }
@@ -328,7 +328,7 @@ static rq_status where(rq_mil_emitter *e, const rq_node *n)
 static rq_status bit_shift(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
-    const bool left = !strcmp(rq_attr_string(n, "direction", ""), "LEFT");
+    const bool left = !strcmp(rq_attr_string(n, RQ_WORD_direction, ""), "LEFT");
     const rq_dtype d = e->g->values[n->in[0]].dtype;
     int64_t lo, hi;
     rq_dtype_limits(d, &lo, &hi);

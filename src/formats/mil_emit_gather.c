@@ -43,7 +43,7 @@ static rq_status gather(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0);
-    const int axis = rq_infer_axis(rq_attr_int(n, "axis", 0), a.shape.rank);
+    const int axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, 0), a.shape.rank);
     const rq_shape out = rq_mil_expr_out_shape(&x, 0);
     if (x.st || axis < 0)
         return rq_mil_expr_refuse(&x, 0, "an axis that is not there");
@@ -63,7 +63,7 @@ static rq_status gather_elements(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     val a = elements(&x, rq_mil_expr_in(&x, 0));
-    const int axis = rq_infer_axis(rq_attr_int(n, "axis", 0), a.shape.rank);
+    const int axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, 0), a.shape.rank);
     if (x.st || axis < 0)
         return rq_mil_expr_refuse(&x, 0, "an axis that is not there");
     const val at = positive(&x, 1, a, axis);
@@ -114,7 +114,7 @@ static rq_status gather_nd(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = elements(&x, rq_mil_expr_in(&x, 0));
-    const int64_t batch = rq_attr_int(n, "batch_dims", 0);
+    const int64_t batch = rq_attr_int(n, RQ_WORD_batch_dims, 0);
     const rq_shape out = rq_mil_expr_out_shape(&x, 0);
     if (batch && e->target < RQ_COREML_IOS16)
         return rq_mil_expr_refuse(&x, RQ_COREML_IOS16, "batch_dims");
@@ -130,7 +130,7 @@ static const char *mode_of(rq_mil_expr *x)
     static const char *const modes[][2] = {
         { "none", "update" }, { "add", "add" }, { "mul", "mul" }, { "max", "max" }, { "min", "min" }
     };
-    const char *mode = rq_attr_string(x->n, "reduction", "none");
+    const char *mode = rq_attr_string(x->n, RQ_WORD_reduction, "none");
     for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
         if (!strcmp(modes[i][0], mode))
             return modes[i][1];
@@ -142,7 +142,7 @@ static rq_status scatter_elements(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_plain(&x, rq_mil_expr_in(&x, 0)), updates = rq_mil_expr_plain(&x, rq_mil_expr_in(&x, 2));
-    const int axis = rq_infer_axis(rq_attr_int(n, "axis", 0), a.shape.rank);
+    const int axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, 0), a.shape.rank);
     if (x.st || axis < 0)
         return rq_mil_expr_refuse(&x, 0, "an axis that is not there");
     const val at = positive(&x, 1, a, axis);
@@ -173,7 +173,7 @@ static rq_status one_hot(rq_mil_emitter *e, const rq_node *n)
     const rq_tensor *values = rq_mil_expr_const(&x, 2);
     const int64_t depth = rq_mil_expr_whole(&x, 1, 1);
     val at = rq_mil_expr_in(&x, 0);
-    const int axis = rq_infer_axis(rq_attr_int(n, "axis", -1), at.shape.rank + 1);
+    const int axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, -1), at.shape.rank + 1);
     if (x.st || axis < 0 || depth < 1 || at.shape.rank >= RQ_MAX_RANK)
         return rq_mil_expr_refuse(&x, 0, "an axis that is not there");
     at = rq_mil_expr_cast(&x, at, RQ_DTYPE_S32);
@@ -228,8 +228,8 @@ static rq_status compress(rq_mil_emitter *e, const rq_node *n)
     rq_mil_expr x = rq_mil_expr_of(e, n);
     val a = rq_mil_expr_in(&x, 0);
     const rq_tensor *t = rq_mil_expr_const(&x, 1);
-    const bool flat = !rq_attr_find(n, "axis");
-    const int axis = flat ? 0 : rq_infer_axis(rq_attr_int(n, "axis", 0), a.shape.rank);
+    const bool flat = !rq_attr_find(n, RQ_WORD_axis);
+    const int axis = flat ? 0 : rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, 0), a.shape.rank);
     int64_t count = 0;
     if (!t)
         return rq_mil_expr_refuse(&x, 0, "a condition that is computed");

@@ -20,7 +20,7 @@ typedef struct window_args {
 static window_args args_of(const rq_window *w, const rq_node *n)
 {
     window_args a = { .nd = w->nd, .pad_type = "valid" };
-    const char *automatic = rq_attr_string(n, "auto_pad", "NOTSET");
+    const char *automatic = rq_attr_string(n, RQ_WORD_auto_pad, "NOTSET");
     for (int i = 0; i < w->nd; i++) {
         const int k = 3 - w->nd + i;
         a.kernel[i] = w->kernel[k];
@@ -43,14 +43,14 @@ static val conv_op(rq_mil_expr *x, const char *type, val a, val w, const val *bi
     return EXPR_OP(x, type, a.d, shape, EXPR_V("x", &a), EXPR_V("weight", &w), EXPR_WHEN(bias, EXPR_V("bias", bias)),
                    EXPR_IS("strides", args->stride, args->nd), EXPR_T("pad_type", args->pad_type),
                    EXPR_IS("pad", args->pad, 2 * args->nd), EXPR_IS("dilations", args->dilation, args->nd),
-                   EXPR_I("groups", rq_attr_int(x->n, "group", 1)));
+                   EXPR_I("groups", rq_attr_int(x->n, RQ_WORD_group, 1)));
 }
 
 static val relu_like(rq_mil_expr *x, const rq_node *n, val a)
 {
     int count = 0;
-    const char *name = rq_attr_string(n, "activation", "");
-    const float *p = rq_attr_floats(n, "activation_params", &count);
+    const char *name = rq_attr_string(n, RQ_WORD_activation, "");
+    const float *p = rq_attr_floats(n, RQ_WORD_activation_params, &count);
     return *name ? rq_mil_expr_activation(x, name, p, count, a) : a;
 }
 
@@ -175,8 +175,8 @@ static bool row_of(rq_mil_expr *x, const rq_tensor *c, int64_t n, float beta, va
 static rq_status gemm(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
-    const float alpha = rq_attr_float(n, "alpha", 1), beta = rq_attr_float(n, "beta", 1);
-    const bool turn_a = rq_attr_int(n, "transA", 0) != 0, turn_b = rq_attr_int(n, "transB", 0) != 0;
+    const float alpha = rq_attr_float(n, RQ_WORD_alpha, 1), beta = rq_attr_float(n, RQ_WORD_beta, 1);
+    const bool turn_a = rq_attr_int(n, RQ_WORD_transA, 0) != 0, turn_b = rq_attr_int(n, RQ_WORD_transB, 0) != 0;
     const bool has_c = rq_mil_expr_has(&x, 2) && beta != 0, fused = !strcmp(n->op, "FusedGemm");
     const rq_tensor *w = rq_mil_expr_const(&x, 1);
     val a = rq_mil_expr_in(&x, 0), b = rq_mil_expr_in(&x, 1), c = has_c ? rq_mil_expr_in(&x, 2) : rq_mil_expr_f(0), y;
@@ -213,9 +213,12 @@ static rq_status gemm(rq_mil_emitter *e, const rq_node *n)
         }
     }
     if (fused) {
-        const float p[2] = { rq_attr_float(n, "activation_alpha", 0), rq_attr_float(n, "activation_beta", 0) };
-        const int count = rq_attr_find(n, "activation_beta") ? 2 : rq_attr_find(n, "activation_alpha") ? 1 : 0;
-        rq_mil_expr_give(&x, rq_mil_expr_activation(&x, rq_attr_string(n, "activation", ""), p, count, y));
+        const float p[2] = { rq_attr_float(n, RQ_WORD_activation_alpha, 0),
+                             rq_attr_float(n, RQ_WORD_activation_beta, 0) };
+        const int count = rq_attr_find(n, RQ_WORD_activation_beta)    ? 2
+                          : rq_attr_find(n, RQ_WORD_activation_alpha) ? 1
+                                                                      : 0;
+        rq_mil_expr_give(&x, rq_mil_expr_activation(&x, rq_attr_string(n, RQ_WORD_activation, ""), p, count, y));
     }
     return x.st;
 }
@@ -257,7 +260,7 @@ static rq_status matmul(rq_mil_emitter *e, const rq_node *n)
 static rq_status fused_matmul(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
-    const float alpha = rq_attr_float(n, "alpha", 1);
+    const float alpha = rq_attr_float(n, RQ_WORD_alpha, 1);
     const rq_shape out = rq_mil_expr_out_shape(&x, 0);
     val in[2] = { rq_mil_expr_in(&x, 0), rq_mil_expr_in(&x, 1) };
     if (x.st)
@@ -265,15 +268,15 @@ static rq_status fused_matmul(rq_mil_emitter *e, const rq_node *n)
     for (int i = 0; i < 2; i++) {
         const int rank = in[i].shape.rank;
         int64_t perm[RQ_MAX_RANK];
-        if (!rq_attr_int(n, i ? "transBatchB" : "transBatchA", 0) || rank < 3)
+        if (!rq_attr_int(n, i ? RQ_WORD_transBatchB : RQ_WORD_transBatchA, 0) || rank < 3)
             continue;
         for (int k = 0; k < rank - 1; k++) /* [rows, batch.., cols] */
             perm[k] = k + 1 < rank - 1 ? k + 1 : 0;
         perm[rank - 1] = rank - 1;
         in[i] = rq_mil_expr_transpose(&x, in[i], perm);
     }
-    const val y = product(alpha == 1 ? rq_mil_expr_last(&x) : &x, in[0], in[1], rq_attr_int(n, "transA", 0) != 0,
-                          rq_attr_int(n, "transB", 0) != 0, &out);
+    const val y = product(alpha == 1 ? rq_mil_expr_last(&x) : &x, in[0], in[1], rq_attr_int(n, RQ_WORD_transA, 0) != 0,
+                          rq_attr_int(n, RQ_WORD_transB, 0) != 0, &out);
     if (alpha != 1)
         rq_mil_expr_bin(rq_mil_expr_last(&x), "mul", y, rq_mil_expr_f(alpha));
     return x.st;

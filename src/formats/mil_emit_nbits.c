@@ -21,10 +21,10 @@ static rq_status read_sizes(rq_mil_emitter *e, const rq_node *n, sizes *z)
 {
     const int64_t most = INT32_MAX;
     const rq_tensor *w = rq_mil_emit_const(e, rq_node_in(n, IN_W)), *s = rq_mil_emit_const(e, rq_node_in(n, IN_SCALES));
-    *z = (sizes) { .k = rq_attr_int(n, "K", 0),
-                   .n = rq_attr_int(n, "N", 0),
-                   .block = rq_attr_int(n, "block_size", 0),
-                   .bits = (int)rq_attr_int(n, "bits", 4) };
+    *z = (sizes) { .k = rq_attr_int(n, RQ_WORD_K, 0),
+                   .n = rq_attr_int(n, RQ_WORD_N, 0),
+                   .block = rq_attr_int(n, RQ_WORD_block_size, 0),
+                   .bits = (int)rq_attr_int(n, RQ_WORD_bits, 4) };
     if (!w || !s || rq_node_in(n, IN_GROUPS) != RQ_NONE)
         return rq_mil_emit_refuse(e, n, 0, "a weight that is computed or in groups of any order");
     if (z->bits != 4 && z->bits != 8)

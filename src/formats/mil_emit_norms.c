@@ -44,11 +44,11 @@ static void combine(rq_mil_expr *x, val p[4], float epsilon)
 static rq_status batch_normalization(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
-    const float epsilon = rq_attr_float(n, "epsilon", 1e-5f);
+    const float epsilon = rq_attr_float(n, RQ_WORD_epsilon, 1e-5f);
     const val a = rq_mil_expr_in(&x, 0);
     val p[4]; /* gain, bias, mean, variance */
     bool all = true;
-    if (rq_attr_int(n, "training_mode", 0) || (rq_mil_expr_opset(&x) < 14 && rq_mil_expr_wants(&x, 1)))
+    if (rq_attr_int(n, RQ_WORD_training_mode, 0) || (rq_mil_expr_opset(&x) < 14 && rq_mil_expr_wants(&x, 1)))
         return rq_mil_expr_refuse(&x, 0, "batch normalization while training");
     for (int i = 0; i < 4; i++) {
         p[i] = rq_mil_expr_in(&x, i + 1);
@@ -109,7 +109,7 @@ static rq_status layer_normalization(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0);
-    const int axis = rq_infer_axis(rq_attr_int(n, "axis", -1), a.shape.rank);
+    const int axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, -1), a.shape.rank);
     if (rq_mil_expr_wants(&x, 1) || rq_mil_expr_wants(&x, 2))
         return rq_mil_expr_refuse(&x, 0, "the outputs Mean and InvStdDev");
     if (x.st || axis < 0)
@@ -120,7 +120,7 @@ static rq_status layer_normalization(rq_mil_emitter *e, const rq_node *n)
     const bool bias_in = has_bias && (gain_in || !has_gain) && fits_rows(&x, 2, &a.shape, axis, &bias);
     const bool gain_after = has_gain && !gain_in, bias_after = has_bias && !bias_in;
     val y = layer_norm(gain_after || bias_after ? &x : rq_mil_expr_last(&x), a, axis,
-                       rq_attr_float(n, "epsilon", 1e-5f), gain_in ? &gain : NULL, bias_in ? &bias : NULL);
+                       rq_attr_float(n, RQ_WORD_epsilon, 1e-5f), gain_in ? &gain : NULL, bias_in ? &bias : NULL);
     if (gain_after)
         y = rq_mil_expr_bin(bias_after ? &x : rq_mil_expr_last(&x), "mul", y, gain);
     if (bias_after)
@@ -144,12 +144,12 @@ static rq_status rms_normalization(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0);
-    const int axis = rq_infer_axis(rq_attr_int(n, "axis", -1), a.shape.rank);
+    const int axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, -1), a.shape.rank);
     if (rq_mil_expr_wants(&x, 1))
         return rq_mil_expr_refuse(&x, 0, "the output InvStdVar");
     if (x.st || axis < 0)
         return rq_mil_expr_refuse(&x, 0, "an axis that is not there");
-    const val y = rms(&x, a, axis, rq_attr_float(n, "epsilon", 1e-5f)), gain = rq_mil_expr_in(&x, 1);
+    const val y = rms(&x, a, axis, rq_attr_float(n, RQ_WORD_epsilon, 1e-5f)), gain = rq_mil_expr_in(&x, 1);
     rq_mil_expr_bin(rq_mil_expr_last(&x), "mul", y, gain);
     return x.st;
 }
@@ -162,7 +162,7 @@ static rq_status skip_normalization(rq_mil_emitter *e, const rq_node *n)
     const int at_bias = simple ? 3 : 4;
     const bool has_bias = rq_mil_expr_has(&x, at_bias), has_beta = !simple && rq_mil_expr_has(&x, 3),
                wants = rq_mil_expr_wants(&x, 3);
-    const float epsilon = rq_attr_float(n, "epsilon", 1e-12f);
+    const float epsilon = rq_attr_float(n, RQ_WORD_epsilon, 1e-12f);
     if (rq_mil_expr_wants(&x, 1) || rq_mil_expr_wants(&x, 2))
         return rq_mil_expr_refuse(&x, 0, "the outputs mean and inv_std_var");
     val sum = rq_mil_expr_in(&x, 0);
@@ -193,7 +193,7 @@ static rq_status skip_normalization(rq_mil_emitter *e, const rq_node *n)
 static rq_status instance_normalization(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
-    const float epsilon = rq_attr_float(n, "epsilon", 1e-5f);
+    const float epsilon = rq_attr_float(n, RQ_WORD_epsilon, 1e-5f);
     const val a = rq_mil_expr_in(&x, 0), gain = rq_mil_expr_in(&x, 1), bias = rq_mil_expr_in(&x, 2);
     const bool inside = rq_mil_expr_const(&x, 1) && rq_mil_expr_const(&x, 2), flat = a.shape.rank > 4;
     if (x.st)
@@ -223,14 +223,14 @@ static rq_status group_normalization(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0);
-    const int64_t groups = rq_attr_int(n, "num_groups", 1);
+    const int64_t groups = rq_attr_int(n, RQ_WORD_num_groups, 1);
     const rq_shape *s = &a.shape;
     if (!rq_mil_expr_static(&x, s))
         return x.st;
     const bool per_group = rq_mil_expr_opset(&x) < 21;
     const int64_t rest = s->dim[1] / groups * rq_shape_span(s, 2, s->rank);
     val y = rq_mil_expr_reshape_dims(&x, a, 3, (int64_t[]) { s->dim[0], groups, rest });
-    y = layer_norm(&x, y, 2, rq_attr_float(n, "epsilon", 1e-5f), NULL, NULL);
+    y = layer_norm(&x, y, 2, rq_attr_float(n, RQ_WORD_epsilon, 1e-5f), NULL, NULL);
     if (per_group) {
         y = rq_mil_expr_bin(&x, "mul", y, rq_mil_expr_along(&x, rq_mil_expr_in(&x, 1), 3, 1));
         y = rq_mil_expr_bin(&x, "add", y, rq_mil_expr_along(&x, rq_mil_expr_in(&x, 2), 3, 1));
@@ -248,12 +248,12 @@ static rq_status lrn(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0);
-    const int64_t size = rq_attr_int(n, "size", 1);
+    const int64_t size = rq_attr_int(n, RQ_WORD_size, 1);
     if (size % 2 == 0)
         return rq_mil_expr_refuse(&x, 0, "an even size");
     EXPR_OP(rq_mil_expr_last(&x), "local_response_norm", a.d, &a.shape, EXPR_V("x", &a), EXPR_I("size", size),
-            EXPR_F("alpha", rq_attr_float(n, "alpha", 1e-4f)), EXPR_F("beta", rq_attr_float(n, "beta", 0.75f)),
-            EXPR_F("k", rq_attr_float(n, "bias", 1)));
+            EXPR_F("alpha", rq_attr_float(n, RQ_WORD_alpha, 1e-4f)),
+            EXPR_F("beta", rq_attr_float(n, RQ_WORD_beta, 0.75f)), EXPR_F("k", rq_attr_float(n, RQ_WORD_bias, 1)));
     return x.st;
 }
 
@@ -262,11 +262,11 @@ static rq_status lp_normalization(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0);
-    const int64_t axis = rq_infer_axis(rq_attr_int(n, "axis", -1), a.shape.rank);
+    const int64_t axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, -1), a.shape.rank);
     if (x.st || axis < 0)
         return rq_mil_expr_refuse(&x, 0, "an axis that is not there");
-    const val norm =
-        rq_mil_expr_reduce(&x, rq_attr_int(n, "p", 2) == 1 ? "reduce_l1_norm" : "reduce_l2_norm", a, &axis, 1, true);
+    const val norm = rq_mil_expr_reduce(&x, rq_attr_int(n, RQ_WORD_p, 2) == 1 ? "reduce_l1_norm" : "reduce_l2_norm", a,
+                                        &axis, 1, true);
     const val is_zero = rq_mil_expr_bin(&x, "equal", norm, rq_mil_expr_f(0));
     const val by = rq_mil_expr_select(&x, is_zero, rq_mil_expr_f(1), norm);
     rq_mil_expr_bin(rq_mil_expr_last(&x), "real_div", a, by);

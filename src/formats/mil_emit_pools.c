@@ -20,7 +20,7 @@ typedef struct pool_args {
 static bool read_args(rq_mil_expr *x, const rq_shape *shape, bool extend, pool_args *p)
 {
     const rq_node *n = x->n;
-    const char *automatic = rq_attr_string(n, "auto_pad", "NOTSET");
+    const char *automatic = rq_attr_string(n, RQ_WORD_auto_pad, "NOTSET");
     rq_window w;
     if (x->st)
         return false;
@@ -51,7 +51,7 @@ static bool read_args(rq_mil_expr *x, const rq_shape *shape, bool extend, pool_a
         if (w.in[k] < 0 && w.stride[k] != 1 && !strncmp(automatic, "SAME", 4))
             p->pad_type = !strcmp(automatic, "SAME_UPPER") ? "same" : "same_lower";
     }
-    p->ceil_mode = (beyond && !extend) || (open && rq_attr_int(n, "ceil_mode", 0));
+    p->ceil_mode = (beyond && !extend) || (open && rq_attr_int(n, RQ_WORD_ceil_mode, 0));
     if (p->ceil_mode && (!even || p->nd > 2 || !strncmp(p->pad_type, "same", 4)))
         rq_mil_expr_refuse(x, 0, "ceil_mode with unequal pads or in three dimensions");
     if (!strcmp(p->pad_type, "same_lower") && x->e->target < RQ_COREML_IOS16)
@@ -84,7 +84,7 @@ static rq_status average_pool(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0);
-    const bool exclude = !rq_attr_int(n, "count_include_pad", 0);
+    const bool exclude = !rq_attr_int(n, RQ_WORD_count_include_pad, 0);
     pool_args p;
     if (read_args(&x, &a.shape, exclude, &p))
         pool_op(rq_mil_expr_last(&x), "avg_pool", a, &p, &exclude);
@@ -96,7 +96,7 @@ static rq_status lp_pool(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0);
-    const int64_t order = rq_attr_int(n, "p", 2);
+    const int64_t order = rq_attr_int(n, RQ_WORD_p, 2);
     const bool include = false;
     pool_args p;
     if (!read_args(&x, &a.shape, false, &p))
@@ -121,7 +121,7 @@ static rq_status global_pool(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_plain(&x, rq_mil_expr_in(&x, 0));
-    const int64_t p = rq_attr_int(n, "p", 2);
+    const int64_t p = rq_attr_int(n, RQ_WORD_p, 2);
     int64_t axes[RQ_MAX_RANK];
     int count = 0;
     for (int i = 2; i < a.shape.rank; i++)

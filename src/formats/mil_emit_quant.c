@@ -44,8 +44,8 @@ static rq_status read_params(rq_mil_emitter *e, const rq_node *n, params *p)
         return RQ_OK;
     if (p->shape->rank < 1)
         return rq_mil_emit_refuse(e, n, 0, "scales of a value whose axes are not known");
-    p->axis = rq_infer_axis(rq_attr_int(n, "axis", 1), p->shape->rank);
-    p->block = rq_attr_int(n, "block_size", 0);
+    p->axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, 1), p->shape->rank);
+    p->block = rq_attr_int(n, RQ_WORD_block_size, 0);
     if (p->axis < 0 || (!p->block && (p->scale->shape.rank != 1 || p->shape->dim[p->axis] != p->n)) ||
         (p->block && p->scale->shape.rank != p->shape->rank))
         return rq_mil_emit_refuse(e, n, 0, "scales that do not fit its axis");

@@ -43,7 +43,7 @@ static bool read_activations(rq_mil_expr *x, layer *l)
 {
     static const char *const defaults[][3] = { { "Sigmoid", "Tanh", "Tanh" }, { "Sigmoid", "Tanh" }, { "Tanh" } };
     static const char *const known[][2] = { { "Sigmoid", "sigmoid" }, { "Tanh", "tanh" }, { "Relu", "relu" } };
-    const rq_attr *names = rq_attr_find(x->n, "activations");
+    const rq_attr *names = rq_attr_find(x->n, RQ_WORD_activations);
     const int each = l->cell == LSTM ? 3 : l->cell == GRU ? 2 : 1;
     for (int i = 0; i < each; i++) {
         const char *name = names && names->n >= each ? names->strings[i].p : defaults[l->cell][i];
@@ -78,9 +78,9 @@ static bool open_layer(rq_mil_expr *x, layer *l, val *in)
 {
     const rq_node *n = x->n;
     *l = (layer) { .cell = !strcmp(n->op, "LSTM") ? LSTM : !strcmp(n->op, "GRU") ? GRU : RNN };
-    l->dirs = !strcmp(rq_attr_string(n, "direction", "forward"), "bidirectional") ? 2 : 1;
+    l->dirs = !strcmp(rq_attr_string(n, RQ_WORD_direction, "forward"), "bidirectional") ? 2 : 1;
     l->gates = l->cell == LSTM ? 4 : l->cell == GRU ? 3 : 1;
-    l->batch_first = rq_attr_int(n, "layout", 0) != 0;
+    l->batch_first = rq_attr_int(n, RQ_WORD_layout, 0) != 0;
     *in = rq_mil_expr_in(x, 0);
     l->w = rq_mil_expr_const(x, 1);
     l->r = rq_mil_expr_const(x, 2);
@@ -92,9 +92,9 @@ static bool open_layer(rq_mil_expr *x, layer *l, val *in)
         return !rq_mil_expr_refuse(x, 0, "weights that are computed");
     if (x->e->half && x->e->target < RQ_COREML_IOS17)
         return !rq_mil_expr_refuse(x, RQ_COREML_IOS17, "a recurrent layer in fp16");
-    if (rq_attr_find(n, "clip"))
+    if (rq_attr_find(n, RQ_WORD_clip))
         return !rq_mil_expr_refuse(x, 0, "clip");
-    if (rq_attr_int(n, "input_forget", 0))
+    if (rq_attr_int(n, RQ_WORD_input_forget, 0))
         return !rq_mil_expr_refuse(x, 0, "input_forget");
     l->hidden = l->r->shape.rank == 3 ? l->r->shape.dim[2] : -1;
     const int64_t rows = l->gates * l->hidden;
@@ -177,7 +177,7 @@ static void outputs_of(const layer *l, int dirs, val out[3])
 /* A direction that is reversed is a forward one of reversed input: what Core ML calls "reverse" gives its steps in the order of making. */
 static bool is_reversed(const layer *l, const rq_node *n, int d)
 {
-    return l->dirs > 1 ? d == 1 : !strcmp(rq_attr_string(n, "direction", "forward"), "reverse");
+    return l->dirs > 1 ? d == 1 : !strcmp(rq_attr_string(n, RQ_WORD_direction, "forward"), "reverse");
 }
 
 static val reversed(rq_mil_expr *x, val a)
@@ -246,7 +246,7 @@ static rq_status gru_or_rnn(rq_mil_emitter *e, const rq_node *n)
     val in, seq[2], h[2];
     if (!open_layer(&x, &l, &in))
         return x.st;
-    const bool gru = l.cell == GRU, after = gru && rq_attr_int(n, "linear_before_reset", 0);
+    const bool gru = l.cell == GRU, after = gru && rq_attr_int(n, RQ_WORD_linear_before_reset, 0);
     const int *gates = gru ? order : one;
     if (after && e->target < RQ_COREML_IOS18)
         return rq_mil_expr_refuse(&x, RQ_COREML_IOS18, "linear_before_reset");

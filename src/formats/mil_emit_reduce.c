@@ -23,13 +23,13 @@ static rq_status reduce(rq_mil_emitter *e, const rq_node *n)
             type = table[i][1];
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_plain(&x, rq_mil_expr_in(&x, 0));
-    const bool keep = rq_attr_int(n, "keepdims", 1) != 0;
+    const bool keep = rq_attr_int(n, RQ_WORD_keepdims, 1) != 0;
     int64_t axes[RQ_MAX_RANK];
     int count;
     rq_mil_expr_axes(&x, 1, "axes", a.shape.rank, axes, &count);
     if (x.st)
         return x.st;
-    if (!a.shape.rank || (count <= 0 && rq_attr_int(n, "noop_with_empty_axes", 0))) {
+    if (!a.shape.rank || (count <= 0 && rq_attr_int(n, RQ_WORD_noop_with_empty_axes, 0))) {
         if (strcmp(type, "reduce_sum_square") == 0)
             rq_mil_expr_un(rq_mil_expr_last(&x), "square", a);
         else if (!strcmp(type, "reduce_l1_norm") || !strcmp(type, "reduce_l2_norm"))
@@ -62,8 +62,9 @@ static rq_status arg(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     val a = rq_mil_expr_plain(&x, rq_mil_expr_in(&x, 0));
-    const int64_t axis = rq_infer_axis(rq_attr_int(n, "axis", 0), a.shape.rank);
-    const bool keep = rq_attr_int(n, "keepdims", 1) != 0, last = rq_attr_int(n, "select_last_index", 0) != 0;
+    const int64_t axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, 0), a.shape.rank);
+    const bool keep = rq_attr_int(n, RQ_WORD_keepdims, 1) != 0,
+               last = rq_attr_int(n, RQ_WORD_select_last_index, 0) != 0;
     const char *type = !strcmp(n->op, "ArgMax") ? "reduce_argmax" : "reduce_argmin";
     if (x.st || axis < 0)
         return rq_mil_expr_refuse(&x, 0, "an axis that is not there");
@@ -100,7 +101,7 @@ static rq_status softmax(rq_mil_emitter *e, const rq_node *n)
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0);
     const int rank = a.shape.rank;
-    int64_t axis = rq_infer_axis(rq_attr_int(n, "axis", rq_mil_expr_opset(&x) < 13 ? 1 : -1), rank);
+    int64_t axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, rq_mil_expr_opset(&x) < 13 ? 1 : -1), rank);
     rq_shape matrix;
     if (x.st || axis < 0)
         return rq_mil_expr_refuse(&x, 0, "an axis that is not there");
@@ -138,9 +139,9 @@ static rq_status topk(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_plain(&x, rq_mil_expr_in(&x, 0));
-    const int64_t axis = rq_infer_axis(rq_attr_int(n, "axis", -1), a.shape.rank);
-    const bool ascending = !rq_attr_int(n, "largest", 1);
-    const int64_t k = rq_mil_expr_whole(&x, 1, rq_attr_int(n, "k", 1));
+    const int64_t axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, -1), a.shape.rank);
+    const bool ascending = !rq_attr_int(n, RQ_WORD_largest, 1);
+    const int64_t k = rq_mil_expr_whole(&x, 1, rq_attr_int(n, RQ_WORD_k, 1));
     if (x.st || axis < 0)
         return rq_mil_expr_refuse(&x, 0, "an axis that is not there");
     if (k < 1)
@@ -169,8 +170,8 @@ static rq_status cumsum(rq_mil_emitter *e, const rq_node *n)
     if (x.st || axis < 0)
         return rq_mil_expr_refuse(&x, 0, "an axis that is not there");
     EXPR_OP(rq_mil_expr_last(&x), "cumsum", a.d, &a.shape, EXPR_V("x", &a), EXPR_I("axis", axis),
-            EXPR_B("exclusive", rq_attr_int(n, "exclusive", 0) != 0),
-            EXPR_B("reverse", rq_attr_int(n, "reverse", 0) != 0));
+            EXPR_B("exclusive", rq_attr_int(n, RQ_WORD_exclusive, 0) != 0),
+            EXPR_B("reverse", rq_attr_int(n, RQ_WORD_reverse, 0) != 0));
     return x.st;
 }
 

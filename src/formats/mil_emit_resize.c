@@ -205,8 +205,9 @@ static rq_status grid_sample(rq_mil_emitter *e, const rq_node *n)
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0), grid = rq_mil_expr_in(&x, 1);
     const rq_shape out = rq_mil_expr_out_shape(&x, 0);
-    const char *mode = rq_attr_string(n, "mode", "linear"), *pad = rq_attr_string(n, "padding_mode", "zeros");
-    const bool nearest = !strcmp(mode, "nearest"), align = rq_attr_int(n, "align_corners", 0) != 0;
+    const char *mode = rq_attr_string(n, RQ_WORD_mode, "linear"),
+               *pad = rq_attr_string(n, RQ_WORD_padding_mode, "zeros");
+    const bool nearest = !strcmp(mode, "nearest"), align = rq_attr_int(n, RQ_WORD_align_corners, 0) != 0;
     if (x.st)
         return x.st;
     if (a.shape.rank != 4)
@@ -230,7 +231,7 @@ static rq_status affine_grid(rq_mil_emitter *e, const rq_node *n)
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val theta = rq_mil_expr_in(&x, 0);
     const rq_shape out = rq_mil_expr_out_shape(&x, 0);
-    const bool align = rq_attr_int(n, "align_corners", 0) != 0;
+    const bool align = rq_attr_int(n, RQ_WORD_align_corners, 0) != 0;
     if (x.st || !rq_mil_expr_static(&x, &out))
         return x.st;
     const int nd = out.rank - 2;

@@ -84,7 +84,8 @@ static rq_status flatten(rq_mil_emitter *e, const rq_node *n)
         rq_mil_expr_reshape(rq_mil_expr_last(&x), a, &out);
         return x.st;
     }
-    EXPR_OP(rq_mil_expr_last(&x), "flatten2d", a.d, &out, EXPR_V("x", &a), EXPR_I("axis", rq_attr_int(n, "axis", 1)));
+    EXPR_OP(rq_mil_expr_last(&x), "flatten2d", a.d, &out, EXPR_V("x", &a),
+            EXPR_I("axis", rq_attr_int(n, RQ_WORD_axis, 1)));
     return x.st;
 }
 
@@ -130,7 +131,7 @@ static rq_status transpose(rq_mil_emitter *e, const rq_node *n)
     const val a = rq_mil_expr_movable(&x, rq_mil_expr_in(&x, 0));
     const int rank = a.shape.rank;
     int count;
-    const int64_t *given = rq_attr_ints(n, "perm", &count);
+    const int64_t *given = rq_attr_ints(n, RQ_WORD_perm, &count);
     int64_t perm[RQ_MAX_RANK];
     if (x.st || (given && count != rank))
         return rq_mil_expr_refuse(&x, 0, "a permutation of another number of axes");
@@ -222,7 +223,7 @@ static rq_status shape(rq_mil_emitter *e, const rq_node *n)
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0);
     const int rank = a.shape.rank;
-    int64_t start = rq_attr_int(n, "start", 0), end = rq_attr_int(n, "end", rank);
+    int64_t start = rq_attr_int(n, RQ_WORD_start, 0), end = rq_attr_int(n, RQ_WORD_end, rank);
     start += start < 0 ? rank : 0;
     end += end < 0 ? rank : 0;
     start = start < 0 ? 0 : start > rank ? rank : start;
@@ -251,7 +252,7 @@ static rq_status constant_of_shape(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val sizes = rq_mil_expr_in(&x, 0);
-    const rq_tensor *t = rq_attr_tensor(n, "value");
+    const rq_tensor *t = rq_attr_tensor(n, RQ_WORD_value);
     const rq_dtype d = t ? t->dtype : RQ_DTYPE_F32;
     const rq_shape out = rq_mil_expr_out_shape(&x, 0);
     const val v =
@@ -281,8 +282,8 @@ static rq_status blocks(rq_mil_emitter *e, const rq_node *n)
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_float(&x, rq_mil_expr_in(&x, 0));
     const rq_shape out = rq_mil_expr_out_shape(&x, 0);
-    const bool to_depth = !strcmp(n->op, "SpaceToDepth"), crd = !strcmp(rq_attr_string(n, "mode", "DCR"), "CRD");
-    const int64_t block = rq_attr_int(n, "blocksize", 1), depth = out.rank == 4 ? out.dim[1] : -1;
+    const bool to_depth = !strcmp(n->op, "SpaceToDepth"), crd = !strcmp(rq_attr_string(n, RQ_WORD_mode, "DCR"), "CRD");
+    const int64_t block = rq_attr_int(n, RQ_WORD_blocksize, 1), depth = out.rank == 4 ? out.dim[1] : -1;
     if (to_depth && crd) { /* channels before the places in a block: those of DCR in another order */
         rq_tensor *t;
         const rq_shape list = rq_shape_of(1, &depth);
@@ -308,7 +309,7 @@ static rq_status trilu(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_plain(&x, rq_mil_expr_in(&x, 0));
-    const bool upper = rq_attr_int(n, "upper", 1) != 0;
+    const bool upper = rq_attr_int(n, RQ_WORD_upper, 1) != 0;
     const int64_t k = rq_mil_expr_whole(&x, 1, 0);
     const int rank = a.shape.rank;
     if (x.st)
@@ -336,7 +337,8 @@ static rq_status reverse_sequence(rq_mil_emitter *e, const rq_node *n)
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_movable(&x, rq_mil_expr_in(&x, 0)), lengths = rq_mil_expr_in(&x, 1);
     EXPR_OP(rq_mil_expr_last(&x), "reverse_sequence", a.d, &a.shape, EXPR_V("x", &a), EXPR_V("lengths", &lengths),
-            EXPR_I("seq_axis", rq_attr_int(n, "time_axis", 0)), EXPR_I("batch_axis", rq_attr_int(n, "batch_axis", 1)));
+            EXPR_I("seq_axis", rq_attr_int(n, RQ_WORD_time_axis, 0)),
+            EXPR_I("batch_axis", rq_attr_int(n, RQ_WORD_batch_axis, 1)));
     return x.st;
 }
 

@@ -2,7 +2,6 @@
 #include "formats/mil_expr.h"
 
 #include <string.h>
-
 #include "ops/op.h"
 
 typedef rq_mil_expr_val val;
@@ -14,7 +13,7 @@ static rq_status concat(rq_mil_emitter *e, const rq_node *n)
     rq_mil_expr x = rq_mil_expr_of(e, n);
     val *v = rq_arena_alloc(&e->a, (size_t)n->n_in, sizeof *v);
     const rq_shape out = rq_mil_expr_out_shape(&x, 0);
-    const int axis = rq_infer_axis(rq_attr_int(n, "axis", 1), out.rank);
+    const int axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, 1), out.rank);
     int count = 0;
     if (!v)
         return rq_fail(e->err, RQ_NO_MEMORY, "not enough memory to write the program");
@@ -38,7 +37,7 @@ static rq_status split(rq_mil_emitter *e, const rq_node *n)
 {
     rq_mil_expr x = rq_mil_expr_of(e, n);
     const val a = rq_mil_expr_in(&x, 0);
-    const int axis = rq_infer_axis(rq_attr_int(n, "axis", 0), a.shape.rank);
+    const int axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, 0), a.shape.rank);
     int64_t *sizes = rq_arena_alloc(&e->a, (size_t)n->n_out + 1, sizeof *sizes);
     val *v = rq_arena_alloc(&e->a, (size_t)n->n_out + 1, sizeof *v);
     bool known = true;
@@ -48,7 +47,7 @@ static rq_status split(rq_mil_emitter *e, const rq_node *n)
         return rq_fail(e->err, RQ_NO_MEMORY, "not enough memory to write the program");
     const rq_tensor *t = rq_mil_expr_const(&x, 1);
     int n_list = 0;
-    const int64_t *list = rq_attr_ints(n, "split", &n_list);
+    const int64_t *list = rq_attr_ints(n, RQ_WORD_split, &n_list);
     for (int i = 0; i < n->n_out; i++) {
         const rq_shape s = rq_mil_expr_out_shape(&x, i);
         v[i] = a;
@@ -266,7 +265,7 @@ static rq_status pad(rq_mil_emitter *e, const rq_node *n)
     rq_mil_expr x = rq_mil_expr_of(e, n);
     val a = rq_mil_expr_in(&x, 0);
     const int rank = a.shape.rank;
-    const char mode = rq_attr_string(n, "mode", "constant")[0];
+    const char mode = rq_attr_string(n, RQ_WORD_mode, "constant")[0];
     const rq_shape out = rq_mil_expr_out_shape(&x, 0);
     int64_t given[2 * RQ_MAX_RANK] = { 0 }, axes[RQ_MAX_RANK], lo[RQ_MAX_RANK] = { 0 }, hi[RQ_MAX_RANK] = { 0 };
     int n_given = -1, n_axes;
@@ -275,13 +274,14 @@ static rq_status pad(rq_mil_emitter *e, const rq_node *n)
     if (rq_mil_expr_has(&x, 1)) {
         n_given = rq_mil_emit_known(e, n->in[1], given, NULL, 2 * RQ_MAX_RANK);
     } else {
-        const int64_t *list = rq_attr_ints(n, rq_attr_find(n, "pads") ? "pads" : "paddings", &n_given);
+        const int64_t *list =
+            rq_attr_ints(n, rq_attr_find(n, RQ_WORD_pads) ? RQ_WORD_pads : RQ_WORD_paddings, &n_given);
         for (int i = 0; i < n_given && i < 2 * RQ_MAX_RANK; i++)
             given[i] = list[i];
     }
     rq_mil_expr_axes(&x, 3, NULL, rank, axes, &n_axes);
     const int count = n_axes < 0 ? rank : n_axes;
-    const double v = mode == 'c' ? rq_mil_expr_number(&x, 2, rq_attr_float(n, "value", 0)) : 0;
+    const double v = mode == 'c' ? rq_mil_expr_number(&x, 2, rq_attr_float(n, RQ_WORD_value, 0)) : 0;
     if (x.st || n_given != 2 * count)
         return rq_mil_expr_refuse(&x, 0, n_given < 0 ? "pads that are computed" : "pads of another number of axes");
     bool before = false, any = false; /* pads before the last two axes */

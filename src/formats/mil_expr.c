@@ -89,7 +89,7 @@ const rq_tensor *rq_mil_expr_const(const rq_mil_expr *x, int i)
 void rq_mil_expr_ints(rq_mil_expr *x, int i, const char *name, int64_t out[RQ_MAX_RANK], int *n)
 {
     int count = 0;
-    const int64_t *list = name ? rq_attr_ints(x->n, name, &count) : NULL;
+    const int64_t *list = name ? rq_attr_as_ints(rq_attr_named(x->n, name), &count) : NULL;
     *n = -1;
     if (rq_mil_expr_has(x, i)) {
         *n = rq_mil_emit_known(x->e, x->n->in[i], out, NULL, RQ_MAX_RANK);

@@ -61,7 +61,7 @@ static rq_status read_bytes(rq_bytes *out, rq_graph *g, const ProtobufCBinaryDat
         return RQ_NO_MEMORY;
     if (b->len)
         memcpy(p, b->data, b->len);
-    *out = (rq_bytes) { p, b->len };
+    *out = rq_bytes_of(p, b->len);
     return RQ_OK;
 }
 
@@ -183,7 +183,7 @@ rq_status rq_onnx_attr_read(rq_onnx_reader *r, rq_graph *g, rq_id node, Onnx__At
     RQ_TRY(rq_onnx_string(&name, g, &p->name, "the name of an attribute", r->err));
     if (!name[0])
         return rq_fail(r->err, RQ_BAD_FILE, "an attribute has no name");
-    if (rq_attr_find(&g->nodes[node], name))
+    if (rq_attr_named(&g->nodes[node], name))
         return rq_fail(r->err, RQ_BAD_FILE, "attribute '%s' is given twice", name);
     if (p->has_ref_attr_name && p->ref_attr_name.len)
         return rq_fail(r->err, RQ_BAD_FILE,

@@ -1,10 +1,18 @@
-/* graph/attr.c — attributes of nodes: found by name, read with a fallback, set or replaced. A node has few,
+/* graph/attr.c — attributes of nodes: found by the word that names them, read with a fallback, set or replaced by name. A node has few,
  * so a walk finds them. */
 #include <string.h>
 
 #include "graph/graph.h"
 
-const rq_attr *rq_attr_find(const rq_node *n, const char *name)
+const rq_attr *rq_attr_find(const rq_node *n, rq_word name)
+{
+    for (int i = 0; i < n->n_attr; i++)
+        if (n->attr[i].word == name)
+            return &n->attr[i];
+    return NULL;
+}
+
+const rq_attr *rq_attr_named(const rq_node *n, const char *name)
 {
     for (int i = 0; i < n->n_attr; i++)
         if (!strcmp(n->attr[i].name, name))
@@ -12,54 +20,83 @@ const rq_attr *rq_attr_find(const rq_node *n, const char *name)
     return NULL;
 }
 
-static const rq_attr *typed(const rq_node *n, const char *name, rq_attr_type type)
+static bool is(const rq_attr *a, rq_attr_type type)
+{
+    return a && a->type == type;
+}
+
+int64_t rq_attr_as_int(const rq_attr *a, int64_t fallback)
+{
+    return is(a, RQ_ATTR_INT) ? a->i : fallback;
+}
+
+float rq_attr_as_float(const rq_attr *a, float fallback)
+{
+    return is(a, RQ_ATTR_FLOAT) ? a->f : fallback;
+}
+
+const char *rq_attr_as_string(const rq_attr *a, const char *fallback)
+{
+    return is(a, RQ_ATTR_STRING) ? a->s.p : fallback;
+}
+
+const int64_t *rq_attr_as_ints(const rq_attr *a, int *count)
+{
+    *count = is(a, RQ_ATTR_INTS) ? a->n : 0;
+    return is(a, RQ_ATTR_INTS) ? a->ints : NULL;
+}
+
+const float *rq_attr_as_floats(const rq_attr *a, int *count)
+{
+    *count = is(a, RQ_ATTR_FLOATS) ? a->n : 0;
+    return is(a, RQ_ATTR_FLOATS) ? a->floats : NULL;
+}
+
+const rq_tensor *rq_attr_as_tensor(const rq_attr *a)
+{
+    return is(a, RQ_ATTR_TENSOR) ? &a->t[0] : NULL;
+}
+
+int64_t rq_attr_int(const rq_node *n, rq_word name, int64_t fallback)
+{
+    return rq_attr_as_int(rq_attr_find(n, name), fallback);
+}
+
+float rq_attr_float(const rq_node *n, rq_word name, float fallback)
+{
+    return rq_attr_as_float(rq_attr_find(n, name), fallback);
+}
+
+const char *rq_attr_string(const rq_node *n, rq_word name, const char *fallback)
+{
+    return rq_attr_as_string(rq_attr_find(n, name), fallback);
+}
+
+rq_word rq_attr_word(const rq_node *n, rq_word name, rq_word fallback)
 {
     const rq_attr *a = rq_attr_find(n, name);
-    return a && a->type == type ? a : NULL;
+    return is(a, RQ_ATTR_STRING) ? a->s.word : fallback;
 }
 
-int64_t rq_attr_int(const rq_node *n, const char *name, int64_t fallback)
+const int64_t *rq_attr_ints(const rq_node *n, rq_word name, int *count)
 {
-    const rq_attr *a = typed(n, name, RQ_ATTR_INT);
-    return a ? a->i : fallback;
+    return rq_attr_as_ints(rq_attr_find(n, name), count);
 }
 
-float rq_attr_float(const rq_node *n, const char *name, float fallback)
+const float *rq_attr_floats(const rq_node *n, rq_word name, int *count)
 {
-    const rq_attr *a = typed(n, name, RQ_ATTR_FLOAT);
-    return a ? a->f : fallback;
+    return rq_attr_as_floats(rq_attr_find(n, name), count);
 }
 
-const char *rq_attr_string(const rq_node *n, const char *name, const char *fallback)
+const rq_tensor *rq_attr_tensor(const rq_node *n, rq_word name)
 {
-    const rq_attr *a = typed(n, name, RQ_ATTR_STRING);
-    return a ? a->s.p : fallback;
+    return rq_attr_as_tensor(rq_attr_find(n, name));
 }
 
-const int64_t *rq_attr_ints(const rq_node *n, const char *name, int *count)
+rq_graph *rq_attr_graph(const rq_node *n, rq_word name)
 {
-    const rq_attr *a = typed(n, name, RQ_ATTR_INTS);
-    *count = a ? a->n : 0;
-    return a ? a->ints : NULL;
-}
-
-const float *rq_attr_floats(const rq_node *n, const char *name, int *count)
-{
-    const rq_attr *a = typed(n, name, RQ_ATTR_FLOATS);
-    *count = a ? a->n : 0;
-    return a ? a->floats : NULL;
-}
-
-const rq_tensor *rq_attr_tensor(const rq_node *n, const char *name)
-{
-    const rq_attr *a = typed(n, name, RQ_ATTR_TENSOR);
-    return a ? &a->t[0] : NULL;
-}
-
-rq_graph *rq_attr_graph(const rq_node *n, const char *name)
-{
-    const rq_attr *a = typed(n, name, RQ_ATTR_GRAPH);
-    return a ? a->g[0] : NULL;
+    const rq_attr *a = rq_attr_find(n, name);
+    return is(a, RQ_ATTR_GRAPH) ? a->g[0] : NULL;
 }
 
 bool rq_attr_any_body(const rq_node *n)
@@ -97,7 +134,7 @@ rq_attr *rq_attr_add(rq_graph *g, rq_id node, const char *name, rq_attr_type typ
     if (!kept)
         return NULL;
     rq_attr *a = &n->attr[n->n_attr++];
-    *a = (rq_attr) { .name = kept, .type = type, .n = 1, .doc = "" };
+    *a = (rq_attr) { .name = kept, .word = rq_word_of(kept), .type = type, .n = 1, .doc = "" };
     return a;
 }
 
@@ -119,9 +156,10 @@ static rq_attr *renew(rq_graph *g, rq_id node, const char *name, rq_attr_type ty
     rq_node *n = &g->nodes[node];
     for (int i = 0; i < n->n_attr; i++)
         if (!strcmp(n->attr[i].name, name)) {
-            rq_attr_release(&n->attr[i]);
-            n->attr[i] = (rq_attr) { .name = n->attr[i].name, .type = type, .n = 1, .doc = n->attr[i].doc };
-            return &n->attr[i];
+            rq_attr *a = &n->attr[i];
+            rq_attr_release(a);
+            *a = (rq_attr) { .name = a->name, .word = a->word, .type = type, .n = 1, .doc = a->doc };
+            return a;
         }
     return rq_attr_add(g, node, name, type);
 }
@@ -167,7 +205,7 @@ rq_status rq_attr_set_string(rq_graph *g, rq_id node, const char *name, const ch
     rq_attr *a = renew(g, node, name, RQ_ATTR_STRING);
     if (!a)
         return RQ_NO_MEMORY;
-    a->s = (rq_bytes) { kept, strlen(kept) };
+    a->s = rq_bytes_of(kept, strlen(kept));
     return RQ_OK;
 }
 

@@ -33,17 +33,18 @@ static rq_bytes dup_bytes(rq_graph *g, rq_bytes b, bool *ok)
     char *p = rq_arena_alloc(&g->names, b.n + 1, 1);
     if (!p) {
         *ok = false;
-        return (rq_bytes) { "", 0 };
+        return rq_bytes_of("", 0);
     }
     if (b.n)
         memcpy(p, b.p, b.n);
-    return (rq_bytes) { p, b.n };
+    return (rq_bytes) { p, b.n, b.word };
 }
 
 static rq_status copy_attr(rq_graph *g, rq_attr *dst, const rq_attr *src)
 {
     bool ok = true;
     rq_attr a = { .name = dup_str(g, src->name, &ok),
+                  .word = src->word,
                   .n = src->n,
                   .ref = dup_str(g, src->ref, &ok),
                   .doc = dup_str(g, src->doc, &ok),

@@ -13,6 +13,7 @@
 #define RQ_GRAPH_GRAPH_H
 
 #include "base/mem.h"
+#include "graph/words.h"
 #include "requant/graph.h"
 #include "requant/qparams.h"
 #include "requant/tensor.h"
@@ -74,10 +75,17 @@ typedef enum rq_attr_type {
 typedef struct rq_bytes {
     const char *p; /* NUL-terminated after n bytes */
     size_t n;
+    rq_word word; /* that it is */
 } rq_bytes;
+
+static inline rq_bytes rq_bytes_of(const char *p, size_t n)
+{
+    return (rq_bytes) { p, n, rq_word_of(p) };
+}
 
 typedef struct rq_attr {
     const char *name;
+    rq_word word; /* that the name is */
     rq_attr_type type;
     int n; /* entries of a list; 1 otherwise */
     union {
@@ -216,21 +224,33 @@ typedef void (*rq_capture_fn)(void *arg, rq_id outer_value);
 void rq_graph_each_capture(const rq_graph *g, const rq_node *node, rq_capture_fn fn, void *arg);
 
 /* ---- attributes (graph/attr.c) ---- */
-const rq_attr *rq_attr_find(const rq_node *n, const char *name);
+/* Read by the words that name them (graph/words.h), for operators compare no strings while they run; rq_attr_named, too, finds names that are no
+ * words. */
+const rq_attr *rq_attr_find(const rq_node *n, rq_word name);
+const rq_attr *rq_attr_named(const rq_node *n, const char *name);
 /* Graphs that an attribute holds, in g[]: a body, the bodies of a list, or none. */
 static inline int rq_attr_bodies(const rq_attr *a)
 {
     return a->type == RQ_ATTR_GRAPH || a->type == RQ_ATTR_GRAPHS ? a->n : 0;
 }
 bool rq_attr_any_body(const rq_node *n); /* does one of the node's attributes hold a graph */
-int64_t rq_attr_int(const rq_node *n, const char *name, int64_t fallback);
-float rq_attr_float(const rq_node *n, const char *name, float fallback);
-const char *rq_attr_string(const rq_node *n, const char *name, const char *fallback);
+int64_t rq_attr_int(const rq_node *n, rq_word name, int64_t fallback);
+float rq_attr_float(const rq_node *n, rq_word name, float fallback);
+const char *rq_attr_string(const rq_node *n, rq_word name, const char *fallback);
+/* The word that a string is, RQ_WORD_NONE for any other string. */
+rq_word rq_attr_word(const rq_node *n, rq_word name, rq_word fallback);
 /* The list and *count; NULL and 0 when absent. */
-const int64_t *rq_attr_ints(const rq_node *n, const char *name, int *count);
-const float *rq_attr_floats(const rq_node *n, const char *name, int *count);
-const rq_tensor *rq_attr_tensor(const rq_node *n, const char *name); /* NULL when absent */
-rq_graph *rq_attr_graph(const rq_node *n, const char *name);         /* NULL when absent */
+const int64_t *rq_attr_ints(const rq_node *n, rq_word name, int *count);
+const float *rq_attr_floats(const rq_node *n, rq_word name, int *count);
+const rq_tensor *rq_attr_tensor(const rq_node *n, rq_word name); /* NULL when absent */
+rq_graph *rq_attr_graph(const rq_node *n, rq_word name);         /* NULL when absent */
+/* What an attribute that was found says (NULL: none was). */
+int64_t rq_attr_as_int(const rq_attr *a, int64_t fallback);
+float rq_attr_as_float(const rq_attr *a, float fallback);
+const char *rq_attr_as_string(const rq_attr *a, const char *fallback);
+const int64_t *rq_attr_as_ints(const rq_attr *a, int *count);
+const float *rq_attr_as_floats(const rq_attr *a, int *count);
+const rq_tensor *rq_attr_as_tensor(const rq_attr *a);
 /* Set or replace. RQ_NO_MEMORY. */
 rq_status rq_attr_set_int(rq_graph *g, rq_id node, const char *name, int64_t v);
 rq_status rq_attr_set_float(rq_graph *g, rq_id node, const char *name, float v);

@@ -13,7 +13,7 @@ static int spatial(const rq_graph *g, rq_id node)
 {
     const rq_node *n = &g->nodes[node];
     int count = 0;
-    rq_attr_ints(n, "kernel_shape", &count);
+    rq_attr_ints(n, RQ_WORD_kernel_shape, &count);
     if (count >= 1 && count <= 3)
         return count;
     const rq_id w = rq_module_constant(g, rq_node_in(n, 1)), x = rq_node_in(n, 0);
@@ -70,7 +70,7 @@ static bool bound_is(const rq_graph *g, const rq_node *n, int i, float want)
     const rq_id c = rq_module_constant(g, rq_node_in(n, i));
     if (c >= 0)
         return rq_tensor_count(&g->values[c].constant) == 1 && (float)rq_tensor_get(&g->values[c].constant, 0) == want;
-    const char *name = i == 1 ? "min" : "max";
+    const rq_word name = i == 1 ? RQ_WORD_min : RQ_WORD_max;
     return rq_attr_find(n, name) && rq_attr_float(n, name, 0) == want;
 }
 

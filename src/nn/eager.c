@@ -11,8 +11,9 @@
 
 int rq_eager_slot(const rq_node *n)
 {
-    return n->op && !strcmp(n->op, "FakeQuantize") && !strcmp(n->domain, "requant") ? (int)rq_attr_int(n, "slot", -1)
-                                                                                    : -1;
+    return n->op && !strcmp(n->op, "FakeQuantize") && !strcmp(n->domain, "requant")
+               ? (int)rq_attr_int(n, RQ_WORD_slot, -1)
+               : -1;
 }
 
 rq_id rq_eager_reader(const rq_graph *g, rq_id v)
@@ -261,8 +262,8 @@ static rq_status fold_norm(rq_graph *g, const site *s, rq_id *weight, rq_err *er
     const rq_id bn = s->norm;
     const rq_id gamma = g->nodes[bn].in[1], beta = g->nodes[bn].in[2], mean = g->nodes[bn].in[3],
                 var = g->nodes[bn].in[4];
-    const float epsilon = rq_attr_float(&g->nodes[bn], "epsilon", 1e-5f),
-                momentum = rq_attr_float(&g->nodes[bn], "momentum", 0.9f);
+    const float epsilon = rq_attr_float(&g->nodes[bn], RQ_WORD_epsilon, 1e-5f),
+                momentum = rq_attr_float(&g->nodes[bn], RQ_WORD_momentum, 0.9f);
     if (rq_node_is(&g->nodes[s->main], "MatMul"))
         return rq_fail(err, RQ_UNSUPPORTED, "module '%s' is a MatMul with a batch norm behind it, expected a Gemm",
                        s->path);
@@ -289,7 +290,7 @@ static int weight_axis(const rq_graph *g, const site *s, rq_id source)
 {
     const rq_node *n = &g->nodes[s->main];
     if (rq_node_is(n, "Gemm"))
-        return rq_attr_int(n, "transB", 0) ? 0 : 1;
+        return rq_attr_int(n, RQ_WORD_transB, 0) ? 0 : 1;
     return rq_node_is(n, "MatMul") && n->in[1] == source ? 1 : 0;
 }
 

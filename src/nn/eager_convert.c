@@ -37,7 +37,8 @@ static rq_status fold(conversion *c, rq_id layer, rq_id weight, rq_id norm)
     const rq_id *in = g->nodes[norm].in;
     const float *gamma = constant(g, in[3]), *beta = constant(g, in[4]), *mean = constant(g, in[5]),
                 *var = constant(g, in[6]);
-    const float *b = in[2] >= 0 ? constant(g, in[2]) : NULL, eps = rq_attr_float(&g->nodes[norm], "epsilon", 1e-5f);
+    const float *b = in[2] >= 0 ? constant(g, in[2]) : NULL,
+                eps = rq_attr_float(&g->nodes[norm], RQ_WORD_epsilon, 1e-5f);
     rq_tensor *w = &g->values[weight].constant, t;
     if (!gamma || !beta || !mean || !var || w->dtype != RQ_DTYPE_F32)
         return rq_fail(c->err, RQ_BAD_GRAPH, "node '%s': its parameters are no f32 constants", g->nodes[norm].name);

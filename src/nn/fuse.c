@@ -133,7 +133,8 @@ static rq_status check_types(const rq_graph *g, const member *m, int n, rq_nn_fu
                        how == RQ_NN_FUSE_QAT ? " for training" : "");
     if (n > 1 && m[1].letter == 'B') {
         const rq_node *layer = &g->nodes[m[0].main];
-        const double alpha = (double)rq_attr_float(layer, "alpha", 1), beta = (double)rq_attr_float(layer, "beta", 1);
+        const double alpha = (double)rq_attr_float(layer, RQ_WORD_alpha, 1),
+                     beta = (double)rq_attr_float(layer, RQ_WORD_beta, 1);
         if (rq_node_is(layer, "Gemm") && (alpha != 1 || beta != 1))
             return rq_fail(err, RQ_UNSUPPORTED, "'%s' is a Gemm with alpha %g and beta %g, expected 1", m[0].name,
                            alpha, beta);
@@ -242,7 +243,7 @@ static rq_status fold(rq_graph *g, const member *m, const member *bn, rq_err *er
     const rq_tensor *gamma = &g->values[b->in[1]].constant, *beta = &g->values[b->in[2]].constant,
                     *mean = &g->values[b->in[3]].constant, *var = &g->values[b->in[4]].constant;
     const int64_t channels = rq_tensor_count(gamma);
-    const float eps = rq_attr_float(b, "epsilon", 1e-5f);
+    const float eps = rq_attr_float(b, RQ_WORD_epsilon, 1e-5f);
     const rq_id w = rq_module_constant(g, g->nodes[m->main].in[1]);
     rq_id bias = RQ_NONE;
     if (w < 0)
@@ -250,10 +251,11 @@ static rq_status fold(rq_graph *g, const member *m, const member *bn, rq_err *er
     RQ_TRY(own_constant(g, w, m->name, err));
     rq_tensor *weight = &g->values[w].constant;
     const rq_node *n = &g->nodes[m->main];
-    const bool turned = rq_node_is(n, "Gemm") ? !rq_attr_int(n, "transB", 0) : rq_node_is(n, "MatMul") && n->in[1] == w,
+    const bool turned = rq_node_is(n, "Gemm") ? !rq_attr_int(n, RQ_WORD_transB, 0)
+                                              : rq_node_is(n, "MatMul") && n->in[1] == w,
                transposed = rq_node_is(n, "ConvTranspose");
     const int64_t have = weight->shape.rank < 2 ? 0
-                         : transposed           ? weight->shape.dim[1] * rq_attr_int(n, "group", 1)
+                         : transposed           ? weight->shape.dim[1] * rq_attr_int(n, RQ_WORD_group, 1)
                          : turned               ? weight->shape.dim[1]
                                                 : weight->shape.dim[0];
     if (have != channels || channels < 1)

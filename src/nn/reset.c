@@ -61,7 +61,7 @@ static double bound_of(const resetting *r, const rq_node *n, const rq_value **we
     if (!strcmp(n->op, "Conv") || !strcmp(n->op, "ConvTranspose")) /* PyTorch's fan_in of both is that of axis 1 */
         fan = rq_shape_span(s, 1, s->rank);
     else if (!strcmp(n->op, "Gemm"))
-        fan = s->dim[(rq_attr_int(n, "transB", 0) != 0) != turned];
+        fan = s->dim[(rq_attr_int(n, RQ_WORD_transB, 0) != 0) != turned];
     else
         fan = s->dim[s->rank - (turned ? 1 : 2)];
     return fan > 0 ? 1 / sqrt((double)fan) : 0;
@@ -110,7 +110,7 @@ static rq_status reset_node(const resetting *r, const rq_node *n)
             return reset_norm(r, n);
     for (size_t i = 0; i < sizeof recurrent / sizeof *recurrent; i++)
         if (!strcmp(n->op, recurrent[i])) {
-            const int64_t hidden = rq_attr_int(n, "hidden_size", 0);
+            const int64_t hidden = rq_attr_int(n, RQ_WORD_hidden_size, 0);
             for (int k = 1; k < 4 && hidden > 0; k++)
                 RQ_TRY(fill_within(r, constant_at(r, n, k), 1 / sqrt((double)hidden)));
             return RQ_OK;

@@ -1,67 +1,45 @@
-/* ops/activation.c — functions of one element: activations, roundings, exponentials, trigonometry. One table says
- * which kernel each operator is and where its two parameters come from; Clip, Gelu and the fused forms of
+/* ops/activation.c — functions of one element: activations, roundings, exponentials, trigonometry. A row says
+ * which kernel it is, a table where its two parameters come from; Clip, Gelu and the fused forms of
  * com.microsoft have functions of their own. */
 #include <float.h>
 #include <math.h>
-#include <string.h>
 
 #include "base/mem.h"
 #include "ops/bcast.h"
 #include "ops/eltwise.h"
 #include "ops/grad.h"
 #include "ops/half.h"
+#include "ops/rows.h"
 
-/* ---- the table ---- */
+/* ---- rows that say by `which` (rq_map_id) what function they are ---- */
 
 typedef struct param {
-    const char *attr; /* NULL: always `fallback` */
+    rq_word attr; /* RQ_WORD_NONE: always `fallback` */
     float fallback;
 } param;
 
-static const struct unary {
-    const char *op;
-    rq_map_id f;
+typedef struct unary {
     param p, q;
-} unaries[] = {
-    { "Abs", RQ_MAP_ABS, { 0 }, { 0 } },
-    { "Acos", RQ_MAP_ACOS, { 0 }, { 0 } },
-    { "Acosh", RQ_MAP_ACOSH, { 0 }, { 0 } },
-    { "Asin", RQ_MAP_ASIN, { 0 }, { 0 } },
-    { "Asinh", RQ_MAP_ASINH, { 0 }, { 0 } },
-    { "Atan", RQ_MAP_ATAN, { 0 }, { 0 } },
-    { "Atanh", RQ_MAP_ATANH, { 0 }, { 0 } },
-    { "Ceil", RQ_MAP_CEIL, { 0 }, { 0 } },
-    { "Celu", RQ_MAP_CELU, { "alpha", 1 }, { 0 } },
-    { "Cos", RQ_MAP_COS, { 0 }, { 0 } },
-    { "Cosh", RQ_MAP_COSH, { 0 }, { 0 } },
-    { "Elu", RQ_MAP_ELU, { "alpha", 1 }, { 0 } },
-    { "Erf", RQ_MAP_ERF, { 0 }, { 0 } },
-    { "Exp", RQ_MAP_EXP, { 0 }, { 0 } },
-    { "Floor", RQ_MAP_FLOOR, { 0 }, { 0 } },
-    { "HardSigmoid", RQ_MAP_HARD_SIGMOID, { "alpha", 0.2f }, { "beta", 0.5f } },
-    { "HardSwish", RQ_MAP_HARD_SWISH, { 0 }, { 0 } },
-    { "LeakyRelu", RQ_MAP_LEAKY_RELU, { "alpha", 0.01f }, { 0 } },
-    { "Log", RQ_MAP_LOG, { 0 }, { 0 } },
-    { "Mish", RQ_MAP_MISH, { 0 }, { 0 } },
-    { "Neg", RQ_MAP_NEG, { 0 }, { 0 } },
-    { "QuickGelu", RQ_MAP_SWISH, { "alpha", 1.702f }, { 0 } },
-    { "Reciprocal", RQ_MAP_RECIPROCAL, { 0 }, { 0 } },
-    { "Relu", RQ_MAP_RELU, { 0 }, { 0 } },
-    { "Round", RQ_MAP_ROUND, { 0 }, { 0 } },
-    { "Selu", RQ_MAP_SELU, { "alpha", 1.67326319217681884765625f }, { "gamma", 1.05070102214813232421875f } },
-    { "Shrink", RQ_MAP_SHRINK, { "lambd", 0.5f }, { "bias", 0 } },
-    { "Sigmoid", RQ_MAP_SIGMOID, { 0 }, { 0 } },
-    { "Sign", RQ_MAP_SIGN, { 0 }, { 0 } },
-    { "Sin", RQ_MAP_SIN, { 0 }, { 0 } },
-    { "Sinh", RQ_MAP_SINH, { 0 }, { 0 } },
-    { "Softplus", RQ_MAP_SOFTPLUS, { 0 }, { 0 } },
-    { "Softsign", RQ_MAP_SOFTSIGN, { 0 }, { 0 } },
-    { "Sqrt", RQ_MAP_SQRT, { 0 }, { 0 } },
-    { "Swish", RQ_MAP_SWISH, { "alpha", 1 }, { 0 } },
-    { "Tan", RQ_MAP_TAN, { 0 }, { 0 } },
-    { "Tanh", RQ_MAP_TANH, { 0 }, { 0 } },
-    { "ThresholdedRelu", RQ_MAP_THRESHOLDED_RELU, { "alpha", 1 }, { 0 } },
+} unary;
+
+static const unary unaries[RQ_N_MAPS] = {
+    /* those that have parameters */
+    [RQ_MAP_CELU] = { { RQ_WORD_alpha, 1 }, { 0 } },
+    [RQ_MAP_ELU] = { { RQ_WORD_alpha, 1 }, { 0 } },
+    [RQ_MAP_HARD_SIGMOID] = { { RQ_WORD_alpha, 0.2f }, { RQ_WORD_beta, 0.5f } },
+    [RQ_MAP_LEAKY_RELU] = { { RQ_WORD_alpha, 0.01f }, { 0 } },
+    [RQ_MAP_SELU] = { { RQ_WORD_alpha, 1.67326319217681884765625f }, { RQ_WORD_gamma, 1.05070102214813232421875f } },
+    [RQ_MAP_SHRINK] = { { RQ_WORD_lambd, 0.5f }, { RQ_WORD_bias, 0 } },
+    [RQ_MAP_SWISH] = { { RQ_WORD_alpha, 1 }, { 0 } },
+    [RQ_MAP_THRESHOLDED_RELU] = { { RQ_WORD_alpha, 1 }, { 0 } },
 };
+
+static const unary quick_gelu = { { RQ_WORD_alpha, 1.702f }, { 0 } }; /* Swish but for that */
+
+static const unary *unary_of(const rq_node *n)
+{
+    return n->row == &rq_op_ms_quick_gelu ? &quick_gelu : &unaries[n->row->which];
+}
 
 static double read_param(const rq_node *n, const param *p)
 {
@@ -70,12 +48,9 @@ static double read_param(const rq_node *n, const param *p)
 
 static rq_status unary_wide(const rq_op_args *a)
 {
-    for (size_t i = 0; i < sizeof unaries / sizeof unaries[0]; i++) {
-        const struct unary *u = &unaries[i];
-        if (strcmp(u->op, a->node->op) == 0)
-            return rq_eltwise_map(a, a->out[0], a->in[0], u->f, read_param(a->node, &u->p), read_param(a->node, &u->q));
-    }
-    return rq_op_fail(a, RQ_INTERNAL, "is missing from the table of functions of one element");
+    const unary *u = unary_of(a->node);
+    return rq_eltwise_map(a, a->out[0], a->in[0], (rq_map_id)a->node->row->which, read_param(a->node, &u->p),
+                          read_param(a->node, &u->q));
 }
 
 static rq_status unary_forward(const rq_op_args *a)
@@ -116,18 +91,14 @@ static rq_status grad_map(const rq_op_args *a, rq_map_id f, double p, double q)
 
 static rq_status unary_backward(const rq_op_args *a)
 {
-    for (size_t i = 0; i < sizeof unaries / sizeof unaries[0]; i++) {
-        const struct unary *u = &unaries[i];
-        if (strcmp(u->op, a->node->op) == 0)
-            return grad_map(a, u->f, read_param(a->node, &u->p), read_param(a->node, &u->q));
-    }
-    return rq_op_fail(a, RQ_INTERNAL, "is missing from the table of functions of one element");
+    const unary *u = unary_of(a->node);
+    return grad_map(a, (rq_map_id)a->node->row->which, read_param(a->node, &u->p), read_param(a->node, &u->q));
 }
 
 /* ---- Clip: bounds as attributes (6) or as inputs (11) ---- */
 
 /* A bound for the type at hand: an integer outside its range is brought into it. */
-static rq_status clip_bound(const rq_op_args *a, int input, const char *attr, double fallback, double *out)
+static rq_status clip_bound(const rq_op_args *a, int input, rq_word attr, double fallback, double *out)
 {
     *out = fallback;
     if (a->opset < 11) {
@@ -137,7 +108,7 @@ static rq_status clip_bound(const rq_op_args *a, int input, const char *attr, do
     if (input >= a->n_in || !a->in[input])
         return RQ_OK;
     if (rq_tensor_count(a->in[input]) != 1)
-        return rq_op_fail(a, RQ_BAD_SHAPE, "%s has %lld elements, expected 1", attr,
+        return rq_op_fail(a, RQ_BAD_SHAPE, "%s has %lld elements, expected 1", rq_word_text(attr),
                           (long long)rq_tensor_count(a->in[input]));
     *out = rq_tensor_get(a->in[input], 0);
     return RQ_OK;
@@ -162,8 +133,8 @@ static rq_status clip_wide(const rq_op_args *a)
     double lo, hi;
     const rq_dtype d = a->in[0]->dtype;
     const double most = d == RQ_DTYPE_F64 ? DBL_MAX : FLT_MAX;
-    RQ_TRY(clip_bound(a, 1, "min", -most, &lo));
-    RQ_TRY(clip_bound(a, 2, "max", most, &hi));
+    RQ_TRY(clip_bound(a, 1, RQ_WORD_min, -most, &lo));
+    RQ_TRY(clip_bound(a, 2, RQ_WORD_max, most, &hi));
     if (d == RQ_DTYPE_S64 || d == RQ_DTYPE_U64)
         return clip_wide_ints(a);
     return rq_eltwise_map(a, a->out[0], a->in[0], RQ_MAP_CLIP, lo, hi);
@@ -177,8 +148,8 @@ static rq_status clip_forward(const rq_op_args *a)
 static rq_status clip_backward(const rq_op_args *a)
 {
     double lo, hi;
-    RQ_TRY(clip_bound(a, 1, "min", -INFINITY, &lo));
-    RQ_TRY(clip_bound(a, 2, "max", INFINITY, &hi));
+    RQ_TRY(clip_bound(a, 1, RQ_WORD_min, -INFINITY, &lo));
+    RQ_TRY(clip_bound(a, 2, RQ_WORD_max, INFINITY, &hi));
     return grad_map(a, RQ_MAP_CLIP, lo, hi);
 }
 
@@ -186,7 +157,7 @@ static rq_status clip_backward(const rq_op_args *a)
 
 static rq_status gelu_wide(const rq_op_args *a)
 {
-    const bool tanh = strcmp(rq_attr_string(a->node, "approximate", "none"), "tanh") == 0;
+    const bool tanh = rq_attr_word(a->node, RQ_WORD_approximate, RQ_WORD_none) == RQ_WORD_tanh;
     return rq_eltwise_map(a, a->out[0], a->in[0], tanh ? RQ_MAP_GELU_TANH : RQ_MAP_GELU, 0, 0);
 }
 
@@ -197,7 +168,7 @@ static rq_status gelu_forward(const rq_op_args *a)
 
 static bool is_tanh(const rq_node *n)
 {
-    return strcmp(n->op, "FastGelu") == 0 || strcmp(rq_attr_string(n, "approximate", "none"), "tanh") == 0;
+    return n->row == &rq_op_ms_fast_gelu || rq_attr_word(n, RQ_WORD_approximate, RQ_WORD_none) == RQ_WORD_tanh;
 }
 
 static rq_status gelu_backward(const rq_op_args *a)
@@ -207,16 +178,17 @@ static rq_status gelu_backward(const rq_op_args *a)
 
 static rq_status gelu_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
-    const char *s = rq_attr_string(n, "approximate", "none");
-    if (strcmp(s, "none") && strcmp(s, "tanh"))
-        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "approximate is '%s', expected none or tanh", s);
+    const rq_word how = rq_attr_word(n, RQ_WORD_approximate, RQ_WORD_none);
+    if (how != RQ_WORD_none && how != RQ_WORD_tanh)
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "approximate is '%s', expected none or tanh",
+                            rq_attr_string(n, RQ_WORD_approximate, ""));
     return RQ_OK;
 }
 
 /* BiasGelu(x, bias) and FastGelu(x, optional bias): the bias runs along the last axis. */
 static rq_status bias_gelu_wide(const rq_op_args *a)
 {
-    const bool fast = strcmp(a->node->op, "FastGelu") == 0;
+    const bool fast = a->node->row == &rq_op_ms_fast_gelu;
     if (a->n_in < 2 || !a->in[1])
         return rq_eltwise_map(a, a->out[0], a->in[0], fast ? RQ_MAP_GELU_TANH : RQ_MAP_GELU, 0, 0);
     return rq_eltwise_zip(a, a->out[0], a->in[0], a->in[1], fast ? RQ_ZIP_BIAS_GELU_TANH : RQ_ZIP_BIAS_GELU);
@@ -271,10 +243,11 @@ static rq_status bias_gelu_infer(const rq_infer *a)
 /* ---- rows ---- */
 
 /* keeps: what its gradient is made of */
-#define UNARY_OF(id, op_name, first, where, grad, keeps)                                                               \
+#define UNARY_OF(id, op_name, f, first, where, grad, keeps)                                                            \
     const rq_op rq_op_##id = {                                                                                         \
         .name = op_name,                                                                                               \
         .domain = "",                                                                                                  \
+        .which = f,                                                                                                    \
         .since = first,                                                                                                \
         .known = 25,                                                                                                   \
         .min_in = 1,                                                                                                   \
@@ -288,45 +261,45 @@ static rq_status bias_gelu_infer(const rq_infer *a)
         .backward = grad,                                                                                              \
         .saves = keeps,                                                                                                \
     }
-#define UNARY(id, op_name, first, where, keeps) UNARY_OF(id, op_name, first, where, unary_backward, keeps)
-#define FLAT(id, op_name, first) UNARY_OF(id, op_name, first, RQ_PLACE_FLOAT, rq_grad_none, 0)
-UNARY(abs, "Abs", 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(acos, "Acos", 7, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(acosh, "Acosh", 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(asin, "Asin", 7, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(asinh, "Asinh", 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(atan, "Atan", 7, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(atanh, "Atanh", 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-FLAT(ceil, "Ceil", 1);
-UNARY(celu, "Celu", 12, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(cos, "Cos", 7, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(cosh, "Cosh", 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(elu, "Elu", 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(erf, "Erf", 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(exp, "Exp", 1, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
-FLAT(floor, "Floor", 1);
-UNARY(hard_sigmoid, "HardSigmoid", 1, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
-UNARY(hard_swish, "HardSwish", 14, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(leaky_relu, "LeakyRelu", 1, RQ_PLACE_OWN, RQ_OP_IN(0));
-UNARY(log, "Log", 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(mish, "Mish", 18, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(neg, "Neg", 1, RQ_PLACE_FLOAT, 0);
-UNARY(reciprocal, "Reciprocal", 1, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
-UNARY(relu, "Relu", 1, RQ_PLACE_CLAMP, RQ_OP_OUT(0));
-FLAT(round, "Round", 11);
-UNARY(selu, "Selu", 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(shrink, "Shrink", 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(sigmoid, "Sigmoid", 1, RQ_PLACE_UNIT, RQ_OP_OUT(0));
-FLAT(sign, "Sign", 9);
-UNARY(sin, "Sin", 7, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(sinh, "Sinh", 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(softplus, "Softplus", 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(softsign, "Softsign", 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(sqrt, "Sqrt", 1, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
-UNARY(swish, "Swish", 24, RQ_PLACE_FLOAT, RQ_OP_IN(0));
-UNARY(tan, "Tan", 7, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
-UNARY(tanh, "Tanh", 1, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
-UNARY(thresholded_relu, "ThresholdedRelu", 10, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+#define UNARY(id, op_name, f, first, where, keeps) UNARY_OF(id, op_name, f, first, where, unary_backward, keeps)
+#define FLAT(id, op_name, f, first) UNARY_OF(id, op_name, f, first, RQ_PLACE_FLOAT, rq_grad_none, 0)
+UNARY(abs, "Abs", RQ_MAP_ABS, 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(acos, "Acos", RQ_MAP_ACOS, 7, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(acosh, "Acosh", RQ_MAP_ACOSH, 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(asin, "Asin", RQ_MAP_ASIN, 7, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(asinh, "Asinh", RQ_MAP_ASINH, 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(atan, "Atan", RQ_MAP_ATAN, 7, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(atanh, "Atanh", RQ_MAP_ATANH, 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+FLAT(ceil, "Ceil", RQ_MAP_CEIL, 1);
+UNARY(celu, "Celu", RQ_MAP_CELU, 12, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(cos, "Cos", RQ_MAP_COS, 7, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(cosh, "Cosh", RQ_MAP_COSH, 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(elu, "Elu", RQ_MAP_ELU, 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(erf, "Erf", RQ_MAP_ERF, 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(exp, "Exp", RQ_MAP_EXP, 1, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
+FLAT(floor, "Floor", RQ_MAP_FLOOR, 1);
+UNARY(hard_sigmoid, "HardSigmoid", RQ_MAP_HARD_SIGMOID, 1, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
+UNARY(hard_swish, "HardSwish", RQ_MAP_HARD_SWISH, 14, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(leaky_relu, "LeakyRelu", RQ_MAP_LEAKY_RELU, 1, RQ_PLACE_OWN, RQ_OP_IN(0));
+UNARY(log, "Log", RQ_MAP_LOG, 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(mish, "Mish", RQ_MAP_MISH, 18, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(neg, "Neg", RQ_MAP_NEG, 1, RQ_PLACE_FLOAT, 0);
+UNARY(reciprocal, "Reciprocal", RQ_MAP_RECIPROCAL, 1, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
+UNARY(relu, "Relu", RQ_MAP_RELU, 1, RQ_PLACE_CLAMP, RQ_OP_OUT(0));
+FLAT(round, "Round", RQ_MAP_ROUND, 11);
+UNARY(selu, "Selu", RQ_MAP_SELU, 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(shrink, "Shrink", RQ_MAP_SHRINK, 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(sigmoid, "Sigmoid", RQ_MAP_SIGMOID, 1, RQ_PLACE_UNIT, RQ_OP_OUT(0));
+FLAT(sign, "Sign", RQ_MAP_SIGN, 9);
+UNARY(sin, "Sin", RQ_MAP_SIN, 7, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(sinh, "Sinh", RQ_MAP_SINH, 9, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(softplus, "Softplus", RQ_MAP_SOFTPLUS, 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(softsign, "Softsign", RQ_MAP_SOFTSIGN, 1, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(sqrt, "Sqrt", RQ_MAP_SQRT, 1, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
+UNARY(swish, "Swish", RQ_MAP_SWISH, 24, RQ_PLACE_FLOAT, RQ_OP_IN(0));
+UNARY(tan, "Tan", RQ_MAP_TAN, 7, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
+UNARY(tanh, "Tanh", RQ_MAP_TANH, 1, RQ_PLACE_FLOAT, RQ_OP_OUT(0));
+UNARY(thresholded_relu, "ThresholdedRelu", RQ_MAP_THRESHOLDED_RELU, 10, RQ_PLACE_FLOAT, RQ_OP_IN(0));
 #undef FLAT
 #undef UNARY
 #undef UNARY_OF
@@ -387,6 +360,7 @@ const rq_op rq_op_ms_gelu = {
 const rq_op rq_op_ms_quick_gelu = {
     .name = "QuickGelu",
     .domain = "com.microsoft",
+    .which = RQ_MAP_SWISH,
     .since = 1,
     .known = 1,
     .min_in = 1,

@@ -1,20 +1,20 @@
 /* ops/argmax.c — ArgMax, ArgMin: where along an axis the largest or the smallest element is. */
-#include <string.h>
 
 #include "ops/int_ops.h"
 #include "ops/last.h"
+#include "ops/rows.h"
 
 static rq_status arg_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape;
-    const bool keep = rq_attr_int(a->node, "keepdims", 1) != 0;
+    const bool keep = rq_attr_int(a->node, RQ_WORD_keepdims, 1) != 0;
     a->out_dtype[0] = RQ_DTYPE_S64;
     if (x->rank < 0)
         return RQ_OK;
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), x->rank);
+    const int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), x->rank);
     if (axis < 0)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %lld is out of range for an input of %d axes",
-                             (long long)rq_attr_int(a->node, "axis", 0), x->rank);
+                             (long long)rq_attr_int(a->node, RQ_WORD_axis, 0), x->rank);
     if (x->dim[axis] == 0)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %d is empty", axis);
     rq_shape *y = &a->out_shape[0];
@@ -81,10 +81,10 @@ static rq_status arg_forward(const rq_op_args *a)
     const rq_tensor *x = a->in[0];
     if (!rq_dtype_is_integer(x->dtype) && !rq_dtype_is_float(x->dtype) && x->dtype != RQ_DTYPE_BOOL)
         return rq_op_no_form(a, x->dtype);
-    const bool least = strcmp(a->node->op, "ArgMin") == 0;
-    const bool last = a->opset >= 12 && rq_attr_int(a->node, "select_last_index", 0) != 0;
+    const bool least = a->node->row == &rq_op_arg_min;
+    const bool last = a->opset >= 12 && rq_attr_int(a->node, RQ_WORD_select_last_index, 0) != 0;
     const rq_shape s = rq_last_shape(a->last, &x->shape);
-    const int axis = rq_last_axis(a->last, rq_infer_axis(rq_attr_int(a->node, "axis", 0), s.rank), s.rank);
+    const int axis = rq_last_axis(a->last, rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), s.rank), s.rank);
     const int64_t n = s.dim[axis], inner = rq_shape_span(&s, axis + 1, s.rank);
     const int64_t outer = rq_shape_span(&s, 0, axis);
     int64_t *y = a->out[0]->s64;
@@ -135,7 +135,8 @@ static bool arg_accepts_int(const rq_op_args *a, const char **why)
 /* Positions along the channels come out in the order of the file. */
 static rq_last arg_last(const rq_op_args *a)
 {
-    return rq_infer_axis(rq_attr_int(a->node, "axis", 0), a->in[0]->shape.rank) == 1 ? rq_last_can(a) : RQ_LAST_NO;
+    return rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), a->in[0]->shape.rank) == 1 ? rq_last_can(a)
+                                                                                           : RQ_LAST_NO;
 }
 
 /* ---- rows ---- */

@@ -11,7 +11,7 @@
 static rq_status crop_axes(const rq_infer *a, int axes[RQ_MAX_RANK], int *n)
 {
     const rq_shape *x = &a->in[0]->shape;
-    const int64_t *list = rq_attr_ints(a->node, "axes", n);
+    const int64_t *list = rq_attr_ints(a->node, RQ_WORD_axes, n);
     if (!list)
         *n = x->rank;
     if (*n > x->rank)
@@ -101,16 +101,16 @@ typedef struct fold {
 } fold;
 
 /* A list attribute of n entries of at least `least`, or `fallback` in each. */
-static rq_status read_list(const rq_infer *a, const char *name, int n, int64_t least, int64_t fallback, int64_t *out)
+static rq_status read_list(const rq_infer *a, rq_word name, int n, int64_t least, int64_t fallback, int64_t *out)
 {
     int have;
     const int64_t *v = rq_attr_ints(a->node, name, &have);
     if (v && have != n)
-        return rq_infer_fail(a, RQ_BAD_GRAPH, "%s has %d entries, expected %d", name, have, n);
+        return rq_infer_fail(a, RQ_BAD_GRAPH, "%s has %d entries, expected %d", rq_word_text(name), have, n);
     for (int i = 0; i < n; i++) {
         out[i] = v ? v[i] : fallback;
         if (out[i] < least || out[i] > INT32_MAX)
-            return rq_infer_fail(a, RQ_BAD_GRAPH, "%s holds %lld", name, (long long)out[i]);
+            return rq_infer_fail(a, RQ_BAD_GRAPH, "%s holds %lld", rq_word_text(name), (long long)out[i]);
     }
     return RQ_OK;
 }
@@ -125,9 +125,9 @@ static rq_status fold_of(const rq_infer *a, fold *f)
         return RQ_OK;
     if (n != m || n < 1 || n > RQ_MAX_RANK - 2)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "an image of %d axes and blocks of %d", n, m);
-    RQ_TRY(read_list(a, "strides", n, 1, 1, f->stride));
-    RQ_TRY(read_list(a, "dilations", n, 1, 1, f->dilation));
-    RQ_TRY(read_list(a, "pads", 2 * n, 0, 0, pads));
+    RQ_TRY(read_list(a, RQ_WORD_strides, n, 1, 1, f->stride));
+    RQ_TRY(read_list(a, RQ_WORD_dilations, n, 1, 1, f->dilation));
+    RQ_TRY(read_list(a, RQ_WORD_pads, 2 * n, 0, 0, pads));
     for (int i = 0; i < n; i++) {
         if (f->image[i] < 1 || f->block[i] < 1 || f->image[i] > INT32_MAX || f->block[i] > INT32_MAX)
             return rq_infer_fail(a, RQ_BAD_SHAPE, "an image of %lld and blocks of %lld along axis %d",
@@ -281,13 +281,13 @@ static rq_status unpool_inferred(const rq_infer *a, rq_shape *y)
     *y = *x;
     if (x->rank < 0)
         return RQ_OK;
-    if (x->rank < 3 || !rq_attr_ints(a->node, "kernel_shape", &n))
+    if (x->rank < 3 || !rq_attr_ints(a->node, RQ_WORD_kernel_shape, &n))
         return rq_infer_fail(a, RQ_BAD_GRAPH, "the input has %d axes, expected at least 3, and kernel_shape is needed",
                              x->rank);
     n = x->rank - 2;
-    RQ_TRY(read_list(a, "kernel_shape", n, 1, 1, kernel));
-    RQ_TRY(read_list(a, "strides", n, 1, 1, stride));
-    RQ_TRY(read_list(a, "pads", 2 * n, 0, 0, pads));
+    RQ_TRY(read_list(a, RQ_WORD_kernel_shape, n, 1, 1, kernel));
+    RQ_TRY(read_list(a, RQ_WORD_strides, n, 1, 1, stride));
+    RQ_TRY(read_list(a, RQ_WORD_pads, 2 * n, 0, 0, pads));
     for (int i = 0; i < n; i++) {
         const int64_t v = x->dim[2 + i];
         int64_t size = RQ_DIM_UNKNOWN;
@@ -392,10 +392,11 @@ static rq_status cache_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape, *u = &a->in[1]->shape;
     const rq_tensor *at = rq_op_input(a->in, a->n_in, 2);
-    const char *mode = rq_attr_string(a->node, "mode", "linear");
+    const rq_word mode = rq_attr_word(a->node, RQ_WORD_mode, RQ_WORD_linear);
     RQ_TRY(rq_infer_same(a));
-    if (strcmp(mode, "linear") != 0 && strcmp(mode, "circular") != 0)
-        return rq_infer_fail(a, RQ_BAD_GRAPH, "mode is '%.32s', expected linear or circular", mode);
+    if (mode != RQ_WORD_linear && mode != RQ_WORD_circular)
+        return rq_infer_fail(a, RQ_BAD_GRAPH, "mode is '%.32s', expected linear or circular",
+                             rq_attr_string(a->node, RQ_WORD_mode, ""));
     if (at && at->dtype != RQ_DTYPE_NONE && at->dtype != RQ_DTYPE_S64)
         return rq_infer_fail(a, RQ_BAD_DTYPE, "write_indices has type %s, expected s64", rq_dtype_name(at->dtype));
     if (a->in[1]->dtype != RQ_DTYPE_NONE && a->in[0]->dtype != RQ_DTYPE_NONE && a->in[0]->dtype != a->in[1]->dtype)
@@ -403,10 +404,10 @@ static rq_status cache_infer(const rq_infer *a)
                              rq_dtype_name(a->in[1]->dtype));
     if (x->rank < 0 || u->rank < 0)
         return RQ_OK;
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", -2), x->rank);
+    const int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, -2), x->rank);
     if (axis < 1)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %lld is out of range for a cache of %d axes, or is the batch",
-                             (long long)rq_attr_int(a->node, "axis", -2), x->rank);
+                             (long long)rq_attr_int(a->node, RQ_WORD_axis, -2), x->rank);
     bool fits = x->rank == u->rank;
     for (int i = 0; fits && i < x->rank; i++)
         fits = x->dim[i] < 0 || u->dim[i] < 0 || x->dim[i] == u->dim[i] || (i == axis && u->dim[i] < x->dim[i]);
@@ -422,8 +423,8 @@ static rq_status cache_move(const rq_op_args *a)
 {
     const rq_shape *x = &a->in[0]->shape, *u = &a->in[1]->shape;
     const rq_tensor *at = rq_op_input(a->in, a->n_in, 2);
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", -2), x->rank);
-    const bool circular = strcmp(rq_attr_string(a->node, "mode", "linear"), "circular") == 0;
+    const int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, -2), x->rank);
+    const bool circular = rq_attr_word(a->node, RQ_WORD_mode, RQ_WORD_linear) == RQ_WORD_circular;
     const int64_t rows = x->dim[axis], fresh = u->dim[axis], each = rq_shape_span(x, 1, axis);
     const size_t run = (size_t)rq_shape_span(x, axis + 1, x->rank) * rq_moves_size(a->in[0]->dtype);
     memcpy(a->out[0]->data, a->in[0]->data, a->in[0]->bytes);

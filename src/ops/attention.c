@@ -17,7 +17,7 @@ enum { Q, K, V, MASK, PAST_K, PAST_V, LENGTHS, Y = 0, PRESENT_K, PRESENT_V, SCOR
 /* What softmax is computed in; numbered as in files: 10, 16. */
 static rq_dtype precision_of(const rq_node *n)
 {
-    const int64_t precision = rq_attr_int(n, "softmax_precision", 1);
+    const int64_t precision = rq_attr_int(n, RQ_WORD_softmax_precision, 1);
     return precision == 10 ? RQ_DTYPE_F16 : precision == 16 ? RQ_DTYPE_BF16 : RQ_DTYPE_F32;
 }
 
@@ -51,8 +51,8 @@ static rq_status split_heads(const rq_infer *a, int64_t *size, int64_t hidden, i
 static rq_status flat_dims(const rq_infer *a, dims *d)
 {
     const rq_shape *q = &a->in[Q]->shape, *k = &a->in[K]->shape, *v = &a->in[V]->shape;
-    d->heads = rq_attr_int(a->node, "q_num_heads", 0);
-    d->kv_heads = rq_attr_int(a->node, "kv_num_heads", 0);
+    d->heads = rq_attr_int(a->node, RQ_WORD_q_num_heads, 0);
+    d->kv_heads = rq_attr_int(a->node, RQ_WORD_kv_num_heads, 0);
     if (d->heads < 1 || d->kv_heads < 1)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "inputs of 3 axes need q_num_heads and kv_num_heads of at least 1");
     int64_t k_size;
@@ -83,8 +83,8 @@ static rq_status deep_dims(const rq_infer *a, dims *d)
     RQ_TRY(same(a, &d->kv_heads, v->dim[1], "the number of heads of keys and values"));
     RQ_TRY(same(a, &d->rows, v->dim[2], "the number of keys"));
     RQ_TRY(same(a, &d->size, k->dim[3], "the size of a head"));
-    const int64_t q_heads = rq_attr_int(a->node, "q_num_heads", d->heads),
-                  kv_heads = rq_attr_int(a->node, "kv_num_heads", d->kv_heads);
+    const int64_t q_heads = rq_attr_int(a->node, RQ_WORD_q_num_heads, d->heads),
+                  kv_heads = rq_attr_int(a->node, RQ_WORD_kv_num_heads, d->kv_heads);
     if ((q_heads > 0 && d->heads >= 0 && q_heads != d->heads) ||
         (kv_heads > 0 && d->kv_heads >= 0 && kv_heads != d->kv_heads))
         return rq_infer_fail(a, RQ_BAD_SHAPE,
@@ -159,14 +159,14 @@ static rq_status all_dims(const rq_infer *a, dims *d)
 
 static rq_status check_options(const rq_infer *a)
 {
-    const int64_t mode = rq_attr_int(a->node, "qk_matmul_output_mode", 0);
+    const int64_t mode = rq_attr_int(a->node, RQ_WORD_qk_matmul_output_mode, 0);
     if (mode < 0 || mode > 3)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "qk_matmul_output_mode is %lld, expected 0 to 3", (long long)mode);
-    static const char *const windows[] = { "left_window_size", "right_window_size" };
+    static const rq_word windows[] = { RQ_WORD_left_window_size, RQ_WORD_right_window_size };
     for (int i = 0; i < 2; i++)
         if (rq_attr_int(a->node, windows[i], -1) < -1)
-            return rq_infer_fail(a, RQ_BAD_GRAPH, "%s is %lld, expected -1 or a number of keys", windows[i],
-                                 (long long)rq_attr_int(a->node, windows[i], -1));
+            return rq_infer_fail(a, RQ_BAD_GRAPH, "%s is %lld, expected -1 or a number of keys",
+                                 rq_word_text(windows[i]), (long long)rq_attr_int(a->node, windows[i], -1));
     const rq_tensor *n = rq_op_input(a->in, a->n_in, LENGTHS);
     if (n && rq_op_input(a->in, a->n_in, PAST_K))
         return rq_infer_fail(a, RQ_BAD_GRAPH, "nonpad_kv_seqlen and past_key cannot be given together");
@@ -214,8 +214,8 @@ static void run_dims(const rq_op_args *a, dims *d)
     const rq_tensor *past = rq_op_input(a->in, a->n_in, PAST_K);
     d->flat = q->rank == 3;
     d->batch = q->dim[0];
-    d->heads = d->flat ? rq_attr_int(a->node, "q_num_heads", 1) : q->dim[1];
-    d->kv_heads = d->flat ? rq_attr_int(a->node, "kv_num_heads", 1) : k->dim[1];
+    d->heads = d->flat ? rq_attr_int(a->node, RQ_WORD_q_num_heads, 1) : q->dim[1];
+    d->kv_heads = d->flat ? rq_attr_int(a->node, RQ_WORD_kv_num_heads, 1) : k->dim[1];
     d->queries = q->dim[q->rank - 2];
     d->rows = k->dim[k->rank - 2];
     d->past = past ? past->shape.dim[2] : 0;
@@ -296,11 +296,11 @@ static const float *so_far(const rq_op_args *a, const dims *d, int which, int64_
 static rq_status find_options(const rq_op_args *a, const dims *d, int64_t *numbers, rq_attend *p)
 {
     int64_t *until = numbers, *offset = numbers + d->batch;
-    p->scale = rq_attr_float(a->node, "scale", 1 / sqrtf((float)d->size));
-    p->softcap = rq_attr_float(a->node, "softcap", 0);
-    p->causal = rq_attr_int(a->node, "is_causal", 0) != 0;
-    p->left = rq_attr_int(a->node, "left_window_size", -1);
-    p->right = rq_attr_int(a->node, "right_window_size", -1);
+    p->scale = rq_attr_float(a->node, RQ_WORD_scale, 1 / sqrtf((float)d->size));
+    p->softcap = rq_attr_float(a->node, RQ_WORD_softcap, 0);
+    p->causal = rq_attr_int(a->node, RQ_WORD_is_causal, 0) != 0;
+    p->left = rq_attr_int(a->node, RQ_WORD_left_window_size, -1);
+    p->right = rq_attr_int(a->node, RQ_WORD_right_window_size, -1);
     p->left = p->left < FAR ? p->left : FAR;
     p->right = p->right < FAR ? p->right : FAR;
     p->scratch = a->scratch;
@@ -345,7 +345,7 @@ static rq_status attention_wide(const rq_op_args *a)
     RQ_TRY(find_options(a, &d, (int64_t *)(scratch + l.lengths), &p));
     if (a->n_out > SCORES && a->out[SCORES])
         p.scores = a->out[SCORES]->f32;
-    p.tap = (rq_attend_tap)rq_attr_int(a->node, "qk_matmul_output_mode", 0);
+    p.tap = (rq_attend_tap)rq_attr_int(a->node, RQ_WORD_qk_matmul_output_mode, 0);
     const rq_status s = rq_attend_run(&p);
     return s == RQ_OK ? RQ_OK : rq_op_fail(a, s, "the float product failed: %s", rq_status_text(s));
 }
@@ -362,7 +362,7 @@ static size_t attention_scratch_backward(const rq_op_args *a)
     dims d;
     run_dims(a, &d);
     rq_attend p = plan(a, &d);
-    p.softcap = rq_attr_float(a->node, "softcap", 0);
+    p.softcap = rq_attr_float(a->node, RQ_WORD_softcap, 0);
     return layout_of(a, &d).bytes + rq_attend_grad_scratch(&p);
 }
 

@@ -96,8 +96,9 @@ static rq_status past_dims(const rq_infer *a, dims *d)
 
 static rq_status all_dims(const rq_infer *a, dims *d)
 {
-    *d =
-        (dims) { -1, rq_attr_int(a->node, "num_heads", 0), rq_attr_int(a->node, "kv_num_heads", 0), -1, -1, -1, false };
+    *d = (dims) {
+        -1, rq_attr_int(a->node, RQ_WORD_num_heads, 0), rq_attr_int(a->node, RQ_WORD_kv_num_heads, 0), -1, -1, -1, false
+    };
     if (d->heads < 1 || d->kv_heads < 1 || d->heads > INT32_MAX || d->heads % d->kv_heads != 0)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "num_heads is %lld and kv_num_heads %lld, expected a multiple of it",
                              (long long)d->heads, (long long)d->kv_heads);
@@ -109,7 +110,7 @@ static rq_status all_dims(const rq_infer *a, dims *d)
 static rq_status check_angles(const rq_infer *a, dims *d)
 {
     const rq_tensor *c = rq_op_input(a->in, a->n_in, COS), *s = rq_op_input(a->in, a->n_in, SIN);
-    if (!rq_attr_int(a->node, "do_rotary", 0))
+    if (!rq_attr_int(a->node, RQ_WORD_do_rotary, 0))
         return RQ_OK;
     if (!c || !s)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "do_rotary needs cos_cache and sin_cache");
@@ -162,7 +163,7 @@ static rq_status gqa_infer(const rq_infer *a)
         if (a->in[i])
             return rq_infer_fail(a, RQ_UNSUPPORTED,
                                  "input %d (codes in the cache, or normalized heads) is not supported", i);
-    if (rq_attr_int(a->node, "sliding_window_cache", 0))
+    if (rq_attr_int(a->node, RQ_WORD_sliding_window_cache, 0))
         return rq_infer_fail(a, RQ_UNSUPPORTED, "sliding_window_cache is not supported");
     for (int i = 0; i < a->n_out; i++)
         a->out_dtype[i] = a->in[Q]->dtype;
@@ -216,7 +217,7 @@ static bool wanted(const rq_op_args *a, int out)
 static layout layout_of(const rq_op_args *a, const dims *d)
 {
     const rq_attend p = { .queries = d->rows, .keys = d->past + d->rows };
-    const bool turns = rq_attr_int(a->node, "do_rotary", 0) != 0;
+    const bool turns = rq_attr_int(a->node, RQ_WORD_do_rotary, 0) != 0;
     const int64_t heads = d->batch * d->kv_heads;
     layout l = { .q = rq_attend_scratch(&p, a->threads) };
     l.k = l.q + (turns ? floats(d->batch * d->heads, d->rows, d->size) : 0);
@@ -258,7 +259,7 @@ static rq_status rotary_of(const rq_op_args *a, const dims *d, const int64_t *pa
                        .rows = d->rows,
                        .size = d->size,
                        .turned = 2 * c->shape.dim[1],
-                       .interleaved = rq_attr_int(a->node, "rotary_interleaved", 0) != 0,
+                       .interleaved = rq_attr_int(a->node, RQ_WORD_rotary_interleaved, 0) != 0,
                        .cos = c->f32,
                        .sin = a->in[SIN]->f32,
                        .start = past };
@@ -350,8 +351,8 @@ static void find_operands(const rq_op_args *a, const dims *d, rq_attend *p)
 /* What softmax is of: everything that does not depend on where keys come from. */
 static void find_options(const rq_op_args *a, const dims *d, const layout *l, int64_t keys, rq_attend *p)
 {
-    const float scale = rq_attr_float(a->node, "scale", 0);
-    const int64_t window = rq_attr_int(a->node, "local_window_size", -1);
+    const float scale = rq_attr_float(a->node, RQ_WORD_scale, 0);
+    const int64_t window = rq_attr_int(a->node, RQ_WORD_local_window_size, -1);
     const rq_tensor *added = rq_op_input(a->in, a->n_in, ADDED), *sink = rq_op_input(a->in, a->n_in, SINK);
     p->scale = scale != 0 ? scale : 1 / sqrtf((float)d->size);
     if (window > 0 && window < keys)
@@ -360,7 +361,7 @@ static void find_options(const rq_op_args *a, const dims *d, const layout *l, in
         p->mask[p->n_masks++] = rq_attend_mask_of(added, p->keys, false, 0);
     if (sink) {
         p->sink = sink->f32;
-    } else if (rq_attr_int(a->node, "smooth_softmax", 0) > 0) {
+    } else if (rq_attr_int(a->node, RQ_WORD_smooth_softmax, 0) > 0) {
         float *zero = (float *)((char *)a->scratch + l->sinks);
         for (int64_t h = 0; h < d->heads; h++)
             zero[h] = 0;
@@ -380,10 +381,10 @@ static rq_attend plan(const rq_op_args *a, const dims *d, int64_t total, const i
                          .size = d->size,
                          .v_size = d->size,
                          .y_at = { d->rows * d->heads * d->size, d->size, d->heads * d->size },
-                         .softcap = rq_attr_float(a->node, "softcap", 0),
+                         .softcap = rq_attr_float(a->node, RQ_WORD_softcap, 0),
                          .until = until,
                          .hide_keys = -INFINITY,
-                         .causal = rq_attr_int(a->node, "causal", 1) != 0,
+                         .causal = rq_attr_int(a->node, RQ_WORD_causal, 1) != 0,
                          .left = -1,
                          .right = -1,
                          .offset = past,
@@ -409,7 +410,7 @@ static rq_status gqa_wide(const rq_op_args *a)
     rq_attend p = plan(a, &d, total, past, until);
     p.y = a->out[Y]->f32;
     find_operands(a, &d, &p);
-    if (rq_attr_int(a->node, "do_rotary", 0))
+    if (rq_attr_int(a->node, RQ_WORD_do_rotary, 0))
         RQ_TRY(turn(a, &d, &l, past, d.rows == total, &p));
     append(a, &d, wanted(a, PRESENT_K) ? a->out[PRESENT_K]->f32 : (float *)(scratch + l.keys),
            rq_op_input(a->in, a->n_in, PAST_K), keys, past, &p.key, &p.key_at);
@@ -418,7 +419,7 @@ static rq_status gqa_wide(const rq_op_args *a)
     find_options(a, &d, &l, keys, &p);
     if (wanted(a, SCORES))
         p.scores = a->out[SCORES]->f32;
-    p.tap = rq_attr_int(a->node, "qk_output", 0) == 2 ? RQ_ATTEND_SHARES : RQ_ATTEND_MASKED;
+    p.tap = rq_attr_int(a->node, RQ_WORD_qk_output, 0) == 2 ? RQ_ATTEND_SHARES : RQ_ATTEND_MASKED;
     const rq_status s = rq_attend_run(&p);
     for (int64_t i = 0, n = p.scores ? rq_tensor_count(a->out[SCORES]) : 0; i < n; i++) /* hidden ones are told as 0 */
         if (p.scores[i] == -INFINITY)
@@ -464,7 +465,7 @@ static rq_status gqa_backward(const rq_op_args *a)
         return rq_op_fail(a, RQ_UNSUPPORTED, "has no gradient where keys and values come from a cache");
     if (!dy || !rq_tensor_count(dy))
         return rq_grad_none(a);
-    const bool turns = rq_attr_int(a->node, "do_rotary", 0) != 0;
+    const bool turns = rq_attr_int(a->node, RQ_WORD_do_rotary, 0) != 0;
     const layout l = layout_of(a, &d);
     char *at = a->scratch;
     int64_t *past = (int64_t *)(at + l.numbers), *until = past + d.batch;

@@ -200,7 +200,7 @@ static void append_both(const rq_op_args *a, const rq_ms_roles *r, const rq_ms_d
 static void find_masks(const rq_op_args *a, const rq_ms_roles *r, const rq_ms_dims *d, int64_t *numbers, rq_attend *p)
 {
     const rq_tensor *m = rq_ms_input(a->in, a->n_in, r->mask), *add = rq_ms_input(a->in, a->n_in, r->added);
-    const float hidden = rq_attr_float(a->node, "mask_filter_value", -10000.0f);
+    const float hidden = rq_attr_float(a->node, RQ_WORD_mask_filter_value, -10000.0f);
     int64_t *from = numbers, *until = numbers + d->batch, *offset = numbers + 2 * d->batch;
     for (int64_t b = 0; b < d->batch; b++)
         offset[b] = d->past;
@@ -230,9 +230,9 @@ static void find_masks(const rq_op_args *a, const rq_ms_roles *r, const rq_ms_di
 
 static void find_options(const rq_op_args *a, const rq_ms_dims *d, rq_attend *p)
 {
-    const float scale = rq_attr_float(a->node, "scale", 0);
+    const float scale = rq_attr_float(a->node, RQ_WORD_scale, 0);
     p->scale = scale != 0 ? scale : 1 / sqrtf((float)d->size);
-    p->causal = rq_attr_int(a->node, "unidirectional", 0) != 0;
+    p->causal = rq_attr_int(a->node, RQ_WORD_unidirectional, 0) != 0;
     p->hide_far = -FLT_MAX;
 }
 

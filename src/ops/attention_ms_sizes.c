@@ -1,16 +1,16 @@
 /* ops/attention_ms_sizes.c — see attention_ms.h: sizes of com.microsoft's Attention, QAttention and MultiHeadAttention out
  * of the many layouts that they take, and what does not fit together (docs/onnx-facts.md 2.9). */
-#include <string.h>
 
 #include "ops/attention_int.h"
 #include "ops/attention_ms.h"
+#include "ops/rows.h"
 
 const rq_ms_roles *rq_ms_roles_of(const rq_node *n)
 {
     static const rq_ms_roles attention = { true, false, 2, 3, 5, 4, 4, 1, 1, -1, 6 },
                              multi = { false, false, 3, 4, 5, 6, 7, 1, 2, 3, 8 },
                              codes = { true, true, 2, 5, -1, 8, 8, 1, 1, -1, 9 };
-    return strcmp(n->op, "Attention") == 0 ? &attention : strcmp(n->op, "QAttention") == 0 ? &codes : &multi;
+    return n->row == &rq_op_ms_attention ? &attention : n->row == &rq_op_ms_qattention ? &codes : &multi;
 }
 
 const rq_tensor *rq_ms_input(const rq_tensor *const *in, int n_in, int i)
@@ -40,7 +40,7 @@ static rq_status attention_dims(const rq_infer *a, rq_ms_dims *d)
 {
     const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
     int n;
-    const int64_t *hidden = rq_attr_ints(a->node, "qkv_hidden_sizes", &n);
+    const int64_t *hidden = rq_attr_ints(a->node, RQ_WORD_qkv_hidden_sizes, &n);
     if (x->rank >= 0 && x->rank != 3)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "the input has %d axes, expected 3", x->rank);
     if (w->rank >= 0 && w->rank != 2)
@@ -207,7 +207,7 @@ static rq_status mask_dims(const rq_infer *a, const rq_ms_roles *r, const rq_ms_
 
 static rq_status all_dims(const rq_infer *a, const rq_ms_roles *r, rq_ms_dims *d)
 {
-    *d = (rq_ms_dims) { -1, rq_attr_int(a->node, "num_heads", 0), -1, -1, -1, -1, -1, -1, -1, -1 };
+    *d = (rq_ms_dims) { -1, rq_attr_int(a->node, RQ_WORD_num_heads, 0), -1, -1, -1, -1, -1, -1, -1, -1 };
     if (d->heads < 1 || d->heads > INT32_MAX)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "num_heads is %lld, expected at least 1", (long long)d->heads);
     RQ_TRY(r->projects ? attention_dims(a, d) : multi_dims(a, d));
@@ -233,7 +233,7 @@ rq_status rq_ms_infer(const rq_infer *a)
     for (int i = r->first_refused; i < a->n_in; i++)
         if (a->in[i])
             return rq_infer_fail(a, RQ_UNSUPPORTED, "input %d (buffers shared between runs) is not supported", i);
-    if (rq_attr_int(a->node, "past_present_share_buffer", 0) || rq_attr_int(a->node, "do_rotary", 0))
+    if (rq_attr_int(a->node, RQ_WORD_past_present_share_buffer, 0) || rq_attr_int(a->node, RQ_WORD_do_rotary, 0))
         return rq_infer_fail(a, RQ_UNSUPPORTED, "past_present_share_buffer and do_rotary are not supported");
     if (rq_ms_roles_of(a->node)->codes)
         RQ_TRY(rq_attention_int_check(a));

@@ -27,7 +27,7 @@ static rq_status scale_infer(const rq_infer *a)
 /* In f32 step by step, as PyTorch has it: at the end of a channel's range the last bit decides whether a weight is inside. */
 static rq_status scale_forward(const rq_op_args *a)
 {
-    const float epsilon = rq_attr_float(a->node, "epsilon", 1e-5f);
+    const float epsilon = rq_attr_float(a->node, RQ_WORD_epsilon, 1e-5f);
     double *inv = a->training ? a->training->saved : NULL; /* the variance moves before backward comes */
     if (a->in[0]->dtype != RQ_DTYPE_F32)
         return rq_op_no_form(a, a->in[0]->dtype);
@@ -64,8 +64,8 @@ typedef struct blocks {
 
 static bool blocks_of(blocks *b, const rq_node *n, const rq_shape *w)
 {
-    const int64_t group = rq_attr_int(n, "group", 1);
-    const int axis = rq_infer_axis(rq_attr_int(n, "axis", 0), w->rank);
+    const int64_t group = rq_attr_int(n, RQ_WORD_group, 1);
+    const int axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, 0), w->rank);
     if (axis < 0 || group < 1 || (group > 1 && (axis == 0 || w->dim[0] % group != 0)))
         return false;
     const int64_t outer = rq_shape_span(w, 0, axis);
@@ -83,8 +83,8 @@ static rq_status channels_infer(const rq_infer *a)
         return RQ_OK;
     if (!blocks_of(&b, a->node, w))
         return rq_infer_fail(a, RQ_BAD_GRAPH, "axis %lld and group %lld do not fit weights of %d axes",
-                             (long long)rq_attr_int(a->node, "axis", 0), (long long)rq_attr_int(a->node, "group", 1),
-                             w->rank);
+                             (long long)rq_attr_int(a->node, RQ_WORD_axis, 0),
+                             (long long)rq_attr_int(a->node, RQ_WORD_group, 1), w->rank);
     if (k->rank != 1 || k->dim[0] != b.group * b.channels)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "there are %lld factors, expected one for each of %lld channels",
                              (long long)rq_shape_count(k), (long long)(b.group * b.channels));

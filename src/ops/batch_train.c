@@ -7,16 +7,17 @@
 #include <string.h>
 
 #include "ops/half.h"
+#include "ops/rows.h"
 
 enum { SHORT = 16 }; /* elements; runs below are gathered */
 
 /* Opset 14 says it with an attribute; before, the extra outputs said so. */
 bool rq_batch_train_is(const rq_node *n, int64_t opset)
 {
-    if (strcmp(n->op, "BatchNormalization") != 0)
+    if (n->row && n->row != &rq_op_batch_normalization) /* fold asks before nodes have rows */
         return false;
     if (opset >= 14)
-        return rq_attr_int(n, "training_mode", 0) != 0;
+        return rq_attr_int(n, RQ_WORD_training_mode, 0) != 0;
     for (int i = 1; i < n->n_out; i++)
         if (n->out[i] != RQ_NONE)
             return true;
@@ -62,7 +63,7 @@ typedef struct runs {
 
 static bool is_folded(const rq_node *n)
 {
-    return strcmp(n->op, "FoldedBatchNorm") == 0;
+    return n->row == &rq_op_folded_batch_norm;
 }
 
 static const float *floats_of(const rq_tensor *t)
@@ -93,8 +94,8 @@ static void job_init(job *j, const rq_op_args *a)
                  .batch = s->dim[0],
                  .channels = s->rank > 1 ? s->dim[1] : 1,
                  .area = area_of(s),
-                 .epsilon = rq_attr_float(a->node, "epsilon", 1e-5f),
-                 .momentum = decimal(rq_attr_float(a->node, "momentum", 0.9f)),
+                 .epsilon = rq_attr_float(a->node, RQ_WORD_epsilon, 1e-5f),
+                 .momentum = decimal(rq_attr_float(a->node, RQ_WORD_momentum, 0.9f)),
                  .x = a->in[0]->f32,
                  .k = f == 3 ? a->in[1]->f32 : NULL,
                  .bias = f == 3 ? floats_of(a->in[2]) : NULL,

@@ -167,7 +167,7 @@ rq_status rq_ops_check_node(const rq_graph *g, const rq_node *n, rq_err *err)
             return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "input %d is left out, but the operator needs it", i);
     for (int i = row->min_in; row->max_in < 0 && i < n->n_in;
          i++) /* a list of any length has no holes; Loop's begins at 2 */
-        if (n->in[i] == RQ_NONE && !(i < 2 && rq_attr_graph(n, "body")))
+        if (n->in[i] == RQ_NONE && !(i < 2 && rq_attr_graph(n, RQ_WORD_body)))
             return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "input %d is left out of a list", i);
     if (row->max_out >= 0 && n->n_out > row->max_out)
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "%d outputs, expected at most %d", n->n_out, row->max_out);

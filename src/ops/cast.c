@@ -9,20 +9,21 @@
 
 static rq_status cast_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
-    const char *mode = rq_attr_string(n, "round_mode", "up");
-    if (strcmp(mode, "up") && strcmp(mode, "down") && strcmp(mode, "nearest"))
-        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "round_mode is '%.32s', expected up, down or nearest", mode);
-    if (!rq_attr_find(n, "to"))
+    const rq_word mode = rq_attr_word(n, RQ_WORD_round_mode, RQ_WORD_up);
+    if (mode != RQ_WORD_up && mode != RQ_WORD_down && mode != RQ_WORD_nearest)
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "round_mode is '%.32s', expected up, down or nearest",
+                            rq_attr_string(n, RQ_WORD_round_mode, ""));
+    if (!rq_attr_find(n, RQ_WORD_to))
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "attribute 'to' is missing");
-    if (rq_elements_dtype(rq_attr_int(n, "to", 0)) == RQ_DTYPE_NONE)
+    if (rq_elements_dtype(rq_attr_int(n, RQ_WORD_to, 0)) == RQ_DTYPE_NONE)
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "attribute 'to' is %lld, which is no element type",
-                            (long long)rq_attr_int(n, "to", 0));
+                            (long long)rq_attr_int(n, RQ_WORD_to, 0));
     return RQ_OK;
 }
 
 static rq_status cast_infer(const rq_infer *a)
 {
-    a->out_dtype[0] = rq_elements_dtype(rq_attr_int(a->node, "to", 0));
+    a->out_dtype[0] = rq_elements_dtype(rq_attr_int(a->node, RQ_WORD_to, 0));
     a->out_shape[0] = a->in[0]->shape;
     return RQ_OK;
 }
@@ -56,8 +57,8 @@ static uint8_t power_of_two(double v, char mode, bool saturate)
 
 static void cast_to_powers(const rq_op_args *a)
 {
-    const char mode = rq_attr_string(a->node, "round_mode", "up")[0];
-    const bool saturate = rq_attr_int(a->node, "saturate", 1) != 0;
+    const char mode = rq_attr_string(a->node, RQ_WORD_round_mode, "up")[0];
+    const bool saturate = rq_attr_int(a->node, RQ_WORD_saturate, 1) != 0;
     double v[RQ_BLOCK];
     for (int64_t at = 0, n = rq_tensor_count(a->in[0]); at < n; at += RQ_BLOCK) {
         const int m = n - at < RQ_BLOCK ? (int)(n - at) : RQ_BLOCK;
@@ -104,7 +105,7 @@ static rq_status cast_forward(const rq_op_args *a)
     if (!is_number(from) || !is_number(to))
         return rq_op_fail(a, RQ_UNSUPPORTED, "casting %s to %s is not supported", rq_dtype_name(from),
                           rq_dtype_name(to));
-    rq_elements_convert_in(a, a->out[0], a->in[0], rq_attr_int(a->node, "saturate", 1) != 0);
+    rq_elements_convert_in(a, a->out[0], a->in[0], rq_attr_int(a->node, RQ_WORD_saturate, 1) != 0);
     return RQ_OK;
 }
 
@@ -145,7 +146,7 @@ const rq_op rq_op_cast_like = {
 
 static rq_status bit_cast_infer(const rq_infer *a)
 {
-    const int64_t to = rq_attr_int(a->node, "to", 0);
+    const int64_t to = rq_attr_int(a->node, RQ_WORD_to, 0);
     const rq_dtype d = rq_elements_dtype(to), x = a->in[0]->dtype;
     a->out_dtype[0] = d;
     a->out_shape[0] = a->in[0]->shape;

@@ -2,6 +2,7 @@
  * only moves elements, so run it on 64-bit integers among which unknown sizes are marked; elementwise
  * arithmetic on sizes, where x * 1, x + 0, x == -1 and the like have an answer without knowing x. */
 #include "ops/content.h"
+#include "ops/rows.h"
 
 #include <string.h>
 
@@ -134,7 +135,7 @@ static rq_status run_known(const rq_infer *a, const rq_content *const *in, rq_co
 /* Operators that put elements of their data inputs into their outputs unchanged: one data input, or all. */
 static int n_data_inputs(const rq_infer *a)
 {
-    if (strcmp(a->node->row->name, "Concat") == 0)
+    if (a->node->row == &rq_op_concat)
         return a->n_in;
     return a->node->row->flags & RQ_OP_MOVES ? 1 : 0;
 }
@@ -317,7 +318,7 @@ static rq_status compute(const rq_infer *a, const rq_content *const *in, rq_cont
 
 void rq_content_shape_range(const rq_node *n, int rank, int *from, int *to)
 {
-    int64_t start = rq_attr_int(n, "start", 0), end = rq_attr_int(n, "end", rank);
+    int64_t start = rq_attr_int(n, RQ_WORD_start, 0), end = rq_attr_int(n, RQ_WORD_end, rank);
     start = start < 0 ? start + rank : start;
     end = end < 0 ? end + rank : end;
     start = start < 0 ? 0 : start > rank ? rank : start;

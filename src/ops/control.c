@@ -10,13 +10,14 @@ static const rq_value *body_output(const rq_graph *body, int i)
     return body && i < body->n_outputs && body->outputs[i] != RQ_NONE ? &body->values[body->outputs[i]] : NULL;
 }
 
-static rq_status check_body(const rq_graph *g, const rq_node *n, const char *attr, int n_out, rq_err *err)
+static rq_status check_body(const rq_graph *g, const rq_node *n, rq_word attr, int n_out, rq_err *err)
 {
     const rq_graph *body = rq_attr_graph(n, attr);
     if (!body)
-        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "attribute '%s' is missing", attr);
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "attribute '%s' is missing", rq_word_text(attr));
     if (n_out >= 0 && body->n_outputs != n_out)
-        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "%s has %d outputs, expected %d", attr, body->n_outputs, n_out);
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "%s has %d outputs, expected %d", rq_word_text(attr),
+                            body->n_outputs, n_out);
     return RQ_OK;
 }
 
@@ -24,15 +25,15 @@ static rq_status check_body(const rq_graph *g, const rq_node *n, const char *att
 
 static rq_status if_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
-    RQ_TRY(check_body(g, n, "then_branch", n->n_out, err));
-    return check_body(g, n, "else_branch", n->n_out, err);
+    RQ_TRY(check_body(g, n, RQ_WORD_then_branch, n->n_out, err));
+    return check_body(g, n, RQ_WORD_else_branch, n->n_out, err);
 }
 
 static rq_status if_infer(const rq_infer *a)
 {
     for (int i = 0; i < a->n_out; i++) {
-        const rq_value *p = body_output(rq_attr_graph(a->node, "then_branch"), i);
-        const rq_value *q = body_output(rq_attr_graph(a->node, "else_branch"), i);
+        const rq_value *p = body_output(rq_attr_graph(a->node, RQ_WORD_then_branch), i);
+        const rq_value *q = body_output(rq_attr_graph(a->node, RQ_WORD_else_branch), i);
         if (!p || !q)
             continue;
         a->out_dtype[i] = p->dtype == q->dtype ? p->dtype : RQ_DTYPE_NONE;
@@ -51,7 +52,7 @@ static rq_status if_forward(const rq_op_args *a)
     if (rq_tensor_count(a->in[0]) != 1)
         return rq_op_fail(a, RQ_BAD_SHAPE, "the condition has %lld elements, expected 1",
                           (long long)rq_tensor_count(a->in[0]));
-    const char *attr = rq_tensor_get(a->in[0], 0) != 0 ? "then_branch" : "else_branch";
+    const rq_word attr = rq_tensor_get(a->in[0], 0) != 0 ? RQ_WORD_then_branch : RQ_WORD_else_branch;
     rq_tensor *out = rq_mem_zalloc((size_t)a->n_out + 1, sizeof *out);
     if (!out)
         return rq_op_fail(a, RQ_NO_MEMORY, "out of memory");
@@ -137,8 +138,8 @@ static rq_status stack_join(const rq_op_args *a, const stack *s, rq_tensor *out,
 
 static rq_status loop_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
-    RQ_TRY(check_body(g, n, "body", n->n_out + 1, err));
-    const rq_graph *body = rq_attr_graph(n, "body");
+    RQ_TRY(check_body(g, n, RQ_WORD_body, n->n_out + 1, err));
+    const rq_graph *body = rq_attr_graph(n, RQ_WORD_body);
     int n_carried = n->n_in > 2 ? n->n_in - 2 : 0;
     if (body->n_inputs != n_carried + 2 || n->n_out < n_carried)
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "the body has %d inputs for %d carried values", body->n_inputs,
@@ -148,7 +149,7 @@ static rq_status loop_check(const rq_graph *g, const rq_node *n, int64_t opset, 
 
 static rq_status loop_infer(const rq_infer *a)
 {
-    const rq_graph *body = rq_attr_graph(a->node, "body");
+    const rq_graph *body = rq_attr_graph(a->node, RQ_WORD_body);
     int n_carried = a->n_in > 2 ? a->n_in - 2 : 0;
     for (int i = 0; i < a->n_out; i++) {
         const rq_value *v = body_output(body, i + 1);
@@ -191,7 +192,7 @@ static rq_status loop_turns(const rq_op_args *a, rq_tensor *carried, int n_carri
         feed->flag = go_on;
         int n_made = 1 + n_carried + n_stacks;
         memset(made, 0, (size_t)n_made * sizeof *made);
-        RQ_TRY(a->run_subgraph(a->runner, "body", in, 2 + n_carried, made, n_made, a->err));
+        RQ_TRY(a->run_subgraph(a->runner, RQ_WORD_body, in, 2 + n_carried, made, n_made, a->err));
         go_on = read_flag(&made[0]);
         rq_tensor_release(&made[0]);
         for (int i = 0; i < n_carried; i++) {
@@ -212,7 +213,7 @@ static rq_status loop_turns(const rq_op_args *a, rq_tensor *carried, int n_carri
 static rq_status loop_forward(const rq_op_args *a)
 {
     int n_carried = a->n_in > 2 ? a->n_in - 2 : 0, n_stacks = a->n_out - n_carried;
-    const rq_graph *body = rq_attr_graph(a->node, "body");
+    const rq_graph *body = rq_attr_graph(a->node, RQ_WORD_body);
     rq_tensor *carried = rq_mem_zalloc((size_t)n_carried + 1, sizeof *carried);
     rq_tensor *made = rq_mem_zalloc((size_t)a->n_out + 2, sizeof *made);
     const rq_tensor **in = rq_mem_zalloc((size_t)n_carried + 2, sizeof *in);
@@ -252,7 +253,7 @@ static rq_status loop_forward(const rq_op_args *a)
 /* ---- Scan (opset 9 on) ---- */
 
 /* Entry k of an optional list attribute. */
-static int64_t entry(const rq_node *n, const char *name, int k, int64_t fallback)
+static int64_t entry(const rq_node *n, rq_word name, int k, int64_t fallback)
 {
     int count = 0;
     const int64_t *v = rq_attr_ints(n, name, &count);
@@ -265,9 +266,9 @@ static rq_status scan_check(const rq_graph *g, const rq_node *n, int64_t opset, 
     for (int i = first; i < n->n_in; i++)
         if (n->in[i] == RQ_NONE)
             return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "input %d is left out, but the operator needs it", i);
-    RQ_TRY(check_body(g, n, "body", n->n_out, err));
-    int64_t n_scan = rq_attr_int(n, "num_scan_inputs", 0);
-    const rq_graph *body = rq_attr_graph(n, "body");
+    RQ_TRY(check_body(g, n, RQ_WORD_body, n->n_out, err));
+    int64_t n_scan = rq_attr_int(n, RQ_WORD_num_scan_inputs, 0);
+    const rq_graph *body = rq_attr_graph(n, RQ_WORD_body);
     const int n_in = n->n_in - first;
     if (n_scan < 1 || n_scan > n_in || n_in - n_scan > n->n_out || body->n_inputs != n_in)
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "num_scan_inputs is %lld of %d inputs, the body has %d",
@@ -277,8 +278,8 @@ static rq_status scan_check(const rq_graph *g, const rq_node *n, int64_t opset, 
 
 static rq_status scan_infer(const rq_infer *a)
 {
-    const rq_graph *body = rq_attr_graph(a->node, "body");
-    int n_scan = (int)rq_attr_int(a->node, "num_scan_inputs", 0), n_state = a->n_in - n_scan;
+    const rq_graph *body = rq_attr_graph(a->node, RQ_WORD_body);
+    int n_scan = (int)rq_attr_int(a->node, RQ_WORD_num_scan_inputs, 0), n_state = a->n_in - n_scan;
     int64_t steps = RQ_DIM_UNKNOWN;
     if (a->opset < 9) { /* sizes follow from the body, batch by batch, when it runs */
         for (int i = 0; i < a->n_out; i++)
@@ -287,10 +288,10 @@ static rq_status scan_infer(const rq_infer *a)
     }
     for (int k = 0; k < n_scan; k++) {
         const rq_shape *s = &a->in[n_state + k]->shape;
-        int axis = s->rank < 0 ? -1 : rq_infer_axis(entry(a->node, "scan_input_axes", k, 0), s->rank);
+        int axis = s->rank < 0 ? -1 : rq_infer_axis(entry(a->node, RQ_WORD_scan_input_axes, k, 0), s->rank);
         if (s->rank >= 0 && axis < 0)
             return rq_infer_fail(a, RQ_BAD_SHAPE, "scan axis %lld of an input with %d axes",
-                                 (long long)entry(a->node, "scan_input_axes", k, 0), s->rank);
+                                 (long long)entry(a->node, RQ_WORD_scan_input_axes, k, 0), s->rank);
         if (axis >= 0 && !rq_infer_dim_join(&steps, s->dim[axis]))
             return rq_infer_fail(a, RQ_BAD_SHAPE, "scanned inputs have lengths %lld and %lld", (long long)steps,
                                  (long long)s->dim[axis]);
@@ -306,7 +307,7 @@ static rq_status scan_infer(const rq_infer *a)
         }
         int axis = v->shape.rank < 0 || v->shape.rank + 1 > RQ_MAX_RANK
                        ? -1
-                       : rq_infer_axis(entry(a->node, "scan_output_axes", i - n_state, 0), v->shape.rank + 1);
+                       : rq_infer_axis(entry(a->node, RQ_WORD_scan_output_axes, i - n_state, 0), v->shape.rank + 1);
         if (axis < 0)
             continue;
         a->out_shape[i].rank = v->shape.rank + 1;
@@ -342,15 +343,16 @@ static rq_status scan_turn(const rq_op_args *a, int n_state, int64_t t, int64_t 
     rq_status s = RQ_OK;
     for (int i = n_state; i < a->n_in && s == RQ_OK; i++) {
         const rq_tensor *x = a->in[i];
-        int axis = rq_infer_axis(entry(a->node, "scan_input_axes", i - n_state, 0), x->shape.rank);
-        bool backwards = entry(a->node, a->opset < 9 ? "directions" : "scan_input_directions", i - n_state, 0) == 1;
+        int axis = rq_infer_axis(entry(a->node, RQ_WORD_scan_input_axes, i - n_state, 0), x->shape.rank);
+        bool backwards =
+            entry(a->node, a->opset < 9 ? RQ_WORD_directions : RQ_WORD_scan_input_directions, i - n_state, 0) == 1;
         s = slice_at(a, &feed[i], x, axis, backwards ? steps - 1 - t : t);
     }
     for (int i = 0; i < a->n_in; i++)
         in[i] = &feed[i];
     memset(made, 0, (size_t)a->n_out * sizeof *made);
     if (s == RQ_OK)
-        s = a->run_subgraph(a->runner, "body", in, a->n_in, made, a->n_out, a->err);
+        s = a->run_subgraph(a->runner, RQ_WORD_body, in, a->n_in, made, a->n_out, a->err);
     for (int i = n_state; i < a->n_in; i++)
         rq_tensor_release(&feed[i]);
     RQ_TRY(s);
@@ -368,10 +370,10 @@ static rq_status scan_turn(const rq_op_args *a, int n_state, int64_t t, int64_t 
 
 static rq_status scan_run(const rq_op_args *a)
 {
-    int n_state = a->n_in - (int)rq_attr_int(a->node, "num_scan_inputs", 0);
-    const rq_graph *body = rq_attr_graph(a->node, "body");
+    int n_state = a->n_in - (int)rq_attr_int(a->node, RQ_WORD_num_scan_inputs, 0);
+    const rq_graph *body = rq_attr_graph(a->node, RQ_WORD_body);
     const rq_tensor *first = a->in[n_state];
-    int axis = rq_infer_axis(entry(a->node, "scan_input_axes", 0, 0), first->shape.rank);
+    int axis = rq_infer_axis(entry(a->node, RQ_WORD_scan_input_axes, 0, 0), first->shape.rank);
     int64_t steps = axis < 0 ? 0 : first->shape.dim[axis];
     rq_tensor *feed = rq_mem_zalloc((size_t)a->n_in + 1, sizeof *feed);
     rq_tensor *made = rq_mem_zalloc((size_t)a->n_out + 1, sizeof *made);
@@ -388,8 +390,8 @@ static rq_status scan_run(const rq_op_args *a)
             continue;
         int k = i - n_state;
         if (k >= 0) {
-            s = stack_join(a, &stacks[k], a->out[i], entry(a->node, "scan_output_axes", k, 0),
-                           entry(a->node, "scan_output_directions", k, 0) == 1, body_output(body, i));
+            s = stack_join(a, &stacks[k], a->out[i], entry(a->node, RQ_WORD_scan_output_axes, k, 0),
+                           entry(a->node, RQ_WORD_scan_output_directions, k, 0) == 1, body_output(body, i));
         } else {
             *a->out[i] = feed[i];
             feed[i] = (rq_tensor) { 0 };
@@ -494,8 +496,8 @@ static rq_status scan_item(const rq_op_args *a, int n_state, int64_t b, int64_t 
 
 static rq_status scan_8(const rq_op_args *a)
 {
-    const int n_state = a->n_in - 1 - (int)rq_attr_int(a->node, "num_scan_inputs", 0);
-    const rq_graph *body = rq_attr_graph(a->node, "body");
+    const int n_state = a->n_in - 1 - (int)rq_attr_int(a->node, RQ_WORD_num_scan_inputs, 0);
+    const rq_graph *body = rq_attr_graph(a->node, RQ_WORD_body);
     const size_t n_in = (size_t)a->n_in, n_out = (size_t)a->n_out;
     int64_t batch, steps;
     RQ_TRY(batch_sizes(a, n_state, &batch, &steps));

@@ -9,11 +9,12 @@
 #include "ops/half.h"
 #include "ops/int_ops.h"
 #include "ops/int_pick.h"
+#include "ops/rows.h"
 #include "ops/window.h"
 
 static bool is_transposed(const rq_node *n)
 {
-    return strcmp(n->op, "ConvTranspose") == 0;
+    return n->row == &rq_op_conv_transpose;
 }
 
 static rq_status conv_infer(const rq_infer *a)
@@ -94,26 +95,27 @@ typedef struct conv_state {
 static rq_status read_activation(const rq_op_args *a, conv_state *s)
 {
     static const struct {
-        const char *name;
+        rq_word name;
         rq_map_id f;
         float p, q;
     } known[] = {
-        { "Relu", RQ_MAP_RELU, 0, 0 },
-        { "Tanh", RQ_MAP_TANH, 0, 0 },
-        { "Sigmoid", RQ_MAP_SIGMOID, 0, 0 },
-        { "LeakyRelu", RQ_MAP_LEAKY_RELU, 0.01f, 0 },
-        { "Clip", RQ_MAP_CLIP, 0, 0 },
-        { "HardSigmoid", RQ_MAP_HARD_SIGMOID, 0.2f, 0.5f },
-        { "HardSwish", RQ_MAP_HARD_SWISH, 0, 0 },
+        { RQ_WORD_Relu, RQ_MAP_RELU, 0, 0 },
+        { RQ_WORD_Tanh, RQ_MAP_TANH, 0, 0 },
+        { RQ_WORD_Sigmoid, RQ_MAP_SIGMOID, 0, 0 },
+        { RQ_WORD_LeakyRelu, RQ_MAP_LEAKY_RELU, 0.01f, 0 },
+        { RQ_WORD_Clip, RQ_MAP_CLIP, 0, 0 },
+        { RQ_WORD_HardSigmoid, RQ_MAP_HARD_SIGMOID, 0.2f, 0.5f },
+        { RQ_WORD_HardSwish, RQ_MAP_HARD_SWISH, 0, 0 },
     };
-    const char *name = rq_attr_string(a->node, "activation", "");
-    if (!*name || strcmp(a->node->op, "FusedConv") != 0)
+    const char *name = rq_attr_string(a->node, RQ_WORD_activation, "");
+    const rq_word word = rq_attr_word(a->node, RQ_WORD_activation, RQ_WORD_NONE);
+    if (!*name || a->node->row != &rq_op_ms_fused_conv)
         return RQ_OK;
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        if (strcmp(known[i].name, name) != 0)
+        if (known[i].name != word)
             continue;
         int n;
-        const float *params = rq_attr_floats(a->node, "activation_params", &n);
+        const float *params = rq_attr_floats(a->node, RQ_WORD_activation_params, &n);
         s->active = true;
         s->f = known[i].f;
         s->p = n > 0 ? params[0] : known[i].p;
@@ -242,7 +244,7 @@ static int conv_weight_axis(const rq_node *n, const rq_shape *w)
 {
     if (!is_transposed(n))
         return 0;
-    return rq_attr_int(n, "group", 1) == 1 ? 1 : RQ_PER_TENSOR;
+    return rq_attr_int(n, RQ_WORD_group, 1) == 1 ? 1 : RQ_PER_TENSOR;
 }
 
 static rq_status conv_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)

@@ -6,6 +6,7 @@
 #include "ops/grad.h"
 #include "ops/half.h"
 #include "ops/int_ops.h"
+#include "ops/rows.h"
 
 static rq_status cumsum_infer(const rq_infer *a)
 {
@@ -38,9 +39,9 @@ static rq_status cumulate(const rq_op_args *a, rq_tensor *y, const rq_tensor *x,
     const rq_eltwise_int *ints = rq_eltwise_ints(x->dtype);
     if (x->dtype != RQ_DTYPE_F32 && x->dtype != RQ_DTYPE_F64 && !ints)
         return rq_op_no_form(a, x->dtype);
-    const bool product = strcmp(a->node->op, "CumProd") == 0;
+    const bool product = a->node->row == &rq_op_cumprod;
     const rq_zip_id zip = product ? RQ_ZIP_MUL : RQ_ZIP_ADD;
-    const bool exclusive = rq_attr_int(a->node, "exclusive", 0) != 0;
+    const bool exclusive = rq_attr_int(a->node, RQ_WORD_exclusive, 0) != 0;
     const int64_t n = x->shape.dim[axis], inner = rq_shape_span(&x->shape, axis + 1, x->shape.rank);
     const int64_t outer = rq_shape_span(&x->shape, 0, axis);
     const size_t row = (size_t)inner * (size_t)rq_dtype_bits(x->dtype) / 8;
@@ -66,7 +67,7 @@ static rq_status cumulate(const rq_op_args *a, rq_tensor *y, const rq_tensor *x,
 
 static rq_status cumsum_wide(const rq_op_args *a)
 {
-    return cumulate(a, a->out[0], a->in[0], rq_attr_int(a->node, "reverse", 0) != 0);
+    return cumulate(a, a->out[0], a->in[0], rq_attr_int(a->node, RQ_WORD_reverse, 0) != 0);
 }
 
 static rq_status cumsum_forward(const rq_op_args *a)
@@ -79,7 +80,7 @@ static rq_status cumsum_backward(const rq_op_args *a)
 {
     if (!rq_grad_in(a, 0) || !rq_grad_out(a, 0))
         return rq_grad_none(a);
-    return cumulate(a, rq_grad_in(a, 0), rq_grad_out(a, 0), rq_attr_int(a->node, "reverse", 0) == 0);
+    return cumulate(a, rq_grad_in(a, 0), rq_grad_out(a, 0), rq_attr_int(a->node, RQ_WORD_reverse, 0) == 0);
 }
 
 static bool cumsum_accepts_int(const rq_op_args *a, const char **why)
@@ -98,7 +99,8 @@ static rq_status cumsum_forward_int(const rq_op_args *a)
     const int axis = rq_infer_axis(rq_tensor_get_int(a->in[1], 0), x->shape.rank);
     if (rq_tensor_count(a->in[1]) != 1 || axis < 0)
         return rq_op_fail(a, RQ_BAD_SHAPE, "its axis is not one of the input's %d", x->shape.rank);
-    const bool exclusive = rq_attr_int(a->node, "exclusive", 0) != 0, reverse = rq_attr_int(a->node, "reverse", 0) != 0;
+    const bool exclusive = rq_attr_int(a->node, RQ_WORD_exclusive, 0) != 0,
+               reverse = rq_attr_int(a->node, RQ_WORD_reverse, 0) != 0;
     const int64_t n = x->shape.dim[axis], inner = rq_shape_span(&x->shape, axis + 1, x->shape.rank);
     int32_t lo, hi;
     rq_qparams_limits(yq, &lo, &hi);

@@ -31,7 +31,7 @@ static rq_status deform_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[X]->shape, *w = &a->in[W]->shape;
     const rq_tensor *bias = rq_op_input(a->in, a->n_in, BIAS);
-    const int64_t moved = rq_attr_int(a->node, "offset_group", 1);
+    const int64_t moved = rq_attr_int(a->node, RQ_WORD_offset_group, 1);
     rq_window g;
     int64_t group;
     a->out_dtype[0] = a->in[X]->dtype;
@@ -118,7 +118,7 @@ static rq_status deform_wide(const rq_op_args *a)
     const int64_t k = w->dim[1] * taps;
     if (rq_tensor_count(a->out[0]) == 0)
         return RQ_OK;
-    deform_job j = { .a = a, .g = &g, .moved = rq_attr_int(a->node, "offset_group", 1), .columns = a->scratch };
+    deform_job j = { .a = a, .g = &g, .moved = rq_attr_int(a->node, RQ_WORD_offset_group, 1), .columns = a->scratch };
     for (int64_t b = 0; b < x->dim[0]; b++) {
         j.image = b;
         rq_threads_for(a->threads, x->dim[1] * taps, deform_row, &j);

@@ -1,13 +1,13 @@
 /* ops/det.c — Det, and Inverse of com.microsoft: matrices [..., n, n] by elimination with the largest pivot, in double. */
 #include <math.h>
-#include <string.h>
 
 #include "ops/elements.h"
+#include "ops/rows.h"
 
 static rq_status det_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape;
-    const bool inverse = strcmp(a->node->op, "Inverse") == 0;
+    const bool inverse = a->node->row == &rq_op_ms_inverse;
     RQ_TRY(rq_infer_same(a));
     if (x->rank < 0)
         return RQ_OK;
@@ -62,7 +62,7 @@ static double eliminate(double *m, int64_t n, int64_t width, bool whole)
 static rq_status det_forward(const rq_op_args *a)
 {
     const rq_shape *x = &a->in[0]->shape;
-    const bool inverse = strcmp(a->node->op, "Inverse") == 0;
+    const bool inverse = a->node->row == &rq_op_ms_inverse;
     const int64_t n = x->dim[x->rank - 1], count = rq_shape_span(x, 0, x->rank - 2), width = inverse ? 2 * n : n;
     if (!rq_dtype_is_float(a->in[0]->dtype))
         return rq_op_no_form(a, a->in[0]->dtype);

@@ -17,7 +17,7 @@ static double ratio_of(const rq_op_args *a)
 {
     const rq_tensor *ratio = rq_op_input(a->in, a->n_in, 1);
     return ratio && rq_tensor_count(ratio) == 1 ? rq_tensor_get(ratio, 0)
-                                                : (double)rq_attr_float(a->node, "ratio", 0.5f);
+                                                : (double)rq_attr_float(a->node, RQ_WORD_ratio, 0.5f);
 }
 
 /* ---- as it is run ---- */
@@ -30,7 +30,7 @@ static rq_status draw_by_seed(const rq_op_args *a, double ratio)
     if (!rq_dtype_is_float(x->dtype) || !(ratio >= 0 && ratio < 1))
         return rq_op_fail(a, RQ_UNSUPPORTED, "training with ratio %g on elements of type %s", ratio,
                           rq_dtype_name(x->dtype));
-    rq_rng_seed(&rng, (uint64_t)rq_attr_int(a->node, "seed", 0));
+    rq_rng_seed(&rng, (uint64_t)rq_attr_int(a->node, RQ_WORD_seed, 0));
     for (int64_t i = 0, n = rq_tensor_count(x); i < n; i++) {
         const bool keep = rq_rng_f32(&rng) >= ratio;
         rq_tensor_set(a->out[0], i, keep ? rq_tensor_get(x, i) / (1 - ratio) : 0);

@@ -184,26 +184,26 @@ rq_status rq_edit_set_tensor(rq_graph *g, int node, const char *name, const rq_t
 int64_t rq_edit_int(const rq_graph *g, int node, const char *name, int64_t fallback)
 {
     const rq_node *n = node_of(g, node);
-    return n ? rq_attr_int(n, name, fallback) : fallback;
+    return n ? rq_attr_as_int(rq_attr_named(n, name), fallback) : fallback;
 }
 
 float rq_edit_float(const rq_graph *g, int node, const char *name, float fallback)
 {
     const rq_node *n = node_of(g, node);
-    return n ? rq_attr_float(n, name, fallback) : fallback;
+    return n ? rq_attr_as_float(rq_attr_named(n, name), fallback) : fallback;
 }
 
 const char *rq_edit_string(const rq_graph *g, int node, const char *name, const char *fallback)
 {
     const rq_node *n = node_of(g, node);
-    return n ? rq_attr_string(n, name, fallback) : fallback;
+    return n ? rq_attr_as_string(rq_attr_named(n, name), fallback) : fallback;
 }
 
 const int64_t *rq_edit_ints(const rq_graph *g, int node, const char *name, int *count)
 {
     const rq_node *n = node_of(g, node);
     *count = 0;
-    return n ? rq_attr_ints(n, name, count) : NULL;
+    return n ? rq_attr_as_ints(rq_attr_named(n, name), count) : NULL;
 }
 
 /* ---- looking ---- */

@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "base/mem.h"
 #include "kernels/gemm_f32.h"
 #include "ops/einsum.h"
 #include "ops/elements.h"
@@ -77,7 +78,7 @@ static bool implicit_output(equation *e, const char *text, int dots)
 /* Labels and sizes; RQ_NOT_FOUND: a rank is not known. */
 static rq_status read_equation(const rq_infer *a, equation *e)
 {
-    const char *text = rq_attr_string(a->node, "equation", ""), *arrow = strstr(text, "->"), *p = text;
+    const char *text = rq_attr_string(a->node, RQ_WORD_equation, ""), *arrow = strstr(text, "->"), *p = text;
     const char *end = arrow ? arrow : text + strlen(text);
     int dots = 0;
     memset(e, 0, sizeof *e);
@@ -145,12 +146,36 @@ static rq_status einsum_infer(const rq_infer *a)
     return RQ_OK;
 }
 
+/* Read when the row prepares; shapes alone are known before. */
 static rq_status run_equation(const rq_op_args *a, equation *e)
 {
+    if (a->state) {
+        *e = *(const equation *)a->state;
+        return RQ_OK;
+    }
     rq_infer as_infer = {
         .graph = a->graph, .node = a->node, .opset = a->opset, .in = a->in, .n_in = a->n_in, .err = a->err
     };
     return read_equation(&as_infer, e);
+}
+
+static rq_status einsum_prepare(const rq_op_args *a, void **state)
+{
+    equation *e = rq_mem_zalloc(1, sizeof *e);
+    if (!e)
+        return RQ_NO_MEMORY;
+    const rq_status s = run_equation(a, e);
+    if (s) {
+        rq_mem_free(e);
+        return s;
+    }
+    *state = e;
+    return RQ_OK;
+}
+
+static void einsum_release(void *state)
+{
+    rq_mem_free(state);
 }
 
 /* ---- as matrix products ---- */
@@ -441,6 +466,8 @@ const rq_op rq_op_einsum = {
     .place = RQ_PLACE_FLOAT,
     .infer = einsum_infer,
     .forward = einsum_forward,
+    .prepare = einsum_prepare,
+    .release = einsum_release,
     .backward = einsum_backward,
     .saves = UINT32_C(0xffff), /* every operand */
     .parameters = UINT32_C(0xffff),

@@ -9,6 +9,7 @@
 #include "ops/half.h"
 #include "ops/int_ops.h"
 #include "ops/last.h"
+#include "ops/rows.h"
 
 /* ---- any type ---- */
 
@@ -110,23 +111,6 @@ rq_status rq_eltwise_zip(const rq_op_args *a, rq_tensor *y, const rq_tensor *u, 
 
 /* ---- operators ---- */
 
-static const struct binary {
-    const char *op;
-    rq_zip_id f;
-} binaries[] = {
-    { "Add", RQ_ZIP_ADD }, { "Sub", RQ_ZIP_SUB },  { "Mul", RQ_ZIP_MUL },
-    { "Div", RQ_ZIP_DIV }, { "Min", RQ_ZIP_MIN },  { "Max", RQ_ZIP_MAX },
-    { "Sum", RQ_ZIP_ADD }, { "Mean", RQ_ZIP_ADD }, { "PRelu", RQ_ZIP_PRELU },
-};
-
-static rq_zip_id function_of(const rq_node *n)
-{
-    for (size_t i = 0; i < sizeof binaries / sizeof binaries[0]; i++)
-        if (strcmp(binaries[i].op, n->op) == 0)
-            return binaries[i].f;
-    return RQ_ZIP_ADD; /* not reached: every row below is listed */
-}
-
 static rq_status same_types_infer(const rq_infer *a)
 {
     for (int i = 1; i < a->n_in; i++)
@@ -139,7 +123,7 @@ static rq_status same_types_infer(const rq_infer *a)
 
 static rq_status binary_wide(const rq_op_args *a)
 {
-    return rq_eltwise_zip(a, a->out[0], a->in[0], a->in[1], function_of(a->node));
+    return rq_eltwise_zip(a, a->out[0], a->in[0], a->in[1], (rq_zip_id)a->node->row->which);
 }
 
 static rq_status binary_forward(const rq_op_args *a)
@@ -151,7 +135,7 @@ static rq_status binary_forward(const rq_op_args *a)
 static rq_status variadic_wide(const rq_op_args *a)
 {
     rq_tensor *y = a->out[0];
-    const rq_zip_id f = function_of(a->node);
+    const rq_zip_id f = (rq_zip_id)a->node->row->which;
     if (a->n_in == 1)
         memcpy(y->data, a->in[0]->data, y->bytes);
     for (int i = 1; i < a->n_in; i++) {
@@ -160,7 +144,7 @@ static rq_status variadic_wide(const rq_op_args *a)
         else
             RQ_TRY(rq_eltwise_zip(a, y, a->in[0], a->in[1], f));
     }
-    if (strcmp(a->node->op, "Mean") == 0 && a->n_in > 1) {
+    if (a->node->row == &rq_op_mean && a->n_in > 1) {
         rq_shape one = { .rank = 0 };
         double count = 0;
         rq_tensor n = rq_tensor_view(y->dtype, &one, &count);
@@ -198,7 +182,7 @@ static rq_status prelu_infer(const rq_infer *a)
 
 static rq_status mod_wide(const rq_op_args *a)
 {
-    const bool fmod = rq_attr_int(a->node, "fmod", 0) != 0;
+    const bool fmod = rq_attr_int(a->node, RQ_WORD_fmod, 0) != 0;
     if (!fmod && a->opset < 28 && rq_dtype_is_float(a->in[0]->dtype))
         return rq_op_fail(a, RQ_BAD_DTYPE, "before opset 28, floats need attribute fmod = 1");
     return rq_eltwise_zip(a, a->out[0], a->in[0], a->in[1], fmod ? RQ_ZIP_FMOD : RQ_ZIP_MOD);
@@ -283,9 +267,10 @@ static rq_status pow_forward(const rq_op_args *a)
 
 /* ---- rows ---- */
 
-#define BINARY(id, op_name, where, accepts, prepare, run_int, ...)                                                     \
+#define BINARY(id, op_name, f, where, accepts, prepare, run_int, ...)                                                  \
     const rq_op rq_op_##id = { .name = op_name,                                                                        \
                                .domain = "",                                                                           \
+                               .which = f,                                                                             \
                                .since = 1,                                                                             \
                                .known = 25,                                                                            \
                                .min_in = 2,                                                                            \
@@ -306,19 +291,20 @@ static rq_status pow_forward(const rq_op_args *a)
 #define BOTH (RQ_OP_IN(0) | RQ_OP_IN(1))
 /* Sub and Div run on codes where a model has them so; the profile's runtime has no kernels (docs/onnx-facts.md 5.1), so
  * the quantizer leaves them in float. */
-BINARY(add, "Add", RQ_PLACE_OWN, rq_int_eltwise_accepts, rq_int_add_prepare, rq_int_add_forward,
+BINARY(add, "Add", RQ_ZIP_ADD, RQ_PLACE_OWN, rq_int_eltwise_accepts, rq_int_add_prepare, rq_int_add_forward,
        .backward = rq_eltwise_grad_add);
-BINARY(sub, "Sub", RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_int_zip_forward,
+BINARY(sub, "Sub", RQ_ZIP_SUB, RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_int_zip_forward,
        .backward = rq_eltwise_grad_sub);
-BINARY(mul, "Mul", RQ_PLACE_OWN, rq_int_eltwise_accepts, NULL, rq_int_mul_forward, .backward = rq_eltwise_grad_mul,
-       .saves = BOTH);
-BINARY(div, "Div", RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_int_zip_forward,
+BINARY(mul, "Mul", RQ_ZIP_MUL, RQ_PLACE_OWN, rq_int_eltwise_accepts, NULL, rq_int_mul_forward,
+       .backward = rq_eltwise_grad_mul, .saves = BOTH);
+BINARY(div, "Div", RQ_ZIP_DIV, RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_int_zip_forward,
        .backward = rq_eltwise_grad_div, .saves = BOTH);
 #undef BINARY
 
-#define VARIADIC(id, op_name, ...)                                                                                     \
+#define VARIADIC(id, op_name, f, ...)                                                                                  \
     const rq_op rq_op_##id = { .name = op_name,                                                                        \
                                .domain = "",                                                                           \
+                               .which = f,                                                                             \
                                .since = 1,                                                                             \
                                .known = 25,                                                                            \
                                .min_in = 1,                                                                            \
@@ -336,10 +322,10 @@ BINARY(div, "Div", RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_in
 #define EXTREME                                                                                                        \
     .backward = rq_eltwise_grad_extreme, .saves = (RQ_OP_OUT(0) - 1) | RQ_OP_OUT(0), /* all inputs */                  \
         .scratch_backward = rq_eltwise_grad_scratch_ties
-VARIADIC(min, "Min", ON_CODES, EXTREME);
-VARIADIC(max, "Max", ON_CODES, EXTREME);
-VARIADIC(sum, "Sum", ON_CODES, .backward = rq_eltwise_grad_add);
-VARIADIC(mean, "Mean", .backward = rq_eltwise_grad_mean);
+VARIADIC(min, "Min", RQ_ZIP_MIN, ON_CODES, EXTREME);
+VARIADIC(max, "Max", RQ_ZIP_MAX, ON_CODES, EXTREME);
+VARIADIC(sum, "Sum", RQ_ZIP_ADD, ON_CODES, .backward = rq_eltwise_grad_add);
+VARIADIC(mean, "Mean", RQ_ZIP_ADD, .backward = rq_eltwise_grad_mean);
 #undef EXTREME
 #undef ON_CODES
 #undef VARIADIC
@@ -388,6 +374,7 @@ const rq_op rq_op_mod = {
 const rq_op rq_op_prelu = {
     .name = "PRelu",
     .domain = "",
+    .which = RQ_ZIP_PRELU,
     .since = 1,
     .known = 25,
     .min_in = 2,

@@ -289,7 +289,7 @@ static void fmod_divisor(const rq_kernels *k, float *t, const float *dy, const f
 rq_status rq_eltwise_grad_mod(const rq_op_args *a)
 {
     const rq_tensor *dy = rq_grad_out(a, 0);
-    const bool fmod = rq_attr_int(a->node, "fmod", 0) != 0;
+    const bool fmod = rq_attr_int(a->node, RQ_WORD_fmod, 0) != 0;
     if (!dy)
         return rq_grad_none(a);
     RQ_TRY(rq_eltwise_grad_input(a, 1, dy, a->in[0], a->in[1], fmod ? fmod_divisor : mod_divisor));

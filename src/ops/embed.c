@@ -171,7 +171,7 @@ static rq_status embed_wide(const rq_op_args *a)
     embed_job j = { .a = a,
                     .rows = s->dim[1],
                     .hidden = s->dim[2],
-                    .epsilon = rq_attr_float(a->node, "epsilon", 1e-12f),
+                    .epsilon = rq_attr_float(a->node, RQ_WORD_epsilon, 1e-12f),
                     .sum = a->n_out > SUM && a->out[SUM] ? a->out[SUM]->f32 : a->out[Y]->f32 };
     if (a->n_out > MASK_INDEX && a->out[MASK_INDEX]) {
         const rq_tensor *mask = rq_op_input(a->in, a->n_in, MASK);

@@ -11,14 +11,14 @@
 
 static rq_fake_quantizer *object_of(const rq_op_args *a)
 {
-    const int64_t slot = rq_attr_int(a->node, "slot", -1);
+    const int64_t slot = rq_attr_int(a->node, RQ_WORD_slot, -1);
     return a->training && slot >= 0 && slot < a->training->n_fakes ? a->training->fakes[slot] : NULL;
 }
 
 static rq_status fake_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
     (void)opset;
-    if (rq_attr_int(n, "slot", -1) < 0)
+    if (rq_attr_int(n, RQ_WORD_slot, -1) < 0)
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "the attribute slot is missing or negative");
     return RQ_OK;
 }

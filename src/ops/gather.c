@@ -37,7 +37,7 @@ static rq_status gather_infer(const rq_infer *a)
 static rq_status gather_move(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0], *at = a->in[1];
-    int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), x->shape.rank);
+    int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), x->shape.rank);
     int64_t rows = rq_shape_span(&x->shape, 0, axis), n = x->shape.dim[axis], m = rq_tensor_count(at);
     size_t run = (size_t)rq_shape_span(&x->shape, axis + 1, x->shape.rank) * rq_moves_size(x->dtype);
     const char *src = x->data;
@@ -90,7 +90,7 @@ static rq_status gather_backward(const rq_op_args *a)
     if (!dx || !dy || !rq_tensor_count(dx))
         return rq_grad_none(a);
     const rq_shape *s = &dx->shape;
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), s->rank);
+    const int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), s->rank);
     strips j = {
         .at = at, .dx = dx->f32, .dy = dy->f32, .n = s->dim[axis], .run = rq_shape_span(s, axis + 1, s->rank)
     };
@@ -126,7 +126,7 @@ static rq_status gather_elements_infer(const rq_infer *a)
 static rq_status gather_elements_move(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0], *at = a->in[1];
-    int rank = x->shape.rank, axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), rank);
+    int rank = x->shape.rank, axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), rank);
     int64_t stride[RQ_MAX_RANK], n = x->shape.dim[axis], along;
     size_t elem = rq_moves_size(x->dtype);
     const char *src = x->data;
@@ -159,7 +159,7 @@ static rq_status gather_elements_backward(const rq_op_args *a)
     rq_grad_zero(dx);
     if (!dx || !dy)
         return RQ_OK;
-    const int rank = dx->shape.rank, axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), rank);
+    const int rank = dx->shape.rank, axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), rank);
     int64_t stride[RQ_MAX_RANK], n = dx->shape.dim[axis];
     odometer o;
     rq_moves_strides(&dx->shape, stride);
@@ -181,7 +181,7 @@ static rq_status gather_elements_backward(const rq_op_args *a)
 static rq_status gather_nd_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape, *at = &a->in[1]->shape;
-    int64_t batch = rq_attr_int(a->node, "batch_dims", 0);
+    int64_t batch = rq_attr_int(a->node, RQ_WORD_batch_dims, 0);
     rq_shape out = { 0 };
     a->out_dtype[0] = a->in[0]->dtype;
     RQ_TRY(check_index_type(a, 1));
@@ -213,7 +213,7 @@ static rq_status gather_nd_infer(const rq_infer *a)
 static rq_status gather_nd_move(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0], *at = a->in[1];
-    int batch = (int)rq_attr_int(a->node, "batch_dims", 0), bad = 0;
+    int batch = (int)rq_attr_int(a->node, RQ_WORD_batch_dims, 0), bad = 0;
     int64_t depth = at->shape.dim[at->shape.rank - 1], stride[RQ_MAX_RANK];
     int64_t batches = rq_shape_span(&x->shape, 0, batch);
     int64_t each = rq_shape_span(&at->shape, batch, at->shape.rank - 1);
@@ -248,7 +248,7 @@ static rq_status gather_nd_backward(const rq_op_args *a)
         return RQ_OK;
     const rq_shape *s = &dx->shape;
     int64_t stride[RQ_MAX_RANK];
-    int batch = (int)rq_attr_int(a->node, "batch_dims", 0), bad = 0;
+    int batch = (int)rq_attr_int(a->node, RQ_WORD_batch_dims, 0), bad = 0;
     const int64_t depth = at->shape.dim[at->shape.rank - 1], batches = rq_shape_span(s, 0, batch);
     const int64_t each = rq_shape_span(&at->shape, batch, at->shape.rank - 1), whole = rq_shape_span(s, batch, s->rank);
     const int64_t run = rq_shape_span(s, batch + (int)depth, s->rank);

@@ -18,9 +18,11 @@ typedef struct table {
 static rq_status table_of(const rq_infer *a, table *t)
 {
     const rq_tensor *x = a->in[DATA];
-    const int64_t bits = rq_attr_int(a->node, "bits", 4), gather = rq_attr_int(a->node, "gather_axis", 0),
-                  quantize = rq_attr_int(a->node, "quantize_axis", 1);
-    *t = (table) { .codes = *x, .block = rq_attr_int(a->node, "block_size", 128), .packed = x->dtype == RQ_DTYPE_U8 };
+    const int64_t bits = rq_attr_int(a->node, RQ_WORD_bits, 4), gather = rq_attr_int(a->node, RQ_WORD_gather_axis, 0),
+                  quantize = rq_attr_int(a->node, RQ_WORD_quantize_axis, 1);
+    *t = (table) { .codes = *x,
+                   .block = rq_attr_int(a->node, RQ_WORD_block_size, 128),
+                   .packed = x->dtype == RQ_DTYPE_U8 };
     if (t->block < 16 || t->block & (t->block - 1))
         return rq_infer_fail(a, RQ_BAD_GRAPH, "block_size is %lld, expected a power of two from 16 on",
                              (long long)t->block);

@@ -42,7 +42,7 @@ static inline rq_status check_index_type(const rq_infer *a, int i)
 /* The axis attribute against the rank of input 0. */
 static inline rq_status check_axis(const rq_infer *a, int *axis)
 {
-    int64_t v = rq_attr_int(a->node, "axis", 0);
+    int64_t v = rq_attr_int(a->node, RQ_WORD_axis, 0);
     *axis = rq_infer_axis(v, a->in[0]->shape.rank);
     if (*axis < 0)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %lld of a tensor with %d axes", (long long)v, a->in[0]->shape.rank);

@@ -102,8 +102,8 @@ static rq_status start(walk *w)
 static void feed_body(const rq_infer *a, rq_graph *body)
 {
     const char *op = a->node->row->name;
-    int n_scan = (int)rq_attr_int(a->node, "num_scan_inputs", 0), n_axes = 0;
-    const int64_t *axes = rq_attr_ints(a->node, "scan_input_axes", &n_axes);
+    int n_scan = (int)rq_attr_int(a->node, RQ_WORD_num_scan_inputs, 0), n_axes = 0;
+    const int64_t *axes = rq_attr_ints(a->node, RQ_WORD_scan_input_axes, &n_axes);
     for (int i = 0; i < body->n_inputs; i++) {
         rq_value *v = &body->values[body->inputs[i]];
         const rq_tensor *from = i < a->n_in ? a->in[i] : NULL;

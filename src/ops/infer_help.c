@@ -139,9 +139,10 @@ bool rq_infer_broadcast_shapes(const rq_shape *a, const rq_shape *b, rq_shape *o
 static rq_shape aligned(const rq_infer *a, const rq_shape *b)
 {
     rq_shape s = *b;
-    if (!a->node->n_attr || !rq_attr_int(a->node, "broadcast", 0) || !rq_attr_find(a->node, "axis"))
+    if (!a->node->n_attr || !rq_attr_int(a->node, RQ_WORD_broadcast, 0) || !rq_attr_find(a->node, RQ_WORD_axis))
         return s;
-    const int rank = a->in[0]->shape.rank, axis = rank < 0 ? -1 : rq_infer_axis(rq_attr_int(a->node, "axis", 0), rank);
+    const int rank = a->in[0]->shape.rank,
+              axis = rank < 0 ? -1 : rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), rank);
     if (axis >= 0 && s.rank >= 0)
         while (axis + s.rank < rank)
             s.dim[s.rank++] = 1;

@@ -10,6 +10,7 @@
 #include "ops/int_blocks.h"
 #include "ops/int_ops.h"
 #include "ops/int_pick.h"
+#include "ops/rows.h"
 #include "ops/window.h"
 
 enum { STRIP = 512 }; /* pixels at a time */
@@ -85,19 +86,19 @@ static rq_status read_bias(const rq_op_args *a, int64_t n, float **out)
 
 /* ---- from sums to y ---- */
 
+static bool is_gemm(const rq_node *n)
+{
+    return n->row == &rq_op_gemm;
+}
+
 static float x_scale(const rq_op_args *a)
 {
-    return a->in_q[0]->scale[0] * (strcmp(a->node->op, "Gemm") ? 1 : rq_attr_float(a->node, "alpha", 1));
+    return a->in_q[0]->scale[0] * (is_gemm(a->node) ? rq_attr_float(a->node, RQ_WORD_alpha, 1) : 1);
 }
 
 /* ---- MatMul, Gemm ---- */
 
-static bool is_gemm(const rq_node *n)
-{
-    return strcmp(n->op, "Gemm") == 0;
-}
-
-static bool is_trans(const rq_node *n, const char *name)
+static bool is_trans(const rq_node *n, rq_word name)
 {
     return is_gemm(n) && rq_attr_int(n, name, 0);
 }
@@ -107,12 +108,13 @@ static bool matmul_accepts(const rq_op_args *a, const char **why)
     const rq_shape *w = &a->in[1]->shape;
     if (!takes(a, why))
         return false;
-    const bool tb = is_trans(a->node, "transB");
+    const bool tb = is_trans(a->node, RQ_WORD_transB);
     *why = "blocks run along another axis than the sums";
     if (w->rank != 2 || a->in_q[1]->axis != tb)
         return false;
     *why = "the first operand is transposed, or the bias scaled";
-    if (is_trans(a->node, "transA") || (is_gemm(a->node) && a->n_in > 2 && rq_attr_float(a->node, "beta", 1) != 1))
+    if (is_trans(a->node, RQ_WORD_transA) ||
+        (is_gemm(a->node) && a->n_in > 2 && rq_attr_float(a->node, RQ_WORD_beta, 1) != 1))
         return false;
     return rq_int_takes_bias(a, w->dim[!tb], why);
 }
@@ -154,7 +156,7 @@ static rq_status start(blocked_state **out, int64_t group)
 static rq_status matmul_prepare(const rq_op_args *a, void **state)
 {
     const rq_tensor *w = a->in[1];
-    const bool trans = is_trans(a->node, "transB");
+    const bool trans = is_trans(a->node, RQ_WORD_transB);
     const int64_t depth = w->shape.dim[trans], columns = w->shape.dim[!trans];
     rq_tensor bytes = { 0 };
     blocked_state *s;

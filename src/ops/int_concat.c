@@ -63,7 +63,7 @@ rq_status rq_int_concat_forward(const rq_op_args *a)
 {
     enum { BYTES = 1 << 15 }; /* of an item, about */
     const rq_shape y = rq_last_shape(a->last, &a->out[0]->shape);
-    const int axis = rq_last_axis(a->last, rq_infer_axis(rq_attr_int(a->node, "axis", 1), y.rank), y.rank);
+    const int axis = rq_last_axis(a->last, rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 1), y.rank), y.rank);
     part p = {
         .k = a->k, .outer = rq_shape_span(&y, 0, axis), .row = rq_shape_span(&y, axis, y.rank), .to = a->out[0]->u8
     };

@@ -45,7 +45,7 @@ static int64_t phase_count(const rq_window *w, int i)
 
 bool rq_int_deconv_accepts(const rq_op_args *a, const char **why)
 {
-    const int64_t group = rq_attr_int(a->node, "group", 1);
+    const int64_t group = rq_attr_int(a->node, RQ_WORD_group, 1);
     *why = "nothing to add";
     if (!rq_tensor_count(a->in[0]) || !rq_tensor_count(a->in[1]) ||
         !rq_int_is_conv(a, 1, a->in[1]->shape.dim[1] * group, why))

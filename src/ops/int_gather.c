@@ -60,7 +60,7 @@ static void fetch_row(void *arg, int64_t item)
 rq_status rq_int_gather_forward(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0], *at = a->in[1];
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), x->shape.rank);
+    const int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), x->shape.rank);
     const rows r = { a, x->shape.dim[axis], rq_tensor_count(at), rq_shape_span(&x->shape, axis + 1, x->shape.rank) };
     for (int64_t i = 0; i < r.m; i++) {
         const int64_t v = rq_tensor_get_int(at, i);

@@ -73,7 +73,7 @@ static void matmul_product(const rq_op_args *a, product *p)
 static void gemm_product(const rq_op_args *a, product *p)
 {
     const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
-    const bool ta = rq_attr_int(a->node, "transA", 0) != 0, tb = rq_attr_int(a->node, "transB", 0) != 0;
+    const bool ta = rq_attr_int(a->node, RQ_WORD_transA, 0) != 0, tb = rq_attr_int(a->node, RQ_WORD_transB, 0) != 0;
     *p = (product) {
         .batches = 1, .n_a = 1, .n_b = 1, .rows = x->dim[ta], .depth = x->dim[!ta], .columns = w->dim[!tb]
     };
@@ -127,7 +127,7 @@ bool rq_int_gemm_accepts(const rq_op_args *a, const char **why)
 {
     const rq_tensor *c = a->n_in > 2 ? a->in[2] : NULL;
     *why = "beta is not 1";
-    if (c && rq_attr_float(a->node, "beta", 1) != 1)
+    if (c && rq_attr_float(a->node, RQ_WORD_beta, 1) != 1)
         return false;
     *why = "float bias is not constant";
     if (c && !c->data && c->dtype == RQ_DTYPE_F32)
@@ -138,10 +138,11 @@ bool rq_int_gemm_accepts(const rq_op_args *a, const char **why)
     *why = "bias is neither float nor of 32 bits";
     if (c && c->dtype != RQ_DTYPE_F32 && c->dtype != RQ_DTYPE_S32)
         return false;
-    if (!accepts(a, rq_attr_int(a->node, "transB", 0) ? 0 : 1, why))
+    if (!accepts(a, rq_attr_int(a->node, RQ_WORD_transB, 0) ? 0 : 1, why))
         return false;
     *why = "bias has a scale of its own";
-    return !c || !a->in_q[2] || rq_int_is_bias(a->in_q[2], a->in_q[0], a->in_q[1], rq_attr_float(a->node, "alpha", 1));
+    return !c || !a->in_q[2] ||
+           rq_int_is_bias(a->in_q[2], a->in_q[0], a->in_q[1], rq_attr_float(a->node, RQ_WORD_alpha, 1));
 }
 
 /* ---- preparing ---- */
@@ -240,7 +241,7 @@ rq_status rq_int_gemm_prepare(const rq_op_args *a, void **state)
 {
     product p;
     gemm_product(a, &p);
-    return prepare(a, &p, rq_attr_float(a->node, "alpha", 1), a->n_in > 2 ? a->in[2] : NULL, state);
+    return prepare(a, &p, rq_attr_float(a->node, RQ_WORD_alpha, 1), a->n_in > 2 ? a->in[2] : NULL, state);
 }
 
 /* ---- running ---- */

@@ -193,7 +193,7 @@ bool rq_int_batch_accepts(const rq_op_args *a, const char **why)
     if (!a->in_q[0] || !rq_int_is_activation(a->in_q[0], why))
         return false;
     *why = "it is trained";
-    if (rq_attr_int(a->node, "training_mode", 0) || a->n_out > 1)
+    if (rq_attr_int(a->node, RQ_WORD_training_mode, 0) || a->n_out > 1)
         return false;
     *why = "its parameters are not constants of f32";
     for (int i = 1; i < 5; i++)
@@ -206,7 +206,7 @@ rq_status rq_int_batch_prepare(const rq_op_args *a, void **state)
 {
     const rq_shape *s = &a->in[0]->shape;
     const int64_t channels = s->rank > 1 ? s->dim[1] : 1;
-    const float epsilon = rq_attr_float(a->node, "epsilon", 1e-5f);
+    const float epsilon = rq_attr_float(a->node, RQ_WORD_epsilon, 1e-5f);
     uint8_t(*table)[256] = rq_mem_alloc((size_t)channels + 1, sizeof *table), all[256];
     float real[256], v[256];
     if (!table)

@@ -115,7 +115,7 @@ static rq_status run_last(const rq_op_args *a, const rq_pool8_mean *mean)
     const rq_shape *x = &a->in[0]->shape;
     last_job j = { .k = a->k, .channels = x->dim[1], .x = a->in[0]->u8, .y = a->out[0]->u8, .mean = mean };
     j.ld = rq_int_last_ld(a);
-    j.include_pad = mean && rq_attr_int(a->node, "count_include_pad", 0) != 0;
+    j.include_pad = mean && rq_attr_int(a->node, RQ_WORD_count_include_pad, 0) != 0;
     RQ_TRY(rq_window_pool(&j.w, a->node, x, a->err));
     const int64_t work = rq_tensor_count(a->out[0]) * rq_window_span(j.w.kernel);
     rq_threads_for(work < FEW ? NULL : a->threads, x->dim[0] * j.w.out[0] * j.w.out[1], last_row, &j);
@@ -237,7 +237,7 @@ rq_status rq_int_average_pool_forward(const rq_op_args *a)
 {
     const rq_shape *x = &a->in[0]->shape;
     const rq_qparams *q = a->in_q[0];
-    pool_args p = { .a = a, .include_pad = rq_attr_int(a->node, "count_include_pad", 0) != 0 };
+    pool_args p = { .a = a, .include_pad = rq_attr_int(a->node, RQ_WORD_count_include_pad, 0) != 0 };
     if (a->k->spec)
         return rq_int_table_literally(a);
     if (a->last) {

@@ -1,33 +1,33 @@
 /* ops/int_weight_only.c — MatMul and Gemm of floats by a large constant weight that is codes: the weight stays in its
  * codes, of 2 to 16 bits, and becomes floats a panel of columns at a time inside the product (weight_only.h). Values are
  * those of DequantizeLinear. Smaller weights, and those of Conv, are dequantized once when the plan is made. */
-#include <string.h>
 
 #include "kernels/quantize.h"
 #include "ops/int_pick.h"
+#include "ops/rows.h"
 #include "ops/weight_only.h"
 
 enum { LARGE = 1 << 18 }; /* elements from which a float copy is not made */
 
-static bool is_trans(const rq_node *n, const char *name)
+static bool is_trans(const rq_node *n, rq_word name)
 {
-    return strcmp(n->op, "Gemm") == 0 && rq_attr_int(n, name, 0);
+    return n->row == &rq_op_gemm && rq_attr_int(n, name, 0);
 }
 
 static bool only_accepts(const rq_op_args *a, const char **why)
 {
     const rq_qparams *q = a->in_q[1];
     const rq_tensor *w = a->in[1], *c = a->n_in > 2 ? a->in[2] : NULL;
-    const bool gemm = strcmp(a->node->op, "Gemm") == 0;
+    const bool gemm = a->node->row == &rq_op_gemm;
     *why = "input is not quantized";
     if (a->in_q[0] || !q || !w->data || a->out_q[0] || rq_tensor_count(w) < LARGE)
         return false;
     if (a->in[0]->dtype != RQ_DTYPE_F32 || w->shape.rank != 2 || rq_dtype_bits(q->dtype) > 16)
         return false;
-    if (gemm && (is_trans(a->node, "transA") || rq_attr_float(a->node, "alpha", 1) != 1))
+    if (gemm && (is_trans(a->node, RQ_WORD_transA) || rq_attr_float(a->node, RQ_WORD_alpha, 1) != 1))
         return false;
-    return !c || (!a->in_q[2] && c->dtype == RQ_DTYPE_F32 && rq_attr_float(a->node, "beta", 1) == 1 &&
-                  c->shape.rank >= 1 && rq_tensor_count(c) == w->shape.dim[!is_trans(a->node, "transB")] &&
+    return !c || (!a->in_q[2] && c->dtype == RQ_DTYPE_F32 && rq_attr_float(a->node, RQ_WORD_beta, 1) == 1 &&
+                  c->shape.rank >= 1 && rq_tensor_count(c) == w->shape.dim[!is_trans(a->node, RQ_WORD_transB)] &&
                   c->shape.dim[c->shape.rank - 1] == rq_tensor_count(c));
 }
 
@@ -93,14 +93,14 @@ static rq_status only_prepare(const rq_op_args *a, void **state)
 
 static size_t only_scratch(const rq_op_args *a)
 {
-    const bool trans = is_trans(a->node, "transB");
+    const bool trans = is_trans(a->node, RQ_WORD_transB);
     return rq_weight_only_scratch(a->in[1]->shape.dim[trans], a->in[1]->shape.dim[!trans],
                                   rq_threads_count(a->threads));
 }
 
 static rq_status only_forward(const rq_op_args *a)
 {
-    const bool trans = is_trans(a->node, "transB");
+    const bool trans = is_trans(a->node, RQ_WORD_transB);
     const decoder d = { a->in[1], a->in_q[1], trans };
     const rq_weight_only p = { .k = a->k,
                                .rows = rq_shape_span(&a->in[0]->shape, 0, a->in[0]->shape.rank - 1),

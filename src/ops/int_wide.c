@@ -47,7 +47,7 @@ static bool is_conv(rq_int_product p)
 
 static float alpha_of(rq_int_product p, const rq_op_args *a)
 {
-    return p == RQ_INT_GEMM ? rq_attr_float(a->node, "alpha", 1) : 1;
+    return p == RQ_INT_GEMM ? rq_attr_float(a->node, RQ_WORD_alpha, 1) : 1;
 }
 
 static int64_t depth_of(rq_int_product p, const rq_op_args *a)
@@ -58,7 +58,7 @@ static int64_t depth_of(rq_int_product p, const rq_op_args *a)
     if (p == RQ_INT_DECONV)
         return w->dim[0] * rq_shape_span(w, 2, w->rank);
     if (p == RQ_INT_GEMM)
-        return x->dim[!rq_attr_int(a->node, "transA", 0)];
+        return x->dim[!rq_attr_int(a->node, RQ_WORD_transA, 0)];
     return x->dim[x->rank - 1];
 }
 
@@ -132,7 +132,7 @@ static bool accepts(rq_int_product p, const rq_op_args *a, const char **why)
     if (!y && a->out[0]->dtype != RQ_DTYPE_F32)
         return false;
     *why = "beta is not 1";
-    if (p == RQ_INT_GEMM && a->n_in > 2 && a->in[2] && rq_attr_float(a->node, "beta", 1) != 1)
+    if (p == RQ_INT_GEMM && a->n_in > 2 && a->in[2] && rq_attr_float(a->node, RQ_WORD_beta, 1) != 1)
         return false;
     return rq_int_takes_bias(a, channels_of(p, a), why);
 }

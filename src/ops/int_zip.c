@@ -7,8 +7,6 @@
 #include "ops/int_ops.h"
 #include "ops/last.h"
 
-#include <string.h>
-
 enum { TILE = 256 };
 
 typedef struct job {
@@ -50,21 +48,6 @@ rq_status rq_int_zip_run(const rq_op_args *a, rq_zip_id f)
     rq_int_zip_plan(&p, a);
     rq_bcast_for(&p, a->threads, row, &j);
     return RQ_OK;
-}
-
-static rq_zip_id function_of(const rq_node *n)
-{
-    static const struct {
-        const char *op;
-        rq_zip_id f;
-    } known[] = {
-        { "Add", RQ_ZIP_ADD }, { "Sum", RQ_ZIP_ADD }, { "Sub", RQ_ZIP_SUB }, { "Mul", RQ_ZIP_MUL },
-        { "Div", RQ_ZIP_DIV }, { "Min", RQ_ZIP_MIN }, { "Max", RQ_ZIP_MAX }, { "PRelu", RQ_ZIP_PRELU },
-    };
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
-        if (strcmp(known[i].op, n->op) == 0)
-            return known[i].f;
-    return RQ_ZIP_ADD; /* not reached: the rows that come here are listed */
 }
 
 bool rq_int_zip_accepts(const rq_op_args *a, const char **why)
@@ -120,7 +103,7 @@ rq_status rq_int_zip_prepare(const rq_op_args *a, void **state)
     rq_op_args b = *a;
     b.in = in;
     b.out = (rq_tensor *[]) { &made };
-    job j = { .a = &b, .f = a->k->zip[function_of(a->node)] };
+    job j = { .a = &b, .f = a->k->zip[(rq_zip_id)a->node->row->which] };
     row(&j, 0, 0, x == 0, 0, x == 1, 256);
     *state = s;
     return RQ_OK;
@@ -141,7 +124,7 @@ static void look_up(void *arg, int64_t from, int64_t n)
 rq_status rq_int_zip_forward(const rq_op_args *a)
 {
     if (!a->state)
-        return rq_int_zip_run(a, function_of(a->node));
+        return rq_int_zip_run(a, (rq_zip_id)a->node->row->which);
     rq_bcast_spans(a->threads, rq_tensor_count(a->out[0]), RQ_BCAST_PIECE, look_up, (void *)a);
     return RQ_OK;
 }

@@ -133,7 +133,7 @@ static rq_status mul_check(const rq_graph *g, const rq_node *n, int64_t opset, r
 static rq_status axes_of(const rq_infer *a, bool gone[RQ_MAX_RANK])
 {
     int n;
-    const int64_t *axes = rq_attr_ints(a->node, "axes", &n);
+    const int64_t *axes = rq_attr_ints(a->node, RQ_WORD_axes, &n);
     memset(gone, 0, RQ_MAX_RANK * sizeof *gone);
     if (!axes)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "attribute axes is missing");
@@ -157,7 +157,7 @@ static rq_status sum_infer(const rq_infer *a)
     RQ_TRY(axes_of(a, gone));
     rq_shape *y = &a->out_shape[0];
     y->rank = 0;
-    const bool keep = rq_attr_int(a->node, "keepdims", 1) != 0;
+    const bool keep = rq_attr_int(a->node, RQ_WORD_keepdims, 1) != 0;
     for (int i = 0; i < x->rank; i++)
         if (!gone[i] || keep)
             y->dim[y->rank++] = gone[i] ? 1 : x->dim[i];

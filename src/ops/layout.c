@@ -63,7 +63,7 @@ static rq_status reshape_infer(const rq_infer *a)
     const rq_shape *in = &a->in[0]->shape, *shape = &a->in[1]->shape;
     int64_t v[TARGET_CAP], sym[TARGET_CAP];
     char text[RQ_SHAPE_TEXT];
-    bool allow_zero = rq_attr_int(a->node, "allowzero", 0);
+    bool allow_zero = rq_attr_int(a->node, RQ_WORD_allowzero, 0);
     int n = rq_infer_ints_part(a, 1, v, sym, TARGET_CAP), free_axis = -1;
     a->out_dtype[0] = a->in[0]->dtype;
     if (n < 0) {
@@ -113,7 +113,7 @@ static rq_status reshape_infer(const rq_infer *a)
 static rq_status flatten_infer(const rq_infer *a)
 {
     const rq_shape *in = &a->in[0]->shape;
-    int64_t axis = rq_attr_int(a->node, "axis", 1), dim[2] = { 1, 1 };
+    int64_t axis = rq_attr_int(a->node, RQ_WORD_axis, 1), dim[2] = { 1, 1 };
     a->out_dtype[0] = a->in[0]->dtype;
     if (in->rank < 0) {
         a->out_shape[0] = rq_shape_of(2, (int64_t[]) { RQ_DIM_UNKNOWN, RQ_DIM_UNKNOWN });
@@ -134,7 +134,7 @@ static rq_status axes_mask(const rq_infer *a, int rank, unsigned *mask, bool *gi
 {
     int64_t buf[RQ_MAX_RANK];
     int n = 0;
-    const int64_t *axes = rq_attr_ints(a->node, "axes", &n);
+    const int64_t *axes = rq_attr_ints(a->node, RQ_WORD_axes, &n);
     *mask = 0;
     if (a->n_in > 1 && a->in[1]) {
         n = rq_infer_ints(a, 1, buf, RQ_MAX_RANK);
@@ -185,7 +185,7 @@ static rq_status squeeze_infer(const rq_infer *a)
 
 static rq_status unsqueeze_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
-    if (opset < 13 ? !rq_attr_find(n, "axes") : n->n_in < 2 || n->in[1] == RQ_NONE)
+    if (opset < 13 ? !rq_attr_find(n, RQ_WORD_axes) : n->n_in < 2 || n->in[1] == RQ_NONE)
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "no axes");
     return RQ_OK;
 }
@@ -197,7 +197,7 @@ static rq_status unsqueeze_infer(const rq_infer *a)
     bool given;
     int n = 0;
     a->out_dtype[0] = a->in[0]->dtype;
-    rq_attr_ints(a->node, "axes", &n);
+    rq_attr_ints(a->node, RQ_WORD_axes, &n);
     if (a->n_in > 1 && a->in[1]) {
         const rq_shape *s = &a->in[1]->shape;
         if (s->rank < 0 || !rq_shape_is_known(s) || s->rank > 1)

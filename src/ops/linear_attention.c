@@ -40,27 +40,30 @@ typedef enum rule { LINEAR = 0, GATED = 1, DELTA = 2, GATED_DELTA = 3 } rule; /*
 
 static int rule_of(const rq_node *n)
 {
-    static const char *const names[] = { "linear", "gated", "delta", "gated_delta" };
+    static const rq_word words[] = { RQ_WORD_linear, RQ_WORD_gated, RQ_WORD_delta, RQ_WORD_gated_delta };
+    const rq_word w = rq_attr_word(n, RQ_WORD_update_rule, RQ_WORD_gated_delta);
     for (int i = 0; i < 4; i++)
-        if (strcmp(rq_attr_string(n, "update_rule", "gated_delta"), names[i]) == 0)
+        if (w == words[i])
             return i;
     return -1;
 }
 
 static rq_status linear_infer(const rq_infer *a)
 {
-    const int64_t heads = rq_attr_int(a->node, "q_num_heads", 0), kv = rq_attr_int(a->node, "kv_num_heads", 0);
+    const int64_t heads = rq_attr_int(a->node, RQ_WORD_q_num_heads, 0),
+                  kv = rq_attr_int(a->node, RQ_WORD_kv_num_heads, 0);
     const int r = rule_of(a->node);
     for (int i = 0; i < a->n_out; i++)
         a->out_dtype[i] = a->in[0]->dtype;
     if (r < 0)
-        return rq_infer_fail(a, RQ_BAD_GRAPH, "update_rule is '%.32s'", rq_attr_string(a->node, "update_rule", ""));
+        return rq_infer_fail(a, RQ_BAD_GRAPH, "update_rule is '%.32s'",
+                             rq_attr_string(a->node, RQ_WORD_update_rule, ""));
     if (heads < 1 || kv < 1 || heads % kv != 0 || heads > INT32_MAX)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "%lld heads of queries cannot share %lld heads of keys", (long long)heads,
                              (long long)kv);
     if (((r & 1) && !rq_op_input(a->in, a->n_in, DECAY)) || ((r & 2) && !rq_op_input(a->in, a->n_in, BETA)))
         return rq_infer_fail(a, RQ_BAD_GRAPH, "update_rule '%.32s' needs decay or beta, which is missing",
-                             rq_attr_string(a->node, "update_rule", "gated_delta"));
+                             rq_attr_string(a->node, RQ_WORD_update_rule, "gated_delta"));
     const rq_shape *q = &a->in[Q]->shape, *v = &a->in[V]->shape;
     if (q->rank < 0 || v->rank < 0)
         return RQ_OK;
@@ -143,8 +146,8 @@ static void linear_head(void *arg, int64_t item)
 
 static void linear_sizes(const rq_op_args *a, linear_job *j)
 {
-    j->heads = rq_attr_int(a->node, "q_num_heads", 1);
-    j->kv = rq_attr_int(a->node, "kv_num_heads", 1);
+    j->heads = rq_attr_int(a->node, RQ_WORD_q_num_heads, 1);
+    j->kv = rq_attr_int(a->node, RQ_WORD_kv_num_heads, 1);
     j->rows = a->in[Q]->shape.dim[1];
     j->size = a->in[Q]->shape.dim[2] / j->heads;
     j->v_size = a->in[V]->shape.dim[2] / j->kv;
@@ -156,7 +159,7 @@ static rq_status linear_wide(const rq_op_args *a)
     RQ_TRY(only_f32(a));
     linear_sizes(a, &j);
     const int64_t items = a->in[Q]->shape.dim[0] * j.kv;
-    j.scale = rq_attr_float(a->node, "scale", 0);
+    j.scale = rq_attr_float(a->node, RQ_WORD_scale, 0);
     j.scale = j.scale != 0 ? j.scale : 1 / sqrtf((float)j.size);
     j.spare = a->scratch;
     j.state = a->n_out > 1 && a->out[1] ? a->out[1]->f32 : j.spare + items * j.v_size;
@@ -181,9 +184,10 @@ static size_t linear_scratch(const rq_op_args *a, bool integer)
 static rq_status causal_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
-    const char *f = rq_attr_string(a->node, "activation", "none");
-    if (strcmp(f, "none") != 0 && strcmp(f, "silu") != 0 && strcmp(f, "swish") != 0)
-        return rq_infer_fail(a, RQ_BAD_GRAPH, "activation is '%.32s', expected none, silu or swish", f);
+    const rq_word f = rq_attr_word(a->node, RQ_WORD_activation, RQ_WORD_none);
+    if (f != RQ_WORD_none && f != RQ_WORD_silu && f != RQ_WORD_swish)
+        return rq_infer_fail(a, RQ_BAD_GRAPH, "activation is '%.32s', expected none, silu or swish",
+                             rq_attr_string(a->node, RQ_WORD_activation, ""));
     for (int i = 0; i < a->n_out; i++)
         a->out_dtype[i] = a->in[0]->dtype;
     a->out_shape[0] = *x;
@@ -219,7 +223,7 @@ static void causal_channel(void *arg, int64_t item)
             y[i] += w[t] * (at >= 0 ? x[at] : old ? old[at + p] : 0);
         }
     }
-    if (strcmp(rq_attr_string(a->node, "activation", "none"), "none") != 0)
+    if (rq_attr_word(a->node, RQ_WORD_activation, RQ_WORD_none) != RQ_WORD_none)
         a->k->map[RQ_MAP_SWISH](y, y, (size_t)n, 1, 0);
     for (int64_t t = 0; a->n_out > 1 && a->out[1] && t < p; t++) {
         const int64_t at = n - p + t;
@@ -251,7 +255,7 @@ static rq_status gate_infer(const rq_infer *a)
 static rq_status gate_wide(const rq_op_args *a)
 {
     RQ_TRY(only_f32(a));
-    RQ_TRY(rq_eltwise_map(a, a->out[0], a->in[0], RQ_MAP_SWISH, rq_attr_float(a->node, "alpha", 1), 0));
+    RQ_TRY(rq_eltwise_map(a, a->out[0], a->in[0], RQ_MAP_SWISH, rq_attr_float(a->node, RQ_WORD_alpha, 1), 0));
     return rq_eltwise_zip(a, a->out[0], a->out[0], a->in[1], RQ_ZIP_MUL);
 }
 

@@ -270,15 +270,16 @@ static rq_status bitwise_xor_forward(const rq_op_args *a)
 
 static rq_status bit_shift_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
-    const char *d = rq_attr_string(n, "direction", "");
-    if (strcmp(d, "LEFT") != 0 && strcmp(d, "RIGHT") != 0)
-        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "direction is '%.32s', expected LEFT or RIGHT", d);
+    const rq_word d = rq_attr_word(n, RQ_WORD_direction, RQ_WORD_NONE);
+    if (d != RQ_WORD_LEFT && d != RQ_WORD_RIGHT)
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "direction is '%.32s', expected LEFT or RIGHT",
+                            rq_attr_string(n, RQ_WORD_direction, ""));
     return RQ_OK;
 }
 
 static rq_status bit_shift_forward(const rq_op_args *a)
 {
-    bool left = strcmp(rq_attr_string(a->node, "direction", ""), "LEFT") == 0;
+    bool left = rq_attr_word(a->node, RQ_WORD_direction, RQ_WORD_NONE) == RQ_WORD_LEFT;
     int64_t lo, hi;
     rq_dtype_limits(a->in[0]->dtype, &lo, &hi);
     const bool is_signed = lo < 0;
@@ -331,7 +332,7 @@ static rq_status is_nan_forward(const rq_op_args *a)
 
 static rq_status is_inf_forward(const rq_op_args *a)
 {
-    bool up = rq_attr_int(a->node, "detect_positive", 1), down = rq_attr_int(a->node, "detect_negative", 1);
+    bool up = rq_attr_int(a->node, RQ_WORD_detect_positive, 1), down = rq_attr_int(a->node, RQ_WORD_detect_negative, 1);
     double x[RQ_BLOCK];
     for (int64_t i = 0, n = rq_tensor_count(a->in[0]); i < n; i += RQ_BLOCK) {
         int m = n - i < RQ_BLOCK ? (int)(n - i) : RQ_BLOCK;

@@ -2,23 +2,23 @@
  * models with their loss. x [N,C,d...], labels [N,d...], weights [C]? -> a loss per label, their sum, or their mean by
  * weight. Sums in double. */
 #include <math.h>
-#include <string.h>
 
 #include "ops/elements.h"
+#include "ops/rows.h"
 
 enum { SUM, MEAN, NONE };
 
 static int reduction_of(const rq_node *n)
 {
-    const char *r = rq_attr_string(n, "reduction", "mean");
-    return strcmp(r, "sum") == 0 ? SUM : strcmp(r, "mean") == 0 ? MEAN : strcmp(r, "none") == 0 ? NONE : -1;
+    const rq_word r = rq_attr_word(n, RQ_WORD_reduction, RQ_WORD_mean);
+    return r == RQ_WORD_sum ? SUM : r == RQ_WORD_mean ? MEAN : r == RQ_WORD_none ? NONE : -1;
 }
 
 static rq_status loss_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
     if (reduction_of(n) < 0)
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "reduction is '%.32s', expected none, sum or mean",
-                            rq_attr_string(n, "reduction", ""));
+                            rq_attr_string(n, RQ_WORD_reduction, ""));
     return RQ_OK;
 }
 
@@ -71,12 +71,12 @@ static double log_sum(const float *x, int64_t classes, int64_t step)
 static rq_status loss_f32(const rq_op_args *a)
 {
     const rq_shape *s = &a->in[0]->shape;
-    const bool softmax = strcmp(a->node->op, "SoftmaxCrossEntropyLoss") == 0;
+    const bool softmax = a->node->row == &rq_op_softmax_cross_entropy_loss;
     const rq_tensor *w = a->n_in > 2 ? a->in[2] : NULL;
     float *logs = a->n_out > 1 && a->out[1] ? a->out[1]->f32 : NULL;
     const int64_t classes = s->dim[1], area = rq_shape_span(s, 2, s->rank), n = s->dim[0] * area;
-    const rq_attr *ignore = rq_attr_find(a->node, "ignore_index");
-    const int64_t ignored = rq_attr_int(a->node, "ignore_index", 0);
+    const rq_attr *ignore = rq_attr_find(a->node, RQ_WORD_ignore_index);
+    const int64_t ignored = rq_attr_int(a->node, RQ_WORD_ignore_index, 0);
     const int how = reduction_of(a->node);
     double sum = 0, weights = 0;
     for (int64_t i = 0; i < n; i++) {

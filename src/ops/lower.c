@@ -114,17 +114,18 @@ static bool is_free(const rq_graph *g, const rq_node *n, const rq_qparams *q)
     if (s == RQ_NONE || g->values[s].kind != RQ_VALUE_CONST || (z != RQ_NONE && g->values[z].kind != RQ_VALUE_CONST))
         return false;
     const rq_tensor *scale = &g->values[s].constant, *zero = z == RQ_NONE ? NULL : &g->values[z].constant;
-    if (scale->dtype != RQ_DTYPE_F32 || rq_tensor_count(scale) != q->n || rq_attr_int(n, "block_size", 0) != q->block ||
+    if (scale->dtype != RQ_DTYPE_F32 || rq_tensor_count(scale) != q->n ||
+        rq_attr_int(n, RQ_WORD_block_size, 0) != q->block ||
         memcmp(scale->f32, q->scale, (size_t)q->n * sizeof(float)) != 0 ||
         (zero ? zero->dtype != q->dtype || rq_tensor_count(zero) != q->n
-              : !strcmp(n->op, "QuantizeLinear") && q->dtype != RQ_DTYPE_U8 && !rq_attr_find(n, "output_dtype")))
+              : !strcmp(n->op, "QuantizeLinear") && q->dtype != RQ_DTYPE_U8 && !rq_attr_find(n, RQ_WORD_output_dtype)))
         return false;
     for (int64_t i = 0; i < q->n; i++)
         if ((zero ? rq_tensor_get_int(zero, i) : 0) != q->zero_point[i])
             return false;
     if (q->axis == RQ_PER_TENSOR)
         return true;
-    int64_t axis = rq_attr_int(n, "axis", 1);
+    int64_t axis = rq_attr_int(n, RQ_WORD_axis, 1);
     return axis == q->axis || (axis < 0 && axis + g->values[n->in[0]].shape.rank == q->axis);
 }
 

@@ -52,7 +52,7 @@ static bool params_of(const rq_graph *g, const rq_node *n, rq_dtype d, coded *c)
 {
     const rq_tensor *scale = constant(g, input(n, 1)), *zero = constant(g, input(n, 2));
     if (!scale || scale->dtype != RQ_DTYPE_F32 || (input(n, 2) != RQ_NONE && !zero) || (zero && zero->dtype != d) ||
-        rq_attr_int(n, "block_size", 0) || (d != RQ_DTYPE_U8 && d != RQ_DTYPE_S8 && d != RQ_DTYPE_S32))
+        rq_attr_int(n, RQ_WORD_block_size, 0) || (d != RQ_DTYPE_U8 && d != RQ_DTYPE_S8 && d != RQ_DTYPE_S32))
         return false;
     c->scale = n->in[1];
     c->zero_point = input(n, 2);
@@ -117,7 +117,7 @@ static bool weight(const rq_graph *g, rq_id v, int axis, coded *c)
     const rq_tensor *t = constant(g, c->codes), *s = constant(g, c->scale);
     if (rq_tensor_count(s) == 1)
         return true;
-    int64_t at = rq_attr_int(&g->nodes[g->values[v].producer], "axis", 1);
+    int64_t at = rq_attr_int(&g->nodes[g->values[v].producer], RQ_WORD_axis, 1);
     return t && s->shape.rank == 1 && (at < 0 ? at + t->shape.rank : at) == axis &&
            t->shape.dim[axis] == s->shape.dim[0];
 }
@@ -323,12 +323,12 @@ static rq_status lower_gemm(lowering *l, rq_id node)
     const rq_node *n = &g->nodes[node];
     coded x, w, y = { 0 }, b;
     rq_id q = to_q(g, n->out[0], &y), in[9];
-    float alpha = rq_attr_float(n, "alpha", 1);
+    float alpha = rq_attr_float(n, RQ_WORD_alpha, 1);
     bool bias = input(n, 2) != RQ_NONE;
-    if (!activation(g, n->in[0], &x) || !weight(g, n->in[1], rq_attr_int(n, "transB", 0) ? 0 : 1, &w) ||
+    if (!activation(g, n->in[0], &x) || !weight(g, n->in[1], rq_attr_int(n, RQ_WORD_transB, 0) ? 0 : 1, &w) ||
         !types_fit(&x, &w) || (q != RQ_NONE && x.dtype != y.dtype) ||
-        (bias &&
-         (rq_attr_float(n, "beta", 1) != 1 || !from_dq(g, n->in[2], &b) || !counts_products(g, &b, &x, &w, alpha))))
+        (bias && (rq_attr_float(n, RQ_WORD_beta, 1) != 1 || !from_dq(g, n->in[2], &b) ||
+                  !counts_products(g, &b, &x, &w, alpha))))
         return RQ_OK;
     RQ_TRY(settle(l, &x));
     RQ_TRY(settle(l, &w));
@@ -386,11 +386,11 @@ static rq_status lower_average_pool(lowering *l, rq_id node)
 {
     const rq_node *n = &l->g->nodes[node];
     int count;
-    const int64_t *dilations = rq_attr_ints(n, "dilations", &count);
+    const int64_t *dilations = rq_attr_ints(n, RQ_WORD_dilations, &count);
     for (int i = 0; i < count; i++)
         if (dilations[i] != 1)
             return RQ_OK;
-    if (rq_attr_int(n, "ceil_mode", 0)) /* windows that begin beyond the edge are counted differently */
+    if (rq_attr_int(n, RQ_WORD_ceil_mode, 0)) /* windows that begin beyond the edge are counted differently */
         return RQ_OK;
     RQ_TRY(lower_activations(l, node, 1, "QLinearAveragePool"));
     if (!rq_rewrite_is(&l->g->nodes[node], "AveragePool"))
@@ -401,7 +401,7 @@ static rq_status lower_average_pool(lowering *l, rq_id node)
 static rq_status lower_softmax(lowering *l, rq_id node)
 {
     const int64_t opset = rq_graph_opset(l->g, "");
-    const int64_t axis = rq_attr_int(&l->g->nodes[node], "axis", opset < 13 ? 1 : -1);
+    const int64_t axis = rq_attr_int(&l->g->nodes[node], RQ_WORD_axis, opset < 13 ? 1 : -1);
     RQ_TRY(lower_activations(l, node, 1, "QLinearSoftmax"));
     if (rq_rewrite_is(&l->g->nodes[node], "Softmax"))
         return RQ_OK;
@@ -464,7 +464,7 @@ static rq_status lower_move(lowering *l, rq_id node)
         return RQ_OK;
     if (rq_rewrite_is(n, "MaxPool") && (rq_graph_opset(g, "") < 12 || n->n_out != 1))
         return RQ_OK;
-    if (rq_rewrite_is(n, "Resize") && strcmp(rq_attr_string(n, "mode", "nearest"), "nearest") != 0)
+    if (rq_rewrite_is(n, "Resize") && strcmp(rq_attr_string(n, RQ_WORD_mode, "nearest"), "nearest") != 0)
         return RQ_OK;
     for (int k = 0; k < n->n_out; k++)
         if (to_q(g, n->out[k], &y) == RQ_NONE || !same_meaning(g, &x, &y))

@@ -8,8 +8,9 @@
 #include "ops/half.h"
 #include "ops/int_pick.h"
 #include "ops/matmul.h"
+#include "ops/rows.h"
 
-static bool flag(const rq_node *n, const char *name)
+static bool flag(const rq_node *n, rq_word name)
 {
     return rq_attr_int(n, name, 0) != 0;
 }
@@ -19,19 +20,19 @@ static bool flag(const rq_node *n, const char *name)
 /* FusedMatMul, once called TransposeMatMul. */
 static bool is_fused(const rq_node *n)
 {
-    return strcmp(n->op, "FusedMatMul") == 0 || strcmp(n->op, "TransposeMatMul") == 0;
+    return n->row == &rq_op_ms_fused_matmul || n->row == &rq_op_ms_transpose_matmul;
 }
 
 /* Swaps of the last two axes that FusedMatMul asks for. */
 static bool trans_of(const rq_node *n, int side)
 {
-    return is_fused(n) && flag(n, side ? "transB" : "transA");
+    return is_fused(n) && flag(n, side ? RQ_WORD_transB : RQ_WORD_transA);
 }
 
 /* FusedMatMul with transBatchA, transBatchB: the rows of the matrices stand first, before the batch. */
 static bool rows_first(const rq_node *n, int side, const rq_shape *s)
 {
-    return is_fused(n) && flag(n, side ? "transBatchB" : "transBatchA") && s->rank > 2;
+    return is_fused(n) && flag(n, side ? RQ_WORD_transBatchB : RQ_WORD_transBatchA) && s->rank > 2;
 }
 
 /* The sizes of an operand with its matrices last. */
@@ -82,7 +83,7 @@ void rq_matmul_product_of(const rq_op_args *a, rq_matmul_product *p)
     const rq_shape *x = &sizes[0], *w = &sizes[1];
     const bool row = x->rank == 1, column = w->rank == 1;
     *p = (rq_matmul_product) { 0 };
-    p->alpha = is_fused(a->node) ? rq_attr_float(a->node, "alpha", 1) : 1;
+    p->alpha = is_fused(a->node) ? rq_attr_float(a->node, RQ_WORD_alpha, 1) : 1;
     p->ta = trans_of(a->node, 0) && !row;
     p->tb = trans_of(a->node, 1) && !column;
     p->m = row ? 1 : x->dim[x->rank - (p->ta ? 1 : 2)];
@@ -213,7 +214,7 @@ static int matmul_weight_axis(const rq_node *n, const rq_shape *w)
 static rq_status gemm_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
-    const bool ta = flag(a->node, "transA"), tb = flag(a->node, "transB");
+    const bool ta = flag(a->node, RQ_WORD_transA), tb = flag(a->node, RQ_WORD_transB);
     a->out_dtype[0] = a->in[0]->dtype;
     if (a->in[0]->dtype != RQ_DTYPE_NONE && a->in[1]->dtype != RQ_DTYPE_NONE && a->in[0]->dtype != a->in[1]->dtype)
         return rq_infer_fail(a, RQ_BAD_DTYPE, "operands have types %s and %s", rq_dtype_name(a->in[0]->dtype),
@@ -266,8 +267,8 @@ static rq_status gemm_wide(const rq_op_args *a)
     if (a->in[0]->dtype != RQ_DTYPE_F32)
         return rq_op_no_form(a, a->in[0]->dtype);
     const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
-    const bool ta = flag(a->node, "transA"), tb = flag(a->node, "transB");
-    const float alpha = rq_attr_float(a->node, "alpha", 1), beta = rq_attr_float(a->node, "beta", 1);
+    const bool ta = flag(a->node, RQ_WORD_transA), tb = flag(a->node, RQ_WORD_transB);
+    const float alpha = rq_attr_float(a->node, RQ_WORD_alpha, 1), beta = rq_attr_float(a->node, RQ_WORD_beta, 1);
     const rq_tensor *c = a->n_in > 2 ? a->in[2] : NULL;
     rq_tensor *y = a->out[0];
     if (c && beta != 0) {
@@ -281,18 +282,24 @@ static rq_status gemm_wide(const rq_op_args *a)
                     x->dim[ta ? 0 : 1], alpha, x->dim[1], w->dim[1], c ? beta : 0, y->shape.dim[1], a->threads);
     if (s != RQ_OK)
         return rq_op_fail(a, s, "oneDNN failed: %s", rq_status_text(s));
-    if (strcmp(a->node->op, "FusedGemm") == 0) {
-        const char *f = rq_attr_string(a->node, "activation", "");
-        if (strcmp(f, "Relu") == 0)
+    if (a->node->row == &rq_op_ms_fused_gemm) {
+        switch (rq_attr_word(a->node, RQ_WORD_activation, RQ_N_WORDS)) {
+        case RQ_N_WORDS:
+            return RQ_OK;
+        case RQ_WORD_Relu:
             return rq_eltwise_map(a, y, y, RQ_MAP_RELU, 0, 0);
-        if (strcmp(f, "LeakyRelu") == 0)
-            return rq_eltwise_map(a, y, y, RQ_MAP_LEAKY_RELU, rq_attr_float(a->node, "activation_alpha", 0.01f), 0);
-        if (strcmp(f, "Sigmoid") == 0)
+        case RQ_WORD_LeakyRelu:
+            return rq_eltwise_map(a, y, y, RQ_MAP_LEAKY_RELU, rq_attr_float(a->node, RQ_WORD_activation_alpha, 0.01f),
+                                  0);
+        case RQ_WORD_Sigmoid:
             return rq_eltwise_map(a, y, y, RQ_MAP_SIGMOID, 0, 0);
-        if (strcmp(f, "Tanh") == 0)
+        case RQ_WORD_Tanh:
             return rq_eltwise_map(a, y, y, RQ_MAP_TANH, 0, 0);
-        if (*f)
-            return rq_op_fail(a, RQ_UNSUPPORTED, "activation '%s' is not supported", f);
+        default:
+            if (*rq_attr_string(a->node, RQ_WORD_activation, ""))
+                return rq_op_fail(a, RQ_UNSUPPORTED, "activation '%s' is not supported",
+                                  rq_attr_string(a->node, RQ_WORD_activation, ""));
+        }
     }
     return RQ_OK;
 }
@@ -304,13 +311,13 @@ static rq_status gemm_forward(const rq_op_args *a)
 
 static double gemm_macs(const rq_op_args *a)
 {
-    const int64_t k = a->in[0]->shape.dim[flag(a->node, "transA") ? 0 : 1];
+    const int64_t k = a->in[0]->shape.dim[flag(a->node, RQ_WORD_transA) ? 0 : 1];
     return (double)rq_shape_count(&a->out[0]->shape) * (double)k;
 }
 
 static int gemm_weight_axis(const rq_node *n, const rq_shape *w)
 {
-    return flag(n, "transB") ? 0 : 1;
+    return flag(n, RQ_WORD_transB) ? 0 : 1;
 }
 
 /* Float products need none. */

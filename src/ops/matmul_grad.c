@@ -187,7 +187,7 @@ static void gemm_grad_c(const rq_op_args *a, float beta)
 
 rq_status rq_gemm_backward(const rq_op_args *a)
 {
-    const bool ta = rq_attr_int(a->node, "transA", 0) != 0, tb = rq_attr_int(a->node, "transB", 0) != 0;
+    const bool ta = rq_attr_int(a->node, RQ_WORD_transA, 0) != 0, tb = rq_attr_int(a->node, RQ_WORD_transB, 0) != 0;
     const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape, *y = &a->out[0]->shape;
     const rq_matmul_product p = { .m = y->dim[0],
                                   .n = y->dim[1],
@@ -196,10 +196,10 @@ rq_status rq_gemm_backward(const rq_op_args *a)
                                   .ldb = w->dim[1],
                                   .ta = ta,
                                   .tb = tb,
-                                  .alpha = rq_attr_float(a->node, "alpha", 1) };
+                                  .alpha = rq_attr_float(a->node, RQ_WORD_alpha, 1) };
     if (wanted(a, 2)) {
         if (a->training->grad_out[0] && rq_shape_count(y) > 0)
-            gemm_grad_c(a, rq_attr_float(a->node, "beta", 1));
+            gemm_grad_c(a, rq_attr_float(a->node, RQ_WORD_beta, 1));
         else
             clear(a, 2);
     }

@@ -9,13 +9,14 @@
 #include "ops/elements.h"
 #include "ops/half.h"
 #include "ops/int_blocks.h"
+#include "ops/rows.h"
 #include "ops/weight_only.h"
 
 enum { IN_X, IN_W, IN_SCALES, IN_ZEROS, IN_GROUPS, IN_BIAS, MAX_BITS = 8 };
 
 static bool is_bnb4(const rq_node *n)
 {
-    return strcmp(n->op, "MatMulBnb4") == 0;
+    return n->row == &rq_op_ms_matmul_bnb4;
 }
 
 /* ---- sizes ---- */
@@ -27,10 +28,10 @@ typedef struct sizes {
 
 static sizes sizes_of(const rq_node *n)
 {
-    const int64_t bits = is_bnb4(n) ? 4 : rq_attr_int(n, "bits", 4);
-    sizes z = { .depth = rq_attr_int(n, "K", 0),
-                .columns = rq_attr_int(n, "N", 0),
-                .block = rq_attr_int(n, "block_size", 0),
+    const int64_t bits = is_bnb4(n) ? 4 : rq_attr_int(n, RQ_WORD_bits, 4);
+    sizes z = { .depth = rq_attr_int(n, RQ_WORD_K, 0),
+                .columns = rq_attr_int(n, RQ_WORD_N, 0),
+                .block = rq_attr_int(n, RQ_WORD_block_size, 0),
                 .bits = bits == 2 || bits == 4 || bits == 8 ? (int)bits : 0 };
     z.n_blocks = z.block > 0 ? z.depth / z.block + (z.depth % z.block > 0) : 0; /* of sizes not yet checked */
     return z;
@@ -48,12 +49,12 @@ static rq_status nbits_check(const rq_graph *g, const rq_node *n, int64_t opset,
                             (long long)z.block);
     if (!z.bits)
         return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "bits is %lld, expected 2, 4 or 8",
-                            (long long)rq_attr_int(n, "bits", 4));
-    if (rq_attr_int(n, "weight_prepacked", 0))
+                            (long long)rq_attr_int(n, RQ_WORD_bits, 4));
+    if (rq_attr_int(n, RQ_WORD_weight_prepacked, 0))
         return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "the weight is packed for another machine (weight_prepacked)");
-    if (is_bnb4(n) && (rq_attr_int(n, "quant_type", 1) < 0 || rq_attr_int(n, "quant_type", 1) > 1))
+    if (is_bnb4(n) && (rq_attr_int(n, RQ_WORD_quant_type, 1) < 0 || rq_attr_int(n, RQ_WORD_quant_type, 1) > 1))
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "quant_type is %lld, expected 0 (FP4) or 1 (NF4)",
-                            (long long)rq_attr_int(n, "quant_type", 1));
+                            (long long)rq_attr_int(n, RQ_WORD_quant_type, 1));
     return RQ_OK;
 }
 
@@ -244,7 +245,7 @@ static bool wants_integers(const rq_op_args *a)
 {
     const sizes z = sizes_of(a->node);
     const rq_tensor *zero = rq_op_input(a->in, a->n_in, IN_ZEROS);
-    return rq_attr_int(a->node, "accuracy_level", 0) == 4 && a->in[IN_W]->data && a->in[IN_SCALES]->data &&
+    return rq_attr_int(a->node, RQ_WORD_accuracy_level, 0) == 4 && a->in[IN_W]->data && a->in[IN_SCALES]->data &&
            rq_int_blocks_fit(z.block, z.depth) && !rq_op_input(a->in, a->n_in, IN_GROUPS) &&
            (!zero || (zero->data && zero->dtype == RQ_DTYPE_U8));
 }
@@ -426,7 +427,7 @@ static rq_status bnb4_f32(const rq_op_args *a)
     const decoder d = { .z = sizes_of(a->node),
                         .w = a->in[IN_W]->u8,
                         .scale = a->in[IN_SCALES],
-                        .map = rq_attr_int(a->node, "quant_type", 1) ? nf4 : fp4 };
+                        .map = rq_attr_int(a->node, RQ_WORD_quant_type, 1) ? nf4 : fp4 };
     return run_floats(a, &d, fill_bnb4, NULL);
 }
 

@@ -12,6 +12,7 @@
 #include "ops/half.h"
 #include "ops/norm.h"
 #include "ops/norm_grad.h"
+#include "ops/rows.h"
 
 rq_status rq_norm_only_f32(const rq_op_args *a)
 {
@@ -126,7 +127,7 @@ static rq_status instance_forward(const rq_op_args *a)
 static rq_status group_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape;
-    const int64_t groups = rq_attr_int(a->node, "num_groups", 0);
+    const int64_t groups = rq_attr_int(a->node, RQ_WORD_num_groups, 0);
     RQ_TRY(rq_infer_same(a));
     if (groups < 1)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "num_groups is %lld, expected at least 1", (long long)groups);
@@ -153,8 +154,8 @@ static rq_status group_forward(const rq_op_args *a)
 /* LayerNormalization, RMSNormalization: a row is all axes from `axis` on. */
 static bool is_rms(const rq_node *n)
 {
-    return strcmp(n->op, "RMSNormalization") == 0 || strcmp(n->op, "SimplifiedLayerNormalization") == 0 ||
-           strcmp(n->op, "SkipSimplifiedLayerNormalization") == 0;
+    return n->row == &rq_op_rms_normalization || n->row == &rq_op_simplified_layer_normalization ||
+           n->row == &rq_op_ms_skip_simplified_layer_normalization;
 }
 
 static rq_status layer_infer(const rq_infer *a)
@@ -167,10 +168,10 @@ static rq_status layer_infer(const rq_infer *a)
     }
     if (x->rank < 0)
         return RQ_OK;
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), x->rank);
+    const int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, -1), x->rank);
     if (axis < 0)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %lld is out of range for an input of %d axes",
-                             (long long)rq_attr_int(a->node, "axis", -1), x->rank);
+                             (long long)rq_attr_int(a->node, RQ_WORD_axis, -1), x->rank);
     for (int i = 1; i < a->n_out; i++)
         for (int d = axis; d < x->rank; d++)
             a->out_shape[i].dim[d] = 1;
@@ -201,21 +202,21 @@ static bool along_rows(const rq_tensor *t, const rq_shape *x, int axis)
 bool rq_norm_of(const rq_op_args *a, rq_norm *r)
 {
     const rq_shape *s = &a->in[0]->shape;
-    *r = (rq_norm) { .epsilon = rq_attr_float(a->node, "epsilon", 1e-5f), .at_gain = 1, .at_bias = 2 };
+    *r = (rq_norm) { .epsilon = rq_attr_float(a->node, RQ_WORD_epsilon, 1e-5f), .at_gain = 1, .at_bias = 2 };
     r->gain = a->in[1];
     r->bias = a->n_in > 2 ? a->in[2] : NULL;
-    if (strcmp(a->node->op, "InstanceNormalization") == 0) {
+    if (a->node->row == &rq_op_instance_normalization) {
         r->n = r->per = rq_shape_span(s, 2, s->rank);
         r->groups = s->dim[1];
         return true;
     }
-    if (strcmp(a->node->op, "GroupNormalization") == 0) {
-        r->groups = rq_attr_int(a->node, "num_groups", 1);
+    if (a->node->row == &rq_op_group_normalization) {
+        r->groups = rq_attr_int(a->node, RQ_WORD_num_groups, 1);
         r->n = s->dim[1] / r->groups * rq_shape_span(s, 2, s->rank);
         r->per = a->opset < 21 ? r->n : rq_shape_span(s, 2, s->rank);
         return true;
     }
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), s->rank);
+    const int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, -1), s->rank);
     r->rms = is_rms(a->node);
     r->wide = true;
     r->n = rq_shape_span(s, axis, s->rank);
@@ -251,7 +252,7 @@ static rq_status layer_rows(const rq_op_args *a, const rq_tensor *x, const rq_te
 static rq_status layer_wide(const rq_op_args *a)
 {
     RQ_TRY(rq_norm_only_f32(a));
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), a->in[0]->shape.rank);
+    const int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, -1), a->in[0]->shape.rank);
     const rq_tensor *bias = a->n_in > 2 ? a->in[2] : NULL;
     const bool rms = is_rms(a->node);
     rq_tensor *second = a->n_out > 1 ? a->out[1] : NULL, *third = a->n_out > 2 ? a->out[2] : NULL;
@@ -262,7 +263,7 @@ static rq_status layer_wide(const rq_op_args *a)
     const rq_norm_saved saved = rq_norm_grad_saved(a);
     float *mean = saved.mean ? saved.mean : second ? second->f32 : NULL;
     float *inv = saved.inv ? saved.inv : third ? third->f32 : NULL;
-    RQ_TRY(layer_rows(a, a->in[0], a->in[1], bias, axis, rq_attr_float(a->node, "epsilon", 1e-5f), mean, inv));
+    RQ_TRY(layer_rows(a, a->in[0], a->in[1], bias, axis, rq_attr_float(a->node, RQ_WORD_epsilon, 1e-5f), mean, inv));
     if (second && mean != second->f32)
         memcpy(second->data, mean, second->bytes);
     if (third && inv != third->f32)
@@ -321,7 +322,7 @@ static rq_status skip_wide(const rq_op_args *a)
     float *mean = saved.mean ? saved.mean : second ? second->f32 : NULL;
     float *inv = saved.inv ? saved.inv : third ? third->f32 : NULL;
     RQ_TRY(rq_norm_skip_sum(a, sum));
-    RQ_TRY(layer_rows(a, sum, a->in[2], beta, s->rank - 1, rq_attr_float(a->node, "epsilon", 1e-12f), mean, inv));
+    RQ_TRY(layer_rows(a, sum, a->in[2], beta, s->rank - 1, rq_attr_float(a->node, RQ_WORD_epsilon, 1e-12f), mean, inv));
     if (second && mean != second->f32)
         memcpy(second->data, mean, second->bytes);
     if (third && inv != third->f32)

@@ -11,9 +11,9 @@ static rq_status batch_infer(const rq_infer *a)
 {
     static const char *const what[] = { "", "scale", "bias", "mean", "variance" };
     const rq_shape *x = &a->in[0]->shape;
-    if (a->opset >= 14 && a->n_out > 1 && !rq_attr_int(a->node, "training_mode", 0))
+    if (a->opset >= 14 && a->n_out > 1 && !rq_attr_int(a->node, RQ_WORD_training_mode, 0))
         return rq_infer_fail(a, RQ_BAD_GRAPH, "%d outputs without training_mode, expected 1", a->n_out);
-    if (a->opset < 9 && !rq_attr_int(a->node, "spatial", 1))
+    if (a->opset < 9 && !rq_attr_int(a->node, RQ_WORD_spatial, 1))
         return rq_infer_fail(a, RQ_UNSUPPORTED, "spatial = 0 is not supported");
     RQ_TRY(rq_infer_same(a));
     RQ_TRY(rq_batch_train_infer(a));
@@ -57,7 +57,7 @@ static rq_status batch_wide(const rq_op_args *a)
             return rq_op_fail(a, RQ_UNSUPPORTED, "input %d has type %s, expected f32", i,
                               rq_dtype_name(a->in[i]->dtype));
     const int64_t c = s->rank > 1 ? s->dim[1] : 1, area = s->rank > 1 ? rq_shape_span(s, 2, s->rank) : 1;
-    const float epsilon = rq_attr_float(a->node, "epsilon", 1e-5f);
+    const float epsilon = rq_attr_float(a->node, RQ_WORD_epsilon, 1e-5f);
     float *gain = a->scratch, *shift = gain + c;
     for (int64_t i = 0; i < c; i++) {
         gain[i] = a->in[1]->f32[i] / sqrtf(a->in[4]->f32[i] + epsilon);

@@ -312,13 +312,13 @@ rq_status rq_norm_grad_lp(const rq_op_args *a)
         return RQ_OK;
     }
     const rq_shape *s = &dx->shape;
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), s->rank);
+    const int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, -1), s->rank);
     lp_job j = { .x = a->in[0]->f32,
                  .dy = dy->f32,
                  .dx = dx->f32,
                  .n = s->dim[axis],
                  .inner = rq_shape_span(s, axis + 1, s->rank),
-                 .one = rq_attr_int(a->node, "p", 2) == 1 };
+                 .one = rq_attr_int(a->node, RQ_WORD_p, 2) == 1 };
     rq_threads_for(a->threads, rq_shape_span(s, 0, axis), lp_item, &j);
     return RQ_OK;
 }
@@ -336,10 +336,10 @@ rq_status rq_norm_grad_lrn(const rq_op_args *a)
     }
     const rq_shape *s = &dxt->shape;
     const rq_kernels *k = a->k;
-    const int64_t size = rq_attr_int(a->node, "size", 1), c = s->dim[1], area = rq_shape_span(s, 2, s->rank);
-    const float alpha = rq_attr_float(a->node, "alpha", 1e-4f) / (float)size,
-                beta = rq_attr_float(a->node, "beta", 0.75f);
-    const float bias = rq_attr_float(a->node, "bias", 1), minus = -beta, factor = -2 * alpha * beta;
+    const int64_t size = rq_attr_int(a->node, RQ_WORD_size, 1), c = s->dim[1], area = rq_shape_span(s, 2, s->rank);
+    const float alpha = rq_attr_float(a->node, RQ_WORD_alpha, 1e-4f) / (float)size,
+                beta = rq_attr_float(a->node, RQ_WORD_beta, 0.75f);
+    const float bias = rq_attr_float(a->node, RQ_WORD_bias, 1), minus = -beta, factor = -2 * alpha * beta;
     const size_t n = (size_t)area;
     float *t = a->scratch, *power = t + c * area, *row = power + c * area;
     for (int64_t image = 0; image < s->dim[0]; image++) {

@@ -12,7 +12,7 @@
 static rq_status lp_infer(const rq_infer *a)
 {
     RQ_TRY(rq_infer_same(a));
-    const int64_t axis = rq_attr_int(a->node, "axis", -1), p = rq_attr_int(a->node, "p", 2);
+    const int64_t axis = rq_attr_int(a->node, RQ_WORD_axis, -1), p = rq_attr_int(a->node, RQ_WORD_p, 2);
     if (p != 1 && p != 2)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "p is %lld, expected 1 or 2", (long long)p);
     if (a->in[0]->shape.rank >= 0 && rq_infer_axis(axis, a->in[0]->shape.rank) < 0)
@@ -24,7 +24,7 @@ static rq_status lp_infer(const rq_infer *a)
 static rq_status lp_wide(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0];
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), x->shape.rank);
+    const int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, -1), x->shape.rank);
     bool reduced[RQ_MAX_RANK] = { false };
     reduced[axis] = true;
     rq_reduce_plan plan;
@@ -33,7 +33,7 @@ static rq_status lp_wide(const rq_op_args *a)
     s.dim[axis] = 1;
     rq_tensor norm;
     RQ_TRY(rq_tensor_create(&norm, x->dtype, &s, false));
-    const rq_reduce kind = rq_attr_int(a->node, "p", 2) == 1 ? RQ_REDUCE_L1 : RQ_REDUCE_L2;
+    const rq_reduce kind = rq_attr_int(a->node, RQ_WORD_p, 2) == 1 ? RQ_REDUCE_L1 : RQ_REDUCE_L2;
     rq_status status = rq_reduce_run(a, &plan, kind, &norm, x);
     for (int64_t i = 0, n = rq_tensor_count(&norm); status == RQ_OK && i < n; i++)
         if (rq_tensor_get(&norm, i) == 0) /* a row of zeros stays one */
@@ -56,7 +56,7 @@ static rq_status lrn_infer(const rq_infer *a)
     RQ_TRY(rq_infer_same(a));
     if (a->in[0]->shape.rank >= 0 && a->in[0]->shape.rank < 2)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "the input has %d axes, expected at least 2", a->in[0]->shape.rank);
-    if (rq_attr_int(a->node, "size", 0) < 1)
+    if (rq_attr_int(a->node, RQ_WORD_size, 0) < 1)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "attribute size is missing or below 1");
     return RQ_OK;
 }
@@ -65,9 +65,10 @@ static rq_status lrn_wide(const rq_op_args *a)
 {
     RQ_TRY(rq_norm_only_f32(a));
     const rq_shape *s = &a->in[0]->shape;
-    const int64_t size = rq_attr_int(a->node, "size", 1), c = s->dim[1], area = rq_shape_span(s, 2, s->rank);
-    const float alpha = rq_attr_float(a->node, "alpha", 1e-4f), beta = rq_attr_float(a->node, "beta", 0.75f);
-    const float bias = rq_attr_float(a->node, "bias", 1), minus_beta = -beta;
+    const int64_t size = rq_attr_int(a->node, RQ_WORD_size, 1), c = s->dim[1], area = rq_shape_span(s, 2, s->rank);
+    const float alpha = rq_attr_float(a->node, RQ_WORD_alpha, 1e-4f),
+                beta = rq_attr_float(a->node, RQ_WORD_beta, 0.75f);
+    const float bias = rq_attr_float(a->node, RQ_WORD_bias, 1), minus_beta = -beta;
     const size_t n = (size_t)area;
     float *square = a->scratch;
     for (int64_t image = 0; image < s->dim[0]; image++)
@@ -104,7 +105,7 @@ rq_status rq_norm_mvn_axes(const rq_node *n, int rank, bool *reduced)
 {
     static const int64_t usual[] = { 0, 2, 3 };
     int count;
-    const int64_t *axes = rq_attr_ints(n, "axes", &count);
+    const int64_t *axes = rq_attr_ints(n, RQ_WORD_axes, &count);
     if (!axes) {
         axes = usual;
         count = 3;

@@ -11,7 +11,7 @@
 static const rq_op *row_of(const rq_node *n)
 {
     static const char *const ops[] = { "AveragePool", "GlobalAveragePool", "ReduceMean" };
-    const char *op = rq_attr_string(n, "op", "");
+    const char *op = rq_attr_string(n, RQ_WORD_op, "");
     for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++)
         if (!strcmp(op, ops[i]))
             return rq_op_find("", op);
@@ -20,7 +20,7 @@ static const rq_op *row_of(const rq_node *n)
 
 static bool is_signed(const rq_node *n)
 {
-    return rq_attr_int(n, "signed", 0) != 0;
+    return rq_attr_int(n, RQ_WORD_signed, 0) != 0;
 }
 
 /* The node that it stands for. */
@@ -38,12 +38,12 @@ static rq_status check(const rq_graph *g, const rq_node *n, int64_t opset, rq_er
     (void)opset;
     if (!row_of(n))
         return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "averages codes, and '%.32s' is no average",
-                            rq_attr_string(n, "op", ""));
-    const float scale = rq_attr_float(n, "scale", 0);
+                            rq_attr_string(n, RQ_WORD_op, ""));
+    const float scale = rq_attr_float(n, RQ_WORD_scale, 0);
     if (!(scale > 0) || isinf(scale))
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "the scale of its codes is %g, expected a positive number",
                             (double)scale);
-    const int64_t zero = rq_attr_int(n, "zero_point", 0), least = is_signed(n) ? INT8_MIN : 0;
+    const int64_t zero = rq_attr_int(n, RQ_WORD_zero_point, 0), least = is_signed(n) ? INT8_MIN : 0;
     if (zero < least || zero > least + UINT8_MAX)
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "zero_point is %lld, expected %lld to %lld", (long long)zero,
                             (long long)least, (long long)least + UINT8_MAX);
@@ -53,7 +53,7 @@ static rq_status check(const rq_graph *g, const rq_node *n, int64_t opset, rq_er
 static rq_status infer(const rq_infer *a)
 {
     if (!row_of(a->node))
-        return rq_infer_fail(a, RQ_BAD_GRAPH, "'%.32s' is no average", rq_attr_string(a->node, "op", ""));
+        return rq_infer_fail(a, RQ_BAD_GRAPH, "'%.32s' is no average", rq_attr_string(a->node, RQ_WORD_op, ""));
     if (a->in[0]->dtype != RQ_DTYPE_NONE && a->in[0]->dtype != RQ_DTYPE_F32)
         return rq_infer_fail(a, RQ_BAD_DTYPE, "the input is %s, expected f32", rq_dtype_name(a->in[0]->dtype));
     const rq_node n = node_of(a->node);
@@ -104,8 +104,8 @@ static rq_status forward(const rq_op_args *a)
     of.opset = rq_graph_opset(a->graph, "");
     if (rq_qparams_init(&q, is_signed(a->node) ? RQ_DTYPE_S8 : RQ_DTYPE_U8, RQ_PER_TENSOR, 0, 1))
         return RQ_NO_MEMORY;
-    q.scale[0] = rq_attr_float(a->node, "scale", 0);
-    q.zero_point[0] = (int32_t)rq_attr_int(a->node, "zero_point", 0);
+    q.scale[0] = rq_attr_float(a->node, RQ_WORD_scale, 0);
+    q.zero_point[0] = (int32_t)rq_attr_int(a->node, RQ_WORD_zero_point, 0);
     const rq_status s = average(&of, &q, &runs);
     rq_qparams_release(&q);
     return s || runs ? s : n.row->forward(&of); /* integers run it in floats, too */

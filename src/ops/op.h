@@ -59,7 +59,7 @@ typedef struct rq_op_args {
     struct rq_packs *packs; /* what ops/packs.h keeps for the program */
     /* Run the subgraph in attribute `attr` with these tensors as its inputs; out[n_out] are created (the caller
      * releases them). Captured values are found by the executor. */
-    rq_status (*run_subgraph)(void *runner, const char *attr, const rq_tensor *const *in, int n_in, rq_tensor *out,
+    rq_status (*run_subgraph)(void *runner, rq_word attr, const rq_tensor *const *in, int n_in, rq_tensor *out,
                               int n_out, rq_err *err);
     void *runner;
     rq_err *err;
@@ -138,6 +138,7 @@ enum { /* rq_op.flags */
 typedef struct rq_op {
     const char *name;   /* as ONNX spells it */
     const char *domain; /* "" for ai.onnx, "com.microsoft", "requant" */
+    int which;          /* of the functions of its family, where rows share theirs: rq_zip_id, rq_map_id, rq_reduce */
     int since;          /* first opset that has the operator */
     int known;          /* newest opset whose meaning of it is implemented (25) */
     int min_in, max_in; /* max_in -1: any number */

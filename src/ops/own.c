@@ -61,32 +61,32 @@ static rq_status own_forward(const rq_op_args *a)
 
 int64_t rq_own_attr_int(const rq_own_call *c, const char *name, int64_t fallback)
 {
-    return rq_attr_int(c->node->node, name, fallback);
+    return rq_attr_as_int(rq_attr_named(c->node->node, name), fallback);
 }
 
 float rq_own_attr_float(const rq_own_call *c, const char *name, float fallback)
 {
-    return rq_attr_float(c->node->node, name, fallback);
+    return rq_attr_as_float(rq_attr_named(c->node->node, name), fallback);
 }
 
 const char *rq_own_attr_string(const rq_own_call *c, const char *name, const char *fallback)
 {
-    return rq_attr_string(c->node->node, name, fallback);
+    return rq_attr_as_string(rq_attr_named(c->node->node, name), fallback);
 }
 
 const int64_t *rq_own_attr_ints(const rq_own_call *c, const char *name, int *n)
 {
-    return rq_attr_ints(c->node->node, name, n);
+    return rq_attr_as_ints(rq_attr_named(c->node->node, name), n);
 }
 
 const float *rq_own_attr_floats(const rq_own_call *c, const char *name, int *n)
 {
-    return rq_attr_floats(c->node->node, name, n);
+    return rq_attr_as_floats(rq_attr_named(c->node->node, name), n);
 }
 
 const rq_tensor *rq_own_attr_tensor(const rq_own_call *c, const char *name)
 {
-    return rq_attr_tensor(c->node->node, name);
+    return rq_attr_as_tensor(rq_attr_named(c->node->node, name));
 }
 
 rq_status rq_own_fail(const rq_own_call *c, rq_status code, const char *fmt, ...)

@@ -17,7 +17,7 @@ static rq_status read_pads(const rq_infer *a, int rank, pads *p)
 {
     int64_t buf[2 * RQ_MAX_RANK], axes[RQ_MAX_RANK];
     int n = 0, n_axes = rank;
-    const int64_t *v = rq_attr_ints(a->node, "pads", &n);
+    const int64_t *v = rq_attr_ints(a->node, RQ_WORD_pads, &n);
     memset(p, 0, sizeof *p);
     for (int i = 0; i < rank; i++)
         axes[i] = i;
@@ -52,7 +52,7 @@ static rq_status pad_infer(const rq_infer *a)
     rq_status s = read_pads(a, x->rank, &p);
     if (s != RQ_OK && s != RQ_NOT_FOUND)
         return s;
-    const char *mode = rq_attr_string(a->node, "mode", "constant");
+    const rq_word mode = rq_attr_word(a->node, RQ_WORD_mode, RQ_WORD_constant);
     for (int i = 0; i < x->rank; i++) {
         if (s == RQ_NOT_FOUND) {
             out.dim[i] = RQ_DIM_UNKNOWN;
@@ -67,13 +67,14 @@ static rq_status pad_infer(const rq_infer *a)
                    p.end[i] >= -x->dim[i];
         else
             sum = RQ_DIM_UNKNOWN;
-        if (fits && x->dim[i] == 0 && sum > 0 && strcmp(mode, "constant") != 0)
+        if (fits && x->dim[i] == 0 && sum > 0 && mode != RQ_WORD_constant)
             fits = false;
-        if (fits && x->dim[i] >= 0 && strcmp(mode, "reflect") == 0)
+        if (fits && x->dim[i] >= 0 && mode == RQ_WORD_reflect)
             fits = p.begin[i] < (x->dim[i] > 1 ? x->dim[i] : 1) && p.end[i] < (x->dim[i] > 1 ? x->dim[i] : 1);
         if (!fits)
             return rq_infer_fail(a, RQ_BAD_SHAPE, "pads %lld and %lld do not fit axis %d of size %lld (mode %.16s)",
-                                 (long long)p.begin[i], (long long)p.end[i], i, (long long)x->dim[i], mode);
+                                 (long long)p.begin[i], (long long)p.end[i], i, (long long)x->dim[i],
+                                 rq_word_text(mode));
         out.dim[i] = sum;
     }
     a->out_shape[0] = out;
@@ -82,14 +83,11 @@ static rq_status pad_infer(const rq_infer *a)
 
 static rq_status pad_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
-    static const char *const modes[] = { "constant", "reflect", "edge", "wrap" };
-    const char *mode = rq_attr_string(n, "mode", "constant");
-    bool known = false;
-    for (size_t i = 0; i < sizeof modes / sizeof modes[0]; i++)
-        known = known || strcmp(mode, modes[i]) == 0;
-    if (!known)
-        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "mode is '%.32s', expected constant, reflect, edge or wrap", mode);
-    if (opset >= 11 ? n->n_in < 2 || n->in[1] == RQ_NONE : !rq_attr_find(n, "pads"))
+    const rq_word mode = rq_attr_word(n, RQ_WORD_mode, RQ_WORD_constant);
+    if (mode != RQ_WORD_constant && mode != RQ_WORD_reflect && mode != RQ_WORD_edge && mode != RQ_WORD_wrap)
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "mode is '%.32s', expected constant, reflect, edge or wrap",
+                            rq_attr_string(n, RQ_WORD_mode, ""));
+    if (opset >= 11 ? n->n_in < 2 || n->in[1] == RQ_NONE : !rq_attr_find(n, RQ_WORD_pads))
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "no pads");
     return RQ_OK;
 }
@@ -204,7 +202,7 @@ static rq_status describe(const rq_op_args *a, pad_job *j)
                      .out = rq_last_shape(a->last, &a->out[0]->shape),
                      .elem = rq_moves_size(x->dtype),
                      .first = x->shape.rank,
-                     .mode = rq_attr_string(a->node, "mode", "constant")[0] };
+                     .mode = rq_attr_string(a->node, RQ_WORD_mode, "constant")[0] };
     rq_moves_strides(&j->in, j->in_stride);
     rq_moves_strides(&j->out, j->out_stride);
     for (int i = x->shape.rank - 1; i >= 0; i--) {
@@ -238,7 +236,7 @@ static rq_status pad_run(const rq_op_args *a, const void *constant)
 static double constant_value(const rq_op_args *a)
 {
     if (a->opset < 11)
-        return rq_attr_float(a->node, "value", 0);
+        return rq_attr_float(a->node, RQ_WORD_value, 0);
     if (a->n_in < 3 || !a->in[2] || rq_tensor_count(a->in[2]) != 1)
         return 0;
     const rq_qparams *q = a->in_q ? a->in_q[2] : NULL;

@@ -120,6 +120,7 @@ static void larger_row_s8(int8_t *restrict acc, const int8_t *restrict x, size_t
 #define IS_NAN(v) 0
 #define ROW_MAX(k, acc, x, n) rq_eltwise_u16.zip[RQ_ZIP_MAX](acc, acc, 1, x, 1, n)
 #include "ops/pool_tmpl.h"
+#include "ops/rows.h"
 
 /* Windows of 2 x 2 side by side. */
 static void quarters_item(void *arg, int64_t i)
@@ -149,7 +150,7 @@ static rq_status max_wide(const rq_op_args *a)
                   .y = a->out[0]->data,
                   .x = x->data,
                   .index = a->n_out > 1 && a->out[1] ? a->out[1]->s64 : NULL,
-                  .columns = rq_attr_int(a->node, "storage_order", 0) != 0 };
+                  .columns = rq_attr_int(a->node, RQ_WORD_storage_order, 0) != 0 };
     const bool quarters = x->dtype == RQ_DTYPE_F32 && !j.index && rq_window_are_quarters(&w);
     rq_threads_for(a->threads, x->shape.dim[0] * x->shape.dim[1], quarters ? quarters_item : items[x->dtype], &j);
     return RQ_OK;
@@ -291,10 +292,10 @@ static rq_status sum_wide(const rq_op_args *a)
     if (rq_tensor_count(a->out[0]) == 0)
         return RQ_OK;
     sum_job j = { .k = a->k, .w = &w, .y = a->out[0]->f32, .x = x->f32 };
-    if (strcmp(a->node->op, "LpPool") == 0)
-        j.p = (float)rq_attr_int(a->node, "p", 2);
+    if (a->node->row == &rq_op_lp_pool)
+        j.p = (float)rq_attr_int(a->node, RQ_WORD_p, 2);
     else
-        j.with_pad = rq_attr_int(a->node, "count_include_pad", 0) != 0;
+        j.with_pad = rq_attr_int(a->node, RQ_WORD_count_include_pad, 0) != 0;
     rq_threads_for(a->threads, x->shape.dim[0] * x->shape.dim[1], sum_item, &j);
     return RQ_OK;
 }
@@ -306,7 +307,7 @@ static rq_status sum_forward(const rq_op_args *a)
 
 static rq_status lp_pool_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
-    const int64_t p = rq_attr_int(n, "p", 2);
+    const int64_t p = rq_attr_int(n, RQ_WORD_p, 2);
     if (p < 1)
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "p is %lld, expected at least 1", (long long)p);
     return RQ_OK;
@@ -327,7 +328,7 @@ static rq_status global_infer(const rq_infer *a)
 
 static rq_status global_lp_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
-    const float p = opset < 2 ? rq_attr_float(n, "p", 2) : (float)rq_attr_int(n, "p", 2);
+    const float p = opset < 2 ? rq_attr_float(n, RQ_WORD_p, 2) : (float)rq_attr_int(n, RQ_WORD_p, 2);
     if (!(p > 0))
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "p is %g, expected a number above 0", (double)p);
     return RQ_OK;
@@ -408,10 +409,10 @@ static rq_status global_wide(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0];
     const rq_shape *s = &x->shape;
-    global_job j = { .a = a, .area = rq_shape_span(s, 2, s->rank), .max = strcmp(a->node->op, "GlobalMaxPool") == 0 };
+    global_job j = { .a = a, .area = rq_shape_span(s, 2, s->rank), .max = a->node->row == &rq_op_global_max_pool };
     const int64_t planes = s->dim[0] * s->dim[1];
-    if (strcmp(a->node->op, "GlobalLpPool") == 0) /* p was a float at opset 1 */
-        j.p = a->opset < 2 ? rq_attr_float(a->node, "p", 2) : (float)rq_attr_int(a->node, "p", 2);
+    if (a->node->row == &rq_op_global_lp_pool) /* p was a float at opset 1 */
+        j.p = a->opset < 2 ? rq_attr_float(a->node, RQ_WORD_p, 2) : (float)rq_attr_int(a->node, RQ_WORD_p, 2);
     if (x->dtype == RQ_DTYPE_F32) {
         rq_bcast_spans(a->threads, planes, RQ_BCAST_PIECE / (j.area + 1), global_span, &j);
         return RQ_OK;

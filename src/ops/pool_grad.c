@@ -9,6 +9,7 @@
 
 #include "ops/bcast.h"
 #include "ops/grad.h"
+#include "ops/rows.h"
 #include "ops/window.h"
 
 enum { MAX_ROW = 4096 }; /* elements of a row that is joined on the stack */
@@ -232,10 +233,10 @@ rq_status rq_pool_grad_sum(const rq_op_args *a)
         return RQ_OK;
     RQ_TRY(rq_window_pool(&w, a->node, &a->in[0]->shape, a->err));
     j.w = &w;
-    if (strcmp(a->node->op, "LpPool") == 0)
-        j.p = (float)rq_attr_int(a->node, "p", 2);
+    if (a->node->row == &rq_op_lp_pool)
+        j.p = (float)rq_attr_int(a->node, RQ_WORD_p, 2);
     else
-        j.with_pad = rq_attr_int(a->node, "count_include_pad", 0) != 0;
+        j.with_pad = rq_attr_int(a->node, RQ_WORD_count_include_pad, 0) != 0;
     rq_threads_for(a->threads, planes_of(a), sum_item, &j);
     return RQ_OK;
 }
@@ -280,8 +281,8 @@ static rq_status global(const rq_op_args *a, bool average)
     global_job g = { .average = average, .area = rq_shape_span(s, 2, s->rank) };
     if (!start(&g.at, a))
         return RQ_OK;
-    if (strcmp(a->node->op, "GlobalLpPool") == 0) /* p was a float at opset 1 */
-        g.at.p = a->opset < 2 ? rq_attr_float(a->node, "p", 2) : (float)rq_attr_int(a->node, "p", 2);
+    if (a->node->row == &rq_op_global_lp_pool) /* p was a float at opset 1 */
+        g.at.p = a->opset < 2 ? rq_attr_float(a->node, RQ_WORD_p, 2) : (float)rq_attr_int(a->node, RQ_WORD_p, 2);
     rq_bcast_spans(a->threads, planes_of(a), RQ_BCAST_PIECE / (g.area + 1), global_span, &g);
     return RQ_OK;
 }

@@ -33,7 +33,7 @@ static rq_status check_layout(const rq_infer *a, layout *l)
 {
     const rq_shape *x = &a->in[0]->shape, *s = &a->in[1]->shape;
     const rq_shape *z = a->n_in > 2 && a->in[2] ? &a->in[2]->shape : NULL;
-    int64_t block = rq_attr_int(a->node, "block_size", 0), axis_attr = rq_attr_int(a->node, "axis", 1);
+    int64_t block = rq_attr_int(a->node, RQ_WORD_block_size, 0), axis_attr = rq_attr_int(a->node, RQ_WORD_axis, 1);
     char t[2][RQ_SHAPE_TEXT];
     *l = (layout) { .axis = RQ_PER_TENSOR };
     if (block < 0)
@@ -94,7 +94,7 @@ static rq_status read_params(const rq_op_args *a, rq_dtype codes, rq_qparams *q)
 static rq_status quantize_infer(const rq_infer *a)
 {
     const rq_tensor *z = a->n_in > 2 ? a->in[2] : NULL;
-    int64_t stated = rq_attr_int(a->node, "output_dtype", 0);
+    int64_t stated = rq_attr_int(a->node, RQ_WORD_output_dtype, 0);
     rq_dtype d = stated ? rq_elements_dtype(stated) : RQ_DTYPE_U8, x = a->in[0]->dtype;
     layout l;
     if (z && z->dtype != RQ_DTYPE_NONE) {
@@ -151,7 +151,7 @@ static rq_status quantize_forward(const rq_op_args *a)
 {
     rq_tensor *y = a->out[0], x = *a->in[0];
     rq_qparams q;
-    int64_t precision = rq_attr_int(a->node, "precision", 0);
+    int64_t precision = rq_attr_int(a->node, RQ_WORD_precision, 0);
     rq_dtype division = precision ? rq_elements_dtype(precision) : a->in[1]->dtype;
     RQ_TRY(read_params(a, y->dtype, &q));
     if (x.dtype != RQ_DTYPE_F32) {
@@ -161,7 +161,7 @@ static rq_status quantize_forward(const rq_op_args *a)
     if (rq_dtype_is_integer(y->dtype) && division != RQ_DTYPE_F16 && division != RQ_DTYPE_BF16)
         rq_codes_from_reals_on(a->threads, y, &x, &q, a->k);
     else
-        quantize_each(y, &x, &q, division, rq_attr_int(a->node, "saturate", 1) != 0);
+        quantize_each(y, &x, &q, division, rq_attr_int(a->node, RQ_WORD_saturate, 1) != 0);
     return RQ_OK;
 }
 
@@ -170,7 +170,7 @@ static rq_status quantize_forward(const rq_op_args *a)
 static rq_status dequantize_infer(const rq_infer *a)
 {
     const rq_tensor *z = a->n_in > 2 ? a->in[2] : NULL;
-    int64_t stated = rq_attr_int(a->node, "output_dtype", 0);
+    int64_t stated = rq_attr_int(a->node, RQ_WORD_output_dtype, 0);
     rq_dtype x = a->in[0]->dtype, d = stated ? rq_elements_dtype(stated) : a->in[1]->dtype;
     layout l;
     if (x != RQ_DTYPE_NONE && !is_code(x) && x != RQ_DTYPE_S32 && !is_small_float(x))

@@ -25,9 +25,9 @@ static bool is_dq(const rq_node *n)
 /* The ONNX domain counts along axis 1 unless told otherwise; com.microsoft has no default (per tensor). */
 static int64_t node_axis(const rq_node *n)
 {
-    if (n->domain[0] && strcmp(n->domain, "ai.onnx") && !rq_attr_find(n, "axis"))
+    if (n->domain[0] && strcmp(n->domain, "ai.onnx") && !rq_attr_find(n, RQ_WORD_axis))
         return INT64_MAX; /* no axis: only a single scale will do */
-    return rq_attr_int(n, "axis", 1);
+    return rq_attr_int(n, RQ_WORD_axis, 1);
 }
 
 /* Type of the codes that a QuantizeLinear makes. */
@@ -37,7 +37,7 @@ static rq_dtype q_dtype(const rq_graph *g, const rq_node *n)
         const rq_tensor *z = rq_raise_const(g, n->in[2]);
         return z ? z->dtype : RQ_DTYPE_NONE;
     }
-    switch (rq_attr_int(n, "output_dtype", 0)) { /* codes of TensorProto.DataType, docs/onnx-facts.md 1.3 */
+    switch (rq_attr_int(n, RQ_WORD_output_dtype, 0)) { /* codes of TensorProto.DataType, docs/onnx-facts.md 1.3 */
     case 0:
     case 2:
         return RQ_DTYPE_U8;
@@ -72,11 +72,11 @@ static rq_status params_of(rq_raise_state *r, const rq_node *n, rq_id *quant)
     *quant = RQ_NONE;
     if (!q && d == RQ_DTYPE_NONE && rq_raise_const(g, zp))
         d = rq_raise_const(g, zp)->dtype; /* codes and zero point are of one type */
-    if ((real != RQ_DTYPE_NONE && real != RQ_DTYPE_F32) || (q && rq_attr_int(n, "precision", 0) > 1) ||
-        (!q && rq_attr_int(n, "output_dtype", 1) > 1))
+    if ((real != RQ_DTYPE_NONE && real != RQ_DTYPE_F32) || (q && rq_attr_int(n, RQ_WORD_precision, 0) > 1) ||
+        (!q && rq_attr_int(n, RQ_WORD_output_dtype, 1) > 1))
         return RQ_OK;
     const rq_shape *shape = x->kind == RQ_VALUE_CONST ? &x->constant.shape : &x->shape;
-    return rq_raise_params(r, n->in[1], zp, d, node_axis(n), rq_attr_int(n, "block_size", 0), shape, quant);
+    return rq_raise_params(r, n->in[1], zp, d, node_axis(n), rq_attr_int(n, RQ_WORD_block_size, 0), shape, quant);
 }
 
 /* ---- constants ---- */
@@ -328,8 +328,8 @@ static rq_status derive_bias(rq_graph *g, const rq_node *n)
     const rq_qparams *x = rq_graph_qparams(g, n->in[0]), *w = rq_graph_qparams(g, n->in[1]),
                      *b = rq_graph_qparams(g, n->in[2]);
     bool gemm = !strcmp(n->op, "Gemm");
-    if (!x || !w || !b || (gemm && rq_attr_float(n, "beta", 1) != 1) ||
-        !rq_int_is_bias(b, x, w, gemm ? rq_attr_float(n, "alpha", 1) : 1))
+    if (!x || !w || !b || (gemm && rq_attr_float(n, RQ_WORD_beta, 1) != 1) ||
+        !rq_int_is_bias(b, x, w, gemm ? rq_attr_float(n, RQ_WORD_alpha, 1) : 1))
         return RQ_OK;
     rq_value *bias = &g->values[n->in[2]];
     const rq_quant *was = &g->quants[bias->quant];

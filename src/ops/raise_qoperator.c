@@ -60,7 +60,7 @@ rq_status rq_raise_real(rq_raise_state *r, rq_id codes, rq_id scale, rq_id zero_
     for (int i = 0; i < g->n_nodes; i++) {
         const rq_node *n = &g->nodes[i];
         if (rq_rewrite_is(n, "DequantizeLinear") && n->in[0] == codes && n->in[1] == scale &&
-            input(n, 2) == zero_point && (axis == RQ_PER_TENSOR || rq_attr_int(n, "axis", 1) == axis)) {
+            input(n, 2) == zero_point && (axis == RQ_PER_TENSOR || rq_attr_int(n, RQ_WORD_axis, 1) == axis)) {
             *real = n->out[0];
             return RQ_OK;
         }
@@ -116,7 +116,7 @@ static bool data_axis(const rq_graph *g, const rq_node *n, const form *f, int i,
     else if (!strcmp(f->plain, "ConvTranspose"))
         *axis = 1;
     else if (!strcmp(f->plain, "Gemm"))
-        *axis = rq_attr_int(n, "transB", 0) ? 0 : 1;
+        *axis = rq_attr_int(n, RQ_WORD_transB, 0) ? 0 : 1;
     else if (rank >= 2)
         *axis = rank - 1; /* MatMul: columns */
     else
@@ -242,7 +242,7 @@ static rq_status settle(rq_raise_state *r, rq_id node, const form *f, rq_id *in,
     rq_status st = RQ_OK;
     if (!strcmp(f->plain, "ReduceMean") && rq_graph_opset(g, "") >= 18) {
         int count;
-        const int64_t *axes = rq_attr_ints(n, "axes", &count);
+        const int64_t *axes = rq_attr_ints(n, RQ_WORD_axes, &count);
         if (axes) {
             RQ_TRY(rq_rewrite_ints(g, axes, count, n->name, "_axes", &in[1], r->err));
             *n_in = 2;
@@ -252,7 +252,7 @@ static rq_status settle(rq_raise_state *r, rq_id node, const form *f, rq_id *in,
     rq_attr_remove(g, node, "opset");
     rq_attr_remove(g, node, "channels_last");
     if (!strcmp(f->plain, "Gemm")) {
-        float alpha = rq_attr_float(n, "alpha", 1);
+        float alpha = rq_attr_float(n, RQ_WORD_alpha, 1);
         st = rq_attr_set_float(g, node, "alpha", alpha);
     }
     return st ? rq_fail(r->err, st, "out of memory raising '%s'", n->name) : RQ_OK;
@@ -263,7 +263,7 @@ static rq_status settle_softmax(rq_raise_state *r, rq_id node, int64_t made_for)
 {
     rq_graph *g = r->g;
     bool flat = made_for < 13, flat_here = rq_graph_opset(g, "") < 13;
-    int64_t axis = rq_attr_int(&g->nodes[node], "axis", flat ? 1 : -1);
+    int64_t axis = rq_attr_int(&g->nodes[node], RQ_WORD_axis, flat ? 1 : -1);
     if (rq_attr_set_int(g, node, "axis", axis))
         return rq_fail(r->err, RQ_NO_MEMORY, "out of memory raising '%s'", g->nodes[node].name);
     return flat && !flat_here ? rq_upgrade_softmax(g, node, axis, r->err) : RQ_OK;
@@ -293,17 +293,17 @@ static rq_status raise_form(rq_raise_state *r, rq_id node, const form *f)
     for (int i = 0; i < f->n_data; i++)
         if (input(n, f->data[i]) == RQ_NONE || input(n, f->scale[i]) == RQ_NONE)
             return RQ_OK;
-    int64_t opset_attr = rq_attr_int(n, "opset", 13);
+    int64_t opset_attr = rq_attr_int(n, RQ_WORD_opset, 13);
     bool softmax = !strcmp(f->plain, "Softmax"), gemm = !strcmp(f->plain, "Gemm");
     int rank = rank_of(g, n->in[f->data[0]]);
-    bool last = rq_attr_int(n, "channels_last", 0) != 0;
+    bool last = rq_attr_int(n, RQ_WORD_channels_last, 0) != 0;
     int kernel = 0;
-    if (last && rank < 0 && rq_attr_ints(n, "kernel_shape", &kernel))
+    if (last && rank < 0 && rq_attr_ints(n, RQ_WORD_kernel_shape, &kernel))
         rank = kernel + 2;
     if (last && rank < 0 && !strcmp(f->plain, "Conv"))
         rank = rank_of(g, n->in[f->data[1]]); /* weights are [M, C / group, ..] in either order */
     if ((last && (rank < 3 || !strcmp(f->plain, "ConvTranspose"))) ||
-        (softmax && opset_attr >= 13 && rq_graph_opset(g, "") < 13 && rq_attr_int(n, "axis", -1) != -1))
+        (softmax && opset_attr >= 13 && rq_graph_opset(g, "") < 13 && rq_attr_int(n, RQ_WORD_axis, -1) != -1))
         return RQ_OK;
 
     rq_id in[3] = { RQ_NONE, RQ_NONE, RQ_NONE }, scale[2] = { RQ_NONE, RQ_NONE }, zero_point[2] = { RQ_NONE, RQ_NONE };
@@ -333,7 +333,7 @@ static rq_status raise_form(rq_raise_state *r, rq_id node, const form *f)
     int bias_at = gemm ? 6 : !strncmp(f->plain, "Conv", 4) ? 8 : !strcmp(f->op, "MatMulIntegerToFloat") ? 6 : -1;
     rq_id bias = input(n, bias_at), bias_real = RQ_NONE;
     if (bias != RQ_NONE && f->out_scale >= 0) {
-        RQ_TRY(real_bias(r, bias, scale[0], scale[1], gemm ? rq_attr_float(n, "alpha", 1) : 1.0f, &bias_real));
+        RQ_TRY(real_bias(r, bias, scale[0], scale[1], gemm ? rq_attr_float(n, RQ_WORD_alpha, 1) : 1.0f, &bias_real));
         if (bias_real == RQ_NONE)
             return RQ_OK;
     }

@@ -42,7 +42,7 @@ static rq_status transposed(rq_raise_state *r, const rq_node *n, rq_id *quant)
     if (!rq_rewrite_is(n, "Transpose") || g->values[n->in[0]].kind != RQ_VALUE_CONST || q->axis == RQ_PER_TENSOR ||
         q->block || rank < 1)
         return RQ_OK;
-    const int64_t *perm = rq_attr_ints(n, "perm", &count);
+    const int64_t *perm = rq_attr_ints(n, RQ_WORD_perm, &count);
     if (perm && count != rank)
         return RQ_OK;
     int axis = 0;
@@ -141,8 +141,8 @@ static bool clip_limits(const rq_graph *g, const rq_node *n, float *lo, float *h
     }
     if (!rq_rewrite_is(n, "Clip"))
         return false;
-    *lo = rq_attr_float(n, "min", *lo);
-    *hi = rq_attr_float(n, "max", *hi);
+    *lo = rq_attr_float(n, RQ_WORD_min, *lo);
+    *hi = rq_attr_float(n, RQ_WORD_max, *hi);
     for (int i = 1; i < n->n_in && i < 3; i++) {
         if (n->in[i] == RQ_NONE)
             continue;

@@ -6,13 +6,14 @@
 
 #include "base/rng.h"
 #include "ops/elements.h"
+#include "ops/rows.h"
 
 static void seed(rq_rng *r, const rq_op_args *a)
 {
-    const rq_attr *given = rq_attr_find(a->node, "seed");
+    const rq_attr *given = rq_attr_find(a->node, RQ_WORD_seed);
     uint64_t s = UINT64_C(14695981039346656037);
     if (given) {
-        const float f = rq_attr_float(a->node, "seed", 0);
+        const float f = rq_attr_float(a->node, RQ_WORD_seed, 0);
         uint32_t bits;
         memcpy(&bits, &f, sizeof bits);
         s = bits;
@@ -43,19 +44,18 @@ static double normal(rq_rng *r)
 
 static bool is_like(const rq_node *n)
 {
-    const size_t k = strlen(n->op);
-    return k > 4 && strcmp(n->op + k - 4, "Like") == 0;
+    return n->row == &rq_op_random_normal_like || n->row == &rq_op_random_uniform_like;
 }
 
 static rq_status random_infer(const rq_infer *a)
 {
     int n;
-    const int64_t type = rq_attr_int(a->node, "dtype", 0);
+    const int64_t type = rq_attr_int(a->node, RQ_WORD_dtype, 0);
     if (is_like(a->node)) {
         a->out_dtype[0] = a->in[0]->dtype;
         a->out_shape[0] = a->in[0]->shape;
     } else {
-        const int64_t *dim = rq_attr_ints(a->node, "shape", &n);
+        const int64_t *dim = rq_attr_ints(a->node, RQ_WORD_shape, &n);
         a->out_dtype[0] = RQ_DTYPE_F32;
         if (!dim || n > RQ_MAX_RANK)
             return rq_infer_fail(a, RQ_BAD_GRAPH, "the shape is missing or has more than %d axes", RQ_MAX_RANK);
@@ -73,9 +73,9 @@ static rq_status random_infer(const rq_infer *a)
 
 static rq_status random_forward(const rq_op_args *a)
 {
-    const bool is_normal = strncmp(a->node->op, "RandomN", 7) == 0;
-    const double low = rq_attr_float(a->node, "low", 0), high = rq_attr_float(a->node, "high", 1);
-    const double mean = rq_attr_float(a->node, "mean", 0), scale = rq_attr_float(a->node, "scale", 1);
+    const bool is_normal = a->node->row == &rq_op_random_normal || a->node->row == &rq_op_random_normal_like;
+    const double low = rq_attr_float(a->node, RQ_WORD_low, 0), high = rq_attr_float(a->node, RQ_WORD_high, 1);
+    const double mean = rq_attr_float(a->node, RQ_WORD_mean, 0), scale = rq_attr_float(a->node, RQ_WORD_scale, 1);
     rq_rng r;
     seed(&r, a);
     for (int64_t i = 0, n = rq_tensor_count(a->out[0]); i < n; i++) {
@@ -89,7 +89,7 @@ static rq_status random_forward(const rq_op_args *a)
 
 static rq_status bernoulli_infer(const rq_infer *a)
 {
-    const int64_t type = rq_attr_int(a->node, "dtype", 0);
+    const int64_t type = rq_attr_int(a->node, RQ_WORD_dtype, 0);
     RQ_TRY(rq_infer_same(a));
     if (type)
         a->out_dtype[0] = rq_elements_dtype(type);
@@ -115,7 +115,7 @@ static rq_status bernoulli_forward(const rq_op_args *a)
 static rq_status multinomial_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape;
-    const int64_t n = rq_attr_int(a->node, "sample_size", 1), type = rq_attr_int(a->node, "dtype", 6);
+    const int64_t n = rq_attr_int(a->node, RQ_WORD_sample_size, 1), type = rq_attr_int(a->node, RQ_WORD_dtype, 6);
     a->out_dtype[0] = rq_elements_dtype(type);
     if (a->out_dtype[0] != RQ_DTYPE_S32 && a->out_dtype[0] != RQ_DTYPE_S64)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "dtype is %lld, expected s32 or s64", (long long)type);

@@ -12,18 +12,21 @@
 #include "ops/elements.h"
 #include "ops/moves.h"
 #include "ops/recurrent.h"
+#include "ops/rows.h"
 
 typedef rq_recurrent_cell cell;
 
 static cell cell_of(const rq_node *n)
 {
-    return strstr(n->op, "LSTM") ? RQ_RECURRENT_LSTM : strcmp(n->op, "GRU") == 0 ? RQ_RECURRENT_GRU : RQ_RECURRENT_RNN;
+    return n->row == &rq_op_lstm || n->row == &rq_op_ms_dynamic_quantize_lstm ? RQ_RECURRENT_LSTM
+           : n->row == &rq_op_gru                                             ? RQ_RECURRENT_GRU
+                                                                              : RQ_RECURRENT_RNN;
 }
 
 /* DynamicQuantizeLSTM has its weights as [dirs][input][gates * hidden] and [dirs][hidden][gates * hidden]. */
 static bool is_transposed(const rq_node *n)
 {
-    return n->op[0] == 'D';
+    return n->row == &rq_op_ms_dynamic_quantize_lstm;
 }
 
 /* ---- activations ---- */
@@ -31,22 +34,22 @@ static bool is_transposed(const rq_node *n)
 typedef rq_recurrent_activation activation;
 
 static const struct activation_row {
-    const char *name;
+    rq_word name;
     rq_map_id id;
     bool has_alpha, has_beta, scaled;
     float alpha, beta;
 } activation_rows[] = {
-    { "Relu", RQ_MAP_RELU, false, false, false, 0, 0 },
-    { "Tanh", RQ_MAP_TANH, false, false, false, 0, 0 },
-    { "Sigmoid", RQ_MAP_SIGMOID, false, false, false, 0, 0 },
-    { "Affine", RQ_MAP_LINEAR, true, true, false, 1, 0 },
-    { "LeakyRelu", RQ_MAP_LEAKY_RELU, true, false, false, 0.01f, 0 },
-    { "ThresholdedRelu", RQ_MAP_THRESHOLDED_RELU, true, false, false, 1, 0 },
-    { "ScaledTanh", RQ_MAP_TANH, true, true, true, 1, 1 },
-    { "HardSigmoid", RQ_MAP_HARD_SIGMOID, true, true, false, 0.2f, 0.5f },
-    { "Elu", RQ_MAP_ELU, true, false, false, 1, 0 },
-    { "Softsign", RQ_MAP_SOFTSIGN, false, false, false, 0, 0 },
-    { "Softplus", RQ_MAP_SOFTPLUS, false, false, false, 0, 0 },
+    { RQ_WORD_Relu, RQ_MAP_RELU, false, false, false, 0, 0 },
+    { RQ_WORD_Tanh, RQ_MAP_TANH, false, false, false, 0, 0 },
+    { RQ_WORD_Sigmoid, RQ_MAP_SIGMOID, false, false, false, 0, 0 },
+    { RQ_WORD_Affine, RQ_MAP_LINEAR, true, true, false, 1, 0 },
+    { RQ_WORD_LeakyRelu, RQ_MAP_LEAKY_RELU, true, false, false, 0.01f, 0 },
+    { RQ_WORD_ThresholdedRelu, RQ_MAP_THRESHOLDED_RELU, true, false, false, 1, 0 },
+    { RQ_WORD_ScaledTanh, RQ_MAP_TANH, true, true, true, 1, 1 },
+    { RQ_WORD_HardSigmoid, RQ_MAP_HARD_SIGMOID, true, true, false, 0.2f, 0.5f },
+    { RQ_WORD_Elu, RQ_MAP_ELU, true, false, false, 1, 0 },
+    { RQ_WORD_Softsign, RQ_MAP_SOFTSIGN, false, false, false, 0, 0 },
+    { RQ_WORD_Softplus, RQ_MAP_SOFTPLUS, false, false, false, 0, 0 },
 };
 
 enum { MAX_ACTIVATIONS = 6 }; /* two directions of an LSTM */
@@ -55,25 +58,26 @@ enum { MAX_ACTIVATIONS = 6 }; /* two directions of an LSTM */
  * name not known, or NULL when their number is wrong. */
 static rq_status read_activations(const rq_node *n, int n_dirs, activation *out, const char **bad)
 {
-    static const char *const defaults[][3] = { [RQ_RECURRENT_RNN] = { "Tanh" },
-                                               [RQ_RECURRENT_GRU] = { "Sigmoid", "Tanh" },
-                                               [RQ_RECURRENT_LSTM] = { "Sigmoid", "Tanh", "Tanh" } };
+    static const rq_word defaults[][3] = { [RQ_RECURRENT_RNN] = { RQ_WORD_Tanh },
+                                           [RQ_RECURRENT_GRU] = { RQ_WORD_Sigmoid, RQ_WORD_Tanh },
+                                           [RQ_RECURRENT_LSTM] = { RQ_WORD_Sigmoid, RQ_WORD_Tanh, RQ_WORD_Tanh } };
     static const int count[] = { [RQ_RECURRENT_RNN] = 1, [RQ_RECURRENT_GRU] = 2, [RQ_RECURRENT_LSTM] = 3 };
     cell c = cell_of(n);
     int n_alpha = 0, n_beta = 0, alpha_at = 0, beta_at = 0, n_all = count[c] * n_dirs;
-    const float *alpha = rq_attr_floats(n, "activation_alpha", &n_alpha);
-    const float *beta = rq_attr_floats(n, "activation_beta", &n_beta);
-    const rq_attr *names = rq_attr_find(n, "activations");
+    const float *alpha = rq_attr_floats(n, RQ_WORD_activation_alpha, &n_alpha);
+    const float *beta = rq_attr_floats(n, RQ_WORD_activation_beta, &n_beta);
+    const rq_attr *names = rq_attr_find(n, RQ_WORD_activations);
     *bad = NULL;
     if (names && names->n != n_all)
         return RQ_BAD_GRAPH;
     for (int i = 0; i < n_all; i++) {
-        const char *name = names ? names->strings[i].p : defaults[c][i % count[c]];
+        const rq_word word = names ? names->strings[i].word : defaults[c][i % count[c]];
+        const char *text = names ? names->strings[i].p : rq_word_text(word);
         const struct activation_row *row = NULL;
         for (size_t k = 0; k < sizeof activation_rows / sizeof activation_rows[0]; k++)
-            if (strcasecmp(activation_rows[k].name, name) == 0)
-                row = &activation_rows[k];
-        *bad = name;
+            if (word ? activation_rows[k].name == word : !strcasecmp(rq_word_text(activation_rows[k].name), text))
+                row = &activation_rows[k]; /* in any case: such a name is no word */
+        *bad = text;
         if (!row)
             return RQ_BAD_GRAPH;
         out[i] = (activation) { row->id, row->alpha, row->beta, row->scaled };
@@ -100,19 +104,21 @@ void rq_recurrent_apply(const rq_kernels *k, const rq_recurrent_activation *f, f
 
 static int n_directions(const rq_node *n)
 {
-    return strcmp(rq_attr_string(n, "direction", "forward"), "bidirectional") == 0 ? 2 : 1;
+    return rq_attr_word(n, RQ_WORD_direction, RQ_WORD_forward) == RQ_WORD_bidirectional ? 2 : 1;
 }
 
 rq_status rq_recurrent_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
-    const char *d = rq_attr_string(n, "direction", "forward"), *bad;
+    const rq_word d = rq_attr_word(n, RQ_WORD_direction, RQ_WORD_forward);
+    const char *bad;
     activation f[MAX_ACTIVATIONS];
-    if (strcmp(d, "forward") != 0 && strcmp(d, "reverse") != 0 && strcmp(d, "bidirectional") != 0)
+    if (d != RQ_WORD_forward && d != RQ_WORD_reverse && d != RQ_WORD_bidirectional)
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "direction is '%.32s', expected forward, reverse or bidirectional",
-                            d);
+                            rq_attr_string(n, RQ_WORD_direction, ""));
     if (read_activations(n, n_directions(n), f, &bad))
         return bad ? rq_node_fail(g, n, err, RQ_UNSUPPORTED, "activation '%.32s' is not known", bad)
-                   : rq_node_fail(g, n, err, RQ_BAD_GRAPH, "the number of activations is wrong for direction '%s'", d);
+                   : rq_node_fail(g, n, err, RQ_BAD_GRAPH, "the number of activations is wrong for direction '%s'",
+                                  rq_word_text(d));
     return RQ_OK;
 }
 
@@ -138,10 +144,11 @@ static rq_status expect(const rq_infer *a, int i, const char *what, int rank, co
 static rq_status read_sizes(const rq_infer *a, sizes *z)
 {
     const rq_shape *x = &a->in[0]->shape, *r = &a->in[2]->shape;
-    int64_t g = rq_recurrent_gates(cell_of(a->node)), stated = rq_attr_int(a->node, "hidden_size", RQ_DIM_UNKNOWN);
+    int64_t g = rq_recurrent_gates(cell_of(a->node)),
+            stated = rq_attr_int(a->node, RQ_WORD_hidden_size, RQ_DIM_UNKNOWN);
     *z = (sizes) { RQ_DIM_UNKNOWN,        RQ_DIM_UNKNOWN,
                    RQ_DIM_UNKNOWN,        stated > 0 ? stated : RQ_DIM_UNKNOWN,
-                   n_directions(a->node), rq_attr_int(a->node, "layout", 0) != 0 };
+                   n_directions(a->node), rq_attr_int(a->node, RQ_WORD_layout, 0) != 0 };
     if (stated > INT32_MAX)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "hidden_size is %lld, expected at most %d", (long long)stated, INT32_MAX);
     RQ_TRY(expect(a, 0, "X", 3, (int64_t[]) { -1, -1, -1 }));
@@ -505,9 +512,9 @@ rq_status rq_recurrent_open(const rq_op_args *a, pass *p)
     const char *bad;
     *p = (pass) { .a = a,
                   .cell = cell_of(a->node),
-                  .clip = rq_attr_float(a->node, "clip", 0),
-                  .input_forget = rq_attr_int(a->node, "input_forget", 0) != 0 };
-    p->linear_before_reset = p->cell == RQ_RECURRENT_GRU && rq_attr_int(a->node, "linear_before_reset", 0) != 0;
+                  .clip = rq_attr_float(a->node, RQ_WORD_clip, 0),
+                  .input_forget = rq_attr_int(a->node, RQ_WORD_input_forget, 0) != 0 };
+    p->linear_before_reset = p->cell == RQ_RECURRENT_GRU && rq_attr_int(a->node, RQ_WORD_linear_before_reset, 0) != 0;
     RQ_TRY(rq_recurrent_sizes_of(a, &p->z));
     RQ_TRY(read_activations(a->node, p->z.dirs, p->all, &bad));
     for (int64_t b = 0; a->n_in > 4 && a->in[4] && b < p->z.batch; b++)
@@ -523,7 +530,7 @@ void rq_recurrent_turn(pass *p, int dir)
     const int64_t gates = rq_recurrent_gates(p->cell) * p->z.hidden;
     const int per_dir = p->cell == RQ_RECURRENT_LSTM ? 3 : p->cell == RQ_RECURRENT_GRU ? 2 : 1;
     p->dir = dir;
-    p->backwards = dir == 1 || strcmp(rq_attr_string(a->node, "direction", "forward"), "reverse") == 0;
+    p->backwards = dir == 1 || rq_attr_word(a->node, RQ_WORD_direction, RQ_WORD_forward) == RQ_WORD_reverse;
     memcpy(p->f, p->all + dir * per_dir, (size_t)per_dir * sizeof *p->f);
     if (!p->product) {
         p->w = a->in[1]->f32 + dir * gates * p->z.input;

@@ -14,6 +14,7 @@
 #include "ops/moves.h"
 #include "ops/recurrent.h"
 #include "ops/reduce.h"
+#include "ops/rows.h"
 
 typedef rq_recurrent_pass pass;
 typedef rq_recurrent_activation activation;
@@ -51,9 +52,9 @@ static size_t lay_out(const pass *p, void *scratch, room *r)
 static bool sizes_of(const rq_op_args *a, pass *p)
 {
     *p = (pass) { .a = a,
-                  .cell = strcmp(a->node->op, "LSTM") == 0  ? RQ_RECURRENT_LSTM
-                          : strcmp(a->node->op, "GRU") == 0 ? RQ_RECURRENT_GRU
-                                                            : RQ_RECURRENT_RNN };
+                  .cell = a->node->row == &rq_op_lstm  ? RQ_RECURRENT_LSTM
+                          : a->node->row == &rq_op_gru ? RQ_RECURRENT_GRU
+                                                       : RQ_RECURRENT_RNN };
     return rq_recurrent_sizes_of(a, &p->z) == RQ_OK;
 }
 

@@ -15,15 +15,20 @@
 
 /* ---- axes ---- */
 
+static rq_reduce kind_of(const rq_node *n)
+{
+    return (rq_reduce)n->row->which;
+}
+
 static bool axes_are_input(const rq_node *n, int64_t opset)
 {
-    return opset >= (strcmp(n->op, "ReduceSum") == 0 ? 13 : 18);
+    return opset >= (kind_of(n) == RQ_REDUCE_SUM ? 13 : 18);
 }
 
 /* Which axes of a tensor of `rank` a list names; false: one is out of range. */
 static bool mark_axes(const rq_node *n, const int64_t *axes, int count, int rank, bool *reduced)
 {
-    const bool all = count == 0 && !rq_attr_int(n, "noop_with_empty_axes", 0);
+    const bool all = count == 0 && !rq_attr_int(n, RQ_WORD_noop_with_empty_axes, 0);
     for (int i = 0; i < rank; i++)
         reduced[i] = all;
     for (int i = 0; i < count; i++) {
@@ -38,7 +43,7 @@ static bool mark_axes(const rq_node *n, const int64_t *axes, int count, int rank
 static rq_status reduce_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape;
-    const bool keep = rq_attr_int(a->node, "keepdims", 1) != 0;
+    const bool keep = rq_attr_int(a->node, RQ_WORD_keepdims, 1) != 0;
     int64_t axes[RQ_MAX_RANK * 2];
     int n = 0;
     a->out_dtype[0] = a->in[0]->dtype;
@@ -47,7 +52,7 @@ static rq_status reduce_infer(const rq_infer *a)
             n = rq_infer_ints(a, 1, axes, RQ_MAX_RANK * 2);
     } else {
         int count;
-        const int64_t *given = rq_attr_ints(a->node, "axes", &count);
+        const int64_t *given = rq_attr_ints(a->node, RQ_WORD_axes, &count);
         if (count > RQ_MAX_RANK * 2)
             return rq_infer_fail(a, RQ_BAD_GRAPH, "attribute axes has %d entries", count);
         n = count;
@@ -77,25 +82,6 @@ static rq_status reduce_infer(const rq_infer *a)
     return RQ_OK;
 }
 
-static const struct named {
-    const char *op;
-    rq_reduce kind;
-} kinds[] = {
-    { "ReduceSum", RQ_REDUCE_SUM },        { "ReduceMean", RQ_REDUCE_MEAN },
-    { "ReduceMax", RQ_REDUCE_MAX },        { "ReduceMin", RQ_REDUCE_MIN },
-    { "ReduceProd", RQ_REDUCE_PROD },      { "ReduceL1", RQ_REDUCE_L1 },
-    { "ReduceL2", RQ_REDUCE_L2 },          { "ReduceSumSquare", RQ_REDUCE_SUM_SQUARE },
-    { "ReduceLogSum", RQ_REDUCE_LOG_SUM }, { "ReduceLogSumExp", RQ_REDUCE_LOG_SUM_EXP },
-};
-
-static rq_reduce kind_of(const rq_node *n)
-{
-    size_t i = 0;
-    while (i + 1 < sizeof kinds / sizeof kinds[0] && strcmp(kinds[i].op, n->op) != 0)
-        i++;
-    return kinds[i].kind; /* every row below is listed */
-}
-
 /* The axes, where a->in has the content of their list. */
 static rq_status find_reduced(const rq_op_args *a, bool *reduced)
 {
@@ -103,7 +89,7 @@ static rq_status find_reduced(const rq_op_args *a, bool *reduced)
     int64_t axes[RQ_MAX_RANK * 2];
     int n = 0;
     if (!axes_are_input(a->node, a->opset)) {
-        const int64_t *given = rq_attr_ints(a->node, "axes", &n);
+        const int64_t *given = rq_attr_ints(a->node, RQ_WORD_axes, &n);
         if (n)
             memcpy(axes, given, (size_t)n * sizeof *axes); /* infer has seen to the count */
     } else if (a->n_in > 1 && a->in[1]) {
@@ -326,10 +312,11 @@ static rq_status reduce_forward_int(const rq_op_args *a)
 
 /* ---- rows ---- */
 
-#define REDUCE(id, op_name, data)                                                                                      \
+#define REDUCE(id, op_name, kind, data)                                                                                \
     const rq_op rq_op_##id = {                                                                                         \
         .name = op_name,                                                                                               \
         .domain = "",                                                                                                  \
+        .which = kind,                                                                                                 \
         .since = 1,                                                                                                    \
         .known = 25,                                                                                                   \
         .min_in = 1,                                                                                                   \
@@ -347,14 +334,14 @@ static rq_status reduce_forward_int(const rq_op_args *a)
         .last = reduce_last,                                                                                           \
         .forward_int = reduce_forward_int,                                                                             \
     }
-REDUCE(reduce_l1, "ReduceL1", RQ_OP_IN(0));
-REDUCE(reduce_l2, "ReduceL2", RQ_OP_IN(0) | RQ_OP_OUT(0));
-REDUCE(reduce_log_sum, "ReduceLogSum", RQ_OP_OUT(0));
-REDUCE(reduce_log_sum_exp, "ReduceLogSumExp", RQ_OP_IN(0) | RQ_OP_OUT(0));
-REDUCE(reduce_max, "ReduceMax", RQ_OP_IN(0) | RQ_OP_OUT(0));
-REDUCE(reduce_mean, "ReduceMean", 0);
-REDUCE(reduce_min, "ReduceMin", RQ_OP_IN(0) | RQ_OP_OUT(0));
-REDUCE(reduce_prod, "ReduceProd", RQ_OP_IN(0));
-REDUCE(reduce_sum, "ReduceSum", 0);
-REDUCE(reduce_sum_square, "ReduceSumSquare", RQ_OP_IN(0));
+REDUCE(reduce_l1, "ReduceL1", RQ_REDUCE_L1, RQ_OP_IN(0));
+REDUCE(reduce_l2, "ReduceL2", RQ_REDUCE_L2, RQ_OP_IN(0) | RQ_OP_OUT(0));
+REDUCE(reduce_log_sum, "ReduceLogSum", RQ_REDUCE_LOG_SUM, RQ_OP_OUT(0));
+REDUCE(reduce_log_sum_exp, "ReduceLogSumExp", RQ_REDUCE_LOG_SUM_EXP, RQ_OP_IN(0) | RQ_OP_OUT(0));
+REDUCE(reduce_max, "ReduceMax", RQ_REDUCE_MAX, RQ_OP_IN(0) | RQ_OP_OUT(0));
+REDUCE(reduce_mean, "ReduceMean", RQ_REDUCE_MEAN, 0);
+REDUCE(reduce_min, "ReduceMin", RQ_REDUCE_MIN, RQ_OP_IN(0) | RQ_OP_OUT(0));
+REDUCE(reduce_prod, "ReduceProd", RQ_REDUCE_PROD, RQ_OP_IN(0));
+REDUCE(reduce_sum, "ReduceSum", RQ_REDUCE_SUM, 0);
+REDUCE(reduce_sum_square, "ReduceSumSquare", RQ_REDUCE_SUM_SQUARE, RQ_OP_IN(0));
 #undef REDUCE

@@ -12,7 +12,7 @@ static rq_status roi_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape, *rois = &a->in[1]->shape;
     int n;
-    const int64_t *size = rq_attr_ints(a->node, "pooled_shape", &n);
+    const int64_t *size = rq_attr_ints(a->node, RQ_WORD_pooled_shape, &n);
     a->out_dtype[0] = a->in[0]->dtype;
     if (!size || n != 2 || size[0] < 1 || size[1] < 1)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "pooled_shape is not two sizes of at least 1");
@@ -38,7 +38,7 @@ static rq_status roi_f32(const rq_op_args *a)
 {
     const rq_shape *x = &a->in[0]->shape, *y = &a->out[0]->shape;
     const int64_t channels = x->dim[1], h = x->dim[2], w = x->dim[3], oh = y->dim[2], ow = y->dim[3];
-    const float scale = rq_attr_float(a->node, "spatial_scale", 1);
+    const float scale = rq_attr_float(a->node, RQ_WORD_spatial_scale, 1);
     for (int64_t r = 0; r < y->dim[0]; r++) {
         const float *roi = a->in[1]->f32 + 5 * r;
         if (!(roi[0] >= 0 && roi[0] < (float)x->dim[0]))
@@ -119,7 +119,7 @@ static rq_status grid_forward(const rq_op_args *a)
 {
     const rq_shape *y = &a->out[0]->shape;
     const int d = y->rank - 2;
-    const bool align = rq_attr_int(a->node, "align_corners", 0) != 0;
+    const bool align = rq_attr_int(a->node, RQ_WORD_align_corners, 0) != 0;
     if (!rq_dtype_is_float(a->in[0]->dtype))
         return rq_op_no_form(a, a->in[0]->dtype);
     const int64_t points = rq_shape_span(y, 1, 1 + d);
@@ -147,7 +147,7 @@ static rq_status grid_backward(const rq_op_args *a)
         return rq_grad_none(a);
     const rq_shape *y = &dy->shape;
     const int d = y->rank - 2;
-    const bool align = rq_attr_int(a->node, "align_corners", 0) != 0;
+    const bool align = rq_attr_int(a->node, RQ_WORD_align_corners, 0) != 0;
     const int64_t points = rq_shape_span(y, 1, 1 + d);
     for (int64_t b = 0; b < y->dim[0]; b++) {
         double sum[3][4] = { { 0 } };

@@ -12,55 +12,59 @@
 #include "ops/int_ops.h"
 #include "ops/moves.h"
 #include "ops/last.h"
+#include "ops/rows.h"
 
-static const char *const coords_names[] = {
-    [RQ_RESIZE_HALF_PIXEL] = "half_pixel",
-    [RQ_RESIZE_HALF_PIXEL_SYMMETRIC] = "half_pixel_symmetric",
-    [RQ_RESIZE_PYTORCH_HALF_PIXEL] = "pytorch_half_pixel",
-    [RQ_RESIZE_ALIGN_CORNERS] = "align_corners",
-    [RQ_RESIZE_ASYMMETRIC] = "asymmetric",
-    [RQ_RESIZE_TF_HALF_PIXEL_FOR_NN] = "tf_half_pixel_for_nn",
-    [RQ_RESIZE_TF_CROP_AND_RESIZE] = "tf_crop_and_resize",
+static const rq_word coords_words[] = {
+    [RQ_RESIZE_HALF_PIXEL] = RQ_WORD_half_pixel,
+    [RQ_RESIZE_HALF_PIXEL_SYMMETRIC] = RQ_WORD_half_pixel_symmetric,
+    [RQ_RESIZE_PYTORCH_HALF_PIXEL] = RQ_WORD_pytorch_half_pixel,
+    [RQ_RESIZE_ALIGN_CORNERS] = RQ_WORD_align_corners,
+    [RQ_RESIZE_ASYMMETRIC] = RQ_WORD_asymmetric,
+    [RQ_RESIZE_TF_HALF_PIXEL_FOR_NN] = RQ_WORD_tf_half_pixel_for_nn,
+    [RQ_RESIZE_TF_CROP_AND_RESIZE] = RQ_WORD_tf_crop_and_resize,
 };
 
-static const char *const rounding_names[] = {
-    [RQ_RESIZE_ROUND_PREFER_FLOOR] = "round_prefer_floor",
-    [RQ_RESIZE_ROUND_PREFER_CEIL] = "round_prefer_ceil",
-    [RQ_RESIZE_FLOOR] = "floor",
-    [RQ_RESIZE_CEIL] = "ceil",
-    [RQ_RESIZE_SIMPLE] = "", /* before opset 11: down when growing, up when shrinking */
+static const rq_word rounding_words[] = {
+    [RQ_RESIZE_ROUND_PREFER_FLOOR] = RQ_WORD_round_prefer_floor,
+    [RQ_RESIZE_ROUND_PREFER_CEIL] = RQ_WORD_round_prefer_ceil,
+    [RQ_RESIZE_FLOOR] = RQ_WORD_floor,
+    [RQ_RESIZE_CEIL] = RQ_WORD_ceil,
+    [RQ_RESIZE_SIMPLE] = RQ_N_WORDS, /* no word: before opset 11: down when growing, up when shrinking */
 };
 
-static const char *const method_names[] = { "nearest", "linear", "cubic" };
+static const rq_word method_words[] = { RQ_WORD_nearest, RQ_WORD_linear, RQ_WORD_cubic };
 
-static int find_name(const char *name, const char *const *names, int n)
+static int find_word(rq_word word, const rq_word *words, int n)
 {
     int i = 0;
-    while (i < n && strcmp(name, names[i]) != 0)
+    while (i < n && word != words[i])
         i++;
     return i;
 }
 
 static bool is_upsample(const rq_node *n)
 {
-    return strcmp(n->op, "Upsample") == 0;
+    return n->row == &rq_op_upsample;
 }
 
 static rq_resize_options read_options(const rq_node *n, int64_t opset)
 {
     bool old = opset < 11 || is_upsample(n);
     rq_resize_options o = {
-        .method = (rq_resize_method)find_name(rq_attr_string(n, "mode", "nearest"), method_names, RQ_RESIZE_N_METHODS),
+        .method = (rq_resize_method)find_word(rq_attr_word(n, RQ_WORD_mode, RQ_WORD_nearest), method_words,
+                                              RQ_RESIZE_N_METHODS),
         .coords = old ? RQ_RESIZE_ASYMMETRIC
-                      : (rq_resize_coords)find_name(rq_attr_string(n, "coordinate_transformation_mode", "half_pixel"),
-                                                    coords_names, RQ_RESIZE_N_COORDS),
-        .rounding = old ? RQ_RESIZE_SIMPLE
-                        : (rq_resize_rounding)find_name(rq_attr_string(n, "nearest_mode", "round_prefer_floor"),
-                                                        rounding_names, RQ_RESIZE_N_ROUNDINGS),
-        .antialias = opset >= 18 && rq_attr_int(n, "antialias", 0),
-        .exclude_outside = rq_attr_int(n, "exclude_outside", 0),
-        .cubic_a = rq_attr_float(n, "cubic_coeff_a", -0.75f),
-        .extrapolation = rq_attr_float(n, "extrapolation_value", 0),
+                      : (rq_resize_coords)find_word(
+                            rq_attr_word(n, RQ_WORD_coordinate_transformation_mode, RQ_WORD_half_pixel), coords_words,
+                            RQ_RESIZE_N_COORDS),
+        .rounding =
+            old ? RQ_RESIZE_SIMPLE
+                : (rq_resize_rounding)find_word(rq_attr_word(n, RQ_WORD_nearest_mode, RQ_WORD_round_prefer_floor),
+                                                rounding_words, RQ_RESIZE_N_ROUNDINGS),
+        .antialias = opset >= 18 && rq_attr_int(n, RQ_WORD_antialias, 0),
+        .exclude_outside = rq_attr_int(n, RQ_WORD_exclude_outside, 0),
+        .cubic_a = rq_attr_float(n, RQ_WORD_cubic_coeff_a, -0.75f),
+        .extrapolation = rq_attr_float(n, RQ_WORD_extrapolation_value, 0),
     };
     return o;
 }
@@ -69,14 +73,15 @@ static rq_status resize_check(const rq_graph *g, const rq_node *n, int64_t opset
 {
     rq_resize_options o = read_options(n, opset);
     if (o.method == RQ_RESIZE_N_METHODS)
-        return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "mode '%.32s' is not known", rq_attr_string(n, "mode", ""));
+        return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "mode '%.32s' is not known",
+                            rq_attr_string(n, RQ_WORD_mode, ""));
     if (o.coords == RQ_RESIZE_N_COORDS)
         return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "coordinate_transformation_mode '%.32s' is not known",
-                            rq_attr_string(n, "coordinate_transformation_mode", ""));
+                            rq_attr_string(n, RQ_WORD_coordinate_transformation_mode, ""));
     if (o.rounding == RQ_RESIZE_N_ROUNDINGS)
         return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "nearest_mode '%.32s' is not known",
-                            rq_attr_string(n, "nearest_mode", ""));
-    if (is_upsample(n) && opset < 9 ? !rq_attr_find(n, "scales") : n->n_in < 2)
+                            rq_attr_string(n, RQ_WORD_nearest_mode, ""));
+    if (is_upsample(n) && opset < 9 ? !rq_attr_find(n, RQ_WORD_scales) : n->n_in < 2)
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "neither scales nor sizes");
     return RQ_OK;
 }
@@ -86,7 +91,7 @@ static rq_status resize_check(const rq_graph *g, const rq_node *n, int64_t opset
 static rq_status read_axes(const rq_infer *a, int rank, int *axes, int *n_axes)
 {
     int n = 0;
-    const int64_t *v = rq_attr_ints(a->node, "axes", &n);
+    const int64_t *v = rq_attr_ints(a->node, RQ_WORD_axes, &n);
     *n_axes = v ? n : rank;
     if (n > rank)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "%d axes for a tensor with %d", n, rank);
@@ -132,9 +137,9 @@ static rq_status plan_scales(const rq_infer *a, rq_resize_axis *p, const int *ax
 static rq_status plan_sizes(const rq_infer *a, rq_resize_axis *p, const int *axes, int n_axes, int input)
 {
     int64_t v[RQ_MAX_RANK], sym[RQ_MAX_RANK];
-    const char *policy = rq_attr_string(a->node, "keep_aspect_ratio_policy", "stretch");
+    const rq_word policy = rq_attr_word(a->node, RQ_WORD_keep_aspect_ratio_policy, RQ_WORD_stretch);
     int n = rq_infer_ints_part(a, input, v, sym, RQ_MAX_RANK);
-    bool smaller = strcmp(policy, "not_smaller") == 0, larger = strcmp(policy, "not_larger") == 0;
+    bool smaller = policy == RQ_WORD_not_smaller, larger = policy == RQ_WORD_not_larger;
     float common = 0;
     if (n < 0)
         return RQ_NOT_FOUND;
@@ -186,7 +191,7 @@ static rq_status plan(const rq_infer *a, rq_resize_axis *p)
         p[i] = (rq_resize_axis) { .in = x->dim[i], .out = x->dim[i], .scale = 1, .roi1 = 1 };
     RQ_TRY(read_axes(a, x->rank, axes, &n_axes));
     if (is_upsample(a->node) || a->opset < 11) {
-        const float *list = a->n_in < 2 ? rq_attr_floats(a->node, "scales", &n_list) : NULL;
+        const float *list = a->n_in < 2 ? rq_attr_floats(a->node, RQ_WORD_scales, &n_list) : NULL;
         return plan_scales(a, p, axes, n_axes, a->n_in < 2 ? NULL : a->in[1], list, n_list);
     }
     if (given(a, 3)) {
@@ -448,7 +453,7 @@ static rq_last resize_last(const rq_op_args *a)
 /* A blend makes codes that its input does not have. */
 static bool resize_carries(const rq_node *n)
 {
-    return strcmp(rq_attr_string(n, "mode", "nearest"), "nearest") == 0;
+    return rq_attr_word(n, RQ_WORD_mode, RQ_WORD_nearest) == RQ_WORD_nearest;
 }
 
 const rq_op rq_op_resize = {

@@ -7,6 +7,7 @@
 #include "ops/bcast.h"
 #include "ops/grad.h"
 #include "ops/half.h"
+#include "ops/rows.h"
 
 static void turn_row(const rq_rotary *r, float *y, const float *x, const float *c, const float *s)
 {
@@ -49,14 +50,15 @@ typedef struct parts {
 
 static bool of_ms(const rq_node *n)
 {
-    return strcmp(n->domain, "com.microsoft") == 0;
+    return n->row == &rq_op_ms_rotary_embedding;
 }
 
 static parts parts_of(const rq_node *n, const rq_shape *x)
 {
     const bool ms = of_ms(n);
     parts p = { .cos = ms ? 2 : 1, .sin = ms ? 3 : 2, .ids = ms ? 1 : 3, .heads = -1, .size = -1 };
-    const int64_t heads = rq_attr_int(n, "num_heads", 0), turned = rq_attr_int(n, "rotary_embedding_dim", 0);
+    const int64_t heads = rq_attr_int(n, RQ_WORD_num_heads, 0),
+                  turned = rq_attr_int(n, RQ_WORD_rotary_embedding_dim, 0);
     if (x->rank == 4) {
         p.heads = x->dim[1];
         p.size = x->dim[3];
@@ -91,7 +93,7 @@ static rq_status rotary_infer(const rq_infer *a)
     const int want = ids ? 2 : 3;
     if (of_ms(a->node))
         heads_of_cache(&p, x, c);
-    else if (x->rank == 3 && rq_attr_int(a->node, "num_heads", 0) < 1)
+    else if (x->rank == 3 && rq_attr_int(a->node, RQ_WORD_num_heads, 0) < 1)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "an input of 3 axes needs num_heads of at least 1");
     if ((c->rank >= 0 && c->rank != want) || (s->rank >= 0 && s->rank != want))
         return rq_infer_fail(a, RQ_BAD_SHAPE, "the cosines have %d axes and the sines %d, expected %d", c->rank,
@@ -129,7 +131,7 @@ static rq_status rotary_infer(const rq_infer *a)
     }
     if (ids && ids->dtype != RQ_DTYPE_NONE && ids->dtype != RQ_DTYPE_S64)
         return rq_infer_fail(a, RQ_BAD_DTYPE, "position_ids has type %s, expected s64", rq_dtype_name(ids->dtype));
-    if (rq_attr_int(a->node, "is_packed_batching", 0))
+    if (rq_attr_int(a->node, RQ_WORD_is_packed_batching, 0))
         return rq_infer_fail(a, RQ_UNSUPPORTED, "is_packed_batching is not supported");
     return RQ_OK;
 }
@@ -148,7 +150,7 @@ static rq_status turn(const rq_op_args *a, float *to, const float *from, bool ba
                     .heads = p.heads,
                     .size = p.size,
                     .turned = p.turned,
-                    .interleaved = rq_attr_int(a->node, "interleaved", 0) != 0,
+                    .interleaved = rq_attr_int(a->node, RQ_WORD_interleaved, 0) != 0,
                     .back = back,
                     .y = to,
                     .x = from,

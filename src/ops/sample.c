@@ -9,31 +9,39 @@
 /* ---- GridSample ---- */
 
 /* Opset 16 says bilinear and bicubic, opset 20 linear and cubic. */
-static int find_method(const char *name)
+static int find_method(const rq_node *n)
 {
-    if (strcmp(name, "nearest") == 0)
+    switch (rq_attr_word(n, RQ_WORD_mode, RQ_WORD_linear)) {
+    case RQ_WORD_nearest:
         return RQ_SAMPLE_NEAREST;
-    if (strcmp(name, "bilinear") == 0 || strcmp(name, "linear") == 0)
+    case RQ_WORD_bilinear:
+    case RQ_WORD_linear:
         return RQ_SAMPLE_LINEAR;
-    return strcmp(name, "bicubic") == 0 || strcmp(name, "cubic") == 0 ? RQ_SAMPLE_CUBIC : -1;
+    case RQ_WORD_bicubic:
+    case RQ_WORD_cubic:
+        return RQ_SAMPLE_CUBIC;
+    default:
+        return -1;
+    }
 }
 
-static int find_border(const char *name)
+static int find_border(const rq_node *n)
 {
-    static const char *const names[] = { "zeros", "border", "reflection" };
+    static const rq_word words[] = { RQ_WORD_zeros, RQ_WORD_border, RQ_WORD_reflection };
+    const rq_word w = rq_attr_word(n, RQ_WORD_padding_mode, RQ_WORD_zeros);
     for (int i = 0; i < 3; i++)
-        if (strcmp(name, names[i]) == 0)
+        if (w == words[i])
             return i;
     return -1;
 }
 
 static rq_status grid_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
-    const char *mode = rq_attr_string(n, "mode", "linear"), *padding = rq_attr_string(n, "padding_mode", "zeros");
-    if (find_method(mode) < 0)
-        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "mode '%.32s' is not known", mode);
-    if (find_border(padding) < 0)
-        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "padding_mode '%.32s' is not known", padding);
+    if (find_method(n) < 0)
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "mode '%.32s' is not known", rq_attr_string(n, RQ_WORD_mode, ""));
+    if (find_border(n) < 0)
+        return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "padding_mode '%.32s' is not known",
+                            rq_attr_string(n, RQ_WORD_padding_mode, ""));
     return RQ_OK;
 }
 
@@ -53,7 +61,7 @@ static rq_status grid_infer(const rq_infer *a)
                              rq_shape_text(grid, t[0], sizeof t[0]), rq_shape_text(x, t[1], sizeof t[1]));
     if (x->rank > 5)
         return rq_infer_fail(a, RQ_UNSUPPORTED, "more than three spatial axes");
-    if (x->rank > 4 && find_method(rq_attr_string(a->node, "mode", "linear")) == RQ_SAMPLE_CUBIC)
+    if (x->rank > 4 && find_method(a->node) == RQ_SAMPLE_CUBIC)
         return rq_infer_fail(a, RQ_UNSUPPORTED, "cubic sampling of more than two spatial axes");
     a->out_shape[0] = *x;
     for (int i = 2; i < x->rank; i++)
@@ -146,9 +154,9 @@ void rq_sample_grid_of(const rq_op_args *a, rq_sample_grid *g)
     const int d = x->rank - 2;
     *g = (rq_sample_grid) {
         .d = d,
-        .align = rq_attr_int(a->node, "align_corners", 0) != 0,
-        .method = (rq_sample_method)find_method(rq_attr_string(a->node, "mode", "linear")),
-        .border = (rq_sample_border)find_border(rq_attr_string(a->node, "padding_mode", "zeros")),
+        .align = rq_attr_int(a->node, RQ_WORD_align_corners, 0) != 0,
+        .method = (rq_sample_method)find_method(a->node),
+        .border = (rq_sample_border)find_border(a->node),
         .batch = x->dim[0],
         .channels = x->dim[1],
         .image = rq_shape_span(x, 2, d + 2),
@@ -239,7 +247,7 @@ enum { MOST_SAMPLES = 1 << 15 }; /* of a bin, along one axis */
 static rq_status roi_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape, *rois = &a->in[1]->shape;
-    const int64_t ratio = rq_attr_int(a->node, "sampling_ratio", 0);
+    const int64_t ratio = rq_attr_int(a->node, RQ_WORD_sampling_ratio, 0);
     a->out_dtype[0] = a->in[0]->dtype;
     if (ratio < 0 || ratio > MOST_SAMPLES)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "sampling_ratio is %lld, expected 0 to %d", (long long)ratio,
@@ -263,9 +271,10 @@ static rq_status roi_infer(const rq_infer *a)
                              (long long)(rois->rank == 2 ? rois->dim[0] : -1));
     if (x->rank == 4 && (x->dim[2] == 0 || x->dim[3] == 0) && rois->rank == 2 && rois->dim[0] != 0)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "there is nothing to sample in an image without pixels");
-    a->out_shape[0] = rq_shape_of(
-        4, (int64_t[]) { rois->rank < 0 ? RQ_DIM_UNKNOWN : rois->dim[0], x->rank < 0 ? RQ_DIM_UNKNOWN : x->dim[1],
-                         rq_attr_int(a->node, "output_height", 1), rq_attr_int(a->node, "output_width", 1) });
+    a->out_shape[0] = rq_shape_of(4, (int64_t[]) { rois->rank < 0 ? RQ_DIM_UNKNOWN : rois->dim[0],
+                                                   x->rank < 0 ? RQ_DIM_UNKNOWN : x->dim[1],
+                                                   rq_attr_int(a->node, RQ_WORD_output_height, 1),
+                                                   rq_attr_int(a->node, RQ_WORD_output_width, 1) });
     if (a->out_shape[0].dim[2] < 1 || a->out_shape[0].dim[3] < 1)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "an output of %lld x %lld", (long long)a->out_shape[0].dim[2],
                              (long long)a->out_shape[0].dim[3]);
@@ -300,8 +309,8 @@ static void around(float y, float x, int64_t h, int64_t w, int64_t at[4], float 
 rq_status rq_sample_rois_of(const rq_op_args *a, rq_sample_rois *r)
 {
     const rq_shape *x = &a->in[0]->shape, *y = &a->out[0]->shape;
-    const char *mode =
-        rq_attr_string(a->node, "coordinate_transformation_mode", a->opset < 16 ? "output_half_pixel" : "half_pixel");
+    const rq_word from = rq_attr_word(a->node, RQ_WORD_coordinate_transformation_mode,
+                                      a->opset < 16 ? RQ_WORD_output_half_pixel : RQ_WORD_half_pixel);
     *r = (rq_sample_rois) { .n = a->in[1]->shape.dim[0],
                             .images = x->dim[0],
                             .channels = x->dim[1],
@@ -309,10 +318,10 @@ rq_status rq_sample_rois_of(const rq_op_args *a, rq_sample_rois *r)
                             .w = x->dim[3],
                             .oh = y->dim[2],
                             .ow = y->dim[3],
-                            .ratio = rq_attr_int(a->node, "sampling_ratio", 0),
-                            .scale = rq_attr_float(a->node, "spatial_scale", 1),
-                            .half = strcmp(mode, "half_pixel") == 0,
-                            .largest = strcmp(rq_attr_string(a->node, "mode", "avg"), "max") == 0 };
+                            .ratio = rq_attr_int(a->node, RQ_WORD_sampling_ratio, 0),
+                            .scale = rq_attr_float(a->node, RQ_WORD_spatial_scale, 1),
+                            .half = from == RQ_WORD_half_pixel,
+                            .largest = rq_attr_word(a->node, RQ_WORD_mode, RQ_WORD_avg) == RQ_WORD_max };
     for (int64_t i = 0; i < r->n; i++) {
         const int64_t b = rq_tensor_get_int(a->in[2], i);
         if (b < 0 || b >= r->images)

@@ -12,13 +12,13 @@
 
 typedef enum reduction { PUT, ADD, MUL, MIN, MAX, N_REDUCTIONS } reduction;
 
-static const char *const reductions[] = { "none", "add", "mul", "min", "max" };
+static const rq_word reductions[] = { RQ_WORD_none, RQ_WORD_add, RQ_WORD_mul, RQ_WORD_min, RQ_WORD_max };
 
 static reduction find_reduction(const rq_node *n)
 {
-    const char *name = rq_attr_string(n, "reduction", "none");
+    const rq_word name = rq_attr_word(n, RQ_WORD_reduction, RQ_WORD_none);
     int r = 0;
-    while (r < N_REDUCTIONS && strcmp(name, reductions[r]) != 0)
+    while (r < N_REDUCTIONS && name != reductions[r])
         r++;
     return (reduction)r;
 }
@@ -27,7 +27,7 @@ static rq_status scatter_check(const rq_graph *g, const rq_node *n, int64_t opse
 {
     if (find_reduction(n) == N_REDUCTIONS)
         return rq_node_fail(g, n, err, RQ_UNSUPPORTED, "reduction '%.32s' is not known",
-                            rq_attr_string(n, "reduction", ""));
+                            rq_attr_string(n, RQ_WORD_reduction, ""));
     return RQ_OK;
 }
 
@@ -100,7 +100,7 @@ static rq_status scatter_elements_move(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0], *at = a->in[1], *u = a->in[2];
     rq_tensor *y = a->out[0];
-    int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), x->shape.rank);
+    int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), x->shape.rank);
     int64_t stride[RQ_MAX_RANK], n = x->shape.dim[axis], along;
     size_t elem = rq_moves_size(x->dtype);
     reduction r = find_reduction(a->node);
@@ -210,7 +210,7 @@ static bool scatter_begin(const rq_op_args *a, rq_status *s)
         return false;
     }
     if (r != PUT && r != ADD) {
-        *s = rq_op_fail(a, RQ_UNSUPPORTED, "has no gradient with reduction '%s'", reductions[r]);
+        *s = rq_op_fail(a, RQ_UNSUPPORTED, "has no gradient with reduction '%s'", rq_word_text(reductions[r]));
         return false;
     }
     if (rq_grad_in(a, 0))
@@ -222,7 +222,7 @@ static rq_status scatter_elements_backward(const rq_op_args *a)
 {
     const rq_tensor *at = a->in[1], *dy = rq_grad_out(a, 0);
     const rq_shape *x = &a->in[0]->shape;
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), x->rank);
+    const int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), x->rank);
     int64_t stride[RQ_MAX_RANK], n = x->dim[axis];
     rq_status s;
     odometer o;

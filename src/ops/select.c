@@ -12,7 +12,7 @@
 static rq_status one_hot_infer(const rq_infer *a)
 {
     const rq_shape *in = &a->in[0]->shape;
-    int64_t depth = RQ_DIM_UNKNOWN, axis_attr = rq_attr_int(a->node, "axis", -1);
+    int64_t depth = RQ_DIM_UNKNOWN, axis_attr = rq_attr_int(a->node, RQ_WORD_axis, -1);
     a->out_dtype[0] = a->in[2]->dtype;
     if (a->in[1]->data && rq_shape_is_known(&a->in[1]->shape) && rq_tensor_count(a->in[1]) == 1) {
         const double given = rq_tensor_get(a->in[1], 0);
@@ -38,7 +38,7 @@ static rq_status one_hot_forward(const rq_op_args *a)
 {
     const rq_tensor *in = a->in[0], *values = a->in[2];
     rq_tensor *y = a->out[0];
-    int axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), y->shape.rank);
+    int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, -1), y->shape.rank);
     int64_t depth = y->shape.dim[axis], rows = rq_shape_span(&in->shape, 0, axis);
     int64_t inner = rq_shape_span(&in->shape, axis, in->shape.rank);
     size_t elem = rq_moves_size(values->dtype);
@@ -64,7 +64,7 @@ static rq_status one_hot_backward(const rq_op_args *a)
     const rq_tensor *in = a->in[0], *dy = rq_grad_out(a, 0);
     if (!dvalues || !dy || !rq_tensor_count(dy))
         return rq_grad_none(a);
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), dy->shape.rank);
+    const int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, -1), dy->shape.rank);
     const int64_t depth = dy->shape.dim[axis], inner = rq_shape_span(&in->shape, axis, in->shape.rank);
     double all = 0, on = 0;
     for (int64_t i = 0, n = rq_tensor_count(dy); i < n; i++)
@@ -118,16 +118,16 @@ static rq_status compress_infer(const rq_infer *a)
     a->out_dtype[0] = a->in[0]->dtype;
     if (a->n_in > 1 && a->in[1]->dtype != RQ_DTYPE_NONE && a->in[1]->dtype != RQ_DTYPE_BOOL)
         return rq_infer_fail(a, RQ_BAD_DTYPE, "the condition is %s, expected bool", rq_dtype_name(a->in[1]->dtype));
-    if (!rq_attr_find(a->node, "axis")) {
+    if (!rq_attr_find(a->node, RQ_WORD_axis)) {
         a->out_shape[0] = rq_shape_of(1, (int64_t[]) { RQ_DIM_UNKNOWN });
         return RQ_OK;
     }
     if (x->rank < 0)
         return RQ_OK;
-    int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), x->rank);
+    int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), x->rank);
     if (axis < 0)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %lld of a tensor with %d axes",
-                             (long long)rq_attr_int(a->node, "axis", 0), x->rank);
+                             (long long)rq_attr_int(a->node, RQ_WORD_axis, 0), x->rank);
     a->out_shape[0] = *x;
     a->out_shape[0].dim[axis] = RQ_DIM_UNKNOWN;
     return RQ_OK;
@@ -136,8 +136,8 @@ static rq_status compress_infer(const rq_infer *a)
 static rq_status compress_forward(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0], *c = a->in[1];
-    bool flat = !rq_attr_find(a->node, "axis");
-    int axis = flat ? 0 : rq_infer_axis(rq_attr_int(a->node, "axis", 0), x->shape.rank);
+    bool flat = !rq_attr_find(a->node, RQ_WORD_axis);
+    int axis = flat ? 0 : rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), x->shape.rank);
     int64_t rows = flat ? 1 : rq_shape_span(&x->shape, 0, axis), n = flat ? rq_tensor_count(x) : x->shape.dim[axis];
     int64_t inner = flat ? 1 : rq_shape_span(&x->shape, axis + 1, x->shape.rank), kept = 0;
     int64_t len = rq_tensor_count(c) < n ? rq_tensor_count(c) : n;
@@ -171,7 +171,7 @@ static rq_status unique_infer(const rq_infer *a)
         a->out_dtype[i] = RQ_DTYPE_S64;
         a->out_shape[i] = rq_shape_of(1, (int64_t[]) { RQ_DIM_UNKNOWN });
     }
-    if (a->n_out > 2 && x->rank >= 0 && rq_shape_is_known(x) && !rq_attr_find(a->node, "axis"))
+    if (a->n_out > 2 && x->rank >= 0 && rq_shape_is_known(x) && !rq_attr_find(a->node, RQ_WORD_axis))
         a->out_shape[2].dim[0] = rq_shape_count(x);
     return RQ_OK;
 }
@@ -211,11 +211,11 @@ static rq_status unique_outputs(const rq_op_args *a, const slices *s, const int6
                                 const int64_t *group, const int64_t *count)
 {
     const rq_tensor *x = s->x;
-    bool flat = !rq_attr_find(a->node, "axis");
+    bool flat = !rq_attr_find(a->node, RQ_WORD_axis);
     rq_shape list = rq_shape_of(1, &found), all = rq_shape_of(1, &s->n), out = flat ? list : x->shape;
     size_t run = (size_t)s->inner * rq_moves_size(x->dtype);
     if (!flat)
-        out.dim[rq_infer_axis(rq_attr_int(a->node, "axis", 0), x->shape.rank)] = found;
+        out.dim[rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), x->shape.rank)] = found;
     for (int i = 0; i < a->n_out; i++)
         if (a->out[i])
             RQ_TRY(rq_tensor_create(a->out[i], i ? RQ_DTYPE_S64 : x->dtype,
@@ -239,8 +239,8 @@ static rq_status unique_outputs(const rq_op_args *a, const slices *s, const int6
 static rq_status unique_forward(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0];
-    bool flat = !rq_attr_find(a->node, "axis"), sorted = rq_attr_int(a->node, "sorted", 1) != 0;
-    int axis = flat ? 0 : rq_infer_axis(rq_attr_int(a->node, "axis", 0), x->shape.rank);
+    bool flat = !rq_attr_find(a->node, RQ_WORD_axis), sorted = rq_attr_int(a->node, RQ_WORD_sorted, 1) != 0;
+    int axis = flat ? 0 : rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), x->shape.rank);
     slices s = { x, flat ? 1 : rq_shape_span(&x->shape, 0, axis), flat ? rq_tensor_count(x) : x->shape.dim[axis],
                  flat ? 1 : rq_shape_span(&x->shape, axis + 1, x->shape.rank) };
     if (!rq_moves_size(x->dtype))

@@ -164,8 +164,8 @@ static rq_status split(walk *w, rq_id node)
     const rq_dtype dtype = g->values[g->nodes[node].in[0]].dtype;
     const char *base = g->values[g->nodes[node].out[0]].name;
     const bool alone = (g->nodes[node].n_in < 2 || g->nodes[node].in[1] == RQ_NONE) &&
-                       !rq_attr_int(&g->nodes[node], "keepdims", 1); /* members lose the axis */
-    const int axis = x->rank < 0 ? -1 : rq_infer_axis(rq_attr_int(&g->nodes[node], "axis", 0), x->rank);
+                       !rq_attr_int(&g->nodes[node], RQ_WORD_keepdims, 1); /* members lose the axis */
+    const int axis = x->rank < 0 ? -1 : rq_infer_axis(rq_attr_int(&g->nodes[node], RQ_WORD_axis, 0), x->rank);
     int64_t *sizes = rq_arena_alloc(&g->names, MOST, sizeof *sizes);
     int n;
     list *l;
@@ -244,7 +244,7 @@ static rq_status concat(walk *w, rq_id node)
 {
     rq_graph *g = w->g;
     const list *l = list_of(w, g->nodes[node].in[0]);
-    const rq_attr *axis = rq_attr_find(&g->nodes[node], "axis");
+    const rq_attr *axis = rq_attr_find(&g->nodes[node], RQ_WORD_axis);
     if (!l || l->n == 0 || !axis)
         return RQ_OK;
     const list members = *l;
@@ -253,8 +253,8 @@ static rq_status concat(walk *w, rq_id node)
     if (!in)
         return no_memory(w);
     memcpy(in, members.v, (size_t)members.n * sizeof *in);
-    const int64_t where = rq_attr_int(&g->nodes[node], "axis", 0);
-    if (rq_attr_int(&g->nodes[node], "new_axis", 0))
+    const int64_t where = rq_attr_int(&g->nodes[node], RQ_WORD_axis, 0);
+    if (rq_attr_int(&g->nodes[node], RQ_WORD_new_axis, 0))
         for (int i = 0; i < members.n; i++)
             RQ_TRY(on_axis(w, "Unsqueeze", in[i], where, base, &in[i]));
     rq_attr_remove(g, node, "new_axis");

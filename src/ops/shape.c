@@ -76,7 +76,7 @@ static rq_status constant_forward(const rq_op_args *a)
 
 static rq_status of_shape_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
-    const rq_attr *v = rq_attr_find(n, "value");
+    const rq_attr *v = rq_attr_find(n, RQ_WORD_value);
     if (v && (v->type != RQ_ATTR_TENSOR || rq_tensor_count(&v->t[0]) != 1))
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "attribute 'value' is no tensor of one element");
     return RQ_OK;
@@ -86,7 +86,7 @@ static rq_status of_shape_infer(const rq_infer *a)
 {
     enum { CAP = 64 };
     int64_t v[CAP], sym[CAP];
-    const rq_tensor *value = rq_attr_tensor(a->node, "value");
+    const rq_tensor *value = rq_attr_tensor(a->node, RQ_WORD_value);
     const rq_shape *s = &a->in[0]->shape;
     a->out_dtype[0] = value ? value->dtype : RQ_DTYPE_F32;
     int n = rq_infer_ints_part(a, 0, v, sym, CAP);
@@ -110,7 +110,7 @@ static rq_status of_shape_infer(const rq_infer *a)
 static rq_status of_shape_move(const rq_op_args *a)
 {
     static const float zero = 0;
-    const rq_tensor *value = rq_attr_tensor(a->node, "value");
+    const rq_tensor *value = rq_attr_tensor(a->node, RQ_WORD_value);
     rq_move_fill(a->out[0]->data, value ? value->data : &zero, rq_moves_size(a->out[0]->dtype),
                  rq_tensor_count(a->out[0]));
     return RQ_OK;
@@ -123,7 +123,7 @@ static rq_status of_shape_forward(const rq_op_args *a)
         return rq_op_fail(a, RQ_UNSUPPORTED, "tensors of strings are not computed with");
     if (rq_moves_size(d))
         return of_shape_move(a);
-    int64_t v = rq_tensor_get_int(rq_attr_tensor(a->node, "value"), 0);
+    int64_t v = rq_tensor_get_int(rq_attr_tensor(a->node, RQ_WORD_value), 0);
     for (int64_t i = 0, n = rq_tensor_count(a->out[0]); i < n; i++)
         rq_elements_store_int(a->out[0], i, &v, 1);
     return RQ_OK;
@@ -236,7 +236,7 @@ static rq_status range_forward(const rq_op_args *a)
 
 static rq_status eye_infer(const rq_infer *a)
 {
-    int64_t to = rq_attr_int(a->node, "dtype", 0);
+    int64_t to = rq_attr_int(a->node, RQ_WORD_dtype, 0);
     a->out_dtype[0] = to ? rq_elements_dtype(to) : a->in[0]->dtype;
     a->out_shape[0] = a->in[0]->shape;
     if (a->in[0]->shape.rank >= 0 && a->in[0]->shape.rank != 2)
@@ -247,7 +247,7 @@ static rq_status eye_infer(const rq_infer *a)
 static rq_status eye_forward(const rq_op_args *a)
 {
     rq_tensor *y = a->out[0];
-    int64_t rows = y->shape.dim[0], cols = y->shape.dim[1], k = rq_attr_int(a->node, "k", 0);
+    int64_t rows = y->shape.dim[0], cols = y->shape.dim[1], k = rq_attr_int(a->node, RQ_WORD_k, 0);
     if (rq_shape_bytes(&y->shape, y->dtype))
         memset(y->data, 0, rq_shape_bytes(&y->shape, y->dtype));
     for (int64_t i = 0; i < rows && k > -rows && k < cols; i++)

@@ -45,11 +45,11 @@ typedef struct dft {
 static rq_status dft_of(const rq_infer *a, dft *d)
 {
     const rq_shape *x = &a->in[0]->shape;
-    int64_t axis = a->opset < 20 ? rq_attr_int(a->node, "axis", 1) : -2, length;
+    int64_t axis = a->opset < 20 ? rq_attr_int(a->node, RQ_WORD_axis, 1) : -2, length;
     d->axis = -1;
     d->length = RQ_DIM_UNKNOWN;
-    d->inverse = rq_attr_int(a->node, "inverse", 0) != 0;
-    d->sided = rq_attr_int(a->node, "onesided", 0) != 0;
+    d->inverse = rq_attr_int(a->node, RQ_WORD_inverse, 0) != 0;
+    d->sided = rq_attr_int(a->node, RQ_WORD_onesided, 0) != 0;
     if (a->opset >= 20 && rq_op_input(a->in, a->n_in, 2) && rq_infer_ints(a, 2, &axis, 1) != 1)
         return RQ_OK;
     if (x->rank < 0)
@@ -180,7 +180,7 @@ static rq_status stft_infer(const rq_infer *a)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "a frame of %lld is longer than the signal of %lld", (long long)length,
                              (long long)x->dim[1]);
     const bool known = x->rank == 3 && x->dim[1] >= 0 && length > 0 && step > 0;
-    const bool sided = rq_attr_int(a->node, "onesided", 1) != 0;
+    const bool sided = rq_attr_int(a->node, RQ_WORD_onesided, 1) != 0;
     a->out_shape[0] = rq_shape_of(4, (int64_t[]) { x->rank == 3 ? x->dim[0] : RQ_DIM_UNKNOWN,
                                                    known ? 1 + (x->dim[1] - length) / step : RQ_DIM_UNKNOWN,
                                                    length < 0 ? RQ_DIM_UNKNOWN
@@ -224,7 +224,7 @@ static rq_status window_infer(const rq_infer *a)
 {
     int64_t n;
     RQ_TRY(check_scalar(a, 0, "the size"));
-    const int64_t type = rq_attr_int(a->node, "output_datatype", 1);
+    const int64_t type = rq_attr_int(a->node, RQ_WORD_output_datatype, 1);
     a->out_dtype[0] = rq_elements_dtype(type);
     if (!rq_dtype_is_float(a->out_dtype[0]) && !rq_dtype_is_integer(a->out_dtype[0]))
         return rq_infer_fail(a, RQ_BAD_GRAPH, "output_datatype %lld is no type of numbers", (long long)type);
@@ -241,7 +241,7 @@ static rq_status window_infer(const rq_infer *a)
 static rq_status window_forward(const rq_op_args *a)
 {
     const char *op = a->node->op;
-    const int64_t n = rq_tensor_count(a->out[0]), periodic = rq_attr_int(a->node, "periodic", 1);
+    const int64_t n = rq_tensor_count(a->out[0]), periodic = rq_attr_int(a->node, RQ_WORD_periodic, 1);
     const double pi = 3.14159265358979323846, over = (double)(periodic ? n : n - 1);
     for (int64_t i = 0; i < n; i++) {
         const double t = over > 0 ? (double)i / over : 0;
@@ -268,7 +268,7 @@ static rq_status mel_infer(const rq_infer *a)
     for (int i = 3; i < 5; i++)
         if (rq_shape_is_known(&a->in[i]->shape) && rq_shape_count(&a->in[i]->shape) != 1)
             return rq_infer_fail(a, RQ_BAD_SHAPE, "input %d is not one number", i);
-    const int64_t type = rq_attr_int(a->node, "output_datatype", 1);
+    const int64_t type = rq_attr_int(a->node, RQ_WORD_output_datatype, 1);
     a->out_dtype[0] = rq_elements_dtype(type);
     if (!rq_dtype_is_float(a->out_dtype[0]) && !rq_dtype_is_integer(a->out_dtype[0]))
         return rq_infer_fail(a, RQ_BAD_GRAPH, "output_datatype %lld is no type of numbers", (long long)type);

@@ -10,14 +10,14 @@
 
 static rq_status concat_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
-    if (opset >= 4 && !rq_attr_find(n, "axis"))
+    if (opset >= 4 && !rq_attr_find(n, RQ_WORD_axis))
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "attribute 'axis' is missing");
     return RQ_OK;
 }
 
 static rq_status concat_infer(const rq_infer *a)
 {
-    int64_t axis_attr = rq_attr_int(a->node, "axis", 1);
+    int64_t axis_attr = rq_attr_int(a->node, RQ_WORD_axis, 1);
     rq_shape out = rq_shape_unknown();
     int axis = -1;
     a->out_dtype[0] = a->in[0]->dtype;
@@ -59,7 +59,7 @@ static rq_status concat_infer(const rq_infer *a)
 static rq_status concat_move(const rq_op_args *a)
 {
     rq_tensor *y = a->out[0];
-    int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 1), y->shape.rank);
+    int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 1), y->shape.rank);
     size_t elem = rq_moves_size(y->dtype);
     int64_t rows = rq_shape_span(&y->shape, 0, axis), whole = rq_shape_span(&y->shape, axis, y->shape.rank), at = 0;
     for (int i = 0; i < a->n_in; i++) {
@@ -83,7 +83,7 @@ static rq_status concat_backward(const rq_op_args *a)
 {
     const rq_tensor *dy = rq_grad_out(a, 0);
     const rq_shape *s = &a->out[0]->shape;
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 1), s->rank);
+    const int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 1), s->rank);
     const int64_t rows = rq_shape_span(s, 0, axis), whole = rq_shape_span(s, axis, s->rank);
     int64_t at = 0;
     if (!dy)
@@ -106,7 +106,7 @@ static rq_status split_infer(const rq_infer *a)
     int64_t buf[CAP], sum = 0;
     const rq_shape *in = &a->in[0]->shape;
     int n = 0;
-    const int64_t *sizes = rq_attr_ints(a->node, "split", &n);
+    const int64_t *sizes = rq_attr_ints(a->node, RQ_WORD_split, &n);
     bool by_input = a->n_in > 1 && a->in[1];
     for (int i = 0; i < a->n_out; i++)
         a->out_dtype[i] = a->in[0]->dtype;
@@ -116,11 +116,11 @@ static rq_status split_infer(const rq_infer *a)
     }
     if (in->rank < 0)
         return RQ_OK;
-    int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), in->rank);
+    int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), in->rank);
     if (axis < 0)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %lld of a tensor with %d axes",
-                             (long long)rq_attr_int(a->node, "axis", 0), in->rank);
-    int64_t whole = in->dim[axis], parts = rq_attr_int(a->node, "num_outputs", a->n_out);
+                             (long long)rq_attr_int(a->node, RQ_WORD_axis, 0), in->rank);
+    int64_t whole = in->dim[axis], parts = rq_attr_int(a->node, RQ_WORD_num_outputs, a->n_out);
     if (parts != a->n_out)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "num_outputs is %lld, but there are %d outputs", (long long)parts,
                              a->n_out);
@@ -154,7 +154,7 @@ static rq_status split_infer(const rq_infer *a)
 static int64_t part_size(const rq_op_args *a, int axis, int i)
 {
     int n = 0;
-    const int64_t *sizes = rq_attr_ints(a->node, "split", &n);
+    const int64_t *sizes = rq_attr_ints(a->node, RQ_WORD_split, &n);
     if (a->out[i])
         return a->out[i]->shape.dim[axis];
     if (a->n_in > 1 && a->in[1])
@@ -166,7 +166,7 @@ static rq_status split_move(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0];
     const rq_shape s = rq_last_shape(a->last, &x->shape);
-    int rank = x->shape.rank, axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), rank);
+    int rank = x->shape.rank, axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), rank);
     const int lies = rq_last_axis(a->last, axis, rank);
     size_t elem = rq_moves_size(x->dtype);
     int64_t rows = rq_shape_span(&s, 0, lies), inner = rq_shape_span(&s, lies + 1, rank);
@@ -192,7 +192,7 @@ static rq_status split_backward(const rq_op_args *a)
 {
     rq_tensor *dx = rq_grad_in(a, 0);
     const rq_shape *s = &a->in[0]->shape;
-    const int axis = rq_infer_axis(rq_attr_int(a->node, "axis", 0), s->rank);
+    const int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, 0), s->rank);
     const int64_t rows = rq_shape_span(s, 0, axis), inner = rq_shape_span(s, axis + 1, s->rank);
     const int64_t whole = s->dim[axis] * inner;
     int64_t at = 0;
@@ -256,8 +256,9 @@ static rq_status fill_bounds(const rq_infer *a, int rank, bounds *b, bool *known
     memset(b, 0, sizeof *b);
     *known = true;
     if (a->opset < 10) {
-        const int64_t *ps = rq_attr_ints(a->node, "starts", &n), *pe = rq_attr_ints(a->node, "ends", &n_end);
-        const int64_t *pa = rq_attr_ints(a->node, "axes", &n_axes);
+        const int64_t *ps = rq_attr_ints(a->node, RQ_WORD_starts, &n),
+                      *pe = rq_attr_ints(a->node, RQ_WORD_ends, &n_end);
+        const int64_t *pa = rq_attr_ints(a->node, RQ_WORD_axes, &n_axes);
         if (n > RQ_MAX_RANK || n_end != n || (pa && n_axes != n))
             return rq_infer_fail(a, RQ_BAD_GRAPH, "starts, ends and axes have %d, %d and %d entries", n, n_end, n_axes);
         for (int i = 0; i < n; i++) {
@@ -412,8 +413,8 @@ static rq_status slice_check(const rq_graph *g, const rq_node *n, int64_t opset,
     int starts = 0, ends = 0;
     if (opset >= 10 && n->n_in < 3)
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "%d inputs, expected starts and ends", n->n_in);
-    rq_attr_ints(n, "starts", &starts);
-    rq_attr_ints(n, "ends", &ends);
+    rq_attr_ints(n, RQ_WORD_starts, &starts);
+    rq_attr_ints(n, RQ_WORD_ends, &ends);
     if (opset < 10 && (starts == 0 || starts != ends))
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "%d starts and %d ends", starts, ends);
     return RQ_OK;

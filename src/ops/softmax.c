@@ -13,12 +13,13 @@
 #include "ops/int_ops.h"
 #include "ops/last.h"
 #include "ops/op.h"
+#include "ops/rows.h"
 
 enum { TILE = 256, WORK = 4096 }; /* columns at a time; elements worth a thread's while */
 
 static int64_t axis_of(const rq_node *n, int64_t opset)
 {
-    return rq_attr_int(n, "axis", opset < 13 ? 1 : -1);
+    return rq_attr_int(n, RQ_WORD_axis, opset < 13 ? 1 : -1);
 }
 
 static rq_status softmax_infer(const rq_infer *a)
@@ -132,7 +133,7 @@ static void softmax_f64(const job *j)
 
 static rq_status softmax_wide(const rq_op_args *a)
 {
-    job j = { .k = a->k, .y = a->out[0], .x = a->in[0], .log = strcmp(a->node->op, "LogSoftmax") == 0 };
+    job j = { .k = a->k, .y = a->out[0], .x = a->in[0], .log = a->node->row == &rq_op_log_softmax };
     split(&j, a);
     if (j.n == 0 || j.inner == 0)
         return RQ_OK;
@@ -224,7 +225,7 @@ static rq_status softmax_backward(const rq_op_args *a)
         return RQ_OK;
     }
     grad_job g = { .y = a->out[0]->f32, .dy = dy->f32, .dx = dx->f32 };
-    g.at = (job) { .k = a->k, .log = strcmp(a->node->op, "LogSoftmax") == 0 };
+    g.at = (job) { .k = a->k, .log = a->node->row == &rq_op_log_softmax };
     split(&g.at, a);
     if (g.at.n && g.at.inner)
         rq_bcast_spans(a->threads, g.at.outer, WORK / (g.at.n * g.at.inner), grad_span, &g);
@@ -236,7 +237,7 @@ static rq_status softmax_backward(const rq_op_args *a)
 /* ONNX Runtime's QLinearSoftmax has one type of code on both sides, and multiplies by floor(1 / scale). */
 static bool has_recipe(const rq_op_args *a)
 {
-    return !a->k->spec && strcmp(a->node->op, "Softmax") == 0 && a->in_q[0]->dtype == a->out_q[0]->dtype &&
+    return !a->k->spec && a->node->row == &rq_op_softmax && a->in_q[0]->dtype == a->out_q[0]->dtype &&
            a->out_q[0]->scale[0] > 0 && a->out_q[0]->scale[0] < 1;
 }
 
@@ -407,7 +408,7 @@ static rq_status softmax_forward_int(const rq_op_args *a)
     const double steps = has_recipe(a) ? (double)floorf(1.0f / a->out_q[0]->scale[0]) : 1;
     c.scale = has_recipe(a) ? 1 : a->out_q[0]->scale[0];
     split(&c.at, a);
-    c.at.log = strcmp(a->node->op, "LogSoftmax") == 0;
+    c.at.log = a->node->row == &rq_op_log_softmax;
     for (int i = 0; i < 256; i++)
         d[i] = -(double)i * a->in_q[0]->scale[0];
     rq_map_f64[RQ_MAP_EXP](c.e, d, 256, 0, 0);

@@ -1,14 +1,9 @@
 /* ops/table.c — every operator the library knows: the rows of ops/rows.inc, found by domain and name, and the
  * support table that `requant ops` prints. */
-#include "ops/op.h"
-
 #include <string.h>
 
+#include "ops/rows.h"
 #include "requant/ops.h"
-
-#define ROW(name) extern const rq_op rq_op_##name;
-#include "ops/rows.inc"
-#undef ROW
 
 static const rq_op *const rows[] = {
 #define ROW(name) &rq_op_##name,

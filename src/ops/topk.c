@@ -40,7 +40,7 @@ static void sift(candidate *heap, int64_t n, int64_t i)
 static rq_status topk_infer(const rq_infer *a)
 {
     const rq_shape *x = &a->in[0]->shape;
-    int64_t k = rq_attr_int(a->node, "k", RQ_DIM_UNKNOWN), sym = 0;
+    int64_t k = rq_attr_int(a->node, RQ_WORD_k, RQ_DIM_UNKNOWN), sym = 0;
     int axis;
     a->out_dtype[0] = a->in[0]->dtype;
     if (a->n_out > 1)
@@ -53,10 +53,10 @@ static rq_status topk_infer(const rq_infer *a)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "k is %lld", (long long)k);
     if (x->rank < 0)
         return RQ_OK;
-    axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), x->rank);
+    axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, -1), x->rank);
     if (axis < 0)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "axis %lld of a tensor with %d axes",
-                             (long long)rq_attr_int(a->node, "axis", -1), x->rank);
+                             (long long)rq_attr_int(a->node, RQ_WORD_axis, -1), x->rank);
     if (k > x->dim[axis] && x->dim[axis] >= 0)
         return rq_infer_fail(a, RQ_BAD_SHAPE, "k is %lld, axis %d has size %lld", (long long)k, axis,
                              (long long)x->dim[axis]);
@@ -75,7 +75,7 @@ static const rq_tensor *topk_out(const rq_op_args *a)
 static size_t topk_scratch(const rq_op_args *a, bool integer)
 {
     const rq_shape *y = &topk_out(a)->shape;
-    int axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), y->rank);
+    int axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, -1), y->rank);
     return ((size_t)y->dim[axis] + 1) * sizeof(candidate);
 }
 
@@ -83,10 +83,10 @@ static rq_status topk_forward(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0];
     rq_tensor *y = a->out[0], *at = a->n_out > 1 ? a->out[1] : NULL;
-    int rank = x->shape.rank, axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), rank);
+    int rank = x->shape.rank, axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, -1), rank);
     int64_t rows = rq_shape_span(&x->shape, 0, axis), inner = rq_shape_span(&x->shape, axis + 1, rank);
     int64_t n = x->shape.dim[axis], k = topk_out(a)->shape.dim[axis];
-    int64_t flip = rq_attr_int(a->node, "largest", 1) ? 0 : -1;
+    int64_t flip = rq_attr_int(a->node, RQ_WORD_largest, 1) ? 0 : -1;
     size_t elem = rq_moves_size(x->dtype);
     candidate *heap = a->scratch;
     int64_t *kept = a->training ? a->training->saved : NULL;
@@ -138,7 +138,7 @@ static rq_status topk_backward(const rq_op_args *a)
     if (!dx || !dy)
         return RQ_OK;
     const int64_t *at = a->n_out > 1 && a->out[1] ? a->out[1]->s64 : a->training->saved;
-    const int rank = dx->shape.rank, axis = rq_infer_axis(rq_attr_int(a->node, "axis", -1), rank);
+    const int rank = dx->shape.rank, axis = rq_infer_axis(rq_attr_int(a->node, RQ_WORD_axis, -1), rank);
     const int64_t inner = rq_shape_span(&dx->shape, axis + 1, rank), n = dx->shape.dim[axis], k = dy->shape.dim[axis];
     for (int64_t i = 0, count = rq_tensor_count(dy); i < count; i++)
         dx->f32[(i / inner / k * n + at[i]) * inner + i % inner] = dy->f32[i];
@@ -225,7 +225,7 @@ static rq_status nms_forward(const rq_op_args *a)
     int64_t most = optional(a, 2) ? rq_tensor_get_int(a->in[2], 0) : 0;
     float iou = optional(a, 3) ? (float)rq_tensor_get(a->in[3], 0) : 0;
     float least = optional(a, 4) ? (float)rq_tensor_get(a->in[4], 0) : 0;
-    bool center = rq_attr_int(a->node, "center_point_box", 0) != 0;
+    bool center = rq_attr_int(a->node, RQ_WORD_center_point_box, 0) != 0;
     if (boxes->dtype != RQ_DTYPE_F32 || scores->dtype != RQ_DTYPE_F32)
         return rq_op_fail(a, RQ_UNSUPPORTED, "boxes are %s and scores %s, expected f32", rq_dtype_name(boxes->dtype),
                           rq_dtype_name(scores->dtype));

@@ -1,6 +1,5 @@
 /* ops/transpose.c — operators that put the same elements into another order: Transpose, DepthToSpace, SpaceToDepth. None looks at a
  * value, so each runs on codes as it stands. */
-#include <string.h>
 
 #include "ops/grad.h"
 #include "ops/last.h"
@@ -9,7 +8,7 @@
 static rq_status transpose_perm(const rq_node *n, int rank, int *perm)
 {
     int count = 0;
-    const int64_t *p = rq_attr_ints(n, "perm", &count);
+    const int64_t *p = rq_attr_ints(n, RQ_WORD_perm, &count);
     unsigned seen = 0;
     if (p && count != rank)
         return RQ_BAD_SHAPE;
@@ -26,7 +25,7 @@ static rq_status transpose_perm(const rq_node *n, int rank, int *perm)
 static rq_status transpose_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
     int count = 0, perm[RQ_MAX_RANK];
-    if (rq_attr_ints(n, "perm", &count) && (count > RQ_MAX_RANK || transpose_perm(n, count, perm)))
+    if (rq_attr_ints(n, RQ_WORD_perm, &count) && (count > RQ_MAX_RANK || transpose_perm(n, count, perm)))
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "perm is no permutation of 0..%d", count - 1);
     return RQ_OK;
 }
@@ -39,7 +38,7 @@ static rq_status transpose_infer(const rq_infer *a)
     if (in->rank < 0)
         return RQ_OK;
     if (transpose_perm(a->node, in->rank, perm)) {
-        rq_attr_ints(a->node, "perm", &count);
+        rq_attr_ints(a->node, RQ_WORD_perm, &count);
         return rq_infer_fail(a, RQ_BAD_SHAPE, "perm has %d entries, the input has %d axes", count, in->rank);
     }
     a->out_shape[0].rank = in->rank;
@@ -90,7 +89,7 @@ static rq_status transpose_backward(const rq_op_args *a)
 static rq_status block_infer(const rq_infer *a, bool to_space)
 {
     const rq_shape *in = &a->in[0]->shape;
-    int64_t b = rq_attr_int(a->node, "blocksize", 0);
+    int64_t b = rq_attr_int(a->node, RQ_WORD_blocksize, 0);
     a->out_dtype[0] = a->in[0]->dtype;
     if (b < 1 || b > INT32_MAX)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "blocksize is %lld, expected a positive number", (long long)b);
@@ -133,8 +132,8 @@ static rq_status to_depth_infer(const rq_infer *a)
 static void to_space(const rq_op_args *a, void *to, const void *from, size_t elem, bool back)
 {
     const rq_shape *s = &a->in[0]->shape;
-    bool crd = strcmp(rq_attr_string(a->node, "mode", "DCR"), "CRD") == 0;
-    int64_t b = rq_attr_int(a->node, "blocksize", 1), c = s->dim[1] / (b * b), h = s->dim[2], w = s->dim[3];
+    bool crd = rq_attr_word(a->node, RQ_WORD_mode, RQ_WORD_DCR) == RQ_WORD_CRD;
+    int64_t b = rq_attr_int(a->node, RQ_WORD_blocksize, 1), c = s->dim[1] / (b * b), h = s->dim[2], w = s->dim[3];
     /* output [N, c, h, i, w, j]; channel of the input: (i * b + j) * c_out + c, or c * b * b + i * b + j */
     int64_t dim[6] = { s->dim[0], c, h, b, w, b };
     int64_t ds[6] = { c * b * b * h * w, h * b * w * b, b * w * b, w * b, b, 1 };
@@ -146,9 +145,9 @@ static void to_space(const rq_op_args *a, void *to, const void *from, size_t ele
 static void to_depth(const rq_op_args *a, void *to, const void *from, size_t elem, bool back)
 {
     const rq_shape *s = &a->in[0]->shape;
-    int64_t b = rq_attr_int(a->node, "blocksize", 1), c = s->dim[1], h = s->dim[2] / b, w = s->dim[3] / b;
+    int64_t b = rq_attr_int(a->node, RQ_WORD_blocksize, 1), c = s->dim[1], h = s->dim[2] / b, w = s->dim[3] / b;
     /* output [N, i, j, C, h, w]; with CRD (opset 28) its channels are [C, i, j] */
-    const bool crd = strcmp(rq_attr_string(a->node, "mode", "DCR"), "CRD") == 0;
+    const bool crd = rq_attr_word(a->node, RQ_WORD_mode, RQ_WORD_DCR) == RQ_WORD_CRD;
     int64_t dim[6] = { s->dim[0], b, b, c, h, w };
     int64_t ds[6] = {
         b * b * c * h * w, (crd ? b : b * c) * h * w, (crd ? 1 : c) * h * w, (crd ? b * b : 1) * h * w, w, 1
@@ -160,8 +159,8 @@ static void to_depth(const rq_op_args *a, void *to, const void *from, size_t ele
 /* The same of channels-last codes: between [N, h, w, i, j, c] and [N, h, i, w, j, c], whose channels are [i, j, c] or, with CRD, [c, i, j]. */
 static void move_blocks_last(const rq_op_args *a, int64_t c, int64_t h, int64_t w, bool to_depth)
 {
-    const bool crd = strcmp(rq_attr_string(a->node, "mode", "DCR"), "CRD") == 0;
-    const int64_t b = rq_attr_int(a->node, "blocksize", 1), deep = c * b * b;
+    const bool crd = rq_attr_word(a->node, RQ_WORD_mode, RQ_WORD_DCR) == RQ_WORD_CRD;
+    const int64_t b = rq_attr_int(a->node, RQ_WORD_blocksize, 1), deep = c * b * b;
     const int64_t dim[6] = { a->in[0]->shape.dim[0], h, b, w, b, c };
     const int64_t in_space[6] = { h * w * deep, b * w * b * c, w * b * c, b * c, c, 1 };
     const int64_t in_depth[6] = { h * w * deep, w * deep, crd ? b : b * c, deep, crd ? 1 : c, crd ? b * b : 1 };

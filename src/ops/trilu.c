@@ -17,7 +17,7 @@ static rq_status trilu_forward(const rq_op_args *a)
     const rq_tensor *x = a->in[0], *diagonals = rq_op_input(a->in, a->n_in, 1);
     rq_tensor *y = a->out[0];
     int rank = x->shape.rank;
-    bool upper = rq_attr_int(a->node, "upper", 1) != 0;
+    bool upper = rq_attr_int(a->node, RQ_WORD_upper, 1) != 0;
     int64_t rows = x->shape.dim[rank - 2], cols = x->shape.dim[rank - 1],
             k = diagonals && rq_tensor_count(diagonals) > 0 ? rq_tensor_get_int(diagonals, 0) : 0;
     size_t elem = rq_moves_size(x->dtype);
@@ -37,7 +37,8 @@ static rq_status trilu_forward(const rq_op_args *a)
 
 static rq_status reverse_sequence_infer(const rq_infer *a)
 {
-    const int64_t batch = rq_attr_int(a->node, "batch_axis", 1), time = rq_attr_int(a->node, "time_axis", 0);
+    const int64_t batch = rq_attr_int(a->node, RQ_WORD_batch_axis, 1),
+                  time = rq_attr_int(a->node, RQ_WORD_time_axis, 0);
     const int rank = a->in[0]->shape.rank;
     if ((rank >= 0 && rank < 2) || batch < 0 || batch > 1 || time != 1 - batch)
         return rq_infer_fail(a, RQ_BAD_SHAPE,
@@ -49,7 +50,7 @@ static rq_status reverse_sequence_infer(const rq_infer *a)
 static rq_status reverse_sequence_forward(const rq_op_args *a)
 {
     const rq_tensor *x = a->in[0], *lens = a->in[1];
-    int64_t batch_axis = rq_attr_int(a->node, "batch_axis", 1), time_axis = 1 - batch_axis;
+    int64_t batch_axis = rq_attr_int(a->node, RQ_WORD_batch_axis, 1), time_axis = 1 - batch_axis;
     int rank = x->shape.rank;
     int64_t batches = x->shape.dim[batch_axis], steps = x->shape.dim[time_axis];
     size_t run = (size_t)rq_shape_span(&x->shape, 2, rank) * rq_moves_size(x->dtype);

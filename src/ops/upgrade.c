@@ -35,7 +35,7 @@ static rq_status ints_to_input(rq_graph *g, rq_id node, const char *name, int i,
 {
     int n;
     rq_id made;
-    const int64_t *v = rq_attr_ints(&g->nodes[node], name, &n);
+    const int64_t *v = rq_attr_as_ints(rq_attr_named(&g->nodes[node], name), &n);
     if (!v)
         return RQ_OK;
     char suffix[32] = "_";
@@ -50,12 +50,12 @@ static rq_status ints_to_input(rq_graph *g, rq_id node, const char *name, int i,
 static rq_status float_to_input(rq_graph *g, rq_id node, const char *name, int i, rq_err *err)
 {
     rq_id made;
-    const rq_attr *a = rq_attr_find(&g->nodes[node], name);
+    const rq_attr *a = rq_attr_named(&g->nodes[node], name);
     if (!a)
         return RQ_OK;
     char suffix[32] = "_";
     strncat(suffix, name, sizeof suffix - 2);
-    RQ_TRY(rq_rewrite_float(g, rq_attr_float(&g->nodes[node], name, 0), base_of(g, node), suffix, &made, err));
+    RQ_TRY(rq_rewrite_float(g, rq_attr_as_float(a, 0), base_of(g, node), suffix, &made, err));
     if (rq_graph_set_input(g, node, i, made))
         return no_memory(g, node, err);
     rq_attr_remove(g, node, name);
@@ -66,7 +66,7 @@ static rq_status float_to_input(rq_graph *g, rq_id node, const char *name, int i
 
 static rq_status batch_norm_9(rq_graph *g, rq_id node, rq_err *err)
 {
-    if (!rq_attr_int(&g->nodes[node], "spatial", 1))
+    if (!rq_attr_int(&g->nodes[node], RQ_WORD_spatial, 1))
         return no_equal(g, node, "spatial = 0", err);
     rq_attr_remove(g, node, "spatial");
     return RQ_OK;
@@ -76,7 +76,7 @@ static rq_status upsample_9(rq_graph *g, rq_id node, rq_err *err)
 {
     int n;
     rq_id made;
-    const float *scales = rq_attr_floats(&g->nodes[node], "scales", &n);
+    const float *scales = rq_attr_floats(&g->nodes[node], RQ_WORD_scales, &n);
     if (!scales)
         return RQ_OK;
     RQ_TRY(rq_rewrite_floats(g, scales, n, base_of(g, node), "_scales", &made, err));
@@ -103,7 +103,7 @@ static rq_status slice_10(rq_graph *g, rq_id node, rq_err *err)
 
 static rq_status topk_10(rq_graph *g, rq_id node, rq_err *err)
 {
-    int64_t k = rq_attr_int(&g->nodes[node], "k", 1);
+    int64_t k = rq_attr_int(&g->nodes[node], RQ_WORD_k, 1);
     rq_id made;
     RQ_TRY(rq_rewrite_ints(g, &k, 1, base_of(g, node), "_k", &made, err));
     if (rq_graph_set_input(g, node, 1, made))
@@ -122,7 +122,7 @@ static rq_status resize_11(rq_graph *g, rq_id node, rq_err *err)
     const char *rounding = "floor";
     const rq_tensor *t =
         scales != RQ_NONE && g->values[scales].kind == RQ_VALUE_CONST ? &g->values[scales].constant : NULL;
-    if (!strcmp(rq_attr_string(n, "mode", "nearest"), "nearest") && t && t->dtype == RQ_DTYPE_F32) {
+    if (!strcmp(rq_attr_string(n, RQ_WORD_mode, "nearest"), "nearest") && t && t->dtype == RQ_DTYPE_F32) {
         bool up = false, down = false;
         for (int64_t i = 0; i < rq_tensor_count(t); i++) {
             up |= t->f32[i] > 1;
@@ -206,12 +206,12 @@ rq_status rq_upgrade_softmax(rq_graph *g, rq_id node, int64_t axis, rq_err *err)
 
 static rq_status softmax_13(rq_graph *g, rq_id node, rq_err *err)
 {
-    return rq_upgrade_softmax(g, node, rq_attr_int(&g->nodes[node], "axis", 1), err);
+    return rq_upgrade_softmax(g, node, rq_attr_int(&g->nodes[node], RQ_WORD_axis, 1), err);
 }
 
 static rq_status resize_13(rq_graph *g, rq_id node, rq_err *err)
 {
-    if (!strcmp(rq_attr_string(&g->nodes[node], "coordinate_transformation_mode", ""), "tf_half_pixel_for_nn"))
+    if (!strcmp(rq_attr_string(&g->nodes[node], RQ_WORD_coordinate_transformation_mode, ""), "tf_half_pixel_for_nn"))
         return no_equal(g, node, "coordinate_transformation_mode tf_half_pixel_for_nn is gone", err);
     return RQ_OK;
 }
@@ -255,7 +255,7 @@ static rq_status resize_18(rq_graph *g, rq_id node, rq_err *err)
 
 static rq_status grid_sample_20(rq_graph *g, rq_id node, rq_err *err)
 {
-    const char *mode = rq_attr_string(&g->nodes[node], "mode", "bilinear");
+    const char *mode = rq_attr_string(&g->nodes[node], RQ_WORD_mode, "bilinear");
     const char *now = !strcmp(mode, "bilinear") ? "linear" : !strcmp(mode, "bicubic") ? "cubic" : mode;
     return rq_attr_set_string(g, node, "mode", now) ? no_memory(g, node, err) : RQ_OK;
 }
@@ -267,7 +267,7 @@ static rq_status dft_20(rq_graph *g, rq_id node, rq_err *err)
     rq_id made;
     if (rq_tensor_create(&t, RQ_DTYPE_S64, &scalar, false))
         return no_memory(g, node, err);
-    t.s64[0] = rq_attr_int(&g->nodes[node], "axis", 1);
+    t.s64[0] = rq_attr_int(&g->nodes[node], RQ_WORD_axis, 1);
     const char *name = rq_rewrite_name(g, base_of(g, node), "_axis");
     rq_status st = name ? rq_graph_add_const(g, &made, name, &t, err) : no_memory(g, node, err);
     rq_tensor_release(&t);
@@ -279,7 +279,7 @@ static rq_status dft_20(rq_graph *g, rq_id node, rq_err *err)
 /* Scale and bias were per group, now they are per channel. */
 static rq_status group_norm_21(rq_graph *g, rq_id node, rq_err *err)
 {
-    int64_t groups = rq_attr_int(&g->nodes[node], "num_groups", 0);
+    int64_t groups = rq_attr_int(&g->nodes[node], RQ_WORD_num_groups, 0);
     const rq_shape *x = &g->values[g->nodes[node].in[0]].shape;
     int64_t channels = x->rank > 1 ? x->dim[1] : -1;
     if (groups < 1 || channels < groups || channels % groups || g->nodes[node].n_in != 3)
@@ -428,7 +428,7 @@ static int64_t oldest_of(const rq_node *n, int64_t now)
         const struct gain *a = &gains[k];
         if (!rq_rewrite_is(n, a->op) || a->opset <= oldest || a->opset > now)
             continue;
-        if (a->attr ? rq_attr_find(n, a->attr) != NULL : a->n_in < 0 ? n->n_in <= -a->n_in : n->n_in > a->n_in)
+        if (a->attr ? rq_attr_named(n, a->attr) != NULL : a->n_in < 0 ? n->n_in <= -a->n_in : n->n_in > a->n_in)
             oldest = a->opset;
     }
     return oldest;

@@ -36,7 +36,7 @@ static rq_status reshape_5(rq_graph *g, rq_id node, rq_err *err)
 {
     int n;
     rq_id made;
-    const int64_t *v = rq_attr_ints(&g->nodes[node], "shape", &n);
+    const int64_t *v = rq_attr_ints(&g->nodes[node], RQ_WORD_shape, &n);
     if (!v)
         return RQ_OK;
     RQ_TRY(rq_rewrite_ints(g, v, n, base_of(g, node), "_shape", &made, err));
@@ -49,7 +49,7 @@ static rq_status reshape_5(rq_graph *g, rq_id node, rq_err *err)
 static rq_status pad_2(rq_graph *g, rq_id node, rq_err *err)
 {
     int n;
-    const int64_t *v = rq_attr_ints(&g->nodes[node], "paddings", &n);
+    const int64_t *v = rq_attr_ints(&g->nodes[node], RQ_WORD_paddings, &n);
     if (!v)
         return RQ_OK;
     if (rq_attr_set_ints(g, node, "pads", v, n))
@@ -78,7 +78,7 @@ static rq_status split_2(rq_graph *g, rq_id node, rq_err *err)
 
 static rq_status concat_4(rq_graph *g, rq_id node, rq_err *err)
 {
-    if (!rq_attr_find(&g->nodes[node], "axis") && rq_attr_set_int(g, node, "axis", 1))
+    if (!rq_attr_find(&g->nodes[node], RQ_WORD_axis) && rq_attr_set_int(g, node, "axis", 1))
         return no_memory(g, node, err);
     return RQ_OK;
 }
@@ -88,7 +88,7 @@ static rq_status cast_6(rq_graph *g, rq_id node, rq_err *err)
     static const char *const names[] = { "UNDEFINED", "FLOAT",  "UINT8",     "INT8",      "UINT16",  "INT16",
                                          "INT32",     "INT64",  "STRING",    "BOOL",      "FLOAT16", "DOUBLE",
                                          "UINT32",    "UINT64", "COMPLEX64", "COMPLEX128" };
-    const char *to = rq_attr_string(&g->nodes[node], "to", NULL);
+    const char *to = rq_attr_string(&g->nodes[node], RQ_WORD_to, NULL);
     if (!to)
         return RQ_OK;
     for (int i = 0; i < (int)(sizeof names / sizeof names[0]); i++)
@@ -126,9 +126,10 @@ static rq_status tile_6(rq_graph *g, rq_id node, rq_err *err)
 static rq_status upsample_7(rq_graph *g, rq_id node, rq_err *err)
 {
     const rq_node *n = &g->nodes[node];
-    if (!rq_attr_find(n, "height_scale"))
+    if (!rq_attr_find(n, RQ_WORD_height_scale))
         return RQ_OK;
-    const float scales[] = { 1, 1, rq_attr_float(n, "height_scale", 1), rq_attr_float(n, "width_scale", 1) };
+    const float scales[] = { 1, 1, rq_attr_float(n, RQ_WORD_height_scale, 1),
+                             rq_attr_float(n, RQ_WORD_width_scale, 1) };
     rq_attr_remove(g, node, "height_scale");
     rq_attr_remove(g, node, "width_scale");
     rq_attr *a = rq_attr_add(g, node, "scales", RQ_ATTR_FLOATS);
@@ -252,11 +253,11 @@ static rq_status convert_aligned(rq_graph *g, rq_id node, rq_err *err)
     const rq_node *n = &g->nodes[node];
     if (!aligns(n) || n->n_in != 2 || n->in[0] == RQ_NONE || n->in[1] == RQ_NONE)
         return RQ_OK;
-    if (rq_attr_int(n, "broadcast", 0) && rq_attr_find(n, "axis")) {
+    if (rq_attr_int(n, RQ_WORD_broadcast, 0) && rq_attr_find(n, RQ_WORD_axis)) {
         const int a = g->values[n->in[0]].shape.rank, b = g->values[n->in[1]].shape.rank;
         if (a < 0 || b < 0)
             return no_equal(g, node, "the number of axes of its inputs is not known", err);
-        const int axis = rq_infer_axis(rq_attr_int(n, "axis", 0), a);
+        const int axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, 0), a);
         if (axis < 0 || axis + b > a)
             return no_equal(g, node, "its second input does not fit at its axis", err);
         if (axis + b < a && b > 0)

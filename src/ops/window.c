@@ -8,24 +8,24 @@ enum { LIMIT = INT32_MAX };
 typedef enum pad_mode { PAD_GIVEN, PAD_SAME_UPPER, PAD_SAME_LOWER, PAD_VALID } pad_mode;
 
 /* The ints of attribute `name` to dst[0..n), left alone when absent. Bounds are inclusive. */
-static rq_status read_ints(const rq_node *node, const char *name, int64_t *dst, int n, int64_t lo, int64_t hi,
-                           rq_err *err)
+static rq_status read_ints(const rq_node *node, rq_word name, int64_t *dst, int n, int64_t lo, int64_t hi, rq_err *err)
 {
     const rq_attr *a = rq_attr_find(node, name);
     if (!a)
         return RQ_OK;
     if (a->type != RQ_ATTR_INTS)
         return rq_fail(err, RQ_BAD_GRAPH, "node '%s' (%s): attribute %s is no list of integers", node->name, node->op,
-                       name);
+                       rq_word_text(name));
     if (a->n == 0)
         return RQ_OK;
     if (a->n != n)
         return rq_fail(err, RQ_BAD_GRAPH, "node '%s' (%s): attribute %s has %d entries, expected %d", node->name,
-                       node->op, name, a->n, n);
+                       node->op, rq_word_text(name), a->n, n);
     for (int i = 0; i < n; i++) {
         if (a->ints[i] < lo || a->ints[i] > hi)
             return rq_fail(err, RQ_BAD_GRAPH, "node '%s' (%s): attribute %s holds %lld, expected %lld to %lld",
-                           node->name, node->op, name, (long long)a->ints[i], (long long)lo, (long long)hi);
+                           node->name, node->op, rq_word_text(name), (long long)a->ints[i], (long long)lo,
+                           (long long)hi);
         dst[i] = a->ints[i];
     }
     return RQ_OK;
@@ -33,10 +33,11 @@ static rq_status read_ints(const rq_node *node, const char *name, int64_t *dst, 
 
 static rq_status read_pad_mode(const rq_node *n, pad_mode *mode, rq_err *err)
 {
-    static const char *const names[] = { "NOTSET", "SAME_UPPER", "SAME_LOWER", "VALID" };
-    const char *s = rq_attr_string(n, "auto_pad", "NOTSET");
+    static const rq_word words[] = { RQ_WORD_NOTSET, RQ_WORD_SAME_UPPER, RQ_WORD_SAME_LOWER, RQ_WORD_VALID };
+    const rq_word w = rq_attr_word(n, RQ_WORD_auto_pad, RQ_WORD_NOTSET);
+    const char *s = rq_attr_string(n, RQ_WORD_auto_pad, "");
     for (int i = 0; i < 4; i++)
-        if (strcmp(s, names[i]) == 0) {
+        if (w == words[i]) {
             *mode = (pad_mode)i;
             return RQ_OK;
         }
@@ -64,7 +65,7 @@ static rq_status read_window(rq_window *w, const rq_node *n, const rq_shape *x, 
     for (int i = 0; i < nd; i++)
         w->in[at + i] = x->dim[2 + i];
     int64_t shape[3] = { -1, -1, -1 };
-    RQ_TRY(read_ints(n, "kernel_shape", shape, nd, 1, LIMIT, err));
+    RQ_TRY(read_ints(n, RQ_WORD_kernel_shape, shape, nd, 1, LIMIT, err));
     for (int i = 0; i < nd; i++) {
         const int64_t given = shape[i], own = kernel ? kernel[i] : -1;
         if (given > 0 && own >= 0 && given != own)
@@ -77,15 +78,15 @@ static rq_status read_window(rq_window *w, const rq_node *n, const rq_shape *x, 
             return rq_fail(err, RQ_BAD_GRAPH, "node '%s' (%s): attribute kernel_shape is missing", n->name, n->op);
         w->kernel[at + i] = given > 0 ? given : own;
     }
-    RQ_TRY(read_ints(n, "strides", w->stride + at, nd, 1, LIMIT, err));
-    return read_ints(n, "dilations", w->dilation + at, nd, 1, LIMIT, err);
+    RQ_TRY(read_ints(n, RQ_WORD_strides, w->stride + at, nd, 1, LIMIT, err));
+    return read_ints(n, RQ_WORD_dilations, w->dilation + at, nd, 1, LIMIT, err);
 }
 
 static rq_status read_pads(rq_window *w, const rq_node *n, rq_err *err)
 {
     int64_t pads[6] = { 0 };
     const int nd = w->nd, at = 3 - nd;
-    RQ_TRY(read_ints(n, "pads", pads, 2 * nd, 0, LIMIT, err));
+    RQ_TRY(read_ints(n, RQ_WORD_pads, pads, 2 * nd, 0, LIMIT, err));
     for (int i = 0; i < nd; i++) {
         w->pad_lo[at + i] = pads[i];
         w->pad_hi[at + i] = pads[nd + i];
@@ -154,7 +155,7 @@ rq_status rq_window_conv(rq_window *w, const rq_node *n, const rq_shape *x, cons
 rq_status rq_window_pool(rq_window *w, const rq_node *n, const rq_shape *x, rq_err *err)
 {
     RQ_TRY(read_window(w, n, x, NULL, err));
-    return slide(w, n, rq_attr_int(n, "ceil_mode", 0) != 0, err);
+    return slide(w, n, rq_attr_int(n, RQ_WORD_ceil_mode, 0) != 0, err);
 }
 
 rq_status rq_window_deconv(rq_window *w, const rq_node *n, const rq_shape *x, const rq_shape *weight, rq_err *err)
@@ -168,15 +169,15 @@ rq_status rq_window_deconv(rq_window *w, const rq_node *n, const rq_shape *x, co
     RQ_TRY(read_pads(w, n, err));
     const int nd = w->nd, at = 3 - nd;
     int64_t extra[3] = { 0 }, want[3] = { -1, -1, -1 };
-    RQ_TRY(read_ints(n, "output_padding", extra + at, nd, 0, LIMIT, err));
-    const rq_attr *shape = rq_attr_find(n, "output_shape");
+    RQ_TRY(read_ints(n, RQ_WORD_output_padding, extra + at, nd, 0, LIMIT, err));
+    const rq_attr *shape = rq_attr_find(n, RQ_WORD_output_shape);
     if (shape && shape->type == RQ_ATTR_INTS &&
         shape->n == nd + 2) { /* batch and channels given too, as old exports do */
         int64_t all[RQ_MAX_RANK];
-        RQ_TRY(read_ints(n, "output_shape", all, nd + 2, 0, LIMIT, err));
+        RQ_TRY(read_ints(n, RQ_WORD_output_shape, all, nd + 2, 0, LIMIT, err));
         memcpy(want + at, all + 2, (size_t)nd * sizeof *all);
     } else {
-        RQ_TRY(read_ints(n, "output_shape", want + at, nd, 0, LIMIT, err));
+        RQ_TRY(read_ints(n, RQ_WORD_output_shape, want + at, nd, 0, LIMIT, err));
     }
     for (int i = 0; i < 3; i++) {
         const int64_t in = w->in[i], s = w->stride[i];
@@ -215,7 +216,7 @@ rq_shape rq_window_out_shape(const rq_window *w, const rq_shape *x, int64_t chan
 
 rq_status rq_window_group(const rq_node *n, int64_t *group, rq_err *err)
 {
-    const rq_attr *a = rq_attr_find(n, "group");
+    const rq_attr *a = rq_attr_find(n, RQ_WORD_group);
     *group = 1;
     if (!a)
         return RQ_OK;

@@ -29,7 +29,7 @@ bool rq_train_carries(const rq_node *n)
 
 rq_fake_quantizer *rq_train_fake_of(const rq_autograd *a, const rq_node *n)
 {
-    const int64_t slot = is_fake(n) ? rq_attr_int(n, "slot", -1) : -1;
+    const int64_t slot = is_fake(n) ? rq_attr_int(n, RQ_WORD_slot, -1) : -1;
     return slot >= 0 && slot < a->cfg.n_fakes ? a->cfg.fakes[slot] : NULL;
 }
 
@@ -208,7 +208,7 @@ static rq_status check_nodes(const rq_autograd *a, rq_err *err)
                                 "cannot have them");
         if (is_fake(n) && !rq_train_fake_of(a, n))
             return rq_node_fail(g, n, err, RQ_BAD_ARG, "slot %lld, where %d fake-quantizers were given",
-                                (long long)rq_attr_int(n, "slot", -1), a->cfg.n_fakes);
+                                (long long)rq_attr_int(n, RQ_WORD_slot, -1), a->cfg.n_fakes);
     }
     return RQ_OK;
 }

@@ -7,16 +7,14 @@
 
 /* Activations that FusedConv knows, and their parameters as attributes. */
 static const struct known {
-    const char *op, *p, *q;
+    const char *op;
+    rq_word p, q;
     float p0, q0;
 } known[] = {
-    { "Relu", NULL, NULL, 0, 0 },
-    { "Clip", "min", "max", -FLT_MAX, FLT_MAX },
-    { "LeakyRelu", "alpha", NULL, 0.01f, 0 },
-    { "Sigmoid", NULL, NULL, 0, 0 },
-    { "Tanh", NULL, NULL, 0, 0 },
-    { "HardSigmoid", "alpha", "beta", 0.2f, 0.5f },
-    { "HardSwish", NULL, NULL, 0, 0 },
+    { "Relu", RQ_WORD_NONE, RQ_WORD_NONE, 0, 0 },           { "Clip", RQ_WORD_min, RQ_WORD_max, -FLT_MAX, FLT_MAX },
+    { "LeakyRelu", RQ_WORD_alpha, RQ_WORD_NONE, 0.01f, 0 }, { "Sigmoid", RQ_WORD_NONE, RQ_WORD_NONE, 0, 0 },
+    { "Tanh", RQ_WORD_NONE, RQ_WORD_NONE, 0, 0 },           { "HardSigmoid", RQ_WORD_alpha, RQ_WORD_beta, 0.2f, 0.5f },
+    { "HardSwish", RQ_WORD_NONE, RQ_WORD_NONE, 0, 0 },
 };
 
 typedef struct chain {
@@ -95,9 +93,16 @@ static rq_status join(rq_planner *b, int at, const chain *c)
         for (int i = 0; i < n.n_attr; i++)
             attr[i] = n.attr[i];
         memcpy(params, c->params, sizeof c->params);
-        attr[n.n_attr++] =
-            (rq_attr) { .name = "activation", .type = RQ_ATTR_STRING, .n = 1, .s = { c->f->op, strlen(c->f->op) } };
-        attr[n.n_attr++] = (rq_attr) { .name = "activation_params", .type = RQ_ATTR_FLOATS, .n = 2, .floats = params };
+        attr[n.n_attr++] = (rq_attr) { .name = "activation",
+                                       .word = RQ_WORD_activation,
+                                       .type = RQ_ATTR_STRING,
+                                       .n = 1,
+                                       .s = rq_bytes_of(c->f->op, strlen(c->f->op)) };
+        attr[n.n_attr++] = (rq_attr) { .name = "activation_params",
+                                       .word = RQ_WORD_activation_params,
+                                       .type = RQ_ATTR_FLOATS,
+                                       .n = 2,
+                                       .floats = params };
         n.attr = attr;
     }
     return rq_plan_merge(b, &n, c->in, at, c->step, c->n);

@@ -100,7 +100,7 @@ static rq_status join_parts(join *j, rq_step *s)
     const rq_form *y = &j->b->p->forms[s->out_form[0]];
     const rq_shape shape = rq_last_shape(s->args.last, &y->t.shape);
     const int axis =
-        rq_last_axis(s->args.last, rq_infer_axis(rq_attr_int(s->args.node, "axis", 1), shape.rank), shape.rank);
+        rq_last_axis(s->args.last, rq_infer_axis(rq_attr_int(s->args.node, RQ_WORD_axis, 1), shape.rank), shape.rank);
     const lie l = { .behind = rq_shape_span(&shape, 0, axis) == 1,
                     .beside = s->args.last && axis == shape.rank - 1,
                     .pixel = part_bytes(s, &y->t, axis) };

@@ -100,7 +100,7 @@ static rq_status transpose(rq_planner *b, const rq_node *n, const rq_shape *y, b
     const rq_shape x = rq_plan_any_form(b, from)->t.shape;
     const rq_qparams *q = rq_graph_qparams(b->p->g, from);
     int count;
-    const int64_t *perm = rq_attr_ints(n, "perm", &count);
+    const int64_t *perm = rq_attr_ints(n, RQ_WORD_perm, &count);
     int64_t back[RQ_MAX_RANK] = { 0 };
     for (int i = 0; i < x.rank; i++) /* perm as it was checked, counted from 0 */
         back[i] = perm ? (perm[i] < 0 ? perm[i] + x.rank : perm[i]) : x.rank - 1 - i;
@@ -143,7 +143,7 @@ static rq_form_kind form_to_cut(rq_planner *b, rq_id x, int axis, int64_t *step)
 
 static rq_status split(rq_planner *b, const rq_node *n, const rq_plan_sizes *s, bool *done)
 {
-    const int axis = rq_infer_axis(rq_attr_int(n, "axis", 0), rq_plan_any_form(b, n->in[0])->t.shape.rank);
+    const int axis = rq_infer_axis(rq_attr_int(n, RQ_WORD_axis, 0), rq_plan_any_form(b, n->in[0])->t.shape.rank);
     int64_t step, at = 0;
     const rq_form_kind kind = form_to_cut(b, n->in[0], axis, &step);
     if (kind == RQ_N_FORMS)
@@ -156,7 +156,7 @@ static rq_status split(rq_planner *b, const rq_node *n, const rq_plan_sizes *s, 
 }
 
 /* The i-th of a list that a Slice has as an attribute, or as input `in` since opset 10; false: it is not known. */
-static bool list_at(rq_planner *b, const rq_node *n, const char *name, int in, int i, int64_t *v)
+static bool list_at(rq_planner *b, const rq_node *n, rq_word name, int in, int i, int64_t *v)
 {
     int count;
     const int64_t *list = rq_attr_ints(n, name, &count);
@@ -185,10 +185,10 @@ static bool slice_start(rq_planner *b, const rq_node *n, const rq_shape *x, cons
             *axis = i;
         }
     found = *axis < 0;
-    for (int i = 0; list_at(b, n, "starts", 1, i, &v); i++) {
+    for (int i = 0; list_at(b, n, RQ_WORD_starts, 1, i, &v); i++) {
         int64_t of = i, step = 1;
-        list_at(b, n, "axes", 3, i, &of);
-        if (list_at(b, n, "steps", 4, i, &step) && step != 1)
+        list_at(b, n, RQ_WORD_axes, 3, i, &of);
+        if (list_at(b, n, RQ_WORD_steps, 4, i, &step) && step != 1)
             return false;
         at = rq_infer_axis(of, x->rank);
         if (at != *axis)

@@ -211,26 +211,26 @@ typedef struct runner {
     rq_step *step;
 } runner;
 
-static rq_status run_subgraph(void *arg, const char *attr, const rq_tensor *const *in, int n_in, rq_tensor *out,
-                              int n_out, rq_err *err)
+static rq_status run_subgraph(void *arg, rq_word attr, const rq_tensor *const *in, int n_in, rq_tensor *out, int n_out,
+                              rq_err *err)
 {
     runner *r = arg;
     const rq_node *n = r->step->args.node;
     int at = 0;
-    while (at < n->n_attr && (n->attr[at].type != RQ_ATTR_GRAPH || strcmp(n->attr[at].name, attr) != 0))
+    while (at < n->n_attr && (n->attr[at].type != RQ_ATTR_GRAPH || n->attr[at].word != attr))
         at++;
     if (at == n->n_attr)
-        return rq_fail(err, RQ_BAD_GRAPH, "node '%s' (%s) has no subgraph '%s'", n->name, n->op, attr);
+        return rq_fail(err, RQ_BAD_GRAPH, "node '%s' (%s) has no subgraph '%s'", n->name, n->op, rq_word_text(attr));
     const rq_graph *g = n->attr[at].g[0];
     if (g->n_inputs != n_in || g->n_outputs != n_out)
         return rq_fail(err, RQ_BAD_GRAPH,
                        "node '%s' (%s): subgraph '%s' has %d inputs and %d outputs, expected %d and %d", n->name, n->op,
-                       attr, g->n_inputs, g->n_outputs, n_in, n_out);
+                       rq_word_text(attr), g->n_inputs, g->n_outputs, n_in, n_out);
     if (!r->step->child[at])
         RQ_TRY(rq_program_create(&r->step->child[at], g, r->p->cfg, r->p->k, r->p->threads, r->p, err));
     rq_tensor *feeds = rq_mem_zalloc((size_t)n_in + 1, sizeof *feeds);
     if (!feeds)
-        return rq_fail(err, RQ_NO_MEMORY, "out of memory running subgraph '%s'", attr);
+        return rq_fail(err, RQ_NO_MEMORY, "out of memory running subgraph '%s'", rq_word_text(attr));
     for (int i = 0; i < n_in; i++)
         feeds[i] = *in[i];
     rq_status st = rq_program_run(r->step->child[at], feeds, out, err);

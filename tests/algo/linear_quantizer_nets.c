@@ -425,7 +425,7 @@ static void check_group(const rq_linear_quantizer *q, const rq_graph *out, const
             const rq_id *in = from->nodes[gr->norm].in;
             int64_t out_channel = channel(&got.shape, gr->deconv ? 1 : 0, i);
             if (gr->deconv) { /* [in][out / groups] */
-                const int64_t groups = rq_attr_int(&from->nodes[gr->root], "group", 1);
+                const int64_t groups = rq_attr_int(&from->nodes[gr->root], RQ_WORD_group, 1);
                 out_channel += channel(&got.shape, 0, i) / (got.shape.dim[0] / groups) * got.shape.dim[1];
             }
             k = from->values[in[1]].constant.f32[out_channel] /

@@ -299,7 +299,7 @@ static void what_was_fused_is_taken_apart(void **state)
         assert_string_equal(maker(g, "conv4")->op, "Clip");
         assert_string_equal(maker(g, "gemm2")->op, "Gemm");
         for (int i = 0; i < g->n_nodes; i++)
-            assert_false(g->nodes[i].op && rq_attr_find(&g->nodes[i], "activation"));
+            assert_false(g->nodes[i].op && rq_attr_find(&g->nodes[i], RQ_WORD_activation));
         rq_autograd *a;
         rq_parameter *p;
         ok(rq_autograd_create(&a, g, NULL, &err));

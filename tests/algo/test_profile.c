@@ -170,7 +170,7 @@ static void opset_10_takes_a_scale_per_tensor(void **state)
     assert_int_equal(rq_graph_opset(g, ""), 10);
     for (int i = 0; i < g->n_nodes; i++)
         if (g->nodes[i].op && !strcmp(g->nodes[i].op, "DequantizeLinear"))
-            assert_null(rq_attr_find(&g->nodes[i], "axis"));
+            assert_null(rq_attr_find(&g->nodes[i], RQ_WORD_axis));
     rq_graph_destroy(g);
 }
 

@@ -151,10 +151,10 @@ static void products_in_the_words_of_onnx_runtime(void **state)
     assert_int_equal(n, 2);
     assert_string_equal(m->domain, "com.microsoft");
     assert_int_equal(rq_graph_opset(g, "com.microsoft"), 1);
-    const int64_t k = rq_attr_int(m, "K", 0), rows = rq_attr_int(m, "N", 0), blocks = (k + 31) / 32;
-    assert_int_equal(rq_attr_int(m, "bits", 0), 4);
-    assert_int_equal(rq_attr_int(m, "block_size", 0), 32);
-    assert_int_equal(rq_attr_int(m, "accuracy_level", 0), 4);
+    const int64_t k = rq_attr_int(m, RQ_WORD_K, 0), rows = rq_attr_int(m, RQ_WORD_N, 0), blocks = (k + 31) / 32;
+    assert_int_equal(rq_attr_int(m, RQ_WORD_bits, 0), 4);
+    assert_int_equal(rq_attr_int(m, RQ_WORD_block_size, 0), 32);
+    assert_int_equal(rq_attr_int(m, RQ_WORD_accuracy_level, 0), 4);
     assert_int_equal(m->n_in, 6); /* the bias of the Gemm comes last */
     const rq_shape codes = rq_shape_of(3, (int64_t[]) { rows, blocks, 16 }),
                    scales = rq_shape_of(2, (int64_t[]) { rows, blocks }),

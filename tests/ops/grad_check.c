@@ -102,7 +102,7 @@ void grad_set_strings(grad *g, const char *name, int n, const char *const *v)
     assert_non_null(a->strings);
     a->n = n;
     for (int i = 0; i < n; i++)
-        a->strings[i] = (rq_bytes) { v[i], strlen(v[i]) };
+        a->strings[i] = rq_bytes_of(v[i], strlen(v[i]));
 }
 
 void grad_set_ints(grad *g, const char *name, int n, const int64_t *v)

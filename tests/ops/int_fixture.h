@@ -36,6 +36,7 @@ static inline void start(fixture *f, rq_rng *rng, const char *op)
         assert_int_equal(rq_graph_add_value(f->g, &in[i], RQ_VALUE_INPUT, "", RQ_DTYPE_F32, NULL, NULL), RQ_OK);
     assert_int_equal(rq_graph_add_value(f->g, &out, RQ_VALUE_NODE, "y", RQ_DTYPE_F32, NULL, NULL), RQ_OK);
     assert_int_equal(rq_graph_add_node(f->g, &f->node, op, "", "n", in, MAX_IN, &out, 1, NULL), RQ_OK);
+    rq_ops_bind(f->g);
 }
 
 static inline void set_ints(fixture *f, const char *name, const int64_t *v, int n)

@@ -29,6 +29,7 @@ static void start(fixture *f, const char *domain, const char *op)
     assert_int_equal(rq_graph_create(&f->g), RQ_OK);
     assert_int_equal(rq_graph_set_opset(f->g, domain, *domain ? 1 : 15), RQ_OK);
     assert_int_equal(rq_graph_add_node(f->g, &f->node, op, domain, "n", NULL, 0, NULL, 0, NULL), RQ_OK);
+    rq_ops_bind(f->g);
     rq_kernels_init(&f->k, rq_cpu_detect());
 }
 

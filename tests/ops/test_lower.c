@@ -78,7 +78,7 @@ static void names_are_those_of_the_quantizer_of_onnx_runtime(void **state)
     assert_int_equal(zero->constant.u8[0], 3);
     /* weights: codes rounded now, a scale per channel, the axis written */
     const rq_node *w = maker(g, "W_DequantizeLinear_Output");
-    assert_int_equal(rq_attr_int(w, "axis", 7), 0);
+    assert_int_equal(rq_attr_int(w, RQ_WORD_axis, 7), 0);
     const rq_tensor *codes = &g->values[find_value(g, "W_quantized")].constant;
     const int8_t want[] = { 1, -2, 2, 1, 1, -2 };
     assert_int_equal(codes->dtype, RQ_DTYPE_S8);
@@ -118,7 +118,7 @@ static void the_opset_rises_only_as_far_as_needed(void **state)
         lower(g);
         assert_int_equal(rq_graph_opset(g, ""), cases[i].want);
         assert_int_equal(g->ir_version, cases[i].ir);
-        assert_int_equal(rq_attr_find(maker(g, "W_DequantizeLinear_Output"), "axis") != NULL, cases[i].axis);
+        assert_int_equal(rq_attr_find(maker(g, "W_DequantizeLinear_Output"), RQ_WORD_axis) != NULL, cases[i].axis);
         rq_graph_destroy(g);
     }
 }
@@ -137,8 +137,8 @@ static void blocks_are_written_as_blocks(void **state)
     assert_int_equal(rq_graph_add_quant(g, &g->values[t].quant, &q, "given"), RQ_OK);
     lower(g);
     const rq_node *dq = maker(g, "T_DequantizeLinear_Output");
-    assert_int_equal(rq_attr_int(dq, "block_size", 0), 2);
-    assert_int_equal(rq_attr_int(dq, "axis", 1), 0);
+    assert_int_equal(rq_attr_int(dq, RQ_WORD_block_size, 0), 2);
+    assert_int_equal(rq_attr_int(dq, RQ_WORD_axis, 1), 0);
     const rq_shape *s = &g->values[dq->in[1]].constant.shape;
     assert_int_equal(s->rank, 2);
     assert_int_equal(s->dim[0], 3);
