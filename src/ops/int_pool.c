@@ -45,20 +45,33 @@ rq_last rq_int_window_last(const rq_op_args *a)
 
 /* ---- channels-last: a window is a list of pixels ---- */
 
-/* The pixels that window (o0, o1, o2) sees, in its order: how many. */
-static size_t pixels_of(const rq_window *w, const uint8_t **at, const uint8_t *image, int64_t channels,
-                        const int64_t o[3])
+/* The rows of pixels that windows (o[0], o[1], ...) see, in their order: how many. */
+static size_t rows_of(const rq_window *w, const uint8_t **rows, const uint8_t *image, int64_t channels,
+                      const int64_t o[3])
 {
     size_t n = 0;
-    int64_t first[3];
-    for (int i = 0; i < 3; i++)
-        first[i] = o[i] * w->stride[i] - w->pad_lo[i];
-    for (int64_t t0 = 0, i0 = first[0]; t0 < w->kernel[0]; t0++, i0 += w->dilation[0])
-        for (int64_t t1 = 0, i1 = first[1]; t1 < w->kernel[1] && i0 >= 0 && i0 < w->in[0]; t1++, i1 += w->dilation[1])
-            for (int64_t t2 = 0, i2 = first[2]; t2 < w->kernel[2] && i1 >= 0 && i1 < w->in[1];
-                 t2++, i2 += w->dilation[2])
-                if (i2 >= 0 && i2 < w->in[2])
-                    at[n++] = image + ((i0 * w->in[1] + i1) * w->in[2] + i2) * channels;
+    const int64_t first0 = o[0] * w->stride[0] - w->pad_lo[0], first1 = o[1] * w->stride[1] - w->pad_lo[1];
+    for (int64_t t0 = 0, i0 = first0; t0 < w->kernel[0]; t0++, i0 += w->dilation[0])
+        for (int64_t t1 = 0, i1 = first1; t1 < w->kernel[1] && i0 >= 0 && i0 < w->in[0]; t1++, i1 += w->dilation[1])
+            if (i1 >= 0 && i1 < w->in[1])
+                rows[n++] = image + (i0 * w->in[1] + i1) * w->in[2] * channels;
+    return n;
+}
+
+/* The pixels that window o2 sees of them, in its order: how many. */
+static size_t pixels_of(const rq_window *w, const uint8_t **at, const uint8_t *const *rows, size_t n_rows,
+                        int64_t channels, int64_t o2)
+{
+    const int64_t first = o2 * w->stride[2] - w->pad_lo[2], step = w->dilation[2];
+    int64_t lo = 0, hi = w->kernel[2];
+    while (lo < hi && first + lo * step < 0)
+        lo++;
+    while (hi > lo && first + (hi - 1) * step >= w->in[2])
+        hi--;
+    size_t n = 0;
+    for (size_t r = 0; r < n_rows; r++)
+        for (int64_t t = lo; t < hi; t++)
+            at[n++] = rows[r] + (first + t * step) * channels;
     return n;
 }
 
@@ -90,12 +103,14 @@ static void last_row(void *arg, int64_t item)
 {
     const last_job *j = arg;
     const rq_window *w = &j->w;
-    const uint8_t *at[MAX_TAPS], *image = j->x + item / (w->out[0] * w->out[1]) * rq_window_span(w->in) * j->channels;
+    const uint8_t *rows[MAX_TAPS], *at[MAX_TAPS],
+        *image = j->x + item / (w->out[0] * w->out[1]) * rq_window_span(w->in) * j->channels;
     const size_t c = (size_t)j->channels;
     uint8_t *y = j->y + item * w->out[2] * j->ld;
     int64_t o[3] = { item / w->out[1] % w->out[0], item % w->out[1], 0 };
+    const size_t n_rows = rows_of(w, rows, image, j->channels, o);
     for (; o[2] < w->out[2]; o[2]++, y += j->ld) {
-        const size_t n = pixels_of(w, at, image, j->channels, o);
+        const size_t n = pixels_of(w, at, rows, n_rows, j->channels, o[2]);
         if (j->mean) {
             rq_pool8_mean p = *j->mean;
             const int64_t count = j->include_pad ? taps_with_pad(w, o) : (int64_t)n;

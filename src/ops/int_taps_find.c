@@ -13,21 +13,20 @@ static void find_in_row(const rq_int_taps_place *p, const uint8_t **to, int ld, 
     const rq_int_taps *t = p->t;
     const int64_t pixel = t->group * t->per_in, step = t->stride[2], bytes = step * pixel;
     const int64_t last = t->in[2] - t->span; /* the last place of a piece */
+    const int64_t line = image * t->in[0];
     for (int64_t k = 0; k < p->pieces; k++, to += ld) {
         const int64_t *at = t->at[p->first + k];
         const int64_t i0 = o0 * t->stride[0] + at[0], i1 = o1 * t->stride[1] + at[1], i2 = o2 * step + at[2];
         int64_t lo = 0, hi = n;
         if (i0 < 0 || i0 >= t->in[0] || i1 < 0 || i1 >= t->in[1])
             hi = 0;
-        if (hi && i2 < 0)
-            lo = min64((-i2 + step - 1) / step, n);
-        if (hi && i2 + (n - 1) * step > last)
-            hi = i2 > last ? 0 : (last - i2) / step + 1;
-        if (lo > hi)
-            lo = hi;
+        while (lo < hi && i2 + lo * step < 0) /* few are outside: a division would take longer */
+            lo++;
+        while (hi > lo && i2 + (hi - 1) * step > last)
+            hi--;
         for (int64_t q = 0; q < lo; q++)
             to[q] = t->zeros;
-        const int64_t from = (((image * t->in[0] + i0) * t->in[1] + i1) * t->in[2] + i2) * pixel;
+        const int64_t from = (((line + i0) * t->in[1] + i1) * t->in[2] + i2) * pixel;
         for (int64_t q = lo; q < hi; q++)
             to[q] = p->x + (from + q * bytes);
         for (int64_t q = hi; q < n; q++)
