@@ -131,6 +131,10 @@ set(RQ_SOURCES
   src/kernels/stats_avx512.c
   src/kernels/stats_neon.c
   src/kernels/stats_scalar.c
+  src/kernels/sums_avx2.c
+  src/kernels/sums_avx512.c
+  src/kernels/sums_neon.c
+  src/kernels/sums_scalar.c
   src/tensor/convert.c
   src/tensor/dtype.c
   src/tensor/pack.c
@@ -304,6 +308,7 @@ set(RQ_SOURCES
   src/ops/recurrent.c
   src/ops/recurrent_grad.c
   src/ops/recurrent_int.c
+  src/ops/recurrent_step.c
   src/ops/reduce.c
   src/ops/reduce_run.c
   src/ops/regions.c

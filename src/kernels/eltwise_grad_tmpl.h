@@ -104,7 +104,7 @@ static inline vf atanh_v(vf dy, vf x, vf a, vf b)
 
 static inline vf erf_v(vf dy, vf x, vf a, vf b)
 {
-    return vmul(dy, vmul(vsplat((real)1.12837916709551257390), VEC_MATH(exp)(vneg(vmul(x, x)))));
+    return vmul(dy, vmul(vsplat((real)1.12837916709551257390), vexp(vneg(vmul(x, x)))));
 }
 
 static inline vf relu_v(vf dy, vf y, vf a, vf b)
@@ -140,7 +140,7 @@ static inline vf hard_swish_v(vf dy, vf x, vf a, vf b)
 
 static inline vf logistic(vf x)
 {
-    return vdiv(one_v(), vadd(one_v(), VEC_MATH(exp)(vneg(x))));
+    return vdiv(one_v(), vadd(one_v(), vexp(vneg(x))));
 }
 
 static inline vf swish_v(vf dy, vf x, vf a, vf b)
@@ -151,14 +151,14 @@ static inline vf swish_v(vf dy, vf x, vf a, vf b)
 
 static inline vf mish_v(vf dy, vf x, vf a, vf b)
 {
-    const vf softplus = vadd(vmax(x, vsplat(0)), VEC_MATH(log1p)(VEC_MATH(exp)(vneg(vabs(x)))));
+    const vf softplus = vadd(vmax(x, vsplat(0)), VEC_MATH(log1p)(vexp(vneg(vabs(x)))));
     const vf t = vtanh(softplus);
     return vmul(dy, vadd(t, vmul(vmul(x, logistic(x)), vsub(one_v(), vmul(t, t)))));
 }
 
 static inline vf elu_v(vf dy, vf x, vf a, vf b)
 {
-    return vsel(vle(x, vsplat(0)), vmul(dy, vmul(a, VEC_MATH(exp)(x))), dy);
+    return vsel(vle(x, vsplat(0)), vmul(dy, vmul(a, vexp(x))), dy);
 }
 
 static inline vf selu_v(vf dy, vf x, vf a, vf b)
@@ -168,7 +168,7 @@ static inline vf selu_v(vf dy, vf x, vf a, vf b)
 
 static inline vf celu_v(vf dy, vf x, vf a, vf b)
 {
-    return vsel(vle(x, vsplat(0)), vmul(dy, VEC_MATH(exp)(vdiv(x, a))), dy);
+    return vsel(vle(x, vsplat(0)), vmul(dy, vexp(vdiv(x, a))), dy);
 }
 
 static inline vf softplus_v(vf dy, vf x, vf a, vf b)
@@ -196,7 +196,7 @@ static inline vf gelu_v(vf dy, vf x, vf a, vf b)
 {
     const vf e = verf(vmul(x, vsplat((real)0.70710678118654752440)));
     const vf cdf = vmul(vsplat((real)0.5), vadd(one_v(), e));
-    const vf pdf = vmul(vsplat((real)0.39894228040143267794), VEC_MATH(exp)(vmul(vsplat((real)-0.5), vmul(x, x))));
+    const vf pdf = vmul(vsplat((real)0.39894228040143267794), vexp(vmul(vsplat((real)-0.5), vmul(x, x))));
     return vmul(dy, vadd(cdf, vmul(x, pdf)));
 }
 

@@ -59,7 +59,7 @@ static inline vf square_v(vf x, vf a, vf b)
 
 static inline vf exp_v(vf x, vf a, vf b)
 {
-    return VEC_MATH(exp)(x);
+    return vexp(x);
 }
 
 static inline vf log_v(vf x, vf a, vf b)
@@ -150,7 +150,7 @@ static inline vf leaky_relu_v(vf x, vf a, vf b)
 
 static inline vf sigmoid_v(vf x, vf a, vf b)
 {
-    return vdiv(vsplat(1), vadd(vsplat(1), VEC_MATH(exp)(vneg(x))));
+    return vsigmoid(x);
 }
 
 static inline vf hard_sigmoid_v(vf x, vf a, vf b)
@@ -166,12 +166,12 @@ static inline vf hard_swish_v(vf x, vf a, vf b)
 static inline vf swish_v(vf x, vf a, vf b)
 {
     /* x / (1 + e^-ax): where e^-ax overflows the quotient is the right -0 */
-    return vdiv(x, vadd(vsplat(1), VEC_MATH(exp)(vneg(vmul(a, x)))));
+    return vdiv(x, vadd(vsplat(1), vexp(vneg(vmul(a, x)))));
 }
 
 static inline vf softplus_v(vf x, vf a, vf b)
 {
-    return vadd(vmax(x, vsplat(0)), VEC_MATH(log1p)(VEC_MATH(exp)(vneg(vabs(x)))));
+    return vadd(vmax(x, vsplat(0)), VEC_MATH(log1p)(vexp(vneg(vabs(x)))));
 }
 
 static inline vf mish_v(vf x, vf a, vf b)

@@ -57,6 +57,8 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .exp_sum = rq_exp_sum_scalar,
         .learned_grad = rq_learned_grad_scalar,
         .bn = rq_bn_scalar,
+        .sums_reals = rq_sums_reals_scalar,
+        .lstm_cell = rq_lstm_cell_scalar,
         .pool_quarters = rq_pool_quarters_scalar,
         .pool_quarters_grad = rq_pool_quarters_grad_scalar,
         /* peak_*.c */
@@ -109,6 +111,8 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->exp_sum = rq_exp_sum_avx2;
     k->learned_grad = rq_learned_grad_avx2;
     k->bn = rq_bn_avx2;
+    k->sums_reals = rq_sums_reals_avx2;
+    k->lstm_cell = rq_lstm_cell_avx2;
     k->pool_quarters = rq_pool_quarters_avx2;
     k->pool_quarters_grad = rq_pool_quarters_grad_avx2;
     k->pool8 = &rq_pool8_avx2;
@@ -164,6 +168,8 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->exp_sum = rq_exp_sum_avx512;
     k->learned_grad = rq_learned_grad_avx512;
     k->bn = rq_bn_avx512;
+    k->sums_reals = rq_sums_reals_avx512;
+    k->lstm_cell = rq_lstm_cell_avx512;
     k->pool_quarters = rq_pool_quarters_avx512;
     k->pool_quarters_grad = rq_pool_quarters_grad_avx512;
     k->pool8 = &rq_pool8_avx512;
@@ -236,6 +242,8 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->histogram = rq_histogram_neon;
     k->learned_grad = rq_learned_grad_neon;
     k->bn = rq_bn_neon;
+    k->sums_reals = rq_sums_reals_neon;
+    k->lstm_cell = rq_lstm_cell_neon;
     k->fakequant = rq_fakequant_neon;
     k->fakequant_grad = rq_fakequant_grad_neon;
     k->fakequant_mask_grad = rq_fakequant_mask_grad_neon;

@@ -24,6 +24,7 @@
 #include "kernels/qgemm.h"
 #include "kernels/reduce.h"
 #include "kernels/fakequant_learned.h"
+#include "kernels/sums.h"
 
 /* Equal bins of a histogram. |(x - from) * mul / div| stays below 2^31 within lo..hi. */
 typedef struct rq_bins {
@@ -166,6 +167,10 @@ typedef struct rq_kernels {
 
     /* ---- batch_norm_*.c: kernels/batch_norm.h ---- */
     rq_bn_isa bn;
+
+    /* ---- sums_*.c: kernels/sums.h ---- */
+    rq_sums_reals_fn sums_reals;
+    rq_lstm_cell_fn lstm_cell;
 
     /* ---- pool_*.c: kernels/pool.h ---- */
     rq_pool_quarters_fn pool_quarters;

@@ -45,6 +45,7 @@ typedef struct run_state {
     size_t wide_ld;      /* from row to row where they are widened; 0: they are not */
     bool plain;          /* codes that need no more than an addend per row and a multiplier per column */
     bool in_tile;        /* and are made by the tile (rq_qgemm_codes) */
+    bool reals;          /* reals of whole tiles (kernels/sums.h) */
     bool late;           /* posts are run when the whole product is there */
     /* What tiles begin with and multipliers of the last panel of the first product, where it is not full. */
     int32_t last_add[RQ_QGEMM_MAX_COLUMNS];
@@ -143,6 +144,16 @@ static void run_tile(const run_state *s, const block *b, int64_t i, int n, int64
     if (s->plain) {
         k->requantize_tile((uint8_t *)o->y + i * o->ld + j0, (size_t)o->ld, c, (size_t)p->padded, (size_t)n,
                            (size_t)p->real, o->row_add ? o->row_add + i : NULL, o->col_m + j0, o->zp, o->lo, o->hi);
+        return;
+    }
+    if (s->reals) {
+        const rq_sums_reals to = { .y = (float *)o->y + i * o->ld + j0,
+                                   .ldy = (size_t)o->ld,
+                                   .row_add = o->row_add ? o->row_add + i : NULL,
+                                   .row_m = o->row_m ? o->row_m + i : NULL,
+                                   .m = o->col_m ? o->col_m + j0 : NULL,
+                                   .bias = o->col_bias ? o->col_bias + j0 : NULL };
+        k->sums_reals(&to, c, (size_t)p->padded, (size_t)n, (size_t)p->real);
         return;
     }
     for (int q = 0; q < n; q++)
@@ -269,8 +280,9 @@ void rq_qgemm_run(const rq_qgemm *g, rq_threads *t)
         s.wide_ld = 32 * (((size_t)(g->runs * ((g->run + isa->kr - 1) / isa->kr * isa->kr)) + 31) / 32 | 1);
     s.out.col_add = NULL;
     s.products = max64(g->products, 1);
-    s.plain =
-        o->kind == RQ_QGEMM_CODES && o->col_m && !o->row_m && !o->col_unit && !o->col_zero && !o->row_zero && !o->add;
+    const bool few = !o->col_unit && !o->col_zero && !o->row_zero && !o->add; /* things to be done to a sum */
+    s.plain = o->kind == RQ_QGEMM_CODES && o->col_m && !o->row_m && few;
+    s.reals = o->kind == RQ_QGEMM_F32 && few;
     s.in_tile = s.plain && isa->codes && (o->hi == 127 || o->hi == 255) && below_one(o->col_m, g->columns * s.products);
     const double work = (double)g->rows * (double)g->columns * (double)(g->runs * g->run) * (double)s.products;
     pad_last(&s);
@@ -280,4 +292,27 @@ void rq_qgemm_run(const rq_qgemm *g, rq_threads *t)
     rq_threads_for(t, s.groups * s.chunks, run_item, &s);
     if (s.late)
         rq_threads_for(t, s.blocks, run_late, &s);
+}
+
+void rq_qgemm_sums(const rq_kernels *k, int32_t *c, int64_t ldc, const uint8_t *x, int64_t x_stride, int64_t rows,
+                   int64_t run, int64_t columns, const void *w)
+{
+    const rq_qgemm_isa *isa = &k->qgemm;
+    const int64_t panels = rq_qgemm_panels(isa, columns), vectors = (columns + isa->lanes - 1) / isa->lanes;
+    const int64_t each = vectors / panels, more = vectors % panels; /* rq_qgemm_panel, without its divisions */
+    const size_t bytes = rq_qgemm_w_bytes(isa, 1, run, isa->lanes);
+    const uint8_t *at[RQ_QGEMM_MAX_ROWS];
+    for (int64_t i = 0; i < rows; i += isa->max_rows) {
+        const int n = (int)min64(rows - i, isa->max_rows);
+        for (int q = 0; q < n; q++)
+            at[q] = x + (i + q) * x_stride;
+        const char *part = w;
+        int32_t *to = c + i * ldc;
+        for (int64_t p = 0; p < panels; p++) {
+            const int v = (int)(each + (p < more));
+            isa->tile(to, (size_t)ldc, at, 1, (size_t)run, part, NULL, n, v);
+            part += (size_t)v * bytes;
+            to += v * isa->lanes;
+        }
+    }
 }

@@ -146,6 +146,15 @@ typedef struct rq_qgemm {
 enum { RQ_QGEMM_MAX_RUNS = 256 };
 void rq_qgemm_run(const rq_qgemm *g, rq_threads *t);
 
+/* The sums alone of a few rows of one piece each, on the calling thread: c[i * ldc + j], i < rows and j < columns rounded up to whole vectors
+ * (rq_qgemm_sums_ld gives an ldc). */
+void rq_qgemm_sums(const struct rq_kernels *k, int32_t *c, int64_t ldc, const uint8_t *x, int64_t x_stride,
+                   int64_t rows, int64_t run, int64_t columns, const void *w);
+static inline int64_t rq_qgemm_sums_ld(int64_t columns)
+{
+    return (columns + RQ_QGEMM_MAX_COLUMNS - 1) / RQ_QGEMM_MAX_COLUMNS * RQ_QGEMM_MAX_COLUMNS;
+}
+
 /* The finishing alone: columns j0..j0+n-1 of row i, from sums c, which it may change. */
 void rq_qgemm_finish(const struct rq_kernels *k, const rq_qgemm_out *o, int32_t *c, int64_t i, int64_t j0, int64_t n);
 

@@ -48,20 +48,6 @@ static const float *multipliers(const rq_qgemm_out *o, float *restrict m, int64_
     return m;
 }
 
-/* f32(s) * m, then + bias where there is one: two roundings (docs/onnx-facts.md 6.2). */
-static void finish_f32(const rq_qgemm_out *o, const int32_t *restrict c, const float *m, int64_t i, int64_t j0,
-                       int64_t n)
-{
-    float *restrict y = (float *)o->y + i * o->ld + j0;
-    for (int64_t j = 0; j < n; j++)
-        y[j] = (float)c[j] * m[j];
-    if (o->col_bias) {
-        const float *bias = o->col_bias + j0;
-        for (int64_t j = 0; j < n; j++)
-            y[j] += bias[j];
-    }
-}
-
 /* y = round( (sum unit + bias) / y_scale ): the product of a 32 bit sum and two f32 scales is off by 2^-53 at most. */
 static void finish_exact(const rq_qgemm_out *o, const int32_t *c, int64_t i, int64_t j0, int64_t n)
 {
@@ -83,8 +69,12 @@ static void finish_part(const rq_kernels *k, const rq_qgemm_out *o, int32_t *c, 
         memcpy((int32_t *)o->y + i * o->ld + j0, c, (size_t)n * sizeof *c);
     else if (o->col_unit)
         finish_exact(o, c, i, j0, n);
-    else if (o->kind == RQ_QGEMM_F32)
-        finish_f32(o, c, multipliers(o, m, i, j0, n), i, j0, n);
+    else if (o->kind == RQ_QGEMM_F32) /* two roundings (docs/onnx-facts.md 6.2) */
+        k->sums_reals(&(rq_sums_reals) { .y = (float *)o->y + i * o->ld + j0,
+                                         .row_m = o->row_m ? o->row_m + i : NULL,
+                                         .m = o->col_m ? o->col_m + j0 : NULL,
+                                         .bias = o->col_bias ? o->col_bias + j0 : NULL },
+                      c, 0, 1, (size_t)n);
     else
         k->requantize_tile((uint8_t *)o->y + i * o->ld + j0, 0, c, 0, 1, (size_t)n, NULL, multipliers(o, m, i, j0, n),
                            o->zp, o->lo, o->hi);

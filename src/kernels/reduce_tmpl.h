@@ -6,6 +6,7 @@
 
 #include "kernels/reduce.h"
 #include "kernels/vec.h"
+#include "kernels/vec_own.h"
 
 enum { LANES = 16, PARTS = LANES / VEC_WIDTH };
 
@@ -30,7 +31,7 @@ static inline vf square_v(vf x, vf c)
 
 static inline vf exp_v(vf x, vf c)
 {
-    return VEC_MATH(exp)(vsub(x, c));
+    return vexp(vsub(x, c));
 }
 
 /* pad: an element that contributes nothing. y: where the contributions are stored, or NULL. */

@@ -37,18 +37,18 @@ void rq_minmax_avx512(const float *x, size_t n, float *lo, float *hi, size_t *fi
             }
         }
     }
-    float a[16], b[16], least1, most1;
-    size_t rest;
-    _mm512_storeu_ps(a, _mm512_min_ps(_mm512_min_ps(least[0], least[1]), _mm512_min_ps(least[2], least[3])));
-    _mm512_storeu_ps(b, _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3])));
-    rq_minmax_scalar(x + i, n - i, &least1, &most1, &rest);
-    for (int k = 0; k < 16; k++) {
-        least1 = a[k] < least1 ? a[k] : least1;
-        most1 = b[k] > most1 ? b[k] : most1;
+    for (; i < n; i += 16) {
+        const __mmask16 there = n - i < 16 ? (__mmask16)((1u << (n - i)) - 1) : 0xffff;
+        const __m512 v = _mm512_maskz_loadu_ps(there, x + i);
+        const __mmask16 odd = _mm512_mask_fpclass_ps_mask(there, v, INF_NAN), good = there & (__mmask16)~odd;
+        least[0] = _mm512_mask_min_ps(least[0], good, v, least[0]);
+        most[0] = _mm512_mask_max_ps(most[0], good, v, most[0]);
+        bad += (unsigned)__builtin_popcount(odd);
     }
-    *lo = least1 + 0.0f;
-    *hi = most1 + 0.0f;
-    *finite = i - bad + rest;
+    *lo = _mm512_reduce_min_ps(_mm512_min_ps(_mm512_min_ps(least[0], least[1]), _mm512_min_ps(least[2], least[3]))) +
+          0.0f;
+    *hi = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]))) + 0.0f;
+    *finite = n - bad;
 }
 
 static inline void bins_at(uint32_t *at, const float *x, size_t n, const rq_bins *b, int shift, int divide)

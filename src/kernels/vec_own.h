@@ -1,7 +1,10 @@
 /* kernels/vec_own.h — functions for vec.h of our own, where SLEEF's take several times as long: erf (a fifth of what a dynamically quantized encoder took)
  * and tanh (a sixth of an LSTM). No fused steps: the same bits at every width.
  *
- * Polynomials are minimax by our own fit (Lawson's weights on 4000 Chebyshev nodes, in double); tests/kernels/test_eltwise.c goes over the floats.
+ * exp   SLEEF's expf_u10 without fused steps, bit for bit (N. Shibata, F. Petrogalli, SLEEF, IEEE TPDS 2020): here so that it is inlined, and what stands
+ *       around it stays in registers.
+ *
+ * The other polynomials are minimax by our own fit (Lawson's weights on 4000 Chebyshev nodes, in double); tests/kernels/test_eltwise.c goes over the floats.
  *
  * erf   |x| < 1: x + x P(x^2), P of degree 6, off by 1.2e-9 of x. From 1 on: 1 - R(|x| - 2.475), R the complement of degree 14, off by 7.5e-9, up to 3.95;
  *       from 3.92 on 1 is the nearest float. Within 1.6 units in the last place.
@@ -10,8 +13,15 @@
 #define RQ_KERNELS_VEC_OWN_H
 
 #include "kernels/vec.h"
+#ifndef VEC_F64
+#include "kernels/vec_int.h"
+#endif
 
 #ifdef VEC_F64
+static inline vf vexp(vf x)
+{
+    return VEC_MATH(exp)(x);
+}
 static inline vf verf(vf x)
 {
     return VEC_MATH(erf)(x);
@@ -28,6 +38,23 @@ static inline vf vpoly(vf x, const float *c, int n)
     for (int i = n - 2; i >= 0; i--)
         y = vadd(vmul(y, x), vsplat(c[i]));
     return y;
+}
+
+static inline vf vexp(vf x)
+{
+    static const float p[] = { 0.5f,
+                               0.166666671633720397949219f,
+                               0.0416664853692054748535156f,
+                               0.00833336077630519866943359f,
+                               0.00139304355252534151077271f,
+                               0.000198527617612853646278381f };
+    const vi q = vround_int(vmul(x, vsplat(1.44269504088896340736f)));
+    const vf n = vreal(q),
+             s = vadd(vmul(n, vsplat(-1.428606765330187045e-06f)), vadd(vmul(n, vsplat(-0.693145751953125f)), x));
+    const vf y = vadd(vsplat(1), vadd(vmul(vmul(s, s), vpoly(s, p, 6)), s));
+    const vi half = vihalf(q); /* 2^q in two factors: q is from -151 to 145 where it counts */
+    const vf all = vmul(vmul(y, vpow2(half)), vpow2(visub(q, half)));
+    return vsel(vlt(x, vsplat(-104)), vsplat(0), vsel(vlt(vsplat(100), x), vsplat(__builtin_inff()), all));
 }
 
 static inline vf verf(vf x)
@@ -51,9 +78,14 @@ static inline vf vtanh(vf x)
     static const float p[] = { -0x1.fc99dcp-29f, -0x1.555526p-2f, 0x1.1105cep-3f,
                                -0x1.b81dfap-5f,  0x1.518fdcp-6f,  -0x1.73bf72p-8f };
     const vf size = vabs(x), one = vsplat(1), near = vmul(x, vadd(one, vpoly(vmul(x, x), p, 6))); /* keeps -0 */
-    const vf e = VEC_MATH(exp)(vmul(vsplat(-2), size)), far = vdiv(vsub(one, e), vadd(one, e));
+    const vf e = vexp(vmul(vsplat(-2), size)), far = vdiv(vsub(one, e), vadd(one, e));
     return vsel(vle(vsplat(0.625f), size), vsel(vlt(x, vsplat(0)), vneg(far), far), near); /* NaN is near */
 }
 #endif
+
+static inline vf vsigmoid(vf x)
+{
+    return vdiv(vsplat(1), vadd(vsplat(1), vexp(vneg(x))));
+}
 
 #endif

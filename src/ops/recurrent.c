@@ -3,7 +3,7 @@
  * What the input contributes to the gates does not depend on the state, so it is one matrix product over the whole
  * sequence, made first; each step then adds the product of the state and R, [batch][hidden] x [hidden][gates], and
  * applies the activations, which are the kernels' (the same bits at every vector width). */
-#include <math.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -11,6 +11,7 @@
 #include "kernels/gemm_f32.h"
 #include "ops/elements.h"
 #include "ops/moves.h"
+#include "ops/packs.h"
 #include "ops/recurrent.h"
 #include "ops/rows.h"
 
@@ -203,20 +204,26 @@ float *rq_recurrent_take(char **at, int64_t n)
     return p;
 }
 
-enum { MANY_STEPS = 8, TILE = 16 };
+enum {
+    MANY_STEPS = 8,       /* from here on it pays to turn R over, which makes products of few rows half as long */
+    APART_MACS = 1 << 20, /* multiply-adds of the steps from which directions run on threads of their own */
+};
 
-static size_t lay_out(const sizes *z, cell c, void *scratch, room *r)
+/* *x: [steps][batch][input], only when batch comes first. */
+static size_t lay_out(const sizes *z, cell c, bool turns, void *scratch, float **x, room r[2])
 {
     char *at = scratch;
     int64_t gates = rq_recurrent_gates(c) * z->hidden, rows = z->steps * z->batch, state = z->batch * z->hidden;
-    r->x = z->batch_first ? rq_recurrent_take(&at, rows * z->input) : NULL;
-    r->pre = rq_recurrent_take(&at, rows * gates);
-    r->gate = rq_recurrent_take(&at, z->batch * gates);
-    r->h = rq_recurrent_take(&at, state);
-    r->c = rq_recurrent_take(&at, state);
-    r->tmp = rq_recurrent_take(&at, state);
-    r->bias = rq_recurrent_take(&at, gates);
-    r->rec = z->steps >= MANY_STEPS ? rq_recurrent_take(&at, z->hidden * gates) : NULL;
+    *x = z->batch_first ? rq_recurrent_take(&at, rows * z->input) : NULL;
+    for (int i = 0; i < z->dirs; i++) {
+        r[i].pre = rq_recurrent_take(&at, rows * gates);
+        r[i].gate = rq_recurrent_take(&at, z->batch * gates);
+        r[i].h = rq_recurrent_take(&at, state);
+        r[i].c = rq_recurrent_take(&at, state);
+        r[i].tmp = rq_recurrent_take(&at, state);
+        r[i].bias = rq_recurrent_take(&at, gates);
+        r[i].turned = turns && z->steps >= MANY_STEPS ? rq_recurrent_take(&at, z->hidden * gates) : NULL;
+    }
     return (size_t)(at - (char *)scratch);
 }
 
@@ -228,187 +235,16 @@ rq_status rq_recurrent_sizes_of(const rq_op_args *a, sizes *z)
     return read_sizes(&as_infer, z);
 }
 
-size_t rq_recurrent_scratch(const rq_op_args *a)
+size_t rq_recurrent_scratch(const rq_op_args *a, bool turns)
 {
     static char nowhere[1];
     sizes z;
-    room r;
-    return rq_recurrent_sizes_of(a, &z) == RQ_OK ? lay_out(&z, cell_of(a->node), nowhere, &r) : 0;
+    room r[2];
+    float *x;
+    return rq_recurrent_sizes_of(a, &z) == RQ_OK ? lay_out(&z, cell_of(a->node), turns, nowhere, &x, r) : 0;
 }
 
 typedef rq_recurrent_pass pass;
-
-static void clamp(const pass *p, float *x, int64_t n)
-{
-    if (p->clip > 0)
-        p->a->k->map[RQ_MAP_CLIP](x, x, (size_t)n, -p->clip, p->clip);
-}
-
-static void add(float *y, const float *x, int64_t n)
-{
-    for (int64_t i = 0; i < n; i++)
-        y[i] += x[i];
-}
-
-static void activate(const pass *p, int f, float *x, int64_t n)
-{
-    clamp(p, x, n);
-    rq_recurrent_apply(p->a->k, &p->f[f], x, x, n);
-}
-
-/* y [batch][n] (rows `ld` apart) = state [batch][hidden] x rows first.. of R, transposed. */
-static rq_status recur(const pass *p, float *y, int64_t ld, const float *state, int64_t first, int64_t n)
-{
-    if (p->product) /* an LSTM: all gates at once */
-        return p->product(p->arg, y, state, p->z.batch, p->dir, true);
-    const int64_t gates = rq_recurrent_gates(p->cell) * p->z.hidden;
-    if (p->r.rec)
-        return rq_gemm_f32(p->a->k, y, state, p->r.rec + first, false, false, p->z.batch, n, p->z.hidden, 1,
-                           p->z.hidden, gates, 0, ld, p->a->threads);
-    return rq_gemm_f32(p->a->k, y, state, p->rec + first * p->z.hidden, false, true, p->z.batch, n, p->z.hidden, 1,
-                       p->z.hidden, p->z.hidden, 0, ld, p->a->threads);
-}
-
-/* The few rows of a step are a product of half the time where R lies this way, which pays from MANY_STEPS on. */
-static void turn_over(const pass *p)
-{
-    const int64_t n = p->z.hidden, gates = rq_recurrent_gates(p->cell) * n;
-    for (int64_t from = 0; from < gates; from += TILE) {
-        const int64_t to = from + TILE < gates ? from + TILE : gates;
-        for (int64_t k = 0; k < n; k++)
-            for (int64_t g = from; g < to; g++)
-                p->r.rec[k * gates + g] = p->rec[g * n + k];
-    }
-}
-
-/* The new state of one row from its gates [i o f c], x holding the input's share. */
-static void lstm_row(const pass *p, float *g, const float *x, float *h, float *c, float *tmp)
-{
-    int64_t n = p->z.hidden;
-    float *i = g, *o = g + n, *f = g + 2 * n, *z = g + 3 * n;
-    add(g, x, 4 * n);
-    for (int64_t k = 0; p->peep && k < n; k++) {
-        i[k] += p->peep[k] * c[k];
-        f[k] += p->peep[2 * n + k] * c[k];
-    }
-    activate(p, 0, i, n);
-    if (p->input_forget)
-        for (int64_t k = 0; k < n; k++)
-            f[k] = 1 - i[k];
-    else
-        activate(p, 0, f, n);
-    activate(p, 1, z, n);
-    for (int64_t k = 0; k < n; k++)
-        c[k] = f[k] * c[k] + i[k] * z[k];
-    for (int64_t k = 0; p->peep && k < n; k++)
-        o[k] += p->peep[n + k] * c[k];
-    activate(p, 0, o, n);
-    rq_recurrent_apply(p->a->k, &p->f[2], tmp, c, n);
-    for (int64_t k = 0; k < n; k++)
-        h[k] = o[k] * tmp[k];
-}
-
-/* z and r of one row; leaves r * h (or r * (R h + bias) + x) where the h gate is computed next. */
-static void gru_row_zr(const pass *p, float *g, const float *x, const float *h, float *tmp, float *product)
-{
-    int64_t n = p->z.hidden;
-    float *r = g + n, *candidate = g + 2 * n;
-    add(g, x, 2 * n);
-    activate(p, 0, g, 2 * n);
-    if (!p->linear_before_reset) {
-        for (int64_t k = 0; k < n; k++)
-            tmp[k] = r[k] * h[k];
-        return;
-    }
-    if (p->rec_bias)
-        add(candidate, p->rec_bias, n);
-    if (product)
-        memcpy(product, candidate, (size_t)n * sizeof *product);
-    for (int64_t k = 0; k < n; k++)
-        candidate[k] = r[k] * candidate[k];
-}
-
-static void gru_row_h(const pass *p, float *g, const float *x, float *h)
-{
-    int64_t n = p->z.hidden;
-    float *z = g, *candidate = g + 2 * n;
-    add(candidate, x + 2 * n, n);
-    activate(p, 1, candidate, n);
-    for (int64_t k = 0; k < n; k++)
-        h[k] = (1 - z[k]) * candidate[k] + z[k] * h[k];
-}
-
-int64_t rq_recurrent_time(const pass *p, int64_t s, int64_t b)
-{
-    const rq_tensor *lens = p->a->n_in > 4 ? p->a->in[4] : NULL;
-    int64_t len = lens ? rq_tensor_get_int(lens, b) : p->z.steps;
-    return s >= len ? -1 : p->backwards ? len - 1 - s : s;
-}
-
-/* The state that the products of step s see. A quantized one looks at all rows together; when the outputs of all steps are
- * wanted, ONNX Runtime keeps the state among them, where those of sequences that had ended at the step before are 0. */
-static const float *state_at(const pass *p, int64_t s)
-{
-    const int64_t n = p->z.hidden;
-    if (!p->product || !p->a->out[0] || s == 0)
-        return p->r.h;
-    for (int64_t b = 0; b < p->z.batch; b++)
-        if (rq_recurrent_time(p, s - 1, b) < 0)
-            memset(p->r.tmp + b * n, 0, (size_t)n * sizeof(float));
-        else
-            memcpy(p->r.tmp + b * n, p->r.h + b * n, (size_t)n * sizeof(float));
-    return p->r.tmp;
-}
-
-static rq_status step(const pass *p, int64_t s)
-{
-    const cell kind = p->cell;
-    const sizes *z = &p->z;
-    int64_t n = z->hidden, gates = rq_recurrent_gates(kind) * n;
-    bool in_one = kind != RQ_RECURRENT_GRU || p->linear_before_reset;
-    RQ_TRY(recur(p, p->r.gate, gates, state_at(p, s), 0, in_one ? gates : 2 * n));
-    for (int64_t b = 0; b < z->batch; b++) {
-        int64_t t = rq_recurrent_time(p, s, b);
-        float *g = p->r.gate + b * gates, *h = p->r.h + b * n;
-        if (t < 0)
-            continue;
-        const float *x = p->r.pre + (t * z->batch + b) * gates;
-        if (kind == RQ_RECURRENT_LSTM) {
-            lstm_row(p, g, x, h, p->r.c + b * n, p->r.tmp);
-            if (p->saved) {
-                float *row = rq_recurrent_saved_row(p, s, b);
-                memcpy(row, g, (size_t)(4 * n) * sizeof *row);
-                memcpy(row + 4 * n, p->r.c + b * n, (size_t)n * sizeof *row);
-                memcpy(row + 5 * n, p->r.tmp, (size_t)n * sizeof *row);
-            }
-        } else if (kind == RQ_RECURRENT_RNN) {
-            add(g, x, n);
-            activate(p, 0, g, n);
-            memcpy(h, g, (size_t)n * sizeof *h);
-            if (p->saved)
-                memcpy(rq_recurrent_saved_row(p, s, b), h, (size_t)n * sizeof *h);
-        } else {
-            gru_row_zr(p, g, x, h, p->r.tmp + b * n, p->saved ? rq_recurrent_saved_row(p, s, b) + 4 * n : NULL);
-        }
-    }
-    if (kind != RQ_RECURRENT_GRU)
-        return RQ_OK;
-    if (!in_one)
-        RQ_TRY(recur(p, p->r.gate + 2 * n, gates, p->r.tmp, 2 * n, n));
-    for (int64_t b = 0; b < z->batch; b++) {
-        int64_t t = rq_recurrent_time(p, s, b);
-        float *g = p->r.gate + b * gates, *h = p->r.h + b * n;
-        if (t < 0)
-            continue;
-        gru_row_h(p, g, p->r.pre + (t * z->batch + b) * gates, h);
-        if (p->saved) {
-            float *row = rq_recurrent_saved_row(p, s, b);
-            memcpy(row, g, (size_t)(3 * n) * sizeof *row);
-            memcpy(row + 3 * n, h, (size_t)n * sizeof *row);
-        }
-    }
-    return RQ_OK;
-}
 
 /* Bias of W and R together, but for the part of R that linear_before_reset keeps inside the reset. */
 static void read_bias(pass *p)
@@ -422,7 +258,7 @@ static void read_bias(pass *p)
         return;
     const float *v = b->f32 + p->dir * 2 * gates;
     memcpy(p->r.bias, v, (size_t)gates * sizeof *v);
-    add(p->r.bias, v + gates, apart);
+    p->a->k->zip[RQ_ZIP_ADD](p->r.bias, v, 1, v + gates, 1, (size_t)apart);
     if (apart < gates)
         p->rec_bias = v + gates + apart;
 }
@@ -480,31 +316,51 @@ int64_t rq_recurrent_longest(const pass *p)
     return most;
 }
 
-static rq_status run_direction(pass *p, const float *x)
+/* What the input gives to the gates of all steps, bias and all. */
+static rq_status run_input(pass *p, const float *x)
 {
     const sizes *z = &p->z;
-    int64_t gates = rq_recurrent_gates(p->cell) * z->hidden, rows = rq_recurrent_longest(p) * z->batch;
+    const int64_t gates = rq_recurrent_gates(p->cell) * z->hidden, rows = rq_recurrent_longest(p) * z->batch;
     read_bias(p);
-    if (p->r.rec && !p->product)
-        turn_over(p);
     if (rows == 0 || gates == 0)
-        rows = 0;
-    else if (p->product)
-        RQ_TRY(p->product(p->arg, p->r.pre, x, rows, p->dir, false));
-    else
-        RQ_TRY(rq_gemm_f32(p->a->k, p->r.pre, x, p->w, false, true, rows, gates, z->input, 1, z->input, z->input, 0,
-                           gates, p->a->threads));
+        return RQ_OK;
+    if (p->codes) {
+        p->codes->product(p->codes->arg, p->r.pre, x, p->r.bias, rows, p->dir, false, p->a->threads);
+        return RQ_OK;
+    }
+    if (p->r.turned) {
+        rq_recurrent_turn_over(p->r.turned, p->rec, gates, z->hidden);
+        p->turned = p->r.turned;
+    }
+    RQ_TRY(rq_gemm_f32(p->a->k, p->r.pre, x, p->w, false, true, rows, gates, z->input, 1, z->input, z->input, 0, gates,
+                       p->a->threads));
     for (int64_t i = 0; i < rows; i++)
-        add(p->r.pre + i * gates, p->r.bias, gates);
+        p->a->k->zip[RQ_ZIP_ADD](p->r.pre + i * gates, p->r.pre + i * gates, 1, p->r.bias, 1, (size_t)gates);
+    return RQ_OK;
+}
+
+typedef struct steps_job {
+    pass p[2];
+    rq_status status[2];
+} steps_job;
+
+static rq_status run_steps(pass *p)
+{
     load_state(p, p->r.h, 5);
     load_state(p, p->r.c, 6);
-    for (int64_t s = 0; s < z->steps; s++) {
-        RQ_TRY(step(p, s));
+    for (int64_t s = 0; s < p->z.steps; s++) {
+        RQ_TRY(rq_recurrent_step(p, s));
         store_step(p, s);
     }
     store_state(p, p->r.h, 1);
     store_state(p, p->r.c, 2);
     return RQ_OK;
+}
+
+static void run_direction(void *arg, int64_t dir)
+{
+    steps_job *j = arg;
+    j->status[dir] = run_steps(&j->p[dir]);
 }
 
 rq_status rq_recurrent_open(const rq_op_args *a, pass *p)
@@ -532,47 +388,94 @@ void rq_recurrent_turn(pass *p, int dir)
     p->dir = dir;
     p->backwards = dir == 1 || rq_attr_word(a->node, RQ_WORD_direction, RQ_WORD_forward) == RQ_WORD_reverse;
     memcpy(p->f, p->all + dir * per_dir, (size_t)per_dir * sizeof *p->f);
-    if (!p->product) {
+    if (!p->codes) {
         p->w = a->in[1]->f32 + dir * gates * p->z.input;
         p->rec = a->in[2]->f32 + dir * gates * p->z.hidden;
     }
     p->peep = p->cell == RQ_RECURRENT_LSTM && a->n_in > 7 && a->in[7] ? a->in[7]->f32 + dir * 3 * p->z.hidden : NULL;
+    p->plain = p->cell == RQ_RECURRENT_LSTM && !p->peep && !p->saved && !p->input_forget && !(p->clip > 0) &&
+               p->f[0].id == RQ_MAP_SIGMOID && p->f[1].id == RQ_MAP_TANH && !p->f[1].scaled &&
+               p->f[2].id == RQ_MAP_TANH && !p->f[2].scaled;
 }
 
-rq_status rq_recurrent_run(const rq_op_args *a, rq_recurrent_product product, void *arg)
+rq_status rq_recurrent_run(const rq_op_args *a, const float *turned, const rq_recurrent_codes *codes)
 {
+    steps_job j = { .status = { RQ_OK, RQ_OK } };
     pass p;
+    room r[2];
+    float *moved;
     RQ_TRY(rq_recurrent_open(a, &p));
-    p.product = product;
-    p.arg = arg;
+    p.codes = codes;
     p.saved = a->training ? a->training->saved : NULL;
     const sizes *z = &p.z;
-    lay_out(z, p.cell, a->scratch, &p.r);
+    const int64_t gates = rq_recurrent_gates(p.cell) * z->hidden;
+    lay_out(z, p.cell, !codes && !turned, a->scratch, &moved, r);
     const float *x = a->in[0]->f32;
     if (z->batch_first) {
-        rq_move_nd(p.r.x, x, sizeof(float), 3, (int64_t[]) { z->steps, z->batch, z->input },
+        rq_move_nd(moved, x, sizeof(float), 3, (int64_t[]) { z->steps, z->batch, z->input },
                    (int64_t[]) { z->batch * z->input, z->input, 1 }, (int64_t[]) { z->input, z->steps * z->input, 1 });
-        x = p.r.x;
+        x = moved;
     }
     if (a->out[0]) /* what lies past the end of a short sequence is 0 */
         memset(a->out[0]->data, 0, rq_shape_bytes(&a->out[0]->shape, RQ_DTYPE_F32));
+    const double macs = (double)(z->dirs * z->steps * z->batch) * (double)(gates * z->hidden);
+    const bool apart = z->dirs == 2 && macs >= APART_MACS;
+    p.threads = apart ? NULL : a->threads;
     for (int dir = 0; dir < z->dirs; dir++) {
+        p.r = r[dir];
+        p.turned = turned ? turned + dir * z->hidden * gates : NULL;
         rq_recurrent_turn(&p, dir);
-        rq_status s = run_direction(&p, x);
+        j.p[dir] = p;
+        const rq_status s = run_input(&j.p[dir], x);
         if (s != RQ_OK)
             return rq_op_fail(a, s, "a matrix product failed");
     }
+    rq_threads_for(apart ? a->threads : NULL, z->dirs, run_direction, &j);
+    for (int dir = 0; dir < z->dirs; dir++)
+        if (j.status[dir] != RQ_OK)
+            return rq_op_fail(a, j.status[dir], "a matrix product failed");
+    return RQ_OK;
+}
+
+/* ---- rows ---- */
+
+typedef struct turn_args {
+    const float *rec;
+    int64_t dirs, gates, hidden;
+} turn_args;
+
+static void turn_all(void *made, const void *arg)
+{
+    const turn_args *t = arg;
+    const int64_t n = t->gates * t->hidden;
+    for (int64_t i = 0; i < t->dirs; i++)
+        rq_recurrent_turn_over((float *)made + i * n, t->rec + i * n, t->gates, t->hidden);
+}
+
+/* A constant R that is not trained is turned over once: the state. */
+static rq_status recurrent_prepare(const rq_op_args *a, void **state)
+{
+    const rq_tensor *r = a->in[2];
+    sizes z;
+    if (!r->data || r->dtype != RQ_DTYPE_F32 || a->training || !a->packs || rq_recurrent_sizes_of(a, &z))
+        return RQ_OK;
+    const turn_args t = { r->f32, z.dirs, rq_recurrent_gates(cell_of(a->node)) * z.hidden, z.hidden };
+    const void *made;
+    char key[64];
+    snprintf(key, sizeof key, "turned %lld %lld", (long long)t.gates, (long long)t.hidden);
+    RQ_TRY(rq_packs_get(a, r, key, (size_t)rq_tensor_count(r) * sizeof(float), turn_all, &t, &made));
+    *state = (void *)made;
     return RQ_OK;
 }
 
 static rq_status recurrent_f32(const rq_op_args *a)
 {
-    return rq_recurrent_run(a, NULL, NULL);
+    return rq_recurrent_run(a, a->state, NULL);
 }
 
 static size_t recurrent_scratch(const rq_op_args *a, bool integer)
 {
-    return rq_recurrent_scratch(a);
+    return rq_recurrent_scratch(a, !a->state);
 }
 
 static rq_status recurrent_forward(const rq_op_args *a)
@@ -593,8 +496,9 @@ double rq_recurrent_macs(const rq_op_args *a)
 
 #define RECURRENT                                                                                                      \
     .domain = "", .since = 7, .known = 25, .min_in = 3, .min_out = 0, .place = RQ_PLACE_FLOAT,                         \
-    .check = rq_recurrent_check, .infer = rq_recurrent_infer, .forward = recurrent_forward,                            \
-    .scratch = recurrent_scratch, .macs = rq_recurrent_macs, .backward = rq_recurrent_grad_backward,                   \
+    .check = rq_recurrent_check, .infer = rq_recurrent_infer, .prepare = recurrent_prepare,                            \
+    .forward = recurrent_forward, .scratch = recurrent_scratch, .macs = rq_recurrent_macs,                             \
+    .backward = rq_recurrent_grad_backward,                                                                            \
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(4) | RQ_OP_IN(5) | RQ_OP_IN(6) | RQ_OP_IN(7),          \
     .gradients = RQ_OP_IN(0) | RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3) | RQ_OP_IN(5) | RQ_OP_IN(6) | RQ_OP_IN(7),      \
     .parameters = RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3) | RQ_OP_IN(7), .saved = rq_recurrent_grad_saved,             \

@@ -8,15 +8,31 @@
 
 enum { W = 1, R = 2, W_SCALE = 8, W_ZERO, R_SCALE, R_ZERO };
 
-/* Scratch: the cells', the codes of x, the products'. */
+/* Scratch: the cells', then of each direction: codes of the left operand, their sums by rows, sums by R, scales of R's columns, what the products
+ * want. */
 typedef struct room {
-    size_t codes, product, bytes;
+    uint8_t *codes;
+    int32_t *add, *sum;
+    float *m;
+    char *product;
 } room;
 
 typedef struct lstm_state {
     rq_product p[2]; /* of W and R */
-    room room;       /* known when scratch was asked for */
+    size_t cells;    /* bytes of scratch in front of the rooms; known when scratch was asked for */
 } lstm_state;
+
+/* A direction as it runs. */
+typedef struct direction {
+    room r;
+    bool one_zero; /* R has one zero point */
+    int32_t zero;  /* of R as s8 */
+} direction;
+
+typedef struct lstm_run {
+    const rq_op_args *a;
+    direction d[2];
+} lstm_run;
 
 static rq_status lstm_infer(const rq_infer *a)
 {
@@ -74,26 +90,38 @@ static rq_status lstm_prepare(const rq_op_args *a, void **state)
     return st;
 }
 
-static room room_of(const rq_op_args *a)
+static void *take(char **at, size_t bytes)
 {
-    const lstm_state *s = a->state;
+    void *p = *at;
+    *at += rq_mem_round(bytes);
+    return p;
+}
+
+static size_t lay_out(const lstm_state *s, char *scratch, room *r)
+{
+    const rq_product *rec = &s->p[1];
     size_t codes = 0, product = 0;
+    char *at = scratch;
     for (int i = 0; i < 2; i++) {
         const size_t n = (size_t)(s->p[i].rows * s->p[i].depth), m = rq_product_scratch(&s->p[i]);
         codes = n > codes ? n : codes;
         product = m > product ? m : product;
     }
-    room r = { .codes = rq_mem_round(rq_recurrent_scratch(a)) };
-    r.product = r.codes + rq_mem_round(codes);
-    r.bytes = r.product + product;
-    return r;
+    r->codes = take(&at, codes);
+    r->add = take(&at, (size_t)rec->rows * sizeof *r->add);
+    r->sum = take(&at, (size_t)(rec->rows * rq_qgemm_sums_ld(rec->columns)) * sizeof *r->sum);
+    r->m = take(&at, (size_t)rec->columns * sizeof *r->m);
+    r->product = take(&at, product);
+    return (size_t)(at - scratch);
 }
 
 static size_t lstm_scratch(const rq_op_args *a, bool integer)
 {
+    static char nowhere[1];
     lstm_state *s = a->state;
-    s->room = room_of(a);
-    return s->room.bytes;
+    room r;
+    s->cells = rq_mem_round(rq_recurrent_scratch(a, false));
+    return s->cells + (size_t)s->p[0].n_w * lay_out(s, nowhere, &r);
 }
 
 /* Entries of direction dir. */
@@ -104,18 +132,20 @@ static rq_tensor entries_of(const rq_tensor *t, int dir, int dirs)
     return rq_tensor_view(t->dtype, &list, t->u8 + dir * n * (rq_dtype_bits(t->dtype) / 8));
 }
 
-static rq_status product(void *arg, float *y, const float *x, int64_t rows, int dir, bool recurrent)
+static void product(void *arg, float *y, const float *x, const float *bias, int64_t rows, int dir, bool recurrent,
+                    rq_threads *t)
 {
-    const rq_op_args *a = arg;
+    const lstm_run *run = arg;
+    const rq_op_args *a = run->a;
     const lstm_state *s = a->state;
     const rq_product *p = &s->p[recurrent];
     const rq_shape scalar = rq_shape_of(0, NULL);
-    const room r = s->room;
+    const room *r = &run->d[dir].r;
     const int dirs = (int)p->n_w;
-    uint8_t *codes = (uint8_t *)a->scratch + r.codes, zero;
+    uint8_t zero;
     float scale;
-    rq_int_dynamic_on(a->threads, codes, x, rows * p->depth, &scale, &zero, a->k);
-    const rq_product_job j = { .x = codes,
+    rq_int_dynamic_on(t, r->codes, x, rows * p->depth, &scale, &zero, a->k);
+    const rq_product_job j = { .x = r->codes,
                                .w = a->in[recurrent ? R : W]->u8 + dir * p->depth * p->columns,
                                .rows = rows,
                                .at_w = dir,
@@ -123,15 +153,68 @@ static rq_status product(void *arg, float *y, const float *x, int64_t rows, int 
                                .x_zero = rq_tensor_view(RQ_DTYPE_U8, &scalar, &zero),
                                .w_scale = entries_of(a->in[recurrent ? R_SCALE : W_SCALE], dir, dirs),
                                .w_zero = entries_of(a->in[recurrent ? R_ZERO : W_ZERO], dir, dirs),
+                               .bias = bias,
                                .y = y,
                                .y_dtype = RQ_DTYPE_F32 };
-    rq_product_run(p, &j, (char *)a->scratch + r.product, a->threads);
-    return RQ_OK;
+    rq_product_run(p, &j, r->product, t);
+}
+
+/* What rq_product_run does with R, up to the sums: a step is short, so it is done without all that a product asks for. */
+static bool sums(void *arg, rq_recurrent_sums *out, const float *x, int64_t rows, int dir)
+{
+    const lstm_run *run = arg;
+    const rq_kernels *k = run->a->k;
+    const rq_product *p = &((const lstm_state *)run->a->state)->p[1];
+    const direction *d = &run->d[dir];
+    const room *r = &d->r;
+    uint8_t zero;
+    if (!p->w.w || !d->one_zero)
+        return false;
+    *out = (rq_recurrent_sums) { .sum = r->sum,
+                                 .ld = rq_qgemm_sums_ld(p->columns),
+                                 .add = r->add,
+                                 .w_sum = p->w.sum + dir * p->columns,
+                                 .m = r->m };
+    rq_int_dynamic(r->codes, x, rows * p->depth, &out->row, &zero, k);
+    out->zero = zero;
+    rq_qgemm_sums(k, r->sum, out->ld, r->codes, p->depth, rows, p->depth, p->columns,
+                  p->w.w + (size_t)dir * p->w.w_bytes);
+    if (d->zero != 0)
+        k->row_sums(r->add, r->codes, (size_t)p->depth, (size_t)rows, (size_t)p->depth);
+    for (int64_t i = 0; i < rows; i++)
+        r->add[i] =
+            d->zero == 0
+                ? 0
+                : (int32_t)(0u - (uint32_t)d->zero * ((uint32_t)r->add[i] - (uint32_t)p->depth * (uint32_t)zero));
+    return true;
+}
+
+/* What the steps of a direction share. */
+static void open_direction(direction *d, const rq_op_args *a, int dir, int dirs)
+{
+    const rq_product *p = &((const lstm_state *)a->state)->p[1];
+    const rq_tensor zero = entries_of(a->in[R_ZERO], dir, dirs), scale = entries_of(a->in[R_SCALE], dir, dirs);
+    const int64_t n = rq_tensor_count(&zero), m = rq_tensor_count(&scale);
+    d->one_zero = true;
+    for (int64_t c = 1; c < n; c++)
+        d->one_zero = d->one_zero && zero.u8[c] == zero.u8[0];
+    d->zero = rq_int_weights_zero(p->w_dtype, n ? (int32_t)rq_tensor_get_int(&zero, 0) : 0);
+    for (int64_t c = 0; c < p->columns; c++)
+        d->r.m[c] = scale.f32[m == 1 ? 0 : c];
 }
 
 static rq_status lstm_forward(const rq_op_args *a)
 {
-    return rq_recurrent_run(a, product, (void *)a);
+    const lstm_state *s = a->state;
+    const int dirs = (int)s->p[1].n_w;
+    lstm_run run = { .a = a };
+    const rq_recurrent_codes codes = { &run, product, sums };
+    char *at = (char *)a->scratch + s->cells;
+    for (int dir = 0; dir < dirs; dir++) {
+        at += lay_out(s, at, &run.d[dir].r);
+        open_direction(&run.d[dir], a, dir, dirs);
+    }
+    return rq_recurrent_run(a, NULL, &codes);
 }
 
 const rq_op rq_op_ms_dynamic_quantize_lstm = {

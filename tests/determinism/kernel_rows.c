@@ -125,7 +125,27 @@ ROW(folds, 4 * RQ_N_FOLDS, for (int f = 0; f < RQ_N_FOLDS; f++)((float *)out)[f]
 ROW(exp_sum, 4 * N + 4, ((float *)out)[N] = k->exp_sum(out, d->x2, N, 0.25f))
 ROW(taps_f32, 4 * (N - 8), k->taps_f32(out, (const float *const[]) { d->x, d->x2, d->x + 8 }, d->m, 3, 0.5f, N - 8))
 ROW(sum_f32, 4, *(float *)out = k->sum_f32(d->x, N))
+ROW(sums_reals, 4 * N,
+    k->sums_reals(&(rq_sums_reals) { .y = out, .row_add = d->add, .row_m = d->x, .m = d->m, .bias = d->x2 }, d->acc, 0,
+                  1, N))
 ROW(squares, 8, *(double *)out = k->squares(d->x, d->x2, N))
+
+static size_t row_lstm_cell(const rq_kernels *k, const numbers *d, void *out)
+{
+    float *h = out, *c = h + N / 4;
+    memcpy(c, d->x2, N / 4 * sizeof *c);
+    k->lstm_cell(&(rq_lstm_cell) { .n = N / 4,
+                                   .sum = d->acc,
+                                   .w_sum = d->add,
+                                   .add = 1000,
+                                   .zero = 77,
+                                   .row = 1e-6f,
+                                   .m = d->m,
+                                   .x = d->x2,
+                                   .h = h,
+                                   .c = c });
+    return 2 * (N / 4) * sizeof *h;
+}
 
 static size_t row_minmax(const rq_kernels *k, const numbers *d, void *out)
 {
@@ -386,6 +406,8 @@ int main(void)
         NAMED(taps_f32),
         NAMED(sum_f32),
         NAMED(squares),
+        NAMED(sums_reals),
+        NAMED(lstm_cell),
         NAMED(minmax),
         NAMED(histogram),
 #define MAP_NAMED(upper, name) NAMED(map_##name),
