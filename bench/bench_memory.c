@@ -18,7 +18,7 @@ typedef struct job {
     rq_lut8_f32 reals;
     rq_norm8 norm;
     rq_qadd add, quick;
-    rq_qmul mul;
+    rq_qmul mul, quick_mul;
 } job;
 
 static double now(void)
@@ -52,6 +52,7 @@ ROW(qadd, j->k.qadd(j->y, j->x, j->x2, N, &j->add))
 ROW(qadd_quick, j->k.qadd(j->y, j->x, j->x2, N, &j->quick))
 ROW(qadd_one, j->k.qadd_one(j->y, j->x, N, &j->add))
 ROW(qmul, j->k.qmul(j->y, j->x, j->x2, N, &j->mul))
+ROW(qmul_quick, j->k.qmul(j->y, j->x, j->x2, N, &j->quick_mul))
 ROW(transpose_8, rq_move_nd(j->y, j->x, 1, 2, (int64_t[]) { 512, 512 }, (int64_t[]) { 512, 1 }, (int64_t[]) { 1, 512 }))
 ROW(transpose_32,
     rq_move_nd(j->y, j->x, 4, 2, (int64_t[]) { 512, 512 }, (int64_t[]) { 512, 1 }, (int64_t[]) { 1, 512 }))
@@ -78,6 +79,7 @@ static const struct row {
     { "qadd_quick", run_qadd_quick, 3, 1 },
     { "qadd_one", run_qadd_one, 2, 1 },
     { "qmul", run_qmul, 3, 1 },
+    { "qmul_quick", run_qmul_quick, 3, 1 },
     { "transpose_8", run_transpose_8, 2, 1 },
     { "transpose_32", run_transpose_32, 8, 1 },
 };
@@ -104,7 +106,7 @@ static void measure(job *j, const struct row *r)
 
 int main(void)
 {
-    job j = { .add = { .ra = 0.4f, .rb = 0.6f, .k = 1 }, .mul = { .za = 3, .zb = 5, .r = 0.01f, .zc = 7 } };
+    job j = { .add = { .ra = 0.4f, .rb = 0.6f, .k = 1 }, .mul = { .za = 3, .zb = 5, .r = 0.01234567f, .zc = 7 } };
     unsigned flags;
     j.x = malloc(N * sizeof(double));
     j.x2 = calloc(N, sizeof(double));
@@ -125,6 +127,8 @@ int main(void)
         rq_kernels_init(&j.k, flags);
         j.quick = j.add;
         rq_qadd_quicken(&j.k, &j.quick);
+        j.quick_mul = j.mul;
+        rq_qmul_quicken(&j.k, &j.quick_mul);
         for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
             measure(&j, &rows[r]);
     }

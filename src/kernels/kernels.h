@@ -135,7 +135,7 @@ typedef struct rq_kernels {
     void (*qadd)(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qadd *p);
     /* y[i] = clamp(rne(fma(a[i], ra, k))): the other operand is one number, already in k */
     void (*qadd_one)(uint8_t *y, const uint8_t *a, size_t n, const rq_qadd *p);
-    /* y[i] = clamp(rne(f32(f32((a[i] - za) * (b[i] - zb)) * r) + zc)) */
+    /* y[i] = clamp(rne(f32(f32((a[i] - za) * (b[i] - zb)) * r) + zc)); p->step, where it is there, gives the same */
     void (*qmul)(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p);
 
     /* ---- stats_*.c: what calibration looks at ---- */

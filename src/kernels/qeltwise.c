@@ -1,4 +1,4 @@
-/* kernels/qeltwise.c — finding the quick form of a sum of codes (qeltwise.h).
+/* kernels/qeltwise.c — finding the quick forms of sums and products of codes (qeltwise.h). A product needs nothing but another step, now and then.
  *
  * The sum is a * ra + b * rb + k. Two weights of 15 bits cannot be ra and rb, which have 24, but their ratio can be that of ra to rb within some 2^-26,
  * by continued fractions; the float `step` is what both are multiplied with. What is left are errors of the size of the definition's own roundings,
@@ -86,21 +86,32 @@ static bool place(rq_qadd_quick *q, double k)
     return least < INFINITY;
 }
 
-/* Does quick give the codes of p for all a and b? *at: the code a to begin with, and where it ended: what was wrong once is likely to be again. */
-static bool is_same(const rq_kernels *k, const rq_qadd *p, const rq_qadd_quick *quick, int *at)
+/* A sum or a product, as it is defined and as a guess has it. */
+typedef struct guess {
+    rq_qadd add, quick_add;
+    rq_qmul mul, quick_mul;
+    bool is_mul;
+    int at; /* the code a to begin with: what was wrong once is likely to be again */
+} guess;
+
+/* Does it give the codes of the definition for all a and b? */
+static bool is_same(const rq_kernels *k, guess *g)
 {
     uint8_t a[CODES], b[CODES], want[CODES], got[CODES];
-    rq_qadd both = *p;
-    both.quick = *quick;
     for (int i = 0; i < CODES; i++)
         b[i] = (uint8_t)i;
     for (int i = 0; i < CODES; i++) {
-        memset(a, *at, sizeof a);
-        k->qadd(want, a, b, CODES, p);
-        k->qadd(got, a, b, CODES, &both);
+        memset(a, g->at, sizeof a);
+        if (g->is_mul) {
+            k->qmul(want, a, b, CODES, &g->mul);
+            k->qmul(got, a, b, CODES, &g->quick_mul);
+        } else {
+            k->qadd(want, a, b, CODES, &g->add);
+            k->qadd(got, a, b, CODES, &g->quick_add);
+        }
         if (memcmp(want, got, CODES) != 0)
             return false;
-        *at = (*at + 1) % CODES;
+        g->at = (g->at + 1) % CODES;
     }
     return true;
 }
@@ -109,20 +120,42 @@ void rq_qadd_quicken(const rq_kernels *k, rq_qadd *p)
 {
     static const int nudges[] = { 0, 1, -1, 2, -2, 3, -3, 4, -4, 6, -6, 8, -8 };
     const double ra = (double)p->ra, rb = (double)p->rb;
-    int wa, wb, at = 0;
+    int wa, wb;
     if (k->qadd == rq_qadd_scalar || !(ra > 0) || !(rb > 0) ||
         !((CODES - 1) * (ra + rb) + fabs((double)p->k) < MOST_SUM) || !weigh(p, &wa, &wb))
         return;
     const double once = (ra * wa + rb * wb) / ((double)wa * wa + (double)wb * wb);
     const int m = times(once, wa + wb);
+    guess g = { .add = *p, .quick_add = *p };
     rq_qadd_quick q = { .wa = (int16_t)(wa * m), .wb = (int16_t)(wb * m) };
     const float step = (float)(once / m), steps[] = { step, nextafterf(step, 1), nextafterf(step, 0) };
     for (size_t i = 0; i < sizeof nudges / sizeof nudges[0]; i++)
         for (size_t s = 0; s < sizeof steps / sizeof steps[0]; s++) {
             q.step = steps[s];
-            if (place(&q, (double)p->k + nudges[i] * nudge) && is_same(k, p, &q, &at)) {
+            if (!place(&q, (double)p->k + nudges[i] * nudge))
+                continue;
+            g.quick_add.quick = q;
+            if (is_same(k, &g)) {
                 p->quick = q;
                 return;
             }
         }
+}
+
+void rq_qmul_quicken(const rq_kernels *k, rq_qmul *p)
+{
+    static const int ulps[] = { 0, 1, -1, 2, -2, 3, -3, 4, -4 };
+    const float most = (CODES - 1) * (CODES - 1);
+    if (k->qmul == rq_qmul_scalar || !(p->r > 0) || !(most * p->r + fabsf(p->zc) < MOST_SUM) || p->zc != rintf(p->zc))
+        return;
+    guess g = { .mul = *p, .quick_mul = *p, .is_mul = true };
+    int exponent;
+    (void)frexpf(p->r, &exponent);
+    for (size_t i = 0; i < sizeof ulps / sizeof ulps[0]; i++) {
+        g.quick_mul.step = p->r + ldexpf((float)ulps[i], exponent - 24);
+        if (g.quick_mul.step > 0 && is_same(k, &g)) {
+            p->step = g.quick_mul.step;
+            return;
+        }
+    }
 }

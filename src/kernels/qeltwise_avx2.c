@@ -128,19 +128,56 @@ static inline void mul32(uint8_t *y, const uint8_t *a, const uint8_t *b, const r
     store32(y, v, _mm256_set1_epi8((char)p->flip_y));
 }
 
-void rq_qmul_avx2(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p)
+/* The quick form of a product: differences of codes as words, of which every other is multiplied at a time, and then as sums are. */
+static inline __m256i product8(__m256i a, __m256i b, const rq_qmul *p)
+{
+    const __m256 product = _mm256_cvtepi32_ps(_mm256_madd_epi16(a, b));
+    return _mm256_castps_si256(_mm256_fmadd_ps(product, _mm256_set1_ps(p->step), _mm256_set1_ps(0x1.8p23f + p->zc)));
+}
+
+/* Of 16 pairs, widened, words that are to be packed. */
+static inline __m256i product16(__m256i a, __m256i b, const rq_qmul *p)
+{
+    const __m256i va = _mm256_sub_epi16(a, _mm256_set1_epi16((int16_t)p->za)),
+                  vb = _mm256_sub_epi16(b, _mm256_set1_epi16((int16_t)p->zb)), zero = _mm256_setzero_si256();
+    return _mm256_blend_epi16(product8(_mm256_blend_epi16(va, zero, 0xaa), vb, p),
+                              _mm256_slli_epi32(product8(_mm256_blend_epi16(zero, va, 0xaa), vb, p), 16), 0xaa);
+}
+
+static inline void product32(uint8_t *y, const uint8_t *a, const uint8_t *b, const rq_qmul *p)
+{
+    const __m256i va = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)a), _mm256_set1_epi8((char)p->flip_a)),
+                  vb = _mm256_xor_si256(_mm256_loadu_si256((const __m256i *)b), _mm256_set1_epi8((char)p->flip_b)),
+                  zero = _mm256_setzero_si256();
+    const __m256i q = _mm256_packus_epi16(product16(_mm256_unpacklo_epi8(va, zero), _mm256_unpacklo_epi8(vb, zero), p),
+                                          product16(_mm256_unpackhi_epi8(va, zero), _mm256_unpackhi_epi8(vb, zero), p));
+    _mm256_storeu_si256((__m256i *)y, _mm256_xor_si256(q, _mm256_set1_epi8((char)p->flip_y)));
+}
+
+/* Inlined where f is a constant. */
+static inline __attribute__((always_inline)) void
+mul_by(void (*f)(uint8_t *y, const uint8_t *a, const uint8_t *b, const rq_qmul *p), uint8_t *y, const uint8_t *a,
+       const uint8_t *b, size_t n, const rq_qmul *p)
 {
     const rq_qmul q = *p;
     size_t i = 0;
     for (; i + STEP <= n; i += STEP)
-        mul32(y + i, a + i, b + i, &q);
+        f(y + i, a + i, b + i, &q);
     if (i < n) {
         uint8_t ta[STEP] = { 0 }, tb[STEP] = { 0 }, ty[STEP];
         memcpy(ta, a + i, n - i);
         memcpy(tb, b + i, n - i);
-        mul32(ty, ta, tb, &q);
+        f(ty, ta, tb, &q);
         memcpy(y + i, ty, n - i);
     }
+}
+
+void rq_qmul_avx2(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p)
+{
+    if (p->step > 0)
+        mul_by(product32, y, a, b, n, p);
+    else
+        mul_by(mul32, y, a, b, n, p);
 }
 
 #endif

@@ -88,8 +88,8 @@ static inline __m512i quick32(__m512i ab, const quick *q, const bool flip)
 
 static inline __m512i quick64(__m512i a, __m512i b, const quick *q, const bool flip)
 {
-    const __m512i y = _mm512_packus_epi16(quick32(_mm512_unpacklo_epi8(a, b), q, flip),
-                                          quick32(_mm512_unpackhi_epi8(a, b), q, flip));
+    const __m512i y =
+        _mm512_packus_epi16(quick32(_mm512_unpacklo_epi8(a, b), q, flip), quick32(_mm512_unpackhi_epi8(a, b), q, flip));
     return flip ? _mm512_xor_si512(y, q->flip_y) : y;
 }
 
@@ -167,7 +167,58 @@ static inline __m128i mul16(__m128i a, __m128i b, const flips *f, __m512i za, __
     return narrow(_mm512_add_ps(_mm512_mul_ps(_mm512_mul_ps(va, vb), r), zc), f->y);
 }
 
-void rq_qmul_avx512(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p)
+/* The quick form of a product: differences of codes as words, of which every other is multiplied at a time, and then as sums are. */
+typedef struct quick_mul {
+    __m512i za, zb, flip_a, flip_b, flip_y;
+    __m512 step, base;
+} quick_mul;
+
+static inline __m512i product16(__m512i a, __m512i b, const quick_mul *q)
+{
+    const __m512 product = _mm512_cvtepi32_ps(_mm512_madd_epi16(a, b));
+    return _mm512_castps_si512(_mm512_fmadd_ps(product, q->step, q->base));
+}
+
+/* Of 32 pairs, widened, words that are to be packed. */
+static inline __m512i product32(__m512i a, __m512i b, const quick_mul *q)
+{
+    const __m512i va = _mm512_sub_epi16(a, q->za), vb = _mm512_sub_epi16(b, q->zb);
+    const __m512i even = product16(_mm512_maskz_mov_epi16(0x55555555, va), vb, q),
+                  odd = product16(_mm512_maskz_mov_epi16(0xaaaaaaaa, va), vb, q);
+    return _mm512_mask_mov_epi16(even, 0xaaaaaaaa, _mm512_slli_epi32(odd, 16));
+}
+
+static inline __m512i product64(__m512i a, __m512i b, const quick_mul *q)
+{
+    const __m512i va = _mm512_xor_si512(a, q->flip_a), vb = _mm512_xor_si512(b, q->flip_b),
+                  zero = _mm512_setzero_si512();
+    const __m512i low = product32(_mm512_unpacklo_epi8(va, zero), _mm512_unpacklo_epi8(vb, zero), q),
+                  high = product32(_mm512_unpackhi_epi8(va, zero), _mm512_unpackhi_epi8(vb, zero), q);
+    return _mm512_xor_si512(_mm512_packus_epi16(low, high), q->flip_y);
+}
+
+static void mul_quickly(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p)
+{
+    const quick_mul q = {
+        .za = _mm512_set1_epi16((int16_t)p->za),
+        .zb = _mm512_set1_epi16((int16_t)p->zb),
+        .flip_a = _mm512_set1_epi8((char)p->flip_a),
+        .flip_b = _mm512_set1_epi8((char)p->flip_b),
+        .flip_y = _mm512_set1_epi8((char)p->flip_y),
+        .step = _mm512_set1_ps(p->step),
+        .base = _mm512_set1_ps(0x1.8p23f + p->zc),
+    };
+    size_t i = 0;
+    for (; i + 64 <= n; i += 64)
+        _mm512_storeu_si512(y + i, product64(_mm512_loadu_si512(a + i), _mm512_loadu_si512(b + i), &q));
+    if (i < n) {
+        const __mmask64 m = (1ull << (n - i)) - 1;
+        const __m512i va = _mm512_maskz_loadu_epi8(m, a + i), vb = _mm512_maskz_loadu_epi8(m, b + i);
+        _mm512_mask_storeu_epi8(y + i, m, product64(va, vb, &q));
+    }
+}
+
+static void mul_as_defined(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p)
 {
     const __m512i za = _mm512_set1_epi32(p->za), zb = _mm512_set1_epi32(p->zb);
     const __m512 r = _mm512_set1_ps(p->r), zc = _mm512_set1_ps(p->zc);
@@ -182,6 +233,11 @@ void rq_qmul_avx512(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, co
         const __m128i va = _mm_maskz_loadu_epi8(m, a + i), vb = _mm_maskz_loadu_epi8(m, b + i);
         _mm_mask_storeu_epi8(y + i, m, mul16(va, vb, &f, za, zb, r, zc));
     }
+}
+
+void rq_qmul_avx512(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p)
+{
+    (p->step > 0 ? mul_quickly : mul_as_defined)(y, a, b, n, p);
 }
 
 #endif

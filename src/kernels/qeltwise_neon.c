@@ -124,18 +124,54 @@ static inline void mul16(uint8_t *y, const uint8_t *a, const uint8_t *b, const r
     store16(y, r, p->flip_y);
 }
 
-void rq_qmul_neon(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p)
+/* The quick form of a product, of four codes. */
+static inline int16x8_t product4(int16x4_t a, int16x4_t b, const rq_qmul *p)
 {
+    const float32x4_t product = vcvtq_f32_s32(vmull_s16(a, b)), base = vdupq_n_f32(0x1.8p23f + p->zc);
+    return vreinterpretq_s16_f32(vfmaq_n_f32(base, product, p->step));
+}
+
+static inline uint8x8_t product8(uint8x8_t a, uint8x8_t b, const rq_qmul *p)
+{
+    const int16x8_t va = vsubq_s16(vreinterpretq_s16_u16(vmovl_u8(a)), vdupq_n_s16((int16_t)p->za)),
+                    vb = vsubq_s16(vreinterpretq_s16_u16(vmovl_u8(b)), vdupq_n_s16((int16_t)p->zb));
+    return vqmovun_s16(
+        vuzp1q_s16(product4(vget_low_s16(va), vget_low_s16(vb), p), product4(vget_high_s16(va), vget_high_s16(vb), p)));
+}
+
+static inline void product16(uint8_t *y, const uint8_t *a, const uint8_t *b, const rq_qmul *p)
+{
+    const uint8x16_t va = veorq_u8(vld1q_u8(a), vdupq_n_u8(p->flip_a)),
+                     vb = veorq_u8(vld1q_u8(b), vdupq_n_u8(p->flip_b));
+    const uint8x16_t q =
+        vcombine_u8(product8(vget_low_u8(va), vget_low_u8(vb), p), product8(vget_high_u8(va), vget_high_u8(vb), p));
+    vst1q_u8(y, veorq_u8(q, vdupq_n_u8(p->flip_y)));
+}
+
+/* Inlined where f is a constant. */
+static inline __attribute__((always_inline)) void
+mul_by(void (*f)(uint8_t *y, const uint8_t *a, const uint8_t *b, const rq_qmul *p), uint8_t *y, const uint8_t *a,
+       const uint8_t *b, size_t n, const rq_qmul *p)
+{
+    const rq_qmul q = *p;
     size_t i = 0;
     for (; i + 16 <= n; i += 16)
-        mul16(y + i, a + i, b + i, p);
+        f(y + i, a + i, b + i, &q);
     if (i < n) {
         uint8_t ta[16] = { 0 }, tb[16] = { 0 }, ty[16];
         memcpy(ta, a + i, n - i);
         memcpy(tb, b + i, n - i);
-        mul16(ty, ta, tb, p);
+        f(ty, ta, tb, &q);
         memcpy(y + i, ty, n - i);
     }
+}
+
+void rq_qmul_neon(uint8_t *y, const uint8_t *a, const uint8_t *b, size_t n, const rq_qmul *p)
+{
+    if (p->step > 0)
+        mul_by(product16, y, a, b, n, p);
+    else
+        mul_by(mul16, y, a, b, n, p);
 }
 
 #endif

@@ -295,7 +295,7 @@ BINARY(add, "Add", RQ_ZIP_ADD, RQ_PLACE_OWN, rq_int_eltwise_accepts, rq_int_add_
        .backward = rq_eltwise_grad_add);
 BINARY(sub, "Sub", RQ_ZIP_SUB, RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_int_zip_forward,
        .backward = rq_eltwise_grad_sub);
-BINARY(mul, "Mul", RQ_ZIP_MUL, RQ_PLACE_OWN, rq_int_eltwise_accepts, NULL, rq_int_mul_forward,
+BINARY(mul, "Mul", RQ_ZIP_MUL, RQ_PLACE_OWN, rq_int_eltwise_accepts, rq_int_mul_prepare, rq_int_mul_forward,
        .backward = rq_eltwise_grad_mul, .saves = BOTH);
 BINARY(div, "Div", RQ_ZIP_DIV, RQ_PLACE_FLOAT, rq_int_zip_accepts, rq_int_zip_prepare, rq_int_zip_forward,
        .backward = rq_eltwise_grad_div, .saves = BOTH);

@@ -14,7 +14,7 @@
 
 enum {
     COPIES = 256,
-    WORTH = 4096, /* codes from which a quick sum (kernels/qeltwise.h) is looked for */
+    WORTH = 4096, /* codes from which a quick form (kernels/qeltwise.h) is looked for */
 };
 
 typedef struct job {
@@ -202,13 +202,14 @@ rq_status rq_int_add_forward(const rq_op_args *a)
     return run(&j);
 }
 
-rq_status rq_int_mul_forward(const rq_op_args *a)
+rq_status rq_int_mul_prepare(const rq_op_args *a, void **state)
 {
     const rq_qparams *qa = a->in_q[0], *qb = a->in_q[1], *qc = a->out_q[0];
     if (!has_recipe(a))
-        return rq_int_zip_run(a, RQ_ZIP_MUL);
-    job j = { .args = a, .is_mul = true };
-    rq_qmul *p = &j.mul;
+        return RQ_OK;
+    rq_qmul *p = rq_mem_zalloc(1, sizeof *p);
+    if (!p)
+        return RQ_NO_MEMORY;
     const float both = qa->scale[0] * qb->scale[0];
     p->r = both / qc->scale[0];
     p->za = zero_of(qa);
@@ -217,5 +218,16 @@ rq_status rq_int_mul_forward(const rq_op_args *a)
     p->flip_a = rq_int_flip_to_u8(qa->dtype);
     p->flip_b = rq_int_flip_to_u8(qb->dtype);
     p->flip_y = rq_int_flip_to_u8(qc->dtype);
+    if (rq_tensor_count(a->out[0]) >= WORTH)
+        rq_qmul_quicken(a->k, p);
+    *state = p;
+    return RQ_OK;
+}
+
+rq_status rq_int_mul_forward(const rq_op_args *a)
+{
+    if (!a->state)
+        return rq_int_zip_run(a, RQ_ZIP_MUL);
+    job j = { .args = a, .is_mul = true, .mul = *(const rq_qmul *)a->state };
     return run(&j);
 }

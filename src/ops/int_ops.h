@@ -42,6 +42,7 @@ void rq_int_deconv_release(void *state);
 bool rq_int_eltwise_accepts(const rq_op_args *a, const char **why);
 rq_status rq_int_add_prepare(const rq_op_args *a, void **state);
 rq_status rq_int_add_forward(const rq_op_args *a);
+rq_status rq_int_mul_prepare(const rq_op_args *a, void **state);
 rq_status rq_int_mul_forward(const rq_op_args *a);
 /* Is a, which is prepared, an Add whose two operands of codes are taken as they lie? Then *p is what rq_kernels.qadd needs. */
 bool rq_int_add_is_plain(const rq_op_args *a, rq_qadd *p);

@@ -1,4 +1,4 @@
-/* The quick form of sums of codes (kernels/qeltwise.h): on every instruction set the definition's codes for all 65536 pairs, whatever the scales;
+/* The quick forms of sums and products of codes (kernels/qeltwise.h): on every instruction set the definition's codes for all 65536 pairs, whatever the scales;
  * found where it should be, and not where it cannot be right. */
 #include <math.h>
 #include <setjmp.h>
@@ -50,6 +50,15 @@ static bool check(bench *t, rq_qadd p)
     t->k.qadd(t->got, t->a, t->b, PAIRS, &p);
     assert_memory_equal(t->want, t->got, PAIRS);
     return rq_qadd_is_quick(&p);
+}
+
+static bool check_product(bench *t, rq_qmul p)
+{
+    t->def.qmul(t->want, t->a, t->b, PAIRS, &p);
+    rq_qmul_quicken(&t->k, &p);
+    t->k.qmul(t->got, t->a, t->b, PAIRS, &p);
+    assert_memory_equal(t->want, t->got, PAIRS);
+    return p.step > 0;
 }
 
 /* What Add makes of scales and zero points (ops/int_eltwise.c). */
@@ -170,6 +179,58 @@ static void fallback_where_no_guess_holds(void **state)
     free(t);
 }
 
+static void products(void **state)
+{
+    (void)state;
+    bench *t = make();
+    static const int zero[] = { 0, 1, 127, 128, 255 };
+    static const rq_qmul none[] = { { .r = 0 },
+                                    { .r = -0.01f },
+                                    { .r = NAN },
+                                    { .r = INFINITY },
+                                    { .r = 0.7f },
+                                    { .r = 1e30f },
+                                    { .r = 0.01f, .zc = NAN },
+                                    { .r = 0.01f, .zc = 0.5f } };
+    int found = 0, all = 0;
+    FOR_LEVELS(t)
+    {
+        rq_rng rng;
+        rq_rng_seed(&rng, 11);
+        for (int z = 0; z < 125; z++, all++) {
+            const float r = z % 4 == 0 ? ldexpf(1, -1 - z / 4 % 12) * 0.5f : 0.02f * rq_rng_f32(&rng);
+            found += check_product(t, (rq_qmul) { .za = zero[z % 5],
+                                                  .zb = zero[z / 5 % 5],
+                                                  .zc = (float)zero[z / 25],
+                                                  .r = r,
+                                                  .flip_a = z & 1 ? 0x80 : 0,
+                                                  .flip_b = z & 2 ? 0x80 : 0,
+                                                  .flip_y = z & 4 ? 0x80 : 0 });
+        }
+        for (size_t i = 0; i < sizeof none / sizeof none[0]; i++)
+            assert_false(check_product(t, none[i]));
+    }
+    assert_true(found * 10 >= all * 8);
+    free(t);
+}
+
+/* A product whose sum with the zero point is rounded twice, to another code than at once. */
+static void products_without_a_quick_form(void **state)
+{
+    (void)state;
+    bench *t = make();
+    FOR_LEVELS(t)
+    {
+        int missed = 0;
+        rq_rng rng;
+        rq_rng_seed(&rng, 13);
+        for (int i = 0; i < 1000 && !missed; i++)
+            missed += !check_product(t, (rq_qmul) { .za = 128, .zb = 120, .zc = 250, .r = 0.02f * rq_rng_f32(&rng) });
+        assert_true(missed);
+    }
+    free(t);
+}
+
 static void all_lengths(void **state)
 {
     (void)state;
@@ -189,6 +250,13 @@ static void all_lengths(void **state)
         t->def.qadd(want + 1, a + 1, b + 1, n, &p);
         t->k.qadd(y + 1, a + 1, b + 1, n, &p);
         assert_memory_equal(want, y, n + 2);
+        rq_qmul product = { .za = 3, .zb = 250, .r = 0.0123f, .zc = 99, .flip_a = n % 2 ? 0x80 : 0 };
+        rq_qmul_quicken(&t->k, &product);
+        assert_true(product.step > 0);
+        t->def.qmul(want + 1, a + 1, b + 1, n, &product);
+        t->k.qmul(y + 1, a + 1, b + 1, n, &product);
+        assert_memory_equal(want, y, n + 2);
+        t->def.qadd(want + 1, a + 1, b + 1, n, &p);
         t->k.qadd(a + 1, a + 1, b + 1, n, &p); /* in place */
         assert_memory_equal(want + 1, a + 1, n);
         free(a), free(b), free(y), free(want);
@@ -203,6 +271,8 @@ int main(void)
         cmocka_unit_test(random_scales),
         cmocka_unit_test(none_is_found),
         cmocka_unit_test(fallback_where_no_guess_holds),
+        cmocka_unit_test(products),
+        cmocka_unit_test(products_without_a_quick_form),
         cmocka_unit_test(all_lengths),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

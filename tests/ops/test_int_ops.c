@@ -36,7 +36,7 @@ static const form global_average = { rq_int_pool_accepts, NULL, rq_int_global_av
 static const form concat = { rq_int_concat_accepts, NULL, rq_int_concat_forward, NULL, NULL };
 static const form table = { rq_int_table_accepts, rq_int_table_prepare, rq_int_table_forward, NULL,
                             rq_int_table_release };
-static const form mul = { rq_int_eltwise_accepts, NULL, rq_int_mul_forward, NULL, NULL };
+static const form mul = { rq_int_eltwise_accepts, rq_int_mul_prepare, rq_int_mul_forward, NULL, rq_int_zip_release };
 
 /* The threads of all tests: none, two. */
 static rq_threads *pools[2];
