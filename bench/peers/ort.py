@@ -2,14 +2,18 @@
 """The speed table: int8 models in requant and in ONNX Runtime, the same QDQ files, and what else is promised about speed.
 
     cmake --build build --target requant model_calls bench_kernels
-    python3 bench/peers/ort.py build [--only NAME,..] [--threads 1,2] [--batch 1,8] [--quick] [--fastest] [--cpu-time] [--json FILE] [--update]
+    python3 bench/peers/ort.py build [--parts PART,..] [--only NAME,..] [--threads 1,2] [--batch 1,8] [--quick] [--fastest] [--cpu-time] [--json FILE] [--update]
 
 Needs a Python that has numpy, onnxruntime, and torch and torchvision to make the models, which are kept in a cache folder ($RQ_BENCH_CACHE,
 else ~/.cache/requant-bench). The real networks come from $RQ_REAL (tools/real/prepare.py) and are left out without it.
 
 Each side is a process of its own that does one model; all but the one whose turn it is are stopped (SIGSTOP), because threads of ONNX Runtime
 spin between runs. They take turns of about 60 ms; the medians of all runs are compared (on a machine that is busy with other work --fastest, the
-fastest runs, and --cpu-time, of one thread, are disturbed less). --update writes the table into docs/results.md."""
+fastest runs, and --cpu-time, of one thread, are disturbed less).
+
+--update writes the tables of the parts that were measured into docs/results.md and leaves the others as they are. With --json, rows that are in FILE and were not
+measured now are kept, there and in the tables, so that a part, or a model of it, can be measured anew; each table says when and how its rows were
+measured."""
 import argparse
 import ctypes
 import datetime
@@ -25,7 +29,13 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 TURN_MS = 60
-BEGIN, END = "<!-- table: bench/peers/ort.py --update -->", "<!-- end of speed table -->"
+PARTS = ("models", "dynamic", "levels", "load", "memory", "kernels")
+KEYS = ("model", "threads", "batch", "level", "what")  # which row of a part it is
+
+
+def marks(part):
+    return f"<!-- table: bench/peers/ort.py --parts {part} -->\n", f"<!-- end of {part} -->\n"
+
 
 
 # ---- a side: a process that opens one model and runs it when told ----
@@ -103,6 +113,8 @@ class Ort:
 def feeds_of(samples, batch):
     import numpy as np
     data = np.load(samples)
+    if not batch:
+        return {k: np.ascontiguousarray(data[k]) for k in data.files}
     return {k: np.ascontiguousarray(np.concatenate([data[k]] * -(-batch // len(data[k])))[:batch]) for k in data.files}
 
 
@@ -190,11 +202,8 @@ def settle(a, keys, times):
 
 # ---- rows ----
 
-def models_row(a, name, paths, threads, batch):
-    model, int8, samples = paths
-    sides = {"ours": ("ours", int8), "ort": ("ort", int8), "ours_float": ("ours", model), "ort_float": ("ort", model)}
-    if a.no_float:
-        sides = {k: v for k, v in sides.items() if "float" not in k}
+def race(a, sides, samples, threads, batch):
+    """sides: {name: (kind, file)}, first ours and then ONNX Runtime's: times of each, and by how much their answers differ."""
     opened = {}
     try:
         for key, (kind, path) in sides.items():
@@ -206,8 +215,21 @@ def models_row(a, name, paths, threads, batch):
     finally:
         for s in opened.values():
             s.end()
-    return {"model": name, "threads": threads, "batch": batch, "differs": worst,
-            **settle(a, opened, times)}
+    return {"differs": worst, **settle(a, opened, times)}
+
+
+def models_row(a, name, paths, threads, batch):
+    model, int8, samples = paths
+    sides = {"ours": ("ours", int8), "ort": ("ort", int8), "ours_float": ("ours", model), "ort_float": ("ort", model)}
+    if a.no_float:
+        sides = {k: v for k, v in sides.items() if "float" not in k}
+    return {"model": name, "threads": threads, "batch": batch, **race(a, sides, samples, threads, batch)}
+
+
+def dynamic_row(a, name, paths, threads):
+    """A file of dynamic quantization, the same one to both; its samples are fed as they are."""
+    path, samples, batch = paths
+    return {"model": name, "threads": threads, **race(a, {"ours": ("ours", path), "ort": ("ort", path)}, samples, threads, batch)}
 
 
 def levels_row(a, name, paths, level):
@@ -282,56 +304,94 @@ def machine():
     return f"{os.cpu_count()} cores of {name} ({', '.join(k for k in known if k in flags)})"
 
 
-def show(r):
-    p = []
-    p.append(f"{machine()}; ONNX Runtime {r['onnxruntime']}; {r['date']}; {'fastest' if r['fastest'] else 'medians'} of runs in turn{', time of the CPU' if r['cpu_time'] else ''}{', --quick' if r['quick'] else ''}; load of the machine {r['load']:.1f}.\n")
-    if r["models"]:
-        p += ["| int8, ms | threads | batch | ONNX Runtime | requant | times as fast | bar | float: ONNX Runtime | requant | int8 / own float |",
-              "|---|---|---|---|---|---|---|---|---|---|"]
-        ratios = []
-        for m in r["models"]:
-            bar = 1.15 if m["model"] == "resnet50" else 1.0
-            ratio = m["ort"] / m["ours"]
-            ratios.append(ratio)
-            f = [f"{m['ort_float']:.2f}", f"{m['ours_float']:.2f}", f"{m['ours_float'] / m['ours']:.2f}"] if "ours_float" in m else ["", "", ""]
-            p.append(f"| {m['model']} | {m['threads']} | {m['batch']} | {m['ort']:.2f} | {m['ours']:.2f} | {ratio:.2f} | {bar:.2f}{mark(ratio, bar)} | " +
-                     " | ".join(f) + " |")
-        p.append(f"| geometric mean | | | | | {mean(ratios):.2f} | 1.50{mark(mean(ratios), 1.5)}, 1.25 the least{mark(mean(ratios), 1.25)} | | | |")
-    if r["levels"]:
-        p += ["", "| one thread, batch 1, ms | level | float | int8 | times as fast | bar |", "|---|---|---|---|---|---|"]
-        for m in r["levels"]:
-            bar = 1.1 if m["level"] == "avx2" else {"resnet50": 2.7, "mobilenetv2": 2.0}.get(m["model"])
-            ratio = m["ours_float"] / m["ours"]
-            p.append(f"| {m['model']} | {m['level']} | {m['ours_float']:.2f} | {m['ours']:.2f} | {ratio:.2f} | " +
-                     (f"{bar:.1f}{mark(ratio, bar)} |" if bar else "|"))
-    if r["load_plan"]:
-        p += ["", "| load and plan, ms | ONNX Runtime: session | its first run, over a usual one | requant: load, session | its first run, likewise | bar |",
-              "|---|---|---|---|---|---|"]
-        for m in r["load_plan"]:
-            both = m["ours_open"] + m["ours_first"]
-            p.append(f"| {m['model']} | {m['ort_open']:.1f} | {m['ort_first']:.1f} | {m['ours_open']:.1f} | {m['ours_first']:.1f} | "
-                     f"{both:.1f} at most {m['ort_open']:.1f}{mark(both, m['ort_open'], True)} |")
-    if r["memory"]:
-        p += ["", "| peak memory of loading and running, MB over an idle process | ONNX Runtime | requant | bar |", "|---|---|---|---|"]
-        for m in r["memory"]:
-            p.append(f"| {m['model']} | {m['ort']:.1f} | {m['ours']:.1f} | under ONNX Runtime's{mark(m['ours'], m['ort'], True)} |")
-    if r["kernels"]:
-        p += ["", "| kernel, one thread | level | measured | bar |", "|---|---|---|---|"]
-        for k in r["kernels"]:
-            bar = f"{'at most' if k['at_most'] else 'at least'} {k['bar']:g}{mark(k['value'], k['bar'], k['at_most'])}" if k.get("bar") else ""
-            p.append(f"| {k['what']} | {k['level']} | {k['value']:.2f} {k['unit']} | {bar} |")
-    return "\n".join(p) + "\n"
+def show_models(rows):
+    p = ["| int8, ms | threads | batch | ONNX Runtime | requant | times as fast | bar | float: ONNX Runtime | requant | int8 / own float |",
+         "|---|---|---|---|---|---|---|---|---|---|"]
+    ratios = []
+    for m in rows:
+        bar = 1.15 if m["model"] == "resnet50" else 1.0
+        ratio = m["ort"] / m["ours"]
+        ratios.append(ratio)
+        f = [f"{m['ort_float']:.2f}", f"{m['ours_float']:.2f}", f"{m['ours_float'] / m['ours']:.2f}"] if "ours_float" in m else ["", "", ""]
+        p.append(f"| {m['model']} | {m['threads']} | {m['batch']} | {m['ort']:.2f} | {m['ours']:.2f} | {ratio:.2f} | {bar:.2f}{mark(ratio, bar)} | " +
+                 " | ".join(f) + " |")
+    p.append(f"| geometric mean | | | | | {mean(ratios):.2f} | 1.50{mark(mean(ratios), 1.5)}, 1.25 the least{mark(mean(ratios), 1.25)} | | | |")
+    return p
 
 
-def update(text):
+def show_dynamic(rows):
+    p = ["| dynamic quantization, batch 1, ms | threads | ONNX Runtime | requant | times as fast | bar |", "|---|---|---|---|---|---|"]
+    for m in rows:
+        ratio = m["ort"] / m["ours"]
+        p.append(f"| {m['model']} | {m['threads']} | {m['ort']:.4g} | {m['ours']:.4g} | {ratio:.2f} | 1.00{mark(ratio, 1.0)} |")
+    return p
+
+
+def show_levels(rows):
+    p = ["| one thread, batch 1, ms | level | float | int8 | times as fast | bar |", "|---|---|---|---|---|---|"]
+    for m in rows:
+        bar = 1.1 if m["level"] == "avx2" else {"resnet50": 2.7, "mobilenetv2": 2.0}.get(m["model"])
+        ratio = m["ours_float"] / m["ours"]
+        p.append(f"| {m['model']} | {m['level']} | {m['ours_float']:.2f} | {m['ours']:.2f} | {ratio:.2f} | " +
+                 (f"{bar:.1f}{mark(ratio, bar)} |" if bar else "|"))
+    return p
+
+
+def show_load(rows):
+    p = ["| load and plan, ms | ONNX Runtime: session | its first run, over a usual one | requant: load, session | its first run, likewise | bar |",
+         "|---|---|---|---|---|---|"]
+    for m in rows:
+        both = m["ours_open"] + m["ours_first"]
+        p.append(f"| {m['model']} | {m['ort_open']:.1f} | {m['ort_first']:.1f} | {m['ours_open']:.1f} | {m['ours_first']:.1f} | "
+                 f"{both:.1f} at most {m['ort_open']:.1f}{mark(both, m['ort_open'], True)} |")
+    return p
+
+
+def show_memory(rows):
+    p = ["| peak memory of loading and running, MB over an idle process | ONNX Runtime | requant | bar |", "|---|---|---|---|"]
+    return p + [f"| {m['model']} | {m['ort']:.1f} | {m['ours']:.1f} | under ONNX Runtime's{mark(m['ours'], m['ort'], True)} |" for m in rows]
+
+
+def show_kernels(rows):
+    p = ["| kernel, one thread | level | measured | bar |", "|---|---|---|---|"]
+    for k in rows:
+        bar = f"{'at most' if k['at_most'] else 'at least'} {k['bar']:g}{mark(k['value'], k['bar'], k['at_most'])}" if k.get("bar") else ""
+        p.append(f"| {k['what']} | {k['level']} | {k['value']:.2f} {k['unit']} | {bar} |")
+    return p
+
+
+def show(part, rows):
+    """A table, and under which circumstances its rows were measured: in one run, or each where it is named."""
+    runs = {}
+    for row in rows:
+        runs.setdefault(row["run"], []).append(row.get("model", row.get("what")))
+    lines = [how if len(runs) == 1 else f"{', '.join(dict.fromkeys(names))}: {how}" for how, names in runs.items()]
+    table = {"models": show_models, "dynamic": show_dynamic, "levels": show_levels, "load": show_load, "memory": show_memory, "kernels": show_kernels}
+    return "\n".join([*lines, "", *table[part](rows)]) + "\n"
+
+
+def merge(before, now):
+    """The rows of `before`, in its order, those that were measured now in place of the old ones; then what is new."""
+    def key(row):
+        return tuple(row.get(k) for k in KEYS)
+
+    fresh = {key(row): row for row in now}
+    kept = [fresh.pop(key(row), row) for row in before]
+    return kept + list(fresh.values())
+
+
+def update(texts):
     path = os.path.join(HERE, "..", "..", "docs", "results.md")
     with open(path) as f:
         page = f.read()
-    if BEGIN not in page:
-        raise SystemExit(f"docs/results.md has no line '{BEGIN}'")
-    head, rest = page.split(BEGIN, 1)
+    for part, text in texts.items():
+        begin, end = marks(part)
+        if begin not in page or end not in page:
+            raise SystemExit(f"docs/results.md has no line '{begin.strip()}' or no '{end.strip()}'")
+        head, rest = page.split(begin, 1)
+        page = head + begin + text + end + rest.split(end, 1)[1]
     with open(path, "w") as f:
-        f.write(head + BEGIN + "\n" + text + END + rest.split(END, 1)[1])
+        f.write(page)
 
 
 def main():
@@ -344,47 +404,78 @@ def main():
     ap.add_argument("--fastest", action="store_true", help="compare the fastest runs, not the medians")
     ap.add_argument("--cpu-time", action="store_true", help="time that the process was given; one thread only")
     ap.add_argument("--no-float", action="store_true", help="int8 against ONNX Runtime only")
-    ap.add_argument("--parts", default="models,levels,load,memory,kernels", help="which tables")
+    ap.add_argument("--parts", default=",".join(PARTS), help="which tables")
     ap.add_argument("--cache", default=os.environ.get("RQ_BENCH_CACHE", os.path.expanduser("~/.cache/requant-bench")))
     ap.add_argument("--requantize", action="store_true", help="make the int8 files anew")
-    ap.add_argument("--json", help="write what was measured here")
-    ap.add_argument("--update", action="store_true", help="write the table into docs/results.md")
+    ap.add_argument("--json", help="keep what was measured here; rows that are there and are not measured now stay")
+    ap.add_argument("--update", action="store_true", help="write the tables into docs/results.md")
     a = ap.parse_args()
     import onnxruntime
     import ort_models
     if a.cpu_time and a.threads != "1":
         raise SystemExit("--cpu-time adds up the time of all threads: it goes with --threads 1")
+    if a.update and a.only and not a.json:
+        raise SystemExit("--update with --only would leave the other rows out of the tables: it wants the --json that has them")
     a.build = os.path.abspath(a.build)
     a.lib = os.path.join(a.build, "libmodel_calls.so")
     parts = a.parts.split(",")
+    if set(parts) - set(PARTS):
+        raise SystemExit(f"no part is called {(set(parts) - set(PARTS)).pop()}; there are {', '.join(PARTS)}")
 
     def quantize(model, samples, out, options):
         say(f"quantizing {model}")
-        subprocess.run([os.path.join(a.build, "requant"), "quantize", model, "-d", samples, "-o", out, "-q", "--batch", "4", *options], check=True)
+        data = ["-d", samples, "--batch", "4"] if samples else []
+        subprocess.run([os.path.join(a.build, "requant"), "quantize", model, *data, "-o", out, "-q", *options], check=True)
 
     def say(text):
         print(text, file=sys.stderr, flush=True)
 
-    names = a.only.split(",") if a.only else ort_models.NAMES
-    unknown = [n for n in names if n not in ort_models.NAMES]
+    every = [*ort_models.NAMES, *ort_models.DYNAMIC]
+    names = a.only.split(",") if a.only else every
+    unknown = [n for n in names if n not in every]
     if unknown:
-        raise SystemExit(f"no model is called {unknown[0]}; there are {', '.join(ort_models.NAMES)}")
-    paths = {}
+        raise SystemExit(f"no model is called {unknown[0]}; there are {', '.join(every)}")
+    real, paths, dynamic = os.environ.get("RQ_REAL"), {}, {}
     for n in names:
-        if a.requantize and os.path.exists(os.path.join(a.cache, n, "int8.onnx")):
-            os.remove(os.path.join(a.cache, n, "int8.onnx"))
-        p = ort_models.prepare(n, a.cache, os.environ.get("RQ_REAL"), quantize)
-        if p:
-            paths[n] = p
-        else:
+        if n in ort_models.DYNAMIC and "dynamic" in parts:
+            dynamic[n] = ort_models.prepare_dynamic(n, a.cache, real, quantize, a.requantize)
+        elif n in ort_models.NAMES and set(parts) - {"dynamic", "kernels"}:
+            paths[n] = ort_models.prepare(n, a.cache, real, quantize, a.requantize)
+    for found in (paths, dynamic):
+        for n in [n for n, p in found.items() if not p]:
             say(f"{n} is left out: it wants RQ_REAL")
-    r = {"onnxruntime": onnxruntime.__version__, "date": datetime.date.today().isoformat(), "quick": a.quick, "fastest": a.fastest, "cpu_time": a.cpu_time, "load": os.getloadavg()[0],
-         "models": [], "levels": [], "load_plan": [], "memory": [], "kernels": []}
+            del found[n]
+    r = measure(a, parts, paths, dynamic, say)
+    how = (f"{machine()}; ONNX Runtime {onnxruntime.__version__}; {datetime.date.today().isoformat()}; {'fastest' if a.fastest else 'medians'} of runs in turn"
+           f"{', time of the CPU' if a.cpu_time else ''}{', --quick' if a.quick else ''}; load of the machine {os.getloadavg()[0]:.1f}.")
+    before = {}
+    if a.json and os.path.exists(a.json):
+        with open(a.json) as f:
+            before = json.load(f)
+    for part, rows in r.items():
+        for row in rows:
+            row["run"] = how
+        before[part] = merge(before.get(part, []), rows)
+    if a.json:
+        with open(a.json, "w") as f:
+            json.dump(before, f, indent=1)
+    texts = {part: show(part, before[part]) for part in r if before[part]}
+    print("\n".join(texts.values()))
+    if a.update:
+        update(texts)
+
+
+def measure(a, parts, paths, dynamic, say):
+    r = {part: [] for part in PARTS if part in parts}
     for n in paths if "models" in parts else []:
         for batch in map(int, a.batch.split(",")):
             for threads in map(int, a.threads.split(",")):
                 say(f"{n}, threads {threads}, batch {batch}")
                 r["models"].append(models_row(a, n, paths[n], threads, batch))
+    for n in dynamic:
+        for threads in map(int, a.threads.split(",")):
+            say(f"{n}, threads {threads}")
+            r["dynamic"].append(dynamic_row(a, n, dynamic[n], threads))
     for n in paths if "levels" in parts else []:
         for level in ("vnni", "avx2"):
             say(f"{n} at {level}")
@@ -392,18 +483,12 @@ def main():
                 r["levels"].append(levels_row(a, n, paths[n], level))
             except RuntimeError:
                 say(f"level {level} is left out: this machine lacks it")
-    for part, key, row, n in (("load", "load_plan", load_row, "resnet50"), ("memory", "memory", memory_row, "mobilenetv2")):
+    for part, row, n in (("load", load_row, "resnet50"), ("memory", memory_row, "mobilenetv2")):
         if part in parts and n in paths:
-            r[key].append(row(a, n, paths[n]))
+            r[part].append(row(a, n, paths[n]))
     if "kernels" in parts:
         r["kernels"] = kernels_rows(a)
-    if a.json:
-        with open(a.json, "w") as f:
-            json.dump(r, f, indent=1)
-    text = show(r)
-    print(text)
-    if a.update:
-        update(text)
+    return r
 
 
 if __name__ == "__main__":

@@ -24,6 +24,15 @@ REAL = {
     "magika": ("magika", ["--per-tensor"]),
 }
 NAMES = [*RANDOM, *REAL]
+# Dynamic quantization, name: (how, of what, batch; None: samples as they are). "peer": ONNX Runtime's quantize_dynamic; "own": `requant quantize --mode dynamic`
+DYNAMIC = {
+    "encoder-dynamic": ("peer", "encoder", 1),
+    "encoder-own-dynamic": ("own", "encoder", 1),
+    "magika-dynamic": ("own", "magika", 1),
+    "ocr-rec-dynamic": ("own", "ocr-rec", 1),
+    "lstm-80-steps": ("peer", (128, 96, True, 80), None),
+    "lstm-1-step": ("peer", (128, 128, False, 1), None),
+}
 
 
 def separable(torch):
@@ -86,20 +95,57 @@ def export(name, path):
                       dynamic_axes={"x": {0: "batch"}, "y": {0: "batch"}})
 
 
-def prepare(name, cache, real, quantize):
-    """Float model, QDQ model and samples of `name`: paths. quantize(model, samples, out, options) makes the second."""
+def export_lstm(shape, path, samples):
+    """An LSTM from `inputs` to `hidden`, in one direction or both: [steps, 1, inputs]."""
+    import torch
+
+    inputs, hidden, both, steps = shape
+    torch.manual_seed(SEED)
+
+    class Outputs(torch.nn.LSTM):
+        def forward(self, x):
+            return super().forward(x)[0]
+
+    x = torch.randn(steps, 1, inputs)
+    np.savez(samples, x=x.numpy())
+    torch.onnx.export(Outputs(inputs, hidden, bidirectional=both).eval(), x, path, dynamo=False, input_names=["x"], output_names=["y"], opset_version=17)
+
+
+def prepare_dynamic(name, cache, real, quantize, anew=False):
+    """A file of DYNAMIC, its samples and the batch; None: it wants the real networks."""
+    how, of, batch = DYNAMIC[name]
     folder = os.path.join(cache, name)
     os.makedirs(folder, exist_ok=True)
-    model, samples, int8 = (os.path.join(folder, f) for f in ("float.onnx", "samples.npz", "int8.onnx"))
+    model, samples, out = (os.path.join(folder, f) for f in ("float.onnx", "samples.npz", "dynamic.onnx"))
+    if isinstance(of, str):
+        found = prepare_float(of, cache, real)
+        if not found:
+            return None
+        model, samples = found
+    elif not os.path.exists(model) or not os.path.exists(samples):
+        export_lstm(of, model, samples)
+    if anew or not os.path.exists(out):
+        if how == "own":
+            quantize(model, None, out, ["--mode", "dynamic"])
+        else:
+            from onnxruntime.quantization import QuantType, quantize_dynamic
+            quantize_dynamic(model, out, weight_type=QuantType.QInt8)
+    return out, samples, batch
+
+
+def prepare_float(name, cache, real):
+    """Float model and samples of `name`: paths; None: it wants the real networks."""
+    folder = os.path.join(cache, name)
+    os.makedirs(folder, exist_ok=True)
+    model, samples = (os.path.join(folder, f) for f in ("float.onnx", "samples.npz"))
     if name in RANDOM:
-        options = RANDOM[name][1]
         if not os.path.exists(model):
             export(name, model + ".part")
             os.replace(model + ".part", model)
         if not os.path.exists(samples):
             np.savez(samples, x=samples_of(name, CALIBRATION))
     else:
-        task, options = REAL[name]
+        task = REAL[name][0]
         if not real or not os.path.exists(os.path.join(real, task, "model.onnx")):
             return None
         if not os.path.exists(model):
@@ -107,6 +153,16 @@ def prepare(name, cache, real, quantize):
         if not os.path.exists(samples):
             data = np.load(os.path.join(real, task, "calib.npz"))
             np.savez(samples, **{k: data[k][:CALIBRATION] for k in data.files})
-    if not os.path.exists(int8):
-        quantize(model, samples, int8, options)
+    return model, samples
+
+
+def prepare(name, cache, real, quantize, anew=False):
+    """Float model, QDQ model and samples of `name`: paths. quantize(model, samples, out, options) makes the second."""
+    found = prepare_float(name, cache, real)
+    if not found:
+        return None
+    model, samples = found
+    int8 = os.path.join(cache, name, "int8.onnx")
+    if anew or not os.path.exists(int8):
+        quantize(model, samples, int8, (RANDOM.get(name) or REAL[name])[1])
     return model, int8, samples
