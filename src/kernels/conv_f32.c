@@ -4,45 +4,20 @@
  *
  * Weights are read where they lie. The pixels are never written out as a matrix: kernels/planes lays the input out so
  * that a row of that matrix is a run at a fixed offset, and a convolution of single pixels reads the input itself. */
-#include "kernels/conv_f32.h"
+#include "kernels/conv_f32_priv.h"
 
 #include <string.h>
 
 #include "base/mem.h"
 #include "kernels/float_dnnl.h"
 #include "kernels/phases_f32.h"
-#include "kernels/planes.h"
 
 enum {
-    ITEM_MACS = 1000000, /* work that is worth an item */
-    WIDE = 96,           /* output rows at least this long are run one by one, shorter ones together */
-    ALIGN = 16,          /* floats */
-    LAY = 16384,         /* floats to lay out that are worth an item */
-    SLAB = 1 << 20,      /* floats of laid-out images at a time, or one image */
+    WIDE = 96,      /* output rows at least this long are run one by one, shorter ones together */
+    ALIGN = 16,     /* floats */
+    LAY = 16384,    /* floats to lay out that are worth an item */
+    SLAB = 1 << 20, /* floats of laid-out images at a time, or one image */
 };
-
-typedef enum how { HOW_LIBRARY, HOW_PIXELS, HOW_PLANES, HOW_PHASES, HOW_PLAIN } how;
-
-struct rq_conv_f32 {
-    const rq_kernels *k;
-    rq_conv_geom g;
-    how how;
-    rq_float_dnnl_conv *library;
-    rq_phases_f32 *phases;
-    rq_planes planes;
-    int32_t *off;           /* [depth] of a group: where a tap finds the first output position */
-    int64_t depth, step;    /* step: floats from channel to channel of a laid-out image */
-    int64_t slab, lay;      /* images laid out at a time, channels of an item of that */
-    int64_t runs, length;   /* columns: this many runs per image, of this many elements */
-    bool tight;             /* a run is one in the output too; else it holds whole output rows with nothing between */
-    int64_t panels, strips; /* panels of a run; strips of rows */
-    int64_t chunk, chunks;  /* panels of an item, whatever their run; items of a strip */
-};
-
-static int64_t area(const int64_t v[3])
-{
-    return v[0] * v[1] * v[2];
-}
 
 static int64_t round_up(int64_t n, int64_t to)
 {
@@ -51,8 +26,9 @@ static int64_t round_up(int64_t n, int64_t to)
 
 const char *rq_conv_f32_how(const rq_conv_f32 *c)
 {
-    static const char *const names[] = { "library", "pixels", "planes", "phases", "plain" };
-    return names[c->how];
+    static const char *const names[2][5] = { { "library", "pixels", "planes", "phases", "plain" },
+                                             { "", "pixels turned", "planes turned" } };
+    return names[c->turned][c->how];
 }
 
 void rq_conv_geom_squeeze(rq_conv_geom *g)
@@ -81,20 +57,20 @@ static bool is_pixels(const rq_conv_geom *g)
 }
 
 /* How this is computed by strips, or not at all. */
-static how choose(const rq_conv_f32 *c)
+static rq_conv_how choose(const rq_conv_f32 *c)
 {
     const rq_conv_geom *g = &c->g;
     if (g->transposed)
-        return HOW_PHASES;
+        return RQ_CONV_PHASES;
     if (is_pixels(g))
-        return HOW_PIXELS;
+        return RQ_CONV_PIXELS;
     double size = (double)g->in_ch / (double)g->groups;
     for (int d = 0; d < 3; d++) {
         if (g->pad_lo[d] < 0 || g->pad_hi[d] < 0)
-            return HOW_PLAIN;
+            return RQ_CONV_PLAIN;
         size *= (double)(rq_planes_reach(g, d) + g->stride[d]);
     }
-    return size < (double)(INT32_MAX / 2) ? HOW_PLANES : HOW_PLAIN;
+    return size < (double)(INT32_MAX / 2) ? RQ_CONV_PLANES : RQ_CONV_PLAIN;
 }
 
 static rq_status lay_out(rq_conv_f32 *c)
@@ -124,9 +100,9 @@ static void cut(rq_conv_f32 *c)
 {
     const rq_conv_geom *g = &c->g;
     const int64_t rows = g->out_ch / g->groups;
-    if (c->how == HOW_PIXELS) {
+    if (c->how == RQ_CONV_PIXELS) {
         c->runs = 1;
-        c->length = area(g->out);
+        c->length = rq_conv_area(g->out);
         c->tight = true;
     } else if (g->out[2] >= WIDE) {
         c->runs = g->out[0] * g->out[1];
@@ -140,7 +116,7 @@ static void cut(rq_conv_f32 *c)
     c->panels = (c->length + panel - 1) / panel;
     c->strips = (rows + RQ_GEMM_F32_ROWS - 1) / RQ_GEMM_F32_ROWS;
     const int64_t macs = (rows < RQ_GEMM_F32_ROWS ? rows : RQ_GEMM_F32_ROWS) * panel * c->depth;
-    c->chunk = ITEM_MACS / macs;
+    c->chunk = RQ_CONV_F32_ITEM / macs;
     const int64_t all = c->runs * c->panels;
     c->chunk = c->chunk < 1 ? 1 : c->chunk < all ? c->chunk : all;
     c->chunks = (all + c->chunk - 1) / c->chunk;
@@ -155,22 +131,25 @@ rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_kernels *k, const rq_co
     c->k = k;
     c->g = *geom;
     rq_conv_geom_squeeze(&c->g);
-    c->depth = c->g.in_ch / c->g.groups * area(c->g.kernel);
-    c->how = HOW_LIBRARY;
+    c->depth = c->g.in_ch / c->g.groups * rq_conv_area(c->g.kernel);
+    c->how = RQ_CONV_LIBRARY;
     rq_status s = k->library ? rq_float_dnnl_conv_create(&c->library, &c->g, w, bias, threads) : RQ_UNSUPPORTED;
     if (s == RQ_UNSUPPORTED) {
         s = RQ_OK;
         c->how = choose(c);
-        if (c->how == HOW_PLANES)
+        if (c->how == RQ_CONV_PLANES)
             s = lay_out(c);
-        if (c->how == HOW_PHASES)
+        if (c->how == RQ_CONV_PHASES)
             s = rq_phases_f32_create(&c->phases, k, &c->g, w);
         if (s == RQ_UNSUPPORTED) {
             s = RQ_OK;
-            c->how = HOW_PLAIN;
+            c->how = RQ_CONV_PLAIN;
         }
-        if (c->how == HOW_PIXELS || (c->how == HOW_PLANES && s == RQ_OK))
-            cut(c);
+        if (c->how == RQ_CONV_PIXELS || (c->how == RQ_CONV_PLANES && s == RQ_OK)) {
+            c->packed = w != NULL;
+            if (!rq_conv_f32_turn(c))
+                cut(c);
+        }
     }
     if (s != RQ_OK) {
         rq_conv_f32_destroy(c);
@@ -190,6 +169,33 @@ void rq_conv_f32_destroy(rq_conv_f32 *c)
     rq_mem_free(c);
 }
 
+size_t rq_conv_f32_weights(const rq_conv_f32 *c)
+{
+    const int64_t rows = c->g.out_ch / c->g.groups;
+    if (!c->packed)
+        return 0;
+    return (size_t)c->g.groups * sizeof(float) *
+           (size_t)(c->turned ? rq_gemm_f32_packed_columns(c->k, rows, c->depth)
+                              : rq_gemm_f32_packed_rows(c->k, (int)rows, c->depth));
+}
+
+void rq_conv_f32_pack(const rq_conv_f32 *c, float *to, const float *w)
+{
+    const int64_t rows = c->g.out_ch / c->g.groups;
+    for (int64_t group = 0; group < c->g.groups; group++, w += rows * c->depth) {
+        if (c->turned) {
+            rq_gemm_f32_pack_columns(c->k, to, w, 1, c->depth, rows, c->depth);
+            to += rq_gemm_f32_packed_columns(c->k, rows, c->depth);
+            continue;
+        }
+        for (int64_t first = 0; first < rows; first += RQ_GEMM_F32_ROWS) {
+            const int some = (int)(rows - first < RQ_GEMM_F32_ROWS ? rows - first : RQ_GEMM_F32_ROWS);
+            rq_gemm_f32_pack_rows(c->k, to, w + first * c->depth, some, c->depth);
+            to += rq_gemm_f32_packed_rows(c->k, some, c->depth);
+        }
+    }
+}
+
 /* Behind the last plane: what the last panel reads of nothing. */
 static int64_t slab_floats(const rq_conv_f32 *c)
 {
@@ -198,11 +204,11 @@ static int64_t slab_floats(const rq_conv_f32 *c)
 
 size_t rq_conv_f32_scratch(const rq_conv_f32 *c)
 {
-    if (c->how == HOW_LIBRARY)
+    if (c->how == RQ_CONV_LIBRARY)
         return rq_float_dnnl_conv_scratch(c->library);
-    if (c->how == HOW_PHASES)
+    if (c->how == RQ_CONV_PHASES)
         return rq_phases_f32_scratch(c->phases);
-    return c->how == HOW_PLANES ? (size_t)slab_floats(c) * sizeof(float) : 0;
+    return c->how == RQ_CONV_PLANES ? (size_t)slab_floats(c) * sizeof(float) : 0;
 }
 
 void rq_conv_after_run(const rq_kernels *k, const rq_conv_after *a, float *y, int64_t at, int64_t n)
@@ -213,24 +219,15 @@ void rq_conv_after_run(const rq_kernels *k, const rq_conv_after *a, float *y, in
         a->f(y + at, y + at, (size_t)n, a->p, a->q);
 }
 
-typedef struct job {
-    const rq_conv_f32 *c;
-    const rq_conv_after *after;
-    float *y0;       /* of the first image of all */
-    float *y, *laid; /* laid: the images of a slab */
-    const float *x, *w, *bias;
-    int64_t channels; /* of a slab */
-} job;
-
 /* A few channels of a slab. */
 static void lay_item(void *arg, int64_t item)
 {
-    const job *j = arg;
+    const rq_conv_job *j = arg;
     const rq_conv_f32 *c = j->c;
     const int64_t first = item * c->lay, end = first + c->lay < j->channels ? first + c->lay : j->channels;
     for (int64_t i = first; i < end; i++) {
         float *to = j->laid + i * c->step;
-        rq_planes_fill(&c->planes, &c->g, to, j->x + i * area(c->g.in));
+        rq_planes_fill(&c->planes, &c->g, to, j->x + i * rq_conv_area(c->g.in));
         memset(to + c->planes.total, 0, (size_t)(c->step - c->planes.total) * sizeof *to);
     }
 }
@@ -238,7 +235,7 @@ static void lay_item(void *arg, int64_t item)
 /* Columns j0..j0+columns-1 of a run for `rows` channels at y (the first channel, the first element of the run). */
 static void put(const rq_conv_f32 *c, float *y, const float *acc, int ld, int rows, int64_t j0, int columns)
 {
-    const int64_t step = area(c->g.out), width = c->g.out[2], pitch = c->planes.pitch;
+    const int64_t step = rq_conv_area(c->g.out), width = c->g.out[2], pitch = c->planes.pitch;
     if (c->tight) {
         c->k->gemm_f32.copy(y + j0, step, acc, ld, rows, columns);
         return;
@@ -263,15 +260,15 @@ static int64_t place_of(const rq_conv_f32 *c, int64_t run, int64_t at)
 }
 
 /* What follows, to what an item has made: outputs lo..hi-1 of `rows` channels from y on. */
-static void finish_item(const job *j, float *y, int rows, int64_t lo, int64_t hi)
+static void finish_item(const rq_conv_job *j, float *y, int rows, int64_t lo, int64_t hi)
 {
     for (int i = 0; j->after && i < rows; i++)
-        rq_conv_after_run(j->c->k, j->after, j->y0, y - j->y0 + i * area(j->c->g.out) + lo, hi - lo);
+        rq_conv_after_run(j->c->k, j->after, j->y0, y - j->y0 + i * rq_conv_area(j->c->g.out) + lo, hi - lo);
 }
 
 static void strip_item(void *arg, int64_t item)
 {
-    const job *j = arg;
+    const rq_conv_job *j = arg;
     const rq_conv_f32 *c = j->c;
     const rq_conv_geom *g = &c->g;
     const int64_t chunk = item % c->chunks, strip = item / c->chunks % c->strips, which = item / c->chunks / c->strips;
@@ -279,10 +276,14 @@ static void strip_item(void *arg, int64_t item)
     const int64_t per = g->out_ch / g->groups, icg = g->in_ch / g->groups, first = strip * RQ_GEMM_F32_ROWS;
     const int rows = (int)(per - first < RQ_GEMM_F32_ROWS ? per - first : RQ_GEMM_F32_ROWS);
     const int64_t oc = group * per + first;
-    float *y = j->y + (image * g->out_ch + oc) * area(g->out);
+    float *y = j->y + (image * g->out_ch + oc) * rq_conv_area(g->out);
     rq_gemm_f32_strip s = { .k = c->k, .a = j->w + oc * c->depth, .a_row = c->depth, .a_k = 1, .depth = c->depth };
+    if (c->packed) {
+        s.a = j->w + (group * rq_gemm_f32_packed_rows(c->k, (int)per, c->depth) + first * c->depth);
+        s.a_row = 0;
+    }
     const float *b;
-    if (c->how == HOW_PIXELS) {
+    if (c->how == RQ_CONV_PIXELS) {
         b = j->x + (image * g->in_ch + group * icg) * c->length;
         s.b_k = c->length;
         s.b_j = 1;
@@ -301,13 +302,13 @@ static void strip_item(void *arg, int64_t item)
         const int columns = (int)((j1 < c->length ? j1 : c->length) - j0), ld = (columns + lanes - 1) / lanes * lanes;
         float *to = y;
         s.b = b + j0;
-        if (c->how == HOW_PLANES) {
+        if (c->how == RQ_CONV_PLANES) {
             const int64_t z = c->tight ? run / g->out[1] : run, row = c->tight ? run % g->out[1] : 0;
             s.b += z * g->stride[0] * c->planes.plane + row * c->planes.pitch;
             to += (z * g->out[1] + row) * g->out[2];
         }
         if (c->tight && ld == columns) {
-            rq_gemm_f32_strip_run(&s, to + j0, (size_t)area(g->out), start, rows, columns);
+            rq_gemm_f32_strip_run(&s, to + j0, (size_t)rq_conv_area(g->out), start, rows, columns);
         } else {
             rq_gemm_f32_strip_run(&s, acc, (size_t)ld, start, rows, columns);
             put(c, to, acc, ld, rows, j0, columns);
@@ -315,27 +316,32 @@ static void strip_item(void *arg, int64_t item)
     }
     const int64_t first_at = chunk * c->chunk;
     finish_item(j, y, rows, place_of(c, first_at / c->panels, vectors * (first_at % c->panels) / c->panels * lanes),
-                end == all ? area(g->out)
+                end == all ? rq_conv_area(g->out)
                            : place_of(c, end / c->panels, vectors * (end % c->panels) / c->panels * lanes));
 }
 
 /* The same to all of it, plane by plane. */
 static void plane_item(void *arg, int64_t item)
 {
-    const job *j = arg;
-    const int64_t n = area(j->c->g.out);
+    const rq_conv_job *j = arg;
+    const int64_t n = rq_conv_area(j->c->g.out);
     rq_conv_after_run(j->c->k, j->after, j->y, item * n, n);
+}
+
+static int64_t items_of(const rq_conv_f32 *c, int64_t images)
+{
+    return c->turned ? rq_conv_f32_turned_items(c, images) : images * c->g.groups * c->strips * c->chunks;
 }
 
 rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const float *w, const float *bias,
                           const rq_conv_after *after, void *scratch, rq_threads *t)
 {
     const rq_conv_geom *g = &c->g;
-    job j = { .c = c, .after = after, .y0 = y, .y = y, .x = x, .w = w, .bias = bias, .laid = scratch };
-    if (c->how != HOW_PIXELS && c->how != HOW_PLANES) {
-        if (c->how == HOW_LIBRARY)
+    rq_conv_job j = { .c = c, .after = after, .y0 = y, .y = y, .x = x, .w = w, .bias = bias, .laid = scratch };
+    if (c->how != RQ_CONV_PIXELS && c->how != RQ_CONV_PLANES) {
+        if (c->how == RQ_CONV_LIBRARY)
             RQ_TRY(rq_float_dnnl_conv_run(c->library, y, x, w, bias, scratch, t));
-        else if (c->how == HOW_PHASES)
+        else if (c->how == RQ_CONV_PHASES)
             rq_phases_f32_run(c->phases, y, x, w, bias, scratch, t);
         else
             rq_conv_f32_plain(g, y, x, w, bias, t);
@@ -343,19 +349,21 @@ rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const 
             rq_threads_for(t, g->batch * g->out_ch, plane_item, &j);
         return RQ_OK;
     }
-    const int64_t items = g->groups * c->strips * c->chunks;
-    if (c->how == HOW_PIXELS) {
-        rq_threads_for(t, g->batch * items, strip_item, &j);
+    const rq_threads_fn item = c->turned ? rq_conv_f32_turned_item : strip_item;
+    if (c->how == RQ_CONV_PIXELS) {
+        j.images = g->batch;
+        rq_threads_for(t, items_of(c, g->batch), item, &j);
         return RQ_OK;
     }
     memset(j.laid + slab_floats(c) - RQ_GEMM_F32_COLUMNS, 0, RQ_GEMM_F32_COLUMNS * sizeof *j.laid);
     for (int64_t image = 0; image < g->batch; image += c->slab) {
         const int64_t n = g->batch - image < c->slab ? g->batch - image : c->slab;
-        j.x = x + image * g->in_ch * area(g->in);
-        j.y = y + image * g->out_ch * area(g->out);
+        j.x = x + image * g->in_ch * rq_conv_area(g->in);
+        j.y = y + image * g->out_ch * rq_conv_area(g->out);
         j.channels = n * g->in_ch;
         rq_threads_for(t, (j.channels + c->lay - 1) / c->lay, lay_item, &j);
-        rq_threads_for(t, n * items, strip_item, &j);
+        j.images = n;
+        rq_threads_for(t, items_of(c, n), item, &j);
     }
     return RQ_OK;
 }

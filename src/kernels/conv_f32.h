@@ -37,21 +37,25 @@ void rq_conv_after_run(const rq_kernels *k, const rq_conv_after *a, float *y, in
 
 typedef struct rq_conv_f32 rq_conv_f32;
 
-/* Get ready to convolve; k must live as long. w: the weights when they are constant (kept in another form if k->library
- * asks for one), else NULL. threads: of the pool that will run it. All sizes are at least 1. RQ_NO_MEMORY; RQ_INTERNAL:
+/* Get ready to convolve; k must live as long. w: the weights when they are constant (they may be packed then, below; k->library may keep another form
+ * of them), else NULL. threads: of the pool that will run it. All sizes are at least 1. RQ_NO_MEMORY; RQ_INTERNAL:
  * oneDNN failed. */
 rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_kernels *k, const rq_conv_geom *g, const float *w, bool bias,
                              int threads);
 void rq_conv_f32_destroy(rq_conv_f32 *c); /* NULL is fine */
 /* Bytes that rq_conv_f32_run needs at `scratch`, 64-byte aligned. */
 size_t rq_conv_f32_scratch(const rq_conv_f32 *c);
+/* Bytes of constant weights as tiles read them, and these made, 64-byte aligned; 0: they are read as they are. */
+size_t rq_conv_f32_weights(const rq_conv_f32 *c);
+void rq_conv_f32_pack(const rq_conv_f32 *c, float *to, const float *w);
 /* y [batch][out_ch][out] = conv(x [batch][in_ch][in], w) + bias [out_ch]. Each output is one chain of fused multiply-adds
  * that starts at its bias (0 without) and takes the taps in the order of the weights: input channel, then kernel axes;
  * padding takes part as zeros (a transposed one: kernels/phases_f32.h). The same bits on every instruction set, with any number of threads; k->library: oneDNN's order
- * instead. after: may be NULL. */
+ * instead. w is what rq_conv_f32_pack made, where rq_conv_f32_weights is not 0. after: may be NULL. */
 rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const float *w, const float *bias,
                           const rq_conv_after *after, void *scratch, rq_threads *t);
-/* How it computes: "library", "pixels", "planes" or "phases" (strips), "plain" (loops of double); for tests and profiles. */
+/* How it computes: "library", "pixels", "planes" or "phases" (strips), "pixels turned", "planes turned" (blocks of pixels),
+ * "plain" (loops of double); for tests and profiles. */
 const char *rq_conv_f32_how(const rq_conv_f32 *c);
 
 /* ---- depthwise: one input channel per group ---- */

@@ -1,6 +1,7 @@
 /* kernels/dwplane_avx2.c — 8 columns at a time. */
 #ifdef __AVX2__
 #define VEC_WIDTH 8
+#define AT_ONCE 2
 #define SUFFIX avx2
 #include "kernels/vec.h"
 

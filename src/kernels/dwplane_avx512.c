@@ -1,6 +1,7 @@
 /* kernels/dwplane_avx512.c — 16 columns at a time. */
 #ifdef __AVX512F__
 #define VEC_WIDTH 16
+#define AT_ONCE 4
 #define SUFFIX avx512
 #include "kernels/vec.h"
 

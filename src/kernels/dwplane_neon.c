@@ -1,6 +1,7 @@
 /* kernels/dwplane_neon.c — 4 columns at a time. */
 #ifdef __aarch64__
 #define VEC_WIDTH 4
+#define AT_ONCE 4
 #define SUFFIX neon
 #include "kernels/vec.h"
 

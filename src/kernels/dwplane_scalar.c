@@ -1,5 +1,6 @@
 /* kernels/dwplane_scalar.c — the definition. */
 #define VEC_WIDTH 1
+#define AT_ONCE 1
 #define SUFFIX scalar
 #include "kernels/vec.h"
 

@@ -35,15 +35,21 @@ static void pack(const rq_gemm_f32_isa *g, float *to, int ld, const float *b, pt
         g->transpose(to, ld, b, b_j, depth, columns);
 }
 
+/* steps[k] = k * step: what of a depth of `n` can be reached so, at least one. */
+static int fill_steps(int32_t *steps, ptrdiff_t step, int n)
+{
+    int k = 0;
+    for (; k < n && k * step <= INT32_MAX; k++)
+        steps[k] = (int32_t)(k * step);
+    return k;
+}
+
 void rq_gemm_f32_strip_run(const rq_gemm_f32_strip *s, float *c, size_t ldc, const float *start, int rows, int columns)
 {
     static const float zeros[RQ_GEMM_F32_ROWS];
     const rq_gemm_f32_isa *g = &s->k->gemm_f32;
     const int vectors = (columns + g->lanes - 1) / g->lanes, ld = vectors * g->lanes;
     const bool in_place = s->b_j == 1 && columns == ld && rows < PACKED_ROWS && s->b_k < INT32_MAX / RQ_GEMM_F32_DEPTH;
-    int at_once = RQ_GEMM_F32_PACK / ld;
-    if (at_once > RQ_GEMM_F32_DEPTH)
-        at_once = RQ_GEMM_F32_DEPTH;
     /* rows spread evenly over tiles: none is left with few chains */
     const int max_rows = vectors > g->vectors[1] ? 1 : vectors > g->vectors[2] ? 2 : g->rows;
     const int tiles = (rows + max_rows - 1) / max_rows;
@@ -52,12 +58,11 @@ void rq_gemm_f32_strip_run(const rq_gemm_f32_strip *s, float *c, size_t ldc, con
         for (int j = 0; j < ld; j++)
             c[(size_t)i * ldc + j] = start ? start[i] : 0;
     _Alignas(64) float packed[RQ_GEMM_F32_PACK];
-    int32_t mine[RQ_GEMM_F32_DEPTH];
-    if (!s->off) {
-        const int32_t step = in_place ? (int32_t)s->b_k : ld;
-        for (int k = 0; k < at_once && k < s->depth; k++)
-            mine[k] = k * step;
-    }
+    int32_t a_off[RQ_GEMM_F32_DEPTH], mine[RQ_GEMM_F32_DEPTH];
+    int at_once = RQ_GEMM_F32_PACK / ld < RQ_GEMM_F32_DEPTH ? RQ_GEMM_F32_PACK / ld : RQ_GEMM_F32_DEPTH;
+    at_once = fill_steps(a_off, s->a_row ? s->a_k : g->rows, at_once);
+    if (!s->off)
+        fill_steps(mine, in_place ? s->b_k : ld, at_once);
     for (int64_t k0 = 0; k0 < s->depth; k0 += at_once) {
         const int depth = s->depth - k0 < at_once ? (int)(s->depth - k0) : at_once;
         const float *b = s->off ? s->b : s->b + k0 * s->b_k;
@@ -69,9 +74,60 @@ void rq_gemm_f32_strip_run(const rq_gemm_f32_strip *s, float *c, size_t ldc, con
         const float *from = k0 ? NULL : start ? start : zeros;
         for (int i = 0, n = 0; n < tiles; n++) {
             const int take = (rows - i) / (tiles - n);
-            g->tile(c + (size_t)i * ldc, ldc, from ? from + i : NULL, s->a + i * s->a_row + k0 * s->a_k, s->a_row,
-                    s->a_k, b, off, (size_t)depth, take, vectors);
+            const float *a = s->a_row ? s->a + i * s->a_row + k0 * s->a_k : s->a + (n * s->depth + k0) * g->rows;
+            g->tile(c + (size_t)i * ldc, ldc, from ? from + i : NULL, a, s->a_row ? s->a_row : 1, a_off, b, off,
+                    (size_t)depth, take, vectors);
             i += take;
+        }
+    }
+}
+
+/* ---- constants ---- */
+
+int64_t rq_gemm_f32_packed_rows(const rq_kernels *k, int rows, int64_t depth)
+{
+    const int most = k->gemm_f32.rows;
+    return (rows + most - 1) / most * most * depth;
+}
+
+void rq_gemm_f32_pack_rows(const rq_kernels *k, float *to, const float *a, int rows, int64_t depth)
+{
+    const int most = k->gemm_f32.rows, tiles = (rows + most - 1) / most;
+    for (int i = 0, n = 0; n < tiles; n++, to += most * depth) {
+        const int take = (rows - i) / (tiles - n);
+        for (int64_t d = 0; d < depth; d++)
+            for (int r = 0; r < most; r++)
+                to[d * most + r] = r < take ? a[(i + r) * depth + d] : 0;
+        i += take;
+    }
+}
+
+int64_t rq_gemm_f32_panels(const rq_kernels *k, int64_t columns)
+{
+    const int64_t lanes = k->gemm_f32.lanes, most = k->gemm_f32.vectors[2];
+    return ((columns + lanes - 1) / lanes + most - 1) / most;
+}
+
+int64_t rq_gemm_f32_panel_at(const rq_kernels *k, int64_t columns, int64_t i)
+{
+    const int64_t lanes = k->gemm_f32.lanes;
+    return (columns + lanes - 1) / lanes * i / rq_gemm_f32_panels(k, columns) * lanes;
+}
+
+int64_t rq_gemm_f32_packed_columns(const rq_kernels *k, int64_t columns, int64_t depth)
+{
+    return rq_gemm_f32_panel_at(k, columns, rq_gemm_f32_panels(k, columns)) * depth;
+}
+
+void rq_gemm_f32_pack_columns(const rq_kernels *k, float *to, const float *b, ptrdiff_t b_k, ptrdiff_t b_j,
+                              int64_t columns, int64_t depth)
+{
+    for (int64_t i = 0, n = rq_gemm_f32_panels(k, columns); i < n; i++) {
+        const int64_t j0 = rq_gemm_f32_panel_at(k, columns, i), j1 = rq_gemm_f32_panel_at(k, columns, i + 1);
+        const int ld = (int)(j1 - j0), there = (int)((j1 < columns ? j1 : columns) - j0);
+        for (int64_t d = 0; d < depth; d += RQ_GEMM_F32_DEPTH) {
+            const int some = depth - d < RQ_GEMM_F32_DEPTH ? (int)(depth - d) : RQ_GEMM_F32_DEPTH;
+            pack(&k->gemm_f32, to + j0 * depth + d * ld, ld, b + d * b_k + j0 * b_j, b_k, b_j, some, there);
         }
     }
 }

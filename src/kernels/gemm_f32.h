@@ -29,9 +29,9 @@ typedef struct rq_gemm_f32_isa {
     int lanes;      /* columns of one vector */
     int vectors[3]; /* most vectors of a tile with 1 row, with 2, with more: enough chains to hide their latency */
     /* For i < rows and j < vectors * lanes: c[i * ldc + j] = the chain start[i] (or c[i * ldc + j] where start is NULL), then
-     * fma(a[i * a_row + k * a_k], b[off[k] + j], .) for k = 0 ... depth - 1. */
-    void (*tile)(float *c, size_t ldc, const float *start, const float *a, ptrdiff_t a_row, ptrdiff_t a_k,
-                 const float *b, const int32_t *off, size_t depth, int rows, int vectors);
+     * fma(a[i * a_row + a_off[k]], b[b_off[k] + j], .) for k = 0 ... depth - 1. */
+    void (*tile)(float *c, size_t ldc, const float *start, const float *a, ptrdiff_t a_row, const int32_t *a_off,
+                 const float *b, const int32_t *b_off, size_t depth, int rows, int vectors);
     /* dst[i * ldd + j] = src[i * lds + j], i < rows, j < n: short rows */
     void (*copy)(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds, int rows, int n);
     /* dst[i * ldd + j] = src[j * lds + i] */
@@ -43,7 +43,7 @@ typedef struct rq_gemm_f32_isa {
 typedef struct rq_gemm_f32_strip {
     const struct rq_kernels *k;
     const float *a;
-    ptrdiff_t a_row, a_k;
+    ptrdiff_t a_row, a_k; /* a_row 0: a is what rq_gemm_f32_pack_rows made of the rows */
     const float *b;
     const int32_t *off;
     ptrdiff_t b_k, b_j;
@@ -55,6 +55,18 @@ int rq_gemm_f32_panel(const struct rq_kernels *k, int64_t rows);
 /* c[i * ldc + j] = the chain of row i from start[i] (NULL: 0) over the whole depth, i < rows, j < columns rounded up to whole vectors;
  * columns is at most a panel. */
 void rq_gemm_f32_strip_run(const rq_gemm_f32_strip *s, float *c, size_t ldc, const float *start, int rows, int columns);
+
+/* A constant A [rows][depth], in the order in which a strip of these rows reads it. Its floats; and made. */
+int64_t rq_gemm_f32_packed_rows(const struct rq_kernels *k, int rows, int64_t depth);
+void rq_gemm_f32_pack_rows(const struct rq_kernels *k, float *to, const float *a, int rows, int64_t depth);
+/* A constant B as panels of columns, each [depth][columns of it, filled up with zeros to whole vectors]: b[k * b_k + j * b_j], one of the steps
+ * being 1. Its floats; and made. Panels are as wide as rq_gemm_f32_panel says for many rows, or nearly: they share the vectors evenly. */
+int64_t rq_gemm_f32_packed_columns(const struct rq_kernels *k, int64_t columns, int64_t depth);
+void rq_gemm_f32_pack_columns(const struct rq_kernels *k, float *to, const float *b, ptrdiff_t b_k, ptrdiff_t b_j,
+                              int64_t columns, int64_t depth);
+/* Panels of `columns`, and the columns before panel i: whole vectors, rounded up at the end. */
+int64_t rq_gemm_f32_panels(const struct rq_kernels *k, int64_t columns);
+int64_t rq_gemm_f32_panel_at(const struct rq_kernels *k, int64_t columns, int64_t i);
 
 /* c [m][n] = alpha * (op(a) op(b)) + beta * c, row-major; op(a) is m x k: a is [m][k], or [k][m] when trans_a; b
  * likewise. lda, ldb, ldc: elements from row to row as stored. The chain starts at 0; then come f32(alpha * chain) and, unless beta

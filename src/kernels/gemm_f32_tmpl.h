@@ -6,8 +6,8 @@
 #include "kernels/kernels_isa.h"
 
 static inline __attribute__((always_inline)) void tile_of(float *c, size_t ldc, const float *start, const float *a,
-                                                          ptrdiff_t a_row, ptrdiff_t a_k, const float *b,
-                                                          const int32_t *off, size_t depth, const int rows,
+                                                          ptrdiff_t a_row, const int32_t *a_off, const float *b,
+                                                          const int32_t *b_off, size_t depth, const int rows,
                                                           const int vectors)
 {
     vf acc[TILE_ROWS][TILE_WIDE_1];
@@ -16,15 +16,15 @@ static inline __attribute__((always_inline)) void tile_of(float *c, size_t ldc, 
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++)
             acc[i][v] = start ? vsplat(start[i]) : vload(c + (size_t)i * ldc + v * TILE_LANES);
-    for (size_t k = 0; k < depth; k++, a += a_k) {
-        const float *at = b + off[k];
+    for (size_t k = 0; k < depth; k++) {
+        const float *from = a + a_off[k], *at = b + b_off[k];
         vf col[TILE_WIDE_1];
 #pragma GCC unroll 8
         for (int v = 0; v < vectors; v++)
             col[v] = vload(at + v * TILE_LANES);
 #pragma GCC unroll 8
         for (int i = 0; i < rows; i++) {
-            const vf x = vsplat(a[i * a_row]);
+            const vf x = vsplat(from[i * a_row]);
 #pragma GCC unroll 8
             for (int v = 0; v < vectors; v++)
                 acc[i][v] = vfma(x, col[v], acc[i][v]);
@@ -39,11 +39,11 @@ static inline __attribute__((always_inline)) void tile_of(float *c, size_t ldc, 
 
 #define CASE(r, v)                                                                                                     \
     case (r)*16 + (v):                                                                                                 \
-        tile_of(c, ldc, start, a, a_row, a_k, b, off, depth, r, v);                                                    \
+        tile_of(c, ldc, start, a, a_row, a_off, b, b_off, depth, r, v);                                                \
         break;
 
-static void tile(float *c, size_t ldc, const float *start, const float *a, ptrdiff_t a_row, ptrdiff_t a_k,
-                 const float *b, const int32_t *off, size_t depth, int rows, int vectors)
+static void tile(float *c, size_t ldc, const float *start, const float *a, ptrdiff_t a_row, const int32_t *a_off,
+                 const float *b, const int32_t *b_off, size_t depth, int rows, int vectors)
 {
     switch (rows * 16 + vectors) {
         CASE(1, 1)

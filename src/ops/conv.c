@@ -2,6 +2,7 @@
  *
  * The loops are in kernels/conv_f32; here attributes become a geometry, and weights that never change are packed
  * once per plan. */
+#include <stdio.h>
 #include <string.h>
 
 #include "ops/conv.h"
@@ -10,6 +11,7 @@
 #include "ops/int_ops.h"
 #include "ops/int_pick.h"
 #include "ops/rows.h"
+#include "ops/packs.h"
 #include "ops/window.h"
 
 static bool is_transposed(const rq_node *n)
@@ -86,8 +88,10 @@ typedef struct conv_state {
     way way;
     rq_conv_geom g;
     int threads;
-    rq_conv_f32 *conv; /* WAY_ANY */
-    bool active;       /* an activation follows */
+    rq_conv_f32 *conv;   /* WAY_ANY */
+    const void *weights; /* packed for it; NULL: as they are */
+    void *own;           /* these, where nobody else keeps them */
+    bool active;         /* an activation follows */
     rq_map_id f;
     float p, q;
 } conv_state;
@@ -127,6 +131,40 @@ static rq_status read_activation(const rq_op_args *a, conv_state *s)
 
 /* ---- prepare and run ---- */
 
+static void conv_release(void *state)
+{
+    conv_state *s = state;
+    rq_conv_f32_destroy(s->conv);
+    rq_mem_free(s->own);
+    rq_mem_free(s);
+}
+
+static void pack_weights(void *to, const void *arg)
+{
+    const rq_op_args *a = arg;
+    rq_conv_f32_pack(((const conv_state *)a->state)->conv, to, a->in[1]->f32);
+}
+
+/* Weights that never change, as tiles read them. */
+static rq_status prepare_weights(const rq_op_args *a, conv_state *s)
+{
+    const size_t bytes = rq_conv_f32_weights(s->conv);
+    rq_op_args mine = *a;
+    mine.state = s;
+    if (!bytes)
+        return RQ_OK;
+    if (a->packs) {
+        char key[96];
+        snprintf(key, sizeof key, "conv_f32 %s %s %lld", a->k->isa, rq_conv_f32_how(s->conv), (long long)s->g.groups);
+        return rq_packs_get(a, a->in[1], key, bytes, pack_weights, &mine, &s->weights);
+    }
+    s->weights = s->own = rq_mem_alloc(1, bytes);
+    if (!s->own)
+        return RQ_NO_MEMORY;
+    pack_weights(s->own, &mine);
+    return RQ_OK;
+}
+
 static rq_status conv_prepare(const rq_op_args *a, void **state)
 {
     const rq_tensor *w = a->in[1];
@@ -147,20 +185,15 @@ static rq_status conv_prepare(const rq_op_args *a, void **state)
                                         rq_op_input(a->in, a->n_in, 2) != NULL, s->threads);
         if (status == RQ_INTERNAL)
             status = rq_op_fail(a, RQ_INTERNAL, "oneDNN failed");
+        if (status == RQ_OK && s->conv)
+            status = prepare_weights(a, s);
     }
     if (status != RQ_OK) {
-        rq_mem_free(s);
+        conv_release(s);
         return status;
     }
     *state = s;
     return RQ_OK;
-}
-
-static void conv_release(void *state)
-{
-    conv_state *s = state;
-    rq_conv_f32_destroy(s->conv);
-    rq_mem_free(s);
 }
 
 static size_t conv_scratch(const rq_op_args *a, bool integer)
@@ -193,7 +226,7 @@ static rq_status conv_wide(const rq_op_args *a)
 {
     const conv_state *s = a->state;
     const rq_tensor *b = rq_op_input(a->in, a->n_in, 2), *z = rq_op_input(a->in, a->n_in, 3);
-    const float *x = a->in[0]->f32, *w = a->in[1]->f32, *bias = b ? b->f32 : NULL;
+    const float *x = a->in[0]->f32, *w = s->weights ? s->weights : a->in[1]->f32, *bias = b ? b->f32 : NULL;
     rq_tensor *y = a->out[0];
     rq_status status = RQ_OK;
     /* right behind each part of the product, where the residual needs no broadcasting */

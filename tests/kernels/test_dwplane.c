@@ -51,6 +51,7 @@ static void check(rq_rng *rng, const rq_dwplane *g)
         rq_kernels k;
         rq_kernels_init(&k, flags);
         float *y = malloc((size_t)n_out * sizeof *y);
+        memset(y, 0x7f, (size_t)n_out * sizeof *y);
         k.dwplane_f32(g, y, x, w, bias);
         if (memcmp(y, want, (size_t)n_out * sizeof *y))
             fail_msg("%s: in %dx%d, kernel %dx%d, stride %d %d, pad %d %d, dilation %d", level, (int)g->in[0],

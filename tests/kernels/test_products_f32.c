@@ -16,6 +16,7 @@
 #include "kernels/conv_f32.h"
 
 static int own_seen[2]; /* shapes that took our own kernels: depthwise, blocks */
+static int turned_seen; /* shapes whose vectors ran along output channels, at the widest level */
 
 static float *noise(rq_rng *r, int64_t n)
 {
@@ -146,10 +147,43 @@ static void convolve(const rq_kernels *k, const rq_conv_geom *g, const float *x,
     assert_int_equal(rq_conv_f32_create(&c, k, g, fixed ? w : NULL, b != NULL, 2), RQ_OK);
     strcpy(how, rq_conv_f32_how(c));
     void *scratch = rq_mem_alloc(rq_conv_f32_scratch(c), 1);
+    const size_t bytes = rq_conv_f32_weights(c);
+    float *packed = bytes ? rq_mem_alloc(bytes, 1) : NULL;
+    if (bytes) {
+        assert_true(fixed);
+        rq_conv_f32_pack(c, packed, w);
+        w = packed;
+    }
     assert_int_equal(rq_conv_f32_run(c, one, x, w, b, NULL, scratch, NULL), RQ_OK);
     assert_int_equal(rq_conv_f32_run(c, y, x, w, b, NULL, scratch, two), RQ_OK);
     rq_conv_f32_destroy(c);
+    rq_mem_free(packed);
     rq_mem_free(scratch);
+}
+
+/* What follows is done to every output once, whoever does it: alone, and behind the sum with a residual. */
+static void check_after(const rq_kernels *k, const rq_conv_geom *g, const float *x, const float *w, bool fixed,
+                        const float *one, float *y, const float *add, int64_t ny, rq_threads *two)
+{
+    for (int both = 0; both < 2; both++) {
+        const rq_conv_after after = { both ? add : NULL, k->map[RQ_MAP_CLIP], -0.25f, 0.5f };
+        rq_conv_f32 *c;
+        assert_int_equal(rq_conv_f32_create(&c, k, g, fixed ? w : NULL, false, 2), RQ_OK);
+        void *scratch = rq_mem_alloc(rq_conv_f32_scratch(c), 1);
+        const size_t bytes = rq_conv_f32_weights(c);
+        float *packed = bytes ? rq_mem_alloc(bytes, 1) : NULL;
+        if (bytes)
+            rq_conv_f32_pack(c, packed, w);
+        assert_int_equal(rq_conv_f32_run(c, y, x, bytes ? packed : w, NULL, &after, scratch, two), RQ_OK);
+        for (int64_t i = 0; i < ny; i++) {
+            const float sum = both ? one[i] + add[i] : one[i], want = sum < -0.25f ? -0.25f : sum > 0.5f ? 0.5f : sum;
+            if (y[i] != want)
+                fail_msg("%s, what follows: [%d] is %a, not %a", rq_conv_f32_how(c), (int)i, y[i], want);
+        }
+        rq_conv_f32_destroy(c);
+        rq_mem_free(scratch);
+        rq_mem_free(packed);
+    }
 }
 
 static void check_conv(const rq_conv_geom *g, rq_rng *r, bool bias, bool fixed, rq_threads *two, int how_seen[4])
@@ -178,7 +212,10 @@ static void check_conv(const rq_conv_geom *g, rq_rng *r, bool bias, bool fixed, 
             if (memcmp(&one[n], &chain[n], sizeof *one) != 0)
                 fail_msg("%s %s: [%d] is %a, the chain says %a", level, how, (int)n, one[n], chain[n]);
     }
-    how_seen[strcmp(how, "pixels") == 0 ? 0 : strcmp(how, "planes") == 0 ? 1 : 2]++;
+    if (!b)
+        check_after(&k, g, x, w, fixed, one, y, want, ny, two);
+    how_seen[strncmp(how, "pixels", 6) == 0 ? 0 : strncmp(how, "planes", 6) == 0 ? 1 : 2]++;
+    turned_seen += strstr(how, "turned") != NULL;
     assert_string_not_equal(how, "plain");
     k.library = true;
     convolve(&k, g, x, w, b, fixed, one, y, two, how);
@@ -227,6 +264,9 @@ static void convolutions_match_plain_loops(void **state)
     print_message("pixels %d, planes %d, phases %d, oneDNN %d; depthwise %d, blocks %d\n", how[0], how[1], how[2],
                   how[3], own_seen[0], own_seen[1]);
     assert_true(how[0] > 0 && how[1] > 0 && how[3] > 0 && own_seen[0] > 10 && own_seen[1] > 5);
+    print_message("turned %d\n", turned_seen);
+    if (rq_cpu_detect())
+        assert_true(turned_seen > 20);
     rq_threads_destroy(two);
 }
 
