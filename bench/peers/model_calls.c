@@ -44,12 +44,12 @@ static int failed(rq_status st, const rq_err *err)
     return st != RQ_OK;
 }
 
-/* A session with the defaults of the command line: float products by oneDNN. */
+/* A session with the defaults of the command line: float products of our own. */
 model *model_open(const char *path, int threads)
 {
     rq_err err = { 0 };
     model *m = calloc(1, sizeof *m);
-    const rq_session_cfg cfg = { .threads = threads, .onednn = true };
+    const rq_session_cfg cfg = { .threads = threads };
     if (m && (failed(rq_load(&m->graph, path, &err), &err) ||
               failed(rq_session_create(&m->session, m->graph, &cfg, &err), &err))) {
         model_close(m);
