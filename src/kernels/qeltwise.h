@@ -34,8 +34,8 @@ typedef struct rq_qmul {
 
 struct rq_kernels;
 
-/* Look for p->quick, which must be zeros, and prove it: k's own kernel is run on all 65536 pairs of codes both ways. Some 20 microseconds,
- * 300 where nothing is found (one in twenty of random scales); nothing at the scalar level, which is the definition. */
+/* Look for p->quick, which must be zeros, and prove it: k's own kernel is run on all 65536 pairs of codes both ways. Some 20 to 30
+ * microseconds, 200 where nothing is found; nothing at the scalar level, which is the definition. */
 void rq_qadd_quicken(const struct rq_kernels *k, rq_qadd *p);
 /* The same for p->step of a product. */
 void rq_qmul_quicken(const struct rq_kernels *k, rq_qmul *p);
