@@ -289,7 +289,8 @@ static void reductions_agree_for_all_axes(void **state)
         run(&f);
 
         const int64_t outputs = rq_tensor_count(&f.out[0]);
-        double *acc = malloc((size_t)outputs * sizeof *acc), *mag = calloc((size_t)outputs, sizeof *mag);
+        double *mag = calloc((size_t)outputs, sizeof *mag);
+        long double *acc = malloc((size_t)outputs * sizeof *acc); /* 186200 squares in doubles are off by 1e-13 */
         for (int64_t i = 0; i < outputs; i++)
             acc[i] = kind == 2 ? -INFINITY : kind == 3 ? INFINITY : kind == 4;
         int64_t at[RQ_MAX_RANK], group = rq_shape_count(&x) / outputs;
@@ -326,7 +327,7 @@ static void reductions_agree_for_all_axes(void **state)
             }
         }
         for (int64_t o = 0; o < outputs; o++) {
-            double want = acc[o];
+            double want = (double)acc[o];
             if (kind == 1)
                 want = d == RQ_DTYPE_S32 ? trunc(want / (double)group) : want / (double)group;
             else if (kind == 6)
@@ -336,7 +337,10 @@ static void reductions_agree_for_all_axes(void **state)
             if (d == RQ_DTYPE_S32 && fabs(want) > INT32_MAX)
                 continue; /* wraps */
             const double unit = d == RQ_DTYPE_S32 ? 0 : d == RQ_DTYPE_F64 ? 1e-13 : 1e-6;
-            expect(&f, 0, o, want, unit * (fabs(want) + (kind < 2 ? mag[o] : 1e-30)));
+            /* Sums may cancel. So may c + log(sum e^(x - c)): the sum is off by some units in its last place, which is as much of the logarithm
+             * whatever it comes to (ONNX Runtime's of three numbers around -1.2 is off by 2.2e-7 at most, but by 0.5 % of itself). */
+            const double size = fabs(want) + (kind < 2 ? mag[o] : kind == 8 ? 0.5 : 1e-30);
+            expect(&f, 0, o, want, unit * size);
         }
         free(acc), free(mag);
         finish(&f);
