@@ -10,6 +10,7 @@
  *
  * and gets NAME(block_taps) and NAME(block_window). Loops are of constant length once these are inlined, and arrays become registers. */
 
+#undef DW_INLINE
 #define DW_INLINE static inline __attribute__((always_inline))
 
 /* Bare sums, in the order of channels. */
@@ -37,7 +38,8 @@ DW_INLINE void NAME(end)(const rq_dwlast_row *g, int64_t o, int64_t first, PART 
 }
 
 /* Any taps, one output after the other. */
-static void NAME(block_taps)(const rq_dwlast_row *g, int64_t first, PART part, const int32_t *w, const int32_t *finish)
+DW_INLINE void NAME(block_taps)(const rq_dwlast_row *g, int64_t first, PART part, const int32_t *w,
+                                const int32_t *finish)
 {
     const uint8_t *const *x = g->x;
     for (int64_t o = 0; o < g->n; o++, x += g->height) {
@@ -64,12 +66,12 @@ DW_INLINE void NAME(slide)(const rq_dwlast_row *g, int64_t first, PART part, con
     const int groups = (size + KR - 1) / KR, live = (size - 1) / stride + 1;
     const bool hold = size == 3 && size * groups * VECTORS <= HELD; /* few enough to stay in registers */
     const uint8_t *base[5];
-    int64_t step[5];
+    int64_t inside_mask[5]; /* 0: a row outside stays where it is */
     VEC acc[5][VECTORS], c[VECTORS], held[HELD];
     RAW raw[KR];
     for (int r = 0; r < size; r++) {
         base[r] = g->x[r] ? g->x[r] + first : g->zero + first;
-        step[r] = g->x[r] ? g->pitch : 0;
+        inside_mask[r] = g->x[r] ? -1 : 0;
     }
     if (hold) {
 #pragma GCC unroll 24
@@ -80,19 +82,20 @@ DW_INLINE void NAME(slide)(const rq_dwlast_row *g, int64_t first, PART part, con
     for (int k = 0; k < live; k++)
         NAME(begin)(acc[k], g, finish);
     for (int64_t q = 0;; q++) {
-        if (!hold && stride == 1 && VECTORS == 4)
+        if (!hold && (stride == 1 || VECTORS == 2))
             __asm__ volatile("" : "+r"(w)); /* read where they are used: held, they would push sums out of registers */
 #pragma GCC unroll 2
         for (int p = 0; p < stride; p++) {
-            const int64_t column = q * stride + p, at = column - g->first;
+            const int64_t column = q * stride + p, at = (column - g->first) * g->pitch;
             const bool inside = column >= g->first && column < g->last;
 #pragma GCC unroll 3
             for (int r0 = 0, group = 0; r0 < size; r0 += KR, group++) {
 #pragma GCC unroll 4
                 for (int i = 0; i < KR; i++)
-                    raw[i] = r0 + i >= size
-                                 ? NAME(nothing)()
-                                 : NAME(fetch)(inside ? base[r0 + i] + at * step[r0 + i] : g->zero + first, part);
+                    raw[i] =
+                        r0 + i >= size
+                            ? NAME(nothing)()
+                            : NAME(fetch)(inside ? base[r0 + i] + (at & inside_mask[r0 + i]) : g->zero + first, part);
                 NAME(weave)(c, raw);
 #pragma GCC unroll 5
                 for (int k = 0; k < live; k++)
@@ -120,8 +123,8 @@ DW_INLINE void NAME(slide)(const rq_dwlast_row *g, int64_t first, PART part, con
     }
 }
 
-static void NAME(block_window)(const rq_dwlast_row *g, int64_t first, PART part, const int32_t *w,
-                               const int32_t *finish, int size, int stride)
+DW_INLINE void NAME(block_window)(const rq_dwlast_row *g, int64_t first, PART part, const int32_t *w,
+                                  const int32_t *finish, int size, int stride)
 {
     if (size == 3 && stride == 1)
         NAME(slide)(g, first, part, w, finish, 3, 1);
@@ -132,5 +135,3 @@ static void NAME(block_window)(const rq_dwlast_row *g, int64_t first, PART part,
     else
         NAME(slide)(g, first, part, w, finish, 5, 2);
 }
-
-#undef DW_INLINE

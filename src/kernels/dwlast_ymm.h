@@ -101,18 +101,38 @@ static inline void store(const rq_dwlast_row *g, uint8_t *y, size_t part, const 
 
 #include "kernels/dwlast_tmpl.h"
 
-/* All blocks; size 0: tap by tap. */
+/* A block; size 0: tap by tap. Once for blocks that are whole, whose loads and stores ask nothing. */
+static inline __attribute__((always_inline)) void block(const rq_dwlast_row *g, int64_t first, size_t part,
+                                                        const int32_t *w, const int32_t *finish, int size, int stride)
+{
+    const rq_dwlast_row own = *g; /* which stores of bytes cannot change: what is made of it stays */
+    if (size)
+        block_window(&own, first, part, w, finish, size, stride);
+    else
+        block_taps(&own, first, part, w, finish);
+}
+
+static __attribute__((noinline)) void whole(const rq_dwlast_row *g, int64_t first, const int32_t *w,
+                                            const int32_t *finish, int size, int stride)
+{
+    block(g, first, 16, w, finish, size, stride);
+}
+
+static __attribute__((noinline)) void narrow(const rq_dwlast_row *g, const int32_t *w, const int32_t *finish, int size,
+                                             int stride)
+{
+    block(g, 0, (size_t)g->channels, w, finish, size, stride);
+}
+
 static void blocks(const rq_dwlast_row *g, int columns, int size, int stride)
 {
     const int groups = (g->height + KR - 1) / KR * columns;
     const int32_t *w = g->w, *finish = g->finish;
     for (int64_t at = 0; at < g->channels; at += 16) {
-        const int64_t first = g->channels >= 16 && at + 16 > g->channels ? g->channels - 16 : at;
-        const size_t part = g->channels < 16 ? (size_t)g->channels : 16;
-        if (size)
-            block_window(g, first, part, w, finish, size, stride);
+        if (g->channels < 16)
+            narrow(g, w, finish, size, stride);
         else
-            block_taps(g, first, part, w, finish);
+            whole(g, at + 16 > g->channels ? g->channels - 16 : at, w, finish, size, stride);
         w += (ptrdiff_t)16 * groups;
         finish += g->y ? 32 : 0;
     }
