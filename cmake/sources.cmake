@@ -320,6 +320,7 @@ set(RQ_SOURCES
   src/ops/rewrite.c
   src/ops/rotary.c
   src/ops/sample.c
+  src/ops/samples.c
   src/ops/sample_grad.c
   src/ops/scatter.c
   src/ops/select.c
@@ -430,6 +431,7 @@ set(RQ_SOURCES
   src/run/autograd_plan.c
   src/run/autograd_run.c
   src/run/autograd_uses.c
+  src/run/batch.c
   src/run/bind.c
   src/run/feeds.c
   src/nn/eager.c

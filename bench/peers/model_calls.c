@@ -17,7 +17,6 @@
 enum { MOST_FEEDS = 16, MOST_OUTPUTS = 64 };
 
 typedef struct model {
-    rq_graph *graph;
     rq_session *session;
     rq_feed feed[MOST_FEEDS];
     int n_feeds;
@@ -50,13 +49,10 @@ model *model_open(const char *path, int threads)
     rq_err err = { 0 };
     model *m = calloc(1, sizeof *m);
     const rq_session_cfg cfg = { .threads = threads };
-    if (m && (failed(rq_load(&m->graph, path, &err), &err) ||
-              failed(rq_session_create(&m->session, m->graph, &cfg, &err), &err))) {
+    if (m && failed(rq_session_load(&m->session, path, &cfg, &err), &err)) {
         model_close(m);
         return NULL;
     }
-    if (m)
-        (void)rq_session_prepare(m->session, NULL, 0, NULL); /* as rq_session_load does; sizes may be open */
     return m;
 }
 
@@ -86,7 +82,7 @@ int model_run(model *m, int runs, int cpu, double *ms)
         const double start = now_ms(cpu);
         if (failed(rq_session_run(m->session, m->feed, m->n_feeds, out, &err), &err))
             return 1;
-        for (int k = 0; k < rq_graph_n_outputs(m->graph); k++)
+        for (int k = 0; k < rq_session_n_outputs(m->session); k++)
             rq_tensor_release(&out[k]);
         ms[i] = now_ms(cpu) - start;
     }
@@ -102,7 +98,7 @@ int model_output(model *m, int i, float *to, int64_t n)
         return 1;
     for (int64_t k = 0; k < n && k < rq_tensor_count(&out[i]); k++)
         to[k] = (float)rq_tensor_get(&out[i], k);
-    for (int k = 0; k < rq_graph_n_outputs(m->graph); k++)
+    for (int k = 0; k < rq_session_n_outputs(m->session); k++)
         rq_tensor_release(&out[k]);
     return 0;
 }
@@ -112,6 +108,5 @@ void model_close(model *m)
     if (!m)
         return;
     rq_session_destroy(m->session);
-    rq_graph_destroy(m->graph);
     free(m);
 }

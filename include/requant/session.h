@@ -27,7 +27,13 @@ typedef struct rq_session_cfg {
      * output has the same bits on every CPU, at every RQ_CPU and with any number of threads. */
     bool onednn;
     rq_match match;
+    /* How many samples of a batch are run at once, where the model leaves their number open (axis 0 of every input) and treats them one by one: the
+     * batch is run in parts, so that what is computed stays in the caches and less memory is held; the results are the same bits. 0: as many as
+     * fit the caches; n: n at most; RQ_ALL_SAMPLES: the batch is never cut. With taps it is not either, nor with products of oneDNN. */
+    int samples_at_once;
 } rq_session_cfg;
+
+enum { RQ_ALL_SAMPLES = -1 };
 
 typedef struct rq_feed {
     const char *name;
@@ -41,7 +47,8 @@ RQ_API rq_status rq_session_create(rq_session **out, const rq_graph *g, const rq
 RQ_API void rq_session_destroy(rq_session *s);
 
 /* The same of a model file, or of its bytes (read as by rq_load and rq_load_memory), when the graph is wanted for nothing else: it is not
- * copied. Where the model states the size of every input, the first run is planned, as rq_session_prepare does. Their errors, and those of rq_session_create. */
+ * copied. Where the model states the size of every input, the first run is planned, as rq_session_prepare does; where it leaves open only how many
+ * samples there are (axis 0), for one of them: weights are packed, and a plan for another number takes a millisecond or so. Their errors, and those of rq_session_create. */
 RQ_API rq_status rq_session_load(rq_session **out, const char *path, const rq_session_cfg *cfg, rq_err *err);
 RQ_API rq_status rq_session_load_memory(rq_session **out, const void *data, size_t size, const rq_session_cfg *cfg,
                                         rq_err *err);
@@ -104,9 +111,9 @@ typedef struct rq_layer_info {
     double macs;              /* multiply-adds */
     double bytes;             /* of what it reads and writes; 0 where nothing is moved */
 } rq_layer_info;
-/* Layers of the plan of the last run; *layers holds n entries, valid until the next run. */
+/* Layers of the plan of the last run, all parts of its batch together; *layers holds n entries, valid until the next run. */
 RQ_API int rq_session_layers(const rq_session *s, const rq_layer_info **layers);
-/* Bytes of activations the plan of the last run holds. */
+/* Bytes of activations the plan of the last run holds: of a batch that is run in parts, those of a part. */
 RQ_API size_t rq_session_arena_bytes(const rq_session *s);
 /* The graph the session runs: raised and folded. Value names of g survive where the values do. */
 RQ_API const rq_graph *rq_session_graph(const rq_session *s);

@@ -10,6 +10,7 @@
 #include "ops/grad.h"
 #include "ops/half.h"
 #include "ops/rows.h"
+#include "ops/samples.h"
 
 /* ---- rows that say by `which` (rq_map_id) what function they are ---- */
 
@@ -386,6 +387,7 @@ const rq_op rq_op_ms_bias_gelu = {
     .max_out = 1,
     .place = RQ_PLACE_FLOAT,
     .infer = bias_gelu_infer,
+    .samples = rq_samples_each,
     .forward = bias_gelu_forward,
     .backward = bias_gelu_backward,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
@@ -404,6 +406,7 @@ const rq_op rq_op_ms_fast_gelu = {
     .max_out = 1,
     .place = RQ_PLACE_FLOAT,
     .infer = bias_gelu_infer,
+    .samples = rq_samples_each,
     .forward = bias_gelu_forward,
     .backward = bias_gelu_backward,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),

@@ -3,6 +3,7 @@
 #include "ops/int_ops.h"
 #include "ops/last.h"
 #include "ops/rows.h"
+#include "ops/samples.h"
 
 static rq_status arg_infer(const rq_infer *a)
 {
@@ -152,6 +153,7 @@ const rq_op rq_op_arg_max = {
     .max_out = 1,
     .place = RQ_PLACE_FLOAT, /* it reads codes where they are; of reals rounded on its account more would be equal */
     .infer = arg_infer,
+    .samples = rq_samples_along,
     .forward = arg_forward,
     .accepts_int = arg_accepts_int,
     .last = arg_last,
@@ -169,6 +171,7 @@ const rq_op rq_op_arg_min = {
     .max_out = 1,
     .place = RQ_PLACE_FLOAT,
     .infer = arg_infer,
+    .samples = rq_samples_along,
     .forward = arg_forward,
     .accepts_int = arg_accepts_int,
     .last = arg_last,

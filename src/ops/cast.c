@@ -6,6 +6,7 @@
 #include "base/number.h"
 #include "ops/elements.h"
 #include "ops/grad.h"
+#include "ops/samples.h"
 
 static rq_status cast_check(const rq_graph *g, const rq_node *n, int64_t opset, rq_err *err)
 {
@@ -121,6 +122,7 @@ const rq_op rq_op_cast = {
     .place = RQ_PLACE_FLOAT,
     .check = cast_check,
     .infer = cast_infer,
+    .samples = rq_samples_each,
     .forward = cast_forward,
     .backward = rq_grad_pass, /* f32 as f32; into other types no gradient comes back, which is 0 */
     .gradients = RQ_OP_IN(0),

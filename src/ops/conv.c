@@ -12,6 +12,7 @@
 #include "ops/int_pick.h"
 #include "ops/rows.h"
 #include "ops/packs.h"
+#include "ops/samples.h"
 #include "ops/window.h"
 
 static bool is_transposed(const rq_node *n)
@@ -299,6 +300,7 @@ const rq_op rq_op_conv = {
     .place = RQ_PLACE_WEIGHTED,
     .check = conv_check,
     .infer = conv_infer,
+    .samples = rq_samples_first,
     .forward = conv_forward,
     .backward = rq_conv_backward,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
@@ -332,6 +334,7 @@ const rq_op rq_op_conv_transpose = {
     .place = RQ_PLACE_FLOAT, /* no runtime of the profile has an integer kernel (docs/onnx-facts.md 5.1) */
     .check = conv_check,
     .infer = conv_infer,
+    .samples = rq_samples_first,
     .forward = conv_forward,
     .backward = rq_conv_backward,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
@@ -364,6 +367,7 @@ const rq_op rq_op_ms_fused_conv = {
     .place = RQ_PLACE_FLOAT,
     .check = conv_check,
     .infer = conv_infer,
+    .samples = rq_samples_first,
     .forward = conv_forward,
     .prepare = conv_prepare,
     .release = conv_release,

@@ -4,6 +4,7 @@
 #include "ops/grad.h"
 #include "ops/moves.h"
 #include "ops/reduce.h"
+#include "ops/samples.h"
 
 static rq_status expand_infer(const rq_infer *a)
 {
@@ -136,6 +137,7 @@ const rq_op rq_op_expand = {
     .flags = RQ_OP_MOVES,
     .place = RQ_PLACE_SAME,
     .infer = expand_infer,
+    .samples = rq_samples_expand,
     .forward = expand_forward,
     .backward = expand_backward,
     .gradients = RQ_OP_IN(0),
@@ -153,6 +155,7 @@ const rq_op rq_op_tile = {
     .flags = RQ_OP_MOVES,
     .place = RQ_PLACE_SAME,
     .infer = tile_infer,
+    .samples = rq_samples_first,
     .forward = tile_forward,
     .backward = tile_backward,
     .gradients = RQ_OP_IN(0),

@@ -7,6 +7,7 @@
 #include "ops/indices.h"
 #include "ops/int_ops.h"
 #include "ops/moves.h"
+#include "ops/samples.h"
 
 /* ---- Gather ---- */
 
@@ -276,6 +277,7 @@ const rq_op rq_op_gather = {
     .since = 1,
     GATHER,
     .infer = gather_infer,
+    .samples = rq_samples_gather,
     .forward = gather_forward,
     .backward = gather_backward,
     .saves = RQ_OP_IN(1),

@@ -11,6 +11,7 @@
 #include "ops/half.h"
 #include "ops/int_ops.h"
 #include "ops/int_product.h"
+#include "ops/samples.h"
 
 static const rq_integer_roles *roles_of(const rq_node *n)
 {
@@ -319,9 +320,14 @@ static double matmul_macs(const rq_op_args *a)
     .forward = matmul_forward, .release = matmul_release, .scratch = matmul_scratch, .macs = matmul_macs
 #define MICROSOFT .domain = "com.microsoft", .since = 1, .known = 1
 
-const rq_op rq_op_matmul_integer = {
-    .name = "MatMulInteger", .domain = "", .since = 10, .known = 25, .min_in = 2, .max_in = 4, PRODUCT
-};
+const rq_op rq_op_matmul_integer = { .name = "MatMulInteger",
+                                     .domain = "",
+                                     .since = 10,
+                                     .known = 25,
+                                     .min_in = 2,
+                                     .max_in = 4,
+                                     .samples = rq_samples_matmul,
+                                     PRODUCT };
 const rq_op rq_op_qlinear_matmul = {
     .name = "QLinearMatMul", .domain = "", .since = 10, .known = 25, .min_in = 8, .max_in = 8, PRODUCT
 };

@@ -5,6 +5,7 @@
  * the plan is; the rest before each run, in place. */
 #include "ops/int_ops.h"
 #include "ops/integer.h"
+#include "ops/samples.h"
 #include "ops/window.h"
 
 static const rq_integer_roles *roles_of(const rq_node *n)
@@ -182,7 +183,8 @@ static rq_status conv_forward(const rq_op_args *a)
 
 #define CONV                                                                                                           \
     .domain = "", .since = 10, .known = 25, .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT, .infer = conv_infer,  \
-    .prepare = conv_prepare, .forward = conv_forward, .release = conv_release, .scratch = conv_scratch
+    .samples = rq_samples_first, .prepare = conv_prepare, .forward = conv_forward, .release = conv_release,            \
+    .scratch = conv_scratch
 
 const rq_op rq_op_conv_integer = { .name = "ConvInteger", .min_in = 2, .max_in = 4, CONV };
 const rq_op rq_op_qlinear_conv = { .name = "QLinearConv", .min_in = 8, .max_in = 9, CONV };

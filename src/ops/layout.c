@@ -7,6 +7,7 @@
 #include "ops/last.h"
 #include "ops/moves.h"
 #include "ops/reduce.h"
+#include "ops/samples.h"
 
 static rq_status copy_forward(const rq_op_args *a)
 {
@@ -238,6 +239,7 @@ const rq_op rq_op_reshape = {
     .flags = RQ_OP_MOVES | RQ_OP_VIEW | RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_SAME,
     .infer = reshape_infer,
+    .samples = rq_samples_order,
     .forward = copy_forward,
     .backward = rq_grad_pass,
     .gradients = RQ_OP_IN(0),
@@ -255,6 +257,7 @@ const rq_op rq_op_flatten = {
     .flags = RQ_OP_MOVES | RQ_OP_VIEW | RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_SAME,
     .infer = flatten_infer,
+    .samples = rq_samples_order,
     .forward = copy_forward,
     .backward = rq_grad_pass,
     .gradients = RQ_OP_IN(0),
@@ -272,6 +275,7 @@ const rq_op rq_op_squeeze = {
     .flags = RQ_OP_MOVES | RQ_OP_VIEW | RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_SAME,
     .infer = squeeze_infer,
+    .samples = rq_samples_order,
     .forward = copy_forward,
     .backward = rq_grad_pass,
     .gradients = RQ_OP_IN(0),
@@ -290,6 +294,7 @@ const rq_op rq_op_unsqueeze = {
     .place = RQ_PLACE_SAME,
     .check = unsqueeze_check,
     .infer = unsqueeze_infer,
+    .samples = rq_samples_order,
     .forward = copy_forward,
     .backward = rq_grad_pass,
     .gradients = RQ_OP_IN(0),
@@ -307,6 +312,7 @@ const rq_op rq_op_identity = {
     .flags = RQ_OP_MOVES | RQ_OP_VIEW | RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_SAME,
     .infer = rq_infer_same,
+    .samples = rq_samples_first,
     .forward = copy_forward,
     .last = rq_last_can,
     .backward = rq_grad_pass,

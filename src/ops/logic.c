@@ -10,6 +10,7 @@
 #include "ops/int_ops.h"
 #include "ops/moves.h"
 #include "ops/last.h"
+#include "ops/samples.h"
 
 /* ---- two operands to booleans or integers ---- */
 
@@ -493,8 +494,12 @@ static rq_status where_backward(const rq_op_args *a)
 
 /* ---- rows ---- */
 
-#define TWO .domain = "", .known = 25, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT
-#define ONE .domain = "", .known = 25, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT
+#define TWO                                                                                                            \
+    .domain = "", .known = 25, .min_in = 2, .max_in = 2, .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT,          \
+    .samples = rq_samples_each
+#define ONE                                                                                                            \
+    .domain = "", .known = 25, .min_in = 1, .max_in = 1, .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT,          \
+    .samples = rq_samples_each
 
 const rq_op rq_op_equal = { .name = "Equal", .since = 7, TWO, .infer = compare_infer, .forward = equal_forward };
 const rq_op rq_op_less = { .name = "Less", .since = 7, TWO, .infer = compare_infer, .forward = less_forward };
@@ -543,6 +548,7 @@ const rq_op rq_op_where = {
     .max_out = 1,
     .place = RQ_PLACE_FLOAT,
     .infer = where_infer,
+    .samples = rq_samples_each,
     .forward = where_forward,
     .backward = where_backward,
     .saves = RQ_OP_IN(0),

@@ -9,6 +9,7 @@
 #include "ops/int_pick.h"
 #include "ops/matmul.h"
 #include "ops/rows.h"
+#include "ops/samples.h"
 
 static bool flag(const rq_node *n, rq_word name)
 {
@@ -338,6 +339,7 @@ const rq_op rq_op_matmul = {
     .flags = RQ_OP_POSTS,
     .place = RQ_PLACE_WEIGHTED,
     .infer = matmul_infer,
+    .samples = rq_samples_matmul,
     .forward = matmul_forward,
     .backward = rq_matmul_backward,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
@@ -363,6 +365,7 @@ const rq_op rq_op_gemm = {
     .flags = RQ_OP_POSTS,
     .place = RQ_PLACE_WEIGHTED,
     .infer = gemm_infer,
+    .samples = rq_samples_gemm,
     .forward = gemm_forward,
     .backward = rq_gemm_backward,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),

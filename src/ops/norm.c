@@ -13,6 +13,7 @@
 #include "ops/norm.h"
 #include "ops/norm_grad.h"
 #include "ops/rows.h"
+#include "ops/samples.h"
 
 rq_status rq_norm_only_f32(const rq_op_args *a)
 {
@@ -359,6 +360,7 @@ const rq_op rq_op_instance_normalization = {
     .flags = RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
     .infer = instance_infer,
+    .samples = rq_samples_first,
     .forward = instance_forward,
     .backward = rq_norm_grad_rows,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
@@ -382,6 +384,7 @@ const rq_op rq_op_group_normalization = {
     .flags = RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
     .infer = group_infer,
+    .samples = rq_samples_first,
     .forward = group_forward,
     .backward = rq_norm_grad_rows,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
@@ -405,6 +408,7 @@ const rq_op rq_op_layer_normalization = {
     .flags = RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
     .infer = layer_infer,
+    .samples = rq_samples_within,
     .forward = layer_forward,
     .backward = rq_norm_grad_rows,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
@@ -428,6 +432,7 @@ const rq_op rq_op_rms_normalization = {
     .flags = RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
     .infer = layer_infer,
+    .samples = rq_samples_within,
     .forward = layer_forward,
     .backward = rq_norm_grad_rows,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
@@ -452,6 +457,7 @@ const rq_op rq_op_simplified_layer_normalization = {
     .flags = RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
     .infer = layer_infer,
+    .samples = rq_samples_within,
     .forward = layer_forward,
     .backward = rq_norm_grad_rows,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),

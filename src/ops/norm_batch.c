@@ -6,6 +6,7 @@
 #include "ops/bcast.h"
 #include "ops/half.h"
 #include "ops/norm.h"
+#include "ops/samples.h"
 
 static rq_status batch_infer(const rq_infer *a)
 {
@@ -104,6 +105,7 @@ const rq_op rq_op_batch_normalization = {
     .place = RQ_PLACE_FLOAT,
     .flags = RQ_OP_GRAD_IN_PLACE,
     .infer = batch_infer,
+    .samples = rq_samples_plain,
     .forward = batch_forward,
     .backward = rq_batch_train_backward,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),

@@ -6,6 +6,7 @@
 #include "ops/half.h"
 #include "ops/norm_grad.h"
 #include "ops/reduce.h"
+#include "ops/samples.h"
 
 /* ---- LpNormalization ---- */
 
@@ -174,6 +175,7 @@ const rq_op rq_op_lp_normalization = {
     .max_out = 1,
     .place = RQ_PLACE_FLOAT,
     .infer = lp_infer,
+    .samples = rq_samples_within,
     .forward = lp_forward,
     .backward = rq_norm_grad_lp,
     .saves = RQ_OP_IN(0),
@@ -190,6 +192,7 @@ const rq_op rq_op_lrn = {
     .max_out = 1,
     .place = RQ_PLACE_FLOAT,
     .infer = lrn_infer,
+    .samples = rq_samples_first,
     .forward = lrn_forward,
     .backward = rq_norm_grad_lrn,
     .saves = RQ_OP_IN(0),

@@ -11,6 +11,7 @@
 
 struct rq_exec;
 struct rq_fake_quantizer;
+struct rq_samples_args;
 
 /* What shape inference knows about a node, and where its answer goes. Sizes may be negative (unknown or
  * symbolic: equal negatives below -1 are equal sizes); a tensor's data is NULL unless its content is known.
@@ -182,6 +183,9 @@ typedef struct rq_op {
     size_t (*scratch)(const rq_op_args *a, bool integer); /* bytes; NULL: none */
     /* Output-channel axis of weight w (input 1), or RQ_PER_TENSOR; WEIGHTED rows only. */
     int (*weight_axis)(const rq_node *n, const rq_shape *w);
+    /* Does it treat the samples of a batch, which lie along axis 0, one by one? A rule of ops/samples.h. NULL: only where it is elementwise (TABLE,
+     * COMMUTES), with numpy broadcasting. */
+    bool (*samples)(const struct rq_samples_args *a);
     /* Does this node carry codes on as they are? NULL: every one does. One that does not is placed as OWN. SAME rows only. */
     bool (*carries)(const rq_node *n);
     /* Multiply-adds of one run, for reports; NULL: elementwise. */

@@ -7,6 +7,7 @@
 #include "ops/grad.h"
 #include "ops/last.h"
 #include "ops/moves.h"
+#include "ops/samples.h"
 
 typedef struct pads {
     int64_t begin[RQ_MAX_RANK], end[RQ_MAX_RANK];
@@ -357,6 +358,7 @@ const rq_op rq_op_pad = {
     .place = RQ_PLACE_SAME,
     .check = pad_check,
     .infer = pad_infer,
+    .samples = rq_samples_pad,
     .forward = pad_forward,
     .backward = pad_backward,
     .saves = RQ_OP_IN(1) | RQ_OP_IN(3),

@@ -8,6 +8,7 @@
 #include "ops/int_ops.h"
 #include "ops/last.h"
 #include "ops/pool_grad.h"
+#include "ops/samples.h"
 #include "ops/window.h"
 
 enum { MAX_ROW = 4096 }; /* elements of a row that is joined on the stack */
@@ -467,6 +468,7 @@ const rq_op rq_op_max_pool = {
     .flags = RQ_OP_MOVES | RQ_OP_OUT_LD, /* the largest code is the code of the largest real */
     .place = RQ_PLACE_SAME,
     .infer = pool_infer,
+    .samples = rq_samples_pool,
     .forward = max_forward,
     .last = max_last,
     .backward = rq_pool_grad_max,
@@ -486,6 +488,7 @@ const rq_op rq_op_average_pool = {
     .flags = RQ_OP_OUT_LD,
     .place = RQ_PLACE_SAME,
     .infer = pool_infer,
+    .samples = rq_samples_first,
     .forward = sum_forward,
     .backward = rq_pool_grad_sum,
     .accepts_int = rq_int_pool_accepts,
@@ -506,6 +509,7 @@ const rq_op rq_op_lp_pool = {
     .place = RQ_PLACE_FLOAT,
     .check = lp_pool_check,
     .infer = pool_infer,
+    .samples = rq_samples_first,
     .forward = sum_forward,
     .backward = rq_pool_grad_sum,
     .saves = RQ_OP_IN(0) | RQ_OP_OUT(0),
@@ -523,6 +527,7 @@ const rq_op rq_op_global_average_pool = {
     .max_out = 1,
     .place = RQ_PLACE_OWN,
     .infer = global_infer,
+    .samples = rq_samples_first,
     .forward = global_forward,
     .backward = rq_pool_grad_global_average,
     .accepts_int = rq_int_pool_accepts,
@@ -543,6 +548,7 @@ const rq_op rq_op_global_max_pool = {
     .flags = RQ_OP_MOVES,
     .place = RQ_PLACE_FLOAT,
     .infer = global_infer,
+    .samples = rq_samples_first,
     .forward = global_forward,
     .last = rq_last_can,
     .backward = rq_pool_grad_global,
@@ -562,6 +568,7 @@ const rq_op rq_op_global_lp_pool = {
     .place = RQ_PLACE_FLOAT,
     .check = global_lp_check,
     .infer = global_infer,
+    .samples = rq_samples_first,
     .forward = global_forward,
     .backward = rq_pool_grad_global,
     .saves = RQ_OP_IN(0) | RQ_OP_OUT(0),

@@ -8,6 +8,7 @@
 #include "kernels/quantize.h"
 #include "ops/elements.h"
 #include "ops/int_ops.h"
+#include "ops/samples.h"
 #include "quant/codes.h"
 #include "tensor/convert.h"
 
@@ -251,10 +252,11 @@ static rq_status dynamic_forward(const rq_op_args *a)
 
 #define QUANTIZE                                                                                                       \
     .name = "QuantizeLinear", .min_in = 2, .max_in = 3, .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT,           \
-    .infer = quantize_infer, .forward = quantize_forward, .scratch = quantize_scratch
+    .infer = quantize_infer, .samples = rq_samples_quantize, .forward = quantize_forward, .scratch = quantize_scratch
 #define DEQUANTIZE                                                                                                     \
     .name = "DequantizeLinear", .min_in = 2, .max_in = 3, .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT,         \
-    .infer = dequantize_infer, .forward = dequantize_forward, .scratch = dequantize_scratch
+    .infer = dequantize_infer, .samples = rq_samples_quantize, .forward = dequantize_forward,                          \
+    .scratch = dequantize_scratch
 
 const rq_op rq_op_quantize_linear = { .domain = "", .since = 10, .known = 25, QUANTIZE };
 const rq_op rq_op_dequantize_linear = { .domain = "", .since = 10, .known = 25, DEQUANTIZE };

@@ -12,6 +12,7 @@
 #include "ops/half.h"
 #include "ops/int_ops.h"
 #include "ops/last.h"
+#include "ops/samples.h"
 
 /* ---- axes ---- */
 
@@ -325,6 +326,7 @@ static rq_status reduce_forward_int(const rq_op_args *a)
         .max_out = 1,                                                                                                  \
         .place = RQ_PLACE_FLOAT,                                                                                       \
         .infer = reduce_infer,                                                                                         \
+        .samples = rq_samples_reduce,                                                                                  \
         .forward = reduce_forward,                                                                                     \
         .backward = reduce_backward,                                                                                   \
         .saves = RQ_OP_IN(1) | (data),                                                                                 \

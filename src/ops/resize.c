@@ -13,6 +13,7 @@
 #include "ops/moves.h"
 #include "ops/last.h"
 #include "ops/rows.h"
+#include "ops/samples.h"
 
 static const rq_word coords_words[] = {
     [RQ_RESIZE_HALF_PIXEL] = RQ_WORD_half_pixel,
@@ -468,6 +469,7 @@ const rq_op rq_op_resize = {
     .place = RQ_PLACE_SAME,
     .check = resize_check,
     .infer = resize_infer,
+    .samples = rq_samples_resize,
     .forward = resize_forward,
     .backward = resize_backward,
     .saves = RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3),
@@ -492,6 +494,7 @@ const rq_op rq_op_upsample = {
     .place = RQ_PLACE_SAME,
     .check = resize_check,
     .infer = resize_infer,
+    .samples = rq_samples_resize,
     .forward = resize_forward,
     .backward = resize_backward,
     .saves = RQ_OP_IN(1) | RQ_OP_IN(2) | RQ_OP_IN(3),

@@ -6,6 +6,7 @@
 #include "ops/elements.h"
 #include "ops/grad.h"
 #include "ops/moves.h"
+#include "ops/samples.h"
 
 /* ---- OneHot ---- */
 
@@ -292,6 +293,7 @@ const rq_op rq_op_one_hot = {
     .max_out = 1,
     .place = RQ_PLACE_FLOAT,
     .infer = one_hot_infer,
+    .samples = rq_samples_first,
     .forward = one_hot_forward,
     .backward = one_hot_backward,
     .saves = RQ_OP_IN(0),

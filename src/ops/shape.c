@@ -6,6 +6,7 @@
 #include "ops/content.h"
 #include "ops/elements.h"
 #include "ops/moves.h"
+#include "ops/samples.h"
 
 /* ---- Constant ---- */
 
@@ -285,6 +286,7 @@ const rq_op rq_op_constant_of_shape = {
     .place = RQ_PLACE_FLOAT,
     .check = of_shape_check,
     .infer = of_shape_infer,
+    .samples = rq_samples_fill,
     .forward = of_shape_forward,
 };
 

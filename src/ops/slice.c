@@ -5,6 +5,7 @@
 #include "ops/int_ops.h"
 #include "ops/last.h"
 #include "ops/moves.h"
+#include "ops/samples.h"
 
 /* ---- Concat ---- */
 
@@ -432,6 +433,7 @@ const rq_op rq_op_concat = {
     .place = RQ_PLACE_JOIN,
     .check = concat_check,
     .infer = concat_infer,
+    .samples = rq_samples_join,
     .forward = concat_forward,
     .backward = concat_backward,
     .accepts_int = rq_int_concat_accepts,
@@ -451,6 +453,7 @@ const rq_op rq_op_split = {
     .flags = RQ_OP_MOVES,
     .place = RQ_PLACE_SAME,
     .infer = split_infer,
+    .samples = rq_samples_along,
     .forward = split_forward,
     .last = rq_last_can,
     .backward = split_backward,
@@ -471,6 +474,7 @@ const rq_op rq_op_slice = {
     .place = RQ_PLACE_SAME,
     .check = slice_check,
     .infer = slice_infer,
+    .samples = rq_samples_slice,
     .forward = slice_forward,
     .last = rq_last_can,
     .backward = slice_backward,

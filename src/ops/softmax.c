@@ -14,6 +14,7 @@
 #include "ops/last.h"
 #include "ops/op.h"
 #include "ops/rows.h"
+#include "ops/samples.h"
 
 enum { TILE = 256, WORK = 4096 }; /* columns at a time; elements worth a thread's while */
 
@@ -466,6 +467,7 @@ const rq_op rq_op_softmax = {
     .flags = RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_UNIT,
     .infer = softmax_infer,
+    .samples = rq_samples_within,
     .forward = softmax_forward,
     .backward = softmax_backward,
     .saves = RQ_OP_OUT(0),
@@ -486,6 +488,7 @@ const rq_op rq_op_log_softmax = {
     .flags = RQ_OP_GRAD_IN_PLACE,
     .place = RQ_PLACE_FLOAT,
     .infer = softmax_infer,
+    .samples = rq_samples_within,
     .forward = softmax_forward,
     .backward = softmax_backward,
     .saves = RQ_OP_OUT(0),
@@ -505,6 +508,7 @@ const rq_op rq_op_hardmax = {
     .max_out = 1,
     .place = RQ_PLACE_FLOAT,
     .infer = softmax_infer,
+    .samples = rq_samples_within,
     .forward = hardmax_forward,
     .backward = rq_grad_none,
 };

@@ -6,6 +6,7 @@
 #include "ops/elements.h"
 #include "ops/grad.h"
 #include "ops/moves.h"
+#include "ops/samples.h"
 
 /* One candidate: keys are ordered like the numbers, whatever their type. */
 typedef struct candidate {
@@ -268,6 +269,7 @@ const rq_op rq_op_topk = {
     .flags = RQ_OP_MOVES,
     .place = RQ_PLACE_SAME,
     .infer = topk_infer,
+    .samples = rq_samples_within,
     .forward = topk_forward,
     .backward = topk_backward,
     .saves = RQ_OP_OUT(1),

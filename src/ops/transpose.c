@@ -4,6 +4,7 @@
 #include "ops/grad.h"
 #include "ops/last.h"
 #include "ops/moves.h"
+#include "ops/samples.h"
 
 static rq_status transpose_perm(const rq_node *n, int rank, int *perm)
 {
@@ -231,6 +232,7 @@ const rq_op rq_op_transpose = {
     .place = RQ_PLACE_SAME,
     .check = transpose_check,
     .infer = transpose_infer,
+    .samples = rq_samples_transpose,
     .forward = transpose_forward,
     .last = rq_last_can,
     .backward = transpose_backward,
@@ -249,6 +251,7 @@ const rq_op rq_op_depth_to_space = {
     .flags = RQ_OP_MOVES,
     .place = RQ_PLACE_SAME,
     .infer = to_space_infer,
+    .samples = rq_samples_first,
     .forward = to_space_forward,
     .last = rq_last_can,
     .backward = to_space_backward,
@@ -267,6 +270,7 @@ const rq_op rq_op_space_to_depth = {
     .flags = RQ_OP_MOVES,
     .place = RQ_PLACE_SAME,
     .infer = to_depth_infer,
+    .samples = rq_samples_first,
     .forward = to_depth_forward,
     .last = rq_last_can,
     .backward = to_depth_backward,

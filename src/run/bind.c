@@ -70,9 +70,8 @@ rq_status rq_bind_views(rq_program *p, rq_segment *seg)
     return RQ_OK;
 }
 
-static rq_status check(const rq_program *p, int i, const rq_tensor *t, rq_err *err)
+rq_status rq_bind_check(const rq_program *p, int i, const rq_tensor *made, const rq_tensor *t, rq_err *err)
 {
-    const rq_tensor *made = &p->forms[rq_form_id(p->g->outputs[i], RQ_FORM_REAL)].t;
     char is[RQ_SHAPE_TEXT], wants[RQ_SHAPE_TEXT];
     if (made->dtype == t->dtype && rq_shape_equal(&made->shape, &t->shape))
         return RQ_OK;
@@ -91,7 +90,7 @@ rq_status rq_bind_outputs(rq_program *p, const rq_segment *seg, const rq_tensor 
         f->t.data = (char *)seg->block + f->offset;
         if (!bound || !bound[i].data)
             continue;
-        RQ_TRY(check(p, i, &bound[i], err));
+        RQ_TRY(rq_bind_check(p, i, &p->forms[rq_form_id(p->g->outputs[i], RQ_FORM_REAL)].t, &bound[i], err));
         f->t.data = bound[i].data;
     }
     return RQ_OK;
@@ -105,7 +104,7 @@ rq_status rq_bind_take(const rq_program *p, const rq_tensor *bound, rq_err *err)
             continue;
         if (!f->exists)
             return rq_fail(err, RQ_INTERNAL, "output '%s' was not made", p->g->values[p->g->outputs[i]].name);
-        RQ_TRY(check(p, i, &bound[i], err));
+        RQ_TRY(rq_bind_check(p, i, &f->t, &bound[i], err));
         memcpy(bound[i].data, f->t.data, bound[i].bytes);
     }
     return RQ_OK;

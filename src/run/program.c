@@ -322,7 +322,7 @@ static rq_status run_step(rq_program *p, rq_step *s, rq_err *err)
     else
         run_conversion(p, s);
     if (p->cfg->profile)
-        s->ms = rq_clock_ms() - start;
+        s->ms = (p->adds ? s->ms : 0) + rq_clock_ms() - start;
     for (int i = 0; i < s->args.n_out && p->n_taps; i++)
         if (s->out_form[i] >= 0)
             RQ_TRY(call_taps(p, s->out_form[i] / RQ_N_FORMS, (rq_form_kind)(s->out_form[i] % RQ_N_FORMS), err));

@@ -141,6 +141,7 @@ typedef struct rq_program {
         *bound;     /* [n_outputs] where outputs go that are not handed out; data NULL: nowhere. Of the session */
     rq_packs packs; /* of segments that are gone, for those to come */
     bool planned;
+    bool adds; /* times of this run are added to those of the one before: it is the next part of a batch (batch.c) */
     unsigned plain; /* RQ_PLAIN_*, set before the first run; 0: everything */
 } rq_program;
 
@@ -173,6 +174,8 @@ rq_status rq_bind_plan(const rq_program *p, rq_segment *seg);
 /* Views follow what they are views of, and where: for good, or listed for each run. */
 rq_status rq_bind_views(rq_program *p, rq_segment *seg);
 rq_status rq_bind_outputs(rq_program *p, const rq_segment *seg, const rq_tensor *bound, rq_err *err);
+/* Is what is bound to output i of the type and shape of `made`? RQ_BAD_SHAPE. */
+rq_status rq_bind_check(const rq_program *p, int i, const rq_tensor *made, const rq_tensor *t, rq_err *err);
 rq_status rq_bind_take(const rq_program *p, const rq_tensor *bound, rq_err *err);
 
 /* plan.c: plan one more segment, starting at position `from` of the order. */

@@ -20,6 +20,7 @@ void rq_session_destroy(rq_session *s)
 {
     if (!s)
         return;
+    rq_batch_release(&s->batch);
     rq_program_destroy(s->program);
     rq_threads_destroy(s->threads);
     model_release(s->model);
@@ -66,7 +67,7 @@ static rq_status build(rq_session *s, rq_session_model *m, rq_err *err)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory starting threads");
     s->feeds = rq_mem_zalloc((size_t)s->g->n_inputs + 1, sizeof *s->feeds);
     s->bound = rq_mem_zalloc((size_t)s->g->n_inputs + (size_t)s->g->n_outputs + 1, sizeof *s->bound);
-    if (!s->feeds || !s->bound)
+    if (!s->feeds || !s->bound || rq_batch_init(&s->batch, s->g))
         return rq_fail(err, RQ_NO_MEMORY, "out of memory making a session");
     return rq_program_create(&s->program, s->g, &s->cfg, &s->k, s->threads, NULL, err);
 }
@@ -106,13 +107,12 @@ rq_status rq_session_create(rq_session **out, const rq_graph *g, const rq_sessio
     return create_of(out, copy, cfg, err);
 }
 
-/* The session of a file, which is loaded to be run: planned at once where the model states all sizes, so that its first run is like the others. What
- * cannot be planned is told by that run. Takes g. */
+/* The session of a file, which is loaded to be run: planned at once, so that its first run is like the others. Takes g. */
 static rq_status create_planned(rq_session **out, rq_graph *g, const rq_session_cfg *cfg, rq_err *err)
 {
     rq_session *s;
     RQ_TRY(create_of(&s, g, cfg, err));
-    const rq_status st = rq_session_prepare(s, NULL, 0, NULL);
+    const rq_status st = rq_session_plan_ahead(s);
     if (st == RQ_NO_MEMORY) {
         rq_session_destroy(s);
         return rq_fail(err, st, "out of memory planning the graph");
@@ -150,7 +150,8 @@ rq_status rq_session_run(rq_session *s, const rq_feed *in, int n_in, rq_tensor *
 {
     memset(out, 0, (size_t)s->g->n_outputs * sizeof *out);
     RQ_TRY(rq_feeds_match(s->g, in, n_in, s->feeds, err));
-    return rq_program_run(s->program, s->feeds, out, err);
+    s->guessed = false;
+    return rq_batch_run(&s->batch, s->program, s->feeds, out, err);
 }
 
 /* ---- taps ---- */
@@ -278,11 +279,42 @@ static rq_status list_layers(rq_session *s, const rq_program *p)
     return RQ_OK;
 }
 
+/* The layers behind `whole` are of a plan for another number of samples: they are added to those before, which have their outputs. */
+static void add_up(rq_session *s, int whole)
+{
+    for (int i = whole, at = 0; i < s->n_layers; i++) {
+        for (int k = 0; k < whole; k++, at = (at + 1) % whole)
+            if (s->layers[at].output == s->layers[i].output && s->layers[at].op == s->layers[i].op)
+                break;
+        s->layers[at].ms += s->layers[i].ms;
+        s->layers[at].macs += s->layers[i].macs;
+        s->layers[at].bytes += s->layers[i].bytes;
+    }
+    s->n_layers = whole;
+}
+
+/* Of the last run: of all its parts. */
+static rq_status list_all(rq_session *s)
+{
+    const rq_batch *b = &s->batch;
+    RQ_TRY(list_layers(s, s->program));
+    const int whole = s->n_layers;
+    for (int i = 0; i < whole && b->n; i++) { /* times are added where they are taken */
+        s->layers[i].macs *= (double)(b->n / b->part);
+        s->layers[i].bytes *= (double)(b->n / b->part);
+    }
+    if (whole && rq_batch_has_rest(b)) {
+        RQ_TRY(list_layers(s, b->rest));
+        add_up(s, whole);
+    }
+    return RQ_OK;
+}
+
 int rq_session_layers(const rq_session *s, const rq_layer_info **layers)
 {
     rq_session *mine = (rq_session *)s; /* the list is a cache */
     mine->n_layers = 0;
-    if (list_layers(mine, s->program))
+    if (list_all(mine))
         mine->n_layers = 0;
     *layers = s->layers;
     return s->n_layers;
@@ -305,7 +337,7 @@ static size_t block_bytes(const rq_program *p)
 
 size_t rq_session_arena_bytes(const rq_session *s)
 {
-    return block_bytes(s->program);
+    return block_bytes(s->program) + (s->batch.rest ? block_bytes(s->batch.rest) : 0);
 }
 
 const rq_graph *rq_session_graph(const rq_session *s)

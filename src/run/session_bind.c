@@ -22,9 +22,11 @@ static rq_value_info as_planned(const rq_session *s, rq_value_info info, rq_id v
 {
     const rq_program *p = s->program;
     const rq_form *f = &p->forms[rq_form_id(v, kind)];
-    if (p->planned && f->exists && f->t.dtype != RQ_DTYPE_NONE) {
+    if (p->planned && !s->guessed && f->exists && f->t.dtype != RQ_DTYPE_NONE) {
         info.dtype = f->t.dtype;
         info.shape = f->t.shape;
+        if (s->batch.n)
+            info.shape.dim[0] = s->batch.n; /* of which the plan is for a part */
     }
     return info;
 }
@@ -103,10 +105,23 @@ rq_status rq_session_run_bound(rq_session *s, rq_err *err)
         if (s->bound[i].dtype == RQ_DTYPE_NONE && s->g->values[s->g->inputs[i]].constant.dtype == RQ_DTYPE_NONE)
             return rq_fail(err, RQ_BAD_DATA, "nothing is bound to input '%s'", s->g->values[s->g->inputs[i]].name);
     s->program->bound = s->bound + s->g->n_inputs;
-    return rq_program_run(s->program, s->bound, NULL, err);
+    s->guessed = false;
+    return rq_batch_run(&s->batch, s->program, s->bound, NULL, err);
 }
 
 /* ---- planning ahead ---- */
+
+/* *t becomes what the model states of input v, with one sample where their number is open and `one`; false: it does not state all sizes. */
+static bool state(rq_tensor *t, const rq_value *v, bool one)
+{
+    rq_shape shape = v->shape;
+    if (one && shape.rank > 0 && shape.dim[0] < 0)
+        shape.dim[0] = 1;
+    if (v->dtype == RQ_DTYPE_NONE || !rq_shape_is_known(&shape))
+        return false;
+    *t = rq_tensor_view(v->dtype, &shape, NULL);
+    return true;
+}
 
 rq_status rq_session_prepare(rq_session *s, const rq_feed *in, int n_in, rq_err *err)
 {
@@ -120,17 +135,28 @@ rq_status rq_session_prepare(rq_session *s, const rq_feed *in, int n_in, rq_err 
     for (int i = 0; i < s->g->n_inputs; i++) {
         const rq_value *v = &s->g->values[s->g->inputs[i]];
         rq_tensor *t = &s->feeds[i];
-        const rq_tensor *b = &s->bound[i];
-        if (t->dtype == RQ_DTYPE_NONE)
-            *t = *b;
-        if (t->dtype != RQ_DTYPE_NONE || v->constant.dtype != RQ_DTYPE_NONE)
-            continue;
         char shape[RQ_SHAPE_TEXT];
-        if (v->dtype == RQ_DTYPE_NONE || v->shape.rank < 0 || !rq_shape_is_known(&v->shape))
+        if (t->dtype == RQ_DTYPE_NONE)
+            *t = s->bound[i];
+        if (t->dtype == RQ_DTYPE_NONE && v->constant.dtype == RQ_DTYPE_NONE && !state(t, v, false))
             return rq_fail(err, RQ_BAD_DATA,
                            "input '%s' has shape %s in the model: bind it, or say for which shape to plan", v->name,
                            rq_shape_text(&v->shape, shape, sizeof shape));
-        *t = rq_tensor_view(v->dtype, &v->shape, NULL);
     }
-    return rq_program_plan(s->program, s->feeds, err);
+    s->guessed = false;
+    return rq_batch_plan(&s->batch, s->program, s->feeds, err);
+}
+
+rq_status rq_session_plan_ahead(rq_session *s)
+{
+    memset(s->feeds, 0, (size_t)s->g->n_inputs * sizeof *s->feeds);
+    for (int i = 0; i < s->g->n_inputs; i++) {
+        const rq_value *v = &s->g->values[s->g->inputs[i]];
+        if (v->constant.dtype != RQ_DTYPE_NONE)
+            continue;
+        if (!state(&s->feeds[i], v, true))
+            return RQ_OK;
+        s->guessed |= !rq_shape_is_known(&v->shape);
+    }
+    return rq_batch_plan(&s->batch, s->program, s->feeds, NULL);
 }
