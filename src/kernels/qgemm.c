@@ -4,6 +4,7 @@
  * pieces are looked up once, goes through all panels of the group, so that its bytes stay in the first level. */
 #include "kernels/qgemm.h"
 
+#include <assert.h>
 #include <string.h>
 
 #include "kernels/kernels.h"
@@ -287,6 +288,7 @@ void rq_qgemm_run(const rq_qgemm *g, rq_threads *t)
     const double work = (double)g->rows * (double)g->columns * (double)(g->runs * g->run) * (double)s.products;
     pad_last(&s);
     cut(&s, work);
+    assert(!o->n_post || o->kind == RQ_QGEMM_CODES); /* posts are for bytes: not for sums, nor for a part of them */
     s.late = o->n_post && s.groups > 1 && g->rows * g->columns <= LATE_BYTES;
     t = work < SMALL_WORK ? NULL : t;
     rq_threads_for(t, s.groups * s.chunks, run_item, &s);
