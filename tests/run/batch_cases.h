@@ -168,6 +168,7 @@ CASE(numbered, OF("Add",
                      ints(g, LIST(-1, 1, 1, 1))),
                   x))
 CASE(random_numbers, OF("Add", x, OF("RandomUniformLike", x)))
+CASE(random_of_nothing, OF("Add", x, with_list(g, op(g, "RandomUniform", 0, NULL), "shape", LIST(C, S, S))))
 CASE(fixed_output, reals(g, LIST(2, 2)))
 CASE(count_output, count(g, x))
 CASE(non_zero, OF("NonZero", x))
