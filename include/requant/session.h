@@ -48,7 +48,7 @@ RQ_API void rq_session_destroy(rq_session *s);
 
 /* The same of a model file, or of its bytes (read as by rq_load and rq_load_memory), when the graph is wanted for nothing else: it is not
  * copied. Where the model states the size of every input, the first run is planned, as rq_session_prepare does; where it leaves open only how many
- * samples there are (axis 0), for one of them: weights are packed, and a plan for another number takes a millisecond or so. Their errors, and those of rq_session_create. */
+ * samples there are (axis 0), for one of them: weights are packed, and a plan for another number packs none. Their errors, and those of rq_session_create. */
 RQ_API rq_status rq_session_load(rq_session **out, const char *path, const rq_session_cfg *cfg, rq_err *err);
 RQ_API rq_status rq_session_load_memory(rq_session **out, const void *data, size_t size, const rq_session_cfg *cfg,
                                         rq_err *err);
