@@ -12,7 +12,8 @@ enum {
 /* What n places in vectors of `lanes` cost. */
 static double padded(int64_t n, int lanes)
 {
-    return (double)((n + lanes - 1) / lanes * lanes);
+    const int64_t places = (n + lanes - 1) / lanes * lanes;
+    return (double)places;
 }
 
 bool rq_conv_f32_turn(rq_conv_f32 *c)

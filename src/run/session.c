@@ -299,9 +299,10 @@ static rq_status list_all(rq_session *s)
     const rq_batch *b = &s->batch;
     RQ_TRY(list_layers(s, s->program));
     const int whole = s->n_layers;
-    for (int i = 0; i < whole && b->n; i++) { /* times are added where they are taken */
-        s->layers[i].macs *= (double)(b->n / b->part);
-        s->layers[i].bytes *= (double)(b->n / b->part);
+    const int64_t full = b->n ? b->n / b->part : 1; /* parts that this plan is for */
+    for (int i = 0; i < whole; i++) {               /* times are added where they are taken */
+        s->layers[i].macs *= (double)full;
+        s->layers[i].bytes *= (double)full;
     }
     if (whole && rq_batch_has_rest(b)) {
         RQ_TRY(list_layers(s, b->rest));
