@@ -63,6 +63,7 @@ set(RQ_SOURCES
   src/kernels/gemm_f32_avx2.c
   src/kernels/gemm_f32_avx512.c
   src/kernels/gemm_f32_neon.c
+  src/kernels/gemm_f32_packed.c
   src/kernels/gemm_f32_scalar.c
   src/kernels/half_avx2.c
   src/kernels/half_avx512.c
@@ -287,6 +288,7 @@ set(RQ_SOURCES
   src/ops/lower_qoperator.c
   src/ops/matmul.c
   src/ops/matmul_grad.c
+  src/ops/matmul_packed.c
   src/ops/moves.c
   src/ops/names.c
   src/ops/nbits.c

@@ -34,6 +34,9 @@ typedef struct rq_gemm_f32_isa {
                  const float *b, const int32_t *b_off, size_t depth, int rows, int vectors);
     /* dst[i * ldd + j] = src[i * lds + j], i < rows, j < n: short rows */
     void (*copy)(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds, int rows, int n);
+    /* The same plus bias[j], then plus add[i * ld_add + j], each rounded; either may be NULL. dst may be add, or src. */
+    void (*finish)(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds, const float *bias, const float *add,
+                   ptrdiff_t ld_add, int rows, int n);
     /* dst[i * ldd + j] = src[j * lds + i] */
     void (*transpose)(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds, int rows, int n);
 } rq_gemm_f32_isa;
@@ -67,6 +70,21 @@ void rq_gemm_f32_pack_columns(const struct rq_kernels *k, float *to, const float
 /* Panels of `columns`, and the columns before panel i: whole vectors, rounded up at the end. */
 int64_t rq_gemm_f32_panels(const struct rq_kernels *k, int64_t columns);
 int64_t rq_gemm_f32_panel_at(const struct rq_kernels *k, int64_t columns, int64_t i);
+
+/* What becomes of the chains of a product by a packed B while they are in the cache: y = f(f32(f32(alpha * chain + bias[j]) + add[i][j])). */
+typedef struct rq_gemm_f32_after {
+    float alpha;
+    const float *bias; /* [n]; NULL: none */
+    const float *add;  /* [m][n], rows as far apart as those of c, which it may be; NULL: none */
+    void (*f)(float *y, const float *x, size_t n, float p, float q); /* NULL: none */
+    float p, q;
+} rq_gemm_f32_after;
+
+/* c [m][n] = a [m][k] by what rq_gemm_f32_pack_columns made of B, rows lda and ldc apart: chains from 0, then `after` (NULL: nothing).
+ * m, n and k are at least 1. */
+void rq_gemm_f32_packed(const struct rq_kernels *K, float *c, int64_t ldc, const float *a, int64_t lda,
+                        const float *packed, int64_t m, int64_t n, int64_t k, const rq_gemm_f32_after *after,
+                        rq_threads *t);
 
 /* c [m][n] = alpha * (op(a) op(b)) + beta * c, row-major; op(a) is m x k: a is [m][k], or [k][m] when trans_a; b
  * likewise. lda, ldb, ldc: elements from row to row as stored. The chain starts at 0; then come f32(alpha * chain) and, unless beta

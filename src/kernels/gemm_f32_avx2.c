@@ -15,6 +15,10 @@ static inline vf vsplat(float x)
 {
     return _mm256_set1_ps(x);
 }
+static inline vf vadd(vf a, vf b)
+{
+    return _mm256_add_ps(a, b);
+}
 static inline vf vfma(vf a, vf b, vf c) /* a * b + c, rounded once */
 {
     return _mm256_fmadd_ps(a, b, c);

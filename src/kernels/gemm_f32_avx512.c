@@ -15,6 +15,10 @@ static inline vf vsplat(float x)
 {
     return _mm512_set1_ps(x);
 }
+static inline vf vadd(vf a, vf b)
+{
+    return _mm512_add_ps(a, b);
+}
 static inline vf vfma(vf a, vf b, vf c) /* a * b + c, rounded once */
 {
     return _mm512_fmadd_ps(a, b, c);

@@ -16,6 +16,10 @@ static inline vf vsplat(float x)
 {
     return vdupq_n_f32(x);
 }
+static inline vf vadd(vf a, vf b)
+{
+    return vaddq_f32(a, b);
+}
 static inline vf vfma(vf a, vf b, vf c) /* a * b + c, rounded once */
 {
     return vfmaq_f32(c, a, b);

@@ -16,6 +16,10 @@ static inline vf vsplat(float x)
 {
     return x;
 }
+static inline vf vadd(vf a, vf b)
+{
+    return a + b;
+}
 static inline vf vfma(vf a, vf b, vf c) /* a * b + c, rounded once */
 {
     return fmaf(a, b, c);

@@ -1,5 +1,5 @@
 /* kernels/gemm_f32_tmpl.h — the float tile of kernels/gemm_f32.h, once for every instruction set. The file that
- * includes this defines the vector (vf, vload, vstore, vsplat, vfma), transpose_block and TILE_BLOCK, its size,
+ * includes this defines the vector (vf, vload, vstore, vsplat, vadd, vfma), transpose_block and TILE_BLOCK, its size,
  * TILE_LANES, TILE_ROWS, TILE_WIDE_1, TILE_WIDE_2, TILE_WIDE and SUFFIX. A tile is loops of constant length that the
  * compiler turns into registers. */
 #include "kernels/gemm_f32.h"
@@ -97,6 +97,37 @@ static void copy(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds, int
     }
 }
 
+static inline __attribute__((always_inline)) void finish_of(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds,
+                                                            const float *bias, const float *add, ptrdiff_t ld_add,
+                                                            int rows, int n, const bool biased, const bool added)
+{
+    for (int i = 0; i < rows; i++, dst += ldd, src += lds, add += added ? ld_add : 0) {
+        int j = 0;
+        for (; j + TILE_LANES <= n; j += TILE_LANES) {
+            vf v = vload(src + j);
+            v = biased ? vadd(v, vload(bias + j)) : v;
+            vstore(dst + j, added ? vadd(v, vload(add + j)) : v);
+        }
+        for (; j < n; j++) {
+            const float v = biased ? src[j] + bias[j] : src[j];
+            dst[j] = added ? v + add[j] : v;
+        }
+    }
+}
+
+static void finish(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds, const float *bias, const float *add,
+                   ptrdiff_t ld_add, int rows, int n)
+{
+    if (bias && add)
+        finish_of(dst, ldd, src, lds, bias, add, ld_add, rows, n, true, true);
+    else if (bias)
+        finish_of(dst, ldd, src, lds, bias, add, ld_add, rows, n, true, false);
+    else if (add)
+        finish_of(dst, ldd, src, lds, bias, add, ld_add, rows, n, false, true);
+    else if (dst != src)
+        copy(dst, ldd, src, lds, rows, n);
+}
+
 static void transpose(float *dst, ptrdiff_t ldd, const float *src, ptrdiff_t lds, int rows, int n)
 {
     for (int j = 0; j < n; j += TILE_BLOCK) {
@@ -119,5 +150,6 @@ const rq_gemm_f32_isa JOIN(rq_gemm_f32_, SUFFIX) = {
     .vectors = { TILE_WIDE_1, TILE_WIDE_2, TILE_WIDE },
     .tile = tile,
     .copy = copy,
+    .finish = finish,
     .transpose = transpose,
 };

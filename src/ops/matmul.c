@@ -160,6 +160,27 @@ static rq_status matmul_plain(const rq_op_args *a, const rq_matmul_product *p)
     return RQ_OK;
 }
 
+/* One matrix on the right makes a batch more rows. Their number of products is then 1. */
+static int64_t join_rows(rq_matmul_product *p)
+{
+    const int64_t count = rq_shape_count(&p->yb);
+    if (p->ta || p->lda != p->k || rq_shape_count(&p->wb) != 1 || rq_shape_count(&p->xb) != count)
+        return count;
+    p->m *= count;
+    return 1;
+}
+
+/* The state is the packed weight: it needs nobody to release it. */
+static rq_status matmul_prepare(const rq_op_args *a, void **state)
+{
+    rq_matmul_product p;
+    *state = NULL;
+    rq_matmul_product_of(a, &p);
+    if (a->in[0]->dtype != RQ_DTYPE_F32 || join_rows(&p) != 1 || p.ta)
+        return RQ_OK;
+    return rq_matmul_pack(a, p.tb, p.k, p.n, state);
+}
+
 static rq_status matmul_wide(const rq_op_args *a)
 {
     rq_matmul_product p;
@@ -168,13 +189,12 @@ static rq_status matmul_wide(const rq_op_args *a)
         return matmul_plain(a, &p);
     float *y = a->out[0]->f32;
     const float *x = a->in[0]->f32, *w = a->in[1]->f32;
-    int64_t count = rq_shape_count(&p.yb);
-    if (!p.ta && p.lda == p.k && rq_shape_count(&p.wb) == 1 && rq_shape_count(&p.xb) == count) {
-        p.m *= count; /* one matrix on the right: the batch is more rows */
-        count = 1;
-    }
-    rq_status s;
-    if (count == 1) {
+    const int64_t count = join_rows(&p);
+    rq_status s = RQ_OK;
+    if (a->state) {
+        const rq_gemm_f32_after after = { .alpha = p.alpha };
+        rq_gemm_f32_packed(a->k, y, p.n, x, p.lda, a->state, p.m, p.n, p.k, &after, a->threads);
+    } else if (count == 1) {
         s = rq_gemm_f32(a->k, y, x, w, p.ta, p.tb, p.m, p.n, p.k, p.alpha, p.lda, p.ldb, 0, p.n, a->threads);
     } else {
         int64_t *at = rq_mem_alloc((size_t)count, 3 * sizeof *at);
@@ -263,6 +283,27 @@ static void spread_row(void *arg, int64_t y, int64_t u, int su, int64_t c, int s
             j->y[y + i] = j->c[c];
 }
 
+static rq_status gemm_prepare(const rq_op_args *a, void **state)
+{
+    const rq_shape *x = &a->in[0]->shape, *y = &a->out[0]->shape;
+    *state = NULL;
+    if (a->in[0]->dtype != RQ_DTYPE_F32 || flag(a->node, RQ_WORD_transA) || y->dim[0] == 0 ||
+        rq_attr_float(a->node, RQ_WORD_beta, 1) != 1)
+        return RQ_OK;
+    return rq_matmul_pack(a, flag(a->node, RQ_WORD_transB), x->dim[1], y->dim[1], state);
+}
+
+/* op(A) by a packed B. Where C is a row it is added to the sums as they are made; else it stands in y already. */
+static void gemm_packed(const rq_op_args *a, float alpha, const rq_tensor *c, bool row)
+{
+    const rq_shape *x = &a->in[0]->shape, *y = &a->out[0]->shape;
+    const rq_gemm_f32_after after = { .alpha = alpha,
+                                      .bias = c && row ? c->f32 : NULL,
+                                      .add = c && !row ? a->out[0]->f32 : NULL };
+    rq_gemm_f32_packed(a->k, a->out[0]->f32, y->dim[1], a->in[0]->f32, x->dim[1], a->state, y->dim[0], y->dim[1],
+                       x->dim[1], &after, a->threads);
+}
+
 static rq_status gemm_wide(const rq_op_args *a)
 {
     if (a->in[0]->dtype != RQ_DTYPE_F32)
@@ -272,15 +313,20 @@ static rq_status gemm_wide(const rq_op_args *a)
     const float alpha = rq_attr_float(a->node, RQ_WORD_alpha, 1), beta = rq_attr_float(a->node, RQ_WORD_beta, 1);
     const rq_tensor *c = a->n_in > 2 ? a->in[2] : NULL;
     rq_tensor *y = a->out[0];
-    if (c && beta != 0) {
+    const bool row =
+        a->state && c && rq_tensor_count(c) == y->shape.dim[1] && c->shape.dim[c->shape.rank - 1] == y->shape.dim[1];
+    if (c && beta != 0 && !row) {
         spread_job j = { .y = y->f32, .c = c->f32 };
         rq_bcast p;
         rq_bcast_init(&p, &y->shape, &y->shape, &c->shape);
         rq_bcast_for(&p, a->threads, spread_row, &j);
     }
-    const rq_status s =
-        rq_gemm_f32(a->k, y->f32, a->in[0]->f32, a->in[1]->f32, ta, tb, y->shape.dim[0], y->shape.dim[1],
-                    x->dim[ta ? 0 : 1], alpha, x->dim[1], w->dim[1], c ? beta : 0, y->shape.dim[1], a->threads);
+    rq_status s = RQ_OK;
+    if (a->state)
+        gemm_packed(a, alpha, c, row);
+    else
+        s = rq_gemm_f32(a->k, y->f32, a->in[0]->f32, a->in[1]->f32, ta, tb, y->shape.dim[0], y->shape.dim[1],
+                        x->dim[ta ? 0 : 1], alpha, x->dim[1], w->dim[1], c ? beta : 0, y->shape.dim[1], a->threads);
     if (s != RQ_OK)
         return rq_op_fail(a, s, "oneDNN failed: %s", rq_status_text(s));
     if (a->node->row == &rq_op_ms_fused_gemm) {
@@ -340,6 +386,7 @@ const rq_op rq_op_matmul = {
     .place = RQ_PLACE_WEIGHTED,
     .infer = matmul_infer,
     .samples = rq_samples_matmul,
+    .prepare = matmul_prepare,
     .forward = matmul_forward,
     .backward = rq_matmul_backward,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
@@ -366,6 +413,7 @@ const rq_op rq_op_gemm = {
     .place = RQ_PLACE_WEIGHTED,
     .infer = gemm_infer,
     .samples = rq_samples_gemm,
+    .prepare = gemm_prepare,
     .forward = gemm_forward,
     .backward = rq_gemm_backward,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
@@ -390,6 +438,7 @@ const rq_op rq_op_ms_fused_matmul = {
     .max_out = 1,
     .place = RQ_PLACE_FLOAT,
     .infer = matmul_infer,
+    .prepare = matmul_prepare,
     .forward = matmul_forward,
     .backward = rq_matmul_backward,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
@@ -408,6 +457,7 @@ const rq_op rq_op_ms_transpose_matmul = {
     .max_out = 1,
     .place = RQ_PLACE_FLOAT,
     .infer = matmul_infer,
+    .prepare = matmul_prepare,
     .forward = matmul_forward,
     .backward = rq_matmul_backward,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
@@ -426,6 +476,7 @@ const rq_op rq_op_ms_fused_gemm = {
     .max_out = 1,
     .place = RQ_PLACE_FLOAT,
     .infer = gemm_infer,
+    .prepare = gemm_prepare,
     .forward = gemm_forward,
     .macs = gemm_macs,
 };

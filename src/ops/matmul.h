@@ -18,6 +18,13 @@ void rq_matmul_product_of(const rq_op_args *a, rq_matmul_product *p);
 /* Start of the matrix that belongs to product i, in an operand whose batch axes are b and whose matrices are `size` apart. */
 int64_t rq_matmul_at(const rq_shape *y, const rq_shape *b, int64_t i, int64_t size);
 
+/* ---- matmul_packed.c: a right operand that never changes ---- */
+
+/* *packed (preset to NULL) becomes the weight (input 1), w [k][n], or [n][k] where trans, in panels for rq_gemm_f32_packed, shared by all plans of all sessions that have its
+ * bytes and not to be written or
+ * released; it stays NULL where the weight is not constant, or better read as it lies. RQ_NO_MEMORY. */
+rq_status rq_matmul_pack(const rq_op_args *a, bool trans, int64_t k, int64_t n, void **packed);
+
 rq_status rq_matmul_backward(const rq_op_args *a);
 rq_status rq_gemm_backward(const rq_op_args *a);
 

@@ -67,7 +67,7 @@ static void call(fixture *f)
     if (row->forward(&a))
         fail_msg("%s", err.text);
     rq_mem_free(a.scratch);
-    if (a.state)
+    if (a.state && row->release)
         row->release(a.state);
     rq_packs_release(&packs);
 }

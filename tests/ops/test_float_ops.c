@@ -117,7 +117,7 @@ static void run_once(fixture *f, unsigned cpu, rq_threads *t)
     if (f->row->forward(&a))
         fail_msg("%s", err.text);
     rq_mem_free(a.scratch);
-    if (state)
+    if (state && f->row->release)
         f->row->release(state);
     rq_packs_release(&packs);
 }

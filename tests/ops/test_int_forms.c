@@ -96,7 +96,7 @@ static void call(const fixture *f, bool on_codes, const rq_tensor *const *in, rq
     assert_int_equal((on_codes ? row->forward_int : row->forward)(&a), RQ_OK);
     rq_mem_free(a.scratch);
     void (*release)(void *) = on_codes ? row->release_int : row->release;
-    if (a.state)
+    if (a.state && release)
         release(a.state);
     rq_packs_release(&packs);
 }
