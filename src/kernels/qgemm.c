@@ -153,7 +153,8 @@ static void run_tile(const run_state *s, const block *b, int64_t i, int n, int64
                                    .row_add = o->row_add ? o->row_add + i : NULL,
                                    .row_m = o->row_m ? o->row_m + i : NULL,
                                    .m = o->col_m ? o->col_m + j0 : NULL,
-                                   .bias = o->col_bias ? o->col_bias + j0 : NULL };
+                                   .bias = o->col_bias ? o->col_bias + j0 : NULL,
+                                   .in_turn = o->in_turn };
         k->sums_reals(&to, c, (size_t)p->padded, (size_t)n, (size_t)p->real);
         return;
     }

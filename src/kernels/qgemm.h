@@ -103,7 +103,7 @@ typedef enum rq_qgemm_kind {
 
 /* What becomes of C. An array that is NULL is not there.
  *   s = C[i][j] + col_add[j] + row_add[i] + add[i * add_row + j * add_col] - row_sum[i] * col_zero[j] - row_zero[i] * col_sum[j]
- *   m = row_m[i] * col_m[j] where both are given, else the one that is */
+ *   m = row_m[i] * col_m[j] where both are given, else the one that is; in_turn: s is multiplied by one and then by the other, each rounded */
 typedef struct rq_qgemm_out {
     rq_qgemm_kind kind;
     void *y;    /* [rows][ld] */
@@ -114,6 +114,7 @@ typedef struct rq_qgemm_out {
     int64_t add_row, add_col;
     const float *col_m, *row_m;
     const float *col_bias; /* RQ_QGEMM_F32 */
+    bool in_turn;          /* RQ_QGEMM_F32 */
     int32_t zp, lo, hi;    /* RQ_QGEMM_CODES */
     /* By the definition instead (rq_kernels.spec): what a sum counts in, per column, in place of the multiplier; the scale of y is 1 with
      * RQ_QGEMM_F32. The bias serves both kinds. In double, one rounding. */

@@ -73,7 +73,8 @@ static void finish_part(const rq_kernels *k, const rq_qgemm_out *o, int32_t *c, 
         k->sums_reals(&(rq_sums_reals) { .y = (float *)o->y + i * o->ld + j0,
                                          .row_m = o->row_m ? o->row_m + i : NULL,
                                          .m = o->col_m ? o->col_m + j0 : NULL,
-                                         .bias = o->col_bias ? o->col_bias + j0 : NULL },
+                                         .bias = o->col_bias ? o->col_bias + j0 : NULL,
+                                         .in_turn = o->in_turn },
                       c, 0, 1, (size_t)n);
     else
         k->requantize_tile((uint8_t *)o->y + i * o->ld + j0, 0, c, 0, 1, (size_t)n, NULL, multipliers(o, m, i, j0, n),

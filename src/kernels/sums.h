@@ -3,15 +3,18 @@
 #ifndef RQ_KERNELS_SUMS_H
 #define RQ_KERNELS_SUMS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-/* y[i * ldy + j] = f32(c[i * ldc + j] + row_add[i]) * f32(row_m[i] * m[j]) + bias[j], i < rows and j < n. What is NULL is left out; the sum wraps. */
+/* y[i * ldy + j] = f32(c[i * ldc + j] + row_add[i] + add[j]) * f32(row_m[i] * m[j]) + bias[j], i < rows and j < n. What is NULL is left out; the sum wraps.
+ * in_turn: f32(f32(c + row_add + add) * row_m) * m instead, as two Muls one behind the other round. */
 typedef struct rq_sums_reals {
     float *y;
     size_t ldy;
-    const int32_t *row_add;
+    const int32_t *row_add, *add;
     const float *row_m, *m, *bias;
+    bool in_turn;
 } rq_sums_reals;
 typedef void (*rq_sums_reals_fn)(const rq_sums_reals *o, const int32_t *c, size_t ldc, size_t rows, size_t n);
 

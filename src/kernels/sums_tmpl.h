@@ -46,10 +46,14 @@ INLINE void put(float *p, vf v, const size_t n)
 INLINE void columns_part(const rq_sums_reals *o, const int32_t *c, size_t ldc, size_t rows, size_t j, const size_t n)
 {
     const vf m = o->m ? reals(o->m + j, n) : vsplat(1), bias = o->bias ? reals(o->bias + j, n) : m;
+    const vi add = o->add ? sums(o->add + j, n) : visplat(0);
     for (size_t i = 0; i < rows; i++) {
-        const vi sum = sums(c + i * ldc + j, n);
+        const vi sum = viadd(sums(c + i * ldc + j, n), add);
         vf v = vreal(o->row_add ? viadd(sum, visplat(o->row_add[i])) : sum);
-        v = vmul(v, o->row_m ? vmul(vsplat(o->row_m[i]), m) : m);
+        if (o->row_m && o->in_turn)
+            v = vmul(vmul(v, vsplat(o->row_m[i])), m);
+        else
+            v = vmul(v, o->row_m ? vmul(vsplat(o->row_m[i]), m) : m);
         put(o->y + i * o->ldy + j, o->bias ? vadd(v, bias) : v, n);
     }
 }

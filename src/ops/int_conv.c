@@ -56,6 +56,15 @@ void rq_int_conv_fold(const rq_op_args *a)
         rq_int_taps_fold(&s->taps, a);
 }
 
+void rq_int_conv_scaled(const rq_op_args *a, const float *bias)
+{
+    conv_state *s = a->state;
+    if (s->depthwise)
+        rq_int_depthwise_scaled(s->depthwise, bias);
+    else
+        rq_int_taps_scaled(&s->taps, bias);
+}
+
 /* How many pixels of a row the windows of w see, from the first one in the border before it. */
 static int64_t seen(const rq_window *w)
 {

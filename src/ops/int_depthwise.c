@@ -38,6 +38,8 @@ struct rq_int_depthwise {
     double *unit;       /* what a sum counts in, sx sw */
     int32_t *add;
     float *m, *bias; /* bias: in floats, for the definition */
+    bool scaled;     /* reals are sums times m, to which `behind` (or NULL) is added */
+    const float *behind;
 };
 
 bool rq_int_depthwise_is(const rq_op_args *a)
@@ -230,6 +232,12 @@ void rq_int_depthwise_fold(rq_int_depthwise *d, const rq_op_args *a)
     rq_dwlast_pack_finish(d->isa, d->finish, d->add, d->m, d->outputs);
 }
 
+void rq_int_depthwise_scaled(rq_int_depthwise *d, const float *bias)
+{
+    d->scaled = true;
+    d->behind = bias;
+}
+
 /* ---- running ---- */
 
 /* Are sums rounded to codes where they are made? The kernel's are u8. */
@@ -319,6 +327,24 @@ static void run_taps(const job *j, rq_dwlast_row *g, int64_t image, int64_t o0, 
     j->d->isa->taps(g);
 }
 
+/* What is made of the sums of pixels first..first+n-1. */
+static void finish_row(const job *j, int64_t first, int64_t n)
+{
+    const rq_qgemm_out *o = &j->out;
+    const int64_t c = j->d->outputs;
+    if (o->kind == RQ_QGEMM_F32 && !o->col_unit) {
+        const rq_sums_reals to = { .y = (float *)o->y + first * o->ld,
+                                   .ldy = (size_t)o->ld,
+                                   .add = o->col_add,
+                                   .m = o->col_m,
+                                   .bias = o->col_bias };
+        j->a->k->sums_reals(&to, j->sums + first * c, (size_t)c, (size_t)n, (size_t)c);
+        return;
+    }
+    for (int64_t i = first; i < first + n; i++)
+        rq_qgemm_finish(j->a->k, o, j->sums + i * c, i, 0, c);
+}
+
 /* One row of output pixels. */
 static void run_row(const job *j, int64_t row)
 {
@@ -344,8 +370,8 @@ static void run_row(const job *j, int64_t row)
         g.y = g.y ? g.y + most * ld : NULL;
         g.sums = g.sums ? g.sums + most * c : NULL;
     }
-    for (int64_t o = row * n; j->sums && o < (row + 1) * n; o++)
-        rq_qgemm_finish(j->a->k, &j->out, j->sums + o * c, o, 0, c);
+    if (j->sums)
+        finish_row(j, row * n, n);
     if (j->a->n_post)
         rq_int_last_posts_on(j->a, row * n, n);
 }
@@ -369,7 +395,9 @@ static rq_qgemm_out finishing(const rq_int_depthwise *d, const rq_op_args *a, vo
         o.zp = a->out_q[0]->zero_point[0];
         rq_qparams_limits(a->out_q[0], &o.lo, &o.hi);
     }
-    if (a->k->spec && o.kind != RQ_QGEMM_S32) {
+    if (d->scaled) {
+        o.col_bias = d->behind;
+    } else if (a->k->spec && o.kind != RQ_QGEMM_S32) {
         o.col_unit = d->unit;
         o.col_bias = d->bias;
         o.y_scale = a->out_q[0] ? (double)a->out_q[0]->scale[0] : 1;

@@ -18,6 +18,8 @@ rq_status rq_int_depthwise_pack_constant(rq_int_depthwise *d, const rq_op_args *
 void rq_int_depthwise_pack(rq_int_depthwise *d, const rq_op_args *a);
 /* Parameters and the bias are there, or changed. */
 void rq_int_depthwise_fold(rq_int_depthwise *d, const rq_op_args *a);
+/* See rq_int_conv_scaled. */
+void rq_int_depthwise_scaled(rq_int_depthwise *d, const float *bias);
 /* Bytes that run needs. */
 size_t rq_int_depthwise_scratch(const rq_int_depthwise *d, const rq_op_args *a);
 /* x [N][in][C] u8 to y [N][out][M], elements as output 0 has them; then the posts of a. */

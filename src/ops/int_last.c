@@ -8,7 +8,9 @@
 
 enum {
     SMALL_WORK = 1 << 16, /* bytes from which moving is shared by threads */
-    POST_BYTES = 1 << 14  /* of an item */
+    POST_BYTES = 1 << 14, /* of an item */
+    TURN_BYTES = 1 << 15, /* of an item, about */
+    LINE = 16             /* numbers of 4 bytes in a line of the cache */
 };
 
 static int64_t min64(int64_t a, int64_t b)
@@ -16,20 +18,21 @@ static int64_t min64(int64_t a, int64_t b)
     return a < b ? a : b;
 }
 
-/* [images][columns][rows] of 4 bytes from [images][rows][columns]. */
+/* [images][columns][rows] of 4 bytes from [images][rows][columns]. Some rows are an item: they lie together, and what they become is whole lines of the
+ * cache. */
 typedef struct turn {
     char *dst;
     const char *src;
-    int64_t rows, columns, some; /* columns of an item */
+    int64_t rows, columns, some; /* rows of an item */
 } turn;
 
 static void turn_item(void *arg, int64_t item)
 {
     const turn *t = arg;
-    const int64_t items = (t->columns + t->some - 1) / t->some, image = item / items, first = item % items * t->some;
-    const int64_t dim[2] = { min64(t->some, t->columns - first), t->rows }, ds[2] = { t->rows, 1 },
+    const int64_t items = (t->rows + t->some - 1) / t->some, image = item / items, first = item % items * t->some;
+    const int64_t dim[2] = { t->columns, min64(t->some, t->rows - first) }, ds[2] = { t->rows, 1 },
                   ss[2] = { 1, t->columns };
-    rq_move_nd(t->dst + (image * t->columns + first) * t->rows * 4, t->src + (image * t->rows * t->columns + first) * 4,
+    rq_move_nd(t->dst + (image * t->columns * t->rows + first) * 4, t->src + (image * t->rows + first) * t->columns * 4,
                4, 2, dim, ds, ss);
 }
 
@@ -80,8 +83,9 @@ void rq_int_last_out(const rq_op_args *a, const void *made)
         rq_relayout_from_last(&r, a->out[0]->u8, made);
         return;
     }
-    turn t = { .dst = a->out[0]->data, .src = made, .rows = r.s, .columns = r.c, .some = SMALL_WORK / 16 / r.s + 1 };
-    rq_threads_for(r.n * r.s * r.c < SMALL_WORK / 4 ? NULL : a->threads, r.n * ((r.c + t.some - 1) / t.some), turn_item,
+    turn t = { .dst = a->out[0]->data, .src = made, .rows = r.s, .columns = r.c };
+    t.some = (TURN_BYTES / 4 / r.c / LINE + 1) * LINE;
+    rq_threads_for(r.n * r.s * r.c < SMALL_WORK / 4 ? NULL : a->threads, r.n * ((r.s + t.some - 1) / t.some), turn_item,
                    &t);
 }
 

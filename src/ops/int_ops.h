@@ -19,6 +19,9 @@ void rq_int_conv_release(void *state);
  * Neither allocates. */
 void rq_int_conv_pack(const rq_op_args *a);
 void rq_int_conv_fold(const rq_op_args *a);
+/* The next forward, to reals, rounds as separate steps would, by the definition (rq_kernels.spec) too: f32(f32(sum) m) + bias. bias: [output channels],
+ * or NULL. */
+void rq_int_conv_scaled(const rq_op_args *a, const float *bias);
 
 /* ---- int_matmul.c: MatMul (either side variable), Gemm. A MatMul of one B may have a third input, a bias: a constant row of
  * f32, which the planner puts there (run/plan_decide.c) ---- */

@@ -136,6 +136,26 @@ static void fill_multipliers(const rq_product *p, const rq_product_job *j, float
         col_m[c] /= sy;
 }
 
+/* Sums become reals. Multipliers of rows stay apart where there are several, where they are to round by themselves, and where they would be
+ * multiplied into those of columns for few rows alone. */
+static void scale_reals(const rq_product *p, const rq_product_job *j, const room *r, rq_qgemm_out *o)
+{
+    const bool columns = entries(&j->w_scale) > 1 && j->w_scale.dtype == RQ_DTYPE_F32;
+    const bool apart = entries(&j->x_scale) > 1 || (columns && j->rows < FEW_ROWS) ||
+                       (j->in_turn && j->x_scale.dtype != RQ_DTYPE_NONE);
+    o->kind = RQ_QGEMM_F32;
+    o->col_bias = j->bias;
+    o->in_turn = j->in_turn;
+    for (int64_t i = 0; apart && i < j->rows; i++)
+        r->row_m[i] = scale_at(&j->x_scale, i);
+    o->row_m = apart ? r->row_m : NULL;
+    o->col_m = r->col_m;
+    if (apart && columns)
+        o->col_m = j->w_scale.f32;
+    else
+        fill_multipliers(p, j, r->col_m, apart ? 1 : scale_at(&j->x_scale, 0));
+}
+
 /* Codes with a scale per row: row after row. */
 static void run_rows(const rq_product *p, const rq_product_job *j, const room *r, const rq_qgemm *g, rq_threads *t)
 {
@@ -168,7 +188,6 @@ void rq_product_run(const rq_product *p, const rq_product_job *j, void *scratch,
     g.x = rq_int_rows(r.x, j->x, p->x_dtype, p->depth, 1, j->rows, p->depth, &g.x_stride, t);
     g.out = (rq_qgemm_out) { .kind = RQ_QGEMM_S32, .y = j->y, .ld = p->columns };
     fold_zeros(p, j, &r, w_sum, &g, &g.out);
-    const bool each = entries(&j->x_scale) > 1;
     if (rq_int_is_byte(j->y_dtype)) {
         int64_t lo, hi;
         rq_dtype_limits(j->y_dtype, &lo, &hi);
@@ -176,26 +195,14 @@ void rq_product_run(const rq_product *p, const rq_product_job *j, void *scratch,
         g.out.zp = zero_at(&j->y_zero, 0);
         g.out.lo = (int32_t)lo;
         g.out.hi = (int32_t)hi;
-        if (each) {
+        if (entries(&j->x_scale) > 1) {
             run_rows(p, j, &r, &g, t);
             return;
         }
-    } else if (j->y_dtype != RQ_DTYPE_S32) {
-        g.out.kind = RQ_QGEMM_F32;
-        g.out.col_bias = j->bias;
-        for (int64_t i = 0; each && i < j->rows; i++)
-            r.row_m[i] = scale_at(&j->x_scale, i);
-        g.out.row_m = each ? r.row_m : NULL;
-    }
-    const bool columns = entries(&j->w_scale) > 1 && j->w_scale.dtype == RQ_DTYPE_F32;
-    if (g.out.kind == RQ_QGEMM_F32 && columns && j->rows < FEW_ROWS) {
-        for (int64_t i = 0; i < j->rows; i++)
-            r.row_m[i] = scale_at(&j->x_scale, i);
-        g.out.row_m = r.row_m;
-        g.out.col_m = j->w_scale.f32;
-    } else if (g.out.kind != RQ_QGEMM_S32) {
-        fill_multipliers(p, j, r.col_m, each ? 1 : scale_at(&j->x_scale, 0));
+        fill_multipliers(p, j, r.col_m, scale_at(&j->x_scale, 0));
         g.out.col_m = r.col_m;
+    } else if (j->y_dtype != RQ_DTYPE_S32) {
+        scale_reals(p, j, &r, &g.out);
     }
     rq_qgemm_run(&g, t);
 }

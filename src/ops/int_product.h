@@ -28,6 +28,7 @@ typedef struct rq_product_job {
     const float *bias; /* [columns], with y f32; or NULL */
     void *y;           /* [rows][columns] */
     rq_dtype y_dtype;  /* S32: the sums; F32: f32(sum) * f32(sx sw) + bias; U8, S8: requantized */
+    bool in_turn;      /* F32: f32(f32(sum) sx) * sw + bias instead */
 } rq_product_job;
 
 /* x and w of these types (u8 or s8), w [n_w][depth][columns] (data NULL: variable). RQ_NO_MEMORY. */

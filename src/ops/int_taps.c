@@ -243,6 +243,12 @@ void rq_int_taps_fold(rq_int_taps *t, const rq_op_args *a)
         }
 }
 
+void rq_int_taps_scaled(rq_int_taps *t, const float *bias)
+{
+    t->scaled = true;
+    t->behind = bias;
+}
+
 rq_status rq_int_taps_init(rq_int_taps *t, const rq_op_args *a, const char *name, bool fill)
 {
     const rq_qgemm_isa *g = &a->k->qgemm;
@@ -371,7 +377,9 @@ static rq_qgemm_out finishing(const rq_int_taps *t, const rq_op_args *a, int64_t
     o.col_m = t->m + first;
     if (t->any_zero)
         o.col_zero = t->zero + first;
-    if (a->k->spec && o.kind != RQ_QGEMM_S32) {
+    if (t->scaled) {
+        o.col_bias = t->behind ? t->behind + first : NULL;
+    } else if (a->k->spec && o.kind != RQ_QGEMM_S32) {
         o.col_unit = t->unit + first;
         o.col_bias = t->bias + first;
         o.y_scale = a->out_q[0] ? (double)a->out_q[0]->scale[0] : 1;

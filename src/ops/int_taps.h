@@ -40,6 +40,8 @@ typedef struct rq_int_taps {
     int32_t *add;       /* the bracket */
     int32_t *zero;      /* zw */
     float *m, *bias;    /* bias: in floats, for the definition */
+    bool scaled;        /* reals are sums times m, to which `behind` [channels] (or NULL) is added */
+    const float *behind;
 } rq_int_taps;
 
 /* Makes room, packs weights that are there and folds. `at` and `tap` are the struct's from now on, also when it fails. name: what tells these taps
@@ -50,6 +52,8 @@ void rq_int_taps_release(rq_int_taps *t);
 void rq_int_taps_pack(rq_int_taps *t, const rq_op_args *a);
 /* Parameters or the bias came, or changed. */
 void rq_int_taps_fold(rq_int_taps *t, const rq_op_args *a);
+/* See rq_int_conv_scaled. Of taps with one member. */
+void rq_int_taps_scaled(rq_int_taps *t, const float *bias);
 /* Bytes that run needs for a batch. */
 size_t rq_int_taps_scratch(const rq_int_taps *t, int64_t batch);
 /* x [batch][in][group * per_in] u8 to y [batch][out][ld], elements as output 0 has them; product p begins at column p * columns. posts: with those of a. */

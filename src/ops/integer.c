@@ -1,6 +1,7 @@
 /* ops/integer.c — products that are integer in the file itself: MatMulInteger (s32 sums, docs/onnx-facts.md 2.6),
  * QLinearMatMul (2.8) as far as it could not be raised into an annotated MatMul, because a scale is computed or stands
- * per row, and MatMulIntegerToFloat and DynamicQuantizeMatMul of com.microsoft (2.9).
+ * per row, and MatMulIntegerToFloat and DynamicQuantizeMatMul of com.microsoft (2.9). MatMulIntegerScaled of the domain "requant" is what plans make of
+ * MatMulInteger and what follows it (run/plan_dynamic.c): f32(f32(f32(sum) sA) sB) + bias, where MatMulIntegerToFloat multiplies both scales first.
  *
  * Constant weights are packed once; the rest is int_product's. */
 #include "ops/integer.h"
@@ -11,6 +12,7 @@
 #include "ops/half.h"
 #include "ops/int_ops.h"
 #include "ops/int_product.h"
+#include "ops/rows.h"
 #include "ops/samples.h"
 
 static const rq_integer_roles *roles_of(const rq_node *n)
@@ -25,6 +27,11 @@ static const rq_integer_roles *roles_of(const rq_node *n)
 static bool is_dynamic(const rq_node *n)
 {
     return n->op[0] == 'D';
+}
+
+static bool is_scaled(const rq_node *n)
+{
+    return n->row == &rq_op_matmul_integer_scaled;
 }
 
 /* ---- shared with integer_conv.c ---- */
@@ -122,7 +129,9 @@ static rq_status matmul_infer(const rq_infer *a)
         a->out_dtype[0] = RQ_DTYPE_F32;
     } else {
         RQ_TRY(rq_integer_check_types(a, r));
-        if (r->y_zero < 0 && r->w_scale >= 0)
+        if (is_scaled(a->node))
+            a->out_dtype[0] = RQ_DTYPE_F32;
+        else if (r->y_zero < 0 && r->w_scale >= 0)
             a->out_dtype[0] = a->in[r->w_scale]->dtype;
     }
     if (a->out_dtype[0] == RQ_DTYPE_F32 || a->out_dtype[0] == RQ_DTYPE_F16) {
@@ -295,7 +304,8 @@ static rq_status matmul_run(const rq_op_args *a)
                              .y_scale = entries_of(rq_integer_input(a, r->y_scale), 1, 0),
                              .y_zero = entries_of(rq_integer_input(a, r->y_zero), 1, 0),
                              .bias = bias ? bias->f32 : NULL,
-                             .y_dtype = y->dtype };
+                             .y_dtype = y->dtype,
+                             .in_turn = is_scaled(a->node) };
         j.y = y->u8 + i * p->rows * p->columns * (rq_dtype_bits(y->dtype) / 8);
         rq_product_run(p, &j, (char *)a->scratch + codes_bytes(a), a->threads);
     }
@@ -336,4 +346,7 @@ const rq_op rq_op_ms_matmul_integer_to_float = {
 };
 const rq_op rq_op_ms_dynamic_quantize_matmul = {
     .name = "DynamicQuantizeMatMul", MICROSOFT, .min_in = 3, .max_in = 5, PRODUCT
+};
+const rq_op rq_op_matmul_integer_scaled = {
+    .name = "MatMulIntegerScaled", .domain = "requant", .since = 1, .known = 1, .min_in = 2, .max_in = 7, PRODUCT
 };

@@ -1,18 +1,40 @@
 /* ops/integer_conv.c — ConvInteger (s32 sums, docs/onnx-facts.md 2.6), and QLinearConv (2.7) as far as it could not be
- * raised into an annotated Conv, because a scale is computed.
+ * raised into an annotated Conv, because a scale is computed. ConvIntegerScaled of the domain "requant" is what plans make of ConvInteger and what
+ * follows it (run/plan_dynamic.c): f32(f32(sum) scale) + bias in reals, each of both one number or one per output channel.
  *
- * Both are Conv on codes (int_conv.c) whose parameters are ordinary inputs. What is constant is packed and folded when
+ * All are Conv on codes (int_conv.c) whose parameters are ordinary inputs. What is constant is packed and folded when
  * the plan is; the rest before each run, in place. */
 #include "ops/int_ops.h"
 #include "ops/integer.h"
+#include "ops/rows.h"
 #include "ops/samples.h"
 #include "ops/window.h"
+
+enum { SCALED_BIAS = 5 }; /* of ConvIntegerScaled: no part of the sums */
+
+static bool is_scaled(const rq_node *n)
+{
+    return n->row == &rq_op_conv_integer_scaled;
+}
 
 static const rq_integer_roles *roles_of(const rq_node *n)
 {
     static const rq_integer_roles integer = { 0, -1, 2, 1, -1, 3, -1, -1, -1 };
+    static const rq_integer_roles scaled = { 0, -1, 3, 1, 2, 4, -1, -1, -1 };
     static const rq_integer_roles qlinear = { 0, 1, 2, 3, 4, 5, 6, 7, 8 };
-    return n->op[0] == 'Q' ? &qlinear : &integer;
+    return n->op[0] == 'Q' ? &qlinear : is_scaled(n) ? &scaled : &integer;
+}
+
+/* The scale and the bias are f32. */
+static rq_status check_reals(const rq_infer *a)
+{
+    for (int i = 2; i <= SCALED_BIAS; i += SCALED_BIAS - 2) {
+        const rq_tensor *t = rq_op_input(a->in, a->n_in, i);
+        if (t && t->dtype != RQ_DTYPE_NONE && t->dtype != RQ_DTYPE_F32)
+            return rq_infer_fail(a, RQ_BAD_DTYPE, "input %d is %s, expected f32", i, rq_dtype_name(t->dtype));
+    }
+    a->out_dtype[0] = RQ_DTYPE_F32;
+    return RQ_OK;
 }
 
 static rq_status conv_infer(const rq_infer *a)
@@ -22,6 +44,8 @@ static rq_status conv_infer(const rq_infer *a)
     rq_window win;
     int64_t group;
     RQ_TRY(rq_integer_check_types(a, r));
+    if (is_scaled(a->node))
+        RQ_TRY(check_reals(a));
     RQ_TRY(rq_window_group(a->node, &group, a->err));
     if (x->rank < 0 || w->rank < 0)
         return RQ_OK;
@@ -116,6 +140,10 @@ static rq_status check_params(const rq_op_args *a, int64_t *n)
     if (bias && (bias->dtype != RQ_DTYPE_S32 || rq_tensor_count(bias) != outputs))
         return rq_op_fail(a, RQ_BAD_SHAPE, "the bias is %s of %lld, expected s32 of %lld", rq_dtype_name(bias->dtype),
                           (long long)rq_tensor_count(bias), (long long)outputs);
+    const rq_tensor *behind = is_scaled(a->node) ? rq_integer_input(a, SCALED_BIAS) : NULL;
+    if (behind && rq_tensor_count(behind) != outputs)
+        return rq_op_fail(a, RQ_BAD_SHAPE, "the bias has %lld entries, expected %lld",
+                          (long long)rq_tensor_count(behind), (long long)outputs);
     return RQ_OK;
 }
 
@@ -176,15 +204,22 @@ static rq_status conv_forward(const rq_op_args *a)
             rq_int_conv_pack(&c.a);
         rq_int_conv_fold(&c.a);
     }
+    if (is_scaled(a->node)) {
+        const rq_tensor *bias = rq_integer_input(a, SCALED_BIAS);
+        rq_int_conv_scaled(&c.a, bias ? bias->f32 : NULL);
+    }
     return rq_int_conv_forward(&c.a);
 }
 
 /* ---- rows ---- */
 
-#define CONV                                                                                                           \
-    .domain = "", .since = 10, .known = 25, .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT, .infer = conv_infer,  \
-    .samples = rq_samples_first, .prepare = conv_prepare, .forward = conv_forward, .release = conv_release,            \
-    .scratch = conv_scratch
+#define CONV(d, first, newest)                                                                                         \
+    .domain = (d), .since = (first), .known = (newest), .min_out = 1, .max_out = 1, .place = RQ_PLACE_FLOAT,           \
+    .infer = conv_infer, .samples = rq_samples_first, .prepare = conv_prepare, .forward = conv_forward,                \
+    .release = conv_release, .scratch = conv_scratch
 
-const rq_op rq_op_conv_integer = { .name = "ConvInteger", .min_in = 2, .max_in = 4, CONV };
-const rq_op rq_op_qlinear_conv = { .name = "QLinearConv", .min_in = 8, .max_in = 9, CONV };
+const rq_op rq_op_conv_integer = { .name = "ConvInteger", .min_in = 2, .max_in = 4, CONV("", 10, 25) };
+const rq_op rq_op_qlinear_conv = { .name = "QLinearConv", .min_in = 8, .max_in = 9, CONV("", 10, 25) };
+const rq_op rq_op_conv_integer_scaled = {
+    .name = "ConvIntegerScaled", .min_in = 3, .max_in = 6, CONV("requant", 1, 1)
+};

@@ -37,25 +37,29 @@ static int32_t wrap(int64_t v)
 
 static void check_reals(const rq_kernels *k, rq_rng *rng, size_t n, unsigned given)
 {
-    int32_t *c = sums(rng, ROWS * (n + 2)), *add = sums(rng, ROWS);
+    int32_t *c = sums(rng, ROWS * (n + 2)), *add = sums(rng, ROWS), *col_add = sums(rng, n);
     float *row = reals(rng, ROWS, 2), *m = reals(rng, n, 0.1f), *bias = reals(rng, n, 4), *y = malloc(ROWS * n * 4);
     const rq_sums_reals o = { .y = y,
                               .ldy = n,
                               .row_add = given & 1 ? add : NULL,
+                              .add = given & 32 ? col_add : NULL,
                               .row_m = given & 2 ? row : NULL,
                               .m = given & 4 ? m : NULL,
-                              .bias = given & 8 ? bias : NULL };
+                              .bias = given & 8 ? bias : NULL,
+                              .in_turn = (given & 16) != 0 };
     k->sums_reals(&o, c, n + 2, ROWS, n);
     for (size_t i = 0; i < ROWS; i++)
         for (size_t j = 0; j < n; j++) {
             const float f = given & 2 ? given & 4 ? row[i] * m[j] : row[i] : given & 4 ? m[j] : 1;
-            float v = (float)wrap((int64_t)c[i * (n + 2) + j] + (given & 1 ? add[i] : 0)) * f;
+            float v =
+                (float)wrap((int64_t)c[i * (n + 2) + j] + (given & 1 ? add[i] : 0) + (given & 32 ? col_add[j] : 0));
+            v = (given & 22) == 22 ? v * row[i] * m[j] : v * f;
             v = given & 8 ? v + bias[j] : v;
             if (memcmp(&v, &y[i * n + j], 4) != 0)
                 fail_msg("%s, n %zu, given %x, row %zu, column %zu: %g, expected %g", k->isa, n, given, i, j,
                          (double)y[i * n + j], (double)v);
         }
-    free(c), free(add), free(row), free(m), free(bias), free(y);
+    free(c), free(add), free(col_add), free(row), free(m), free(bias), free(y);
 }
 
 static void check_cell(const rq_kernels *k, rq_rng *rng, size_t n, bool coded)
@@ -137,7 +141,7 @@ static void each_level(void (*check)(const rq_kernels *k, rq_rng *rng))
 static void all_reals(const rq_kernels *k, rq_rng *rng)
 {
     for (size_t n = 1; n <= MOST; n++)
-        for (unsigned given = 0; given < 16; given++)
+        for (unsigned given = 0; given < 64; given++)
             check_reals(k, rng, n, given);
 }
 
