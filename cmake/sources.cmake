@@ -568,6 +568,7 @@ set(RQ_SOURCES
   src/coreml/linear.c
   src/coreml/metadata.c
   src/coreml/metadata_build.c
+  src/coreml/metadata_check.c
   src/coreml/palette.c
   src/coreml/palette_op.c
   src/coreml/palette_scalar.c

@@ -23,6 +23,23 @@ typedef struct rq_metadata {
     rq_metadata_grid scale, zero_point, lut, palette_scale;
 } rq_metadata;
 
+static inline bool rq_metadata_has(const rq_metadata *d, int type)
+{
+    for (int i = 0; i < d->n_types; i++)
+        if (d->type[i] == type)
+            return true;
+    return false;
+}
+
+/* Of an index into n entries. */
+static inline int rq_metadata_bits(int64_t n)
+{
+    int b = 0;
+    while (b < 62 && (int64_t)1 << b < n)
+        b++;
+    return b;
+}
+
 /* A constant of a program that becomes what the metadata say. */
 typedef struct rq_metadata_place {
     rq_coreml *m;

@@ -1,6 +1,5 @@
 /* coreml/metadata_build.c — from reals and the scales, tables and zeros they were made with back to the integers: code = rne(w / scale) + zero point,
  * index = the nearest entry. Then the operations, as coremltools' converter makes them (docs/coreml-facts.md 10). */
-#include <inttypes.h>
 #include <math.h>
 #include <string.h>
 
@@ -12,164 +11,6 @@
 static rq_status no_memory(const rq_metadata *d, rq_err *err)
 {
     return rq_fail(err, RQ_NO_MEMORY, "out of memory with the metadata of '%s'", d->param);
-}
-
-/* ---- checks ---- */
-
-static bool has(const rq_metadata *d, int type)
-{
-    for (int i = 0; i < d->n_types; i++)
-        if (d->type[i] == type)
-            return true;
-    return false;
-}
-
-static rq_status divides(const rq_metadata *d, const char *what, const rq_metadata_grid *g, const rq_metadata_grid *of,
-                         rq_err *err)
-{
-    for (int i = 0; i < of->rank; i++)
-        if (g->dim[i] < 1 || of->dim[i] % g->dim[i])
-            return rq_fail(err, RQ_BAD_DATA,
-                           "%s: axis %d of its %s has %" PRId64 " blocks, the axis of what it scales %" PRId64
-                           " elements",
-                           d->param, i, what, g->dim[i], of->dim[i]);
-    return RQ_OK;
-}
-
-static void widen(rq_metadata_grid *g, int rank)
-{
-    while (g->rank < rank)
-        g->dim[g->rank++] = 1;
-}
-
-/* Scale and zero point in blocks of `of`. */
-static rq_status check_scale(rq_metadata *d, const rq_metadata_grid *of, bool of_table, rq_err *err)
-{
-    if (!d->nbits)
-        return rq_fail(err, RQ_BAD_DATA, "%s: quantization_n_bits must be specified in quantization.", d->param);
-    if (!d->scale.v)
-        return rq_fail(err, RQ_BAD_DATA, "%s: quantization_scale must be specified in quantization.", d->param);
-    if (of->rank == 4 && d->scale.rank == 2 && !of_table) {
-        widen(&d->scale, 4);
-        if (d->zero_point.v && d->zero_point.rank == 2)
-            widen(&d->zero_point, 4);
-    }
-    if (d->scale.rank != of->rank)
-        return rq_fail(err, RQ_BAD_DATA, "In %s, the `weight` should have same rank as `scale`, but got %d vs %d",
-                       d->param, of->rank, d->scale.rank);
-    RQ_TRY(divides(d, "quantization_scale", &d->scale, of, err));
-    for (int i = of->rank - 2; of_table && i < of->rank; i++)
-        if (d->scale.dim[i] != 1)
-            return rq_fail(err, RQ_BAD_DATA, "%s: the quantization_scale of a lut is one number for each table",
-                           d->param);
-    if (of_table && d->palette_scale.v)
-        return rq_fail(err, RQ_BAD_DATA,
-                       "%s: Unsupported joint compression combination: a quantized lut with a palettization_scale",
-                       d->param);
-    if (!d->zero_point.v)
-        return RQ_OK;
-    for (int64_t i = 0; i < d->zero_point.n; i++)
-        if (!(d->zero_point.v[i] >= -128 && d->zero_point.v[i] <= 255))
-            return rq_fail(err, RQ_BAD_DATA, "%s: its zero_point has a number that no code of 8 bits is", d->param);
-    if (d->zero_point.rank != of->rank)
-        return rq_fail(err, RQ_BAD_DATA, "In %s, the `weight` should have same rank as `zero_point`, but got %d vs %d",
-                       d->param, of->rank, d->zero_point.rank);
-    for (int i = 0; i < of->rank; i++)
-        if (d->zero_point.dim[i] != d->scale.dim[i])
-            return rq_fail(err, RQ_BAD_DATA, "%s: its zero_point and its quantization_scale have other shapes",
-                           d->param);
-    return RQ_OK;
-}
-
-static int bits_for(int64_t n)
-{
-    int b = 0;
-    while (b < 62 && (int64_t)1 << b < n)
-        b++;
-    return b;
-}
-
-static rq_status check_table(rq_metadata *d, const rq_metadata_grid *w, rq_err *err)
-{
-    static const bool valid[9] = { [1] = true, [2] = true, [3] = true, [4] = true, [6] = true, [8] = true };
-    rq_metadata_grid *t = &d->lut;
-    if (!t->v)
-        return rq_fail(err, RQ_BAD_DATA, "%s: Missing lut in compression info. Please register a buffer for lut.",
-                       d->param);
-    if (t->rank == w->rank + 1)
-        widen(t, w->rank + 2);
-    if (t->rank != w->rank + 2)
-        return rq_fail(
-            err, RQ_BAD_DATA,
-            "In %s, The rank of lut is invalid. It should match weight's rank where lut.rank == weight.rank + 2). "
-            "Got lut.rank %d and weight.rank %d",
-            d->param, t->rank, w->rank);
-    const int nbits = bits_for(t->dim[w->rank]);
-    if (nbits > 8 || !valid[nbits])
-        return rq_fail(err, RQ_BAD_DATA, "%s: its lut has %" PRId64 " entries: tables have 2, 4, 8, 16, 64 or 256",
-                       d->param, t->dim[w->rank]);
-    rq_metadata_grid codes = *w;
-    const int64_t vector = t->dim[w->rank + 1];
-    if (d->has_vector_axis && (d->vector_axis < -w->rank || d->vector_axis >= w->rank))
-        return rq_fail(err, RQ_BAD_DATA, "%s: Invalid vector_axis (%d)", d->param, d->vector_axis);
-    d->vector_axis += d->vector_axis < 0 ? w->rank : 0;
-    if (vector < 1 || codes.dim[d->vector_axis] % vector)
-        return rq_fail(err, RQ_BAD_DATA,
-                       "%s: The data dim on %dth axis (%" PRId64 ") must be divisible by vector_size (%" PRId64 ")",
-                       d->param, d->vector_axis, codes.dim[d->vector_axis], vector);
-    codes.dim[d->vector_axis] /= vector;
-    RQ_TRY(divides(d, "lut", t, &codes, err));
-    if (!d->palette_scale.v)
-        return RQ_OK;
-    if (w->rank == 4 && d->palette_scale.rank == 2)
-        widen(&d->palette_scale, 4);
-    if (d->palette_scale.rank != w->rank)
-        return rq_fail(err, RQ_BAD_DATA, "In %s, the scale should have the same rank as weight, but got %d vs %d.",
-                       d->param, d->palette_scale.rank, w->rank);
-    return divides(d, "palettization_scale", &d->palette_scale, w, err);
-}
-
-static int finer_axes(const rq_metadata_grid *g, int rank)
-{
-    int n = 0;
-    for (int i = 0; i < rank; i++)
-        n += g->dim[i] > 1;
-    return n;
-}
-
-rq_status rq_metadata_check(rq_metadata *d, const rq_metadata_grid *weight, int32_t *spec, rq_err *err)
-{
-    const bool prune = has(d, RQ_METADATA_PRUNING), table = has(d, RQ_METADATA_PALETTIZATION);
-    const bool quantize = has(d, RQ_METADATA_QUANTIZATION);
-    for (int i = 1; i < d->n_types; i++)
-        if (d->type[i] <= d->type[i - 1])
-            return rq_fail(
-                err, RQ_BAD_DATA,
-                "%s: Unsupported joint compression combination. Please check the value of 'compression_type': "
-                "pruning (1), palettization (2) and quantization (3) are applied in this order, each once",
-                d->param);
-    *spec = d->n_types > 1 ? RQ_COREML_IOS18 : RQ_COREML_IOS16;
-    if (weight->rank < 1 || weight->rank > RQ_MAX_RANK - 2 || weight->n < 1)
-        return rq_fail(err, RQ_BAD_DATA, "%s: a weight of %d axes cannot be compressed", d->param, weight->rank);
-    if (table) {
-        RQ_TRY(check_table(d, weight, err));
-        const rq_metadata_grid *t = &d->lut;
-        if (prune && t->dim[weight->rank + 1] > 1)
-            return rq_fail(err, RQ_BAD_DATA, "%s: vectors of a sparse weight cannot be palettized", d->param);
-        if (finer_axes(t, weight->rank) || t->dim[weight->rank + 1] > 1 || d->palette_scale.v ||
-            bits_for(t->dim[weight->rank]) == 3)
-            *spec = RQ_COREML_IOS18;
-    }
-    if (quantize) {
-        RQ_TRY(check_scale(d, table ? &d->lut : weight, table, err));
-        const int finer = finer_axes(&d->scale, d->scale.rank);
-        bool whole = true; /* one number, or one for each channel of one axis */
-        for (int i = 0; i < d->scale.rank; i++)
-            whole &= d->scale.dim[i] == 1 || d->scale.dim[i] == (table ? &d->lut : weight)->dim[i];
-        if (d->nbits <= 4 || finer > 1 || !whole)
-            *spec = RQ_COREML_IOS18;
-    }
-    return RQ_OK;
 }
 
 /* ---- codes ---- */
@@ -494,7 +335,7 @@ static rq_status quantize(build *b, rq_err *err)
 static rq_status filled(rq_metadata_grid *out, const rq_metadata *d, int rank, rq_err *err)
 {
     const rq_metadata_grid *t = &d->lut;
-    const int64_t was = t->dim[rank], now = (int64_t)1 << bits_for(was), vector = t->dim[rank + 1];
+    const int64_t was = t->dim[rank], now = (int64_t)1 << rq_metadata_bits(was), vector = t->dim[rank + 1];
     *out = *t;
     out->dim[rank] = now;
     out->n = t->n / was * now;
@@ -540,7 +381,7 @@ static bool put_lookup(build *b, const rq_metadata_grid *t, const uint8_t *index
                        codes *c)
 {
     rq_coreml *m = b->p->m;
-    const int rank = b->dense.rank, nbits = bits_for(t->dim[rank]);
+    const int rank = b->dense.rank, nbits = rq_metadata_bits(t->dim[rank]);
     const bool vectors = t->dim[rank + 1] > 1, quantized = c->q != NULL, scaled = b->d->palette_scale.v != NULL;
     int64_t turned[RQ_MAX_RANK], kept = 0;
     int axis = vectors ? b->d->vector_axis : -1;
@@ -620,7 +461,7 @@ static rq_status palettize(build *b, rq_err *err)
     rq_status s = index ? RQ_OK : no_memory(b->d, err);
     if (!s) {
         nearest(index, b, &t, dim, n);
-        if (has(b->d, RQ_METADATA_QUANTIZATION)) {
+        if (rq_metadata_has(b->d, RQ_METADATA_QUANTIZATION)) {
             s = codes_of(&c, b->d, &t, err);
             if (!s)
                 narrow(&c, t.n);
@@ -641,10 +482,10 @@ rq_status rq_metadata_build(const rq_metadata *d, rq_metadata_place *p, const ch
     b.dense = (rq_coreml_dense) { .type = t->dtype, .rank = (int)t->rank, .dim = b.dim };
     for (int i = 0; i < b.dense.rank; i++)
         b.dim[i] = (int64_t)t->dim[i].size;
-    rq_status s = has(d, RQ_METADATA_PRUNING) ? make_mask(&b, err) : RQ_OK;
-    if (!s && has(d, RQ_METADATA_PALETTIZATION))
+    rq_status s = rq_metadata_has(d, RQ_METADATA_PRUNING) ? make_mask(&b, err) : RQ_OK;
+    if (!s && rq_metadata_has(d, RQ_METADATA_PALETTIZATION))
         s = palettize(&b, err);
-    else if (!s && has(d, RQ_METADATA_QUANTIZATION))
+    else if (!s && rq_metadata_has(d, RQ_METADATA_QUANTIZATION))
         s = quantize(&b, err);
     else if (!s && !put_spread(&b, NULL))
         s = no_memory(d, err);
