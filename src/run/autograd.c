@@ -41,6 +41,7 @@ void rq_autograd_destroy(rq_autograd *a)
     rq_mem_free(a->outside);
     rq_mem_free(a->frozen);
     rq_mem_free(a->feeds);
+    rq_mem_free(a->names);
     rq_mem_free(a->taps);
     rq_mem_free(a->external);
     rq_mem_free(a->order);
@@ -66,7 +67,8 @@ static rq_status build(rq_autograd *a, rq_err *err)
     a->outside = rq_mem_zalloc(n, sizeof *a->outside);
     a->frozen = rq_mem_zalloc((size_t)g->n_nodes + 1, sizeof *a->frozen);
     a->feeds = rq_mem_zalloc((size_t)g->n_inputs + 1, sizeof *a->feeds);
-    if (!a->trained_of || !a->moving || !a->wanted || !a->outside || !a->frozen || !a->feeds)
+    a->names = rq_mem_zalloc((size_t)g->n_inputs + 1, sizeof *a->names);
+    if (!a->trained_of || !a->moving || !a->wanted || !a->outside || !a->frozen || !a->feeds || !a->names)
         return rq_fail(err, RQ_NO_MEMORY, "out of memory making a graph ready for training");
     memset(a->trained_of, -1, n * sizeof *a->trained_of);
     RQ_TRY(rq_train_survey(a, err));
@@ -180,7 +182,7 @@ rq_status rq_autograd_forward(rq_autograd *a, const rq_feed *in, int n_in, rq_te
     a->pending = false;
     a->last = NULL;
     memset(out, 0, (size_t)a->g->n_outputs * sizeof *out);
-    RQ_TRY(rq_feeds_match(a->g, in, n_in, a->feeds, err));
+    RQ_TRY(rq_feeds_match(a->g, in, n_in, a->names, a->feeds, err));
     RQ_TRY(find_plan(a, &p, err));
     p->used = ++a->forwards;
     if (a->train)

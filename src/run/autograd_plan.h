@@ -11,6 +11,7 @@
 #include "graph/graph.h"
 #include "ops/op.h"
 #include "requant/autograd.h"
+#include "run/feeds.h"
 #include "run/program.h"
 
 typedef struct rq_slot {
@@ -123,6 +124,7 @@ struct rq_autograd {
     uint64_t random, forwards;
     uint64_t drawn; /* random of the last forward: what backward draws, too */
     rq_tensor *feeds;
+    rq_feed_name *names; /* of the feeds before */
     rq_tap *taps;
     int n_taps, cap_taps;
     rq_external *external;

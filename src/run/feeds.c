@@ -30,13 +30,34 @@ rq_status rq_feeds_check(const rq_value *v, const char *what, const rq_tensor *t
     return RQ_OK;
 }
 
-rq_status rq_feeds_match(const rq_graph *g, const rq_feed *in, int n_in, rq_tensor *feeds, rq_err *err)
+static uint64_t hash_of(const char *name)
+{
+    uint64_t h = 0xcbf29ce484222325u; /* FNV-1a */
+    for (; *name; name++)
+        h = (h ^ (uint8_t)*name) * 0x100000001b3u;
+    return h;
+}
+
+/* n_inputs: none. */
+static int input_of(const rq_graph *g, const char *name, rq_feed_name *seen)
+{
+    const uint64_t hash = hash_of(name);
+    if (seen && seen->name == name && seen->hash == hash)
+        return seen->input;
+    int i = 0;
+    while (i < g->n_inputs && strcmp(g->values[g->inputs[i]].name, name) != 0)
+        i++;
+    if (seen && i < g->n_inputs)
+        *seen = (rq_feed_name) { name, hash, i };
+    return i;
+}
+
+rq_status rq_feeds_match(const rq_graph *g, const rq_feed *in, int n_in, rq_feed_name *names, rq_tensor *feeds,
+                         rq_err *err)
 {
     memset(feeds, 0, (size_t)g->n_inputs * sizeof *feeds);
     for (int k = 0; k < n_in; k++) {
-        int i = 0;
-        while (i < g->n_inputs && strcmp(g->values[g->inputs[i]].name, in[k].name) != 0)
-            i++;
+        const int i = input_of(g, in[k].name, k < g->n_inputs ? &names[k] : NULL);
         if (i == g->n_inputs)
             return no_such_input(g, in[k].name, err);
         RQ_TRY(rq_feeds_check(&g->values[g->inputs[i]], "input", &in[k].tensor, err));

@@ -1,5 +1,6 @@
 /* run/plan_posts.c — what follows a product and needs nothing but its codes is done to the bytes it has just written (rq_op_args.post): a table, the sum
  * with a tensor that is there already, and what follows those. The step that did it is left out; the bits are the same. */
+#include <assert.h>
 #include <string.h>
 
 #include "ops/int_ops.h"
@@ -7,20 +8,16 @@
 
 enum { MOST = 4 }; /* of one product */
 
-/* Codes that posts work on: bytes, in whatever order. */
-static bool is_fit(const rq_planner *b, int32_t form)
+/* Codes of a byte that lie as those of x do, as an operator's do that reads x and makes them. */
+static bool goes_with(const rq_planner *b, int32_t x, int32_t form)
 {
     const rq_form *f = &b->p->forms[form];
-    const int kind = form % RQ_N_FORMS;
-    return f->exists && !f->known && rq_int_is_byte(f->t.dtype) &&
-           (kind == RQ_FORM_LAST || (kind == RQ_FORM_CODE && rq_graph_qparams(b->p->g, form / RQ_N_FORMS) != NULL));
+    return f->exists && rq_int_is_byte(f->t.dtype) && form % RQ_N_FORMS == x % RQ_N_FORMS;
 }
 
-/* Both lie alike. */
 static bool is_alike(const rq_planner *b, int32_t x, int32_t y)
 {
-    return is_fit(b, x) && is_fit(b, y) && x % RQ_N_FORMS == y % RQ_N_FORMS &&
-           rq_shape_equal(&b->p->forms[x].t.shape, &b->p->forms[y].t.shape);
+    return rq_shape_equal(&b->p->forms[x].t.shape, &b->p->forms[y].t.shape);
 }
 
 /* What step s, the only reader of x, does to it, as a post of the step at `to`; other: the form of a second operand, or -1. */
@@ -29,27 +26,28 @@ static bool as_post(const rq_planner *b, const rq_plan_uses *u, const rq_step *s
 {
     *other = -1;
     *post = (rq_post) { .kind = RQ_POST_TABLE };
-    if (s->args.n_out != 1 || s->out_form[0] < 0 || !is_alike(b, x, s->out_form[0]) || s->args.n_post)
-        return false;
-    if (s->mode == RQ_MODE_TABLE && s->in_form[0] == x) {
+    if (s->mode == RQ_MODE_TABLE) {
         post->table = rq_int_table_bytes(s->state);
+        assert(!post->table || (s->in_form[0] == x && goes_with(b, x, s->out_form[0])));
         return post->table != NULL;
     }
-    if (s->kind != RQ_STEP_OP || s->mode != RQ_MODE_INT || s->args.n_in != 2 ||
-        !rq_int_add_is_plain(&s->args, &post->add))
+    if (s->mode != RQ_MODE_INT || !rq_int_add_is_plain(&s->args, &post->add) || !is_alike(b, x, s->out_form[0]))
         return false;
     post->kind = RQ_POST_ADD;
     post->second = s->in_form[1] == x;
     *other = s->in_form[!post->second];
-    return *other >= 0 && *other != x && is_alike(b, x, *other) && u->maker[*other] < to &&
-           rq_form_has_place(&b->p->forms[rq_plan_owner(b, *other)]); /* for all runs */
+    assert(*other != x && goes_with(b, x, s->out_form[0])); /* x is read once */
+    const int32_t owner = rq_plan_owner(b, *other);         /* who makes a view of it makes it */
+    if (!rq_form_has_place(&b->p->forms[owner]) || u->maker[owner] >= to || !is_alike(b, x, *other))
+        return false;
+    assert(goes_with(b, x, *other));
+    return true;
 }
 
+/* Rows that can lie channels-last do posts there alone. */
 static bool takes_posts(const rq_step *s)
 {
-    return s->kind == RQ_STEP_OP && s->mode == RQ_MODE_INT && s->row->flags & RQ_OP_POSTS && s->args.n_out == 1 &&
-           s->out_form[0] >= 0 && s->args.out_q[0] &&
-           (!s->row->last || s->out_form[0] % RQ_N_FORMS == RQ_FORM_LAST || s->args.out[0]->shape.rank == 2);
+    return s->mode == RQ_MODE_INT && s->row->flags & RQ_OP_POSTS && s->args.out_q[0] && (!s->row->last || s->args.last);
 }
 
 /* Room for posts of s. */
@@ -70,7 +68,7 @@ static rq_status take(rq_planner *b, rq_plan_uses *u, int at)
         const int32_t x = p->out_form[0];
         rq_post post;
         int32_t other;
-        if (u->kept[x] || u->n_readers[x] != 1 || !is_fit(b, x))
+        if (u->kept[x] || u->n_readers[x] != 1)
             return RQ_OK;
         rq_step *s = &seg->steps[u->reader[x]];
         if (!as_post(b, u, s, x, at, &post, &other))
@@ -95,7 +93,7 @@ rq_status rq_plan_posts(rq_planner *b, rq_arena *work)
     rq_plan_uses u = { 0 };
     RQ_TRY(rq_plan_count_uses(b, work, &u));
     for (int i = 0; i < b->seg->n_steps; i++)
-        if (!b->seg->steps[i].gone && takes_posts(&b->seg->steps[i]))
+        if (takes_posts(&b->seg->steps[i]))
             RQ_TRY(take(b, &u, i));
     return RQ_OK;
 }
@@ -104,7 +102,7 @@ rq_status rq_plan_add_table(rq_planner *b, rq_step *s, const uint8_t table[256],
 {
     const int n = s->args.n_post;
     *done = false;
-    if ((s->kind == RQ_STEP_TABLE || s->mode == RQ_MODE_TABLE) && rq_int_table_bytes(s->state)) {
+    if (s->mode == RQ_MODE_TABLE && rq_int_table_bytes(s->state)) {
         uint8_t both[256];
         for (int i = 0; i < 256; i++)
             both[i] = table[rq_int_table_bytes(s->state)[i]];
@@ -115,7 +113,7 @@ rq_status rq_plan_add_table(rq_planner *b, rq_step *s, const uint8_t table[256],
         *done = true;
         return RQ_OK;
     }
-    if (!takes_posts(s) || !is_fit(b, s->out_form[0]) || n == MOST)
+    if (!takes_posts(s) || n == MOST)
         return RQ_OK;
     uint8_t *kept = rq_arena_alloc(&b->seg->arena, 256, 1);
     if (!kept)

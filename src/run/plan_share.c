@@ -41,20 +41,30 @@ static void find_ends(rq_planner *b)
 /* May the step write output 0 over its input i, which has its size and type? */
 static bool writes_over(const rq_step *s, int i)
 {
-    if (s->kind == RQ_STEP_TABLE || (s->kind == RQ_STEP_OP && s->mode == RQ_MODE_TABLE))
+    if (s->mode == RQ_MODE_TABLE)
         return i == 0;
-    if (s->kind != RQ_STEP_OP || !(s->row->flags & RQ_OP_IN_PLACE) || s->args.n_post)
+    if (s->kind != RQ_STEP_OP || !(s->row->flags & RQ_OP_IN_PLACE))
         return false;
     if (s->mode == RQ_MODE_INT)
         return i == 0 || (i == 1 && s->row->flags & RQ_OP_COMMUTES);
-    return s->mode == RQ_MODE_REAL && i == 0 && s->args.in[0]->dtype == RQ_DTYPE_F32;
+    return i == 0 && s->args.in[0]->dtype == RQ_DTYPE_F32;
 }
 
-/* Is input i of step `at` read for the last time, and by this input alone? */
+/* Where `form` begins, counted from the beginning of its owner. */
+static size_t begins_at(const rq_planner *b, int32_t form)
+{
+    size_t at = 0;
+    for (; b->p->forms[form].view_of >= 0; form = b->p->forms[form].view_of)
+        at += b->p->forms[form].at;
+    return at;
+}
+
+/* Is input i of step `at` read for the last time, by this input alone, and does it begin where the place does that the output would have? An output
+ * that lies a little before its input would be written by one thread where another still reads. */
 static bool dies(const rq_planner *b, const rq_step *s, int at, int i)
 {
     const int32_t x = rq_plan_owner(b, s->in_form[i]);
-    if (x < 0 || !rq_form_has_place(&b->p->forms[x]) || b->p->forms[x].last != at)
+    if (!rq_form_has_place(&b->p->forms[x]) || b->p->forms[x].last != at || begins_at(b, s->in_form[i]) > 0)
         return false;
     for (int k = 0; k < s->args.n_in; k++)
         if (k != i && rq_plan_owner(b, s->in_form[k]) == x)
@@ -62,25 +72,29 @@ static bool dies(const rq_planner *b, const rq_step *s, int at, int i)
     return true;
 }
 
-static bool is_alike(const rq_form *x, const rq_form *y)
+/* May output 0 of step `at` take the place of its input i? Not if it has one already, in a Concat. */
+static bool may_take(const rq_planner *b, int at, int i)
 {
-    return x->t.dtype == y->t.dtype && x->t.bytes == y->t.bytes && rq_shape_equal(&x->t.shape, &y->t.shape);
+    const rq_step *s = &b->seg->steps[at];
+    if (s->gone || s->in_form[i] < 0 || !writes_over(s, i) || !dies(b, s, at, i))
+        return false;
+    const rq_form *y = &b->p->forms[s->out_form[0]];
+    const rq_tensor *x = &b->p->forms[s->in_form[i]].t;
+    return rq_form_has_place(y) && x->dtype == y->t.dtype && rq_shape_equal(&x->shape, &y->t.shape);
 }
 
 static void share(rq_planner *b, int at)
 {
     const rq_step *s = &b->seg->steps[at];
-    if (s->gone || s->args.n_out != 1 || s->out_form[0] < 0 || !rq_form_has_place(&b->p->forms[s->out_form[0]]))
-        return;
-    rq_form *y = &b->p->forms[s->out_form[0]];
-    for (int i = 0; i < s->args.n_in && y->takes < 0; i++) {
-        if (s->in_form[i] < 0 || !writes_over(s, i) || !dies(b, s, at, i) || !is_alike(&b->p->forms[s->in_form[i]], y))
-            continue;
-        const int32_t x = rq_plan_owner(b, s->in_form[i]), first = b->p->forms[x].takes;
-        y->takes = first >= 0 ? first : x;
-        if (b->p->forms[y->takes].last < y->last)
-            b->p->forms[y->takes].last = y->last;
-    }
+    for (int i = 0; i < s->args.n_in; i++)
+        if (may_take(b, at, i)) {
+            rq_form *y = &b->p->forms[s->out_form[0]];
+            const int32_t x = rq_plan_owner(b, s->in_form[i]), first = b->p->forms[x].takes;
+            y->takes = first >= 0 ? first : x;
+            if (b->p->forms[y->takes].last < y->last)
+                b->p->forms[y->takes].last = y->last;
+            return;
+        }
 }
 
 void rq_plan_share(rq_planner *b)

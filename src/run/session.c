@@ -25,6 +25,7 @@ void rq_session_destroy(rq_session *s)
     rq_threads_destroy(s->threads);
     model_release(s->model);
     rq_mem_free(s->feeds);
+    rq_mem_free(s->names);
     rq_mem_free(s->bound);
     rq_mem_free(s->layers);
     rq_mem_free(s);
@@ -66,8 +67,9 @@ static rq_status build(rq_session *s, rq_session_model *m, rq_err *err)
     if (rq_threads_create(&s->threads, s->cfg.threads))
         return rq_fail(err, RQ_NO_MEMORY, "out of memory starting threads");
     s->feeds = rq_mem_zalloc((size_t)s->g->n_inputs + 1, sizeof *s->feeds);
+    s->names = rq_mem_zalloc((size_t)s->g->n_inputs + 1, sizeof *s->names);
     s->bound = rq_mem_zalloc((size_t)s->g->n_inputs + (size_t)s->g->n_outputs + 1, sizeof *s->bound);
-    if (!s->feeds || !s->bound || rq_batch_init(&s->batch, s->g))
+    if (!s->feeds || !s->names || !s->bound || rq_batch_init(&s->batch, s->g))
         return rq_fail(err, RQ_NO_MEMORY, "out of memory making a session");
     return rq_program_create(&s->program, s->g, &s->cfg, &s->k, s->threads, NULL, err);
 }
@@ -149,7 +151,7 @@ rq_status rq_session_share(rq_session **out, const rq_session *s, const rq_sessi
 rq_status rq_session_run(rq_session *s, const rq_feed *in, int n_in, rq_tensor *out, rq_err *err)
 {
     memset(out, 0, (size_t)s->g->n_outputs * sizeof *out);
-    RQ_TRY(rq_feeds_match(s->g, in, n_in, s->feeds, err));
+    RQ_TRY(rq_feeds_match(s->g, in, n_in, s->names, s->feeds, err));
     s->guessed = false;
     return rq_batch_run(&s->batch, s->program, s->feeds, out, err);
 }

@@ -5,6 +5,7 @@
 #include <stdatomic.h>
 
 #include "run/batch.h"
+#include "run/feeds.h"
 
 /* What sessions of one model share. Nobody writes to it. */
 typedef struct rq_session_model {
@@ -20,9 +21,10 @@ struct rq_session {
     rq_threads *threads;
     rq_program *program;
     rq_batch batch;
-    bool guessed;     /* the plan is for one sample, which nobody asked for yet */
-    rq_tensor *feeds; /* [n_inputs] of this run */
-    rq_tensor *bound; /* [n_inputs + n_outputs] views of the caller's; dtype NONE: nothing is bound */
+    bool guessed;        /* the plan is for one sample, which nobody asked for yet */
+    rq_tensor *feeds;    /* [n_inputs] of this run */
+    rq_feed_name *names; /* [n_inputs] of the runs before */
+    rq_tensor *bound;    /* [n_inputs + n_outputs] views of the caller's; dtype NONE: nothing is bound */
     rq_layer_info *layers;
     int n_layers, cap_layers;
 };

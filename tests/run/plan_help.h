@@ -12,6 +12,7 @@
 
 #include "base/cpu.h"
 #include "base/rng.h"
+#include "base/threads.h"
 #include "ops/build.h"
 #include "run/program.h"
 
@@ -101,7 +102,8 @@ static inline rq_status see_reals(void *arg, const char *value, const rq_tensor 
     return see_codes(arg, value, t, NULL, err);
 }
 
-static bool plan_spec; /* rounding by the definition */
+static bool plan_spec;           /* rounding by the definition */
+static rq_threads *plan_threads; /* NULL: the caller's alone */
 
 /* tap: a value seen as codes and as reals, or RQ_NONE. Twice, so that the second run has the plan of the first; that one runs on zeros, so that what is
  * read before it is made is not what it will be. cpu: with its kernels. */
@@ -117,7 +119,7 @@ static inline void run_plan_on(unsigned cpu, rq_graph *g, unsigned plain, rq_id 
     k.spec = plan_spec;
     rq_op product;
     bind_product(g, &product);
-    if (rq_program_create(&p, g, &cfg, &k, NULL, NULL, &err))
+    if (rq_program_create(&p, g, &cfg, &k, plan_threads, NULL, &err))
         fail_msg("%s", err.text);
     p->plain = plain;
     if (tap != RQ_NONE) {

@@ -152,9 +152,22 @@ static void build_later_other_swapped(net *n)
     build_output(n->g, add(n, other(n), a));
 }
 
+/* Through a view, which no step makes. */
+static void build_later_view(net *n)
+{
+    char name[16];
+    const rq_id a = product(n, n->x), o = other(n);
+    const rq_id same = build_const(n->g, name_of(n, name), RQ_DTYPE_S64, 1, (int64_t[]) { 4 },
+                                   (double[]) { (double)dims[0], (double)dims[1], (double)dims[2], (double)dims[3] });
+    const rq_id v = build_node(n->g, "Reshape", name_of(n, name), RQ_DTYPE_F32, 2, (rq_id[]) { o, same });
+    n->g->values[v].quant = n->g->values[o].quant;
+    build_output(n->g, add(n, a, v));
+}
+
 static void an_operand_that_is_made_later_is_waited_for(void **state)
 {
     (void)state;
+    run_both(&(expected) { build_later_view, .posts = 0 });
     run_both(&(expected) { build_later_other, .posts = 0 });
     run_both(&(expected) { build_later_other_swapped, .posts = 0 });
 }
