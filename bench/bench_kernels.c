@@ -1,6 +1,6 @@
 /* bench/bench_kernels.c — how fast the integer kernels are, per instruction set, one thread: JSON lines on stdout.
  *
- *   bench_kernels           the shapes of a ResNet-50 as products of rows of channels-last pixels
+ *   bench_kernels           the shapes of a ResNet-50 as products of rows of channels-last pixels; windows of 3 x 3 also by fewer multiplications
  *   bench_kernels --bars    what is promised about kernels: a line per bar
  *
  * Shares are of the most this machine was measured to do in registers (kernels/peak.h), taken just before and after: a busy machine slows both. */
@@ -116,15 +116,52 @@ static double conv_seconds(const rq_kernels *k, int64_t channels, int64_t size, 
     return s;
 }
 
+static void run_winograd(void *arg)
+{
+    rq_winograd_run(arg, NULL);
+}
+
+/* The same by fewer multiplications, windows of 3 x 3. */
+static double winograd_seconds(const rq_kernels *k, int64_t channels, int64_t size, int64_t outputs)
+{
+    const rq_winograd_weights from = { .at = room((size_t)(outputs * channels * 9), 3),
+                                       .col_stride = 9 * channels,
+                                       .in_stride = 9,
+                                       .channels = channels,
+                                       .columns = outputs };
+    uint8_t *x = room((size_t)(size * size * channels), 1), *y = room((size_t)(size * size * outputs), 0);
+    uint8_t *zeros = room((size_t)channels, 1);
+    float *m = room((size_t)outputs * sizeof *m, 0);
+    void *w = room(rq_winograd_w_bytes(k->winograd, channels, outputs), 0);
+    int32_t *sum = room((size_t)outputs * sizeof *sum, 0);
+    for (int64_t i = 0; i < outputs; i++)
+        m[i] = 1e-3f;
+    rq_winograd_pack(NULL, k->winograd, w, &from, sum);
+    rq_winograd g = { .k = k, .batch = 1, .channels = channels, .columns = outputs };
+    for (int d = 0; d < 2; d++) {
+        g.in[d] = g.out[d] = size;
+        g.pad[d] = 1;
+    }
+    g.x = x, g.zeros = zeros, g.w = w, g.add = sum, g.m = m, g.hi = 255, g.y = y, g.ld = outputs;
+    g.room = room(rq_winograd_room(&g), 0);
+    const double s = seconds_of(run_winograd, &g);
+    free((void *)(uintptr_t)from.at), free(x), free(y), free(zeros), free(m), free(w), free(sum), free(g.room);
+    return s;
+}
+
 static void print_conv(const rq_kernels *k, double peak, int64_t channels, int64_t size, int64_t outputs,
                        int64_t window, int64_t stride)
 {
     double macs;
     const double s = conv_seconds(k, channels, size, outputs, window, stride, &macs);
     printf("{\"kernel\": \"conv\", \"isa\": \"%s\", \"channels\": %d, \"size\": %d, \"outputs\": %d, \"window\": %d, "
-           "\"stride\": %d, \"ms\": %.4f, \"gops\": %.1f, \"share_of_peak\": %.2f}\n",
+           "\"stride\": %d, \"ms\": %.4f, \"gops\": %.1f, \"share_of_peak\": %.2f",
            k->isa, (int)channels, (int)size, (int)outputs, (int)window, (int)stride, s * 1e3, 2e-9 * macs / s,
            macs / s / peak);
+    if (k->winograd && window == 3 && stride == 1)
+        printf(", \"winograd_ms\": %.4f, \"taken\": %s", 1e3 * winograd_seconds(k, channels, size, outputs),
+               rq_winograd_pays(k->winograd, channels, outputs, size, size) ? "true" : "false");
+    puts("}");
 }
 
 /* GEMM of 1024 rows, columns and depth: a pointwise convolution of 32 x 32 pixels. Multiply-adds per second. */
@@ -369,6 +406,9 @@ static void shapes(void)
         print_conv(&k, peak, 256, 14, 256, 3, 1);
         print_conv(&k, peak, 1024, 14, 256, 1, 1);
         print_conv(&k, peak, 512, 7, 512, 3, 1);
+        print_conv(&k, peak, 16, 112, 16, 3, 1);
+        print_conv(&k, peak, 32, 28, 32, 3, 1);
+        print_conv(&k, peak, 64, 7, 64, 3, 1);
         print_conv(&k, peak, 512, 7, 2048, 1, 1);
     }
 }

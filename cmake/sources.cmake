@@ -137,6 +137,10 @@ set(RQ_SOURCES
   src/kernels/sums_avx512.c
   src/kernels/sums_neon.c
   src/kernels/sums_scalar.c
+  src/kernels/winograd.c
+  src/kernels/winograd_avx2.c
+  src/kernels/winograd_avx512.c
+  src/kernels/winograd_vnni.c
   src/tensor/convert.c
   src/tensor/dtype.c
   src/tensor/pack.c
@@ -275,6 +279,7 @@ set(RQ_SOURCES
   src/ops/int_weight_only.c
   src/ops/int_weights.c
   src/ops/int_wide.c
+  src/ops/int_winograd.c
   src/ops/int_zip.c
   src/ops/integer.c
   src/ops/integer_conv.c

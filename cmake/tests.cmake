@@ -52,6 +52,7 @@ rq_test(tests/kernels/test_fakequant.c)
 rq_test(tests/kernels/test_gemm_packed.c)
 rq_test(tests/kernels/test_products_f32.c)
 rq_test(tests/kernels/test_qgemm.c)
+rq_test(tests/kernels/test_winograd.c)
 # AVX-VNNI on machines that have AVX-512 VNNI instead
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   foreach(family dwlast qgemm)

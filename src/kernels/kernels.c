@@ -95,6 +95,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->equal_s32 = rq_equal_s32_avx2;
     k->transpose8 = rq_transpose8_avx2;
     k->qgemm = rq_qgemm_avx2;
+    k->winograd = &rq_winograd_avx2;
     k->row_sums = rq_row_sums_avx2;
     k->gemm_f32 = rq_gemm_f32_avx2;
     k->peak_int = rq_peak_int_avx2;
@@ -130,6 +131,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     if (cpu & RQ_CPU_AVXVNNI) {
         k->isa = "avxvnni";
         k->qgemm = rq_qgemm_avxvnni;
+        k->winograd = NULL;
         k->dwlast_s8 = &rq_dwlast_avxvnni;
         k->peak_int = rq_peak_int_avxvnni;
     }
@@ -154,6 +156,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->requantize_tile = rq_requantize_tile_avx512;
     k->isa = "avx512";
     k->qgemm = rq_qgemm_avx512;
+    k->winograd = &rq_winograd_avx512;
     k->gemm_f32 = rq_gemm_f32_avx512;
     k->peak_int = rq_peak_int_avx512;
     k->peak_f32 = rq_peak_f32_avx512;
@@ -189,6 +192,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         return;
     k->isa = "vnni";
     k->qgemm = rq_qgemm_vnni;
+    k->winograd = &rq_winograd_vnni;
     k->dwlast_s8 = &rq_dwlast_vnni;
     k->peak_int = rq_peak_int_vnni;
     if (cpu & RQ_CPU_VBMI) {
@@ -198,6 +202,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     if (cpu & RQ_CPU_AMX) {
         k->isa = "amx";
         k->qgemm = rq_qgemm_amx;
+        k->winograd = NULL;
         k->peak_int = rq_peak_int_amx;
     }
 #elif RQ_ARM64

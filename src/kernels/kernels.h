@@ -25,6 +25,7 @@
 #include "kernels/reduce.h"
 #include "kernels/fakequant_learned.h"
 #include "kernels/sums.h"
+#include "kernels/winograd.h"
 
 /* Equal bins of a histogram. |(x - from) * mul / div| stays below 2^31 within lo..hi. */
 typedef struct rq_bins {
@@ -129,6 +130,8 @@ typedef struct rq_kernels {
     bool spec;    /* codes are rounded where the definition rounds, not where ONNX Runtime's kernels do */
     bool library; /* take oneDNN for them, whose order depends on the CPU; false from rq_kernels_init */
 
+    /* ---- winograd_*.c: 3 x 3 windows by fewer multiplications (kernels/winograd.h); NULL: there is nothing faster than the products ---- */
+    const rq_winograd_isa *winograd;
     /* ---- dwlast_*.c: depthwise sums over channels-last codes (kernels/dwlast.h), with weights of s8, or of s16 up to 255 ---- */
     const rq_dwlast_isa *dwlast_s8, *dwlast_s16;
 

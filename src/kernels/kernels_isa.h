@@ -142,6 +142,9 @@ extern const rq_gemm_f32_isa rq_gemm_f32_scalar, rq_gemm_f32_avx2, rq_gemm_f32_a
 extern const rq_dwlast_isa rq_dwlast_scalar, rq_dwlast_avx2, rq_dwlast_avxvnni, rq_dwlast_avx512, rq_dwlast_vnni,
     rq_dwlast_neon, rq_dwlast_i8mm;
 
+/* ---- winograd_*.c ---- */
+extern const rq_winograd_isa rq_winograd_avx2, rq_winograd_avx512, rq_winograd_vnni;
+
 /* ---- pool8_*.c ---- */
 extern const rq_pool8_isa rq_pool8_scalar, rq_pool8_avx2, rq_pool8_avx512, rq_pool8_neon;
 

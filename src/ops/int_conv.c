@@ -1,12 +1,14 @@
 /* ops/int_conv.c — Conv on codes: a product of rows of pixels with packed weights (ops/int_taps.h), requantized per channel (docs/onnx-facts.md 6.2).
  *
- * With one input channel per group it is no product of matrices (ops/int_depthwise.h). With few input channels a tap sees few bytes. So the taps of a kernel's row are taken together where they lie together: always where the window
+ * With one input channel per group it is no product of matrices (ops/int_depthwise.h), and windows of 3 x 3 often need fewer multiplications
+ * (ops/int_winograd.h). With few input channels a tap sees few bytes. So the taps of a kernel's row are taken together where they lie together: always where the window
  * never leaves the image along the last axis, else from a copy of the image with borders on that axis. */
 #include "base/mem.h"
 #include "ops/int_depthwise.h"
 #include "ops/int_last.h"
 #include "ops/int_ops.h"
 #include "ops/int_taps.h"
+#include "ops/int_winograd.h"
 #include "ops/window.h"
 
 #include <string.h>
@@ -17,7 +19,8 @@ enum {
 };
 
 typedef struct conv_state {
-    rq_int_depthwise *depthwise; /* NULL: the rest */
+    rq_int_depthwise *depthwise; /* one of the two, or NULL: the rest */
+    rq_int_winograd *winograd;
     rq_window w;
     rq_int_taps taps;
     int64_t width; /* pixels of a row of the copy; 0: no copy */
@@ -34,6 +37,7 @@ void rq_int_conv_release(void *state)
     if (!s)
         return;
     rq_int_depthwise_destroy(s->depthwise);
+    rq_int_winograd_destroy(s->winograd);
     rq_int_taps_release(&s->taps);
     rq_mem_free(s);
 }
@@ -117,12 +121,14 @@ static rq_status prepare_depthwise(const rq_op_args *a, conv_state *s)
     return RQ_OK;
 }
 
-static rq_status prepare_taps(const rq_op_args *a, conv_state *s)
+static rq_status prepare_products(const rq_op_args *a, conv_state *s)
 {
     const rq_shape *x = &a->in[0]->shape, *w = &a->in[1]->shape;
     rq_int_taps *t = &s->taps;
     RQ_TRY(rq_window_conv(&s->w, a->node, x, w, a->err));
     RQ_TRY(rq_window_group(a->node, &t->group, a->err));
+    if (rq_int_winograd_is(a, &s->w))
+        return rq_int_winograd_create(&s->winograd, a, &s->w);
     memcpy(t->in, s->w.in, sizeof t->in);
     memcpy(t->out, s->w.out, sizeof t->out);
     memcpy(t->stride, s->w.stride, sizeof t->stride);
@@ -144,7 +150,7 @@ rq_status rq_int_conv_prepare(const rq_op_args *a, void **state)
     conv_state *s = rq_mem_zalloc(1, sizeof *s);
     if (!s)
         return RQ_NO_MEMORY;
-    const rq_status st = rq_int_depthwise_is(a) ? prepare_depthwise(a, s) : prepare_taps(a, s);
+    const rq_status st = rq_int_depthwise_is(a) ? prepare_depthwise(a, s) : prepare_products(a, s);
     if (st) {
         rq_int_conv_release(s);
         return st;
@@ -167,8 +173,9 @@ static layout layout_of(const rq_op_args *a, const conv_state *s)
     l.product = l.copy;
     if (s->width) /* pieces may be filled up: a few bytes behind the last pixel */
         l.product += rq_mem_round((size_t)(batch * rq_window_span(s->taps.in) * a->in[0]->shape.dim[1] + s->taps.run));
-    l.made = l.product + rq_mem_round(s->depthwise ? rq_int_depthwise_scratch(s->depthwise, a)
-                                                   : rq_int_taps_scratch(&s->taps, batch));
+    l.made = l.product + rq_mem_round(s->depthwise  ? rq_int_depthwise_scratch(s->depthwise, a)
+                                      : s->winograd ? rq_int_winograd_scratch(s->winograd, a)
+                                                    : rq_int_taps_scratch(&s->taps, batch));
     l.bytes = l.made + rq_int_last_out_bytes(a);
     return l;
 }
@@ -225,6 +232,8 @@ rq_status rq_int_conv_forward(const rq_op_args *a)
     void *y = l.bytes > l.made ? scratch + l.made : a->out[0]->data;
     if (s->depthwise)
         rq_int_depthwise_run(s->depthwise, a, x, y, scratch + l.product);
+    else if (s->winograd)
+        rq_int_winograd_run(s->winograd, a, x, y, scratch + l.product);
     else
         rq_int_taps_run(&s->taps, a, x, y, rq_int_last_ld(a), true, scratch + l.product);
     rq_int_last_out(a, y);

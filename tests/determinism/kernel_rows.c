@@ -254,6 +254,67 @@ PRODUCTS(qgemm_posts, 10, 1, 50, 90, CODES, .col_add = d->add, .col_m = d->m,
                                      { .kind = RQ_POST_ADD, .other = d->b, .add = sum, .second = true } },
          .n_post = 2)
 
+/* A convolution by windows of 3 x 3 with borders on two sides: as the products that define it, or with fewer multiplications where a level has those
+ * (kernels/winograd.h). */
+enum { HIGH = 7, WIDE = 13, DEEP = 11, FILTERS = 35 }; /* HIGH * WIDE * DEEP <= N */
+
+static const uint8_t *pixel_at(const numbers *d, int64_t row, int64_t column)
+{
+    return row < 0 || column < 0 ? d->table : d->a + (row * WIDE + column) * DEEP;
+}
+
+static void find_window(const void *arg, const uint8_t **at, int stride, int64_t i, int n)
+{
+    for (int q = 0; q < n; q++)
+        for (int r = 0; r < 9; r++)
+            at[r * stride + q] = pixel_at(arg, (i + q) / (WIDE - 1) - 1 + r / 3, (i + q) % (WIDE - 1) - 1 + r % 3);
+}
+
+static size_t row_window_3x3(const rq_kernels *k, const numbers *d, void *out)
+{
+    uint8_t w[FILTERS * DEEP * 9];
+    int32_t sums[FILTERS];
+    const int64_t rows = (HIGH - 1) * (WIDE - 1);
+    for (int i = 0; i < FILTERS * DEEP * 9; i++)
+        w[i] = d->b[i % N];
+    if (!k->winograd) {
+        void *packed = packed_for(rq_qgemm_w_bytes(&k->qgemm, 9, DEEP, FILTERS));
+        rq_qgemm_pack(&k->qgemm, packed, w, 1, 9, 9 * DEEP, 9, DEEP, FILTERS, 0, NULL);
+        rq_qgemm g = { .k = k, .rows = rows, .runs = 9, .run = DEEP, .columns = FILTERS, .w = packed };
+        g.find = find_window;
+        g.find_arg = d;
+        g.out = (rq_qgemm_out) { CODES, .y = out, .ld = FILTERS, .col_add = d->add, .col_m = d->m };
+        rq_qgemm_run(&g, NULL);
+        free(packed);
+        return (size_t)rows * FILTERS;
+    }
+    const rq_winograd_weights weights = {
+        .at = w, .col_stride = 9 * DEEP, .in_stride = 9, .channels = DEEP, .columns = FILTERS
+    };
+    void *packed = packed_for(rq_winograd_w_bytes(k->winograd, DEEP, FILTERS));
+    rq_winograd_pack(NULL, k->winograd, packed, &weights, sums);
+    rq_winograd g = { .k = k,
+                      .batch = 1,
+                      .channels = DEEP,
+                      .columns = FILTERS,
+                      .in = { HIGH, WIDE },
+                      .out = { HIGH - 1, WIDE - 1 },
+                      .pad = { 1, 1 },
+                      .x = d->a,
+                      .zeros = d->table,
+                      .w = packed,
+                      .add = d->add,
+                      .m = d->m,
+                      .zp = 3,
+                      .hi = 255,
+                      .y = out,
+                      .ld = FILTERS };
+    g.room = packed_for(rq_winograd_room(&g));
+    rq_winograd_run(&g, NULL);
+    free(packed), free(g.room);
+    return (size_t)rows * FILTERS;
+}
+
 /* ---- depthwise ---- */
 
 enum { CHANNELS = 77, COLUMNS = 13 }; /* COLUMNS pixels lie in N bytes */
@@ -387,6 +448,7 @@ int main(void)
         NAMED(qgemm_all_to_reals),
         NAMED(qgemm_definition),
         NAMED(qgemm_posts),
+        NAMED(window_3x3),
         NAMED(dwlast_s8_3x3),
         NAMED(dwlast_s8_3x3_by_2),
         NAMED(dwlast_s8_5x5),

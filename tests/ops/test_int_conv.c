@@ -17,6 +17,8 @@
 #include "ops/packs.h"
 #include "ops/window.h"
 
+enum { MANY = 512 }; /* channels: all their weights are large */
+
 static rq_threads *pool;
 
 /* What a run may differ in. */
@@ -243,6 +245,8 @@ static void finish_case(product *p, const int64_t *x, const int64_t *w, int nd, 
         add_input(f, RQ_DTYPE_S32, 1, &p->outputs);
     fill(p, 0, (int)draw(f, 0, 5) % 4);
     fill(p, 1, (int)draw(f, 0, 5) % 4);
+    if (w[1] >= MANY) /* of one sign: their sums are the largest */
+        fill(p, 1, wd == RQ_DTYPE_S8 ? 2 : 1);
     set_int(f, "group", p->group);
     set_q(f, 0, xd, RQ_PER_TENSOR, 1, false, 0.02f);
     set_q(f, 1, wd, per_channel ? (int)p->transposed : RQ_PER_TENSOR, per_channel ? w[p->transposed] : 1, draw(f, 0, 2),
@@ -380,6 +384,31 @@ static void odd_sizes(void **state)
     }
 }
 
+/* Windows of 3 x 3 next to each other, where products are fewer (ops/int_winograd.h): what is too small, wide or uneven for that is among them. */
+static void small_windows(void **state)
+{
+    (void)state;
+    rq_rng rng;
+    rq_rng_seed(&rng, 16);
+    for (int i = 0; i < 50; i++) {
+        product p = { .group = 1 };
+        start(&p.f, &rng, "Conv");
+        const bool beyond = i % 10 == 9; /* sums that would be cut off */
+        drawn d = { .x = { draw(&p.f, 1, 3), beyond ? 600 : draw(&p.f, 10, 90) },
+                    .w = { draw(&p.f, 10, beyond ? 20 : 70), 0, 3, 3 } };
+        d.w[1] = d.x[1];
+        for (int k = 0; k < 2; k++) {
+            d.stride[k] = i % 12 == 11 ? 2 : 1;
+            d.dilation[k] = i % 13 == 12 ? 2 : 1;
+            d.pads[k] = draw(&p.f, 0, 2);
+            d.pads[2 + k] = draw(&p.f, 0, 2);
+            d.x[2 + k] = beyond ? 8 : draw(&p.f, 6, 19);
+        }
+        set_window(&p, &d, 2);
+        finish_case(&p, d.x, d.w, 2, "small windows", i);
+    }
+}
+
 static void transposed(void **state)
 {
     (void)state;
@@ -422,8 +451,8 @@ static int drop_pool(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(few_channels), cmocka_unit_test(small_groups), cmocka_unit_test(many_taps),
-        cmocka_unit_test(odd_sizes),    cmocka_unit_test(transposed),
+        cmocka_unit_test(few_channels), cmocka_unit_test(small_groups),  cmocka_unit_test(many_taps),
+        cmocka_unit_test(odd_sizes),    cmocka_unit_test(small_windows), cmocka_unit_test(transposed),
     };
     return cmocka_run_group_tests(tests, make_pool, drop_pool);
 }
