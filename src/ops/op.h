@@ -127,8 +127,7 @@ enum { /* rq_op.flags */
        RQ_OP_COMMUTES = 1u << 5,      /* elementwise with numpy broadcasting */
        RQ_OP_GRAD_IN_PLACE = 1u << 7, /* backward may be called with grad_in[0] on the bytes of grad_out[0] */
        RQ_OP_POSTS =
-           1u
-           << 9, /* forward_int does args.post: on bytes of codes; of a row with `last` channels-last, or of rank 2 */
+           1u << 9, /* forward_int does args.post: on bytes of codes; of a row with `last` channels-last alone */
        RQ_OP_OUT_LD = 1u << 10, /* forward, or forward_int, on codes with `last` keeps to args.out_ld */
        RQ_OP_IN_PLACE =
            1u

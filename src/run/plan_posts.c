@@ -31,7 +31,7 @@ static bool as_post(const rq_planner *b, const rq_plan_uses *u, const rq_step *s
         assert(!post->table || (s->in_form[0] == x && goes_with(b, x, s->out_form[0])));
         return post->table != NULL;
     }
-    if (s->mode != RQ_MODE_INT || !rq_int_add_is_plain(&s->args, &post->add) || !is_alike(b, x, s->out_form[0]))
+    if (s->mode != RQ_MODE_INT || !rq_int_add_is_plain(&s->args, &post->add))
         return false;
     post->kind = RQ_POST_ADD;
     post->second = s->in_form[1] == x;
@@ -40,14 +40,14 @@ static bool as_post(const rq_planner *b, const rq_plan_uses *u, const rq_step *s
     const int32_t owner = rq_plan_owner(b, *other);         /* who makes a view of it makes it */
     if (!rq_form_has_place(&b->p->forms[owner]) || u->maker[owner] >= to || !is_alike(b, x, *other))
         return false;
-    assert(goes_with(b, x, *other));
+    assert(goes_with(b, x, *other) && is_alike(b, x, s->out_form[0]));
     return true;
 }
 
 /* Rows that can lie channels-last do posts there alone. */
 static bool takes_posts(const rq_step *s)
 {
-    return s->mode == RQ_MODE_INT && s->row->flags & RQ_OP_POSTS && s->args.out_q[0] && (!s->row->last || s->args.last);
+    return s->mode == RQ_MODE_INT && s->row->flags & RQ_OP_POSTS && (!s->row->last || s->args.last);
 }
 
 /* Room for posts of s. */

@@ -167,6 +167,13 @@ CASE(numbered, OF("Add",
                           "to", 1),
                      ints(g, LIST(-1, 1, 1, 1))),
                   x))
+/* A table of samples by samples. */
+CASE(square, OF("Add", x,
+                OF("Reshape",
+                   OF("ReduceSum",
+                      OF("Expand", reals(g, LIST(1, 1)), with(g, OF("Concat", count(g, x), count(g, x)), "axis", 0)),
+                      ints(g, LIST(1))),
+                   ints(g, LIST(-1, 1, 1, 1)))))
 CASE(random_numbers, OF("Add", x, OF("RandomUniformLike", x)))
 CASE(random_of_nothing, OF("Add", x, with_list(g, op(g, "RandomUniform", 0, NULL), "shape", LIST(C, S, S))))
 CASE(fixed_output, reals(g, LIST(2, 2)))
@@ -175,15 +182,26 @@ CASE(non_zero, OF("NonZero", x))
 CASE(resize_crops, with_text(g, OF("Resize", x, scales(g, 0.25), scales(g, 1)), "coordinate_transformation_mode",
                              "tf_crop_and_resize"))
 
-/* Where in the whole tensor the largest of each window is. */
-static inline rq_id pool_places(rq_graph *g, rq_id x)
+static inline rq_id pool_of_two(rq_graph *g, rq_id x, bool places)
 {
-    rq_id y[2];
-    for (int i = 0; i < 2; i++)
+    rq_id y[2] = { RQ_NONE, RQ_NONE };
+    for (int i = 0; i < 1 + places; i++)
         assert_int_equal(
             rq_graph_add_value(g, &y[i], RQ_VALUE_NODE, i ? "places" : "largest", RQ_DTYPE_NONE, NULL, NULL), RQ_OK);
     assert_int_equal(rq_graph_add_node(g, &(rq_id) { 0 }, "MaxPool", "", "pool", &x, 1, y, 2, NULL), RQ_OK);
-    return with_list(g, y[1], "kernel_shape", LIST(2, 2));
+    return with_list(g, y[places], "kernel_shape", LIST(2, 2));
+}
+
+/* Where in the whole tensor the largest of each window is. */
+static inline rq_id pool_places(rq_graph *g, rq_id x)
+{
+    return pool_of_two(g, x, true);
+}
+
+/* The same node where nobody asks where it is. */
+static inline rq_id pool_alone(rq_graph *g, rq_id x)
+{
+    return pool_of_two(g, x, false);
 }
 
 /* x + (if true: the largest of all of x), which no input of the If says. */

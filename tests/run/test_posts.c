@@ -1,52 +1,6 @@
 /* tests/run/test_posts.c — what may be done behind a product, and what may not (run/plan_posts.c): for each condition a graph in which it alone stands in the
  * way. Bits are those of a plan without posts, and how many there are is exact. Softsign is a product here (plan_help.h). */
-#include "run/plan_help.h"
-
-typedef struct net {
-    rq_graph *g;
-    rq_rng rng;
-    rq_dtype d;
-    int names;
-    rq_id x; /* codes that lie channels-last */
-} net;
-
-static const int64_t dims[4] = { 2, 5, 3, 7 };
-
-static const char *name_of(net *n, char name[16])
-{
-    snprintf(name, 16, "v%d", n->names++);
-    return name;
-}
-
-/* Codes of a type that hold about -4 .. 4, with parameters of their own. */
-static rq_id as_codes(net *n, rq_id v, rq_dtype d)
-{
-    const float scale = (d == RQ_DTYPE_U16 ? 8 / 65535.0f : 8 / 255.0f) * (1 + rq_rng_f32(&n->rng) / 8);
-    annotate(n->g, v, d, scale, d == RQ_DTYPE_S8 ? 3 : d == RQ_DTYPE_U8 ? 131 : 32000);
-    return v;
-}
-
-static rq_id node(net *n, const char *op, int n_in, const rq_id *in)
-{
-    char name[16];
-    return as_codes(n, build_node(n->g, op, name_of(n, name), RQ_DTYPE_F32, n_in, in), n->d);
-}
-
-static rq_id product(net *n, rq_id x)
-{
-    return node(n, "Softsign", 1, &x);
-}
-
-static rq_id add(net *n, rq_id a, rq_id b)
-{
-    return node(n, "Add", 2, (rq_id[]) { a, b });
-}
-
-/* x in memory of its own: a sum that reads it is no post of anything. */
-static rq_id other(net *n)
-{
-    return node(n, "Mul", 2, (rq_id[]) { n->x, n->x });
-}
+#include "run/net_help.h"
 
 typedef struct expected {
     void (*build)(net *n);
@@ -56,23 +10,7 @@ typedef struct expected {
 
 static void run_case(const expected *e, rq_dtype d, bool tapped)
 {
-    net n = { .d = d };
-    rq_rng_seed(&n.rng, 17);
-    n.g = build_graph(17);
-    n.x = product(&n, as_codes(&n, build_input(n.g, "x", RQ_DTYPE_F32, 4, dims), d)); /* v0 */
-    e->build(&n);
-    const rq_shape s = rq_shape_of(4, dims);
-    rq_tensor t = random_reals(&n.rng, &s);
-    ran want, got;
-    const rq_id tap = tapped ? rq_graph_find(n.g, "v1") : RQ_NONE;
-    run_plan(n.g, RQ_PLAIN_NO_LAST | RQ_PLAIN_STEPS | RQ_PLAIN_PLACES, tap, &t, &want);
-    run_plan(n.g, e->plain, tap, &t, &got);
-    assert_int_equal(want.posts, 0);
-    assert_same(&want, &got);
-    assert_int_equal(got.posts, e->posts);
-    release(&want), release(&got);
-    rq_tensor_release(&t);
-    rq_graph_destroy(n.g);
+    assert_int_equal(run_built(e->build, d, tapped, e->plain).posts, e->posts);
 }
 
 static void run_both(const expected *e)
@@ -108,9 +46,7 @@ static void build_full(net *n)
     v = product(n, v);
     for (int i = 0; i < 4; i++)
         v = add(n, v, o[i]);
-    const rq_id y = node(n, "Concat", 2, (rq_id[]) { v, other(n) });
-    assert_int_equal(rq_attr_set_int(n->g, n->g->values[y].producer, "axis", 0), RQ_OK);
-    build_output(n->g, y);
+    build_output(n->g, concat(n, 0, 2, (rq_id[]) { v, other(n) }));
 }
 
 static void a_full_product_takes_no_table_of_a_concat(void **state)
@@ -298,11 +234,11 @@ static void what_a_product_did_is_there_for_the_next(void **state)
 static void the_callers_codes_are_added_by_a_step(void **state)
 {
     (void)state;
-    const int64_t dim[2] = { 6, 8 };
+    const int64_t dim[4] = { 6, 8, 1, 1 }; /* the same bytes in both orders */
     rq_graph *g = build_graph(17);
     rq_rng rng;
     rq_rng_seed(&rng, 4);
-    const rq_id q = build_input(g, "q", RQ_DTYPE_U8, 2, dim), scale = build_scalar(g, "scale", RQ_DTYPE_F32, 0.03F),
+    const rq_id q = build_input(g, "q", RQ_DTYPE_U8, 4, dim), scale = build_scalar(g, "scale", RQ_DTYPE_F32, 0.03F),
                 zero = build_scalar(g, "zero", RQ_DTYPE_U8, 120);
     const rq_id x = build_node(g, "DequantizeLinear", "x", RQ_DTYPE_F32, 3, (rq_id[]) { q, scale, zero });
     const rq_id a = build_node(g, "Softsign", "a", RQ_DTYPE_F32, 1, &x);
@@ -311,7 +247,7 @@ static void the_callers_codes_are_added_by_a_step(void **state)
     annotate(g, a, RQ_DTYPE_U8, 0.03F, 110);
     annotate(g, y, RQ_DTYPE_U8, 0.05F, 100);
     build_output(g, y);
-    const rq_shape s = rq_shape_of(2, dim);
+    const rq_shape s = rq_shape_of(4, dim);
     rq_tensor t;
     assert_int_equal(rq_tensor_create(&t, RQ_DTYPE_U8, &s, false), RQ_OK);
     for (size_t i = 0; i < t.bytes; i++)
