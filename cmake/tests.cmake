@@ -167,6 +167,7 @@ rq_test(tests/run/test_products.c)
 rq_test(tests/run/test_session.c)
 rq_test(tests/run/test_share.c)
 rq_test(tests/run/test_strings.c)
+rq_test(tests/run/test_views.c)
 set_source_files_properties(tests/run/test_strings.c PROPERTIES COMPILE_OPTIONS -fno-builtin) # it defines strcmp and its like
 rq_test(tests/nn/test_eager.c)
 rq_test(tests/nn/test_fuse.c)

@@ -50,6 +50,12 @@ static inline rq_id other(net *n)
     return node(n, "Mul", 2, (rq_id[]) { n->x, n->x });
 }
 
+/* Made of two operands: a step of its own, which is no post and leaves no room. */
+static inline rq_id pair(net *n)
+{
+    return node(n, "Mul", 2, (rq_id[]) { product(n, n->x), n->x });
+}
+
 static inline rq_id concat(net *n, int axis, int n_in, const rq_id *in)
 {
     const rq_id y = node(n, "Concat", n_in, in);

@@ -17,12 +17,6 @@ static void run_both(const expected *e)
     }
 }
 
-/* Made of two operands: a step of its own, which is no post and leaves no room. */
-static rq_id pair(net *n)
-{
-    return node(n, "Mul", 2, (rq_id[]) { product(n, n->x), n->x });
-}
-
 /* ---- one behind the other, side by side ---- */
 
 static void build_behind(net *n)
@@ -90,6 +84,7 @@ static void tables_leave_room(void **state)
 {
     (void)state;
     run_both(&(expected) { build_tables, .copies = 0, .spread = 2 });
+    assert_int_equal(run_built(build_tables, RQ_DTYPE_U8, false, 0).taken, 0); /* they have a place */
     run_both(&(expected) { build_wide_beside, .copies = 1 });
     run_both(&(expected) { build_wide_behind, .copies = 1 });
 }

@@ -262,6 +262,31 @@ static void the_callers_codes_are_added_by_a_step(void **state)
     rq_graph_destroy(g);
 }
 
+/* ---- how long operands live ---- */
+
+static void build_sum_first(net *n)
+{
+    const rq_id o = pair(n), a = product(n, n->x), y = add(n, a, o), z = pair(n);
+    build_output(n->g, node(n, "Mul", 2, (rq_id[]) { y, z }));
+}
+
+static void build_sum_last(net *n)
+{
+    const rq_id o = pair(n), a = product(n, n->x), z = pair(n), y = add(n, a, o);
+    build_output(n->g, node(n, "Mul", 2, (rq_id[]) { y, z }));
+}
+
+/* Wherever the sum stood: what the product has added lies no longer in anybody's way. */
+static void an_operand_lives_until_it_is_added(void **state)
+{
+    (void)state;
+    const ran first = run_built(build_sum_first, RQ_DTYPE_U8, false, 0),
+              last = run_built(build_sum_last, RQ_DTYPE_U8, false, 0);
+    assert_int_equal(first.posts, 1);
+    assert_int_equal(last.posts, 1);
+    assert_int_equal(first.bytes, last.bytes);
+}
+
 /* ---- codes of two bytes ---- */
 
 static rq_id as_wide(net *n, const char *op, int n_in, const rq_id *in)
@@ -333,6 +358,7 @@ int main(void)
         cmocka_unit_test(a_later_segment_reads_what_a_product_made),
         cmocka_unit_test(what_a_product_did_is_there_for_the_next),
         cmocka_unit_test(the_callers_codes_are_added_by_a_step),
+        cmocka_unit_test(an_operand_lives_until_it_is_added),
         cmocka_unit_test(codes_of_two_bytes_are_no_posts),
         cmocka_unit_test(a_convolution_in_the_order_of_the_file_has_no_posts),
     };
