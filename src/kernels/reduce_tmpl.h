@@ -62,16 +62,15 @@ static inline __attribute__((always_inline)) real fold_loop(real *y, const real 
         if (y)
             memcpy(y + i, tail, (n - i) * sizeof *y);
     }
-    real lane[LANES], other[LANES];
-    for (int p = 0; p < PARTS; p++)
-        vstore(lane + p * VEC_WIDTH, acc[p]);
-    for (int apart = LANES / 2; apart; apart /= 2) {
-        /* whole vectors of which the first `apart` lanes count: the same operation as above, for any join */
-        for (int l = 0; l < LANES; l++)
-            other[l] = lane[(l + apart) % LANES];
-        for (int p = 0; p < PARTS; p++)
-            vstore(lane + p * VEC_WIDTH, join(vload(lane + p * VEC_WIDTH), vload(other + p * VEC_WIDTH)));
-    }
+    /* lanes `apart` from each other, across vectors and then within one, whose lanes behind the first `apart` do not count */
+    for (int apart = PARTS / 2; apart; apart /= 2)
+        for (int p = 0; p < apart; p++)
+            acc[p] = join(acc[p], acc[p + apart]);
+#pragma GCC unroll 4
+    for (int apart = VEC_WIDTH / 2; apart; apart /= 2)
+        acc[0] = join(acc[0], vflip(acc[0], apart));
+    real lane[VEC_WIDTH];
+    vstore(lane, acc[0]);
     return lane[0];
 }
 

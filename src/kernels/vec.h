@@ -108,6 +108,14 @@ static inline vf vsel(vm m, vf yes, vf no)
 {
     return _mm512_mask_blend_ps(m, no, yes);
 }
+/* a with every lane in the place of the one `apart` from it, apart a power of two below the width */
+static inline vf vflip(vf a, int apart)
+{
+    return apart == 8   ? _mm512_shuffle_f32x4(a, a, 0x4e)
+           : apart == 4 ? _mm512_shuffle_f32x4(a, a, 0xb1)
+           : apart == 2 ? _mm512_permute_ps(a, 0x4e)
+                        : _mm512_permute_ps(a, 0xb1);
+}
 typedef struct vd { /* as many doubles */
     __m512d low, high;
 } vd;
@@ -216,6 +224,12 @@ static inline vm vand(vm a, vm b)
 static inline vf vsel(vm m, vf yes, vf no)
 {
     return _mm256_blendv_ps(no, yes, m);
+}
+static inline vf vflip(vf a, int apart)
+{
+    return apart == 4   ? _mm256_permute2f128_ps(a, a, 1)
+           : apart == 2 ? _mm256_permute_ps(a, 0x4e)
+                        : _mm256_permute_ps(a, 0xb1);
 }
 typedef struct vd { /* as many doubles */
     __m256d low, high;
@@ -326,6 +340,10 @@ static inline vf vsel(vm m, vf yes, vf no)
 {
     return vbslq_f32(m, yes, no);
 }
+static inline vf vflip(vf a, int apart)
+{
+    return apart == 2 ? vextq_f32(a, a, 2) : vrev64q_f32(a);
+}
 typedef struct vd { /* as many doubles */
     float64x2_t low, high;
 } vd;
@@ -370,6 +388,10 @@ static inline void vstream(real *p, vf v) /* nor here */
 static inline vf vsplat(real x)
 {
     return x;
+}
+static inline vf vflip(vf a, int apart)
+{
+    return a; /* there are none */
 }
 static inline vf vadd(vf a, vf b)
 {

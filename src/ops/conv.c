@@ -81,54 +81,17 @@ bool rq_conv_is_empty(const rq_op_args *a)
            rq_shape_count(&a->in[1]->shape) == 0;
 }
 
-/* ---- the activation of FusedConv ---- */
-
 typedef enum way { WAY_EMPTY, WAY_DEPTHWISE, WAY_TRANSPOSED, WAY_ANY } way;
 
 typedef struct conv_state {
     way way;
     rq_conv_geom g;
     int threads;
-    rq_conv_f32 *conv;   /* WAY_ANY */
-    const void *weights; /* packed for it; NULL: as they are */
-    void *own;           /* these, where nobody else keeps them */
-    bool active;         /* an activation follows */
-    rq_map_id f;
-    float p, q;
+    rq_conv_f32 *conv;    /* WAY_ANY */
+    const void *weights;  /* packed for it; NULL: as they are */
+    void *own;            /* these, where nobody else keeps them */
+    rq_eltwise_then then; /* of FusedConv */
 } conv_state;
-
-static rq_status read_activation(const rq_op_args *a, conv_state *s)
-{
-    static const struct {
-        rq_word name;
-        rq_map_id f;
-        float p, q;
-    } known[] = {
-        { RQ_WORD_Relu, RQ_MAP_RELU, 0, 0 },
-        { RQ_WORD_Tanh, RQ_MAP_TANH, 0, 0 },
-        { RQ_WORD_Sigmoid, RQ_MAP_SIGMOID, 0, 0 },
-        { RQ_WORD_LeakyRelu, RQ_MAP_LEAKY_RELU, 0.01f, 0 },
-        { RQ_WORD_Clip, RQ_MAP_CLIP, 0, 0 },
-        { RQ_WORD_HardSigmoid, RQ_MAP_HARD_SIGMOID, 0.2f, 0.5f },
-        { RQ_WORD_HardSwish, RQ_MAP_HARD_SWISH, 0, 0 },
-    };
-    const char *name = rq_attr_string(a->node, RQ_WORD_activation, "");
-    const rq_word word = rq_attr_word(a->node, RQ_WORD_activation, RQ_WORD_NONE);
-    if (!*name || a->node->row != &rq_op_ms_fused_conv)
-        return RQ_OK;
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        if (known[i].name != word)
-            continue;
-        int n;
-        const float *params = rq_attr_floats(a->node, RQ_WORD_activation_params, &n);
-        s->active = true;
-        s->f = known[i].f;
-        s->p = n > 0 ? params[0] : known[i].p;
-        s->q = n > 1 ? params[1] : known[i].q;
-        return RQ_OK;
-    }
-    return rq_op_fail(a, RQ_UNSUPPORTED, "activation '%s' is not supported", name);
-}
 
 /* ---- prepare and run ---- */
 
@@ -175,7 +138,7 @@ static rq_status conv_prepare(const rq_op_args *a, void **state)
     conv_state *s = rq_mem_zalloc(1, sizeof *s);
     if (!s)
         return RQ_NO_MEMORY;
-    rq_status status = read_activation(a, s);
+    rq_status status = a->node->row == &rq_op_ms_fused_conv ? rq_eltwise_read_then(a, &s->then) : RQ_OK;
     if (status == RQ_OK && !rq_conv_is_empty(a)) {
         const bool fixed = w->data && w->dtype == RQ_DTYPE_F32 && !a->training; /* trained ones change */
         s->threads = rq_threads_count(a->threads);
@@ -232,8 +195,9 @@ static rq_status conv_wide(const rq_op_args *a)
     rq_status status = RQ_OK;
     /* right behind each part of the product, where the residual needs no broadcasting */
     const bool same = !z || rq_shape_equal(&z->shape, &y->shape),
-               near = same && (z || s->active) && (s->way == WAY_DEPTHWISE || s->way == WAY_ANY);
-    const rq_conv_after after = { z ? z->f32 : NULL, s->active ? a->k->map[s->f] : NULL, s->p, s->q };
+               near = same && (z || s->then.active) && (s->way == WAY_DEPTHWISE || s->way == WAY_ANY);
+    const rq_conv_after after = { z ? z->f32 : NULL, s->then.active ? a->k->map[s->then.f] : NULL, s->then.p,
+                                  s->then.q };
     const rq_conv_after *const then = near ? &after : NULL;
     switch (s->way) {
     case WAY_DEPTHWISE:
@@ -254,7 +218,7 @@ static rq_status conv_wide(const rq_op_args *a)
         return RQ_OK;
     if (z)
         RQ_TRY(rq_eltwise_zip(a, y, y, z, RQ_ZIP_ADD));
-    return s->active ? rq_eltwise_map(a, y, y, s->f, s->p, s->q) : RQ_OK;
+    return s->then.active ? rq_eltwise_map(a, y, y, s->then.f, s->then.p, s->then.q) : RQ_OK;
 }
 
 static rq_status conv_forward(const rq_op_args *a)

@@ -330,6 +330,42 @@ VARIADIC(mean, "Mean", RQ_ZIP_ADD, .backward = rq_eltwise_grad_mean);
 #undef ON_CODES
 #undef VARIADIC
 
+/* ---- behind a fused product ---- */
+
+rq_status rq_eltwise_read_then(const rq_op_args *a, rq_eltwise_then *t)
+{
+    static const struct {
+        rq_word name;
+        rq_map_id f;
+        float p, q;
+    } known[] = {
+        { RQ_WORD_Relu, RQ_MAP_RELU, 0, 0 },
+        { RQ_WORD_Tanh, RQ_MAP_TANH, 0, 0 },
+        { RQ_WORD_Sigmoid, RQ_MAP_SIGMOID, 0, 0 },
+        { RQ_WORD_LeakyRelu, RQ_MAP_LEAKY_RELU, 0.01f, 0 },
+        { RQ_WORD_Clip, RQ_MAP_CLIP, 0, 0 },
+        { RQ_WORD_HardSigmoid, RQ_MAP_HARD_SIGMOID, 0.2f, 0.5f },
+        { RQ_WORD_HardSwish, RQ_MAP_HARD_SWISH, 0, 0 },
+    };
+    const char *name = rq_attr_string(a->node, RQ_WORD_activation, "");
+    const rq_word word = rq_attr_word(a->node, RQ_WORD_activation, RQ_WORD_NONE);
+    *t = (rq_eltwise_then) { 0 };
+    if (!*name)
+        return RQ_OK;
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (known[i].name != word)
+            continue;
+        int n;
+        const float *params = rq_attr_floats(a->node, RQ_WORD_activation_params, &n);
+        t->active = true;
+        t->f = known[i].f;
+        t->p = n > 0 ? params[0] : known[i].p;
+        t->q = n > 1 ? params[1] : known[i].q;
+        return RQ_OK;
+    }
+    return rq_op_fail(a, RQ_UNSUPPORTED, "activation '%s' is not supported", name);
+}
+
 const rq_op rq_op_pow = {
     .name = "Pow",
     .domain = "",

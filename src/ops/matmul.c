@@ -18,10 +18,10 @@ static bool flag(const rq_node *n, rq_word name)
 
 /* ---- MatMul: numpy's rules. A vector is a row on the left, a column on the right, and its axis goes away. ---- */
 
-/* FusedMatMul, once called TransposeMatMul. */
+/* FusedMatMul, once called TransposeMatMul; and our own. */
 static bool is_fused(const rq_node *n)
 {
-    return n->row == &rq_op_ms_fused_matmul || n->row == &rq_op_ms_transpose_matmul;
+    return n->row == &rq_op_ms_fused_matmul || n->row == &rq_op_ms_transpose_matmul || n->row == &rq_op_fused_matmul;
 }
 
 /* Swaps of the last two axes that FusedMatMul asks for. */
@@ -47,7 +47,7 @@ static rq_shape sizes_of(const rq_node *n, int side, const rq_shape *s)
     return y;
 }
 
-static rq_status matmul_infer(const rq_infer *a)
+rq_status rq_matmul_infer(const rq_infer *a)
 {
     const rq_shape x = sizes_of(a->node, 0, &a->in[0]->shape), w = sizes_of(a->node, 1, &a->in[1]->shape);
     a->out_dtype[0] = a->in[0]->dtype;
@@ -160,28 +160,18 @@ static rq_status matmul_plain(const rq_op_args *a, const rq_matmul_product *p)
     return RQ_OK;
 }
 
-/* One matrix on the right makes a batch more rows. Their number of products is then 1. */
-static int64_t join_rows(rq_matmul_product *p)
-{
-    const int64_t count = rq_shape_count(&p->yb);
-    if (p->ta || p->lda != p->k || rq_shape_count(&p->wb) != 1 || rq_shape_count(&p->xb) != count)
-        return count;
-    p->m *= count;
-    return 1;
-}
-
 /* The state is the packed weight: it needs nobody to release it. */
 static rq_status matmul_prepare(const rq_op_args *a, void **state)
 {
     rq_matmul_product p;
     *state = NULL;
     rq_matmul_product_of(a, &p);
-    if (a->in[0]->dtype != RQ_DTYPE_F32 || join_rows(&p) != 1 || p.ta)
+    if (a->in[0]->dtype != RQ_DTYPE_F32 || rq_matmul_join_rows(&p) != 1 || p.ta)
         return RQ_OK;
     return rq_matmul_pack(a, p.tb, p.k, p.n, state);
 }
 
-static rq_status matmul_wide(const rq_op_args *a)
+rq_status rq_matmul_wide(const rq_op_args *a)
 {
     rq_matmul_product p;
     rq_matmul_product_of(a, &p);
@@ -189,7 +179,7 @@ static rq_status matmul_wide(const rq_op_args *a)
         return matmul_plain(a, &p);
     float *y = a->out[0]->f32;
     const float *x = a->in[0]->f32, *w = a->in[1]->f32;
-    const int64_t count = join_rows(&p);
+    const int64_t count = rq_matmul_join_rows(&p);
     rq_status s = RQ_OK;
     if (a->state) {
         const rq_gemm_f32_after after = { .alpha = p.alpha };
@@ -214,10 +204,10 @@ static rq_status matmul_wide(const rq_op_args *a)
 
 static rq_status matmul_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, matmul_wide);
+    return rq_half_run(a, rq_matmul_wide);
 }
 
-static double matmul_macs(const rq_op_args *a)
+double rq_matmul_macs(const rq_op_args *a)
 {
     rq_matmul_product p;
     rq_matmul_product_of(a, &p);
@@ -384,7 +374,7 @@ const rq_op rq_op_matmul = {
     .max_out = 1,
     .flags = RQ_OP_POSTS,
     .place = RQ_PLACE_WEIGHTED,
-    .infer = matmul_infer,
+    .infer = rq_matmul_infer,
     .samples = rq_samples_matmul,
     .prepare = matmul_prepare,
     .forward = matmul_forward,
@@ -397,7 +387,7 @@ const rq_op rq_op_matmul = {
     .release_int = rq_int_pick_release,
     .scratch = scratch,
     .weight_axis = matmul_weight_axis,
-    .macs = matmul_macs,
+    .macs = rq_matmul_macs,
 };
 
 const rq_op rq_op_gemm = {
@@ -437,13 +427,13 @@ const rq_op rq_op_ms_fused_matmul = {
     .min_out = 1,
     .max_out = 1,
     .place = RQ_PLACE_FLOAT,
-    .infer = matmul_infer,
+    .infer = rq_matmul_infer,
     .prepare = matmul_prepare,
     .forward = matmul_forward,
     .backward = rq_matmul_backward,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
     .parameters = RQ_OP_IN(0) | RQ_OP_IN(1),
-    .macs = matmul_macs,
+    .macs = rq_matmul_macs,
 };
 
 const rq_op rq_op_ms_transpose_matmul = {
@@ -456,13 +446,13 @@ const rq_op rq_op_ms_transpose_matmul = {
     .min_out = 1,
     .max_out = 1,
     .place = RQ_PLACE_FLOAT,
-    .infer = matmul_infer,
+    .infer = rq_matmul_infer,
     .prepare = matmul_prepare,
     .forward = matmul_forward,
     .backward = rq_matmul_backward,
     .saves = RQ_OP_IN(0) | RQ_OP_IN(1),
     .parameters = RQ_OP_IN(0) | RQ_OP_IN(1),
-    .macs = matmul_macs,
+    .macs = rq_matmul_macs,
 };
 
 const rq_op rq_op_ms_fused_gemm = {

@@ -15,8 +15,15 @@ typedef struct rq_matmul_product {
 
 /* Of MatMul and FusedMatMul. */
 void rq_matmul_product_of(const rq_op_args *a, rq_matmul_product *p);
+/* One matrix on the right makes a batch more rows of one product. Returns how many products there are then. */
+int64_t rq_matmul_join_rows(rq_matmul_product *p);
 /* Start of the matrix that belongs to product i, in an operand whose batch axes are b and whose matrices are `size` apart. */
 int64_t rq_matmul_at(const rq_shape *y, const rq_shape *b, int64_t i, int64_t size);
+
+/* ---- matmul.c: functions of the row, of in[0] and in[1]; forward wants reals, and a state that is the packed weight or NULL ---- */
+rq_status rq_matmul_infer(const rq_infer *a);
+rq_status rq_matmul_wide(const rq_op_args *a);
+double rq_matmul_macs(const rq_op_args *a);
 
 /* ---- matmul_packed.c: a right operand that never changes ---- */
 

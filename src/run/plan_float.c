@@ -1,5 +1,6 @@
-/* run/plan_float.c — convolutions that stay in reals do what follows them: the sum with a residual, an activation. FusedConv of com.microsoft is the three in
- * one; its convolution does the rest to the outputs it has just made (kernels/conv_f32.h, rq_conv_after). The bits are those of the steps. */
+/* run/plan_float.c — convolutions, and products by a constant, that stay in reals do what follows them: of a MatMul the sum with a bias, of both that with a
+ * residual, an activation. FusedConv of com.microsoft and FusedMatMul of "requant" are all of it in one; they do the rest to the outputs they have just
+ * made (kernels/conv_f32.h, rq_conv_after; kernels/gemm_f32.h, rq_gemm_f32_after). The bits are those of the steps. */
 #include <float.h>
 #include <string.h>
 
@@ -18,7 +19,8 @@ static const struct known {
 };
 
 typedef struct chain {
-    int step[2], n;
+    const char *as, *domain; /* of the operator that does it all */
+    int step[3], n;
     int32_t in[4]; /* X, W, B, Z */
     const struct known *f;
     float params[2];
@@ -51,26 +53,60 @@ static bool read_params(const rq_planner *b, const rq_step *s, chain *c)
     return s->args.n_in == 1;
 }
 
+/* A step that multiplies reals, and what of it goes on in c. */
+static bool find_product(const rq_planner *b, const rq_step *s, chain *c)
+{
+    if (s->kind != RQ_STEP_OP || s->mode != RQ_MODE_REAL || s->gone || s->row->domain[0] || s->out_form[0] < 0 ||
+        b->p->forms[s->out_form[0]].t.dtype != RQ_DTYPE_F32)
+        return false;
+    *c = (chain) { .in = { s->in_form[0], s->in_form[1], s->args.n_in > 2 ? s->in_form[2] : -1, -1 } };
+    if (strcmp(s->row->name, "Conv") == 0) {
+        c->as = "FusedConv";
+        c->domain = "com.microsoft";
+        return true;
+    }
+    const rq_form *w = &b->p->forms[s->in_form[1]];
+    c->as = "FusedMatMul";
+    c->domain = "requant";
+    return strcmp(s->row->name, "MatMul") == 0 && w->known && w->t.shape.rank == 2 && !s->args.k->library;
+}
+
+/* The constant row behind a MatMul; its Add, or NULL. */
+static const rq_step *find_bias(const rq_planner *b, const rq_plan_uses *u, int at, chain *c)
+{
+    const int32_t y = b->seg->steps[at].out_form[0];
+    const rq_shape *s = &b->p->forms[y].t.shape;
+    const rq_step *add = rq_plan_follower(b, u, at, "Add");
+    const int32_t bias = add ? rq_plan_other_operand(b, add, y) : -1;
+    if (bias < 0 || s->rank < 2 || b->p->forms[bias].t.shape.rank != 1 ||
+        b->p->forms[bias].t.shape.dim[0] != s->dim[s->rank - 1])
+        return NULL;
+    c->in[2] = bias;
+    return add;
+}
+
 static bool find(const rq_planner *b, const rq_plan_uses *u, int at, chain *c)
 {
-    const rq_step *conv = &b->seg->steps[at];
-    if (conv->kind != RQ_STEP_OP || conv->mode != RQ_MODE_REAL || conv->gone || strcmp(conv->row->name, "Conv") != 0 ||
-        conv->row->domain[0] || conv->out_form[0] < 0 || b->p->forms[conv->out_form[0]].t.dtype != RQ_DTYPE_F32)
+    const rq_step *steps = b->seg->steps;
+    if (!find_product(b, &steps[at], c))
         return false;
-    *c = (chain) { .in = { conv->in_form[0], conv->in_form[1], conv->args.n_in > 2 ? conv->in_form[2] : -1, -1 } };
-    const rq_step *add = rq_plan_follower(b, u, at, "Add");
-    const int32_t z = add ? rq_plan_other_operand(b, add, conv->out_form[0]) : -1;
+    const rq_step *add = c->in[2] < 0 && *c->domain == 'r' ? find_bias(b, u, at, c) : NULL;
+    if (add)
+        c->step[c->n++] = at = (int)(add - steps);
+    const int32_t sum = steps[at].out_form[0];
+    add = rq_plan_follower(b, u, at, "Add");
+    const int32_t z = add ? rq_plan_other_operand(b, add, sum) : -1;
     if (z >= 0 && rq_shape_equal(&b->p->forms[z].t.shape, &b->p->forms[add->out_form[0]].t.shape)) {
         c->in[3] = z;
-        c->step[c->n++] = at = (int)(add - b->seg->steps);
+        c->step[c->n++] = at = (int)(add - steps);
     }
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
         const rq_step *s = rq_plan_follower(b, u, at, known[i].op);
         if (!s)
             continue;
         c->f = &known[i];
-        if (s->in_form[0] == b->seg->steps[at].out_form[0] && read_params(b, s, c))
-            c->step[c->n++] = (int)(s - b->seg->steps);
+        if (s->in_form[0] == steps[at].out_form[0] && read_params(b, s, c))
+            c->step[c->n++] = (int)(s - steps);
         else
             c->f = NULL;
         break;
@@ -82,8 +118,8 @@ static rq_status join(rq_planner *b, int at, const chain *c)
 {
     rq_arena *a = &b->seg->arena;
     rq_node n = *b->seg->steps[at].args.node;
-    n.op = "FusedConv";
-    n.domain = "com.microsoft";
+    n.op = c->as;
+    n.domain = c->domain;
     n.n_in = 4;
     if (c->f) {
         rq_attr *attr = rq_arena_alloc(a, (size_t)n.n_attr + 2, sizeof *attr);

@@ -1,5 +1,5 @@
 /* tests/run/test_products.c — MatMul and Gemm in reals by a constant: the bits of the same product by a matrix that comes from outside, on every
- * instruction set, with one thread and with two; packed once for all programs of a graph. */
+ * instruction set, with one thread and with two; packed once for all programs of a graph; and what follows is done by the product, with the bits of steps. */
 #include "run/plan_help.h"
 
 typedef struct product {
@@ -149,9 +149,124 @@ static void constants_are_packed_once(void **state)
     }
 }
 
+/* ---- what follows ---- */
+
+typedef struct chain {
+    int bias;     /* 0: none, 1: a row behind, 2: in front, 3: a column */
+    int residual; /* 0: none, 1: of y's shape behind, 2: in front, 3: the product's own output */
+    const char *activation;
+    bool tapped; /* the product is an output, too */
+    int64_t columns;
+} chain;
+
+static rq_id random_const(rq_graph *g, rq_rng *rng, const char *name, int rank, const int64_t *dim)
+{
+    rq_id id;
+    rq_tensor t = random_tensor(rng, rank, dim);
+    assert_int_equal(rq_graph_add_const(g, &id, name, &t, NULL), RQ_OK);
+    rq_tensor_release(&t);
+    return id;
+}
+
+static rq_graph *build_chain(rq_rng *rng, const chain *c)
+{
+    rq_graph *g = build_graph(17);
+    const int64_t w_dim[2] = { 21, c->columns }, y_dim[3] = { 2, 7, c->columns }, column[2] = { 7, 1 };
+    const rq_id x = build_input(g, "x", RQ_DTYPE_F32, 3, (int64_t[]) { 2, 7, 21 });
+    const rq_id z = build_input(g, "z", RQ_DTYPE_F32, 3, y_dim);
+    const rq_id by_w =
+        build_node(g, "MatMul", "product", RQ_DTYPE_F32, BUILD_IN(x, random_const(g, rng, "w", 2, w_dim)));
+    rq_id y = by_w;
+    if (c->bias) {
+        const rq_id b = c->bias == 3 ? random_const(g, rng, "b", 2, column) : random_const(g, rng, "b", 1, &c->columns);
+        y = c->bias == 2 ? build_node(g, "Add", "biased", RQ_DTYPE_F32, BUILD_IN(b, y))
+                         : build_node(g, "Add", "biased", RQ_DTYPE_F32, BUILD_IN(y, b));
+    }
+    if (c->residual) {
+        const rq_id other = c->residual == 3 ? y : z;
+        y = c->residual == 2 ? build_node(g, "Add", "sum", RQ_DTYPE_F32, BUILD_IN(other, y))
+                             : build_node(g, "Add", "sum", RQ_DTYPE_F32, BUILD_IN(y, other));
+    }
+    if (c->activation)
+        y = build_node(g, c->activation, "y", RQ_DTYPE_F32, 1, &y);
+    build_output(g, y);
+    if (c->tapped)
+        build_output(g, by_w);
+    rq_ops_bind(g);
+    return g;
+}
+
+/* Returns how many steps there are. */
+static int run_chain(const rq_graph *g, unsigned flags, rq_threads *t, unsigned plain, const rq_tensor in[2],
+                     rq_tensor out[2])
+{
+    rq_kernels k;
+    rq_err err = { 0 };
+    rq_program *p = program_of(g, &k, flags, t);
+    p->plain = plain;
+    if (rq_program_run(p, in, out, &err))
+        fail_msg("%s", err.text);
+    const int steps = p->segs[0]->n_run;
+    rq_program_destroy(p);
+    return steps;
+}
+
+static void check_chain(rq_rng *rng, const chain *c, rq_threads *two)
+{
+    rq_graph *g = build_chain(rng, c);
+    rq_tensor in[2] = { random_tensor(rng, 3, (int64_t[]) { 2, 7, 21 }),
+                        random_tensor(rng, 3, (int64_t[]) { 2, 7, c->columns }) };
+    rq_tensor want[2] = { 0 }, got[2] = { 0 };
+    unsigned flags;
+    const bool biased = c->bias == 1 || c->bias == 2, adds = (c->residual == 1 || c->residual == 2) && c->bias != 3,
+               acts = c->activation && c->bias != 3 && c->residual != 3;
+    const int joined = c->tapped && (c->bias || c->residual || c->activation) ? 0 : biased + adds + acts;
+    const int steps = run_chain(g, rq_cpu_detect(), NULL, RQ_PLAIN_STEPS, in, want);
+    for (int level = 0; rq_cpu_level(level, &flags); level++) {
+        if (flags & ~rq_cpu_detect())
+            continue;
+        const int now = run_chain(g, flags, two, 0, in, got);
+        if (now != steps - joined)
+            fail_msg("%d steps, %d expected: bias %d, residual %d, %s", now, steps - joined, c->bias, c->residual,
+                     c->activation ? c->activation : "nothing");
+        for (int i = 0; i < g->n_outputs; i++) {
+            assert_memory_equal(got[i].data, want[i].data, want[i].bytes);
+            rq_tensor_release(&got[i]);
+        }
+    }
+    for (int i = 0; i < 2; i++) {
+        rq_tensor_release(&want[i]);
+        rq_tensor_release(&in[i]);
+    }
+    rq_graph_destroy(g);
+}
+
+static void what_follows_is_done_by_the_product(void **state)
+{
+    static const char *const activations[] = { NULL, "Relu", "Sigmoid", "LeakyRelu" };
+    rq_rng rng;
+    rq_threads *two;
+    (void)state;
+    rq_rng_seed(&rng, 6);
+    assert_int_equal(rq_threads_create(&two, 2), RQ_OK);
+    for (int bias = 0; bias < 4; bias++)
+        for (int residual = 0; residual < 4; residual++)
+            for (int activation = 0; activation < 4; activation++)
+                for (int more = 0; more < 3; more++)
+                    check_chain(&rng,
+                                &(chain) { .bias = bias,
+                                           .residual = residual,
+                                           .activation = activations[activation],
+                                           .tapped = more == 1,
+                                           .columns = more == 2 ? 5 : 67 },
+                                two);
+    rq_threads_destroy(two);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = { cmocka_unit_test(products_by_constants_have_the_bits_of_any_other),
-                                        cmocka_unit_test(constants_are_packed_once) };
+                                        cmocka_unit_test(constants_are_packed_once),
+                                        cmocka_unit_test(what_follows_is_done_by_the_product) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
