@@ -267,13 +267,13 @@ static void the_callers_codes_are_added_by_a_step(void **state)
 static void build_sum_first(net *n)
 {
     const rq_id o = pair(n), a = product(n, n->x), y = add(n, a, o), z = pair(n);
-    build_output(n->g, node(n, "Mul", 2, (rq_id[]) { y, z }));
+    build_output(n->g, shrunk(n, node(n, "Mul", 2, (rq_id[]) { y, z }))); /* reals are larger than all codes */
 }
 
 static void build_sum_last(net *n)
 {
     const rq_id o = pair(n), a = product(n, n->x), z = pair(n), y = add(n, a, o);
-    build_output(n->g, node(n, "Mul", 2, (rq_id[]) { y, z }));
+    build_output(n->g, shrunk(n, node(n, "Mul", 2, (rq_id[]) { y, z }))); /* reals are larger than all codes */
 }
 
 /* Wherever the sum stood: what the product has added lies no longer in anybody's way. */
