@@ -125,8 +125,6 @@ static void run_winograd(void *arg)
 static double winograd_seconds(const rq_kernels *k, int64_t channels, int64_t size, int64_t outputs)
 {
     const rq_winograd_weights from = { .at = room((size_t)(outputs * channels * 9), 3),
-                                       .col_stride = 9 * channels,
-                                       .in_stride = 9,
                                        .channels = channels,
                                        .columns = outputs };
     uint8_t *x = room((size_t)(size * size * channels), 1), *y = room((size_t)(size * size * outputs), 0);

@@ -52,18 +52,32 @@ bool rq_winograd_pays(const rq_winograd_isa *g, int64_t channels, int64_t column
 
 /* ---- weights ---- */
 
+/* The sum of n weights that are positive, and, in *all, of all. In parts, so that it is a loop of s32 over bytes. */
+static int64_t sum_positive(const uint8_t *w, int64_t n, uint8_t flip, int64_t *all)
+{
+    enum { PART = 1 << 14 };
+    int64_t above = 0;
+    *all = 0;
+    for (int64_t from = 0; from < n; from += PART) {
+        const int64_t to = min64(n, from + PART);
+        int32_t positive = 0, sum = 0;
+        for (int64_t i = from; i < to; i++) {
+            const int32_t v = (int8_t)(w[i] ^ flip);
+            positive += v > 0 ? v : 0;
+            sum += v;
+        }
+        above += positive;
+        *all += sum;
+    }
+    return above;
+}
+
 bool rq_winograd_fits(const rq_winograd_weights *w)
 {
+    const int64_t n = 9 * w->channels;
     for (int64_t j = 0; j < w->columns; j++) {
-        int64_t above = 0, below = 0;
-        for (int64_t c = 0; c < w->channels; c++) {
-            const uint8_t *at = w->at + j * w->col_stride + c * w->in_stride;
-            for (int i = 0; i < 9; i++) {
-                const int v = (int8_t)(at[i] ^ w->flip);
-                above += v > 0 ? v : 0;
-                below += v < 0 ? -v : 0;
-            }
-        }
+        int64_t all;
+        const int64_t above = sum_positive(w->at + j * n, n, w->flip, &all), below = above - all;
         if (above * 255 >= 1 << 25 || below * 255 >= 1 << 25)
             return false;
     }
@@ -121,8 +135,8 @@ static void turn_channel(int16_t u[IN][IN][MAX_COLUMNS], const rq_winograd_weigh
                          int32_t *sum)
 {
     int16_t tap[3][3][MAX_COLUMNS] = { { { 0 } } }, half[3][IN][MAX_COLUMNS], line[3][MAX_COLUMNS];
-    const uint8_t *at = w->at + j * w->col_stride + c * w->in_stride;
-    for (int i = 0; i < real; i++, at += w->col_stride)
+    const uint8_t *at = w->at + (j * w->channels + c) * 9;
+    for (int i = 0; i < real; i++, at += 9 * w->channels)
         for (int r = 0; r < 3; r++)
             for (int s = 0; s < 3; s++) {
                 tap[r][s][i] = (int8_t)(at[3 * r + s] ^ w->flip);

@@ -45,10 +45,10 @@ typedef struct rq_winograd_isa {
                 const int32_t *init, int vectors);
 } rq_winograd_isa;
 
-/* Weights of a layer: w[j * col_stride + c * in_stride + 3 * r + s], bytes that flip makes s8. */
+/* Weights of a layer, [columns][channels][3][3], bytes that flip makes s8. */
 typedef struct rq_winograd_weights {
     const uint8_t *at;
-    int64_t col_stride, in_stride, channels, columns;
+    int64_t channels, columns;
     uint8_t flip;
 } rq_winograd_weights;
 

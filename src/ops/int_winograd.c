@@ -33,12 +33,9 @@ static float multiplier(const rq_op_args *a, int64_t c)
 static rq_winograd_weights weights_of(const rq_op_args *a)
 {
     const rq_tensor *w = a->in[1];
-    return (rq_winograd_weights) { .at = w->u8,
-                                   .col_stride = 9 * w->shape.dim[1],
-                                   .in_stride = 9,
-                                   .channels = w->shape.dim[1],
-                                   .columns = w->shape.dim[0],
-                                   .flip = rq_int_flip_to_s8(w->dtype) };
+    return (rq_winograd_weights) {
+        .at = w->u8, .channels = w->shape.dim[1], .columns = w->shape.dim[0], .flip = rq_int_flip_to_s8(w->dtype)
+    };
 }
 
 /* The sizes: one image, windows of 3 x 3 next to each other, over all channels. */

@@ -288,9 +288,7 @@ static size_t row_window_3x3(const rq_kernels *k, const numbers *d, void *out)
         free(packed);
         return (size_t)rows * FILTERS;
     }
-    const rq_winograd_weights weights = {
-        .at = w, .col_stride = 9 * DEEP, .in_stride = 9, .channels = DEEP, .columns = FILTERS
-    };
+    const rq_winograd_weights weights = { .at = w, .channels = DEEP, .columns = FILTERS };
     void *packed = packed_for(rq_winograd_w_bytes(k->winograd, DEEP, FILTERS));
     rq_winograd_pack(NULL, k->winograd, packed, &weights, sums);
     rq_winograd g = { .k = k,

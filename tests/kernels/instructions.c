@@ -104,9 +104,7 @@ static void fewer(void *arg)
 
 static void windows(const rq_kernels *k)
 {
-    const rq_winograd_weights from = {
-        .at = room((size_t)OUT * IN * 9), .col_stride = 9 * IN, .in_stride = 9, .channels = IN, .columns = OUT
-    };
+    const rq_winograd_weights from = { .at = room((size_t)OUT * IN * 9), .channels = IN, .columns = OUT };
     uint8_t *x = room(PIXELS * IN), *y = room(PIXELS * OUT), *zeros = room(IN);
     void *w = room(rq_winograd_w_bytes(k->winograd, IN, OUT));
     float *m = reals(OUT, 1e-3f);

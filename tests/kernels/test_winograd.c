@@ -105,9 +105,7 @@ static void run(job *j)
         add[c] = (int32_t)rq_rng_below(&j->rng, 2000001) - 1000000;
         m[c] = (rq_rng_f32(&j->rng) + 0.1f) * 1e-4f / (float)j->channels;
     }
-    const rq_winograd_weights from = {
-        .at = (uint8_t *)w, .col_stride = 9 * g.channels, .in_stride = 9, .channels = g.channels, .columns = g.columns
-    };
+    const rq_winograd_weights from = { .at = (uint8_t *)w, .channels = g.channels, .columns = g.columns };
     assert_true(rq_winograd_fits(&from));
     void *packed = exactly(rq_winograd_w_bytes(j->k->winograd, g.channels, g.columns));
     rq_winograd_pack(NULL, j->k->winograd, packed, &from, sum);
@@ -216,9 +214,7 @@ static void test_bound(void **state)
     (void)state;
     enum { MOST = ((1 << 25) - 1) / 255, CHANNELS = MOST / 9 / 127 + 2 };
     static int8_t w[2][CHANNELS * 9];
-    const rq_winograd_weights from = {
-        .at = (uint8_t *)w, .col_stride = CHANNELS * 9, .in_stride = 9, .channels = CHANNELS, .columns = 2
-    };
+    const rq_winograd_weights from = { .at = (uint8_t *)w, .channels = CHANNELS, .columns = 2 };
     for (int sign = -1; sign <= 1; sign += 2) {
         int left = MOST;
         for (int i = 0; i < CHANNELS * 9; i++) {
