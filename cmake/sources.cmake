@@ -21,6 +21,7 @@ set(RQ_SOURCES
   src/kernels/batch_norm_scalar.c
   src/kernels/conv_f32.c
   src/kernels/conv_f32_plain.c
+  src/kernels/conv_f32_strips.c
   src/kernels/conv_f32_turned.c
   src/kernels/conv_grad.c
   src/kernels/deconv_f32.c

@@ -13,7 +13,6 @@
 #include "kernels/phases_f32.h"
 
 enum {
-    WIDE = 96,      /* output rows at least this long are run one by one, shorter ones together */
     ALIGN = 16,     /* floats */
     LAY = 16384,    /* floats to lay out that are worth an item */
     SLAB = 1 << 20, /* floats of laid-out images at a time, or one image */
@@ -95,33 +94,6 @@ static rq_status lay_out(rq_conv_f32 *c)
     return RQ_OK;
 }
 
-/* Runs, panels, items. */
-static void cut(rq_conv_f32 *c)
-{
-    const rq_conv_geom *g = &c->g;
-    const int64_t rows = g->out_ch / g->groups;
-    if (c->how == RQ_CONV_PIXELS) {
-        c->runs = 1;
-        c->length = rq_conv_area(g->out);
-        c->tight = true;
-    } else if (g->out[2] >= WIDE) {
-        c->runs = g->out[0] * g->out[1];
-        c->length = g->out[2];
-        c->tight = true;
-    } else {
-        c->runs = g->out[0];
-        c->length = c->planes.sums;
-    }
-    const int64_t panel = rq_gemm_f32_panel(c->k, rows);
-    c->panels = (c->length + panel - 1) / panel;
-    c->strips = (rows + RQ_GEMM_F32_ROWS - 1) / RQ_GEMM_F32_ROWS;
-    const int64_t macs = (rows < RQ_GEMM_F32_ROWS ? rows : RQ_GEMM_F32_ROWS) * panel * c->depth;
-    c->chunk = RQ_CONV_F32_ITEM / macs;
-    const int64_t all = c->runs * c->panels;
-    c->chunk = c->chunk < 1 ? 1 : c->chunk < all ? c->chunk : all;
-    c->chunks = (all + c->chunk - 1) / c->chunk;
-}
-
 rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_kernels *k, const rq_conv_geom *geom, const float *w,
                              bool bias, int threads)
 {
@@ -148,7 +120,7 @@ rq_status rq_conv_f32_create(rq_conv_f32 **out, const rq_kernels *k, const rq_co
         if (c->how == RQ_CONV_PIXELS || (c->how == RQ_CONV_PLANES && s == RQ_OK)) {
             c->packed = w != NULL;
             if (!rq_conv_f32_turn(c))
-                cut(c);
+                rq_conv_f32_cut(c);
         }
     }
     if (s != RQ_OK) {
@@ -232,95 +204,7 @@ static void lay_item(void *arg, int64_t item)
     }
 }
 
-/* Columns j0..j0+columns-1 of a run for `rows` channels at y (the first channel, the first element of the run). */
-static void put(const rq_conv_f32 *c, float *y, const float *acc, int ld, int rows, int64_t j0, int columns)
-{
-    const int64_t step = rq_conv_area(c->g.out), width = c->g.out[2], pitch = c->planes.pitch;
-    if (c->tight) {
-        c->k->gemm_f32.copy(y + j0, step, acc, ld, rows, columns);
-        return;
-    }
-    for (int64_t at = j0, end = j0 + columns; at < end;) {
-        const int64_t row = at / pitch, q = at % pitch, left = width - q, most = end - at;
-        const int64_t n = left < most ? left : most;
-        if (n > 0)
-            c->k->gemm_f32.copy(y + row * width + q, step, acc + (at - j0), ld, rows, (int)n);
-        at = (row + 1) * pitch;
-    }
-}
-
-/* Where column `at` of run `run` lands among the outputs of a channel, or the next one that is an output. */
-static int64_t place_of(const rq_conv_f32 *c, int64_t run, int64_t at)
-{
-    if (c->tight)
-        return run * c->length + at;
-    const int64_t pitch = c->planes.pitch, width = c->g.out[2], q = at % pitch;
-    const int64_t in_plane = at / pitch * width + (q < width ? q : width), all = c->g.out[1] * width;
-    return run * all + (in_plane < all ? in_plane : all);
-}
-
-/* What follows, to what an item has made: outputs lo..hi-1 of `rows` channels from y on. */
-static void finish_item(const rq_conv_job *j, float *y, int rows, int64_t lo, int64_t hi)
-{
-    for (int i = 0; j->after && i < rows; i++)
-        rq_conv_after_run(j->c->k, j->after, j->y0, y - j->y0 + i * rq_conv_area(j->c->g.out) + lo, hi - lo);
-}
-
-static void strip_item(void *arg, int64_t item)
-{
-    const rq_conv_job *j = arg;
-    const rq_conv_f32 *c = j->c;
-    const rq_conv_geom *g = &c->g;
-    const int64_t chunk = item % c->chunks, strip = item / c->chunks % c->strips, which = item / c->chunks / c->strips;
-    const int64_t group = which % g->groups, image = which / g->groups;
-    const int64_t per = g->out_ch / g->groups, icg = g->in_ch / g->groups, first = strip * RQ_GEMM_F32_ROWS;
-    const int rows = (int)(per - first < RQ_GEMM_F32_ROWS ? per - first : RQ_GEMM_F32_ROWS);
-    const int64_t oc = group * per + first;
-    float *y = j->y + (image * g->out_ch + oc) * rq_conv_area(g->out);
-    rq_gemm_f32_strip s = { .k = c->k, .a = j->w + oc * c->depth, .a_row = c->depth, .a_k = 1, .depth = c->depth };
-    if (c->packed) {
-        s.a = j->w + (group * rq_gemm_f32_packed_rows(c->k, (int)per, c->depth) + first * c->depth);
-        s.a_row = 0;
-    }
-    const float *b;
-    if (c->how == RQ_CONV_PIXELS) {
-        b = j->x + (image * g->in_ch + group * icg) * c->length;
-        s.b_k = c->length;
-        s.b_j = 1;
-    } else {
-        b = j->laid + (image * g->in_ch + group * icg) * c->step;
-        s.off = c->off;
-    }
-    const float *start = j->bias ? j->bias + oc : NULL;
-    const int lanes = c->k->gemm_f32.lanes;
-    const int64_t vectors = (c->length + lanes - 1) / lanes, all = c->runs * c->panels;
-    const int64_t end = (chunk + 1) * c->chunk < all ? (chunk + 1) * c->chunk : all;
-    _Alignas(64) float acc[RQ_GEMM_F32_ROWS * 48];
-    for (int64_t at = chunk * c->chunk; at < end; at++) {
-        const int64_t run = at / c->panels, p = at % c->panels;
-        const int64_t j0 = vectors * p / c->panels * lanes, j1 = vectors * (p + 1) / c->panels * lanes;
-        const int columns = (int)((j1 < c->length ? j1 : c->length) - j0), ld = (columns + lanes - 1) / lanes * lanes;
-        float *to = y;
-        s.b = b + j0;
-        if (c->how == RQ_CONV_PLANES) {
-            const int64_t z = c->tight ? run / g->out[1] : run, row = c->tight ? run % g->out[1] : 0;
-            s.b += z * g->stride[0] * c->planes.plane + row * c->planes.pitch;
-            to += (z * g->out[1] + row) * g->out[2];
-        }
-        if (c->tight && ld == columns) {
-            rq_gemm_f32_strip_run(&s, to + j0, (size_t)rq_conv_area(g->out), start, rows, columns);
-        } else {
-            rq_gemm_f32_strip_run(&s, acc, (size_t)ld, start, rows, columns);
-            put(c, to, acc, ld, rows, j0, columns);
-        }
-    }
-    const int64_t first_at = chunk * c->chunk;
-    finish_item(j, y, rows, place_of(c, first_at / c->panels, vectors * (first_at % c->panels) / c->panels * lanes),
-                end == all ? rq_conv_area(g->out)
-                           : place_of(c, end / c->panels, vectors * (end % c->panels) / c->panels * lanes));
-}
-
-/* The same to all of it, plane by plane. */
+/* What follows, plane by plane. */
 static void plane_item(void *arg, int64_t item)
 {
     const rq_conv_job *j = arg;
@@ -330,7 +214,7 @@ static void plane_item(void *arg, int64_t item)
 
 static int64_t items_of(const rq_conv_f32 *c, int64_t images)
 {
-    return c->turned ? rq_conv_f32_turned_items(c, images) : images * c->g.groups * c->strips * c->chunks;
+    return c->turned ? rq_conv_f32_turned_items(c, images) : rq_conv_f32_strip_items(c, images);
 }
 
 rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const float *w, const float *bias,
@@ -349,7 +233,7 @@ rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const 
             rq_threads_for(t, g->batch * g->out_ch, plane_item, &j);
         return RQ_OK;
     }
-    const rq_threads_fn item = c->turned ? rq_conv_f32_turned_item : strip_item;
+    const rq_threads_fn item = c->turned ? rq_conv_f32_turned_item : rq_conv_f32_strip_item;
     if (c->how == RQ_CONV_PIXELS) {
         j.images = g->batch;
         rq_threads_for(t, items_of(c, g->batch), item, &j);

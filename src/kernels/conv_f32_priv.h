@@ -1,5 +1,5 @@
 /* kernels/conv_f32_priv.h — what the two ways to cut a float convolution into tiles share: strips of output channels with vectors along pixels
- * (conv_f32.c), and blocks of pixels with vectors along output channels (conv_f32_turned.c). */
+ * (conv_f32_strips.c), and blocks of pixels with vectors along output channels (conv_f32_turned.c). */
 #ifndef RQ_KERNELS_CONV_F32_PRIV_H
 #define RQ_KERNELS_CONV_F32_PRIV_H
 
@@ -22,10 +22,10 @@ struct rq_conv_f32 {
     int64_t slab, lay;   /* images laid out at a time, channels of an item of that */
     bool packed;         /* weights come from rq_conv_f32_pack */
     /* strips */
-    int64_t runs, length;   /* columns: this many runs per image, of this many elements */
-    bool tight;             /* a run is one in the output too; else it holds whole output rows with nothing between */
-    int64_t panels, strips; /* panels of a run; strips of rows */
-    int64_t chunk, chunks;  /* panels of an item, whatever their run; items of a strip */
+    int64_t runs, length;  /* columns: this many runs per image, of this many elements */
+    bool tight;            /* a run is one in the output too; else it holds whole output rows with nothing between */
+    int64_t panels, bands; /* panels of a run; bands of rows */
+    int64_t chunk, chunks; /* panels of an item, whatever their run; items of a band */
     /* blocks */
     bool turned;
     int64_t lines, width;  /* an image is this many lines of outputs, each a run in the input */
@@ -46,6 +46,11 @@ static inline int64_t rq_conv_area(const int64_t v[3])
 {
     return v[0] * v[1] * v[2];
 }
+
+/* Runs, panels, items of strips. */
+void rq_conv_f32_cut(rq_conv_f32 *c);
+int64_t rq_conv_f32_strip_items(const rq_conv_f32 *c, int64_t images);
+void rq_conv_f32_strip_item(void *job, int64_t item);
 
 /* Is c better turned? Then it is cut so. */
 bool rq_conv_f32_turn(rq_conv_f32 *c);

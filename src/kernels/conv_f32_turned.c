@@ -6,7 +6,10 @@
 #include "kernels/conv_f32_priv.h"
 
 enum {
-    DEPTH = 64, /* of a panel at a time: that much of it, and of the pixels of a block, fit into a first-level cache */
+    DEPTH =
+        128, /* of a panel at a time: that much of it fits into a first-level cache, beside the planes of the taps */
+    PIXELS = 96, /* the same beside the pixels of a block, one for each row of the panel */
+    LINE = 16,   /* floats of a cache line */
 };
 
 /* What n places in vectors of `lanes` cost. */
@@ -48,19 +51,36 @@ typedef struct unit {
     int32_t a_off[DEPTH], b_off[DEPTH];
     int64_t line0, line1, at0, at1; /* lines of the block, and the part of each */
     int ld;
+    float *y;
 } unit;
 
-/* acc [pixels][ld] goes on over the whole depth. */
-static void sum(const rq_conv_f32 *c, const unit *u, float *acc)
+/* What is added to outputs will be wanted soon, as will they: rows far apart, which no processor fetches ahead by itself. */
+static void fetch(const rq_conv_job *j, const float *y, int columns, int n)
 {
+    const int64_t pixels = rq_conv_area(j->c->g.out);
+    const float *add = j->after->add + (y - j->y0);
+    for (int i = 0; i < columns; i++)
+        for (int q = 0; q < n; q += LINE) {
+            __builtin_prefetch(y + i * pixels + q, 1);
+            __builtin_prefetch(add + i * pixels + q);
+        }
+}
+
+/* acc [pixels][ld] goes on over the whole depth. */
+static void sum(const rq_conv_job *j, const unit *u, float *acc, int columns, int pixels)
+{
+    const rq_conv_f32 *c = j->c;
     const rq_conv_geom *g = &c->g;
     const rq_gemm_f32_isa *isa = &c->k->gemm_f32;
     const int lanes = isa->lanes, n = (int)(u->at1 - u->at0), tiles = (n + isa->rows - 1) / isa->rows;
     const bool one = c->how == RQ_CONV_PIXELS;
-    for (int64_t k0 = 0; k0 < c->depth; k0 += DEPTH) {
-        const int depth = c->depth - k0 < DEPTH ? (int)(c->depth - k0) : DEPTH;
+    const int most = one ? PIXELS : DEPTH;
+    for (int64_t k0 = 0; k0 < c->depth; k0 += most) {
+        const int depth = c->depth - k0 < most ? (int)(c->depth - k0) : most;
         const int32_t *off = one ? u->a_off : c->off + k0;
         float *to = acc;
+        if (k0 + depth == c->depth && j->after && j->after->add)
+            fetch(j, u->y, columns, pixels);
         for (int64_t line = u->line0; line < u->line1; line++) {
             const float *x =
                 one ? u->x + k0 * c->width
@@ -74,6 +94,26 @@ static void sum(const rq_conv_f32 *c, const unit *u, float *acc)
             }
         }
     }
+}
+
+/* acc [n][ld], turned, to y, rows of which are a whole image apart; and what follows. */
+static void finish(const rq_conv_job *j, float *y, float *acc, int ld, int columns, int n)
+{
+    const rq_gemm_f32_isa *isa = &j->c->k->gemm_f32;
+    const int64_t pixels = rq_conv_area(j->c->g.out);
+    const rq_conv_after *a = j->after;
+    if (a && a->add) {
+        _Alignas(64) float turned[RQ_GEMM_F32_ROWS * 48];
+        isa->transpose(turned, n, acc, ld, columns, n);
+        isa->finish(turned, n, turned, n, NULL, a->add + (y - j->y0), pixels, columns, n);
+        if (a->f)
+            a->f(turned, turned, (size_t)(columns * n), a->p, a->q);
+        isa->copy(y, pixels, turned, n, columns, n);
+        return;
+    }
+    if (a && a->f)
+        a->f(acc, acc, (size_t)(n * ld), a->p, a->q);
+    isa->transpose(y, pixels, acc, ld, columns, n);
 }
 
 static void unit_run(const rq_conv_job *j, int64_t at)
@@ -105,15 +145,9 @@ static void unit_run(const rq_conv_job *j, int64_t at)
         acc[q] = j->bias && q < columns ? j->bias[group * channels + j0 + q] : 0;
     for (int i = 1; i < n; i++)
         memcpy(acc + (int64_t)i * u.ld, acc, (size_t)u.ld * sizeof *acc);
-    sum(c, &u, acc);
-    const rq_conv_after *a = j->after;
-    if (a && a->f && !a->add)
-        a->f(acc, acc, (size_t)(n * u.ld), a->p, a->q);
-    const int64_t first = u.line0 * c->width + u.at0;
-    float *y = j->y + (image * g->out_ch + group * channels + j0) * pixels + first;
-    c->k->gemm_f32.transpose(y, pixels, acc, u.ld, columns, n);
-    for (int i = 0; a && a->add && i < columns; i++)
-        rq_conv_after_run(c->k, a, j->y0, y - j->y0 + i * pixels, n);
+    u.y = j->y + (image * g->out_ch + group * channels + j0) * pixels + u.line0 * c->width + u.at0;
+    sum(j, &u, acc, columns, n);
+    finish(j, u.y, acc, u.ld, columns, n);
 }
 
 void rq_conv_f32_turned_item(void *arg, int64_t item)

@@ -8,13 +8,22 @@ int64_t rq_planes_reach(const rq_conv_geom *g, int d)
     return (g->out[d] - 1) * g->stride[d] + (g->kernel[d] - 1) * g->dilation[d] + 1;
 }
 
+/* Positions modulo the stride that taps of axis d may have: the first so many. */
+static int64_t phases_of(const rq_conv_geom *g, int d)
+{
+    const int64_t span = (g->kernel[d] - 1) * g->dilation[d] + 1;
+    return span < g->stride[d] ? span : g->stride[d];
+}
+
 void rq_planes_init(rq_planes *l, const rq_conv_geom *g)
 {
     l->pitch = (rq_planes_reach(g, 2) + g->stride[2] - 1) / g->stride[2];
     l->rows = (rq_planes_reach(g, 1) + g->stride[1] - 1) / g->stride[1];
+    l->phases[0] = phases_of(g, 1);
+    l->phases[1] = phases_of(g, 2);
     l->column_phase = l->rows * l->pitch;
-    l->row_phase = l->column_phase * g->stride[2];
-    l->plane = l->row_phase * g->stride[1];
+    l->row_phase = l->column_phase * l->phases[1];
+    l->plane = l->row_phase * l->phases[0];
     l->total = l->plane * rq_planes_reach(g, 0);
     l->sums = (g->out[1] - 1) * l->pitch + g->out[2];
 }
@@ -29,7 +38,7 @@ void rq_planes_fill(const rq_planes *l, const rq_conv_geom *g, float *to, const 
             continue;
         for (int64_t r = 0; r < rq_planes_reach(g, 1); r++) {
             const int64_t ir = r - g->pad_lo[1];
-            if (ir < 0 || ir >= g->in[1])
+            if (ir < 0 || ir >= g->in[1] || r % g->stride[1] >= l->phases[0])
                 continue;
             const float *from = x + (iz * g->in[1] + ir) * g->in[2];
             float *row = to + z * l->plane + r % g->stride[1] * l->row_phase + r / g->stride[1] * l->pitch;
@@ -40,7 +49,7 @@ void rq_planes_fill(const rq_planes *l, const rq_conv_geom *g, float *to, const 
                     memcpy(row + lo, from, (size_t)(end - lo) * sizeof *row);
                 continue;
             }
-            for (int64_t phase = 0; phase < s; phase++) {
+            for (int64_t phase = 0; phase < l->phases[1]; phase++) {
                 float *part = row + phase * l->column_phase;
                 int64_t c = lo + ((phase - lo) % s + s) % s; /* first column of this phase at or behind lo */
                 for (int64_t at = c / s; c < end; c += s, at++)

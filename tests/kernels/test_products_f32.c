@@ -162,19 +162,19 @@ static void convolve(const rq_kernels *k, const rq_conv_geom *g, const float *x,
 }
 
 /* What follows is done to every output once, whoever does it: alone, and behind the sum with a residual. */
-static void check_after(const rq_kernels *k, const rq_conv_geom *g, const float *x, const float *w, bool fixed,
-                        const float *one, float *y, const float *add, int64_t ny, rq_threads *two)
+static void check_after(const rq_kernels *k, const rq_conv_geom *g, const float *x, const float *w, const float *b,
+                        bool fixed, const float *one, float *y, const float *add, int64_t ny, rq_threads *two)
 {
     for (int both = 0; both < 2; both++) {
         const rq_conv_after after = { both ? add : NULL, k->map[RQ_MAP_CLIP], -0.25f, 0.5f };
         rq_conv_f32 *c;
-        assert_int_equal(rq_conv_f32_create(&c, k, g, fixed ? w : NULL, false, 2), RQ_OK);
+        assert_int_equal(rq_conv_f32_create(&c, k, g, fixed ? w : NULL, b != NULL, 2), RQ_OK);
         void *scratch = rq_mem_alloc(rq_conv_f32_scratch(c), 1);
         const size_t bytes = rq_conv_f32_weights(c);
         float *packed = bytes ? rq_mem_alloc(bytes, 1) : NULL;
         if (bytes)
             rq_conv_f32_pack(c, packed, w);
-        assert_int_equal(rq_conv_f32_run(c, y, x, bytes ? packed : w, NULL, &after, scratch, two), RQ_OK);
+        assert_int_equal(rq_conv_f32_run(c, y, x, bytes ? packed : w, b, &after, scratch, two), RQ_OK);
         for (int64_t i = 0; i < ny; i++) {
             const float sum = both ? one[i] + add[i] : one[i], want = sum < -0.25f ? -0.25f : sum > 0.5f ? 0.5f : sum;
             if (y[i] != want)
@@ -211,9 +211,8 @@ static void check_conv(const rq_conv_geom *g, rq_rng *r, bool bias, bool fixed, 
         for (int64_t n = 0; n < ny; n++)
             if (memcmp(&one[n], &chain[n], sizeof *one) != 0)
                 fail_msg("%s %s: [%d] is %a, the chain says %a", level, how, (int)n, one[n], chain[n]);
+        check_after(&k, g, x, w, b, fixed, one, y, want, ny, two);
     }
-    if (!b)
-        check_after(&k, g, x, w, fixed, one, y, want, ny, two);
     how_seen[strncmp(how, "pixels", 6) == 0 ? 0 : strncmp(how, "planes", 6) == 0 ? 1 : 2]++;
     turned_seen += strstr(how, "turned") != NULL;
     assert_string_not_equal(how, "plain");
@@ -299,91 +298,28 @@ static void strides_may_be_larger_than_what_is_there(void **state)
     rq_threads_destroy(two);
 }
 
-/* Large enough to be cut into pieces. */
+/* Large enough to be cut into pieces; strips of output channels: more rows than a band, more depth than is packed at once, steps, few rows read in place,
+ * wide rows, panels of two rows. */
 static void pieces_give_the_same_bits(void **state)
 {
-    static const rq_conv_geom cases[] = {
-        { .nd = 2,
-          .batch = 1,
-          .groups = 1,
-          .in_ch = 64,
-          .out_ch = 128,
-          .in = { 1, 28, 28 },
-          .kernel = { 1, 3, 3 },
-          .stride = { 1, 1, 1 },
-          .dilation = { 1, 1, 1 },
-          .pad_lo = { 0, 1, 1 },
-          .pad_hi = { 0, 1, 1 } },
-        { .nd = 2,
-          .batch = 3,
-          .groups = 1,
-          .in_ch = 64,
-          .out_ch = 64,
-          .in = { 1, 28, 28 },
-          .kernel = { 1, 3, 3 },
-          .stride = { 1, 2, 2 },
-          .dilation = { 1, 1, 1 },
-          .pad_lo = { 0, 0, 0 },
-          .pad_hi = { 0, 1, 1 } },
-        { .nd = 2,
-          .batch = 1,
-          .groups = 1,
-          .in_ch = 256,
-          .out_ch = 256,
-          .in = { 1, 14, 14 },
-          .kernel = { 1, 1, 1 },
-          .stride = { 1, 1, 1 },
-          .dilation = { 1, 1, 1 } },
-        { .nd = 2,
-          .batch = 5,
-          .groups = 1,
-          .in_ch = 32,
-          .out_ch = 32,
-          .in = { 1, 14, 14 },
-          .kernel = { 1, 3, 3 },
-          .stride = { 1, 1, 1 },
-          .dilation = { 1, 1, 1 } },
-        { .nd = 2,
-          .batch = 1,
-          .groups = 96,
-          .in_ch = 96,
-          .out_ch = 96,
-          .in = { 1, 112, 112 },
-          .kernel = { 1, 3, 3 },
-          .stride = { 1, 2, 2 },
-          .dilation = { 1, 1, 1 },
-          .pad_lo = { 0, 1, 1 },
-          .pad_hi = { 0, 1, 1 } },
-        { .nd = 2,
-          .batch = 1,
-          .groups = 4,
-          .in_ch = 128,
-          .out_ch = 128,
-          .in = { 1, 28, 28 },
-          .kernel = { 1, 3, 3 },
-          .stride = { 1, 1, 1 },
-          .dilation = { 1, 1, 1 } },
-        { .nd = 2,
-          .batch = 1,
-          .groups = 1,
-          .in_ch = 64,
-          .out_ch = 64,
-          .in = { 1, 20, 20 },
-          .kernel = { 1, 2, 2 },
-          .stride = { 1, 2, 2 },
-          .dilation = { 1, 1, 1 },
-          .transposed = true },
-        { .nd = 1,
-          .batch = 1,
-          .groups = 1,
-          .in_ch = 64,
-          .out_ch = 256,
-          .in = { 1, 1, 500 },
-          .kernel = { 1, 1, 5 },
-          .stride = { 1, 1, 1 },
-          .dilation = { 1, 1, 1 },
-          .pad_lo = { 0, 0, 2 },
-          .pad_hi = { 0, 0, 2 } },
+    static const struct {
+        int nd, batch, groups, in_ch, out_ch, in[2], kernel[2], stride, pad_lo[2], pad_hi[2];
+        bool transposed;
+    } cases[] = {
+        { 2, 1, 1, 64, 128, { 28, 28 }, { 3, 3 }, 1, { 1, 1 }, { 1, 1 }, false },
+        { 2, 3, 1, 64, 64, { 28, 28 }, { 3, 3 }, 2, { 0, 0 }, { 1, 1 }, false },
+        { 2, 1, 1, 256, 256, { 14, 14 }, { 1, 1 }, 1, { 0, 0 }, { 0, 0 }, false },
+        { 2, 5, 1, 32, 32, { 14, 14 }, { 3, 3 }, 1, { 0, 0 }, { 0, 0 }, false },
+        { 2, 1, 96, 96, 96, { 112, 112 }, { 3, 3 }, 2, { 1, 1 }, { 1, 1 }, false },
+        { 2, 1, 4, 128, 128, { 28, 28 }, { 3, 3 }, 1, { 0, 0 }, { 0, 0 }, false },
+        { 2, 1, 1, 64, 64, { 20, 20 }, { 2, 2 }, 2, { 0, 0 }, { 0, 0 }, true },
+        { 1, 1, 1, 64, 256, { 1, 500 }, { 1, 5 }, 1, { 0, 2 }, { 0, 2 }, false },
+        { 2, 1, 1, 70, 300, { 20, 20 }, { 1, 1 }, 1, { 0, 0 }, { 0, 0 }, false },
+        { 2, 2, 1, 900, 24, { 12, 12 }, { 1, 1 }, 1, { 0, 0 }, { 0, 0 }, false },
+        { 2, 1, 1, 40, 80, { 57, 57 }, { 1, 1 }, 2, { 0, 0 }, { 0, 0 }, false },
+        { 2, 1, 2, 140, 16, { 16, 16 }, { 1, 1 }, 1, { 0, 0 }, { 0, 0 }, false },
+        { 2, 1, 1, 20, 24, { 6, 150 }, { 3, 3 }, 1, { 1, 1 }, { 1, 1 }, false },
+        { 2, 1, 1, 200, 2, { 16, 17 }, { 1, 1 }, 1, { 0, 0 }, { 0, 0 }, false },
     };
     rq_rng r;
     rq_threads *two;
@@ -392,7 +328,20 @@ static void pieces_give_the_same_bits(void **state)
     assert_int_equal(rq_threads_create(&two, 2), RQ_OK);
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
         for (int fixed = 0; fixed < 2; fixed++) {
-            rq_conv_geom g = cases[i];
+            rq_conv_geom g = { .nd = cases[i].nd,
+                               .batch = cases[i].batch,
+                               .groups = cases[i].groups,
+                               .in_ch = cases[i].in_ch,
+                               .out_ch = cases[i].out_ch,
+                               .transposed = cases[i].transposed };
+            for (int d = 0; d < 3; d++) {
+                g.in[d] = d ? cases[i].in[d - 1] : 1;
+                g.kernel[d] = d ? cases[i].kernel[d - 1] : 1;
+                g.stride[d] = d ? cases[i].stride : 1;
+                g.dilation[d] = 1;
+                g.pad_lo[d] = d ? cases[i].pad_lo[d - 1] : 0;
+                g.pad_hi[d] = d ? cases[i].pad_hi[d - 1] : 0;
+            }
             assert_true(finish(&g));
             check_conv(&g, &r, true, fixed, two, how);
         }
