@@ -315,8 +315,10 @@ set(RQ_SOURCES
   src/ops/raise_spread.c
   src/ops/random.c
   src/ops/recurrent.c
+  src/ops/recurrent_activations.c
   src/ops/recurrent_grad.c
   src/ops/recurrent_int.c
+  src/ops/recurrent_plain.c
   src/ops/recurrent_step.c
   src/ops/reduce.c
   src/ops/reduce_run.c
@@ -417,6 +419,8 @@ set(RQ_SOURCES
   src/formats/onnx_external.c
   src/formats/onnx_function.c
   src/formats/onnx_read.c
+  src/formats/onnx_recurrent.c
+  src/formats/onnx_spell.c
   src/formats/onnx_tensor.c
   src/formats/onnx_write.c
   src/formats/json_scan.c

@@ -227,9 +227,9 @@ def models_row(a, name, paths, threads, batch):
 
 
 def dynamic_row(a, name, paths, threads):
-    """A file of dynamic quantization, the same one to both; its samples are fed as they are."""
-    path, samples, batch = paths
-    return {"model": name, "threads": threads, **race(a, {"ours": ("ours", path), "ort": ("ort", path)}, samples, threads, batch)}
+    """A file of dynamic quantization, the same one to both but where it says otherwise; its samples are fed as they are."""
+    path, samples, batch, there = paths
+    return {"model": name, "threads": threads, **race(a, {"ours": ("ours", path), "ort": ("ort", there)}, samples, threads, batch)}
 
 
 def levels_row(a, name, paths, level):

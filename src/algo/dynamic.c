@@ -27,6 +27,11 @@ static rq_status no_memory(rq_dynamic *d)
     return rq_fail(d->err, RQ_NO_MEMORY, "out of memory quantizing the graph");
 }
 
+bool rq_dynamic_is_cell(const rq_node *n)
+{
+    return rq_rewrite_is(n, "LSTM") || rq_rewrite_is(n, "GRU") || rq_rewrite_is(n, "RNN");
+}
+
 bool rq_dynamic_fits(const rq_graph *g, const rq_node *n, bool conv)
 {
     const rq_id x = n->n_in ? n->in[0] : RQ_NONE;
@@ -35,9 +40,9 @@ bool rq_dynamic_fits(const rq_graph *g, const rq_node *n, bool conv)
         return false;
     if (rq_rewrite_is(n, "MatMul"))
         return g->values[x].shape.rank != 1;
-    if (rq_rewrite_is(n, "LSTM"))
+    if (rq_dynamic_is_cell(n)) /* no runtime has DynamicQuantizeLSTM with the batch first */
         return n->n_in > 2 && n->in[2] != RQ_NONE && g->values[n->in[2]].kind == RQ_VALUE_CONST &&
-               !rq_attr_int(n, RQ_WORD_layout, 0);
+               !(rq_rewrite_is(n, "LSTM") && rq_attr_int(n, RQ_WORD_layout, 0));
     return rq_rewrite_is(n, "Gemm") || (conv && rq_rewrite_is(n, "Conv"));
 }
 
@@ -453,9 +458,9 @@ rq_status rq_dynamic_conv(rq_dynamic *d, rq_id node, const rq_weight *w)
     return finish(d, node, "Add", (label) { out, "_bias_add" }, last, 2);
 }
 
-/* ---- LSTM ---- */
+/* ---- recurrent cells ---- */
 
-/* [dirs] or [dirs, 4 * hidden]. */
+/* [dirs] or [dirs, gates * hidden]. */
 static rq_status add_gates(rq_dynamic *d, const rq_weight *w, rq_id *codes, rq_id *scale, rq_id *zero)
 {
     const char *base = weight_name(d->g, w);
@@ -474,17 +479,31 @@ static rq_status add_gates(rq_dynamic *d, const rq_weight *w, rq_id *codes, rq_i
     return add_const(d, (label) { base, "_zero_point" }, &z, zero);
 }
 
-rq_status rq_dynamic_lstm(rq_dynamic *d, rq_id node, const rq_weight *w, const rq_weight *r)
+/* The operator of a cell: com.microsoft has that of LSTM, we have the others (docs/decisions/0012). */
+static const struct cell_row {
+    const char *op, *becomes, *domain;
+    int n_in; /* in front of the scales */
+} cells[] = {
+    { "LSTM", "DynamicQuantizeLSTM", "com.microsoft", 8 },
+    { "GRU", "DynamicQuantizeGRU", "requant", 6 },
+    { "RNN", "DynamicQuantizeRNN", "requant", 6 },
+};
+
+rq_status rq_dynamic_cell(rq_dynamic *d, rq_id node, const rq_weight *w, const rq_weight *r)
 {
     rq_graph *g = d->g;
+    const struct cell_row *c = cells;
     rq_id in[12];
-    for (int i = 0; i < 12; i++)
-        in[i] = i < 8 && i < g->nodes[node].n_in ? g->nodes[node].in[i] : RQ_NONE;
-    RQ_TRY(add_gates(d, w, &in[1], &in[8], &in[9]));
-    RQ_TRY(add_gates(d, r, &in[2], &in[10], &in[11]));
-    RQ_TRY(rq_rewrite_become(g, node, "DynamicQuantizeLSTM", in, 12, d->err));
-    rq_attr_remove(g, node, "layout");
-    const char *domain = rq_graph_str(g, "com.microsoft");
+    while (!rq_rewrite_is(&g->nodes[node], c->op))
+        c++;
+    for (int i = 0; i < c->n_in; i++)
+        in[i] = i < g->nodes[node].n_in ? g->nodes[node].in[i] : RQ_NONE;
+    RQ_TRY(add_gates(d, w, &in[1], &in[c->n_in], &in[c->n_in + 1]));
+    RQ_TRY(add_gates(d, r, &in[2], &in[c->n_in + 2], &in[c->n_in + 3]));
+    RQ_TRY(rq_rewrite_become(g, node, c->becomes, in, c->n_in + 4, d->err));
+    if (!rq_attr_int(&g->nodes[node], RQ_WORD_layout, 0)) /* DynamicQuantizeLSTM knows no such attribute */
+        rq_attr_remove(g, node, "layout");
+    const char *domain = rq_graph_str(g, c->domain);
     const char *name = g->nodes[node].name[0] ? rq_rewrite_name(g, g->nodes[node].name, "_quant") : "";
     if (!domain || !name || (!rq_graph_opset(g, domain) && rq_graph_set_opset(g, domain, 1)))
         return no_memory(d);

@@ -18,7 +18,9 @@ typedef struct rq_dynamic {
     rq_err *err;
 } rq_dynamic;
 
-/* Can node be written so, given that its weights at these inputs are constants? Products, with `conv` Conv too, LSTM. */
+/* LSTM, GRU, RNN? */
+bool rq_dynamic_is_cell(const rq_node *n);
+/* Can node be written so, given that its weights at these inputs are constants? Products, with `conv` Conv too, recurrent cells. */
 bool rq_dynamic_fits(const rq_graph *g, const rq_node *n, bool conv);
 
 rq_status rq_dynamic_init(rq_dynamic *d, rq_graph *g, bool per_row, rq_err *err);
@@ -27,7 +29,7 @@ void rq_dynamic_release(rq_dynamic *d);
 /* MatMul and Gemm (any alpha, beta, transA, transB), Conv. w: computed, of input 1. On error g is half rewritten. */
 rq_status rq_dynamic_product(rq_dynamic *d, rq_id node, const rq_weight *w);
 rq_status rq_dynamic_conv(rq_dynamic *d, rq_id node, const rq_weight *w);
-/* w, r: of inputs 1 and 2. */
-rq_status rq_dynamic_lstm(rq_dynamic *d, rq_id node, const rq_weight *w, const rq_weight *r);
+/* A recurrent cell; w, r: of inputs 1 and 2. */
+rq_status rq_dynamic_cell(rq_dynamic *d, rq_id node, const rq_weight *w, const rq_weight *r);
 
 #endif

@@ -165,7 +165,8 @@ static bool is_integer(const rq_graph *g, const rq_node *n)
 {
     if (!strncmp(n->op, "QLinear", 7) || !strcmp(n->op, "QGemm") || !strcmp(n->op, "MatMulIntegerToFloat") ||
         !strcmp(n->op, "MatMulInteger") || !strcmp(n->op, "ConvInteger") || !strcmp(n->op, "DynamicQuantizeMatMul") ||
-        !strcmp(n->op, "DynamicQuantizeLSTM") || !strcmp(n->op, "QAttention") || !strcmp(n->op, "MatMulNBits"))
+        !strcmp(n->op, "DynamicQuantizeLSTM") || !strcmp(n->op, "DynamicQuantizeGRU") ||
+        !strcmp(n->op, "DynamicQuantizeRNN") || !strcmp(n->op, "QAttention") || !strcmp(n->op, "MatMulNBits"))
         return true;
     return n->n_in > 0 && n->in[0] != RQ_NONE && is_code(g, n->in[0]) && !is_q(n) && !is_dq(n);
 }

@@ -76,7 +76,8 @@ rq_status rq_report_find_products(rq_report_role **roles, const rq_graph *g)
         if (is(n, "MatMulInteger") || is(n, "ConvInteger")) {
             mark_input(g, *roles, n);
             mark_output(g, *roles, n);
-        } else if (is(n, "DynamicQuantizeLSTM") || is(n, "DynamicQuantizeMatMul") || is(n, "MatMulIntegerToFloat")) {
+        } else if (is(n, "DynamicQuantizeLSTM") || is(n, "DynamicQuantizeGRU") || is(n, "DynamicQuantizeRNN") ||
+                   is(n, "DynamicQuantizeMatMul") || is(n, "MatMulIntegerToFloat")) {
             (*roles)[i].product = i;
         }
     }

@@ -84,14 +84,14 @@ static rq_status add_use(weight_only *w, rq_id node, const rq_weight *one, bool 
     return RQ_OK;
 }
 
-/* What integer products can have: no blocks; ConvInteger one zero point, DynamicQuantizeLSTM s8, as quantize_dynamic does. */
+/* What integer products can have: no blocks; ConvInteger one zero point, recurrent cells s8, as quantize_dynamic does. */
 static void as_product(rq_weight *one, const rq_node *n)
 {
     one->s.block_size = 0;
     one->s.weight_method = RQ_WEIGHTS_MINMAX;
     if (one->s.compat && !strcmp(n->op, "Conv"))
         one->s.per_tensor = true; /* its per_channel means products */
-    one->gates = !strcmp(n->op, "LSTM");
+    one->gates = rq_dynamic_is_cell(n);
     if (one->gates)
         one->s.weights = RQ_DTYPE_S8;
     if (one->gates || (!strcmp(n->op, "Conv") && !one->s.per_tensor))
@@ -128,7 +128,8 @@ static rq_status find(weight_only *w, rq_err *err)
         rq_weight_site sites[2];
         rq_weight all[2];
         const int count = !n->op || rq_place_left_out(&ban, n) ? 0 : rq_weight_sites(g, n, sites);
-        bool dynamic = cfg->mode == RQ_MODE_DYNAMIC && count && rq_dynamic_fits(g, n, cfg->dynamic_conv);
+        bool dynamic = cfg->mode == RQ_MODE_DYNAMIC && count && rq_dynamic_fits(g, n, cfg->dynamic_conv) &&
+                       !(products_only(cfg) && rq_dynamic_is_cell(n) && !rq_rewrite_is(n, "LSTM"));
         for (int k = 0; k < count; k++) {
             all[k] = (rq_weight) { .value = n->in[sites[k].in], .site = sites[k], .s = cfg->settings };
             all[k].even = cfg->weight_form == RQ_WEIGHT_FORM_DQ;
@@ -226,7 +227,7 @@ static rq_status apply_products(const weight_only *w, rq_graph *g, const bool *o
             s = rq_weight_compute(two, w->q->g, err);
         }
         if (!s)
-            s = two                                         ? rq_dynamic_lstm(&d, u->node, one, two)
+            s = two                                         ? rq_dynamic_cell(&d, u->node, one, two)
                 : rq_rewrite_is(&g->nodes[u->node], "Conv") ? rq_dynamic_conv(&d, u->node, one)
                                                             : rq_dynamic_product(&d, u->node, one);
     }
@@ -295,7 +296,7 @@ static rq_status note_products(const weight_only *w, const bool *on)
     int products = 0, convs = 0;
     for (int i = 0; i < w->n_uses; i++) {
         const use *u = &w->uses[i];
-        if (i && w->uses[i - 1].node == u->node) /* LSTM has two weights */
+        if (i && w->uses[i - 1].node == u->node) /* recurrent cells have two weights */
             continue;
         products += computes(w, u, on);
         const int at = computes(w, u, on) ? -1 : chosen(w, u, on);

@@ -21,7 +21,7 @@ typedef struct rq_weight {
     rq_id value;
     rq_weight_site site;
     rq_settings s;
-    bool gates;      /* of a DynamicQuantizeLSTM: scales [dirs] per tensor, else [dirs][channels] */
+    bool gates;      /* of a recurrent cell in integers: scales [dirs] per tensor, else [dirs][channels] */
     bool even;       /* blocks of one size: a size that divides the axis is taken where the one asked for does not */
     rq_tensor codes; /* dtype NONE: not computed yet */
     rq_qparams q;

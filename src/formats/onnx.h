@@ -138,9 +138,18 @@ rq_status rq_onnx_attr_read(rq_onnx_reader *r, rq_graph *g, rq_id node, Onnx__At
 
 /* ---- onnx_function.c ---- */
 
-/* Replace calls of the model's functions by their bodies, in the message itself. RQ_BAD_FILE: recursion, a call that
+/* Replace calls of the model's functions by their bodies, in the message itself, but for those that spell out an operator of ours. RQ_BAD_FILE: recursion, a call that
  * does not fit; RQ_UNSUPPORTED: a function for another opset. */
 rq_status rq_onnx_inline(Onnx__ModelProto *model, rq_protobuf_mem *m, rq_err *err);
+
+/* ---- onnx_recurrent.c ---- */
+
+/* DynamicQuantizeGRU or DynamicQuantizeRNN of our domain? */
+bool rq_onnx_recurrent_is(const Onnx__NodeProto *n);
+/* Is `f`, which the node calls, the function that rq_onnx_recurrent_write gives such a node? RQ_NO_MEMORY. */
+rq_status rq_onnx_recurrent_ours(bool *ours, const Onnx__NodeProto *call, Onnx__FunctionProto *f);
+/* Functions for all such nodes of the model, which spell them out in operators of version `opset`; *ir: the IR version that they need, 0: there are none. RQ_NO_MEMORY. */
+rq_status rq_onnx_recurrent_write(Onnx__ModelProto *m, int64_t opset, rq_arena *a, int64_t *ir);
 
 /* ---- onnx_write.c, onnx_build.c ---- */
 rq_status rq_onnx_write(const rq_graph *g, const char *path, const rq_save_cfg *cfg, rq_err *err);

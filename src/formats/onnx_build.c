@@ -412,22 +412,23 @@ static bool uses_domain(const rq_graph *g, const char *domain)
     return false;
 }
 
-/* The graph's imports, and com.microsoft where a pass has brought in its operators. */
+/* The graph's imports, and other domains where a pass has brought in their operators. */
 static rq_status build_opsets(builder *b, Onnx__ModelProto *m, const rq_graph *g)
 {
-    static const char microsoft[] = "com.microsoft";
-    const bool more = uses_domain(g, microsoft) && !rq_graph_opset(g, microsoft);
-    const size_t n = (size_t)g->n_opsets + more;
-    if (!(m->opset_import = make_list(b, n, &onnx__operator_set_id_proto__descriptor)))
+    static const char *const others[] = { "com.microsoft", "requant" };
+    enum { N_OTHERS = sizeof others / sizeof others[0] };
+    const size_t own = (size_t)g->n_opsets;
+    if (!(m->opset_import = make_list(b, own + N_OTHERS, &onnx__operator_set_id_proto__descriptor)))
         return RQ_NO_MEMORY;
-    m->n_opset_import = n;
-    for (size_t i = 0; i < n; i++) {
-        const bool own = i < (size_t)g->n_opsets;
-        const char *domain = own ? g->opsets[i].domain : microsoft;
-        SET_TEXT(m->opset_import[i], domain, domain);
-        m->opset_import[i]->has_domain = true;
-        m->opset_import[i]->has_version = true;
-        m->opset_import[i]->version = own ? g->opsets[i].version : 1;
+    for (size_t i = 0; i < own + N_OTHERS; i++) {
+        const char *domain = i < own ? g->opsets[i].domain : others[i - own];
+        if (i >= own && (rq_graph_opset(g, domain) || !uses_domain(g, domain)))
+            continue;
+        Onnx__OperatorSetIdProto *import = m->opset_import[m->n_opset_import++];
+        SET_TEXT(import, domain, domain);
+        import->has_domain = true;
+        import->has_version = true;
+        import->version = i < own ? g->opsets[i].version : 1;
     }
     return RQ_OK;
 }
@@ -455,7 +456,10 @@ rq_status rq_onnx_build(Onnx__ModelProto **out, const rq_graph *g, rq_arena *a, 
         return RQ_NO_MEMORY;
     if (!x || x->opset != opset || !b.ir) /* the file's own choice stands until a pass raises the opset */
         need_ir(&b, ir_of_opset(opset));
+    int64_t ir;
     RQ_TRY(build_graph(&b, m->graph, g));
+    RQ_TRY(rq_onnx_recurrent_write(m, opset, a, &ir));
+    need_ir(&b, ir);
     RQ_TRY(build_opsets(&b, m, g));
     RQ_TRY(build_meta(&b, m, g));
     if (b.ir < 4)

@@ -1,4 +1,5 @@
-/* formats/onnx_function.c — calls of model-local functions replaced by their bodies, before the graph is read.
+/* formats/onnx_function.c — calls of model-local functions replaced by their bodies, before the graph is read. A function that spells out an operator of ours
+ * (onnx_recurrent.c) is that operator.
  *
  * A body is copied node by node with every name rewritten: a formal input or output to the caller's value, any other
  * name (in the graphs inside the body, too) to one with the call's own prefix, so that consistent renaming is all
@@ -367,7 +368,12 @@ static rq_status expand(inliner *x, const scope *s, node_list *out, Onnx__NodePr
         Onnx__NodeProto *own = node[i];
         RQ_TRY(copy_node(x, s, &own, nest));
         int64_t f = find_function(x, own);
-        if (f < 0)
+        bool ours = false;
+        if (f >= 0)
+            RQ_TRY(rq_onnx_recurrent_ours(&ours, own, x->f[f]));
+        if (ours) /* the operator itself, which has no overloads */
+            own->overload = (text) { 0 };
+        if (f < 0 || ours)
             RQ_TRY(append(x, out, own));
         else
             RQ_TRY(expand_call(x, x->f[f], own, out, nest));

@@ -22,7 +22,6 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .dequantize_s16 = rq_dequantize_s16_scalar,
         .half_to_float = rq_half_to_float_scalar,
         .half_from_float = rq_half_from_float_scalar,
-        .half_minmax = rq_half_minmax_scalar,
         .lut8 = rq_lut8_scalar,
         .norm8 = rq_norm8_scalar,
         .sums8 = rq_sums8_scalar,
@@ -60,6 +59,10 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .bn = rq_bn_scalar,
         .sums_reals = rq_sums_reals_scalar,
         .lstm_cell = rq_lstm_cell_scalar,
+        .gru_cell = rq_gru_cell_scalar,
+        .gru_reset = rq_gru_reset_scalar,
+        .gru_update = rq_gru_update_scalar,
+        .rnn_cell = rq_rnn_cell_scalar,
         .pool_quarters = rq_pool_quarters_scalar,
         .pool_quarters_grad = rq_pool_quarters_grad_scalar,
         /* peak_*.c */
@@ -87,7 +90,6 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->dequantize_s16 = rq_dequantize_s16_avx2;
     k->half_to_float = rq_half_to_float_avx2;
     k->half_from_float = rq_half_from_float_avx2;
-    k->half_minmax = rq_half_minmax_avx2;
     k->requantize_tile = rq_requantize_tile_avx2;
     k->lut8 = rq_lut8_avx2;
     k->norm8 = rq_norm8_avx2;
@@ -116,6 +118,10 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->bn = rq_bn_avx2;
     k->sums_reals = rq_sums_reals_avx2;
     k->lstm_cell = rq_lstm_cell_avx2;
+    k->gru_cell = rq_gru_cell_avx2;
+    k->gru_reset = rq_gru_reset_avx2;
+    k->gru_update = rq_gru_update_avx2;
+    k->rnn_cell = rq_rnn_cell_avx2;
     k->pool_quarters = rq_pool_quarters_avx2;
     k->pool_quarters_grad = rq_pool_quarters_grad_avx2;
     k->pool8 = &rq_pool8_avx2;
@@ -152,7 +158,6 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->dequantize_s16 = rq_dequantize_s16_avx512;
     k->half_to_float = rq_half_to_float_avx512;
     k->half_from_float = rq_half_from_float_avx512;
-    k->half_minmax = rq_half_minmax_avx512;
     k->requantize_tile = rq_requantize_tile_avx512;
     k->isa = "avx512";
     k->qgemm = rq_qgemm_avx512;
@@ -176,6 +181,10 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->bn = rq_bn_avx512;
     k->sums_reals = rq_sums_reals_avx512;
     k->lstm_cell = rq_lstm_cell_avx512;
+    k->gru_cell = rq_gru_cell_avx512;
+    k->gru_reset = rq_gru_reset_avx512;
+    k->gru_update = rq_gru_update_avx512;
+    k->rnn_cell = rq_rnn_cell_avx512;
     k->pool_quarters = rq_pool_quarters_avx512;
     k->pool_quarters_grad = rq_pool_quarters_grad_avx512;
     k->pool8 = &rq_pool8_avx512;
@@ -228,7 +237,6 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->quantize_quotients = rq_quantize_quotients_neon;
     k->half_to_float = rq_half_to_float_neon;
     k->half_from_float = rq_half_from_float_neon;
-    k->half_minmax = rq_half_minmax_neon;
     k->requantize_tile = rq_requantize_tile_neon;
     k->lut8 = rq_lut8_neon;
     k->norm8 = rq_norm8_neon;
@@ -253,6 +261,10 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->bn = rq_bn_neon;
     k->sums_reals = rq_sums_reals_neon;
     k->lstm_cell = rq_lstm_cell_neon;
+    k->gru_cell = rq_gru_cell_neon;
+    k->gru_reset = rq_gru_reset_neon;
+    k->gru_update = rq_gru_update_neon;
+    k->rnn_cell = rq_rnn_cell_neon;
     k->fakequant = rq_fakequant_neon;
     k->fakequant_grad = rq_fakequant_grad_neon;
     k->fakequant_mask_grad = rq_fakequant_mask_grad_neon;

@@ -18,29 +18,60 @@ typedef struct rq_sums_reals {
 } rq_sums_reals;
 typedef void (*rq_sums_reals_fn)(const rq_sums_reals *o, const int32_t *c, size_t ldc, size_t rows, size_t n);
 
-/* A step of an LSTM of n units; arrays of gates are [4][n] in the order i, o, f, z. What the state gives to gate j is gate[j], or, where it is
+/* What goes into the activations of the gates of a recurrent cell of n units; arrays are [gates][n]. What the state gives to gate j is gate[j], or, where it is
  * made by a product of codes (sum not NULL),
  *   f32(sum[j] + add - zero * w_sum[j]) * f32(row * m[j])
- * and x[j] comes on top. Then, with s the sigmoid 1 / (1 + e^-v) and t the hyperbolic tangent, as eltwise.h has them,
- *   c = f32(s(f) c) + f32(s(i) t(z)),  h = s(o) t(c) */
-typedef struct rq_lstm_cell {
-    size_t n;
+ * and x[j], the input's share, comes on top. */
+typedef struct rq_cell_gates {
     const int32_t *sum, *w_sum;
     int32_t add, zero;
     float row;
     const float *m;
     const float *gate, *x;
+} rq_cell_gates;
+
+/* A step of an LSTM of n units, gates in the order i, o, f, z. With s the sigmoid 1 / (1 + e^-v) and t the hyperbolic tangent, as eltwise.h has them,
+ *   c = f32(s(f) c) + f32(s(i) t(z)),  h = s(o) t(c) */
+typedef struct rq_lstm_cell {
+    size_t n;
+    rq_cell_gates g;
     float *h, *c; /* [n] */
 } rq_lstm_cell;
 typedef void (*rq_lstm_cell_fn)(const rq_lstm_cell *l);
 
-void rq_sums_reals_scalar(const rq_sums_reals *o, const int32_t *c, size_t ldc, size_t rows, size_t n);
-void rq_sums_reals_avx2(const rq_sums_reals *o, const int32_t *c, size_t ldc, size_t rows, size_t n);
-void rq_sums_reals_avx512(const rq_sums_reals *o, const int32_t *c, size_t ldc, size_t rows, size_t n);
-void rq_sums_reals_neon(const rq_sums_reals *o, const int32_t *c, size_t ldc, size_t rows, size_t n);
-void rq_lstm_cell_scalar(const rq_lstm_cell *l);
-void rq_lstm_cell_avx2(const rq_lstm_cell *l);
-void rq_lstm_cell_avx512(const rq_lstm_cell *l);
-void rq_lstm_cell_neon(const rq_lstm_cell *l);
+/* A step of a GRU of n units, gates in the order z, r, k.
+ *   gru_cell    k's share of the state is reset: h = (1 - s(z)) t(s(r) (k + bias) + x) + s(z) h, x being the input's share of k
+ * or the state is, in two halves, with the product of the reset one between them:
+ *   gru_reset   gates z and r: z = s(z), reset = s(r) h
+ *   gru_update  one gate, k: h = (1 - z) t(k) + z h */
+typedef struct rq_gru_cell {
+    size_t n;
+    rq_cell_gates g;
+    const float *bias; /* [n], or NULL: gru_cell */
+    float *h;          /* [n] */
+    float *z, *reset;  /* [n]: gru_reset, gru_update */
+} rq_gru_cell;
+typedef void (*rq_gru_cell_fn)(const rq_gru_cell *c);
+
+/* A step of n units with a hyperbolic tangent each. */
+typedef struct rq_rnn_cell {
+    size_t n;
+    rq_cell_gates g;
+    float *h; /* [n] */
+} rq_rnn_cell;
+typedef void (*rq_rnn_cell_fn)(const rq_rnn_cell *c);
+
+#define RQ_SUMS_KERNELS(level)                                                                                         \
+    void rq_sums_reals_##level(const rq_sums_reals *o, const int32_t *c, size_t ldc, size_t rows, size_t n);           \
+    void rq_lstm_cell_##level(const rq_lstm_cell *l);                                                                  \
+    void rq_gru_cell_##level(const rq_gru_cell *c);                                                                    \
+    void rq_gru_reset_##level(const rq_gru_cell *c);                                                                   \
+    void rq_gru_update_##level(const rq_gru_cell *c);                                                                  \
+    void rq_rnn_cell_##level(const rq_rnn_cell *c);
+RQ_SUMS_KERNELS(scalar)
+RQ_SUMS_KERNELS(avx2)
+RQ_SUMS_KERNELS(avx512)
+RQ_SUMS_KERNELS(neon)
+#undef RQ_SUMS_KERNELS
 
 #endif

@@ -67,36 +67,105 @@ void JOIN(rq_sums_reals_, SUFFIX)(const rq_sums_reals *o, const int32_t *c, size
         columns_part(o, c, ldc, rows, j, n - j);
 }
 
-/* ---- an LSTM ---- */
+/* ---- cells ---- */
 
-/* Units j.. of gate g before its activation. */
-INLINE vf gate(const rq_lstm_cell *l, size_t g, size_t j, const size_t n)
+/* What the state gives to units `at` and on, counted through all gates. */
+INLINE vf of_state(const rq_cell_gates *g, size_t at, const size_t n)
 {
-    const size_t at = g * l->n + j;
-    vf v;
-    if (l->sum) {
-        const vi s = viadd(sums(l->sum + at, n), visplat(l->add));
-        v = vreal(visub(s, vimul(visplat(l->zero), sums(l->w_sum + at, n))));
-        v = vmul(v, vmul(vsplat(l->row), reals(l->m + at, n)));
-    } else {
-        v = reals(l->gate + at, n);
-    }
-    return vadd(v, reals(l->x + at, n));
+    if (!g->sum)
+        return reals(g->gate + at, n);
+    const vi s = viadd(sums(g->sum + at, n), visplat(g->add));
+    const vf v = vreal(visub(s, vimul(visplat(g->zero), sums(g->w_sum + at, n))));
+    return vmul(v, vmul(vsplat(g->row), reals(g->m + at, n)));
+}
+
+/* The same with the input's share. */
+INLINE vf gate(const rq_cell_gates *g, size_t at, const size_t n)
+{
+    return vadd(of_state(g, at, n), reals(g->x + at, n));
 }
 
 INLINE void lstm_part(const rq_lstm_cell *l, size_t j, const size_t n)
 {
-    const vf i = vsigmoid(gate(l, 0, j, n)), o = vsigmoid(gate(l, 1, j, n)), f = vsigmoid(gate(l, 2, j, n)),
-             z = vtanh(gate(l, 3, j, n)), c = vadd(vmul(f, reals(l->c + j, n)), vmul(i, z));
+    const vf i = vsigmoid(gate(&l->g, j, n)), o = vsigmoid(gate(&l->g, l->n + j, n)),
+             f = vsigmoid(gate(&l->g, 2 * l->n + j, n)), z = vtanh(gate(&l->g, 3 * l->n + j, n)),
+             c = vadd(vmul(f, reals(l->c + j, n)), vmul(i, z));
     put(l->c + j, c, n);
     put(l->h + j, vmul(o, vtanh(c)), n);
 }
 
-void JOIN(rq_lstm_cell_, SUFFIX)(const rq_lstm_cell *l)
+/* (1 - z) k + z h */
+INLINE void gru_mix(const rq_gru_cell *c, vf z, vf k, size_t j, const size_t n)
+{
+    put(c->h + j, vadd(vmul(vsub(vsplat(1), z), k), vmul(z, reals(c->h + j, n))), n);
+}
+
+INLINE void gru_part(const rq_gru_cell *c, size_t j, const size_t n)
+{
+    const size_t at = 2 * c->n + j;
+    const vf z = vsigmoid(gate(&c->g, j, n)), r = vsigmoid(gate(&c->g, c->n + j, n)), state = of_state(&c->g, at, n),
+             k = c->bias ? vadd(state, reals(c->bias + j, n)) : state;
+    gru_mix(c, z, vtanh(vadd(vmul(r, k), reals(c->g.x + at, n))), j, n);
+}
+
+INLINE void gru_reset_part(const rq_gru_cell *c, size_t j, const size_t n)
+{
+    const vf z = vsigmoid(gate(&c->g, j, n)), r = vsigmoid(gate(&c->g, c->n + j, n));
+    put(c->z + j, z, n);
+    put(c->reset + j, vmul(r, reals(c->h + j, n)), n);
+}
+
+INLINE void gru_update_part(const rq_gru_cell *c, size_t j, const size_t n)
+{
+    gru_mix(c, reals(c->z + j, n), vtanh(gate(&c->g, j, n)), j, n);
+}
+
+INLINE void rnn_part(const rq_rnn_cell *c, size_t j, const size_t n)
+{
+    put(c->h + j, vtanh(gate(&c->g, j, n)), n);
+}
+
+void JOIN(rq_lstm_cell_, SUFFIX)(const rq_lstm_cell *c)
 {
     size_t j = 0;
-    for (; j + VEC_WIDTH <= l->n; j += VEC_WIDTH)
-        lstm_part(l, j, VEC_WIDTH);
-    if (j < l->n)
-        lstm_part(l, j, l->n - j);
+    for (; j + VEC_WIDTH <= c->n; j += VEC_WIDTH)
+        lstm_part(c, j, VEC_WIDTH);
+    if (j < c->n)
+        lstm_part(c, j, c->n - j);
+}
+
+void JOIN(rq_gru_cell_, SUFFIX)(const rq_gru_cell *c)
+{
+    size_t j = 0;
+    for (; j + VEC_WIDTH <= c->n; j += VEC_WIDTH)
+        gru_part(c, j, VEC_WIDTH);
+    if (j < c->n)
+        gru_part(c, j, c->n - j);
+}
+
+void JOIN(rq_gru_reset_, SUFFIX)(const rq_gru_cell *c)
+{
+    size_t j = 0;
+    for (; j + VEC_WIDTH <= c->n; j += VEC_WIDTH)
+        gru_reset_part(c, j, VEC_WIDTH);
+    if (j < c->n)
+        gru_reset_part(c, j, c->n - j);
+}
+
+void JOIN(rq_gru_update_, SUFFIX)(const rq_gru_cell *c)
+{
+    size_t j = 0;
+    for (; j + VEC_WIDTH <= c->n; j += VEC_WIDTH)
+        gru_update_part(c, j, VEC_WIDTH);
+    if (j < c->n)
+        gru_update_part(c, j, c->n - j);
+}
+
+void JOIN(rq_rnn_cell_, SUFFIX)(const rq_rnn_cell *c)
+{
+    size_t j = 0;
+    for (; j + VEC_WIDTH <= c->n; j += VEC_WIDTH)
+        rnn_part(c, j, VEC_WIDTH);
+    if (j < c->n)
+        rnn_part(c, j, c->n - j);
 }

@@ -180,7 +180,13 @@ static rq_status prepare(const rq_op_args *a, const product *p, float alpha, con
     if (!s)
         return RQ_NO_MEMORY;
     s->p = *p;
-    rq_status st = rq_int_weights_init(&s->b, a, a->in[1], p->n_b, p->depth, p->columns, p->b_k, p->b_col);
+    const rq_int_matrices b = { .n = p->n_b,
+                                .depth = p->depth,
+                                .columns = p->columns,
+                                .step = p->depth * p->columns,
+                                .k_stride = p->b_k,
+                                .col_stride = p->b_col };
+    rq_status st = rq_int_weights_init(&s->b, a, a->in[1], &b);
     s->col_add = rq_mem_zalloc(is_constant ? (size_t)p->n_b * n : n, sizeof *s->col_add);
     s->col_zero = rq_mem_alloc(n, sizeof *s->col_zero);
     s->m = rq_mem_alloc(n, sizeof *s->m);

@@ -17,10 +17,24 @@ void rq_product_release(rq_product *p)
 rq_status rq_product_init(rq_product *p, const rq_op_args *a, rq_dtype x, const rq_tensor *w, int64_t n_w, int64_t rows,
                           int64_t depth, int64_t columns)
 {
-    *p = (rq_product) {
-        .k = a->k, .rows = rows, .depth = depth, .columns = columns, .n_w = n_w, .x_dtype = x, .w_dtype = w->dtype
+    const rq_int_matrices m = {
+        .n = n_w, .depth = depth, .columns = columns, .step = depth * columns, .k_stride = columns, .col_stride = 1
     };
-    return rq_int_weights_init(&p->w, a, w, n_w, depth, columns, columns, 1);
+    return rq_product_init_of(p, a, x, w, &m, rows);
+}
+
+rq_status rq_product_init_of(rq_product *p, const rq_op_args *a, rq_dtype x, const rq_tensor *w,
+                             const rq_int_matrices *m, int64_t rows)
+{
+    *p = (rq_product) { .k = a->k,
+                        .rows = rows,
+                        .depth = m->depth,
+                        .columns = m->columns,
+                        .n_w = m->n,
+                        .k_stride = m->k_stride,
+                        .x_dtype = x,
+                        .w_dtype = w->dtype };
+    return rq_int_weights_init(&p->w, a, w, m);
 }
 
 /* ---- scratch ---- */
@@ -183,10 +197,10 @@ void rq_product_run(const rq_product *p, const rq_product_job *j, void *scratch,
     const char *w = p->w.w ? p->w.w + (size_t)j->at_w * p->w.w_bytes : r.w;
     const int32_t *w_sum = p->w.w ? p->w.sum + j->at_w * p->columns : r.w_sum;
     if (!p->w.w)
-        rq_qgemm_pack(&p->k->qgemm, r.w, j->w, 0, p->columns, 1, 1, p->depth, p->columns, p->w.flip, r.w_sum);
+        rq_qgemm_pack(&p->k->qgemm, r.w, j->w, 0, p->k_stride, 1, 1, p->depth, p->columns, p->w.flip, r.w_sum);
     rq_qgemm g = { .k = p->k, .rows = j->rows, .runs = 1, .run = p->depth, .columns = p->columns, .w = w };
     g.x = rq_int_rows(r.x, j->x, p->x_dtype, p->depth, 1, j->rows, p->depth, &g.x_stride, t);
-    g.out = (rq_qgemm_out) { .kind = RQ_QGEMM_S32, .y = j->y, .ld = p->columns };
+    g.out = (rq_qgemm_out) { .kind = RQ_QGEMM_S32, .y = j->y, .ld = j->ld ? j->ld : p->columns };
     fold_zeros(p, j, &r, w_sum, &g, &g.out);
     if (rq_int_is_byte(j->y_dtype)) {
         int64_t lo, hi;

@@ -14,6 +14,7 @@
 typedef struct rq_product {
     const rq_kernels *k;
     int64_t rows, depth, columns, n_w;
+    int64_t k_stride; /* of variable weights */
     rq_dtype x_dtype, w_dtype;
     rq_int_weights w;
 } rq_product;
@@ -22,11 +23,12 @@ typedef struct rq_product {
  * column of w; dtype NONE: 1 and 0. */
 typedef struct rq_product_job {
     const uint8_t *x; /* [rows][depth] codes */
-    const uint8_t *w; /* [depth][columns] codes; not looked at when packed */
+    const uint8_t *w; /* [depth][columns] codes, rows k_stride apart; not looked at when packed */
     int64_t rows, at_w;
     rq_tensor x_scale, x_zero, w_scale, w_zero, y_scale, y_zero;
     const float *bias; /* [columns], with y f32; or NULL */
-    void *y;           /* [rows][columns] */
+    void *y;           /* [rows][columns], rows ld apart */
+    int64_t ld;        /* 0: columns */
     rq_dtype y_dtype;  /* S32: the sums; F32: f32(sum) * f32(sx sw) + bias; U8, S8: requantized */
     bool in_turn;      /* F32: f32(f32(sum) sx) * sw + bias instead */
 } rq_product_job;
@@ -34,6 +36,9 @@ typedef struct rq_product_job {
 /* x and w of these types (u8 or s8), w [n_w][depth][columns] (data NULL: variable). RQ_NO_MEMORY. */
 rq_status rq_product_init(rq_product *p, const rq_op_args *a, rq_dtype x, const rq_tensor *w, int64_t n_w, int64_t rows,
                           int64_t depth, int64_t columns);
+/* w anywhere in its tensor, columns side by side (col_stride 1). */
+rq_status rq_product_init_of(rq_product *p, const rq_op_args *a, rq_dtype x, const rq_tensor *w,
+                             const rq_int_matrices *m, int64_t rows);
 void rq_product_release(rq_product *p); /* a zeroed one is fine */
 size_t rq_product_scratch(const rq_product *p);
 /* scratch: rq_product_scratch bytes, 64-byte aligned. */

@@ -11,7 +11,7 @@ typedef struct pack_args {
     rq_threads *threads;
     const rq_int_weights *w;
     const uint8_t *src;
-    int64_t n, k_stride, col_stride;
+    const rq_int_matrices *m;
 } pack_args;
 
 /* made: the matrices, then their sums. */
@@ -19,27 +19,28 @@ static void pack_all(void *made, const void *arg)
 {
     const pack_args *p = arg;
     const rq_int_weights *w = p->w;
-    int32_t *sum = (int32_t *)((char *)made + (size_t)p->n * w->w_bytes);
-    for (int64_t i = 0; i < p->n; i++)
+    const rq_int_matrices *m = p->m;
+    int32_t *sum = (int32_t *)((char *)made + (size_t)m->n * w->w_bytes);
+    for (int64_t i = 0; i < m->n; i++)
         rq_qgemm_pack_on(p->threads, &p->k->qgemm, (char *)made + (size_t)i * w->w_bytes,
-                         p->src + i * w->depth * w->columns, 0, p->k_stride, p->col_stride, 1, w->depth, w->columns,
+                         p->src + m->first + i * m->step, 0, m->k_stride, m->col_stride, 1, w->depth, w->columns,
                          w->flip, sum + i * w->columns);
 }
 
-rq_status rq_int_weights_init(rq_int_weights *w, const rq_op_args *a, const rq_tensor *t, int64_t n, int64_t depth,
-                              int64_t columns, int64_t k_stride, int64_t col_stride)
+rq_status rq_int_weights_init(rq_int_weights *w, const rq_op_args *a, const rq_tensor *t, const rq_int_matrices *m)
 {
-    *w = (rq_int_weights) { .depth = depth, .columns = columns, .flip = t->dtype == RQ_DTYPE_U8 ? 0x80 : 0 };
-    w->w_bytes = rq_mem_round(rq_qgemm_w_bytes(&a->k->qgemm, 1, depth, columns));
+    *w = (rq_int_weights) { .depth = m->depth, .columns = m->columns, .flip = t->dtype == RQ_DTYPE_U8 ? 0x80 : 0 };
+    w->w_bytes = rq_mem_round(rq_qgemm_w_bytes(&a->k->qgemm, 1, m->depth, m->columns));
     if (!t->data)
         return RQ_OK;
-    const size_t all = (size_t)n * w->w_bytes, bytes = all + (size_t)(n * columns) * sizeof(int32_t);
-    const pack_args p = { a->k, a->threads, w, t->u8, n, k_stride, col_stride };
+    const size_t all = (size_t)m->n * w->w_bytes, bytes = all + (size_t)(m->n * m->columns) * sizeof(int32_t);
+    const pack_args p = { a->k, a->threads, w, t->u8, m };
     const void *made;
     if (a->packs) {
-        char key[160];
-        snprintf(key, sizeof key, "product %s %lld %lld %lld %lld %lld %d", a->k->isa, (long long)n, (long long)depth,
-                 (long long)columns, (long long)k_stride, (long long)col_stride, w->flip);
+        char key[200];
+        snprintf(key, sizeof key, "product %s %lld %lld %lld %lld %lld %lld %lld %d", a->k->isa, (long long)m->n,
+                 (long long)m->depth, (long long)m->columns, (long long)m->first, (long long)m->step,
+                 (long long)m->k_stride, (long long)m->col_stride, w->flip);
         RQ_TRY(rq_packs_get(a, t, key, bytes, pack_all, &p, &made));
     } else {
         if (!(w->own = rq_mem_alloc(1, bytes)))

@@ -18,9 +18,14 @@ typedef struct rq_int_weights {
     void *own;          /* what there is to free: where nobody keeps packs */
 } rq_int_weights;
 
-/* n matrices of t, U8 or S8: element (k, j) of matrix i is i * depth * columns + k * k_stride + j * col_stride. Without data: sizes only. RQ_NO_MEMORY. */
-rq_status rq_int_weights_init(rq_int_weights *w, const rq_op_args *a, const rq_tensor *t, int64_t n, int64_t depth,
-                              int64_t columns, int64_t k_stride, int64_t col_stride);
+/* n matrices among the codes of a tensor: element (k, j) of matrix i is first + i * step + k * k_stride + j * col_stride. */
+typedef struct rq_int_matrices {
+    int64_t n, depth, columns;
+    int64_t first, step, k_stride, col_stride;
+} rq_int_matrices;
+
+/* Those of t, U8 or S8. Without data: sizes only. RQ_NO_MEMORY. */
+rq_status rq_int_weights_init(rq_int_weights *w, const rq_op_args *a, const rq_tensor *t, const rq_int_matrices *m);
 void rq_int_weights_release(rq_int_weights *w); /* a zeroed one is fine */
 
 /* What a zero point of W becomes with it, and one of X. */

@@ -223,7 +223,8 @@ static bool is_quantized_op(const rq_node *n)
                                       "GatherBlockQuantized",
                                       "QMoE" };
     if (!strcmp(n->domain, "requant"))
-        return !strcmp(n->op, "Requantize");
+        return !strcmp(n->op, "Requantize") || !strcmp(n->op, "DynamicQuantizeGRU") ||
+               !strcmp(n->op, "DynamicQuantizeRNN");
     bool ours = !strcmp(n->domain, "com.microsoft");
     if (ours && !strncmp(n->op, "QLinear", 7))
         return true;

@@ -5,7 +5,6 @@
  * applies the activations, which are the kernels' (the same bits at every vector width). */
 #include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/mem.h"
 #include "kernels/gemm_f32.h"
@@ -20,85 +19,23 @@ typedef rq_recurrent_cell cell;
 static cell cell_of(const rq_node *n)
 {
     return n->row == &rq_op_lstm || n->row == &rq_op_ms_dynamic_quantize_lstm ? RQ_RECURRENT_LSTM
-           : n->row == &rq_op_gru                                             ? RQ_RECURRENT_GRU
+           : n->row == &rq_op_gru || n->row == &rq_op_dynamic_quantize_gru    ? RQ_RECURRENT_GRU
                                                                               : RQ_RECURRENT_RNN;
 }
 
-/* DynamicQuantizeLSTM has its weights as [dirs][input][gates * hidden] and [dirs][hidden][gates * hidden]. */
-static bool is_transposed(const rq_node *n)
+/* With weights in codes: W is [dirs][input][gates * hidden], R [dirs][hidden][gates * hidden], types are their own. */
+static bool is_coded(const rq_node *n)
 {
-    return n->row == &rq_op_ms_dynamic_quantize_lstm;
+    return n->row && n->row->domain[0] != 0;
 }
 
-/* ---- activations ---- */
-
-typedef rq_recurrent_activation activation;
-
-static const struct activation_row {
-    rq_word name;
-    rq_map_id id;
-    bool has_alpha, has_beta, scaled;
-    float alpha, beta;
-} activation_rows[] = {
-    { RQ_WORD_Relu, RQ_MAP_RELU, false, false, false, 0, 0 },
-    { RQ_WORD_Tanh, RQ_MAP_TANH, false, false, false, 0, 0 },
-    { RQ_WORD_Sigmoid, RQ_MAP_SIGMOID, false, false, false, 0, 0 },
-    { RQ_WORD_Affine, RQ_MAP_LINEAR, true, true, false, 1, 0 },
-    { RQ_WORD_LeakyRelu, RQ_MAP_LEAKY_RELU, true, false, false, 0.01f, 0 },
-    { RQ_WORD_ThresholdedRelu, RQ_MAP_THRESHOLDED_RELU, true, false, false, 1, 0 },
-    { RQ_WORD_ScaledTanh, RQ_MAP_TANH, true, true, true, 1, 1 },
-    { RQ_WORD_HardSigmoid, RQ_MAP_HARD_SIGMOID, true, true, false, 0.2f, 0.5f },
-    { RQ_WORD_Elu, RQ_MAP_ELU, true, false, false, 1, 0 },
-    { RQ_WORD_Softsign, RQ_MAP_SOFTSIGN, false, false, false, 0, 0 },
-    { RQ_WORD_Softplus, RQ_MAP_SOFTPLUS, false, false, false, 0, 0 },
-};
-
-enum { MAX_ACTIVATIONS = 6 }; /* two directions of an LSTM */
-
-/* The activations of all directions, in order; alphas and betas go to those that have one. RQ_BAD_GRAPH: *bad is a
- * name not known, or NULL when their number is wrong. */
-static rq_status read_activations(const rq_node *n, int n_dirs, activation *out, const char **bad)
+static rq_status read_activations(const rq_node *n, int n_dirs, rq_recurrent_activation *out, const char **bad)
 {
-    static const rq_word defaults[][3] = { [RQ_RECURRENT_RNN] = { RQ_WORD_Tanh },
-                                           [RQ_RECURRENT_GRU] = { RQ_WORD_Sigmoid, RQ_WORD_Tanh },
-                                           [RQ_RECURRENT_LSTM] = { RQ_WORD_Sigmoid, RQ_WORD_Tanh, RQ_WORD_Tanh } };
-    static const int count[] = { [RQ_RECURRENT_RNN] = 1, [RQ_RECURRENT_GRU] = 2, [RQ_RECURRENT_LSTM] = 3 };
-    cell c = cell_of(n);
-    int n_alpha = 0, n_beta = 0, alpha_at = 0, beta_at = 0, n_all = count[c] * n_dirs;
-    const float *alpha = rq_attr_floats(n, RQ_WORD_activation_alpha, &n_alpha);
-    const float *beta = rq_attr_floats(n, RQ_WORD_activation_beta, &n_beta);
     const rq_attr *names = rq_attr_find(n, RQ_WORD_activations);
-    *bad = NULL;
-    if (names && names->n != n_all)
-        return RQ_BAD_GRAPH;
-    for (int i = 0; i < n_all; i++) {
-        const rq_word word = names ? names->strings[i].word : defaults[c][i % count[c]];
-        const char *text = names ? names->strings[i].p : rq_word_text(word);
-        const struct activation_row *row = NULL;
-        for (size_t k = 0; k < sizeof activation_rows / sizeof activation_rows[0]; k++)
-            if (word ? activation_rows[k].name == word : !strcasecmp(rq_word_text(activation_rows[k].name), text))
-                row = &activation_rows[k]; /* in any case: such a name is no word */
-        *bad = text;
-        if (!row)
-            return RQ_BAD_GRAPH;
-        out[i] = (activation) { row->id, row->alpha, row->beta, row->scaled };
-        if (row->has_alpha && alpha_at < n_alpha)
-            out[i].alpha = alpha[alpha_at++];
-        if (row->has_beta && beta_at < n_beta)
-            out[i].beta = beta[beta_at++];
-    }
-    return RQ_OK;
-}
-
-void rq_recurrent_apply(const rq_kernels *k, const rq_recurrent_activation *f, float *y, const float *x, int64_t n)
-{
-    if (!f->scaled) {
-        k->map[f->id](y, x, (size_t)n, f->alpha, f->beta);
-        return;
-    }
-    k->map[RQ_MAP_LINEAR](y, x, (size_t)n, f->beta, 0);
-    k->map[f->id](y, y, (size_t)n, 0, 0);
-    k->map[RQ_MAP_LINEAR](y, y, (size_t)n, f->alpha, 0);
+    rq_recurrent_names said = { .name = names ? names->strings : NULL, .n = names ? names->n : 0 };
+    said.alpha = rq_attr_floats(n, RQ_WORD_activation_alpha, &said.n_alpha);
+    said.beta = rq_attr_floats(n, RQ_WORD_activation_beta, &said.n_beta);
+    return rq_recurrent_activations(cell_of(n), n_dirs, &said, out, bad);
 }
 
 /* ---- shapes ---- */
@@ -112,7 +49,7 @@ rq_status rq_recurrent_check(const rq_graph *g, const rq_node *n, int64_t opset,
 {
     const rq_word d = rq_attr_word(n, RQ_WORD_direction, RQ_WORD_forward);
     const char *bad;
-    activation f[MAX_ACTIVATIONS];
+    rq_recurrent_activation f[RQ_RECURRENT_MAX_ACTIVATIONS];
     if (d != RQ_WORD_forward && d != RQ_WORD_reverse && d != RQ_WORD_bidirectional)
         return rq_node_fail(g, n, err, RQ_BAD_GRAPH, "direction is '%.32s', expected forward, reverse or bidirectional",
                             rq_attr_string(n, RQ_WORD_direction, ""));
@@ -153,7 +90,7 @@ static rq_status read_sizes(const rq_infer *a, sizes *z)
     if (stated > INT32_MAX)
         return rq_infer_fail(a, RQ_BAD_GRAPH, "hidden_size is %lld, expected at most %d", (long long)stated, INT32_MAX);
     RQ_TRY(expect(a, 0, "X", 3, (int64_t[]) { -1, -1, -1 }));
-    const bool transposed = is_transposed(a->node);
+    const bool transposed = is_coded(a->node);
     if (!transposed)
         RQ_TRY(expect(a, 2, "R", 3, (int64_t[]) { z->dirs, -1, z->hidden }));
     if (x->rank == 3) {
@@ -170,15 +107,16 @@ static rq_status read_sizes(const rq_infer *a, sizes *z)
     RQ_TRY(expect(a, 3, "B", 2, (int64_t[]) { d, gates < 0 ? -1 : 2 * gates }));
     RQ_TRY(expect(a, 4, "sequence_lens", 1, (int64_t[]) { b }));
     RQ_TRY(expect(a, 5, "initial_h", 3, (int64_t[]) { first, second, h }));
+    if (cell_of(a->node) != RQ_RECURRENT_LSTM) /* scales and zero points follow, or nothing */
+        return RQ_OK;
     RQ_TRY(expect(a, 6, "initial_c", 3, (int64_t[]) { first, second, h }));
     return expect(a, 7, "P", 2, (int64_t[]) { d, h < 0 ? -1 : 3 * h });
 }
 
 rq_status rq_recurrent_infer(const rq_infer *a)
 {
-    const bool codes = a->node->row && a->node->row->domain[0] != 0; /* DynamicQuantizeLSTM: weights in codes */
-    RQ_TRY(rq_infer_one_type(a, codes ? 3 : 1, 4));
-    RQ_TRY(rq_infer_one_type(a, 5, 8));
+    RQ_TRY(rq_infer_one_type(a, is_coded(a->node) ? 3 : 1, 4));
+    RQ_TRY(rq_infer_one_type(a, 5, cell_of(a->node) == RQ_RECURRENT_LSTM ? 8 : 6));
     sizes z;
     RQ_TRY(read_sizes(a, &z));
     for (int i = 0; i < a->n_out; i++) {
@@ -320,12 +258,15 @@ int64_t rq_recurrent_longest(const pass *p)
 static rq_status run_input(pass *p, const float *x)
 {
     const sizes *z = &p->z;
-    const int64_t gates = rq_recurrent_gates(p->cell) * z->hidden, rows = rq_recurrent_longest(p) * z->batch;
+    const bool whole = p->codes && p->cell != RQ_RECURRENT_LSTM; /* X is quantized as one tensor, past the ends too */
+    const int64_t gates = rq_recurrent_gates(p->cell) * z->hidden,
+                  rows = (whole ? z->steps : rq_recurrent_longest(p)) * z->batch;
     read_bias(p);
     if (rows == 0 || gates == 0)
         return RQ_OK;
     if (p->codes) {
-        p->codes->product(p->codes->arg, p->r.pre, x, p->r.bias, rows, p->dir, false, p->a->threads);
+        p->codes->product(p->codes->arg, p->r.pre, gates, x, p->r.bias, rows, p->dir, RQ_RECURRENT_INPUT,
+                          p->a->threads);
         return RQ_OK;
     }
     if (p->r.turned) {
@@ -347,7 +288,8 @@ typedef struct steps_job {
 static rq_status run_steps(pass *p)
 {
     load_state(p, p->r.h, 5);
-    load_state(p, p->r.c, 6);
+    if (p->cell == RQ_RECURRENT_LSTM)
+        load_state(p, p->r.c, 6);
     for (int64_t s = 0; s < p->z.steps; s++) {
         RQ_TRY(rq_recurrent_step(p, s));
         store_step(p, s);
@@ -363,7 +305,7 @@ static void run_direction(void *arg, int64_t dir)
     j->status[dir] = run_steps(&j->p[dir]);
 }
 
-rq_status rq_recurrent_open(const rq_op_args *a, pass *p)
+rq_status rq_recurrent_describe(const rq_op_args *a, pass *p)
 {
     const char *bad;
     *p = (pass) { .a = a,
@@ -372,7 +314,12 @@ rq_status rq_recurrent_open(const rq_op_args *a, pass *p)
                   .input_forget = rq_attr_int(a->node, RQ_WORD_input_forget, 0) != 0 };
     p->linear_before_reset = p->cell == RQ_RECURRENT_GRU && rq_attr_int(a->node, RQ_WORD_linear_before_reset, 0) != 0;
     RQ_TRY(rq_recurrent_sizes_of(a, &p->z));
-    RQ_TRY(read_activations(a->node, p->z.dirs, p->all, &bad));
+    return read_activations(a->node, p->z.dirs, p->all, &bad);
+}
+
+rq_status rq_recurrent_open(const rq_op_args *a, pass *p)
+{
+    RQ_TRY(rq_recurrent_describe(a, p));
     for (int64_t b = 0; a->n_in > 4 && a->in[4] && b < p->z.batch; b++)
         if (rq_tensor_get_int(a->in[4], b) < 0 || rq_tensor_get_int(a->in[4], b) > p->z.steps)
             return rq_op_fail(a, RQ_BAD_DATA, "sequence_lens has %lld for a sequence of %lld",
@@ -384,7 +331,7 @@ void rq_recurrent_turn(pass *p, int dir)
 {
     const rq_op_args *a = p->a;
     const int64_t gates = rq_recurrent_gates(p->cell) * p->z.hidden;
-    const int per_dir = p->cell == RQ_RECURRENT_LSTM ? 3 : p->cell == RQ_RECURRENT_GRU ? 2 : 1;
+    const int per_dir = rq_recurrent_functions(p->cell);
     p->dir = dir;
     p->backwards = dir == 1 || rq_attr_word(a->node, RQ_WORD_direction, RQ_WORD_forward) == RQ_WORD_reverse;
     memcpy(p->f, p->all + dir * per_dir, (size_t)per_dir * sizeof *p->f);
@@ -393,9 +340,7 @@ void rq_recurrent_turn(pass *p, int dir)
         p->rec = a->in[2]->f32 + dir * gates * p->z.hidden;
     }
     p->peep = p->cell == RQ_RECURRENT_LSTM && a->n_in > 7 && a->in[7] ? a->in[7]->f32 + dir * 3 * p->z.hidden : NULL;
-    p->plain = p->cell == RQ_RECURRENT_LSTM && !p->peep && !p->saved && !p->input_forget && !(p->clip > 0) &&
-               p->f[0].id == RQ_MAP_SIGMOID && p->f[1].id == RQ_MAP_TANH && !p->f[1].scaled &&
-               p->f[2].id == RQ_MAP_TANH && !p->f[2].scaled;
+    p->plain = rq_recurrent_is_plain(p);
 }
 
 rq_status rq_recurrent_run(const rq_op_args *a, const float *turned, const rq_recurrent_codes *codes)

@@ -1,5 +1,5 @@
-/* ops/recurrent_step.c — one step of a recurrent cell: the product of the state and R, and the activations. An LSTM as it usually is goes from its sums
- * to the new state in one pass of a kernel (kernels/sums.h), with the roundings of the functions here. */
+/* ops/recurrent_step.c — one step of a recurrent cell: the product of the state and R, and the activations, whatever its options. recurrent_plain.c has the
+ * roundings of the functions here. */
 #include <string.h>
 
 #include "kernels/gemm_f32.h"
@@ -27,19 +27,20 @@ static void activate(const pass *p, int f, float *x, int64_t n)
     rq_recurrent_apply(p->a->k, &p->f[f], x, x, n);
 }
 
-/* y [batch][n] (rows `ld` apart) = state [batch][hidden] x rows first.. of R, transposed. */
-static rq_status recur(const pass *p, float *y, int64_t ld, const float *state, int64_t first, int64_t n)
+rq_status rq_recurrent_by_r(const pass *p, float *y, int64_t ld, const float *state, rq_recurrent_part part)
 {
-    const int64_t gates = rq_recurrent_gates(p->cell) * p->z.hidden;
-    if (p->codes) { /* an LSTM: all gates at once */
-        p->codes->product(p->codes->arg, y, state, NULL, p->z.batch, p->dir, true, p->threads);
+    const int64_t h = p->z.hidden, gates = rq_recurrent_gates(p->cell) * h,
+                  first = part == RQ_RECURRENT_RESET ? 2 * h : 0,
+                  n = (rq_recurrent_resets(p) && !first ? 2 * h : gates) - first;
+    if (p->codes) {
+        p->codes->product(p->codes->arg, y, ld, state, NULL, p->z.batch, p->dir, part, p->threads);
         return RQ_OK;
     }
     if (p->turned)
-        return rq_gemm_f32(p->a->k, y, state, p->turned + first, false, false, p->z.batch, n, p->z.hidden, 1,
-                           p->z.hidden, gates, 0, ld, p->threads);
-    return rq_gemm_f32(p->a->k, y, state, p->rec + first * p->z.hidden, false, true, p->z.batch, n, p->z.hidden, 1,
-                       p->z.hidden, p->z.hidden, 0, ld, p->threads);
+        return rq_gemm_f32(p->a->k, y, state, p->turned + first, false, false, p->z.batch, n, h, 1, h, gates, 0, ld,
+                           p->threads);
+    return rq_gemm_f32(p->a->k, y, state, p->rec + first * h, false, true, p->z.batch, n, h, 1, h, h, 0, ld,
+                       p->threads);
 }
 
 void rq_recurrent_turn_over(float *dst, const float *rec, int64_t gates, int64_t k)
@@ -109,52 +110,20 @@ static void gru_row_h(const pass *p, float *g, const float *x, float *h)
         h[k] = (1 - z[k]) * candidate[k] + z[k] * h[k];
 }
 
-/* The state that the products of step s see. A quantized one looks at all rows together; when the outputs of all steps are
- * wanted, ONNX Runtime keeps the state among them, where those of sequences that had ended at the step before are 0. */
-static const float *state_at(const pass *p, int64_t s)
+/* A quantized state is looked at in all rows together, of which some may have ended: zeros do not widen its range. DynamicQuantizeLSTM is as in ONNX Runtime,
+ * which keeps the state among the outputs of all steps, when those are wanted, where sequences that had ended at the step before have zeros. */
+const float *rq_recurrent_state_at(const pass *p, int64_t s)
 {
-    const int64_t n = p->z.hidden;
-    if (!p->codes || !p->a->out[0] || s == 0)
+    const int64_t n = p->z.hidden, ended = p->cell == RQ_RECURRENT_LSTM ? s - 1 : s;
+    const bool given = p->cell == RQ_RECURRENT_LSTM ? p->a->out[0] != NULL : p->a->n_in > 4 && p->a->in[4];
+    if (!p->codes || !given || ended < 0)
         return p->r.h;
     for (int64_t b = 0; b < p->z.batch; b++)
-        if (rq_recurrent_time(p, s - 1, b) < 0)
+        if (rq_recurrent_time(p, ended, b) < 0)
             memset(p->r.tmp + b * n, 0, (size_t)n * sizeof(float));
         else
             memcpy(p->r.tmp + b * n, p->r.h + b * n, (size_t)n * sizeof(float));
     return p->r.tmp;
-}
-
-/* An LSTM as most are. *done false: its weights are codes with zero points that the kernel does not know. */
-static rq_status step_plain(const pass *p, int64_t s, bool *done)
-{
-    const int64_t n = p->z.hidden;
-    const float *state = state_at(p, s);
-    rq_recurrent_sums sums = { .sum = NULL };
-    *done = !p->codes || p->codes->sums(p->codes->arg, &sums, state, p->z.batch, p->dir);
-    if (!*done)
-        return RQ_OK;
-    if (!p->codes)
-        RQ_TRY(recur(p, p->r.gate, 4 * n, state, 0, 4 * n));
-    for (int64_t b = 0; b < p->z.batch; b++) {
-        const int64_t t = rq_recurrent_time(p, s, b);
-        if (t < 0)
-            continue;
-        rq_lstm_cell l = { .n = (size_t)n,
-                           .x = p->r.pre + (t * p->z.batch + b) * 4 * n,
-                           .gate = p->r.gate + b * 4 * n,
-                           .h = p->r.h + b * n,
-                           .c = p->r.c + b * n };
-        if (p->codes) {
-            l.sum = sums.sum + b * sums.ld;
-            l.add = sums.add[b];
-            l.w_sum = sums.w_sum;
-            l.zero = sums.zero;
-            l.row = sums.row;
-            l.m = sums.m;
-        }
-        p->a->k->lstm_cell(&l);
-    }
-    return RQ_OK;
 }
 
 rq_status rq_recurrent_step(const rq_recurrent_pass *p, int64_t s)
@@ -162,12 +131,14 @@ rq_status rq_recurrent_step(const rq_recurrent_pass *p, int64_t s)
     const rq_recurrent_cell kind = p->cell;
     const rq_recurrent_sizes *z = &p->z;
     int64_t n = z->hidden, gates = rq_recurrent_gates(kind) * n;
-    bool in_one = kind != RQ_RECURRENT_GRU || p->linear_before_reset, done = false;
+    bool done = false;
     if (p->plain)
-        RQ_TRY(step_plain(p, s, &done));
+        RQ_TRY(rq_recurrent_step_plain(p, s, &done));
     if (done)
         return RQ_OK;
-    RQ_TRY(recur(p, p->r.gate, gates, state_at(p, s), 0, in_one ? gates : 2 * n));
+    RQ_TRY(rq_recurrent_by_r(p, p->r.gate, gates, rq_recurrent_state_at(p, s), RQ_RECURRENT_STATE));
+    if (rq_recurrent_resets(p)) /* what has ended gives zeros to the second product */
+        memset(p->r.tmp, 0, (size_t)(z->batch * n) * sizeof(float));
     for (int64_t b = 0; b < z->batch; b++) {
         int64_t t = rq_recurrent_time(p, s, b);
         float *g = p->r.gate + b * gates, *h = p->r.h + b * n;
@@ -194,8 +165,8 @@ rq_status rq_recurrent_step(const rq_recurrent_pass *p, int64_t s)
     }
     if (kind != RQ_RECURRENT_GRU)
         return RQ_OK;
-    if (!in_one)
-        RQ_TRY(recur(p, p->r.gate + 2 * n, gates, p->r.tmp, 2 * n, n));
+    if (rq_recurrent_resets(p))
+        RQ_TRY(rq_recurrent_by_r(p, p->r.gate + 2 * n, gates, p->r.tmp, RQ_RECURRENT_RESET));
     for (int64_t b = 0; b < z->batch; b++) {
         int64_t t = rq_recurrent_time(p, s, b);
         float *g = p->r.gate + b * gates, *h = p->r.h + b * n;

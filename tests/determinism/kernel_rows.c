@@ -130,21 +130,37 @@ ROW(sums_reals, 4 * N,
                   1, N))
 ROW(squares, 8, *(double *)out = k->squares(d->x, d->x2, N))
 
+static rq_cell_gates gates_of(const numbers *d)
+{
+    return (
+        rq_cell_gates) { .sum = d->acc, .w_sum = d->add, .add = 1000, .zero = 77, .row = 1e-6f, .m = d->m, .x = d->x2 };
+}
+
 static size_t row_lstm_cell(const rq_kernels *k, const numbers *d, void *out)
 {
     float *h = out, *c = h + N / 4;
     memcpy(c, d->x2, N / 4 * sizeof *c);
-    k->lstm_cell(&(rq_lstm_cell) { .n = N / 4,
-                                   .sum = d->acc,
-                                   .w_sum = d->add,
-                                   .add = 1000,
-                                   .zero = 77,
-                                   .row = 1e-6f,
-                                   .m = d->m,
-                                   .x = d->x2,
-                                   .h = h,
-                                   .c = c });
+    k->lstm_cell(&(rq_lstm_cell) { .n = N / 4, .g = gates_of(d), .h = h, .c = c });
     return 2 * (N / 4) * sizeof *h;
+}
+
+/* The cell, and the two halves. */
+static size_t row_gru_cell(const rq_kernels *k, const numbers *d, void *out)
+{
+    const size_t n = N / 4;
+    float *h = out, *z = h + n, *reset = z + n;
+    rq_gru_cell c = { .n = n, .g = gates_of(d), .bias = d->x, .h = h, .z = z, .reset = reset };
+    memcpy(h, d->x2, n * sizeof *h);
+    k->gru_cell(&c);
+    k->gru_reset(&c);
+    k->gru_update(&c);
+    return 3 * n * sizeof *h;
+}
+
+static size_t row_rnn_cell(const rq_kernels *k, const numbers *d, void *out)
+{
+    k->rnn_cell(&(rq_rnn_cell) { .n = N / 4, .g = gates_of(d), .h = out });
+    return N / 4 * sizeof(float);
 }
 
 static size_t row_minmax(const rq_kernels *k, const numbers *d, void *out)
@@ -155,14 +171,6 @@ static size_t row_minmax(const rq_kernels *k, const numbers *d, void *out)
     memcpy(out, &lo, 4);
     memcpy((char *)out + 4, &hi, 4);
     return 8;
-}
-
-static size_t row_half_minmax(const rq_kernels *k, const numbers *d, void *out)
-{
-    enum { LENGTH = 50 };
-    uint16_t *ends = out;
-    k->half_minmax(ends, ends + N / LENGTH, d->half, N / LENGTH, LENGTH);
-    return 2 * (N / LENGTH) * sizeof *ends;
 }
 
 static size_t row_histogram(const rq_kernels *k, const numbers *d, void *out)
@@ -476,8 +484,9 @@ int main(void)
         NAMED(squares),
         NAMED(sums_reals),
         NAMED(lstm_cell),
+        NAMED(gru_cell),
+        NAMED(rnn_cell),
         NAMED(minmax),
-        NAMED(half_minmax),
         NAMED(histogram),
 #define MAP_NAMED(upper, name) NAMED(map_##name),
         RQ_MAP_LIST(MAP_NAMED)

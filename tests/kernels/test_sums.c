@@ -1,4 +1,4 @@
-/* Sums that become reals, and a step of an LSTM from its sums, on every instruction set against loops written out here over the elementwise functions of
+/* Sums that become reals, and a step of an LSTM, a GRU or an RNN from its sums, on every instruction set against loops written out here over the elementwise functions of
  * the same level, bit for bit: all tails, sums that wrap, buffers of the exact size. And the sums of few rows against products that store them. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -62,39 +62,101 @@ static void check_reals(const rq_kernels *k, rq_rng *rng, size_t n, unsigned giv
     free(c), free(add), free(col_add), free(row), free(m), free(bias), free(y);
 }
 
-static void check_cell(const rq_kernels *k, rq_rng *rng, size_t n, bool coded)
+/* Random gates of a cell, and what goes into their activations: what the state gives, and with x. */
+typedef struct cell {
+    rq_cell_gates g;
+    float *state, *all;
+} cell;
+
+static cell cell_of(rq_rng *rng, size_t units, bool coded)
 {
-    int32_t *sum = sums(rng, 4 * n), *w_sum = sums(rng, 4 * n);
-    float *m = reals(rng, 4 * n, 1e-6f), *gate = reals(rng, 4 * n, 8), *x = reals(rng, 4 * n, 8);
-    float *h = reals(rng, n, 2), *c = reals(rng, n, 2), *g = malloc(4 * n * sizeof *g),
-          *cell = malloc(n * sizeof *cell);
-    const rq_lstm_cell l = { .n = n,
-                             .sum = coded ? sum : NULL,
-                             .w_sum = w_sum,
-                             .add = 12345,
-                             .zero = 131,
-                             .row = 0.7f,
-                             .m = m,
-                             .gate = gate,
-                             .x = x,
-                             .h = h,
-                             .c = c };
-    for (size_t j = 0; j < 4 * n; j++) {
+    const int32_t *sum = sums(rng, units), *w_sum = sums(rng, units);
+    const float *m = reals(rng, units, 1e-6f), *gate = reals(rng, units, 8), *x = reals(rng, units, 8);
+    cell c = { { coded ? sum : NULL, w_sum, 12345, 131, 0.7f, m, gate, x },
+               malloc(units * sizeof(float)),
+               malloc(units * sizeof(float)) };
+    for (size_t j = 0; j < units; j++) {
         const int32_t s = wrap((int64_t)sum[j] + 12345 - (int64_t)131 * w_sum[j]);
-        const float v = coded ? (float)s * (0.7f * m[j]) : gate[j];
-        g[j] = v + x[j];
+        c.state[j] = coded ? (float)s * (0.7f * m[j]) : gate[j];
+        c.all[j] = c.state[j] + x[j];
     }
+    if (!coded)
+        free((void *)sum);
+    return c;
+}
+
+static void free_cell(cell *c)
+{
+    free((void *)c->g.sum), free((void *)c->g.w_sum), free((void *)c->g.m), free((void *)c->g.gate);
+    free((void *)c->g.x), free(c->state), free(c->all);
+}
+
+static void check_lstm(const rq_kernels *k, rq_rng *rng, size_t n, bool coded)
+{
+    cell l = cell_of(rng, 4 * n, coded);
+    float *h = reals(rng, n, 2), *c = reals(rng, n, 2), *g = l.all, *want = malloc(n * sizeof *want);
     k->map[RQ_MAP_SIGMOID](g, g, 3 * n, 0, 0);
     k->map[RQ_MAP_TANH](g + 3 * n, g + 3 * n, n, 0, 0);
     for (size_t j = 0; j < n; j++)
-        cell[j] = g[2 * n + j] * c[j] + g[j] * g[3 * n + j];
-    k->lstm_cell(&l);
-    assert_memory_equal(c, cell, n * sizeof *c);
-    k->map[RQ_MAP_TANH](cell, cell, n, 0, 0);
+        want[j] = g[2 * n + j] * c[j] + g[j] * g[3 * n + j];
+    k->lstm_cell(&(rq_lstm_cell) { n, l.g, h, c });
+    assert_memory_equal(c, want, n * sizeof *c);
+    k->map[RQ_MAP_TANH](want, want, n, 0, 0);
     for (size_t j = 0; j < n; j++)
-        cell[j] = g[n + j] * cell[j];
-    assert_memory_equal(h, cell, n * sizeof *h);
-    free(sum), free(w_sum), free(m), free(gate), free(x), free(h), free(c), free(g), free(cell);
+        want[j] = g[n + j] * want[j];
+    assert_memory_equal(h, want, n * sizeof *h);
+    free_cell(&l), free(h), free(c), free(want);
+}
+
+/* h = (1 - z) k + z h */
+static void mix(float *want, const float *z, const float *k, const float *h, size_t n)
+{
+    for (size_t j = 0; j < n; j++)
+        want[j] = (1 - z[j]) * k[j] + z[j] * h[j];
+}
+
+static void check_gru(const rq_kernels *k, rq_rng *rng, size_t n, bool coded, bool with_bias)
+{
+    cell c = cell_of(rng, 3 * n, coded);
+    float *h = reals(rng, n, 2), *bias = reals(rng, n, 2), *g = c.all, *want = malloc(n * sizeof *want);
+    k->map[RQ_MAP_SIGMOID](g, g, 2 * n, 0, 0);
+    for (size_t j = 0; j < n; j++) {
+        const float v = with_bias ? c.state[2 * n + j] + bias[j] : c.state[2 * n + j];
+        g[2 * n + j] = g[n + j] * v + c.g.x[2 * n + j];
+    }
+    k->map[RQ_MAP_TANH](g + 2 * n, g + 2 * n, n, 0, 0);
+    mix(want, g, g + 2 * n, h, n);
+    k->gru_cell(&(rq_gru_cell) { .n = n, .g = c.g, .bias = with_bias ? bias : NULL, .h = h });
+    assert_memory_equal(h, want, n * sizeof *h);
+    free_cell(&c), free(h), free(bias), free(want);
+}
+
+static void check_gru_halves(const rq_kernels *k, rq_rng *rng, size_t n, bool coded)
+{
+    cell zr = cell_of(rng, 2 * n, coded), last = cell_of(rng, n, coded);
+    float *h = reals(rng, n, 2), *z = malloc(n * sizeof *z), *reset = malloc(n * sizeof *reset),
+          *want = malloc(n * sizeof *want);
+    k->map[RQ_MAP_SIGMOID](zr.all, zr.all, 2 * n, 0, 0);
+    for (size_t j = 0; j < n; j++)
+        want[j] = zr.all[n + j] * h[j];
+    k->gru_reset(&(rq_gru_cell) { .n = n, .g = zr.g, .h = h, .z = z, .reset = reset });
+    assert_memory_equal(z, zr.all, n * sizeof *z);
+    assert_memory_equal(reset, want, n * sizeof *reset);
+    k->map[RQ_MAP_TANH](last.all, last.all, n, 0, 0);
+    mix(want, z, last.all, h, n);
+    k->gru_update(&(rq_gru_cell) { .n = n, .g = last.g, .h = h, .z = z });
+    assert_memory_equal(h, want, n * sizeof *h);
+    free_cell(&zr), free_cell(&last), free(h), free(z), free(reset), free(want);
+}
+
+static void check_rnn(const rq_kernels *k, rq_rng *rng, size_t n, bool coded)
+{
+    cell c = cell_of(rng, n, coded);
+    float *h = malloc(n * sizeof *h);
+    k->map[RQ_MAP_TANH](c.all, c.all, n, 0, 0);
+    k->rnn_cell(&(rq_rnn_cell) { n, c.g, h });
+    assert_memory_equal(h, c.all, n * sizeof *h);
+    free_cell(&c), free(h);
 }
 
 /* `rows` rows of `depth` codes by `columns` columns. */
@@ -148,8 +210,13 @@ static void all_reals(const rq_kernels *k, rq_rng *rng)
 static void all_cells(const rq_kernels *k, rq_rng *rng)
 {
     for (size_t n = 1; n <= MOST; n++)
-        for (int coded = 0; coded < 2; coded++)
-            check_cell(k, rng, n, coded);
+        for (int coded = 0; coded < 2; coded++) {
+            check_lstm(k, rng, n, coded);
+            check_gru(k, rng, n, coded, false);
+            check_gru(k, rng, n, coded, true);
+            check_gru_halves(k, rng, n, coded);
+            check_rnn(k, rng, n, coded);
+        }
 }
 
 static void all_products(const rq_kernels *k, rq_rng *rng)
@@ -167,7 +234,7 @@ static void sums_become_reals(void **state)
     each_level(all_reals);
 }
 
-static void an_lstm_is_its_functions(void **state)
+static void cells_are_their_functions(void **state)
 {
     (void)state;
     each_level(all_cells);
@@ -181,7 +248,8 @@ static void few_rows_have_the_sums_of_products(void **state)
 
 int main(void)
 {
-    const struct CMUnitTest tests[] = { cmocka_unit_test(sums_become_reals), cmocka_unit_test(an_lstm_is_its_functions),
+    const struct CMUnitTest tests[] = { cmocka_unit_test(sums_become_reals),
+                                        cmocka_unit_test(cells_are_their_functions),
                                         cmocka_unit_test(few_rows_have_the_sums_of_products) };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -118,12 +118,19 @@ static rq_status run_zeros(const char *name, rq_err *err)
 
 static rq_status run_lowbit(rq_err *err)
 {
-    static const char *const names[] = { "lowbit/matmulinteger_u8s8_rows",  "lowbit/qlinearmatmul_u8s8u8_rows",
-                                         "lowbit/convinteger_s8u8_g1",      "lowbit/nbits_4_level4_bias",
-                                         "lowbit/nbits_8_level4",           "lowbit/lstm_both",
-                                         "lowbit/qattention_u8s8_past",     "lowbit/qdq_conv_u16_s4",
-                                         "lowbit/qdq_gemm_s16_u8",          "lowbit/qdq_gemm_blocks_u4",
-                                         "lowbit/qdq_conv_blocks_groups_s8" };
+    static const char *const names[] = { "lowbit/matmulinteger_u8s8_rows",
+                                         "lowbit/qlinearmatmul_u8s8u8_rows",
+                                         "lowbit/convinteger_s8u8_g1",
+                                         "lowbit/nbits_4_level4_bias",
+                                         "lowbit/nbits_8_level4",
+                                         "lowbit/lstm_both",
+                                         "lowbit/qattention_u8s8_past",
+                                         "lowbit/qdq_conv_u16_s4",
+                                         "lowbit/qdq_gemm_s16_u8",
+                                         "lowbit/qdq_gemm_blocks_u4",
+                                         "lowbit/qdq_conv_blocks_groups_s8",
+                                         "recurrent/gru_both_lengths",
+                                         "recurrent/gru_both" };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         RQ_TRY(run_zeros(names[i], err));
     return RQ_OK;
@@ -374,6 +381,17 @@ static rq_status save(rq_err *err)
     return rq_save(quantized, OUT, err);
 }
 
+/* Operators of ours that a file spells out. */
+static rq_status save_cells(rq_err *err)
+{
+    rq_graph *g = NULL;
+    rq_status status = rq_load(&g, "tests/golden/recurrent/overloads.onnx", err);
+    if (!status)
+        status = rq_save(g, OUT, err);
+    rq_graph_destroy(g);
+    return status;
+}
+
 static rq_status save_qoperator(rq_err *err)
 {
     const rq_save_cfg cfg = { .spelling = RQ_SPELLING_QOPERATOR };
@@ -487,6 +505,7 @@ static const stage stages[] = {
     { "peak", peak },
     { "save", save },
     { "save as QOperator", save_qoperator },
+    { "load and save recurrent cells", save_cells },
     { "lint", lint },
     { "quantize weights of a package", quantize_package },
 };

@@ -1,5 +1,5 @@
-/* tests/ops/test_recurrent.c — an LSTM as most are goes through a kernel of its own, one with anything unusual about it does not: `clip` so far out that
- * it cuts nothing makes the same numbers the other way, bit for bit. In floats and with weights in codes, on every instruction set, with R a constant
+/* tests/ops/test_recurrent.c — a cell as most are goes through a kernel of its own, one with anything unusual about it does not: `clip` so far out that
+ * it cuts nothing makes the same numbers the other way, bit for bit. LSTM, RNN, and GRU which resets its state before the product or behind it. In floats and with weights in codes, on every instruction set, with R a constant
  * (turned over once) and an input (turned over in each run), and on one thread and two. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -15,19 +15,31 @@
 #include "ops/build.h"
 #include "run/program.h"
 
-enum { MAX_INPUTS = 12, N_OUT = 3 };
+enum { MAX_INPUTS = 12, MAX_OUT = 3 };
+
+typedef enum cell { LSTM, RNN, GRU, GRU_BEHIND, N_CELLS } cell; /* BEHIND: linear_before_reset */
+
+static const struct {
+    const char *name, *coded;
+    int gates, n_out;
+    int scales; /* the first input of those */
+} cells[N_CELLS] = { [LSTM] = { "LSTM", "DynamicQuantizeLSTM", 4, 3, 8 },
+                     [RNN] = { "RNN", "DynamicQuantizeRNN", 1, 2, 6 },
+                     [GRU] = { "GRU", "DynamicQuantizeGRU", 3, 2, 6 },
+                     [GRU_BEHIND] = { "GRU", "DynamicQuantizeGRU", 3, 2, 6 } };
 
 typedef enum zeros { NO_ZERO, ONE_ZERO, ZERO_PER_COLUMN, N_ZEROS } zeros;
 
 typedef struct layer {
     int64_t steps, batch, input, hidden;
     const char *direction;
-    rq_dtype w; /* F32: LSTM; else DynamicQuantizeLSTM */
+    rq_dtype w; /* F32: reals; else codes */
     zeros zero;
     bool per_column; /* scales */
     bool lengths;    /* sequences of different length */
     bool fed;        /* W and R are inputs of the graph, not constants */
     bool batch_first;
+    cell cell;
 } layer;
 
 static int dirs_of(const layer *l)
@@ -58,14 +70,14 @@ static rq_id tensor(rq_graph *g, rq_rng *rng, const char *name, rq_dtype d, int 
 /* in[3]: what is fed, x first. */
 static rq_graph *build(const layer *l, bool clip, rq_tensor in[3], int *n_fed)
 {
-    const int64_t d = dirs_of(l), gates = 4 * l->hidden, steps = l->batch_first ? l->batch : l->steps,
-                  batch = l->batch_first ? l->steps : l->batch;
+    const int64_t d = dirs_of(l), gates = cells[l->cell].gates * l->hidden,
+                  steps = l->batch_first ? l->batch : l->steps, batch = l->batch_first ? l->steps : l->batch;
     const bool coded = l->w != RQ_DTYPE_F32;
     const int64_t w_dim[3] = { d, coded ? l->input : gates, coded ? gates : l->input },
                   r_dim[3] = { d, coded ? l->hidden : gates, coded ? gates : l->hidden };
     rq_graph *g = build_graph(17);
     rq_rng rng;
-    rq_id id[MAX_INPUTS], out[N_OUT], node;
+    rq_id id[MAX_INPUTS], out[MAX_OUT], node;
     rq_rng_seed(&rng, 77);
     for (int i = 0; i < MAX_INPUTS; i++)
         id[i] = RQ_NONE;
@@ -85,36 +97,41 @@ static rq_graph *build(const layer *l, bool clip, rq_tensor in[3], int *n_fed)
         for (int i = 0; i < 2; i++) {
             char name[8];
             snprintf(name, sizeof name, "s%d", i);
-            id[8 + 2 * i] = tensor(g, &rng, name, RQ_DTYPE_F32, 1 + l->per_column, dim, 0.01, NULL);
+            id[cells[l->cell].scales + 2 * i] = tensor(g, &rng, name, RQ_DTYPE_F32, 1 + l->per_column, dim, 0.01, NULL);
             snprintf(name, sizeof name, "z%d", i);
             double *v = calloc((size_t)(d * gates), sizeof *v);
             for (int64_t k = 0; k < d * gates; k++)
                 v[k] = l->zero == NO_ZERO ? 0 : l->zero == ONE_ZERO ? 3 : (double)(k % 5);
-            id[9 + 2 * i] = build_const(g, name, l->w, 1 + (l->zero == ZERO_PER_COLUMN), dim, v);
+            id[cells[l->cell].scales + 1 + 2 * i] =
+                build_const(g, name, l->w, 1 + (l->zero == ZERO_PER_COLUMN), dim, v);
             free(v);
         }
     }
-    static const char *const names[N_OUT] = { "Y", "Y_h", "Y_c" };
-    for (int i = 0; i < N_OUT; i++)
+    static const char *const names[MAX_OUT] = { "Y", "Y_h", "Y_c" };
+    const int n_out = cells[l->cell].n_out;
+    const char *domain = !coded ? "" : l->cell == LSTM ? "com.microsoft" : "requant";
+    for (int i = 0; i < n_out; i++)
         assert_int_equal(rq_graph_add_value(g, &out[i], RQ_VALUE_NODE, names[i], RQ_DTYPE_F32, NULL, NULL), RQ_OK);
-    assert_int_equal(rq_graph_add_node(g, &node, coded ? "DynamicQuantizeLSTM" : "LSTM", coded ? "com.microsoft" : "",
-                                       "lstm", id, coded ? MAX_INPUTS : 5, out, N_OUT, NULL),
+    assert_int_equal(rq_graph_add_node(g, &node, coded ? cells[l->cell].coded : cells[l->cell].name, domain, "cell", id,
+                                       coded ? cells[l->cell].scales + 4 : 5, out, n_out, NULL),
                      RQ_OK);
     if (coded)
-        assert_int_equal(rq_graph_set_opset(g, "com.microsoft", 1), RQ_OK);
+        assert_int_equal(rq_graph_set_opset(g, domain, 1), RQ_OK);
+    if (l->cell == GRU_BEHIND)
+        assert_int_equal(rq_attr_set_int(g, node, "linear_before_reset", 1), RQ_OK);
     assert_int_equal(rq_attr_set_int(g, node, "hidden_size", l->hidden), RQ_OK);
     assert_int_equal(rq_attr_set_string(g, node, "direction", l->direction), RQ_OK);
     if (l->batch_first)
         assert_int_equal(rq_attr_set_int(g, node, "layout", 1), RQ_OK);
     if (clip)
         assert_int_equal(rq_attr_set_float(g, node, "clip", 1e30f), RQ_OK);
-    for (int i = 0; i < N_OUT; i++)
+    for (int i = 0; i < n_out; i++)
         build_output(g, out[i]);
     return g;
 }
 
 /* The second of two runs with one plan. */
-static void run(const layer *l, bool clip, unsigned flags, int threads, rq_tensor out[N_OUT])
+static void run(const layer *l, bool clip, unsigned flags, int threads, rq_tensor out[MAX_OUT])
 {
     const rq_session_cfg cfg = { 0 };
     rq_tensor in[3];
@@ -130,7 +147,7 @@ static void run(const layer *l, bool clip, unsigned flags, int threads, rq_tenso
     if (rq_program_create(&p, g, &cfg, &k, t, NULL, &err))
         fail_msg("%s", err.text);
     for (int round = 0; round < 2; round++) {
-        for (int i = 0; round && i < N_OUT; i++)
+        for (int i = 0; round && i < cells[l->cell].n_out; i++)
             rq_tensor_release(&out[i]);
         if (rq_program_run(p, in, out, &err))
             fail_msg("%s", err.text);
@@ -144,23 +161,24 @@ static void run(const layer *l, bool clip, unsigned flags, int threads, rq_tenso
 
 static void check(const layer *l)
 {
-    rq_tensor want[N_OUT], got[N_OUT];
+    rq_tensor want[MAX_OUT], got[MAX_OUT];
+    const int n_out = cells[l->cell].n_out;
     unsigned flags;
     for (int level = 0; rq_cpu_level(level, &flags); level++) {
         if ((rq_cpu_detect() & flags) != flags)
             continue;
         for (int way = 0; way < 3; way++) { /* the definition first */
             run(l, way == 0 && level == 0, flags, 1 + (way == 2), level == 0 && way == 0 ? want : got);
-            for (int i = 0; (level || way) && i < N_OUT; i++) {
+            for (int i = 0; (level || way) && i < n_out; i++) {
                 if (memcmp(got[i].data, want[i].data, want[i].bytes) != 0)
-                    fail_msg("level %d, %s %s, output %d: %lld steps of %lld, %lld units, zero %d, way %d", level,
-                             l->direction, rq_dtype_name(l->w), i, (long long)l->steps, (long long)l->batch,
-                             (long long)l->hidden, l->zero, way);
+                    fail_msg("level %d, %s, %s %s, output %d: %lld steps of %lld, %lld units, zero %d, way %d", level,
+                             cells[l->cell].name, l->direction, rq_dtype_name(l->w), i, (long long)l->steps,
+                             (long long)l->batch, (long long)l->hidden, l->zero, way);
                 rq_tensor_release(&got[i]);
             }
         }
     }
-    for (int i = 0; i < N_OUT; i++)
+    for (int i = 0; i < n_out; i++)
         rq_tensor_release(&want[i]);
 }
 
@@ -169,11 +187,12 @@ static void floats_have_the_bits_of_their_functions(void **state)
     static const char *const directions[] = { "forward", "reverse", "bidirectional" };
     (void)state;
     for (int d = 0; d < 3; d++)
-        for (int more = 0; more < 8; more++) {
+        for (int more = 0; more < 8 * N_CELLS; more++) {
+            const cell c = (cell)(more / 8);
             check(&(layer) { 3, 2, 5, 17, directions[d], RQ_DTYPE_F32, .lengths = more & 1, .fed = (more & 2) != 0,
-                             .batch_first = (more & 4) != 0 });
+                             .batch_first = (more & 4) != 0, .cell = c });
             check(&(layer) { 9, 1 + more % 3, 8, 3, directions[d], RQ_DTYPE_F32, .lengths = more & 1,
-                             .fed = (more & 2) != 0 });
+                             .fed = (more & 2) != 0, .cell = c });
         }
 }
 
@@ -184,10 +203,10 @@ static void codes_have_the_bits_of_their_functions(void **state)
     for (int d = 0; d < 3; d++)
         for (int w = 0; w < 2; w++)
             for (int zero = 0; zero < N_ZEROS; zero++)
-                for (int more = 0; more < 8; more++)
+                for (int more = 0; more < 8 * N_CELLS; more++)
                     check(&(layer) { 4, 1 + more % 3, 6, 13 + d, directions[d], w ? RQ_DTYPE_S8 : RQ_DTYPE_U8,
                                      (zeros)zero, .per_column = more & 1, .lengths = (more & 2) != 0,
-                                     .fed = (more & 4) != 0 });
+                                     .fed = (more & 4) != 0, .cell = (cell)(more / 8) });
 }
 
 /* Enough work for a thread each. */
@@ -197,6 +216,8 @@ static void directions_run_apart(void **state)
     check(&(layer) { 20, 2, 16, 96, "bidirectional", RQ_DTYPE_F32, .zero = NO_ZERO });
     check(&(layer) { 20, 2, 16, 96, "bidirectional", RQ_DTYPE_S8, .zero = ONE_ZERO });
     check(&(layer) { 20, 2, 16, 96, "bidirectional", RQ_DTYPE_U8, .zero = ZERO_PER_COLUMN });
+    check(&(layer) { 25, 2, 16, 96, "bidirectional", RQ_DTYPE_S8, .zero = ONE_ZERO, .cell = GRU });
+    check(&(layer) { 25, 2, 16, 96, "bidirectional", RQ_DTYPE_S8, .zero = ONE_ZERO, .cell = GRU_BEHIND });
 }
 
 int main(void)
