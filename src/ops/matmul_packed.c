@@ -48,7 +48,7 @@ rq_status rq_matmul_pack(const rq_op_args *a, bool trans, int64_t k, int64_t n, 
     return RQ_OK;
 }
 
-/* ---- FusedMatMul(X, W, B?, Z?) of "requant": y = activation(f32(f32(X W + B) + Z)), B a row, Z of y's shape ---- */
+/* ---- FusedMatMul(X, W, B?, Z?) of "requant": y = activation(f32(f32(X W + B) + Z)), B a row (other axes 1), Z of y's shape ---- */
 
 static rq_status fused_infer(const rq_infer *a)
 {
@@ -56,10 +56,11 @@ static rq_status fused_infer(const rq_infer *a)
     const rq_shape *y = &a->out_shape[0];
     for (int i = 2; y->rank > 0 && i < a->n_in; i++) {
         const rq_shape *z = a->in[i] ? &a->in[i]->shape : NULL;
-        const int axes = i == 2 ? 1 : y->rank;
-        bool fits = !z || z->rank < 0 || z->rank == axes;
-        for (int d = 0; z && fits && d < z->rank; d++)
-            fits = z->dim[d] < 0 || y->dim[y->rank - axes + d] < 0 || z->dim[d] == y->dim[y->rank - axes + d];
+        bool fits = !z || z->rank < 0 || (i == 2 ? z->rank > 0 && z->rank <= y->rank : z->rank == y->rank);
+        for (int d = 1; z && fits && d <= z->rank; d++) { /* from the last axis on */
+            const int64_t size = z->dim[z->rank - d], want = i == 2 && d > 1 ? 1 : y->dim[y->rank - d];
+            fits = size < 0 || want < 0 || size == want;
+        }
         if (!fits)
             return rq_infer_fail(a, RQ_BAD_SHAPE, "input %d is not of the shape of %s", i,
                                  i == 2 ? "a row of the product" : "the product");

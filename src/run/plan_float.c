@@ -78,8 +78,9 @@ static const rq_step *find_bias(const rq_planner *b, const rq_plan_uses *u, int 
     const rq_shape *s = &b->p->forms[y].t.shape;
     const rq_step *add = rq_plan_follower(b, u, at, "Add");
     const int32_t bias = add ? rq_plan_other_operand(b, add, y) : -1;
-    if (bias < 0 || s->rank < 2 || b->p->forms[bias].t.shape.rank != 1 ||
-        b->p->forms[bias].t.shape.dim[0] != s->dim[s->rank - 1])
+    const rq_shape *row = bias < 0 ? NULL : &b->p->forms[bias].t.shape;
+    if (!row || s->rank < 2 || row->rank < 1 || row->rank > s->rank || row->dim[row->rank - 1] != s->dim[s->rank - 1] ||
+        rq_shape_count(row) != s->dim[s->rank - 1])
         return NULL;
     c->in[2] = bias;
     return add;

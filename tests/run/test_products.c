@@ -152,7 +152,7 @@ static void constants_are_packed_once(void **state)
 /* ---- what follows ---- */
 
 typedef struct chain {
-    int bias;     /* 0: none, 1: a row behind, 2: in front, 3: a column */
+    int bias;     /* 0: none, 1: a row behind, 2: in front, 3: a column, 4: a row of rank 3 */
     int residual; /* 0: none, 1: of y's shape behind, 2: in front, 3: the product's own output */
     const char *activation;
     bool tapped; /* the product is an output, too */
@@ -171,14 +171,17 @@ static rq_id random_const(rq_graph *g, rq_rng *rng, const char *name, int rank, 
 static rq_graph *build_chain(rq_rng *rng, const chain *c)
 {
     rq_graph *g = build_graph(17);
-    const int64_t w_dim[2] = { 21, c->columns }, y_dim[3] = { 2, 7, c->columns }, column[2] = { 7, 1 };
+    const int64_t w_dim[2] = { 21, c->columns }, y_dim[3] = { 2, 7, c->columns }, column[2] = { 7, 1 },
+                  row[3] = { 1, 1, c->columns };
     const rq_id x = build_input(g, "x", RQ_DTYPE_F32, 3, (int64_t[]) { 2, 7, 21 });
     const rq_id z = build_input(g, "z", RQ_DTYPE_F32, 3, y_dim);
     const rq_id by_w =
         build_node(g, "MatMul", "product", RQ_DTYPE_F32, BUILD_IN(x, random_const(g, rng, "w", 2, w_dim)));
     rq_id y = by_w;
     if (c->bias) {
-        const rq_id b = c->bias == 3 ? random_const(g, rng, "b", 2, column) : random_const(g, rng, "b", 1, &c->columns);
+        const rq_id b = c->bias == 3   ? random_const(g, rng, "b", 2, column)
+                        : c->bias == 4 ? random_const(g, rng, "b", 3, row)
+                                       : random_const(g, rng, "b", 1, &c->columns);
         y = c->bias == 2 ? build_node(g, "Add", "biased", RQ_DTYPE_F32, BUILD_IN(b, y))
                          : build_node(g, "Add", "biased", RQ_DTYPE_F32, BUILD_IN(y, b));
     }
@@ -218,7 +221,7 @@ static void check_chain(rq_rng *rng, const chain *c, rq_threads *two)
                         random_tensor(rng, 3, (int64_t[]) { 2, 7, c->columns }) };
     rq_tensor want[2] = { 0 }, got[2] = { 0 };
     unsigned flags;
-    const bool biased = c->bias == 1 || c->bias == 2, adds = (c->residual == 1 || c->residual == 2) && c->bias != 3,
+    const bool biased = c->bias && c->bias != 3, adds = (c->residual == 1 || c->residual == 2) && c->bias != 3,
                acts = c->activation && c->bias != 3 && c->residual != 3;
     const int joined = c->tapped && (c->bias || c->residual || c->activation) ? 0 : biased + adds + acts;
     const int steps = run_chain(g, rq_cpu_detect(), NULL, RQ_PLAIN_STEPS, in, want);
@@ -249,7 +252,7 @@ static void what_follows_is_done_by_the_product(void **state)
     (void)state;
     rq_rng_seed(&rng, 6);
     assert_int_equal(rq_threads_create(&two, 2), RQ_OK);
-    for (int bias = 0; bias < 4; bias++)
+    for (int bias = 0; bias < 5; bias++)
         for (int residual = 0; residual < 4; residual++)
             for (int activation = 0; activation < 4; activation++)
                 for (int more = 0; more < 3; more++)
