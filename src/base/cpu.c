@@ -66,7 +66,9 @@ static unsigned detect(void)
     unsigned flags = 0;
 #if defined(__x86_64__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+    unsigned a, b, c, d;
+    const bool f16c = __get_cpuid(1, &a, &b, &c, &d) && (c >> 29 & 1); /* a name that not every compiler knows */
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && f16c)
         flags |= RQ_CPU_AVX2;
     if ((flags & RQ_CPU_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
         __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
@@ -75,7 +77,6 @@ static unsigned detect(void)
         flags |= RQ_CPU_VNNI;
     if ((flags & RQ_CPU_VNNI) && __builtin_cpu_supports("avx512vbmi"))
         flags |= RQ_CPU_VBMI;
-    unsigned a, b, c, d;
     if ((flags & RQ_CPU_AVX2) && __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1))
         flags |= RQ_CPU_AVXVNNI;
     if ((flags & RQ_CPU_VNNI) && amx_granted())

@@ -28,6 +28,7 @@ typedef struct rq_file {
     char *path; /* final name, symbolic links followed */
     char *name; /* as the caller gave it: what errors say */
     char *tmp;  /* temporary name; "" for a pipe or device, written as it stands; NULL when nothing is open */
+    int64_t written, begun; /* bytes of it; those that the system was asked to take to the disk */
 } rq_file;
 rq_status rq_file_create(rq_file *f, const char *path, rq_err *err);
 rq_status rq_file_write(rq_file *f, const void *data, size_t n, rq_err *err);

@@ -47,4 +47,15 @@ static inline uint16_t rq_half_from_float(float f)
     return (uint16_t)(sign | rq_half_pick(a < 0x38800000u, below, rq_half_pick(a < 0x477ff000u, normal, above)));
 }
 
+/* Integers in the order of the numbers: -NaN, -infinity, ..., -0, 0, ..., infinity, NaN; and the number of an integer. */
+static inline int16_t rq_half_order(uint16_t h)
+{
+    return (int16_t)(h ^ (h & 0x8000 ? 0x7fff : 0));
+}
+
+static inline uint16_t rq_half_of_order(int16_t order)
+{
+    return (uint16_t)rq_half_order((uint16_t)order);
+}
+
 #endif

@@ -9,7 +9,6 @@
 #include "base/file.h"
 #include "base/mem.h"
 #include "formats/milblob.h"
-#include "kernels/kernels.h"
 #include "kernels/quantize.h"
 #include "tensor/convert.h"
 
@@ -17,6 +16,7 @@ enum {
     ITEM = 1 << 16,    /* elements that one thread does at a time */
     SLAB = 1 << 21,    /* elements between two releases of pages */
     STAGE = 512,       /* elements in fp32 at a time */
+    BLOCKS = 256,      /* whose ranges become scales at a time */
     SHORT = 16,        /* blocks of fewer elements than this are done element by element */
     THREADED = 1 << 19 /* elements from which on threads are worth their making */
 };
@@ -30,33 +30,60 @@ void rq_coreml_affine_codes(const rq_coreml_affine_type *t, int32_t *lo, int32_t
     *hi = t->is_signed ? n / 2 - 1 : n - 1 - t->symmetric;
 }
 
-static float step(const rq_coreml_affine_type *t, float x)
+/* Arithmetic in the type: each step is done to all blocks, then rounded. */
+static void rounded(const rq_kernels *k, const rq_coreml_affine_type *t, float *x, size_t n)
 {
-    return t->half ? rq_convert_f16_to_f32(rq_convert_f32_to_f16(x)) : x;
+    uint16_t half[BLOCKS];
+    if (!t->half)
+        return;
+    k->half_from_float(half, x, n);
+    k->half_to_float(x, half, n);
 }
 
-void rq_coreml_affine_params(const rq_coreml_affine_type *t, float lo, float hi, float *scale, int32_t *zp)
+/* n <= BLOCKS */
+static void params_of(const rq_kernels *k, const rq_coreml_affine_type *t, size_t n, const float *lo, const float *hi,
+                      float *restrict scale, int8_t *restrict zp)
 {
     int32_t first, last;
+    float range[BLOCKS], above[BLOCKS], below[BLOCKS]; /* above: what becomes the zero point */
     rq_coreml_affine_codes(t, &first, &last);
+    const float f = (float)first, l = (float)last;
+    for (size_t i = 0; i < n; i++) {
+        const float least = lo[i] < 0 ? lo[i] : 0, most = hi[i] > 0 ? hi[i] : 0;
+        const float ends = most >= -least ? most : -least; /* 0, not -0, where all are zeros */
+        range[i] = t->symmetric ? ends + ends : most - least;
+        above[i] = f * most;
+        below[i] = l * least;
+    }
+    rounded(k, t, range, n);
+    for (size_t i = 0; i < n; i++)
+        scale[i] = range[i] / (l - f);
+    rounded(k, t, scale, n);
+    if (!zp)
+        return;
     if (t->symmetric) {
-        const float m = fmaxf(fabsf(lo), fabsf(hi));
-        lo = -m;
-        hi = m;
-    } else {
-        lo = lo < 0 ? lo : 0;
-        hi = hi > 0 ? hi : 0;
+        memset(zp, t->is_signed ? 0 : last / 2, n);
+        return;
     }
-    const float range = step(t, hi - lo);
-    *scale = step(t, range / (float)(last - first));
-    *zp = 0;
-    if (t->symmetric && !t->is_signed)
-        *zp = last / 2;
-    if (!t->symmetric) {
-        const float above = step(t, (float)first * hi), below = step(t, (float)last * lo);
-        const float at = step(t, step(t, above - below) / range);
-        *zp = isnan(at) ? 0 : rq_quantize_clamp(at, (float)first, (float)last);
+    rounded(k, t, above, n);
+    rounded(k, t, below, n);
+    for (size_t i = 0; i < n; i++)
+        above[i] -= below[i];
+    rounded(k, t, above, n);
+    for (size_t i = 0; i < n; i++)
+        above[i] /= range[i];
+    rounded(k, t, above, n);
+    for (size_t i = 0; i < n; i++) {
+        const int32_t code = rq_quantize_wide((double)above[i], 0, first, last);
+        zp[i] = (int8_t)(uint8_t)(above[i] == above[i] ? code : 0); /* NaN: of a block of zeros */
     }
+}
+
+void rq_coreml_affine_params(const rq_kernels *k, const rq_coreml_affine_type *t, size_t n, const float *lo,
+                             const float *hi, float *scale, int8_t *zp)
+{
+    for (size_t i = 0; i < n; i += BLOCKS)
+        params_of(k, t, n - i < BLOCKS ? n - i : BLOCKS, lo + i, hi + i, scale + i, zp ? zp + i : NULL);
 }
 
 /* ---- the blocks of a weight ---- */
@@ -112,66 +139,72 @@ static void widen(float *y, const uint16_t *x, int64_t n)
     }
 }
 
-/* As integers in the order of the numbers: zeros, then away from them, the negative ones below. */
-static inline int16_t order_of(uint16_t h)
-{
-    return (int16_t)(h & 0x8000 ? h ^ 0x7fff : h);
-}
-
-static float number_of(int16_t order)
-{
-    return rq_convert_f16_to_f32((uint16_t)(order < 0 ? order ^ 0x7fff : order));
-}
-
 /* ---- ranges ---- */
 
 typedef struct measure {
     rq_coreml_affine *a;
     const void *w;
     rq_kernels k;
-    float *lo, *hi; /* [n_blocks] */
-    int64_t first;  /* element that the slab begins with */
-    int64_t item;   /* elements of an item */
-    int64_t end;
+    float *lo, *hi;           /* [n_blocks] where no item sees a block as a whole, else NULL */
+    int64_t first, end;       /* elements of the slab */
+    int64_t before;           /* where the slab before it began */
+    int64_t item;             /* elements of an item */
+    bool mapped;              /* pages of slabs that are done may go */
     float *part_lo, *part_hi; /* [items of a slab] where blocks are longer than items */
     bool *bad;                /* [items of a slab] */
 } measure;
 
-static void range_of(const measure *m, int64_t from, int64_t n, float *lo, float *hi, bool *bad)
+/* Of n blocks of this length from element `from` on. False: an element is no real. */
+static bool ranges_of(const measure *m, int64_t from, int64_t n, int64_t length, float *lo, float *hi)
 {
-    *lo = INFINITY;
-    *hi = -INFINITY;
+    bool fine = true;
     if (!m->a->type.half) {
-        size_t finite;
-        m->k.minmax((const float *)m->w + from, (size_t)n, lo, hi, &finite);
-        *bad |= finite < (size_t)n;
-        return;
+        for (int64_t i = 0; i < n; i++) {
+            size_t finite;
+            m->k.minmax((const float *)m->w + from + i * length, (size_t)length, &lo[i], &hi[i], &finite);
+            fine &= finite == (size_t)length;
+        }
+        return fine;
     }
-    const uint16_t *h = (const uint16_t *)m->w + from;
-    int16_t least = INT16_MAX, most = INT16_MIN;
-    for (int64_t i = 0; i < n; i++) {
-        const int16_t v = order_of(h[i]);
-        least = v < least ? v : least;
-        most = v > most ? v : most;
-    }
-    *lo = number_of(least);
-    *hi = number_of(most);
-    *bad |= !(*hi <= 65504) || !(*lo >= -65504);
+    uint16_t least[BLOCKS], most[BLOCKS];
+    m->k.half_minmax(least, most, (const uint16_t *)m->w + from, (size_t)n, (size_t)length);
+    m->k.half_to_float(lo, least, (size_t)n);
+    m->k.half_to_float(hi, most, (size_t)n);
+    for (int64_t i = 0; i < n; i++)
+        fine &= hi[i] <= 65504 && lo[i] >= -65504;
+    return fine;
 }
 
-/* One axis: blocks lie one behind another. An item is a part of a block, or some blocks. */
-static void measure_item(void *arg, int64_t i)
+static void forget(const rq_coreml_affine *a, const void *w, int64_t from, int64_t to, bool mapped)
+{
+    const int64_t size = a->type.half ? 2 : 4;
+    if (mapped)
+        rq_file_forget((const char *)w + from * size, (size_t)((to - from) * size));
+}
+
+/* One axis: blocks lie one behind another. An item is a part of a block, or some blocks; item 0 clears up behind the slab before. */
+static void measure_item(void *arg, int64_t item)
 {
     const measure *m = arg;
-    const int64_t length = m->a->axis[0].length;
+    const rq_coreml_affine *a = m->a;
+    const int64_t length = a->axis[0].length, i = item - 1;
     const int64_t from = m->first + i * m->item, to = from + m->item < m->end ? from + m->item : m->end;
-    m->bad[i] = false;
-    if (length > ITEM) {
-        range_of(m, from, to - from, &m->part_lo[i], &m->part_hi[i], &m->bad[i]); /* the slab ends with the block */
+    if (item == 0) {
+        forget(a, m->w, m->before, m->first, m->mapped);
         return;
     }
-    for (int64_t at = from; at < to; at += length)
-        range_of(m, at, length, &m->lo[at / length], &m->hi[at / length], &m->bad[i]);
+    if (length > ITEM) {
+        m->bad[i] =
+            !ranges_of(m, from, 1, to - from, &m->part_lo[i], &m->part_hi[i]); /* the slab ends with the block */
+        return;
+    }
+    m->bad[i] = false;
+    for (int64_t block = from / length, end = to / length; block < end; block += BLOCKS) {
+        float lo[BLOCKS], hi[BLOCKS];
+        const int64_t n = end - block < BLOCKS ? end - block : BLOCKS;
+        m->bad[i] |= !ranges_of(m, block * length, n, length, lo, hi);
+        rq_coreml_affine_params(&m->k, &a->type, (size_t)n, lo, hi, a->scale + block, a->zp ? a->zp + block : NULL);
+    }
 }
 
 static rq_coreml_affine_fault fault_in(const measure *m, int64_t from, int64_t to)
@@ -184,26 +217,19 @@ static rq_coreml_affine_fault fault_in(const measure *m, int64_t from, int64_t t
     return RQ_COREML_AFFINE_NAN;
 }
 
-static void forget(const rq_coreml_affine *a, const void *w, int64_t from, int64_t to, bool mapped)
-{
-    const int64_t size = a->type.half ? 2 : 4;
-    if (mapped)
-        rq_file_forget((const char *)w + from * size, (size_t)((to - from) * size));
-}
-
 /* Blocks longer than an item begin with an item of their own: items then never reach over the end of a block. */
-static rq_coreml_affine_fault measure_row(measure *m, bool mapped, rq_threads *t)
+static rq_coreml_affine_fault measure_row(measure *m, rq_threads *t)
 {
     const int64_t length = m->a->axis[0].length, n = m->a->n;
     rq_coreml_affine_fault fault = RQ_COREML_AFFINE_FINE;
     m->item = length > ITEM ? ITEM : ITEM / length * length;
-    for (m->first = 0; m->first < n && fault == RQ_COREML_AFFINE_FINE; m->first = m->end) {
+    for (m->first = 0; m->first < n && fault == RQ_COREML_AFFINE_FINE; m->before = m->first, m->first = m->end) {
         int64_t most = SLAB / m->item * m->item;
         if (length > ITEM && most > length - m->first % length)
             most = length - m->first % length;
         m->end = n - m->first < most ? n : m->first + most;
         const int64_t items = (m->end - m->first + m->item - 1) / m->item;
-        rq_threads_for(t, items, measure_item, m);
+        rq_threads_for(t, 1 + items, measure_item, m);
         for (int64_t i = 0; i < items; i++) {
             if (length > ITEM) {
                 float *lo = &m->lo[m->first / length], *hi = &m->hi[m->first / length];
@@ -213,13 +239,13 @@ static rq_coreml_affine_fault measure_row(measure *m, bool mapped, rq_threads *t
             if (m->bad[i] && fault != RQ_COREML_AFFINE_INF)
                 fault = fault_in(m, m->first, m->end);
         }
-        forget(m->a, m->w, m->first, m->end, mapped);
     }
+    forget(m->a, m->w, m->before, m->first, m->mapped);
     return fault;
 }
 
 /* Several axes: element by element along the last one. */
-static rq_coreml_affine_fault measure_rows(measure *m, bool mapped)
+static rq_coreml_affine_fault measure_rows(measure *m)
 {
     const rq_coreml_affine *a = m->a;
     const int64_t count = a->axis[a->n_axes - 1].count, length = a->axis[a->n_axes - 1].length, row = count * length;
@@ -250,7 +276,7 @@ static rq_coreml_affine_fault measure_rows(measure *m, bool mapped)
         if (at + row - kept >= SLAB || at + row == a->n) {
             if (bad)
                 return fault_in(m, kept, at + row);
-            forget(a, m->w, kept, at + row, mapped);
+            forget(a, m->w, kept, at + row, m->mapped);
             kept = at + row;
         }
     }
@@ -261,27 +287,24 @@ rq_status rq_coreml_affine_measure(rq_coreml_affine *a, const void *w, bool mapp
                                    rq_coreml_affine_fault *fault, rq_err *err)
 {
     unsigned cpu;
-    measure m = { .a = a, .w = w };
-    const size_t items = SLAB;
-    m.lo = rq_mem_alloc((size_t)a->n_blocks, sizeof(float));
-    m.hi = rq_mem_alloc((size_t)a->n_blocks, sizeof(float));
-    m.part_lo = rq_mem_alloc(items / ITEM * 2 + 2, sizeof(float));
-    m.part_hi = rq_mem_alloc(items / ITEM * 2 + 2, sizeof(float));
-    m.bad = rq_mem_alloc(items / ITEM * 2 + 2, sizeof(bool));
+    measure m = { .a = a, .w = w, .mapped = mapped };
+    const bool apart = a->n_axes > 1 || a->axis[0].length > ITEM; /* blocks are put together from pieces */
+    const size_t items = SLAB / ITEM * 2 + 2, blocks = apart ? (size_t)a->n_blocks : 1;
+    m.lo = rq_mem_alloc(blocks, sizeof(float));
+    m.hi = rq_mem_alloc(blocks, sizeof(float));
+    m.part_lo = rq_mem_alloc(items, sizeof(float));
+    m.part_hi = rq_mem_alloc(items, sizeof(float));
+    m.bad = rq_mem_alloc(items, sizeof(bool));
     rq_kernels_init(&m.k, rq_cpu_pinned(&cpu, NULL) ? 0 : cpu);
     const bool ok = m.lo && m.hi && m.part_lo && m.part_hi && m.bad;
     if (ok) {
-        for (int64_t i = 0; i < a->n_blocks; i++) {
+        for (size_t i = 0; i < blocks; i++) {
             m.lo[i] = INFINITY;
             m.hi[i] = -INFINITY;
         }
-        *fault = a->n_axes == 1 ? measure_row(&m, mapped, a->n >= THREADED ? t : NULL) : measure_rows(&m, mapped);
-        for (int64_t i = 0; i < a->n_blocks && *fault == RQ_COREML_AFFINE_FINE; i++) {
-            int32_t zp;
-            rq_coreml_affine_params(&a->type, m.lo[i], m.hi[i], &a->scale[i], &zp);
-            if (a->zp)
-                a->zp[i] = (int8_t)(uint8_t)zp;
-        }
+        *fault = a->n_axes == 1 ? measure_row(&m, a->n >= THREADED ? t : NULL) : measure_rows(&m);
+        if (apart && *fault == RQ_COREML_AFFINE_FINE)
+            rq_coreml_affine_params(&m.k, &a->type, blocks, m.lo, m.hi, a->scale, a->zp);
     }
     rq_mem_free(m.lo);
     rq_mem_free(m.hi);
@@ -395,50 +418,79 @@ void rq_coreml_affine_quantize(const rq_coreml_affine *a, const void *w, int64_t
 
 typedef struct writing {
     coder c;
-    int64_t first, end;
-    uint8_t *out; /* packed codes of the slab */
+    int64_t first, end;  /* elements of the slab */
+    uint8_t *out;        /* their codes, packed */
+    int64_t before;      /* where the slab before it began */
+    const uint8_t *made; /* its codes, which nobody has yet */
+    rq_milblob_writer *to;
+    bool mapped;
+    rq_status status;
+    rq_err *err;
 } writing;
 
-static void write_item(void *arg, int64_t i)
+static int64_t packed_bytes(const writing *w, int64_t n)
 {
-    const writing *w = arg;
-    const int64_t from = w->first + i * ITEM, to = from + ITEM < w->end ? from + ITEM : w->end;
-    uint8_t codes[4096] = { 0 };
+    return w->c.a->type.nbits == 8 ? n : (n + 1) / 2;
+}
+
+/* The slab before this one. */
+static void hand_over(writing *w)
+{
+    const int64_t n = w->first - w->before;
+    if (n)
+        w->status = rq_milblob_write(w->to, w->made, (size_t)packed_bytes(w, n), w->err);
+    forget(w->c.a, w->c.w, w->before, w->first, w->mapped);
+}
+
+static void pack(uint8_t *restrict out, const uint8_t *restrict codes, int64_t pairs)
+{
+    for (int64_t i = 0; i < pairs; i++)
+        out[i] = (uint8_t)((codes[2 * i] & 15) | codes[2 * i + 1] << 4);
+}
+
+/* Item 0 hands over while the others are at the next slab. */
+static void write_item(void *arg, int64_t item)
+{
+    writing *w = arg;
+    if (item == 0) {
+        hand_over(w);
+        return;
+    }
+    const int64_t i = item - 1, from = w->first + i * ITEM, to = from + ITEM < w->end ? from + ITEM : w->end;
+    uint8_t codes[4096];
     if (w->c.a->type.nbits == 8) {
         encode(&w->c, from, to, w->out + i * ITEM);
         return;
     }
     for (int64_t at = from; at < to; at += (int64_t)sizeof codes) {
         const int64_t n = to - at < (int64_t)sizeof codes ? to - at : (int64_t)sizeof codes;
-        uint8_t *out = w->out + (at - w->first) / 2;
         encode(&w->c, at, at + n, codes);
         if (n % 2)
             codes[n] = 0;
-        for (int64_t k = 0; k < n; k += 2)
-            out[k / 2] = (uint8_t)((codes[k] & 15) | codes[k + 1] << 4);
+        pack(w->out + (at - w->first) / 2, codes, (n + 1) / 2);
     }
 }
 
 rq_status rq_coreml_affine_write(const rq_coreml_affine *a, const void *w, bool mapped, rq_milblob_writer *to,
                                  rq_err *err)
 {
-    writing s = { .c = coder_of(a, w) };
+    writing s = { .c = coder_of(a, w), .to = to, .mapped = mapped, .err = err };
     rq_threads *t = NULL;
     const int64_t most = a->n < SLAB ? a->n : SLAB;
-    s.out = rq_mem_alloc((size_t)most, 1);
-    if (!s.out || (a->n >= THREADED && rq_threads_create(&t, 0) != RQ_OK)) {
-        rq_mem_free(s.out);
+    uint8_t *room = rq_mem_alloc((size_t)most, a->n > SLAB ? 2 : 1); /* two slabs take turns */
+    if (!room || (a->n >= THREADED && rq_threads_create(&t, 0) != RQ_OK)) {
+        rq_mem_free(room);
         return rq_fail(err, RQ_NO_MEMORY, "not enough memory to quantize a weight");
     }
-    rq_status st = RQ_OK;
-    for (s.first = 0; !st && s.first < a->n; s.first = s.end) {
+    for (s.out = room; s.status == RQ_OK && s.first < a->n; s.before = s.first, s.first = s.end) {
         s.end = a->n - s.first < SLAB ? a->n : s.first + SLAB;
-        const int64_t n = s.end - s.first;
-        rq_threads_for(t, (n + ITEM - 1) / ITEM, write_item, &s);
-        st = rq_milblob_write(to, s.out, (size_t)(a->type.nbits == 8 ? n : (n + 1) / 2), err);
-        forget(a, w, s.first, s.end, mapped);
+        rq_threads_for(t, 1 + (s.end - s.first + ITEM - 1) / ITEM, write_item, &s);
+        s.made = s.out;
+        s.out = a->n > SLAB && s.out == room ? room + most : room;
     }
+    if (s.status == RQ_OK)
+        hand_over(&s);
     rq_threads_destroy(t);
-    rq_mem_free(s.out);
-    return st;
+    rq_mem_free(room);
+    return s.status;
 }

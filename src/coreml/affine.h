@@ -11,6 +11,7 @@
 
 #include "base/threads.h"
 #include "formats/mil.h"
+#include "kernels/kernels.h"
 
 typedef struct rq_coreml_affine_type {
     bool symmetric, is_signed, half; /* half: weights and scales are fp16, else fp32 */
@@ -23,8 +24,9 @@ static inline bool rq_coreml_affine_has_zp(const rq_coreml_affine_type *t)
 {
     return !t->symmetric || !t->is_signed;
 }
-/* Of a block from lo to hi; *scale is a number of the type. */
-void rq_coreml_affine_params(const rq_coreml_affine_type *t, float lo, float hi, float *scale, int32_t *zp);
+/* Of n blocks from lo[i] to hi[i]; scales are numbers of the type; zp as in rq_coreml_affine, NULL where the type has none. */
+void rq_coreml_affine_params(const rq_kernels *k, const rq_coreml_affine_type *t, size_t n, const float *lo,
+                             const float *hi, float *scale, int8_t *zp);
 
 /* A weight in blocks. Axes that make one with their neighbour are one. */
 typedef struct rq_coreml_affine {

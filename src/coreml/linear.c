@@ -87,8 +87,7 @@ static rq_mil_value *scale_value(rq_coreml_weight *w, const rq_coreml_affine *a,
     uint16_t *half = rq_mem_alloc((size_t)a->n_blocks, sizeof *half);
     if (!half)
         return NULL;
-    for (int64_t i = 0; i < a->n_blocks; i++)
-        half[i] = rq_convert_f32_to_f16(a->scale[i]);
+    rq_convert_f32_to_f16_each(half, a->scale, a->n_blocks);
     rq_mil_value *v = rq_coreml_value(m, "fp16", rank, dim, half);
     rq_mem_free(half);
     return v;

@@ -38,4 +38,26 @@ void rq_half_from_float_neon(uint16_t *y, const float *x, size_t n)
         y[i] = rq_half_from_float(x[i]);
 }
 
+void rq_half_minmax_neon(uint16_t *lo, uint16_t *hi, const uint16_t *x, size_t blocks, size_t length)
+{
+    for (size_t b = 0; b < blocks; b++, x += length) {
+        int16x8_t least = vdupq_n_s16(INT16_MAX), most = vdupq_n_s16(INT16_MIN);
+        size_t i = 0;
+        for (; i + 8 <= length; i += 8) {
+            const int16x8_t h = vreinterpretq_s16_u16(vld1q_u16(x + i)),
+                            v = veorq_s16(h, vandq_s16(vshrq_n_s16(h, 15), vdupq_n_s16(0x7fff)));
+            least = vminq_s16(least, v);
+            most = vmaxq_s16(most, v);
+        }
+        int16_t least1 = vminvq_s16(least), most1 = vmaxvq_s16(most);
+        for (; i < length; i++) {
+            const int16_t v = rq_half_order(x[i]);
+            least1 = v < least1 ? v : least1;
+            most1 = v > most1 ? v : most1;
+        }
+        lo[b] = rq_half_of_order(least1);
+        hi[b] = rq_half_of_order(most1);
+    }
+}
+
 #endif

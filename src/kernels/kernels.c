@@ -22,6 +22,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
         .dequantize_s16 = rq_dequantize_s16_scalar,
         .half_to_float = rq_half_to_float_scalar,
         .half_from_float = rq_half_from_float_scalar,
+        .half_minmax = rq_half_minmax_scalar,
         .lut8 = rq_lut8_scalar,
         .norm8 = rq_norm8_scalar,
         .sums8 = rq_sums8_scalar,
@@ -90,6 +91,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->dequantize_s16 = rq_dequantize_s16_avx2;
     k->half_to_float = rq_half_to_float_avx2;
     k->half_from_float = rq_half_from_float_avx2;
+    k->half_minmax = rq_half_minmax_avx2;
     k->requantize_tile = rq_requantize_tile_avx2;
     k->lut8 = rq_lut8_avx2;
     k->norm8 = rq_norm8_avx2;
@@ -158,6 +160,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->dequantize_s16 = rq_dequantize_s16_avx512;
     k->half_to_float = rq_half_to_float_avx512;
     k->half_from_float = rq_half_from_float_avx512;
+    k->half_minmax = rq_half_minmax_avx512;
     k->requantize_tile = rq_requantize_tile_avx512;
     k->isa = "avx512";
     k->qgemm = rq_qgemm_avx512;
@@ -237,6 +240,7 @@ void rq_kernels_init(rq_kernels *k, unsigned cpu)
     k->quantize_quotients = rq_quantize_quotients_neon;
     k->half_to_float = rq_half_to_float_neon;
     k->half_from_float = rq_half_from_float_neon;
+    k->half_minmax = rq_half_minmax_neon;
     k->requantize_tile = rq_requantize_tile_neon;
     k->lut8 = rq_lut8_neon;
     k->norm8 = rq_norm8_neon;

@@ -102,6 +102,9 @@ typedef struct rq_kernels {
     /* ---- half_*.c: IEEE half to f32 (exact, signalling NaN stays) and back (half to even), base/half.h ---- */
     void (*half_to_float)(float *y, const uint16_t *x, size_t n);
     void (*half_from_float)(uint16_t *y, const float *x, size_t n);
+    /* Smallest and largest of each of `blocks` blocks of `length` >= 1 halves, one behind another, in the order of rq_half_order: one that is no
+     * finite number is at an end */
+    void (*half_minmax)(uint16_t *lo, uint16_t *hi, const uint16_t *x, size_t blocks, size_t length);
 
     /* ---- fakequant_*.c: to codes and back, kernels/fakequant.h. Arrays of n; y may be x, dx may be dy or x ---- */
     /* y[i] = what x[i] becomes; mask[i] (mask may be NULL) = 1 where it landed in lo..hi, else 0 */

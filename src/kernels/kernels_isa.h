@@ -85,12 +85,16 @@ void rq_quantize_quotients_neon(uint8_t *y, const double *x, size_t n, double by
 /* ---- half_*.c ---- */
 void rq_half_to_float_scalar(float *y, const uint16_t *x, size_t n);
 void rq_half_from_float_scalar(uint16_t *y, const float *x, size_t n);
+void rq_half_minmax_scalar(uint16_t *lo, uint16_t *hi, const uint16_t *x, size_t blocks, size_t length);
 void rq_half_to_float_avx2(float *y, const uint16_t *x, size_t n);
 void rq_half_from_float_avx2(uint16_t *y, const float *x, size_t n);
+void rq_half_minmax_avx2(uint16_t *lo, uint16_t *hi, const uint16_t *x, size_t blocks, size_t length);
 void rq_half_to_float_avx512(float *y, const uint16_t *x, size_t n);
 void rq_half_from_float_avx512(uint16_t *y, const float *x, size_t n);
+void rq_half_minmax_avx512(uint16_t *lo, uint16_t *hi, const uint16_t *x, size_t blocks, size_t length);
 void rq_half_to_float_neon(float *y, const uint16_t *x, size_t n);
 void rq_half_from_float_neon(uint16_t *y, const float *x, size_t n);
+void rq_half_minmax_neon(uint16_t *lo, uint16_t *hi, const uint16_t *x, size_t blocks, size_t length);
 void rq_requantize_tile_scalar(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,
                                const int32_t *row_add, const float *m, int32_t zp, int32_t lo, int32_t hi);
 void rq_requantize_tile_avx2(uint8_t *y, size_t ldy, const int32_t *acc, size_t lda, size_t rows, size_t n,

@@ -1,5 +1,5 @@
 /* kernels/quantize_avx2.c — the quantizing loops on AVX2, 8 elements at a time; the tail goes to the definition's inline
- * functions. Compiled with -mavx2.
+ * functions. Compiled with -mavx2 and -mf16c.
  *
  * max(v, lo) with v first returns lo for NaN, as the definition wants. */
 #ifdef __AVX2__
@@ -42,8 +42,20 @@ void rq_quantize_u8_avx2(uint8_t *y, const float *x, size_t n, float scale, int3
         y[i] = (uint8_t)rq_quantize_one(x[i], scale, zp, lo, hi);
 }
 
-#define HALF_NAME rq_quantize_half_avx2
-#include "kernels/quantize_half_tmpl.h"
+/* A quotient past the largest half becomes infinity, which the code range clamps as it does what the definition makes of it. */
+void rq_quantize_half_avx2(uint8_t *y, const uint16_t *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
+{
+    const __m256 s = _mm256_set1_ps(scale), vlo = _mm256_set1_ps((float)(lo - zp)),
+                 vhi = _mm256_set1_ps((float)(hi - zp));
+    const __m256i z = _mm256_set1_epi32(zp);
+    size_t i = 0;
+    for (; i + 8 <= n; i += 8) {
+        const __m256 v = _mm256_div_ps(_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)(x + i))), s);
+        const __m256 r = _mm256_cvtph_ps(_mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+        store_bytes(y + i, codes_of(r, vlo, vhi, z));
+    }
+    rq_quantize_half_scalar(y + i, x + i, n - i, scale, zp, lo, hi);
+}
 
 void rq_quantize_s8_avx2(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
 {

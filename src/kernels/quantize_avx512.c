@@ -39,8 +39,27 @@ void rq_quantize_u8_avx512(uint8_t *y, const float *x, size_t n, float scale, in
     quantize(y, x, n, scale, zp, lo, hi);
 }
 
-#define HALF_NAME rq_quantize_half_avx512
-#include "kernels/quantize_half_tmpl.h"
+/* A quotient past the largest half becomes infinity, which the code range clamps as it does what the definition makes of it. */
+static inline __m128i half_codes_of(__m256i x, __m512 s, __m512 lo, __m512 hi, __m512i z)
+{
+    const __m512 v = _mm512_div_ps(_mm512_cvtph_ps(x), s);
+    const __m512 r = _mm512_cvtph_ps(_mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT));
+    return _mm512_cvtepi32_epi8(codes_of(r, lo, hi, z));
+}
+
+void rq_quantize_half_avx512(uint8_t *y, const uint16_t *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
+{
+    const __m512 s = _mm512_set1_ps(scale), vlo = _mm512_set1_ps((float)(lo - zp)),
+                 vhi = _mm512_set1_ps((float)(hi - zp));
+    const __m512i z = _mm512_set1_epi32(zp);
+    size_t i = 0;
+    for (; i + 16 <= n; i += 16)
+        _mm_storeu_si128((__m128i *)(y + i),
+                         half_codes_of(_mm256_loadu_si256((const __m256i *)(x + i)), s, vlo, vhi, z));
+    if (i < n)
+        _mm_mask_storeu_epi8(y + i, mask_of(n - i),
+                             half_codes_of(_mm256_maskz_loadu_epi16(mask_of(n - i), x + i), s, vlo, vhi, z));
+}
 
 void rq_quantize_s8_avx512(int8_t *y, const float *x, size_t n, float scale, int32_t zp, int32_t lo, int32_t hi)
 {

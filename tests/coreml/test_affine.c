@@ -312,7 +312,9 @@ static void zeros_infinities_and_threads(void **state)
     const int64_t dim[] = { 3, 70000 };
     rq_coreml_affine_fault fault;
     rq_threads *t;
+    rq_kernels kernels;
     OK(rq_threads_create(&t, 3));
+    rq_kernels_init(&kernels, 0);
     fill(210000, -1, 1);
     memset(weight + 70000, 0, 70000 * sizeof(float));
     rq_coreml_affine a = run((rq_coreml_affine_type) { false, true, false, 8 }, 2, dim, (const int64_t[]) { 1, 0 });
@@ -325,13 +327,25 @@ static void zeros_infinities_and_threads(void **state)
     assert_memory_equal(one, scales, sizeof one);
     for (int i = 0; i < 3; i++) {
         float lo = 0, hi = 0;
-        int32_t zp;
+        int8_t zp;
         for (int k = 0; k < 70000; k++) {
             lo = fminf(lo, weight[i * 70000 + k]);
             hi = fmaxf(hi, weight[i * 70000 + k]);
         }
-        rq_coreml_affine_params(&a.type, lo, hi, &one[i], &zp);
+        rq_coreml_affine_params(&kernels, &a.type, 1, &lo, &hi, &one[i], &zp);
         assert_true(one[i] == scales[i]);
+    }
+    for (int i = 0; i < 4; i++) { /* the scale of zeros is 0, not -0 */
+        rq_coreml_affine_type t0 = { i % 2, true, i / 2, 8 };
+        const float nothing[] = { 0, -0.0f };
+        for (int k = 0; k < 4; k++) {
+            float scale = 1;
+            int8_t zp = 1;
+            rq_coreml_affine_params(&kernels, &t0, 1, &nothing[k / 2], &nothing[k % 2], &scale,
+                                    t0.symmetric ? NULL : &zp);
+            assert_true(scale == 0 && !signbit(scale));
+            assert_int_equal(zp, t0.symmetric);
+        }
     }
     weight[139999] = INFINITY;
     OK(rq_coreml_affine_measure(&a, weight, false, t, &fault, &err));

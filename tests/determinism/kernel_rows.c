@@ -173,6 +173,14 @@ static size_t row_minmax(const rq_kernels *k, const numbers *d, void *out)
     return 8;
 }
 
+static size_t row_half_minmax(const rq_kernels *k, const numbers *d, void *out)
+{
+    enum { LENGTH = 50 };
+    uint16_t *ends = out;
+    k->half_minmax(ends, ends + N / LENGTH, d->half, N / LENGTH, LENGTH);
+    return 2 * (N / LENGTH) * sizeof *ends;
+}
+
 static size_t row_histogram(const rq_kernels *k, const numbers *d, void *out)
 {
     const rq_bins bins = { .n = 32, .lo = -32, .hi = 32, .from = -32, .mul = 32, .div = 64 };
@@ -487,6 +495,7 @@ int main(void)
         NAMED(gru_cell),
         NAMED(rnn_cell),
         NAMED(minmax),
+        NAMED(half_minmax),
         NAMED(histogram),
 #define MAP_NAMED(upper, name) NAMED(map_##name),
         RQ_MAP_LIST(MAP_NAMED)
