@@ -420,6 +420,7 @@ set(RQ_SOURCES
   src/formats/onnx_function.c
   src/formats/onnx_read.c
   src/formats/onnx_recurrent.c
+  src/formats/onnx_recurrent_calls.c
   src/formats/onnx_spell.c
   src/formats/onnx_tensor.c
   src/formats/onnx_write.c

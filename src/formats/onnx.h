@@ -146,6 +146,11 @@ rq_status rq_onnx_inline(Onnx__ModelProto *model, rq_protobuf_mem *m, rq_err *er
 
 /* DynamicQuantizeGRU or DynamicQuantizeRNN of our domain? */
 bool rq_onnx_recurrent_is(const Onnx__NodeProto *n);
+/* The function that a call of this kind has, without its overload, in operators of version `opset`. RQ_NO_MEMORY; RQ_BAD_GRAPH: attributes that no cell has. */
+rq_status rq_onnx_recurrent_spell(Onnx__FunctionProto **out, const Onnx__NodeProto *n, int64_t opset, rq_arena *a);
+
+/* ---- onnx_recurrent_calls.c ---- */
+
 /* Is `f`, which the node calls, the function that rq_onnx_recurrent_write gives such a node? RQ_NO_MEMORY. */
 rq_status rq_onnx_recurrent_ours(bool *ours, const Onnx__NodeProto *call, Onnx__FunctionProto *f);
 /* Functions for all such nodes of the model, which spell them out in operators of version `opset`; *ir: the IR version that they need, 0: there are none. RQ_NO_MEMORY. */
