@@ -183,12 +183,29 @@ size_t rq_conv_f32_scratch(const rq_conv_f32 *c)
     return c->how == RQ_CONV_PLANES ? (size_t)slab_floats(c) * sizeof(float) : 0;
 }
 
+static void round_to_halves(const rq_kernels *k, float *y, int64_t n)
+{
+    enum { PIECE = 1024 };
+    uint16_t half[PIECE];
+    for (int64_t i = 0; i < n; i += PIECE) {
+        const size_t some = (size_t)(n - i < PIECE ? n - i : PIECE);
+        k->half_from_float(half, y + i, some);
+        k->half_to_float(y + i, half, some);
+    }
+}
+
 void rq_conv_after_run(const rq_kernels *k, const rq_conv_after *a, float *y, int64_t at, int64_t n)
 {
-    if (a && a->add)
+    if (a && a->add) {
+        if (a->halves)
+            round_to_halves(k, y + at, n);
         k->zip[RQ_ZIP_ADD](y + at, y + at, 1, a->add + at, 1, (size_t)n);
-    if (a && a->f)
+    }
+    if (a && a->f) {
+        if (a->halves)
+            round_to_halves(k, y + at, n);
         a->f(y + at, y + at, (size_t)n, a->p, a->q);
+    }
 }
 
 /* A few channels of a slab. */
@@ -222,6 +239,11 @@ rq_status rq_conv_f32_run(const rq_conv_f32 *c, float *y, const float *x, const 
 {
     const rq_conv_geom *g = &c->g;
     rq_conv_job j = { .c = c, .after = after, .y0 = y, .y = y, .x = x, .w = w, .bias = bias, .laid = scratch };
+    if (after && after->halves) { /* tiles do not round on the way */
+        RQ_TRY(rq_conv_f32_run(c, y, x, w, bias, NULL, scratch, t));
+        rq_threads_for(t, g->batch * g->out_ch, plane_item, &j);
+        return RQ_OK;
+    }
     if (c->how != RQ_CONV_PIXELS && c->how != RQ_CONV_PLANES) {
         if (c->how == RQ_CONV_LIBRARY)
             RQ_TRY(rq_float_dnnl_conv_run(c->library, y, x, w, bias, scratch, t));

@@ -23,8 +23,9 @@ typedef struct rq_conv_geom {
  * fast along the last axis. */
 void rq_conv_geom_squeeze(rq_conv_geom *g);
 
-/* What is done to outputs while they are in the cache: y = f(y + add; p, q). */
+/* What is done to outputs while they are in the cache: y = f(y + add; p, q). halves: y is rounded to fp16 before the sum and before f. */
 typedef struct rq_conv_after {
+    bool halves;
     const float *add; /* of y's shape; NULL: nothing */
     rq_map_fn f;      /* NULL: none */
     float p, q;

@@ -56,7 +56,7 @@ static rq_status unary_wide(const rq_op_args *a)
 
 static rq_status unary_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, unary_wide);
+    return rq_half_run_each(a, unary_wide);
 }
 
 /* ---- gradients: rows that are functions of one element save x or y, whichever kernels/eltwise_grad.h wants ---- */
@@ -143,7 +143,7 @@ static rq_status clip_wide(const rq_op_args *a)
 
 static rq_status clip_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, clip_wide);
+    return rq_half_run_each(a, clip_wide);
 }
 
 static rq_status clip_backward(const rq_op_args *a)
@@ -164,7 +164,7 @@ static rq_status gelu_wide(const rq_op_args *a)
 
 static rq_status gelu_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, gelu_wide);
+    return rq_half_run_each(a, gelu_wide);
 }
 
 static bool is_tanh(const rq_node *n)

@@ -91,6 +91,8 @@ typedef struct conv_state {
     const void *weights;  /* packed for it; NULL: as they are */
     void *own;            /* these, where nobody else keeps them */
     rq_eltwise_then then; /* of FusedConv */
+    bool round_each;      /* to fp16, before the sum and before the activation (run/plan_float.c) */
+    rq_tensor wide; /* constant weights of fp16 as f32, without bytes where some are packed; no type: there are none */
 } conv_state;
 
 /* ---- prepare and run ---- */
@@ -103,18 +105,22 @@ static void conv_release(void *state)
     rq_mem_free(s);
 }
 
+typedef struct packing {
+    const rq_conv_f32 *conv;
+    const float *w;
+} packing;
+
 static void pack_weights(void *to, const void *arg)
 {
-    const rq_op_args *a = arg;
-    rq_conv_f32_pack(((const conv_state *)a->state)->conv, to, a->in[1]->f32);
+    const packing *p = arg;
+    rq_conv_f32_pack(p->conv, to, p->w);
 }
 
 /* Weights that never change, as tiles read them. */
-static rq_status prepare_weights(const rq_op_args *a, conv_state *s)
+static rq_status prepare_weights(const rq_op_args *a, conv_state *s, const float *w)
 {
     const size_t bytes = rq_conv_f32_weights(s->conv);
-    rq_op_args mine = *a;
-    mine.state = s;
+    const packing mine = { s->conv, w };
     if (!bytes)
         return RQ_OK;
     if (a->packs) {
@@ -129,28 +135,76 @@ static rq_status prepare_weights(const rq_op_args *a, conv_state *s)
     return RQ_OK;
 }
 
-static rq_status conv_prepare(const rq_op_args *a, void **state)
+typedef struct widening {
+    const rq_kernels *k;
+    const rq_tensor *from;
+} widening;
+
+static void widen_weights(void *to, const void *arg)
+{
+    const widening *w = arg;
+    w->k->half_to_float(to, w->from->u16, (size_t)rq_tensor_count(w->from));
+}
+
+/* Weights that never change, of fp16: what the runs read instead, where none are packed. */
+static rq_status keep_wide(const rq_op_args *a, conv_state *s)
 {
     const rq_tensor *w = a->in[1];
+    const widening job = { a->k, w };
+    const void *shared = NULL;
+    if (!s->weights)
+        RQ_TRY(rq_packs_get(a, w, "f32", (size_t)rq_tensor_count(w) * sizeof(float), widen_weights, &job, &shared));
+    s->wide = rq_tensor_view(RQ_DTYPE_F32, &w->shape, (void *)shared); /* only read */
+    return RQ_OK;
+}
+
+/* w: constant weights as f32, or NULL */
+static rq_status prepare_any(const rq_op_args *a, conv_state *s, const float *w)
+{
+    const rq_status status =
+        rq_conv_f32_create(&s->conv, a->k, &s->g, w, rq_op_input(a->in, a->n_in, 2) != NULL, s->threads);
+    if (status == RQ_INTERNAL)
+        return rq_op_fail(a, RQ_INTERNAL, "oneDNN failed");
+    return status == RQ_OK ? prepare_weights(a, s, w) : status;
+}
+
+static rq_status prepare_way(const rq_op_args *a, conv_state *s)
+{
+    const rq_tensor *w = a->in[1];
+    const bool fixed = w->data && !a->training; /* trained ones change */
+    const bool halves =
+        fixed && w->dtype == RQ_DTYPE_F16 && a->packs && !a->k->library; /* which keeps weights its own way */
+    const widening job = { a->k, w };
+    RQ_TRY(rq_conv_geometry(a, &s->g));
+    s->way = rq_dwconv_f32_fits(&s->g) ? WAY_DEPTHWISE : rq_deconv_f32_fits(&s->g) ? WAY_TRANSPOSED : WAY_ANY;
+    if (s->way == WAY_ANY && halves) {
+        float *wide = rq_mem_alloc((size_t)rq_tensor_count(w), sizeof *wide);
+        if (!wide)
+            return RQ_NO_MEMORY;
+        widen_weights(wide, &job);
+        const rq_status status = prepare_any(a, s, wide);
+        rq_mem_free(wide);
+        RQ_TRY(status);
+    } else if (s->way == WAY_ANY) {
+        RQ_TRY(prepare_any(a, s, fixed && w->dtype == RQ_DTYPE_F32 ? w->f32 : NULL));
+    }
+    return halves ? keep_wide(a, s) : RQ_OK;
+}
+
+static rq_status conv_prepare(const rq_op_args *a, void **state)
+{
     const rq_dtype d = a->in[0]->dtype;
     if (d != RQ_DTYPE_F32 && d != RQ_DTYPE_F64 && !rq_half_is(d))
         return rq_op_no_form(a, d);
     conv_state *s = rq_mem_zalloc(1, sizeof *s);
     if (!s)
         return RQ_NO_MEMORY;
-    rq_status status = a->node->row == &rq_op_ms_fused_conv ? rq_eltwise_read_then(a, &s->then) : RQ_OK;
+    const bool fused = a->node->row == &rq_op_ms_fused_conv;
+    rq_status status = fused ? rq_eltwise_read_then(a, &s->then) : RQ_OK;
+    s->round_each = fused && d == RQ_DTYPE_F16 && rq_attr_int(a->node, RQ_WORD_round_mode, 0) != 0;
     if (status == RQ_OK && !rq_conv_is_empty(a)) {
-        const bool fixed = w->data && w->dtype == RQ_DTYPE_F32 && !a->training; /* trained ones change */
         s->threads = rq_threads_count(a->threads);
-        status = rq_conv_geometry(a, &s->g);
-        s->way = rq_dwconv_f32_fits(&s->g) ? WAY_DEPTHWISE : rq_deconv_f32_fits(&s->g) ? WAY_TRANSPOSED : WAY_ANY;
-        if (status == RQ_OK && s->way == WAY_ANY)
-            status = rq_conv_f32_create(&s->conv, a->k, &s->g, fixed ? w->f32 : NULL,
-                                        rq_op_input(a->in, a->n_in, 2) != NULL, s->threads);
-        if (status == RQ_INTERNAL)
-            status = rq_op_fail(a, RQ_INTERNAL, "oneDNN failed");
-        if (status == RQ_OK && s->conv)
-            status = prepare_weights(a, s);
+        status = prepare_way(a, s);
     }
     if (status != RQ_OK) {
         conv_release(s);
@@ -196,8 +250,8 @@ static rq_status conv_wide(const rq_op_args *a)
     /* right behind each part of the product, where the residual needs no broadcasting */
     const bool same = !z || rq_shape_equal(&z->shape, &y->shape),
                near = same && (z || s->then.active) && (s->way == WAY_DEPTHWISE || s->way == WAY_ANY);
-    const rq_conv_after after = { z ? z->f32 : NULL, s->then.active ? a->k->map[s->then.f] : NULL, s->then.p,
-                                  s->then.q };
+    const rq_conv_after after = { s->round_each, z ? z->f32 : NULL, s->then.active ? a->k->map[s->then.f] : NULL,
+                                  s->then.p, s->then.q };
     const rq_conv_after *const then = near ? &after : NULL;
     switch (s->way) {
     case WAY_DEPTHWISE:
@@ -216,14 +270,25 @@ static rq_status conv_wide(const rq_op_args *a)
         return rq_op_fail(a, status, "oneDNN failed: %s", rq_status_text(status));
     if (near)
         return RQ_OK;
-    if (z)
-        RQ_TRY(rq_eltwise_zip(a, y, y, z, RQ_ZIP_ADD));
+    if (same) {
+        rq_conv_after_run(a->k, &after, y->f32, 0, rq_tensor_count(y));
+        return RQ_OK;
+    }
+    RQ_TRY(rq_eltwise_zip(a, y, y, z, RQ_ZIP_ADD)); /* of a file's FusedConv, which rounds once */
     return s->then.active ? rq_eltwise_map(a, y, y, s->then.f, s->then.p, s->then.q) : RQ_OK;
 }
 
 static rq_status conv_forward(const rq_op_args *a)
 {
-    return rq_half_run_single(a, conv_wide);
+    const conv_state *s = a->state;
+    rq_op_args b = *a;
+    const rq_tensor *in[4];
+    if (s && s->wide.dtype == RQ_DTYPE_F32) {
+        for (int i = 0; i < a->n_in; i++)
+            in[i] = i == 1 ? &s->wide : a->in[i];
+        b.in = in;
+    }
+    return rq_half_run_single(&b, conv_wide);
 }
 
 static double conv_macs(const rq_op_args *a)

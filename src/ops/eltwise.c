@@ -128,7 +128,7 @@ static rq_status binary_wide(const rq_op_args *a)
 
 static rq_status binary_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, binary_wide);
+    return rq_half_run_each(a, binary_wide);
 }
 
 /* Min, Max, Sum, Mean of any number of operands, folded from the left in the output. */
@@ -156,7 +156,7 @@ static rq_status variadic_wide(const rq_op_args *a)
 
 static rq_status variadic_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, variadic_wide);
+    return rq_half_run_each(a, variadic_wide);
 }
 
 /* The slope's axes are broadcast to the input's, never the other way. */
@@ -190,7 +190,7 @@ static rq_status mod_wide(const rq_op_args *a)
 
 static rq_status mod_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, mod_wide);
+    return rq_half_run_each(a, mod_wide);
 }
 
 /* ---- Pow: the exponent may have a type of its own (12) ---- */
@@ -262,7 +262,7 @@ static rq_status pow_wide(const rq_op_args *a)
 
 static rq_status pow_forward(const rq_op_args *a)
 {
-    return rq_half_run(a, pow_wide);
+    return rq_half_run_each(a, pow_wide);
 }
 
 /* ---- rows ---- */

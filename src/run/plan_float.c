@@ -26,6 +26,12 @@ typedef struct chain {
     float params[2];
 } chain;
 
+/* Tensors that the pass looks at. With fp16 ones each step rounds, so a convolution is told to; products stay as they are. */
+static bool is_known_float(rq_dtype d)
+{
+    return d == RQ_DTYPE_F32 || d == RQ_DTYPE_F16;
+}
+
 /* Bound i of a Clip with inputs; false: it may change. */
 static bool read_bound(const rq_planner *b, const rq_step *s, int i, float *to)
 {
@@ -33,9 +39,9 @@ static bool read_bound(const rq_planner *b, const rq_step *s, int i, float *to)
     if (form < 0)
         return true;
     const rq_form *f = &b->p->forms[form];
-    if (!f->known || f->t.dtype != RQ_DTYPE_F32 || rq_tensor_count(&f->t) != 1)
+    if (!f->known || !is_known_float(f->t.dtype) || rq_tensor_count(&f->t) != 1)
         return false;
-    *to = f->t.f32[0];
+    *to = (float)rq_tensor_get(&f->t, 0);
     return true;
 }
 
@@ -57,7 +63,7 @@ static bool read_params(const rq_planner *b, const rq_step *s, chain *c)
 static bool find_product(const rq_planner *b, const rq_step *s, chain *c)
 {
     if (s->kind != RQ_STEP_OP || s->mode != RQ_MODE_REAL || s->gone || s->row->domain[0] || s->out_form[0] < 0 ||
-        b->p->forms[s->out_form[0]].t.dtype != RQ_DTYPE_F32)
+        !is_known_float(b->p->forms[s->out_form[0]].t.dtype))
         return false;
     *c = (chain) { .in = { s->in_form[0], s->in_form[1], s->args.n_in > 2 ? s->in_form[2] : -1, -1 } };
     if (strcmp(s->row->name, "Conv") == 0) {
@@ -65,10 +71,12 @@ static bool find_product(const rq_planner *b, const rq_step *s, chain *c)
         c->domain = "com.microsoft";
         return true;
     }
+    if (strcmp(s->row->name, "MatMul") != 0 || b->p->forms[s->out_form[0]].t.dtype != RQ_DTYPE_F32)
+        return false;
     const rq_form *w = &b->p->forms[s->in_form[1]];
     c->as = "FusedMatMul";
     c->domain = "requant";
-    return strcmp(s->row->name, "MatMul") == 0 && w->known && w->t.shape.rank == 2 && !s->args.k->library;
+    return w->known && w->t.shape.rank == 2 && !s->args.k->library;
 }
 
 /* The constant row behind a MatMul; its Add, or NULL. */
@@ -119,17 +127,21 @@ static rq_status join(rq_planner *b, int at, const chain *c)
 {
     rq_arena *a = &b->seg->arena;
     rq_node n = *b->seg->steps[at].args.node;
+    rq_attr *attr = rq_arena_alloc(a, (size_t)n.n_attr + 3, sizeof *attr);
+    float *params = rq_arena_alloc(a, 2, sizeof *params);
+    if (!attr || !params)
+        return rq_plan_no_memory(b);
+    for (int i = 0; i < n.n_attr; i++)
+        attr[i] = n.attr[i];
+    memcpy(params, c->params, sizeof c->params);
     n.op = c->as;
     n.domain = c->domain;
     n.n_in = 4;
+    n.attr = attr;
+    if (b->p->forms[b->seg->steps[at].out_form[0]].t.dtype == RQ_DTYPE_F16)
+        attr[n.n_attr++] =
+            (rq_attr) { .name = "round_mode", .word = RQ_WORD_round_mode, .type = RQ_ATTR_INT, .n = 1, .i = 1 };
     if (c->f) {
-        rq_attr *attr = rq_arena_alloc(a, (size_t)n.n_attr + 2, sizeof *attr);
-        float *params = rq_arena_alloc(a, 2, sizeof *params);
-        if (!attr || !params)
-            return rq_plan_no_memory(b);
-        for (int i = 0; i < n.n_attr; i++)
-            attr[i] = n.attr[i];
-        memcpy(params, c->params, sizeof c->params);
         attr[n.n_attr++] = (rq_attr) { .name = "activation",
                                        .word = RQ_WORD_activation,
                                        .type = RQ_ATTR_STRING,
@@ -140,7 +152,6 @@ static rq_status join(rq_planner *b, int at, const chain *c)
                                        .type = RQ_ATTR_FLOATS,
                                        .n = 2,
                                        .floats = params };
-        n.attr = attr;
     }
     return rq_plan_merge(b, &n, c->in, at, c->step, c->n);
 }

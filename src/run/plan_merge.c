@@ -14,13 +14,14 @@ rq_step *rq_plan_follower(const rq_planner *b, const rq_plan_uses *u, int at, co
         s->out_form[0] < 0 || strcmp(s->row->name, op) != 0)
         return NULL;
     const rq_tensor *x = &b->p->forms[y].t, *z = &b->p->forms[s->out_form[0]].t;
-    return z->dtype == RQ_DTYPE_F32 && rq_shape_equal(&x->shape, &z->shape) ? s : NULL;
+    const bool real = z->dtype == RQ_DTYPE_F32 || (z->dtype == RQ_DTYPE_F16 && x->dtype == z->dtype);
+    return real && rq_shape_equal(&x->shape, &z->shape) ? s : NULL;
 }
 
 int32_t rq_plan_other_operand(const rq_planner *b, const rq_step *s, int32_t x)
 {
     const int32_t other = s->args.n_in == 2 ? s->in_form[s->in_form[0] == x] : -1;
-    return other >= 0 && other != x && b->p->forms[other].t.dtype == RQ_DTYPE_F32 ? other : -1;
+    return other >= 0 && other != x && b->p->forms[other].t.dtype == b->p->forms[s->out_form[0]].t.dtype ? other : -1;
 }
 
 rq_status rq_plan_merge(rq_planner *b, const rq_node *as, const int32_t *in, int at, const int *then, int n_then)

@@ -166,7 +166,7 @@ static void check_after(const rq_kernels *k, const rq_conv_geom *g, const float 
                         bool fixed, const float *one, float *y, const float *add, int64_t ny, rq_threads *two)
 {
     for (int both = 0; both < 2; both++) {
-        const rq_conv_after after = { both ? add : NULL, k->map[RQ_MAP_CLIP], -0.25f, 0.5f };
+        const rq_conv_after after = { false, both ? add : NULL, k->map[RQ_MAP_CLIP], -0.25f, 0.5f };
         rq_conv_f32 *c;
         assert_int_equal(rq_conv_f32_create(&c, k, g, fixed ? w : NULL, b != NULL, 2), RQ_OK);
         void *scratch = rq_mem_alloc(rq_conv_f32_scratch(c), 1);

@@ -27,25 +27,36 @@ static const shape_of_conv convs[] = {
 
 typedef struct chain {
     const shape_of_conv *c;
-    bool bias, tapped;
-    int residual; /* 0: none, 1: of y's shape behind, 2: in front, 3: one number per channel, 4: y itself */
+    bool bias, tapped, half; /* half: all of it is fp16, where each step rounds */
+    int residual;            /* 0: none, 1: of y's shape behind, 2: in front, 3: one number per channel, 4: y itself */
     int activation;
 } chain;
 
-static rq_id random_const(rq_graph *g, rq_rng *rng, const char *name, int rank, const int64_t *dim)
+static rq_dtype type_of(const chain *c)
 {
-    rq_id id;
+    return c->half ? RQ_DTYPE_F16 : RQ_DTYPE_F32;
+}
+
+static rq_tensor random_numbers(rq_dtype d, rq_rng *rng, int rank, const int64_t *dim)
+{
     rq_tensor t;
     const rq_shape s = rq_shape_of(rank, dim);
-    assert_int_equal(rq_tensor_create(&t, RQ_DTYPE_F32, &s, true), RQ_OK);
+    assert_int_equal(rq_tensor_create(&t, d, &s, true), RQ_OK);
     for (int64_t i = 0; i < rq_tensor_count(&t); i++)
-        t.f32[i] = (float)rq_rng_below(rng, 2001) * 1e-3f - 1;
+        rq_tensor_set(&t, i, (double)((float)rq_rng_below(rng, 2001) * 1e-3f - 1));
+    return t;
+}
+
+static rq_id random_const(rq_graph *g, rq_dtype d, rq_rng *rng, const char *name, int rank, const int64_t *dim)
+{
+    rq_id id;
+    rq_tensor t = random_numbers(d, rng, rank, dim);
     assert_int_equal(rq_graph_add_const(g, &id, name, &t, NULL), RQ_OK);
     rq_tensor_release(&t);
     return id;
 }
 
-static rq_id activate(rq_graph *g, int which, rq_id x, rq_id out_low)
+static rq_id activate(rq_graph *g, rq_dtype d, int which, rq_id x, rq_id out_low)
 {
     static const char *const ops[N_ACTIVATIONS] = { NULL,   "Relu",        "Clip",      "Clip", "LeakyRelu",
                                                     "Tanh", "HardSigmoid", "HardSwish", "Clip" };
@@ -53,16 +64,12 @@ static rq_id activate(rq_graph *g, int which, rq_id x, rq_id out_low)
         return x;
     rq_id in[3] = { x, RQ_NONE, RQ_NONE };
     if (which == 2 || which == 3)
-        in[2] = build_scalar(g, "most", RQ_DTYPE_F32, 0.5);
+        in[2] = build_scalar(g, "most", d, 0.5);
     if (which == 2)
-        in[1] = build_scalar(g, "least", RQ_DTYPE_F32, -0.25);
+        in[1] = build_scalar(g, "least", d, -0.25);
     if (which == 8)
         in[1] = out_low; /* known only when it runs */
-    const rq_id y = build_node(g, ops[which], "y", RQ_DTYPE_F32,
-                               which == 8                   ? 2
-                               : strcmp(ops[which], "Clip") ? 1
-                                                            : 3,
-                               in);
+    const rq_id y = build_node(g, ops[which], "y", d, which == 8 ? 2 : strcmp(ops[which], "Clip") ? 1 : 3, in);
     if (which == 4)
         assert_int_equal(rq_attr_set_float(g, g->n_nodes - 1, "alpha", 0.3f), RQ_OK);
     if (which == 6)
@@ -74,17 +81,18 @@ static rq_graph *build_chain(rq_rng *rng, const chain *c)
 {
     rq_graph *g = build_graph(17);
     const shape_of_conv *s = c->c;
+    const rq_dtype d = type_of(c);
     const int64_t pad = s->kernel / 2, x_dim[4] = { 2, s->in_ch, s->size[0], s->size[1] },
                   w_dim[4] = { s->out_ch, s->in_ch / s->groups, s->kernel, s->kernel },
                   y_dim[4] = { 2, s->out_ch, (s->size[0] - 1) / s->stride + 1, (s->size[1] - 1) / s->stride + 1 },
                   per_channel[4] = { 1, s->out_ch, 1, 1 };
-    const rq_id x = build_input(g, "x", RQ_DTYPE_F32, 4, x_dim);
-    const rq_id low = build_node(g, "ReduceMin", "low", RQ_DTYPE_F32, 1, &x);
+    const rq_id x = build_input(g, "x", d, 4, x_dim);
+    const rq_id low = build_node(g, "ReduceMin", "low", d, 1, &x);
     assert_int_equal(rq_attr_set_int(g, g->n_nodes - 1, "keepdims", 0), RQ_OK);
-    rq_id in[3] = { x, random_const(g, rng, "w", 4, w_dim), RQ_NONE };
+    rq_id in[3] = { x, random_const(g, d, rng, "w", 4, w_dim), RQ_NONE };
     if (c->bias)
-        in[2] = random_const(g, rng, "b", 1, &s->out_ch);
-    const rq_id sums = build_node(g, "Conv", "sums", RQ_DTYPE_F32, 2 + c->bias, in);
+        in[2] = random_const(g, d, rng, "b", 1, &s->out_ch);
+    const rq_id sums = build_node(g, "Conv", "sums", d, 2 + c->bias, in);
     const int node = g->n_nodes - 1;
     assert_int_equal(rq_attr_set_int(g, node, "group", s->groups), RQ_OK);
     assert_int_equal(rq_attr_set_ints(g, node, "strides", (int64_t[]) { s->stride, s->stride }, 2), RQ_OK);
@@ -92,11 +100,11 @@ static rq_graph *build_chain(rq_rng *rng, const chain *c)
     rq_id y = sums;
     if (c->residual) {
         const rq_id z = c->residual == 4   ? y
-                        : c->residual == 3 ? random_const(g, rng, "z", 4, per_channel)
-                                           : random_const(g, rng, "z", 4, y_dim);
-        y = build_node(g, "Add", "added", RQ_DTYPE_F32, 2, c->residual == 2 ? (rq_id[]) { z, y } : (rq_id[]) { y, z });
+                        : c->residual == 3 ? random_const(g, d, rng, "z", 4, per_channel)
+                                           : random_const(g, d, rng, "z", 4, y_dim);
+        y = build_node(g, "Add", "added", d, 2, c->residual == 2 ? (rq_id[]) { z, y } : (rq_id[]) { y, z });
     }
-    y = activate(g, c->activation, y, low);
+    y = activate(g, d, c->activation, y, low);
     build_output(g, y);
     build_output(g, low);
     if (c->tapped && y != sums)
@@ -132,12 +140,9 @@ static int run_chain(rq_graph *g, unsigned flags, bool library, rq_threads *t, u
 static void check(rq_rng *rng, const chain *c, rq_threads *two)
 {
     rq_graph *g = build_chain(rng, c);
-    rq_tensor x, want[3] = { 0 }, got[3] = { 0 };
+    rq_tensor want[3] = { 0 }, got[3] = { 0 };
     unsigned flags;
-    const rq_shape s = rq_shape_of(4, (int64_t[]) { 2, c->c->in_ch, c->c->size[0], c->c->size[1] });
-    assert_int_equal(rq_tensor_create(&x, RQ_DTYPE_F32, &s, true), RQ_OK);
-    for (int64_t i = 0; i < rq_tensor_count(&x); i++)
-        x.f32[i] = (float)rq_rng_below(rng, 1000) * 2e-3f - 1;
+    rq_tensor x = random_numbers(type_of(c), rng, 4, (int64_t[]) { 2, c->c->in_ch, c->c->size[0], c->c->size[1] });
     const bool adds = c->residual == 1 || c->residual == 2, then = !c->residual || adds,
                acts = c->activation && c->activation != 8 && then;
     const int joined = c->tapped ? 0 : adds + acts;
@@ -172,11 +177,12 @@ static void chains_have_the_bits_of_their_steps(void **state)
     for (size_t i = 0; i < sizeof convs / sizeof *convs; i++)
         for (int activation = 0; activation < N_ACTIVATIONS; activation++)
             for (int residual = 0; residual < 5; residual++)
-                for (int more = 0; more < 3; more++)
+                for (int more = 0; more < 4; more++)
                     check(&rng,
                           &(chain) { .c = &convs[i],
                                      .bias = more & 1,
                                      .tapped = more == 2,
+                                     .half = more == 3,
                                      .residual = residual,
                                      .activation = activation },
                           two);
