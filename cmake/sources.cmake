@@ -460,6 +460,7 @@ set(RQ_SOURCES
   src/nn/state_dict.c
   src/run/memory.c
   src/run/plan.c
+  src/run/plan_cut.c
   src/run/plan_decide.c
   src/run/plan_dynamic.c
   src/run/plan_float.c

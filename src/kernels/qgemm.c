@@ -166,12 +166,7 @@ static void run_tile(const run_state *s, const block *b, int64_t i, int n, int64
 static void run_posts(const run_state *s, int64_t i, int64_t n, int64_t j0, int64_t j1)
 {
     const rq_qgemm_out *o = &s->out;
-    if (o->ld == j1 - j0) {
-        rq_post_run(s->g->k, o->post, o->n_post, o->y, (size_t)(i * o->ld), (size_t)(n * o->ld));
-        return;
-    }
-    for (int64_t q = i; q < i + n; q++)
-        rq_post_run(s->g->k, o->post, o->n_post, o->y, (size_t)(q * o->ld + j0), (size_t)(j1 - j0));
+    rq_post_rows(s->g->k, o->post, o->n_post, o->y, o->ld, i, n, j0, j1 - j0);
 }
 
 /* The posts of a block of rows. */

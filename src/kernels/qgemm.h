@@ -87,11 +87,15 @@ typedef struct rq_post {
     const uint8_t *table; /* [256] */
     const uint8_t *other; /* codes of the size and layout of y; may be y's own bytes */
     rq_qadd add;
-    bool second; /* y[p] is the second operand of the sum, b of qadd */
+    bool second;      /* y[p] is the second operand of the sum, b of qadd */
+    int64_t other_ld; /* from a row of `other` to the next, for rq_post_rows; 0: as in y */
 } rq_post;
 
 /* Elements p..p+n-1 of y, which are there. */
 void rq_post_run(const struct rq_kernels *k, const rq_post *post, int n_post, uint8_t *y, size_t p, size_t n);
+/* Columns j..j+n-1 of rows i..i+rows-1 of y, from a row of which to the next it is ld. */
+void rq_post_rows(const struct rq_kernels *k, const rq_post *post, int n_post, uint8_t *y, int64_t ld, int64_t i,
+                  int64_t rows, int64_t j, int64_t n);
 
 /* ---- products ---- */
 
@@ -120,7 +124,7 @@ typedef struct rq_qgemm_out {
      * RQ_QGEMM_F32. The bias serves both kinds. In double, one rounding. */
     const double *col_unit;
     double y_scale;
-    const rq_post *post; /* [n_post], in order; RQ_QGEMM_CODES. `other` is indexed as y is */
+    const rq_post *post; /* [n_post], in order; RQ_QGEMM_CODES. `other` is indexed as y is, but for other_ld */
     int n_post;
 } rq_qgemm_out;
 

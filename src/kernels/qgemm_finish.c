@@ -87,14 +87,36 @@ void rq_qgemm_finish(const rq_kernels *k, const rq_qgemm_out *o, int32_t *c, int
         finish_part(k, o, c + j, i, j0 + j, n - j < PART ? n - j : PART);
 }
 
-void rq_post_run(const rq_kernels *k, const rq_post *post, int n_post, uint8_t *y, size_t p, size_t n)
+static void post(const rq_kernels *k, const rq_post *p, uint8_t *y, const uint8_t *other, size_t n)
 {
-    for (int i = 0; i < n_post; i++, post++) {
-        if (post->kind == RQ_POST_TABLE)
-            k->lut8(y + p, y + p, n, post->table);
-        else if (post->second)
-            k->qadd(y + p, post->other + p, y + p, n, &post->add);
-        else
-            k->qadd(y + p, y + p, post->other + p, n, &post->add);
+    if (p->kind == RQ_POST_TABLE)
+        k->lut8(y, y, n, p->table);
+    else if (p->second)
+        k->qadd(y, other, y, n, &p->add);
+    else
+        k->qadd(y, y, other, n, &p->add);
+}
+
+void rq_post_run(const rq_kernels *k, const rq_post *posts, int n_post, uint8_t *y, size_t p, size_t n)
+{
+    for (int i = 0; i < n_post; i++)
+        post(k, &posts[i], y + p, posts[i].kind == RQ_POST_ADD ? posts[i].other + p : NULL, n);
+}
+
+void rq_post_rows(const rq_kernels *k, const rq_post *posts, int n_post, uint8_t *y, int64_t ld, int64_t i,
+                  int64_t rows, int64_t j, int64_t n)
+{
+    bool whole = n == ld;
+    for (int q = 0; q < n_post; q++)
+        whole = whole && (!posts[q].other_ld || posts[q].other_ld == ld);
+    if (whole) {
+        rq_post_run(k, posts, n_post, y, (size_t)(i * ld), (size_t)(rows * ld));
+        return;
     }
+    for (int64_t row = i; row < i + rows; row++)
+        for (int q = 0; q < n_post; q++) {
+            const rq_post *p = &posts[q];
+            const int64_t at = row * (p->other_ld ? p->other_ld : ld) + j;
+            post(k, p, y + row * ld + j, p->kind == RQ_POST_ADD ? p->other + at : NULL, (size_t)n);
+        }
 }

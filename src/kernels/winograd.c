@@ -262,12 +262,13 @@ static void turn_strip(void *arg, int64_t i)
     int16_t *v = room_of(s, i);
     for (int q = 0; q < n; q++, v += s->ld) {
         const place at = place_of(s, first + q);
-        const uint8_t *pixel[SPOTS], *x = g->x + at.image * g->in[0] * g->in[1] * g->channels;
+        const int64_t ld = g->x_ld ? g->x_ld : g->channels;
+        const uint8_t *pixel[SPOTS], *x = g->x + at.image * g->in[0] * g->in[1] * ld;
         for (int r = 0; r < IN; r++)
             for (int c = 0; c < IN; c++) {
                 const int64_t i0 = at.row - g->pad[0] + r, i1 = at.column - g->pad[1] + c;
                 const bool inside = i0 >= 0 && i0 < g->in[0] && i1 >= 0 && i1 < g->in[1];
-                pixel[r * IN + c] = inside ? x + (i0 * g->in[1] + i1) * g->channels : g->zeros;
+                pixel[r * IN + c] = inside ? x + (i0 * g->in[1] + i1) * ld : g->zeros;
             }
         s->isa->in(v, (size_t)n * s->ld, pixel, g->channels);
         for (int k = 0; k < SPOTS && g->channels % 2; k++) /* what the last step reads and multiplies by 0 */

@@ -65,7 +65,8 @@ typedef struct rq_winograd {
     const struct rq_kernels *k;
     int64_t batch, channels, columns;
     int64_t in[2], out[2], pad[2]; /* rows and columns of pixels; output o sees inputs o - pad .. o - pad + 2 */
-    const uint8_t *x;              /* [batch][in][channels] */
+    const uint8_t *x;              /* [batch][in][x_ld], of which the first `channels` count */
+    int64_t x_ld;                  /* 0: as many as there are channels */
     const uint8_t *zeros;          /* [channels], a pixel outside */
     const void *w;                 /* packed */
     const int32_t *add;            /* [columns] */

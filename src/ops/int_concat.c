@@ -22,7 +22,8 @@ typedef struct part {
     const rq_kernels *k;
     uint8_t *to;
     const uint8_t *from;
-    int64_t outer, row, n, some; /* rows in all, bytes of one, of the part; rows of an item */
+    int64_t outer, row, n, ld,
+        some; /* rows in all, bytes of one, of the part, from one to the next in the part; rows of an item */
     bool same;
     uint8_t table[256];
 } part;
@@ -30,10 +31,10 @@ typedef struct part {
 /* Rows from..to-1 of size..2 size bytes, without a call for each: its first bytes and its last. */
 static inline __attribute__((always_inline)) void copy_short(const part *p, int64_t from, int64_t to, size_t size)
 {
-    const uint8_t *x = p->from + from * p->n;
+    const uint8_t *x = p->from + from * p->ld;
     uint8_t *y = p->to + from * p->row;
     const int64_t end = p->n - (int64_t)size;
-    for (int64_t o = from; o < to; o++, x += p->n, y += p->row) {
+    for (int64_t o = from; o < to; o++, x += p->ld, y += p->row) {
         memcpy(y, x, size);
         memcpy(y + end, x + end, size);
     }
@@ -54,9 +55,9 @@ static void copy_part(void *arg, int64_t item)
     }
     for (int64_t o = from; o < to; o++)
         if (p->same)
-            memcpy(p->to + o * p->row, p->from + o * p->n, (size_t)p->n);
+            memcpy(p->to + o * p->row, p->from + o * p->ld, (size_t)p->n);
         else
-            p->k->lut8(p->to + o * p->row, p->from + o * p->n, (size_t)p->n, p->table);
+            p->k->lut8(p->to + o * p->row, p->from + o * p->ld, (size_t)p->n, p->table);
 }
 
 rq_status rq_int_concat_forward(const rq_op_args *a)
@@ -69,7 +70,9 @@ rq_status rq_int_concat_forward(const rq_op_args *a)
     };
     for (int i = 0; i < a->n_in; i++, p.to += p.n) {
         const rq_shape x = rq_last_shape(a->last, &a->in[i]->shape);
-        p.n = rq_shape_span(&x, axis, x.rank);
+        p.n = p.ld = rq_shape_span(&x, axis, x.rank);
+        if (a->in_ld && a->in_ld[i])
+            p.ld = a->in_ld[i];
         p.from = a->in[i]->u8;
         if (p.from == p.to) /* it was made there */
             continue;

@@ -9,6 +9,7 @@
 #include "ops/int_ops.h"
 #include "ops/int_taps.h"
 #include "ops/int_winograd.h"
+#include "ops/last.h"
 #include "ops/window.h"
 
 #include <string.h>
@@ -189,8 +190,30 @@ typedef struct copy {
     const conv_state *s;
     uint8_t *dst;
     const uint8_t *src;
-    int64_t pixel, rows, some; /* bytes; all rows, of an item */
+    int64_t pixel, ld, rows, some; /* bytes, from one to the next in src; all rows, of an item */
 } copy;
+
+static inline __attribute__((always_inline)) void gather(uint8_t *restrict to, const uint8_t *restrict from, int64_t n,
+                                                         size_t pixel, int64_t ld)
+{
+    for (int64_t i = 0; i < n; i++, to += pixel, from += ld)
+        memcpy(to, from, pixel);
+}
+
+/* n pixels that lie apart; those of usual sizes without a call for each. */
+static void gather_pixels(uint8_t *to, const uint8_t *from, int64_t n, int64_t pixel, int64_t ld)
+{
+    if (pixel == 8)
+        gather(to, from, n, 8, ld);
+    else if (pixel == 16)
+        gather(to, from, n, 16, ld);
+    else if (pixel == 32)
+        gather(to, from, n, 32, ld);
+    else if (pixel == 64)
+        gather(to, from, n, 64, ld);
+    else
+        gather(to, from, n, (size_t)pixel, ld);
+}
 
 static void copy_rows(void *arg, int64_t item)
 {
@@ -202,14 +225,17 @@ static void copy_rows(void *arg, int64_t item)
     for (int64_t i = item * c->some; i < c->rows && i < (item + 1) * c->some; i++) {
         uint8_t *to = c->dst + (size_t)i * all;
         memset(to, fill, lo);
-        memcpy(to + lo, c->src + (size_t)i * n, n);
+        if (c->ld == c->pixel)
+            memcpy(to + lo, c->src + (size_t)i * n, n);
+        else
+            gather_pixels(to + lo, c->src + i * w->in[2] * c->ld, w->in[2], c->pixel, c->ld);
         memset(to + lo + n, fill, all - lo - n);
     }
 }
 
 static void copy_image(const rq_op_args *a, const conv_state *s, uint8_t *dst, const uint8_t *src)
 {
-    copy c = { .s = s, .dst = dst, .src = src, .pixel = a->in[0]->shape.dim[1] };
+    copy c = { .s = s, .dst = dst, .src = src, .pixel = a->in[0]->shape.dim[1], .ld = rq_last_in_ld(a, 0) };
     c.rows = a->in[0]->shape.dim[0] * s->w.in[0] * s->w.in[1];
     c.some = COPY_BYTES / (s->width * c.pixel) + 1;
     const int64_t items = (c.rows + c.some - 1) / c.some;
@@ -225,17 +251,19 @@ rq_status rq_int_conv_forward(const rq_op_args *a)
     const layout l = layout_of(a, s);
     uint8_t *scratch = a->scratch;
     const uint8_t *x = rq_int_last_in(a, scratch);
+    int64_t x_ld = rq_last_in_ld(a, 0);
     if (s->width && s->taps.run) {
         copy_image(a, s, scratch + l.copy, x);
         x = scratch + l.copy;
+        x_ld = a->in[0]->shape.dim[1];
     }
     void *y = l.bytes > l.made ? scratch + l.made : a->out[0]->data;
     if (s->depthwise)
-        rq_int_depthwise_run(s->depthwise, a, x, y, scratch + l.product);
+        rq_int_depthwise_run(s->depthwise, a, x, x_ld, y, scratch + l.product);
     else if (s->winograd)
-        rq_int_winograd_run(s->winograd, a, x, y, scratch + l.product);
+        rq_int_winograd_run(s->winograd, a, x, x_ld, y, scratch + l.product);
     else
-        rq_int_taps_run(&s->taps, a, x, y, rq_int_last_ld(a), true, scratch + l.product);
+        rq_int_taps_run(&s->taps, a, x, x_ld, y, rq_int_last_ld(a), true, scratch + l.product);
     rq_int_last_out(a, y);
     return RQ_OK;
 }

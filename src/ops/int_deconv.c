@@ -308,12 +308,12 @@ rq_status rq_int_deconv_forward(const rq_op_args *a)
     for (int i = 0; i < s->n_products; i++) {
         const rq_int_taps *t = &s->products[i].taps;
         if (is_in_place(s)) {
-            rq_int_taps_run(t, a, x, y, s->outputs, true, scratch + l.product);
+            rq_int_taps_run(t, a, x, a->in[0]->shape.dim[1], y, s->outputs, true, scratch + l.product);
             break;
         }
         deal d = { .s = s, .p = &s->products[i], .size = rq_int_last_element(a), .made = scratch + l.made, .y = y };
         const int64_t rows = a->in[0]->shape.dim[0] * t->out[0] * t->out[1], ld = t->products * t->columns;
-        rq_int_taps_run(t, a, x, scratch + l.made, ld, false, scratch + l.product);
+        rq_int_taps_run(t, a, x, a->in[0]->shape.dim[1], scratch + l.made, ld, false, scratch + l.product);
         rq_threads_for(rows * t->out[2] * ld < SMALL_WORK ? NULL : a->threads, rows, deal_row, &d);
     }
     if (!is_in_place(s))

@@ -264,6 +264,7 @@ typedef struct job {
     const rq_int_depthwise *d;
     const rq_op_args *a;
     const uint8_t *x;
+    int64_t x_ld; /* from a pixel to the next */
     uint8_t *copy, *y;
     int32_t *sums;      /* NULL: y is made at once */
     int64_t rows, some; /* all, of an item */
@@ -274,12 +275,13 @@ typedef struct job {
 static void copy_row(void *arg, int64_t row)
 {
     const job *j = arg;
-    const int64_t n = j->d->w.in[2] * j->d->channels, times = j->d->outputs / j->d->channels;
-    const uint8_t *from = j->x + row * n;
-    uint8_t *to = j->copy + row * n * times;
-    for (int64_t i = 0; i < n; i++, to += times)
-        for (int64_t t = 0; t < times; t++)
-            to[t] = from[i];
+    const int64_t n = j->d->w.in[2], c = j->d->channels, times = j->d->outputs / c;
+    const uint8_t *from = j->x + row * n * j->x_ld;
+    uint8_t *to = j->copy + row * n * c * times;
+    for (int64_t o = 0; o < n; o++, from += j->x_ld)
+        for (int64_t i = 0; i < c; i++, to += times)
+            for (int64_t t = 0; t < times; t++)
+                to[t] = from[i];
 }
 
 /* The first pixel of input row i1 of plane i0; NULL: it is outside. */
@@ -288,7 +290,7 @@ static const uint8_t *row_at(const job *j, int64_t image, int64_t i0, int64_t i1
     const rq_window *w = &j->d->w;
     if (i0 < 0 || i0 >= w->in[0] || i1 < 0 || i1 >= w->in[1])
         return NULL;
-    return j->x + ((image * w->in[0] + i0) * w->in[1] + i1) * w->in[2] * j->d->outputs;
+    return j->x + ((image * w->in[0] + i0) * w->in[1] + i1) * w->in[2] * j->x_ld;
 }
 
 static void run_window(const job *j, rq_dwlast_row *g, int64_t image, int64_t o0, int64_t o1)
@@ -302,7 +304,7 @@ static void run_window(const job *j, rq_dwlast_row *g, int64_t image, int64_t o0
     g->x = rows;
     g->n = w->out[2];
     g->zero = j->d->zeros;
-    g->pitch = j->d->outputs;
+    g->pitch = j->x_ld;
     g->first = w->pad_lo[2];
     g->last = w->pad_lo[2] + w->in[2];
     j->d->isa->window(g, size, (int)w->stride[2]);
@@ -320,7 +322,7 @@ static void run_taps(const job *j, rq_dwlast_row *g, int64_t image, int64_t o0, 
                                     o1 * w->stride[1] - w->pad_lo[1] + t1 * w->dilation[1]);
         int64_t i = first * w->stride[2] - w->pad_lo[2] + t2 * w->dilation[2];
         for (int64_t o = 0; o < n; o++, i += w->stride[2])
-            at[o * j->d->taps + t] = row && i >= 0 && i < w->in[2] ? row + i * j->d->outputs : j->d->zeros;
+            at[o * j->d->taps + t] = row && i >= 0 && i < w->in[2] ? row + i * j->x_ld : j->d->zeros;
     }
     g->x = at;
     g->n = n;
@@ -405,10 +407,11 @@ static rq_qgemm_out finishing(const rq_int_depthwise *d, const rq_op_args *a, vo
     return o;
 }
 
-void rq_int_depthwise_run(const rq_int_depthwise *d, const rq_op_args *a, const uint8_t *x, void *y, void *scratch)
+void rq_int_depthwise_run(const rq_int_depthwise *d, const rq_op_args *a, const uint8_t *x, int64_t x_ld, void *y,
+                          void *scratch)
 {
     const int64_t batch = a->in[0]->shape.dim[0], copied = (int64_t)copy_bytes(d, a);
-    job j = { .d = d, .a = a, .x = x, .y = y, .copy = scratch, .out = finishing(d, a, y) };
+    job j = { .d = d, .a = a, .x = x, .x_ld = x_ld, .y = y, .copy = scratch, .out = finishing(d, a, y) };
     const double of_row = (double)d->w.out[2] * (double)d->outputs * (double)d->taps;
     j.rows = batch * d->w.out[0] * d->w.out[1];
     j.some = of_row < ITEM_PRODUCTS ? (int64_t)(ITEM_PRODUCTS / (of_row + 1)) + 1 : 1;
@@ -418,6 +421,7 @@ void rq_int_depthwise_run(const rq_int_depthwise *d, const rq_op_args *a, const 
     if (copied) {
         rq_threads_for(t, batch * d->w.in[0] * d->w.in[1], copy_row, &j);
         j.x = scratch;
+        j.x_ld = d->outputs;
     }
     rq_threads_for(t, (j.rows + j.some - 1) / j.some, run_item, &j);
 }

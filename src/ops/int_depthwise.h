@@ -22,7 +22,8 @@ void rq_int_depthwise_fold(rq_int_depthwise *d, const rq_op_args *a);
 void rq_int_depthwise_scaled(rq_int_depthwise *d, const float *bias);
 /* Bytes that run needs. */
 size_t rq_int_depthwise_scratch(const rq_int_depthwise *d, const rq_op_args *a);
-/* x [N][in][C] u8 to y [N][out][M], elements as output 0 has them; then the posts of a. */
-void rq_int_depthwise_run(const rq_int_depthwise *d, const rq_op_args *a, const uint8_t *x, void *y, void *scratch);
+/* x [N][in][x_ld] u8, of which the first C count, to y [N][out][M], elements as output 0 has them; then the posts of a. */
+void rq_int_depthwise_run(const rq_int_depthwise *d, const rq_op_args *a, const uint8_t *x, int64_t x_ld, void *y,
+                          void *scratch);
 
 #endif

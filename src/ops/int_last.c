@@ -92,11 +92,7 @@ void rq_int_last_out(const rq_op_args *a, const void *made)
 void rq_int_last_posts_on(const rq_op_args *a, int64_t first, int64_t n)
 {
     const int64_t c = rq_tensor_count(a->out[0]) ? a->out[0]->shape.dim[1] : 0, ld = rq_int_last_ld(a);
-    if (ld == c)
-        rq_post_run(a->k, a->post, a->n_post, a->out[0]->u8, (size_t)(first * c), (size_t)(n * c));
-    else
-        for (int64_t i = first; i < first + n; i++)
-            rq_post_run(a->k, a->post, a->n_post, a->out[0]->u8, (size_t)(i * ld), (size_t)c);
+    rq_post_rows(a->k, a->post, a->n_post, a->out[0]->u8, ld, first, n, 0, c);
 }
 
 static int64_t post_pixels(const rq_op_args *a)

@@ -346,15 +346,14 @@ size_t rq_int_taps_scratch(const rq_int_taps *t, int64_t batch)
     return layout_of(t, batch).bytes;
 }
 
-static const int32_t *sums_of(const rq_int_taps *t, const rq_op_args *a, const uint8_t *x, char *scratch)
+static const int32_t *sums_of(const rq_int_taps *t, const rq_op_args *a, const uint8_t *x, int64_t x_ld, char *scratch)
 {
     const int64_t batch = a->in[0]->shape.dim[0], channels = t->joined * t->per_in;
     sums s = { .t = t,
                .pixel = (int32_t *)scratch,
                .row = (int32_t *)(scratch + layout_of(t, batch).row),
                .border = (int32_t)channels * t->zeros[0] };
-    a->k->row_sums((int32_t *)scratch, x, (size_t)(t->group * t->per_in), (size_t)(batch * span_of(t->in)),
-                   (size_t)channels);
+    a->k->row_sums((int32_t *)scratch, x, (size_t)x_ld, (size_t)(batch * span_of(t->in)), (size_t)channels);
     if (is_matrix(t))
         return s.pixel;
     rq_threads_for(batch * span_of(t->out) * t->pieces < SMALL_WORK ? NULL : a->threads, batch * t->out[0] * t->out[1],
@@ -404,12 +403,12 @@ static bool is_one_job(const rq_int_taps *t)
     return t->products == 1 || (!t->any_zero && t->run && t->pieces && parts_of(t) == 1);
 }
 
-static void run_product(const rq_int_taps *t, const rq_op_args *a, int64_t p, const uint8_t *x, const rq_qgemm_out *out,
-                        char *scratch)
+static void run_product(const rq_int_taps *t, const rq_op_args *a, int64_t p, const uint8_t *x, int64_t x_ld,
+                        const rq_qgemm_out *out, char *scratch)
 {
     const int64_t batch = a->in[0]->shape.dim[0], parts = parts_of(t);
     const layout l = layout_of(t, batch);
-    rq_int_taps_place at = { .t = t, .x = x };
+    rq_int_taps_place at = { .t = t, .x = x, .x_ld = x_ld };
     for (int64_t i = 0; i < parts; i++) {
         at.first = i * RQ_QGEMM_MAX_RUNS;
         at.pieces = min64(t->pieces - at.first, RQ_QGEMM_MAX_RUNS);
@@ -427,7 +426,7 @@ static void run_product(const rq_int_taps *t, const rq_op_args *a, int64_t p, co
                        .out = *out };
         if (is_matrix(t)) {
             g.x = x;
-            g.x_stride = t->group * t->per_in;
+            g.x_stride = x_ld;
         }
         if (i + 1 < parts)
             g.out = (rq_qgemm_out) { .kind = RQ_QGEMM_S32, .y = scratch + l.part[i % 2], .ld = t->columns };
@@ -443,8 +442,8 @@ static void run_product(const rq_int_taps *t, const rq_op_args *a, int64_t p, co
     }
 }
 
-void rq_int_taps_run(const rq_int_taps *t, const rq_op_args *a, const uint8_t *x, void *y, int64_t ld, bool posts,
-                     void *scratch)
+void rq_int_taps_run(const rq_int_taps *t, const rq_op_args *a, const uint8_t *x, int64_t x_ld, void *y, int64_t ld,
+                     bool posts, void *scratch)
 {
     const bool one = is_one_job(t);
     for (int64_t p = 0; p < (one ? 1 : t->products); p++) {
@@ -457,8 +456,8 @@ void rq_int_taps_run(const rq_int_taps *t, const rq_op_args *a, const uint8_t *x
             o.n_post = a->n_post;
         }
         if (t->any_zero)
-            o.row_sum = sums_of(t, a, from, scratch);
-        run_product(t, a, p, from, &o, scratch);
+            o.row_sum = sums_of(t, a, from, x_ld, scratch);
+        run_product(t, a, p, from, x_ld, &o, scratch);
     }
     if (posts && !one)
         rq_int_last_posts(a);

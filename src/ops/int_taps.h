@@ -56,9 +56,9 @@ void rq_int_taps_fold(rq_int_taps *t, const rq_op_args *a);
 void rq_int_taps_scaled(rq_int_taps *t, const float *bias);
 /* Bytes that run needs for a batch. */
 size_t rq_int_taps_scratch(const rq_int_taps *t, int64_t batch);
-/* x [batch][in][group * per_in] u8 to y [batch][out][ld], elements as output 0 has them; product p begins at column p * columns. posts: with those of a. */
-void rq_int_taps_run(const rq_int_taps *t, const rq_op_args *a, const uint8_t *x, void *y, int64_t ld, bool posts,
-                     void *scratch);
+/* x [batch][in][x_ld] u8, of which the first group * per_in count, to y [batch][out][ld], elements as output 0 has them; product p begins at column p * columns. posts: with those of a. */
+void rq_int_taps_run(const rq_int_taps *t, const rq_op_args *a, const uint8_t *x, int64_t x_ld, void *y, int64_t ld,
+                     bool posts, void *scratch);
 
 /* ---- int_taps_find.c ---- */
 
@@ -66,6 +66,7 @@ void rq_int_taps_run(const rq_int_taps *t, const rq_op_args *a, const uint8_t *x
 typedef struct rq_int_taps_place {
     const rq_int_taps *t;
     const uint8_t *x;
+    int64_t x_ld; /* from a pixel to the next */
     int64_t first, pieces;
 } rq_int_taps_place;
 

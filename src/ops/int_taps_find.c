@@ -11,7 +11,7 @@ static void find_in_row(const rq_int_taps_place *p, const uint8_t **to, int ld, 
                         int64_t o2, int64_t n)
 {
     const rq_int_taps *t = p->t;
-    const int64_t pixel = t->group * t->per_in, step = t->stride[2], bytes = step * pixel;
+    const int64_t pixel = p->x_ld, step = t->stride[2], bytes = step * pixel;
     const int64_t last = t->in[2] - t->span; /* the last place of a piece */
     const int64_t line = image * t->in[0];
     for (int64_t k = 0; k < p->pieces; k++, to += ld) {

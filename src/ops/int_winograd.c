@@ -185,10 +185,12 @@ size_t rq_int_winograd_scratch(const rq_int_winograd *d, const rq_op_args *a)
     return rq_winograd_room(&g);
 }
 
-void rq_int_winograd_run(const rq_int_winograd *d, const rq_op_args *a, const uint8_t *x, uint8_t *y, void *scratch)
+void rq_int_winograd_run(const rq_int_winograd *d, const rq_op_args *a, const uint8_t *x, int64_t x_ld, uint8_t *y,
+                         void *scratch)
 {
     rq_winograd g = job_of(d, a);
     g.x = x;
+    g.x_ld = x_ld;
     g.y = y;
     g.room = scratch;
     rq_winograd_run(&g, a->threads);

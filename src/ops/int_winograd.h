@@ -17,7 +17,8 @@ rq_status rq_int_winograd_create(rq_int_winograd **out, const rq_op_args *a, con
 void rq_int_winograd_destroy(rq_int_winograd *d);
 /* Bytes that run needs. */
 size_t rq_int_winograd_scratch(const rq_int_winograd *d, const rq_op_args *a);
-/* x [N][in][C] u8 to y [N][out][ld] codes; then the posts of a. */
-void rq_int_winograd_run(const rq_int_winograd *d, const rq_op_args *a, const uint8_t *x, uint8_t *y, void *scratch);
+/* x [N][in][x_ld] u8, of which the first C count, to y [N][out][ld] codes; then the posts of a. */
+void rq_int_winograd_run(const rq_int_winograd *d, const rq_op_args *a, const uint8_t *x, int64_t x_ld, uint8_t *y,
+                         void *scratch);
 
 #endif

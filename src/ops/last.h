@@ -45,6 +45,12 @@ static inline bool rq_last_is_image(const rq_op_args *a, int i)
     return a->in[i] && a->in_q[i] && !a->in[i]->data && a->in[i]->shape.rank >= 3;
 }
 
+/* Elements from a pixel of input i to the next, of channels-last codes. */
+static inline int64_t rq_last_in_ld(const rq_op_args *a, int i)
+{
+    return a->in_ld && a->in_ld[i] ? a->in_ld[i] : a->in[i]->shape.dim[1];
+}
+
 /* Of a row that moves or computes along axes of input 0, which lies channels-last, and whose outputs do: always. */
 rq_last rq_last_can(const rq_op_args *a);
 

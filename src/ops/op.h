@@ -54,6 +54,8 @@ typedef struct rq_op_args {
     bool last;
     /* RQ_OP_OUT_LD rows with `last`: elements from a pixel of output 0 to the next, where its channels lie among others of a Concat; 0: they lie alone */
     int64_t out_ld;
+    /* RQ_OP_IN_LD rows with `last`: [n_in] the same of inputs, which may be channels among others; an entry of 0: it lies alone. NULL: all do */
+    const int64_t *in_ld;
     const rq_post *
         post; /* [n_post] to be done to output 0 (kernels/qgemm.h), which has out_q[0] before them; RQ_OP_POSTS rows only */
     int n_post;
@@ -128,7 +130,10 @@ enum { /* rq_op.flags */
        RQ_OP_GRAD_IN_PLACE = 1u << 7, /* backward may be called with grad_in[0] on the bytes of grad_out[0] */
        RQ_OP_POSTS =
            1u << 9, /* forward_int does args.post: on bytes of codes; of a row with `last` channels-last alone */
-       RQ_OP_OUT_LD = 1u << 10, /* forward, or forward_int, on codes with `last` keeps to args.out_ld */
+       RQ_OP_OUT_LD =
+           1u << 10, /* forward, or forward_int, on codes with `last` keeps to args.out_ld (where `spreads` says so) */
+       RQ_OP_IN_LD =
+           1u << 11, /* forward_int with `last` keeps to args.in_ld of input 0; a Concat of channels to that of all */
        RQ_OP_IN_PLACE =
            1u
            << 8, /* forward on f32, and forward_int, may be called with out[0] on the bytes of in[0], where they have one size and one type;
@@ -175,6 +180,7 @@ typedef struct rq_op {
     bool (*accepts_int)(const rq_op_args *a, const char **why);
     /* Of a node that runs on codes (by accepts_int, MOVES or TABLE): can it run on channels-last ones (args.last)? NULL: no. */
     rq_last (*last)(const rq_op_args *a);
+    bool (*spreads)(const rq_op_args *a); /* can this node keep to args.out_ld? NULL: with RQ_OP_OUT_LD always */
     rq_status (*prepare_int)(const rq_op_args *a, void **state);
     rq_status (*forward_int)(const rq_op_args *a);
     void (*release)(void *state);                         /* of prepare */

@@ -151,6 +151,7 @@ typedef struct frame {
     char *y;
     const char *x;
     int64_t in, out; /* elements of an item */
+    int64_t run, ld; /* of those made, how many lie together, and from these to the next */
 } frame;
 
 static void frame_item(void *arg, int64_t i)
@@ -161,7 +162,8 @@ static void frame_item(void *arg, int64_t i)
     char *y = f->y + (size_t)(i * f->out) * j->elem;
     const char *x = f->x + (size_t)(i * f->in) * j->elem;
     int64_t dim[RQ_MAX_RANK];
-    rq_move_fill(y, j->constant, j->elem, f->out);
+    for (int64_t o = 0; o < f->out; o += f->run)
+        rq_move_fill(y + (size_t)(o / f->run * f->ld) * j->elem, j->constant, j->elem, f->run);
     for (int d = first; d < rank; d++) { /* begin may be negative: cut off */
         const int64_t to = j->begin[d] > 0 ? j->begin[d] : 0, from = to - j->begin[d];
         const int64_t left = j->in.dim[d] - from, room = j->out.dim[d] - to;
@@ -184,6 +186,8 @@ static void pad_constant(const rq_op_args *a, const pad_job *j)
                 .x = a->in[0]->data,
                 .in = rq_shape_span(&j->in, j->first, rank),
                 .out = rq_shape_span(&j->out, j->first, rank) };
+    f.run = a->out_ld ? j->out.dim[rank - 1] : f.out;
+    f.ld = a->out_ld ? a->out_ld : f.out;
     rq_threads_for(a->out[0]->bytes < 1 << 16 ? NULL : a->threads, items, frame_item, &f);
 }
 
@@ -206,6 +210,8 @@ static rq_status describe(const rq_op_args *a, pad_job *j)
                      .mode = rq_attr_string(a->node, RQ_WORD_mode, "constant")[0] };
     rq_moves_strides(&j->in, j->in_stride);
     rq_moves_strides(&j->out, j->out_stride);
+    for (int i = 0; i + 1 < j->out.rank && a->out_ld; i++) /* in pixels, then what lies between these */
+        j->out_stride[i] = rq_shape_span(&j->out, i + 1, j->out.rank - 1) * a->out_ld;
     for (int i = x->shape.rank - 1; i >= 0; i--) {
         j->begin[i] = p.begin[i];
         if (!p.begin[i] && !p.end[i])
@@ -224,6 +230,8 @@ static rq_status pad_run(const rq_op_args *a, const void *constant)
     pad_job j;
     RQ_TRY(describe(a, &j));
     j.constant = constant ? constant : zero;
+    if (a->out_ld)
+        j.first = 0; /* one frame, whose pixels lie apart */
     if (x->shape.rank == 0 || j.first == x->shape.rank)
         rq_moves_copy(y, x);
     else if (rq_tensor_count(y) && j.mode == 'c')
@@ -346,6 +354,11 @@ static rq_status pad_forward_int(const rq_op_args *a)
     return pad_run(a, &room);
 }
 
+static bool pad_spreads(const rq_op_args *a)
+{
+    return rq_attr_string(a->node, RQ_WORD_mode, "constant")[0] == 'c';
+}
+
 const rq_op rq_op_pad = {
     .name = "Pad",
     .domain = "",
@@ -364,6 +377,8 @@ const rq_op rq_op_pad = {
     .saves = RQ_OP_IN(1) | RQ_OP_IN(3),
     .gradients = RQ_OP_IN(0),
     .accepts_int = pad_accepts_int,
+    .flags = RQ_OP_OUT_LD,
     .last = rq_last_can,
+    .spreads = pad_spreads,
     .forward_int = pad_forward_int,
 };

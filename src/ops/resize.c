@@ -451,6 +451,22 @@ static rq_last resize_last(const rq_op_args *a)
                                                                                                 : RQ_LAST_NO;
 }
 
+/* Nearest pixels with their channels and codes as they are, wherever they go. */
+static bool resize_spreads(const rq_op_args *a)
+{
+    rq_resize_axis p[RQ_MAX_RANK] = { 0 };
+    rq_resize_options o;
+    rq_op_args quiet = *a;
+    quiet.err = NULL;
+    if (rq_resize_plan(&quiet, &o, p) != RQ_OK || o.method != RQ_RESIZE_NEAREST || keeps_size(a) ||
+        p[1].in != p[1].out || !rq_qparams_equal(a->in_q[0], a->out_q[0]))
+        return false;
+    for (int64_t i = 0; i < p[1].in; i++)
+        if (rq_resize_nearest(rq_resize_coordinate(&p[1], i, o.coords), &p[1], o.rounding) != i)
+            return false;
+    return true;
+}
+
 /* A blend makes codes that its input does not have. */
 static bool resize_carries(const rq_node *n)
 {
@@ -476,7 +492,9 @@ const rq_op rq_op_resize = {
     .gradients = RQ_OP_IN(0),
     .scratch_backward = resize_scratch_backward,
     .accepts_int = resize_accepts_int,
+    .flags = RQ_OP_OUT_LD,
     .last = resize_last,
+    .spreads = resize_spreads,
     .forward_int = resize_forward_int,
     .scratch = resize_scratch,
     .carries = resize_carries,
@@ -501,7 +519,9 @@ const rq_op rq_op_upsample = {
     .gradients = RQ_OP_IN(0),
     .scratch_backward = resize_scratch_backward,
     .accepts_int = resize_accepts_int,
+    .flags = RQ_OP_OUT_LD,
     .last = resize_last,
+    .spreads = resize_spreads,
     .forward_int = resize_forward_int,
     .scratch = resize_scratch,
     .carries = resize_carries,

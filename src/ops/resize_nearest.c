@@ -149,6 +149,26 @@ static void nearest_row(void *arg, int64_t item)
         memcpy(dst, j->src + (size_t)(i * p->in + at) * in, out);
 }
 
+/* A row of pixels, axis rank - 2 as they lie, each of which lies among others in y: channels-last, and channels are not resized. */
+typedef struct apart_job {
+    const nearest_job *j;
+    int rank;
+    size_t pixel, ld;
+} apart_job;
+
+static void nearest_apart(void *arg, int64_t row)
+{
+    const apart_job *p = arg;
+    const nearest_job *j = p->j;
+    const int across = p->rank - 2;
+    const char *src = j->src;
+    char *dst = j->dst + (size_t)(row * j->p[across].out) * p->ld;
+    for (int d = across - 1; d >= 0; row /= j->p[d--].out)
+        src += (size_t)j->index[d][row % j->p[d].out] * j->in_step[d];
+    for (int64_t i = 0; i < j->p[across].out; i++)
+        memcpy(dst + (size_t)i * p->ld, src + (size_t)j->index[across][i] * p->pixel, p->pixel);
+}
+
 void rq_resize_nearest_move(const rq_op_args *a, const rq_resize_options *o, const rq_resize_axis *p)
 {
     const rq_tensor *x = a->in[0];
@@ -180,7 +200,11 @@ void rq_resize_nearest_move(const rq_op_args *a, const rq_resize_options *o, con
         j.first = d < j.first ? d : j.first;
     }
     const int64_t items = rq_shape_span(&y->shape, 0, j.first);
-    if (j.rank == 0)
+    if (a->out_ld) {
+        const int rank = x->shape.rank;
+        apart_job apart = { &j, rank, j.in_step[rank - 2], (size_t)a->out_ld * j.elem };
+        rq_threads_for(a->threads, rq_shape_span(&y->shape, 0, rank - 2), nearest_apart, &apart);
+    } else if (j.rank == 0)
         rq_moves_copy(y, x);
     else if (items >= FEW_ITEMS)
         rq_threads_for(a->threads, items, nearest_item, &j);

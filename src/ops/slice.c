@@ -430,6 +430,7 @@ const rq_op rq_op_concat = {
     .max_in = -1,
     .min_out = 1,
     .max_out = 1,
+    .flags = RQ_OP_IN_LD,
     .place = RQ_PLACE_JOIN,
     .check = concat_check,
     .infer = concat_infer,

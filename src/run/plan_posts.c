@@ -133,8 +133,11 @@ void rq_plan_bind_posts(rq_planner *b)
         rq_step *s = &b->seg->steps[i];
         rq_post *posts = (rq_post *)s->args.post;
         for (int k = 0; k < s->args.n_post; k++) {
-            if (s->other_form[k] >= 0)
-                posts[k].other = b->p->forms[s->other_form[k]].t.data;
+            if (s->other_form[k] < 0)
+                continue;
+            const rq_form *other = &b->p->forms[s->other_form[k]];
+            posts[k].other = other->t.data;
+            posts[k].other_ld = other->ld ? other->ld : s->args.out_ld ? other->t.shape.dim[1] : 0;
         }
     }
 }

@@ -64,7 +64,8 @@ static size_t begins_at(const rq_planner *b, int32_t form)
 static bool dies(const rq_planner *b, const rq_step *s, int at, int i)
 {
     const int32_t x = rq_plan_owner(b, s->in_form[i]);
-    if (!rq_form_has_place(&b->p->forms[x]) || b->p->forms[x].last != at || begins_at(b, s->in_form[i]) > 0)
+    if (!rq_form_has_place(&b->p->forms[x]) || b->p->forms[x].last != at || begins_at(b, s->in_form[i]) > 0 ||
+        b->p->forms[s->in_form[i]].ld)
         return false;
     for (int k = 0; k < s->args.n_in; k++)
         if (k != i && rq_plan_owner(b, s->in_form[k]) == x)

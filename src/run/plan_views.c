@@ -170,12 +170,22 @@ static bool list_at(rq_planner *b, const rq_node *n, rq_word name, int in, int i
     return *v = rq_tensor_get_int(&f->t, i), true;
 }
 
-/* Where a Slice that leaves out something along `axis` alone (-1: along none), step 1, begins; false: it is another, or not known. */
-static bool slice_start(rq_planner *b, const rq_node *n, const rq_shape *x, const rq_shape *y, int *axis,
-                        int64_t *start)
+/* Its lists are all there: a list that is given and not known says nothing of its steps. */
+static bool is_known(rq_planner *b, const rq_node *n)
+{
+    for (int i = 1; i < n->n_in; i++)
+        if (n->in[i] != RQ_NONE && !rq_plan_form(b, n->in[i], RQ_FORM_REAL)->known)
+            return false;
+    return true;
+}
+
+bool rq_plan_slice_start(rq_planner *b, const rq_node *n, const rq_shape *x, const rq_shape *y, int *axis,
+                         int64_t *start)
 {
     int64_t v, at;
     bool found;
+    if (!is_known(b, n))
+        return false;
     *axis = -1;
     *start = 0;
     for (int i = 0; i < x->rank; i++)
@@ -200,21 +210,12 @@ static bool slice_start(rq_planner *b, const rq_node *n, const rq_shape *x, cons
     return found;
 }
 
-/* Its lists are all there: a list that is given and not known says nothing of its steps. */
-static bool is_known(rq_planner *b, const rq_node *n)
-{
-    for (int i = 1; i < n->n_in; i++)
-        if (n->in[i] != RQ_NONE && !rq_plan_form(b, n->in[i], RQ_FORM_REAL)->known)
-            return false;
-    return true;
-}
-
 static rq_status slice(rq_planner *b, const rq_node *n, const rq_shape *y, bool *done)
 {
     const rq_shape x = rq_plan_any_form(b, n->in[0])->t.shape;
     int axis;
     int64_t start, step;
-    if (!is_known(b, n) || !slice_start(b, n, &x, y, &axis, &start))
+    if (!rq_plan_slice_start(b, n, &x, y, &axis, &start))
         return RQ_OK;
     if (axis < 0)
         return reshape(b, n, y, done);

@@ -36,6 +36,9 @@ rq_status rq_plan_add_operator(rq_planner *b, const rq_node *n, const rq_plan_si
 /* Where every output of n lies in its input 0, as it is there, they become views: *done. Not a tapped one: it is made by a step of its own, after
  * which the tap is called. */
 rq_status rq_plan_view(rq_planner *b, const rq_node *n, const rq_plan_sizes *s, bool *done);
+/* Where along `axis` a Slice with step 1 that leaves out something along that axis alone (-1: along none) begins; false: it is another, or not known. */
+bool rq_plan_slice_start(rq_planner *b, const rq_node *n, const rq_shape *x, const rq_shape *y, int *axis,
+                         int64_t *start);
 
 /* ---- plan_forms.c ---- */
 
@@ -130,8 +133,17 @@ rq_status rq_plan_add_table(rq_planner *b, rq_step *s, const uint8_t table[256],
 
 /* ---- plan_join.c ---- */
 
-/* What a Concat puts together is made in its place; what is cut from a tensor lies in it. */
+/* What a Concat puts together is made in its place; then rq_plan_apart. */
 rq_status rq_plan_join(rq_planner *b, rq_arena *work);
+
+/* ---- plan_cut.c ---- */
+
+/* Do all steps that read x, but `but`, and all posts keep to pixels that lie apart? */
+bool rq_plan_reads_apart(const rq_planner *b, int32_t x, const rq_step *but);
+/* Channels that a Split or Slice cuts from channels-last codes are read where they lie, where all who do can. */
+void rq_plan_cut(rq_planner *b, rq_plan_uses *u);
+/* When all forms have their places: steps learn how far apart the pixels are that they read. */
+rq_status rq_plan_apart(rq_planner *b);
 /* When forms have their places. */
 void rq_plan_bind_posts(rq_planner *b);
 

@@ -26,8 +26,9 @@ typedef struct rq_form {
     int def, last;   /* steps of the segment that makes it; last = INT_MAX: needed after the segment */
     int32_t view_of; /* form that owns the bytes, or -1 */
     size_t at;       /* of a view: where in those it begins */
-    int32_t takes;   /* form of the segment that it overwrites while it is made, or -1 (plan_share.c) */
-    size_t offset;   /* in the segment's block */
+    int64_t ld;    /* of LAST codes: from a pixel to the next, where its channels lie among others; 0: they lie alone */
+    int32_t takes; /* form of the segment that it overwrites while it is made, or -1 (plan_share.c) */
+    size_t offset; /* in the segment's block */
 } rq_form;
 
 typedef enum rq_step_kind {

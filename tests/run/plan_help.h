@@ -47,9 +47,10 @@ static inline rq_status product_run(const rq_op_args *a)
     for (size_t from = 0, to = 0; from < n; from += run, to += (size_t)a->out_ld) {
         for (size_t i = 0; i < run; i++)
             a->out[0]->u8[to + i] = (uint8_t)((a->in[0]->u8[from + i] ^ x) * 3 + 1) ^ y;
-        if (a->n_post)
-            rq_post_run(a->k, a->post, a->n_post, a->out[0]->u8, to, run);
     }
+    const int64_t c = a->last ? a->out[0]->shape.dim[1] : (int64_t)n, ld = a->out_ld ? a->out_ld : c;
+    if (a->n_post && n)
+        rq_post_rows(a->k, a->post, a->n_post, a->out[0]->u8, ld, 0, (int64_t)n / c, 0, c);
     return RQ_OK;
 }
 
@@ -76,6 +77,7 @@ typedef struct ran {
     int relayouts, quantizes, dequantizes, on_last, posts, reals, steps; /* of the plan; reals: looked up */
     int copies, taken,
         spread; /* Concat, Split, Slice and Transpose that run; outputs in the place of inputs; with room between pixels */
+    int apart; /* inputs that are read with room between pixels, those of sums behind products, too */
     size_t bytes;
     uint64_t tapped; /* a hash of what taps saw */
     int taps;
@@ -147,6 +149,10 @@ static inline void run_plan_on(unsigned cpu, rq_graph *g, unsigned plain, rq_id 
             r->reals += step->mode == RQ_MODE_TABLE && step->args.out[0]->dtype == RQ_DTYPE_F32;
             r->on_last += step->kind == RQ_STEP_OP && step->args.last;
             r->spread += step->args.out_ld != 0;
+            for (int in = 0; in < step->args.n_in && step->args.in_ld; in++)
+                r->apart += step->args.in_ld[in] != 0;
+            for (int post = 0; post < step->args.n_post; post++)
+                r->apart += step->other_form[post] >= 0 && p->forms[step->other_form[post]].ld != 0;
             static const char *const moves[] = { "Concat", "Split", "Slice", "Transpose" };
             for (int m = 0; m < 4; m++)
                 r->copies += step->kind == RQ_STEP_OP && !strcmp(step->row->name, moves[m]);

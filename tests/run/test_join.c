@@ -152,6 +152,13 @@ static void build_operand(net *n)
     build_output(n->g, concat(n, 1, 2, (rq_id[]) { o, product(n, y) }));
 }
 
+/* The same, as it is in the whole: it is added from there. */
+static void build_operand_alike(net *n)
+{
+    const rq_id o = product(n, other(n)), a = product(n, n->x), y = add(n, a, o);
+    build_output(n->g, like(n, concat(n, 1, 2, (rq_id[]) { o, like(n, product(n, y), o) }), o));
+}
+
 /* A part whose product adds what lies without room. */
 static void build_sum_beside(net *n)
 {
@@ -159,11 +166,12 @@ static void build_sum_beside(net *n)
     build_output(n->g, concat(n, 1, 2, (rq_id[]) { a, b }));
 }
 
-static void operands_of_sums_lie_without_room(void **state)
+static void operands_of_sums_lie_with_room_or_without(void **state)
 {
     (void)state;
     run_both(&(expected) { build_operand, .copies = 1, .spread = 1, .posts = 2 });
-    run_both(&(expected) { build_sum_beside, .copies = 1, .spread = 1, .posts = 2 });
+    run_both(&(expected) { build_operand_alike, .copies = 0, .spread = 2, .posts = 1 });
+    run_both(&(expected) { build_sum_beside, .copies = 0, .spread = 2, .posts = 3 });
 }
 
 /* NonZero ends a segment: what stands behind it reads a as it is, and puts b, which the first one made, beside what it makes. */
@@ -211,7 +219,7 @@ int main(void)
         cmocka_unit_test(parts_are_made_in_the_whole),
         cmocka_unit_test(tables_leave_room),
         cmocka_unit_test(who_else_reads_a_part_reads_what_it_was),
-        cmocka_unit_test(operands_of_sums_lie_without_room),
+        cmocka_unit_test(operands_of_sums_lie_with_room_or_without),
         cmocka_unit_test(segments_leave_each_others_codes_alone),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -102,9 +102,11 @@ static void head(net *n, rq_id x, int64_t c)
 /* What a network is like, and what its plan must be. */
 typedef struct expected {
     void (*build)(net *n, rq_id x);
-    bool nhwc;                        /* of the file's input */
-    int copies, spread, taken, steps; /* with u8 codes */
-    int flips;                        /* steps more with s8 ones, whose top bit changes between the orders */
+    bool nhwc;                               /* of the file's input */
+    int copies, spread, apart, taken, steps; /* with u8 codes */
+    int turns;                               /* of those, changes of the order on the way */
+    bool crowded;                            /* most is in use at a place where nothing lies apart */
+    int flips;                               /* steps more with s8 ones, whose top bit changes between the orders */
 } expected;
 
 static void run_net(const expected *e, bool s8)
@@ -124,14 +126,15 @@ static void run_net(const expected *e, bool s8)
     run_plan(n.g, 0, RQ_NONE, &t, &got);
     assert_same(&want, &got);
     assert_same(&want, &alone);
-    assert_int_equal(got.relayouts, s8 ? e->flips : 0);
+    assert_int_equal(got.relayouts, e->turns + (s8 ? e->flips : 0));
     assert_int_equal(got.quantizes, 1);
     assert_int_equal(got.dequantizes, 1);
     assert_int_equal(got.copies, e->copies);
     assert_int_equal(got.spread, e->spread);
+    assert_int_equal(got.apart, e->apart);
     assert_int_equal(got.taken, e->taken);
     assert_int_equal(got.steps, e->steps + (s8 ? e->flips : 0));
-    assert_true(got.bytes <= alone.bytes - 64 * (size_t)e->spread);
+    assert_true(got.bytes <= alone.bytes - (e->crowded ? 0 : 64 * (size_t)e->spread));
     assert_true(alone.bytes <= want.bytes);
     release(&want), release(&got), release(&alone);
     rq_tensor_release(&t);
@@ -211,6 +214,107 @@ static void parts_are_made_in_the_whole(void **state)
     run_both(&(expected) { .build = build_densenet, .spread = 2, .steps = 11, .flips = 1 });
 }
 
+/* The parts of a Concat of one network have the parameters of what it makes, as the quantizer gives them. */
+static rq_id alike(net *n, rq_id x, rq_id as)
+{
+    n->g->values[x].quant = n->g->values[as].quant;
+    return x;
+}
+
+static void split(net *n, rq_id x, rq_id half[2])
+{
+    char name[16];
+    rq_id id;
+    for (int i = 0; i < 2; i++) {
+        assert_int_equal(rq_graph_add_value(n->g, &half[i], RQ_VALUE_NODE, name_of(n, name), RQ_DTYPE_F32, NULL, NULL),
+                         RQ_OK);
+        alike(n, half[i], x);
+    }
+    assert_int_equal(rq_graph_add_node(n->g, &id, "Split", "", name_of(n, name), &x, 1, half, 2, NULL), RQ_OK);
+    assert_int_equal(rq_attr_set_int(n->g, id, "axis", 1), RQ_OK);
+}
+
+/* As YOLO has them: halves of a product, and two bottlenecks with a residual, each of which the next one reads and the Concat, too. */
+static void build_csp(net *n, rq_id x)
+{
+    rq_id part[4];
+    x = relu(n, conv(n, x, 3, 16, 3, 1, 1));
+    const rq_id as = hard_swish(n, conv(n, x, 16, 16, 1, 1, 1));
+    split(n, as, part);
+    for (int i = 1; i < 3; i++) {
+        const rq_id a = relu(n, conv(n, part[i], 8, 8, 3, 1, 1)), b = conv(n, a, 8, 8, 3, 1, 1);
+        part[i + 1] = alike(n, add(n, part[i], b), as);
+    }
+    x = alike(n, concat(n, 1, 4, part), as);
+    head(n, relu(n, conv(n, x, 32, 16, 1, 1, 1)), 16);
+}
+
+static void blocks_of_parts_are_made_in_one_place(void **state)
+{
+    (void)state;
+    /* nothing is cut and nothing is put together: three steps leave room, two read channels among others and two add them */
+    run_both(&(expected) { .build = build_csp, .spread = 3, .apart = 4, .steps = 1 + 2 + 4 + 1 + 2 + 1, .flips = 1 });
+}
+
+/* As ShuffleNet: one half goes through products, the other as it is; then channels change places. */
+static void build_shuffle(net *n, rq_id x)
+{
+    x = relu(n, conv(n, x, 3, 16, 3, 1, 1));
+    for (int i = 0; i < 2; i++) {
+        rq_id half[2];
+        split(n, x, half);
+        const rq_id a = relu(n, conv(n, half[1], 8, 8, 1, 1, 1)), b = conv(n, a, 8, 8, 3, 1, 8);
+        half[1] = alike(n, relu(n, conv(n, b, 8, 8, 1, 1, 1)), x);
+        x = alike(n, concat(n, 1, 2, half), x);
+        const rq_id apart = build_const(n->g, i ? "apart1" : "apart0", RQ_DTYPE_S64, 1, (int64_t[]) { 5 },
+                                        (double[]) { 2, 2, 8, 12, 12 }),
+                    back = build_const(n->g, i ? "back1" : "back0", RQ_DTYPE_S64, 1, (int64_t[]) { 4 },
+                                       (double[]) { 2, 16, 12, 12 });
+        rq_id y = alike(n, node(n, "Reshape", 2, (rq_id[]) { x, apart }), x);
+        y = alike(n, node(n, "Transpose", 1, &y), x);
+        ints(n, "perm", 5, (int64_t[]) { 0, 2, 1, 3, 4 });
+        x = alike(n, node(n, "Reshape", 2, (rq_id[]) { y, back }), x);
+    }
+    head(n, relu(n, conv(n, x, 16, 16, 1, 1, 1)), 16);
+}
+
+/* As a feature pyramid: a map made larger, one moved into a frame, and a residual. */
+static void build_neck(net *n, rq_id x)
+{
+    const rq_id low = relu(n, conv(n, x, 3, 16, 3, 2, 1)), fine = relu(n, conv(n, x, 3, 8, 3, 1, 1));
+    const rq_id sizes = build_const(n->g, "sizes", RQ_DTYPE_S64, 1, (int64_t[]) { 4 }, (double[]) { 2, 16, 12, 12 }),
+                pads = build_const(n->g, "pads", RQ_DTYPE_S64, 1, (int64_t[]) { 8 },
+                                   (double[]) { 0, 0, 1, 1, 0, 0, 1, 1 });
+    rq_id part[3] = { alike(n, node(n, "Resize", 4, (rq_id[]) { low, RQ_NONE, RQ_NONE, sizes }), low) };
+    const rq_id inner = alike(n, node(n, "MaxPool", 1, &fine), low);
+    ints(n, "kernel_shape", 2, (int64_t[]) { 3, 3 });
+    part[1] = alike(n, node(n, "Pad", 2, (rq_id[]) { inner, pads }), low);
+    part[2] = alike(n, add(n, fine, conv(n, fine, 8, 8, 1, 1, 1)), low);
+    const rq_id y = alike(n, concat(n, 1, 3, part), low);
+    head(n, relu(n, conv(n, y, 32, 16, 1, 1, 1)), 16);
+}
+
+static void larger_maps_frames_and_residuals_are_parts(void **state)
+{
+    (void)state;
+    /* two products of x, Resize, MaxPool, Pad, the residual, the product of all */
+    run_both(&(expected) { .build = build_neck, .spread = 3, .steps = 1 + 2 + 4 + 1 + 2 + 1, .flips = 1 });
+}
+
+static void halves_are_read_where_they_are(void **state)
+{
+    (void)state;
+    /* the first Split is gone, and its Concat copies the half that nobody makes; a shuffle is in the order of the file, and the second Split behind it */
+    run_both(&(expected) { .build = build_shuffle,
+                           .copies = 5,
+                           .spread = 1,
+                           .apart = 3,
+                           .steps = 21,
+                           .turns = 4,
+                           .crowded = true,
+                           .flips = 1 });
+}
+
 /* Rows that can take either order stand before the first convolution: reals are rounded to the order that it wants. */
 static void build_late(net *n, rq_id x)
 {
@@ -260,6 +364,9 @@ int main(void)
         cmocka_unit_test(parts_are_made_in_the_whole),
         cmocka_unit_test(reals_are_rounded_to_the_order_that_is_wanted),
         cmocka_unit_test(files_that_lie_so_are_not_turned),
+        cmocka_unit_test(blocks_of_parts_are_made_in_one_place),
+        cmocka_unit_test(halves_are_read_where_they_are),
+        cmocka_unit_test(larger_maps_frames_and_residuals_are_parts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
