@@ -479,7 +479,7 @@ static rq_status add_gates(rq_dynamic *d, const rq_weight *w, rq_id *codes, rq_i
     return add_const(d, (label) { base, "_zero_point" }, &z, zero);
 }
 
-/* The operator of a cell: com.microsoft has that of LSTM, we have the others (docs/decisions/0012). */
+/* The operator of a cell: com.microsoft has that of LSTM, we have the others (docs/decisions/0013). */
 static const struct cell_row {
     const char *op, *becomes, *domain;
     int n_in; /* in front of the scales */

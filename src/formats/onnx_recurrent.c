@@ -1,5 +1,5 @@
 /* formats/onnx_recurrent.c — DynamicQuantizeGRU and DynamicQuantizeRNN of domain "requant" (ops/recurrent_int.c) as functions of the model in operators of the
- * standard, so that any runtime runs a file that has them (docs/decisions/0012): what the node computes, with the same integers.
+ * standard, so that any runtime runs a file that has them (docs/decisions/0013): what the node computes, with the same integers.
  *
  *   the input    quantized as a whole by DynamicQuantizeLinear, times W by MatMulInteger, scaled, the bias on top
  *   a step       in a Scan per direction: the state quantized, times R, scaled, gates. What has ended counts as zeros

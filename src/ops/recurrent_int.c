@@ -1,5 +1,5 @@
 /* ops/recurrent_int.c — recurrent cells whose weights are codes and whose input and state are quantized as they come, u8 with one scale per product:
- * DynamicQuantizeLSTM of com.microsoft (docs/onnx-facts.md 2.9), and DynamicQuantizeGRU and DynamicQuantizeRNN of our own (docs/decisions/0012). The cells are
+ * DynamicQuantizeLSTM of com.microsoft (docs/onnx-facts.md 2.9), and DynamicQuantizeGRU and DynamicQuantizeRNN of our own (docs/decisions/0013). The cells are
  * recurrent.c's, the products int_product's; weights are packed once. */
 #include "base/mem.h"
 #include "ops/int_ops.h"
