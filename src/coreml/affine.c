@@ -200,7 +200,7 @@ static void measure_item(void *arg, int64_t item)
     }
     m->bad[i] = false;
     for (int64_t block = from / length, end = to / length; block < end; block += BLOCKS) {
-        float lo[BLOCKS], hi[BLOCKS];
+        float lo[BLOCKS] = { 0 }, hi[BLOCKS] = { 0 };
         const int64_t n = end - block < BLOCKS ? end - block : BLOCKS;
         m->bad[i] |= !ranges_of(m, block * length, n, length, lo, hi);
         rq_coreml_affine_params(&m->k, &a->type, (size_t)n, lo, hi, a->scale + block, a->zp ? a->zp + block : NULL);
@@ -457,7 +457,7 @@ static void write_item(void *arg, int64_t item)
         return;
     }
     const int64_t i = item - 1, from = w->first + i * ITEM, to = from + ITEM < w->end ? from + ITEM : w->end;
-    uint8_t codes[4096];
+    uint8_t codes[4096] = { 0 };
     if (w->c.a->type.nbits == 8) {
         encode(&w->c, from, to, w->out + i * ITEM);
         return;

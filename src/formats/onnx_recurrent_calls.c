@@ -86,7 +86,7 @@ static rq_status give_function(functions *x, Onnx__NodeProto *n)
         return RQ_OK;
     RQ_TRY(st);
     RQ_TRY(pack(&packed, f, x->a));
-    for (; i < x->m->n_functions && !is_same(&packed, &x->packed[i]); i++)
+    for (; x->packed && i < x->m->n_functions && !is_same(&packed, &x->packed[i]); i++)
         same_name += is_same(&f->name, &x->m->functions[i]->name);
     if (i == x->m->n_functions) {
         if (same_name) {

@@ -185,8 +185,8 @@ static void run_piece(const strips *s, const panel *p, int n, float *acc, const 
     const int most = vectors > isa->vectors[1] ? 1 : vectors > isa->vectors[2] ? 2 : isa->rows;
     for (int row0 = 0; row0 < s->rows; row0 += RQ_GEMM_F32_ROWS) {
         const int rows = (int)least(s->rows - row0, RQ_GEMM_F32_ROWS), tiles = (rows + most - 1) / most;
-        for (int row = row0, t = 0, take; t < tiles; t++, row += take) {
-            take = (row0 + rows - row) / (tiles - t); /* evenly: no tile is left with few chains */
+        for (int row = row0, t = 0; t < tiles; t++) {
+            const int take = (row0 + rows - row) / (tiles - t); /* evenly: no tile is left with few chains */
             const float *a =
                 c->packed ? s->w + row0 * c->depth + (t * c->depth + k0) * isa->rows : s->w + row * c->depth + k0;
             float *to = s->piece < c->depth ? acc + row * p->ld : acc;
@@ -197,6 +197,7 @@ static void run_piece(const strips *s, const panel *p, int n, float *acc, const 
                 if (k1 == c->depth)
                     finish(s, &p[i], to, row, take);
             }
+            row += take;
         }
     }
 }
@@ -237,8 +238,9 @@ void rq_conv_f32_strip_item(void *arg, int64_t item)
     const int64_t all = c->runs * c->panels, end = least((chunk + 1) * c->chunk, all), most = prepare(&s);
     for (int64_t at = chunk * c->chunk; at < end;) {
         int n = 0;
-        for (; n < most && at < end; n++, at++)
-            find_panel(&s, at, &p[n]);
+        do {
+            find_panel(&s, at++, &p[n++]);
+        } while (n < most && at < end);
         for (int64_t k0 = 0; k0 < c->depth; k0 += s.piece) {
             const int64_t depth = least(c->depth - k0, s.piece);
             for (int i = 0; s.packs && i < n; i++)

@@ -42,7 +42,8 @@ static void sum(const packed_job *j, const offsets *o, float *acc, const float *
     static const float zeros[RQ_GEMM_F32_ROWS];
     const rq_gemm_f32_isa *g = &j->k->gemm_f32;
     const int tiles = (rows + g->rows - 1) / g->rows;
-    for (int64_t k0 = 0; k0 < j->depth; k0 += DEPTH) {
+    int64_t k0 = 0;
+    do { /* once at least: a depth of 0 gives zeros */
         const size_t depth = (size_t)(j->depth - k0 < DEPTH ? j->depth - k0 : DEPTH);
         for (int i = 0, t = 0; t < tiles; t++) {
             const int take = (rows - i) / (tiles - t);
@@ -50,7 +51,8 @@ static void sum(const packed_job *j, const offsets *o, float *acc, const float *
                     panel + k0 * o->ld, o->b, depth, take, o->ld / g->lanes);
             i += take;
         }
-    }
+        k0 += DEPTH;
+    } while (k0 < j->depth);
 }
 
 /* c, at row r and column q, from the chains of a strip. */
@@ -81,7 +83,7 @@ static void packed_item(void *arg, int64_t item)
     const packed_job *j = arg;
     const int64_t end = (item + 1) * j->per_item;
     offsets o = { 0 };
-    _Alignas(64) float acc[RQ_GEMM_F32_ROWS * 48];
+    _Alignas(64) float acc[RQ_GEMM_F32_ROWS * 48] = { 0 };
     for (int64_t at = item * j->per_item; at < end && at < j->units; at++) {
         const int64_t panel = at / j->strips, r = at % j->strips * RQ_GEMM_F32_ROWS;
         const int64_t q0 = rq_gemm_f32_panel_at(j->k, j->n, panel), q1 = rq_gemm_f32_panel_at(j->k, j->n, panel + 1);

@@ -41,9 +41,9 @@ enum {
 
 bool rq_winograd_pays(const rq_winograd_isa *g, int64_t channels, int64_t columns, int64_t rows, int64_t width)
 {
-    const double in = (double)((channels + 2 * g->lanes - 1) / (2 * g->lanes) * 2 * g->lanes),
-                 out = (double)((columns + g->lanes - 1) / g->lanes * g->lanes),
-                 tiles = (double)((rows + OUT - 1) / OUT) * (double)((width + OUT - 1) / OUT);
+    const int64_t words = (channels + 2 * g->lanes - 1) / (2 * g->lanes), sums = (columns + g->lanes - 1) / g->lanes,
+                  high = (rows + OUT - 1) / OUT, wide = (width + OUT - 1) / OUT;
+    const double in = (double)(words * 2 * g->lanes), out = (double)(sums * g->lanes), tiles = (double)(high * wide);
     const double direct = (double)(rows * width) * 9 * (double)channels * out * 4 / g->gain;
     const double here =
         SPOTS * ((tiles + WEIGHT_COST) * (double)channels * out + tiles * (IN_COST * in + OUT_COST * out));
