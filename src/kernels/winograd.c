@@ -16,6 +16,7 @@ enum {
     OUT = RQ_WINOGRAD_OUT,
     ROOM = 512 << 10,     /* bytes of a chunk */
     MAX_STRIP = 28,       /* tiles */
+    PIECES = 4,           /* of a strip, to be transformed */
     MAX_COLUMNS = 32,     /* of a panel */
     LINE = 32,            /* s16 of a cache line */
     SMALL_WORK = 1 << 19, /* multiply-adds below which a second thread costs more than it brings */
@@ -196,9 +197,10 @@ typedef struct state {
     const rq_winograd_isa *isa;
     int64_t wide, high, tiles; /* tiles of a row, rows of an image; all */
     int64_t strips, panels;
-    int64_t first, n;                           /* strips of this chunk */
-    size_t ld;                                  /* s16 from tile to tile */
-    size_t strip;                               /* s16 of a whole strip */
+    int64_t first, n; /* strips of this chunk */
+    bool by_strip;    /* where weights are fewer bytes than the chunk, a strip stays with a core, else a panel does */
+    size_t ld;        /* s16 from tile to tile */
+    size_t strip;     /* s16 of a whole strip */
     _Alignas(64) int32_t last_add[MAX_COLUMNS]; /* of the last panel, filled up */
     float last_m[MAX_COLUMNS];
 } state;
@@ -253,14 +255,16 @@ static int16_t *room_of(const state *s, int64_t i)
     return (int16_t *)s->g->room + (size_t)i * s->strip;
 }
 
-static void turn_strip(void *arg, int64_t i)
+/* A piece of a strip: a chunk may be one strip, and threads want more to share than that. */
+static void turn_piece(void *arg, int64_t item)
 {
     const state *s = arg;
     const rq_winograd *g = s->g;
     int n;
-    const int64_t first = strip_of(s, i, &n);
-    int16_t *v = room_of(s, i);
-    for (int q = 0; q < n; q++, v += s->ld) {
+    const int64_t i = item / PIECES, first = strip_of(s, i, &n);
+    const int from = (int)part_at(n, PIECES, item % PIECES), to = (int)part_at(n, PIECES, item % PIECES + 1);
+    int16_t *v = room_of(s, i) + (size_t)from * s->ld;
+    for (int q = from; q < to; q++, v += s->ld) {
         const place at = place_of(s, first + q);
         const int64_t ld = g->x_ld ? g->x_ld : g->channels;
         const uint8_t *pixel[SPOTS], *x = g->x + at.image * g->in[0] * g->in[1] * ld;
@@ -281,7 +285,7 @@ static void multiply_strip(void *arg, int64_t item)
     const state *s = arg;
     const rq_winograd *g = s->g;
     const rq_winograd_isa *isa = s->isa;
-    const int64_t p = item / s->n, i = item % s->n;
+    const int64_t p = s->by_strip ? item % s->panels : item / s->n, i = s->by_strip ? item / s->panels : item % s->n;
     const size_t steps = (size_t)((g->channels + 1) / 2);
     int n, vectors;
     const int64_t first = strip_of(s, i, &n), j = panel_at(isa, g->columns, p, &vectors);
@@ -328,7 +332,8 @@ void rq_winograd_run(const rq_winograd *g, rq_threads *t)
     for (int64_t i = 0; i < chunks; i++) {
         s.first = part_at(s.strips, chunks, i);
         s.n = part_at(s.strips, chunks, i + 1) - s.first;
-        rq_threads_for(t, s.n, turn_strip, &s);
+        s.by_strip = (size_t)g->columns * column_bytes(g->channels) < (size_t)s.n * s.strip * sizeof(int16_t);
+        rq_threads_for(t, s.n * PIECES, turn_piece, &s);
         rq_threads_for(t, s.n * s.panels, multiply_strip, &s);
     }
 }
