@@ -49,13 +49,14 @@ static bool is_product(const rq_planner *b, const rq_step *s, chain *c)
     if (s->kind != RQ_STEP_OP || s->mode != RQ_MODE_REAL || s->gone || s->out_form[0] < 0 || s->row->domain[0])
         return false;
     *c = (chain) { .conv = strcmp(s->row->name, "ConvInteger") == 0, .made = s->out_form[0] };
+    if (!c->conv && strcmp(s->row->name, "MatMulInteger") != 0)
+        return false;
     for (int i = 0; i < MOST_INPUTS; i++)
         c->in[i] = i < 2 ? s->in_form[i] : -1;
     for (int i = 2; i < s->args.n_in; i++)
         c->in[(c->conv ? X_ZERO : A_ZERO) + i - 2] = s->in_form[i];
     const rq_shape *y = shape_of(b, c->made);
-    return rq_shape_count(y) > 0 && (c->conv || (strcmp(s->row->name, "MatMulInteger") == 0 && y->rank >= 1 &&
-                                                 shape_of(b, s->in_form[1])->rank == 2));
+    return rq_shape_count(y) > 0 && (c->conv || (y->rank >= 1 && shape_of(b, s->in_form[1])->rank == 2));
 }
 
 /* The step of two operands behind those found; *other: its second operand. NULL: there is none. */

@@ -79,7 +79,7 @@ static rq_graph *build_both(rq_rng *rng, const product *p, rq_tensor *x, rq_tens
 
 static rq_program *program_of(const rq_graph *g, rq_kernels *k, unsigned flags, rq_threads *t)
 {
-    const rq_session_cfg cfg = { 0 };
+    static const rq_session_cfg cfg = { 0 };
     rq_program *p;
     rq_err err = { 0 };
     rq_kernels_init(k, flags);
